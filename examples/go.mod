@@ -1,0 +1,5 @@
+module github.com/ipalloc/ipalloc/examples
+
+go 1.25.0
+
+replace github.com/ipalloc/ipalloc => ..

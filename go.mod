@@ -1,0 +1,9 @@
+module github.com/ipalloc/ipalloc
+
+go 1.25.0
+
+require (
+	github.com/stretchr/testify v1.12.1 // indirect
+	go4.org/netipx v0.0.0-20260823151212-3075585bcbeb // indirect
+	pgregory.net/rapid v1.3.0 // indirect
+)

@@ -1,0 +1,94 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Errors that a [Store] returns, for use with [errors.Is].
+var (
+	// ErrNotFound says that there is no record under the key.
+	ErrNotFound = errors.New("not found")
+	// ErrInvalid says that the caller broke a rule of the contract. Nothing was changed.
+	ErrInvalid = errors.New("invalid")
+	// ErrConflict says that the head has changed since it was read. The error is a [ConflictError].
+	ErrConflict = errors.New("conflict")
+	// ErrExists says that a record to be created exists. The error is an [ExistsError].
+	ErrExists = errors.New("already exists")
+	// ErrTooLarge says that a commit is larger than the backend takes. The error is a [TooLargeError].
+	ErrTooLarge = errors.New("too large")
+	// ErrClosed says that the store was closed.
+	ErrClosed = errors.New("store is closed")
+	// ErrUnknown says that a commit may or may not have taken effect, and may yet do so. The caller reads
+	// the records again, and commits again with the head that it then sees.
+	ErrUnknown = errors.New("outcome unknown")
+)
+
+// ConflictError is why [Store.Commit] did nothing: its head was not at the revision that it named. It
+// matches [ErrConflict].
+type ConflictError struct {
+	// Expected is the revision that the caller named; 0 if it wanted to create the head.
+	Expected int64
+	// Current is the head as it is stored now, so that a caller can plan again without reading. Its
+	// Revision is 0 if there is no head.
+	Current Record
+}
+
+// Error names the head and both revisions.
+func (e *ConflictError) Error() string {
+	describe := func(revision int64) string {
+		if revision == 0 {
+			return "no such record"
+		}
+		return fmt.Sprintf("revision %d", revision)
+	}
+	return fmt.Sprintf("%v: head %v: expected %s, found %s", ErrConflict, e.Current.Key, describe(e.Expected), describe(e.Current.Revision))
+}
+
+// Is makes errors.Is(e, ErrConflict) true.
+func (e *ConflictError) Is(target error) bool { return target == ErrConflict }
+
+// ExistsError is why [Store.Commit] did nothing: it was to create records whose keys exist. It matches
+// [ErrExists].
+type ExistsError struct {
+	// Records are the records that stand in the way, as they are stored: all of them if the backend can
+	// tell, at least one in any case.
+	Records []Record
+}
+
+// Error names the keys.
+func (e *ExistsError) Error() string {
+	keys := make([]string, len(e.Records))
+	for i, r := range e.Records {
+		keys[i] = r.Key.String()
+	}
+	return fmt.Sprintf("%v: %s", ErrExists, strings.Join(keys, ", "))
+}
+
+// Is makes errors.Is(e, ErrExists) true.
+func (e *ExistsError) Is(target error) bool { return target == ErrExists }
+
+// TooLargeError is why [Store.Commit] did nothing: the backend does not take as much in one commit. It
+// matches [ErrTooLarge].
+type TooLargeError struct {
+	// What is too large and its unit, such as "commit in bytes", "writes in a commit".
+	What string
+	// Size is how large it is, and Limit how large it may be. Either is 0 if the backend does not tell.
+	Size, Limit int64
+}
+
+// Error says what is too large, and by how much.
+func (e *TooLargeError) Error() string {
+	text := fmt.Sprintf("%v: %s", ErrTooLarge, e.What)
+	if e.Size > 0 {
+		text += fmt.Sprintf(": %d", e.Size)
+	}
+	if e.Limit > 0 {
+		text += fmt.Sprintf(", the most is %d", e.Limit)
+	}
+	return text
+}
+
+// Is makes errors.Is(e, ErrTooLarge) true.
+func (e *TooLargeError) Is(target error) bool { return target == ErrTooLarge }
