@@ -1,0 +1,324 @@
+package allocator
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"net/netip"
+	"slices"
+	"sort"
+
+	"go4.org/netipx"
+
+	"github.com/ipalloc/ipalloc/cidr"
+)
+
+// Errors that an [Allocator] returns, for use with [errors.Is]. The message around them quotes the prefix.
+var (
+	// ErrExhausted says that no free block of the length is left where it was looked for.
+	ErrExhausted = errors.New("exhausted")
+	// ErrTaken says that some address of the prefix is taken.
+	ErrTaken = errors.New("taken")
+	// ErrNotTaken says that some address of the prefix is free, so that it cannot be released.
+	ErrNotTaken = errors.New("not taken")
+	// ErrOutside says that some address of the prefix is not one that the allocator hands out.
+	ErrOutside = errors.New("outside of the set")
+	// ErrInvalid says that an argument cannot be meant: a prefix with host bits, of the other family, or a
+	// length that no prefix of the family has.
+	ErrInvalid = errors.New("invalid")
+	// ErrCorrupt says that bytes to decode are not what was encoded.
+	ErrCorrupt = errors.New("corrupt")
+)
+
+// Allocator hands out the addresses of one set, all of one family, singly or as prefixes of any length.
+//
+// The zero Allocator hands out nothing and has no family; use [New]. An Allocator must not be copied (see
+// [Allocator.Clone]) and is not safe for concurrent use, reading beside reading excepted. It does no I/O, starts no goroutine and knows no clock.
+//
+// Unless said otherwise, a method costs O(levels): at most 6 for IPv4 and 22 for IPv6, and mostly 2 to 4,
+// whatever the size of the set, the number of addresses taken and their pattern; and it does not allocate on the
+// heap, except that taking or releasing may grow the structure when it becomes more fragmented than it
+// has ever been.
+//
+// Prefixes given to it must be masked (no host bits). A 4in6 address is not an IPv4 one: it is outside of every set.
+type Allocator struct {
+	tree     tree
+	universe []span
+	total    cidr.Count
+	free     cidr.Count
+	is4      bool
+}
+
+// span is a range of addresses, both ends included.
+type span struct{ first, last uint128 }
+
+// New returns an allocator for the addresses of set, all of them free. The set must not be empty, and must be of one family;
+// otherwise the error wraps [ErrInvalid].
+//
+// Cost: O(ranges in the set × levels).
+func New(set *netipx.IPSet) (*Allocator, error) {
+	if set == nil || len(set.Ranges()) == 0 {
+		return nil, fmt.Errorf("%w: the set to allocate from is empty", ErrInvalid)
+	}
+	ranges := set.Ranges()
+	first, last := ranges[0].From(), ranges[len(ranges)-1].To()
+	if first.BitLen() != last.BitLen() {
+		return nil, fmt.Errorf("%w: the set to allocate from has addresses of both families, %v and %v; use an allocator for each", ErrInvalid, first, last)
+	}
+	a := &Allocator{is4: first.Is4(), tree: newTree(first.Is4())}
+	for _, r := range ranges {
+		s := a.spanOf(r)
+		a.universe = append(a.universe, s)
+		a.tree.paintRange(s, true)
+		a.total = a.total.Add(cidr.RangeSize(r))
+	}
+	a.free = a.total
+	return a, nil
+}
+
+// Is4 tells whether the allocator's addresses are IPv4.
+func (a *Allocator) Is4() bool { return a.is4 }
+
+// Total is the number of addresses in the set.
+func (a *Allocator) Total() cidr.Count { return a.total }
+
+// Free is the number of addresses that are free.
+func (a *Allocator) Free() cidr.Count { return a.free }
+
+// Taken is the number of addresses of the set that are taken.
+func (a *Allocator) Taken() cidr.Count { return a.total.Sub(a.free) }
+
+// Set returns the addresses that the allocator hands out, free or taken. Cost: O(ranges in the set).
+func (a *Allocator) Set() *netipx.IPSet {
+	ranges := make([]netipx.IPRange, len(a.universe))
+	for i, s := range a.universe {
+		ranges[i] = a.rangeOf(s)
+	}
+	return cidr.SetOf(ranges...)
+}
+
+// TakeFirst takes the lowest free prefix of the length bits: an address for 32 (IPv4) or 128 (IPv6). A prefix starts at a
+// multiple of its size and is wholly in the set.
+//
+// Errors: [ErrExhausted]; [ErrInvalid] for a length that the family does not have.
+func (a *Allocator) TakeFirst(bits int) (netip.Prefix, error) {
+	order, err := a.order(bits)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	x, ok := a.tree.first(order, uint128{})
+	if !ok {
+		return netip.Prefix{}, fmt.Errorf("%w: no free /%d is left of %v addresses, %v of them free", ErrExhausted, bits, a.total, a.free)
+	}
+	return a.takeAt(x, order, bits), nil
+}
+
+// TakeFirstFrom takes the lowest free prefix of the length bits that starts at addr or above. It does not
+// go round to the start of the set.
+//
+// Errors: [ErrExhausted]; [ErrInvalid] for a length that the family does not have or an address of the
+// other family.
+func (a *Allocator) TakeFirstFrom(addr netip.Addr, bits int) (netip.Prefix, error) {
+	if err := a.checkFamily(addr); err != nil {
+		return netip.Prefix{}, err
+	}
+	return a.TakeFirstIn(bits, netipx.IPRangeFrom(addr.WithZone(""), a.highest().addr(a.is4)))
+}
+
+// TakeFirstIn takes a free prefix of the length bits that lies wholly in one of the ranges. They are tried in the
+// order given, and in each the lowest is taken. So sorted ranges, such as [netipx.IPSet.Ranges] returns,
+// give the lowest of all, and others say what is preferred.
+//
+// Errors: [ErrExhausted]; [ErrInvalid] for a length that the family does not have. A range that is not
+// valid or not of the family has nothing free.
+//
+// Cost: O(ranges tried × levels).
+func (a *Allocator) TakeFirstIn(bits int, ranges ...netipx.IPRange) (netip.Prefix, error) {
+	order, err := a.order(bits)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	for _, r := range ranges {
+		if !r.IsValid() || r.From().Is4() != a.is4 {
+			continue
+		}
+		if x, ok := a.firstIn(a.spanOf(r), order); ok {
+			return a.takeAt(x, order, bits), nil
+		}
+	}
+	return netip.Prefix{}, fmt.Errorf("%w: no free /%d is left in the ranges asked for", ErrExhausted, bits)
+}
+
+// firstIn returns the start of the lowest free block of the order in s.
+func (a *Allocator) firstIn(s span, order uint) (uint128, bool) {
+	x := s.first.floor(order)
+	if x != s.first {
+		x = x.last(order).next()
+		if x.less(s.first) || a.highest().less(x) {
+			return uint128{}, false // there is no multiple of the size above s.first
+		}
+	}
+	x, ok := a.tree.first(order, x)
+	return x, ok && !s.last.less(x.last(order))
+}
+
+func (a *Allocator) takeAt(x uint128, order uint, bits int) netip.Prefix {
+	a.paint(x, order, false)
+	return netip.PrefixFrom(x.addr(a.is4), bits)
+}
+
+// paint makes a block that is all free taken, or the other way round.
+func (a *Allocator) paint(x uint128, order uint, free bool) {
+	a.tree.paint(x, order, free)
+	if free {
+		a.free = a.free.Add(cidr.Pow2(int(order)))
+	} else {
+		a.free = a.free.Sub(cidr.Pow2(int(order)))
+	}
+}
+
+// Take takes p, wherever it lies in the set.
+//
+// Errors: [ErrTaken] if any address of p is taken; [ErrOutside]; [ErrInvalid].
+func (a *Allocator) Take(p netip.Prefix) error {
+	x, order, err := a.block(p)
+	if err != nil {
+		return err
+	}
+	if a.tree.fillOf(x, order) == allFree {
+		a.paint(x, order, false)
+		return nil
+	}
+	if !a.covers(x, order) {
+		return fmt.Errorf("%w: %v", ErrOutside, p)
+	}
+	return fmt.Errorf("%v: %w", p, ErrTaken)
+}
+
+// Release frees p. The whole of it must be taken, but it need not have been taken in one: a /24 may be released as
+// two /25, or two /25 as a /24.
+//
+// Errors: [ErrNotTaken] if any address of p is free; [ErrOutside]; [ErrInvalid].
+func (a *Allocator) Release(p netip.Prefix) error {
+	x, order, err := a.block(p)
+	if err != nil {
+		return err
+	}
+	if !a.covers(x, order) {
+		return fmt.Errorf("%w: %v", ErrOutside, p)
+	}
+	if a.tree.fillOf(x, order) != nothingFree {
+		return fmt.Errorf("%v: %w", p, ErrNotTaken)
+	}
+	a.paint(x, order, true)
+	return nil
+}
+
+// IsFree tells whether every address of p is in the set and free.
+func (a *Allocator) IsFree(p netip.Prefix) bool {
+	x, order, err := a.block(p)
+	return err == nil && a.tree.fillOf(x, order) == allFree
+}
+
+// IsTaken tells whether every address of p is in the set and taken.
+func (a *Allocator) IsTaken(p netip.Prefix) bool {
+	x, order, err := a.block(p)
+	return err == nil && a.covers(x, order) && a.tree.fillOf(x, order) == nothingFree
+}
+
+// Covers tells whether every address of p is in the set, free or taken. Cost: O(log ranges in the set).
+func (a *Allocator) Covers(p netip.Prefix) bool {
+	x, order, err := a.block(p)
+	return err == nil && a.covers(x, order)
+}
+
+// FreeRanges iterates over the free addresses as ranges, in order; no two of them touch. The allocator must not be
+// changed meanwhile. Cost: O(1) for each run of like addresses, O(levels) to start.
+func (a *Allocator) FreeRanges() iter.Seq[netipx.IPRange] { return a.ranges(true) }
+
+// TakenRanges iterates over the addresses of the set that are taken, as [Allocator.FreeRanges] does.
+func (a *Allocator) TakenRanges() iter.Seq[netipx.IPRange] { return a.ranges(false) }
+
+func (a *Allocator) ranges(free bool) iter.Seq[netipx.IPRange] {
+	return func(yield func(netipx.IPRange) bool) {
+		for _, s := range a.universe {
+			if !a.tree.eachRun(s.first, s.last, free, func(first, last uint128) bool {
+				return yield(a.rangeOf(span{first, last}))
+			}) {
+				return
+			}
+		}
+	}
+}
+
+// Clone returns a copy that shares nothing with a. Cost: O(memory of a).
+func (a *Allocator) Clone() *Allocator {
+	c := *a
+	c.tree.nodes = slices.Clone(a.tree.nodes)
+	c.tree.slab = slices.Clone(a.tree.slab)
+	c.universe = slices.Clone(a.universe)
+	return &c
+}
+
+// paintRange makes all addresses of s free or taken.
+func (t *tree) paintRange(s span, free bool) {
+	for x := s.first; ; {
+		order := x.trailingZeros()
+		if room := s.last.sub(x).next(); room != (uint128{}) {
+			order = min(order, room.bitLen()-1)
+		} // else s is the whole of IPv6, and order is 128
+		t.paint(x, order, free)
+		if x.last(order) == s.last {
+			return
+		}
+		x = x.last(order).next()
+	}
+}
+
+func (a *Allocator) width() int {
+	if a.is4 {
+		return 32
+	}
+	return 128
+}
+
+// highest is the last address of the family.
+func (a *Allocator) highest() uint128 { return uint128{}.last(uint(a.width())) }
+
+func (a *Allocator) order(bits int) (uint, error) {
+	if width := a.width(); bits < 0 || bits > width {
+		return 0, fmt.Errorf("%w: prefix length %d: want 0 to %d", ErrInvalid, bits, width)
+	}
+	return uint(a.width() - bits), nil
+}
+
+func (a *Allocator) checkFamily(addr netip.Addr) error {
+	if !addr.IsValid() || addr.Is4() != a.is4 {
+		return fmt.Errorf("%w: %v is not an address of the allocator's family, want one of %d bits", ErrInvalid, addr, a.width())
+	}
+	return nil
+}
+
+// block checks p and returns it as a start and an order.
+func (a *Allocator) block(p netip.Prefix) (uint128, uint, error) {
+	if !p.IsValid() || p.Addr().Is4() != a.is4 {
+		return uint128{}, 0, fmt.Errorf("%w: %v is not a prefix of the allocator's family, want one of %d bits", ErrInvalid, p, a.width())
+	}
+	x, order := keyOf(p.Addr()), uint(a.width()-p.Bits())
+	if x != x.floor(order) {
+		return uint128{}, 0, fmt.Errorf("%w: %v has host bits set, want %v", ErrInvalid, p, p.Masked())
+	}
+	return x, order, nil
+}
+
+// covers tells whether the block of 2^order addresses at x is in the set.
+func (a *Allocator) covers(x uint128, order uint) bool {
+	i := sort.Search(len(a.universe), func(i int) bool { return !a.universe[i].last.less(x) })
+	return i < len(a.universe) && !x.less(a.universe[i].first) && !a.universe[i].last.less(x.last(order))
+}
+
+func (a *Allocator) spanOf(r netipx.IPRange) span { return span{keyOf(r.From()), keyOf(r.To())} }
+
+func (a *Allocator) rangeOf(s span) netipx.IPRange {
+	return netipx.IPRangeFrom(s.first.addr(a.is4), s.last.addr(a.is4))
+}

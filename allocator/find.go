@@ -1,0 +1,172 @@
+package allocator
+
+import "math/bits"
+
+// first returns the start of the lowest free block of the order that starts at x or above. x is a multiple of
+// 2^order.
+func (t *tree) first(order uint, x uint128) (uint128, bool) {
+	return t.firstIn(rootNode, order, x)
+}
+
+// firstIn does that within node n, in whose span x lies.
+func (t *tree) firstIn(n uint32, order uint, x uint128) (uint128, bool) {
+	nd := &t.nodes[n]
+	if nd.max < int16(order) {
+		return uint128{}, false
+	}
+	shift := nd.shift()
+	s := x.slot(shift)
+	if order >= shift {
+		if found := freeBlocks(nd.full, order-shift) & (allOnes << s); found != 0 {
+			return nd.slotStart(uint(bits.TrailingZeros64(found))), true
+		}
+		return uint128{}, false
+	}
+	if found, ok := t.firstInSlot(nd, s, order, x); ok {
+		return found, true
+	}
+	s, ok := t.nextSlot(nd, s+1, order)
+	if !ok {
+		return uint128{}, false
+	}
+	return t.firstInSlot(nd, s, order, nd.slotStart(s))
+}
+
+// firstInSlot does that within slot s of nd, in which x lies.
+func (t *tree) firstInSlot(nd *node, s, order uint, x uint128) (uint128, bool) {
+	bit := uint64(1) << s
+	if nd.full&bit != 0 {
+		return x, true
+	}
+	if nd.mixed&bit == 0 {
+		return uint128{}, false
+	}
+	value := *t.at(nd, s)
+	if nd.level > 1 {
+		return t.firstBehind(edge(value), nd.shift(), order, x)
+	}
+	if found := freeBlocks(value, order) & (allOnes << (x.lo & 63)); found != 0 {
+		return uint128{x.hi, x.lo&^63 | uint64(bits.TrailingZeros64(found))}, true
+	}
+	return uint128{}, false
+}
+
+// firstBehind does that within a slot of 2^slotOrder addresses with an edge, in which x lies.
+func (t *tree) firstBehind(e edge, slotOrder, order uint, x uint128) (uint128, bool) {
+	if e.max() < int16(order) {
+		return uint128{}, false
+	}
+	child := &t.nodes[e.node()]
+	childOrder := child.spanOrder()
+	inside := x.sameBlock(child.base, childOrder)
+	switch {
+	case !e.background():
+		if x.less(child.base) {
+			x = child.base
+		} else if !inside {
+			return uint128{}, false
+		}
+		return t.firstIn(e.node(), order, x)
+	case order <= childOrder && inside:
+		if found, ok := t.firstIn(e.node(), order, x); ok {
+			return found, true
+		}
+		return within(child.base.last(childOrder).next(), x, slotOrder)
+	case order > childOrder && x.sameBlock(child.base, order):
+		return within(x.last(order).next(), x, slotOrder)
+	default:
+		return x, true
+	}
+}
+
+// within returns next if it is still in the aligned block of 2^order addresses that x lies in.
+func within(next, x uint128, order uint) (uint128, bool) {
+	return next, next.sameBlock(x, order)
+}
+
+// nextSlot is the first slot of nd at from or above in which there is a free block of the order, which is less
+// than that of a slot.
+func (t *tree) nextSlot(nd *node, from, order uint) (uint, bool) {
+	above := allOnes << from // none if from is 64
+	full := uint(bits.TrailingZeros64(nd.full & above))
+	if order == 0 {
+		s := uint(bits.TrailingZeros64((nd.full | nd.mixed) & above))
+		return s, s < 64
+	}
+	if from < 64 {
+		i := nd.slots + rank(nd.mixed, from)
+		for m := nd.mixed & above; m != 0; m &= m - 1 {
+			s := uint(bits.TrailingZeros64(m))
+			if s > full {
+				break
+			}
+			if t.hasBlock(nd, t.slab[i], order) {
+				return s, true
+			}
+			i++
+		}
+	}
+	return full, full < 64
+}
+
+// hasBlock tells whether the mixed slot with this value holds a free block of the order.
+func (t *tree) hasBlock(nd *node, value uint64, order uint) bool {
+	if nd.level == 1 {
+		return freeBlocks(value, order) != 0
+	}
+	return edge(value).max() >= int16(order)
+}
+
+// fill is how much of a block is free.
+type fill uint8
+
+const (
+	nothingFree fill = iota
+	partlyFree
+	allFree
+)
+
+// fillOf tells how much of the block of 2^order addresses at x is free.
+func (t *tree) fillOf(x uint128, order uint) fill {
+	n := uint32(rootNode)
+	for {
+		nd := &t.nodes[n]
+		shift := nd.shift()
+		s := x.slot(shift)
+		if order >= shift {
+			return fillOfMask(nd.full, nd.mixed, blockMask(s, order-shift))
+		}
+		bit := uint64(1) << s
+		if nd.mixed&bit == 0 {
+			return fillOfMask(nd.full, 0, bit)
+		}
+		value := *t.at(nd, s)
+		if nd.level == 1 {
+			return fillOfMask(value, 0, blockMask(uint(x.lo&63), order))
+		}
+		e := edge(value)
+		child := &t.nodes[e.node()]
+		childOrder := child.spanOrder()
+		switch {
+		case order <= childOrder && x.sameBlock(child.base, childOrder):
+			n = e.node()
+		case order > childOrder && x.sameBlock(child.base, order):
+			return partlyFree
+		case e.background():
+			return allFree
+		default:
+			return nothingFree
+		}
+	}
+}
+
+func fillOfMask(full, mixed, mask uint64) fill {
+	switch {
+	case full&mask == mask:
+		return allFree
+	case (full|mixed)&mask == 0:
+		return nothingFree
+	default:
+		return partlyFree
+	}
+}

@@ -1,0 +1,191 @@
+package allocator_test
+
+import (
+	"encoding/binary"
+	"iter"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go4.org/netipx"
+	"pgregory.net/rapid"
+
+	"github.com/ipalloc/ipalloc/allocator"
+	"github.com/ipalloc/ipalloc/cidr"
+)
+
+// sparse is the naive reference for spaces of any size: the free addresses as a set.
+type sparse struct{ set, free *netipx.IPSet }
+
+func (m *sparse) take(p netip.Prefix)    { m.free = cidr.Difference(m.free, prefixSet(p)) }
+func (m *sparse) release(p netip.Prefix) { m.free = cidr.Union(m.free, prefixSet(p)) }
+
+func (m *sparse) first(bits int) (netip.Prefix, bool) {
+	for _, p := range m.free.Prefixes() { // aligned blocks, in order
+		if p.Bits() <= bits {
+			return netip.PrefixFrom(p.Addr(), bits), true
+		}
+	}
+	return netip.Prefix{}, false
+}
+
+func prefixSet(p netip.Prefix) *netipx.IPSet { return cidr.SetOf(netipx.RangeOfPrefix(p)) }
+
+// randomPrefix is one of any length, all of them equally likely, near the others of the same test now and then.
+func randomPrefix(t *rapid.T, parent netip.Prefix, near []netip.Prefix) netip.Prefix {
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:8], rapid.Uint64().Draw(t, "hi"))
+	binary.BigEndian.PutUint64(b[8:], rapid.Uint64().Draw(t, "lo"))
+	width := parent.Addr().BitLen()
+	bits := rapid.IntRange(parent.Bits(), width).Draw(t, "bits")
+	base := parent.Addr().As16()
+	if len(near) > 0 && rapid.Bool().Draw(t, "near") {
+		base = rapid.SampledFrom(near).Draw(t, "base").Addr().As16()
+		shared := rapid.IntRange(parent.Bits(), width).Draw(t, "shared")
+		parent = netip.PrefixFrom(parent.Addr(), shared)
+	}
+	for i := range 128 {
+		if i < 128-width+parent.Bits() {
+			mask := byte(0x80) >> (i % 8)
+			b[i/8] = b[i/8]&^mask | base[i/8]&mask
+		}
+	}
+	addr := netip.AddrFrom16(b)
+	if width == 32 {
+		addr = addr.Unmap()
+	}
+	return netip.PrefixFrom(addr, bits).Masked()
+}
+
+func TestSparseAgainstModel(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		parent := netip.MustParsePrefix(rapid.SampledFrom([]string{
+			"::/0", "2001:db8::/32", "2001:db8::/64", "8000::/1", "fe80::/10", "0.0.0.0/0", "10.0.0.0/8", "128.0.0.0/1", "100.64.0.0/10",
+		}).Draw(t, "set"))
+		set := prefixSet(parent)
+		if holes := rapid.IntRange(0, 3).Draw(t, "holes"); holes > 0 && parent.Bits() > 0 {
+			for range holes {
+				set = cidr.Difference(set, prefixSet(randomPrefix(t, parent, nil)))
+			}
+			if len(set.Ranges()) == 0 {
+				set = prefixSet(parent)
+			}
+		}
+		a, err := allocator.New(set)
+		require.NoError(t, err)
+		m := &sparse{set: set, free: set}
+		var seen []netip.Prefix
+		draw := func(t *rapid.T) netip.Prefix {
+			p := randomPrefix(t, parent, seen)
+			seen = append(seen, p)
+			return p
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"Take": func(t *rapid.T) {
+				p := draw(t)
+				err := a.Take(p)
+				require.Equal(t, m.free.ContainsPrefix(p), err == nil, "Take(%v): %v", p, err)
+				if err == nil {
+					m.take(p)
+				}
+			},
+			"Release": func(t *rapid.T) {
+				p := draw(t)
+				if len(seen) > 1 && rapid.Bool().Draw(t, "seen") {
+					p = rapid.SampledFrom(seen).Draw(t, "p")
+				}
+				ok := m.set.ContainsPrefix(p) && !m.free.OverlapsPrefix(p)
+				err := a.Release(p)
+				require.Equal(t, ok, err == nil, "Release(%v): %v", p, err)
+				if err == nil {
+					m.release(p)
+				}
+			},
+			"TakeFirst": func(t *rapid.T) {
+				bits := draw(t).Bits()
+				want, ok := m.first(bits)
+				got, err := a.TakeFirst(bits)
+				require.Equal(t, ok, err == nil, "TakeFirst(%d): %v", bits, err)
+				if ok {
+					require.Equal(t, want, got)
+					m.take(got)
+				}
+			},
+			"Encode": func(t *rapid.T) {
+				b, err := a.MarshalBinary()
+				require.NoError(t, err)
+				a, err = allocator.Decode(b)
+				require.NoError(t, err)
+			},
+			"SetFree": func(t *rapid.T) {
+				b, _, err := a.AppendFree(nil, netipx.RangeOfPrefix(parent), 0)
+				require.NoError(t, err)
+				p := draw(t)
+				if a.Take(p) != nil {
+					_ = a.Release(p)
+				}
+				require.NoError(t, a.SetFree(netipx.RangeOfPrefix(parent), b))
+			},
+			"": func(t *rapid.T) {
+				require.NoError(t, a.Check())
+				requireSame(t, m.free, a.FreeRanges())
+				require.Equal(t, cidr.Size(m.free), a.Free())
+				taken := cidr.Difference(m.set, m.free)
+				requireSame(t, taken, a.TakenRanges())
+			},
+		})
+	})
+}
+
+// Taking in any order and releasing in any other leaves what was there in the beginning, structure included.
+func TestNothingAccumulates(t *testing.T) {
+	for _, text := range []string{"10.0.0.0/14", "2001:db8::/64"} {
+		parent := netip.MustParsePrefix(text)
+		a, err := allocator.New(prefixSet(parent))
+		require.NoError(t, err)
+		random := rand.New(rand.NewPCG(1, 2))
+		var bytes int
+		for round := range 4 {
+			var held []netip.Prefix
+			for range 20_000 {
+				p := randomAddress(random, parent)
+				if a.Take(p) == nil {
+					held = append(held, p)
+				}
+			}
+			random.Shuffle(len(held), func(i, j int) { held[i], held[j] = held[j], held[i] })
+			for _, p := range held {
+				require.NoError(t, a.Release(p))
+			}
+			require.NoError(t, a.Check())
+			require.Equal(t, a.Total(), a.Free())
+			require.Equal(t, prefixSet(parent).Ranges(), slices.Collect(a.FreeRanges()))
+			if round == 1 {
+				bytes = a.Bytes()
+			}
+		}
+		require.LessOrEqual(t, a.Bytes(), bytes*3/2, "%s: memory grows with each round", text)
+	}
+}
+
+func randomAddress(random *rand.Rand, parent netip.Prefix) netip.Prefix {
+	b := parent.Addr().As16()
+	for i := (128 - parent.Addr().BitLen() + parent.Bits() + 7) / 8; i < 16; i++ {
+		b[i] = byte(random.Uint32())
+	}
+	if parent.Addr().Is4() {
+		i := (96 + parent.Bits()) / 8
+		if parent.Bits()%8 != 0 {
+			b[i] |= byte(random.Uint32()) & (0xff >> (parent.Bits() % 8))
+		}
+		addr := netip.AddrFrom16(b).Unmap()
+		return netip.PrefixFrom(addr, 32)
+	}
+	return netip.PrefixFrom(netip.AddrFrom16(b), 128)
+}
+
+func requireSame(t require.TestingT, want *netipx.IPSet, got iter.Seq[netipx.IPRange]) {
+	require.Equal(t, want.Ranges(), slices.AppendSeq([]netipx.IPRange{}, got))
+}

@@ -1,0 +1,442 @@
+package allocator
+
+import "math/bits"
+
+// tree is a set of free addresses: a radix tree with 64 slots a node, in which a slot that is free or taken
+// throughout is one bit, and nodes with nothing to tell are left out.
+//
+// A node at level l (1, 2, …) spans 64 slots of 2^(6l) addresses. At level 1 (a page of 4,096 addresses) a
+// slot with both free and taken addresses is a word, one bit an address; above, it is an edge to a node
+// of some lower level that lies within the slot, with all of the slot outside of that node being free or
+// taken throughout: the edge's background. What the edge leads to is never the same as its background, so
+// that a slot which is marked as mixed has both free and taken addresses.
+//
+// Every node knows the order of the largest free aligned block within its span, and every edge that within
+// its slot. That makes finding the lowest free block one walk down, and all operations O(levels), with no more
+// than 64 slots looked at on each.
+//
+// The words and edges of a node stand in slab, sorted and packed, in runs of 1, 2, 4, … 64 that are
+// reused through free lists; so are the nodes. Nothing is given back to the heap, and nothing is taken from it
+// while the tree stays within the size that it once had.
+type tree struct {
+	nodes    []node
+	slab     []uint64
+	freeNode uint32    // head of the list of unused nodes, linked through node.slots; 0 ends it
+	freeRun  [7]uint32 // heads of the lists of unused runs of 1<<i in slab, linked through their first word
+}
+
+// node is 40 bytes.
+type node struct {
+	base  uint128 // the first address of the span
+	full  uint64  // slots that are free throughout
+	mixed uint64  // slots that are neither free nor taken throughout
+	slots uint32  // where in slab the values of the mixed slots start
+	class uint8   // there is room for 1<<class of them; noRun if there is no room yet
+	level uint8
+	max   int16 // order of the largest free aligned block; -1 if nothing is free
+}
+
+const (
+	rootNode = 0
+	noRun    = 255
+	// maxLevels is the number of levels of an IPv6 tree, whose root at level 21 has four slots of 2^126.
+	maxLevels = 22
+	// topSlots are the slots of a root that exist: 4 × 2^30 for IPv4, 4 × 2^126 for IPv6.
+	topSlots = 0xf
+)
+
+func rootLevel(is4 bool) uint8 {
+	if is4 {
+		return 5
+	}
+	return 21
+}
+
+func newTree(is4 bool) tree {
+	return tree{
+		nodes: []node{{level: rootLevel(is4), max: -1, class: noRun}},
+		slab:  make([]uint64, 1), // 0 ends a free list, so nothing may stand there
+	}
+}
+
+func (nd *node) shift() uint     { return 6 * uint(nd.level) }
+func (nd *node) spanOrder() uint { return 6*uint(nd.level) + 6 }
+
+// slotStart is the first address of a slot.
+func (nd *node) slotStart(s uint) uint128 {
+	return nd.base.or(uint128{lo: uint64(s)}.shl(nd.shift()))
+}
+
+// edge is the value of a mixed slot above level 1: a node, the order of the largest free block in the slot, and
+// whether the slot is free outside of the node.
+type edge uint64
+
+// edgeTo makes the edge of a slot of 2^slotOrder addresses to node n. If the node fills the slot, the background does not
+// matter, and the edge has it as taken.
+func (t *tree) edgeTo(n uint32, background bool, slotOrder uint) edge {
+	nd := &t.nodes[n]
+	if background && nd.spanOrder() < slotOrder {
+		// The node lies within one half of the slot, so that the other half is free.
+		return edge(n) | edge(slotOrder-1)<<32 | 1<<48
+	}
+	return edge(n) | edge(uint16(nd.max))<<32
+}
+
+func (e edge) node() uint32     { return uint32(e) }
+func (e edge) max() int16        { return int16(uint16(e >> 32)) }
+func (e edge) background() bool { return e>>48 != 0 }
+
+// paint makes the block of 2^order addresses at x free or taken, whatever it was.
+func (t *tree) paint(x uint128, order uint, free bool) {
+	var path [maxLevels]uint32
+	jointAt := maxLevels
+	for depth := 0; ; depth++ {
+		n := path[depth]
+		nd := &t.nodes[n]
+		shift := nd.shift()
+		s := x.slot(shift)
+		if order >= shift {
+			t.paintSlots(n, blockMask(s, order-shift), free)
+			t.ascend(path[:depth+1], x, jointAt)
+			return
+		}
+		if nd.mixed&(1<<s) == 0 {
+			if (nd.full&(1<<s) != 0) == free {
+				return
+			}
+			t.split(n, s, x, order, free)
+			t.ascend(path[:depth+1], x, jointAt)
+			return
+		}
+		if nd.level == 1 {
+			t.paintWord(nd, s, x, order, free)
+			t.ascend(path[:depth+1], x, jointAt)
+			return
+		}
+		value := t.at(nd, s)
+		e := edge(*value)
+		child := &t.nodes[e.node()]
+		childOrder := child.spanOrder()
+		switch {
+		case order <= childOrder && x.sameBlock(child.base, childOrder):
+			path[depth+1] = e.node()
+		case order > childOrder && x.sameBlock(child.base, order):
+			t.drop(e.node())
+			t.setSlot(nd, s, e.background())
+			t.settle(nd, e.max(), t.slotMax(nd, s))
+			if e.background() != free {
+				t.split(n, s, x, order, free)
+			}
+			t.ascend(path[:depth+1], x, jointAt)
+			return
+		case e.background() == free:
+			return
+		default:
+			path[depth+1] = t.joint(n, s, x)
+			jointAt = depth
+		}
+	}
+}
+
+// paintSlots makes slots of node n free or taken throughout.
+func (t *tree) paintSlots(n uint32, mask uint64, free bool) {
+	nd := &t.nodes[n]
+	for m := nd.mixed & mask; m != 0; m &= m - 1 {
+		s := uint(bits.TrailingZeros64(m))
+		if nd.level > 1 {
+			t.drop(edge(*t.at(nd, s)).node())
+		}
+		t.removeValue(nd, s)
+	}
+	if free {
+		nd.full |= mask
+	} else {
+		nd.full &^= mask
+	}
+	t.settle(nd, nd.max, -1)
+}
+
+// paintWord makes a block of addresses within a mixed slot of a page free or taken.
+func (t *tree) paintWord(nd *node, s uint, x uint128, order uint, free bool) {
+	value := t.at(nd, s)
+	before := *value
+	after := painted(before, x, order, free)
+	*value = after
+	switch after {
+	case 0, allOnes:
+		t.setSlot(nd, s, free)
+		t.settle(nd, nd.max, -1)
+	default:
+		t.settle(nd, largestFree(before), largestFree(after))
+	}
+}
+
+func painted(word uint64, x uint128, order uint, free bool) uint64 {
+	mask := blockMask(uint(x.lo&63), order)
+	if free {
+		return word | mask
+	}
+	return word &^ mask
+}
+
+// split turns slot s of node n, which is taken or free throughout, into a mixed one in which the block at x is
+// the opposite. The block is smaller than the slot.
+func (t *tree) split(n uint32, s uint, x uint128, order uint, free bool) {
+	word := uint64(0)
+	if !free {
+		word = allOnes
+	}
+	shift := t.nodes[n].shift()
+	before := t.slotMax(&t.nodes[n], s)
+	t.nodes[n].full &^= 1 << s
+	if t.nodes[n].level == 1 {
+		word = painted(word, x, order, free)
+		t.insertValue(&t.nodes[n], s, word)
+		t.settle(&t.nodes[n], before, largestFree(word))
+		return
+	}
+	child := t.newNode(x, max(order/6, 1), word)
+	nd := &t.nodes[child]
+	if order >= nd.shift() {
+		t.paintSlots(child, blockMask(x.slot(nd.shift()), order-nd.shift()), free)
+	} else {
+		t.split(child, x.slot(nd.shift()), x, order, free)
+	}
+	e := t.edgeTo(child, !free, shift)
+	t.insertValue(&t.nodes[n], s, uint64(e))
+	t.settle(&t.nodes[n], before, e.max())
+}
+
+// joint puts a node between node n and what its slot s leads to: the lowest one that spans both that and x.
+// It returns the new node.
+func (t *tree) joint(n uint32, s uint, x uint128) uint32 {
+	e := edge(*t.at(&t.nodes[n], s))
+	target := t.nodes[e.node()].base
+	difference := uint128{x.hi ^ target.hi, x.lo ^ target.lo}
+	background := uint64(0)
+	if e.background() {
+		background = allOnes
+	}
+	joint := t.newNode(x, (difference.bitLen()-1)/6, background)
+	nd := &t.nodes[joint]
+	t.hang(nd, target.slot(nd.shift()), e)
+	upper := t.nodes[n].shift()
+	*t.at(&t.nodes[n], s) = uint64(t.edgeTo(joint, e.background(), upper))
+	return joint
+}
+
+// hang puts what e leads to into slot s of nd, which is not mixed. The node may fill its slot now, which it did not before.
+func (t *tree) hang(nd *node, s uint, e edge) {
+	n, shift := e.node(), nd.shift()
+	nd.full &^= 1 << s
+	if !t.isUniform(n, e.background(), shift) {
+		e = t.shortcut(n, e.background(), shift)
+		t.insertValue(nd, s, uint64(e))
+		t.settle(nd, nd.max, e.max())
+		return
+	}
+	if t.nodes[n].full != 0 {
+		nd.full |= 1 << s
+	}
+	t.recycle(n)
+	t.settle(nd, nd.max, -1)
+}
+
+// ascend brings everything above the last node of the path, which was changed around x, up to date. It stops where nothing
+// changes any more, but not below the node at index jointAt, which may have become one to leave out.
+func (t *tree) ascend(path []uint32, x uint128, jointAt int) {
+	for i := len(path) - 1; i > 0; i-- {
+		parent := &t.nodes[path[i-1]]
+		s := x.slot(parent.shift())
+		value := t.at(parent, s)
+		before := edge(*value)
+		if t.isUniform(path[i], before.background(), parent.shift()) {
+			free := t.nodes[path[i]].full != 0
+			t.recycle(path[i])
+			t.setSlot(parent, s, free)
+			t.settle(parent, before.max(), t.slotMax(parent, s))
+			continue
+		}
+		after := t.shortcut(path[i], before.background(), parent.shift())
+		if after == before && i <= jointAt {
+			return
+		}
+		*value = uint64(after)
+		t.settle(parent, before.max(), after.max())
+	}
+}
+
+// isUniform tells whether all of a slot that leads to node n has become free or taken.
+func (t *tree) isUniform(n uint32, background bool, slotOrder uint) bool {
+	nd := &t.nodes[n]
+	fills := nd.spanOrder() == slotOrder
+	return nd.full == allOnes && (fills || background) || nd.full|nd.mixed == 0 && (fills || !background)
+}
+
+// shortcut returns the edge of a slot that leads to node n: an edge to the only child of n, if what is outside of that is all
+// free or all taken, in n and in the slot; n is then recycled.
+func (t *tree) shortcut(n uint32, background bool, slotOrder uint) edge {
+	nd := &t.nodes[n]
+	if nd.level == 1 || nd.mixed == 0 || nd.mixed&(nd.mixed-1) != 0 || nd.full != 0 && nd.full != ^nd.mixed {
+		return t.edgeTo(n, background, slotOrder)
+	}
+	e := edge(t.slab[nd.slots])
+	free := nd.full != 0
+	alikeAbove := nd.spanOrder() == slotOrder || background == free
+	alikeBelow := t.nodes[e.node()].spanOrder() == nd.shift() || e.background() == free
+	if !alikeAbove || !alikeBelow {
+		return t.edgeTo(n, background, slotOrder)
+	}
+	t.recycle(n)
+	return t.edgeTo(e.node(), free, slotOrder)
+}
+
+// settle updates nd.max after a change of full, or after the largest free block in one of its slots changed from
+// order before to order after.
+func (t *tree) settle(nd *node, before, after int16) {
+	switch {
+	case nd.full != 0:
+		nd.max = int16(nd.shift()) + largestFree(nd.full)
+	case after >= nd.max:
+		nd.max = after
+	case before >= nd.max:
+		nd.max = t.scanMax(nd)
+	}
+}
+
+// scanMax is the order of the largest free block in the mixed slots of nd. It is at most nd.max, and the scan
+// stops where it finds that.
+func (t *tree) scanMax(nd *node) int16 {
+	most := int16(-1)
+	if nd.mixed == 0 {
+		return most
+	}
+	for _, value := range t.slab[nd.slots:][:bits.OnesCount64(nd.mixed)] {
+		order := edge(value).max()
+		if nd.level == 1 {
+			order = largestFree(value)
+		}
+		if order > most {
+			most = order
+			if most >= nd.max {
+				break
+			}
+		}
+	}
+	return most
+}
+
+// slotMax is the order of the largest free block in a slot that is not mixed.
+func (t *tree) slotMax(nd *node, s uint) int16 {
+	if nd.full&(1<<s) != 0 {
+		return int16(nd.shift())
+	}
+	return -1
+}
+
+// setSlot makes a mixed slot free or taken throughout. What it led to has been dropped by the caller.
+func (t *tree) setSlot(nd *node, s uint, free bool) {
+	t.removeValue(nd, s)
+	if free {
+		nd.full |= 1 << s
+	}
+}
+
+// at is where the value of the mixed slot s stands.
+func (t *tree) at(nd *node, s uint) *uint64 {
+	return &t.slab[nd.slots+rank(nd.mixed, s)]
+}
+
+// insertValue marks slot s as mixed and gives it a value.
+func (t *tree) insertValue(nd *node, s uint, value uint64) {
+	count := uint32(bits.OnesCount64(nd.mixed))
+	if nd.class == noRun {
+		nd.class, nd.slots = 0, t.newRun(0)
+	} else if count == 1<<nd.class {
+		t.resize(nd, nd.class+1, count)
+	}
+	values := t.slab[nd.slots : nd.slots+count+1]
+	i := rank(nd.mixed, s)
+	copy(values[i+1:], values[i:])
+	values[i] = value
+	nd.mixed |= 1 << s
+}
+
+// removeValue unmarks slot s, which was mixed, and leaves it taken. A run is halved when it is a quarter full, so that
+// going back and forth over one number does not copy each time.
+func (t *tree) removeValue(nd *node, s uint) {
+	count := uint32(bits.OnesCount64(nd.mixed))
+	values := t.slab[nd.slots : nd.slots+count]
+	i := rank(nd.mixed, s)
+	copy(values[i:], values[i+1:])
+	nd.mixed &^= 1 << s
+	count--
+	switch {
+	case count == 0:
+		t.freeSlots(nd)
+	case count*4 <= 1<<nd.class:
+		t.resize(nd, nd.class-1, count)
+	}
+}
+
+func (t *tree) resize(nd *node, class uint8, count uint32) {
+	to := t.newRun(class)
+	copy(t.slab[to:to+count], t.slab[nd.slots:nd.slots+count])
+	t.freeSlots(nd)
+	nd.class, nd.slots = class, to
+}
+
+func (t *tree) newRun(class uint8) uint32 {
+	if run := t.freeRun[class]; run != 0 {
+		t.freeRun[class] = uint32(t.slab[run])
+		return run
+	}
+	run := uint32(len(t.slab))
+	var zeros [64]uint64
+	t.slab = append(t.slab, zeros[:1<<class]...)
+	return run
+}
+
+func (t *tree) freeSlots(nd *node) {
+	if nd.class == noRun {
+		return
+	}
+	t.slab[nd.slots] = uint64(t.freeRun[nd.class])
+	t.freeRun[nd.class] = nd.slots
+	nd.class, nd.slots = noRun, 0
+}
+
+// newNode makes a node around x whose slots are all free or all taken.
+func (t *tree) newNode(x uint128, level uint, full uint64) uint32 {
+	nd := node{base: x.floor(6*level + 6), full: full, level: uint8(level), max: -1, class: noRun}
+	if full != 0 {
+		nd.max = int16(6*level + 6)
+	}
+	n := t.freeNode
+	if n == 0 {
+		t.nodes = append(t.nodes, nd)
+		return uint32(len(t.nodes) - 1)
+	}
+	t.freeNode = t.nodes[n].slots
+	t.nodes[n] = nd
+	return n
+}
+
+// recycle gives node n back, without what its slots lead to.
+func (t *tree) recycle(n uint32) {
+	nd := &t.nodes[n]
+	t.freeSlots(nd)
+	nd.slots = t.freeNode
+	t.freeNode = n
+}
+
+// drop gives node n and all that is beneath it back.
+func (t *tree) drop(n uint32) {
+	nd := &t.nodes[n]
+	if nd.level > 1 && nd.mixed != 0 {
+		for _, value := range t.slab[nd.slots:][:bits.OnesCount64(nd.mixed)] {
+			t.drop(edge(value).node())
+		}
+	}
+	t.recycle(n)
+}

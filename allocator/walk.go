@@ -1,0 +1,140 @@
+package allocator
+
+import "math/bits"
+
+// visitor is told what a tree holds, in order, without gaps, from one address to another.
+type visitor interface {
+	// run is told of addresses that are all free or all taken. It returns false to end the walk.
+	run(first, last uint128, free bool) bool
+	// word is told of 64 addresses of which some are free (their bit is set) and some are not.
+	word(first uint128, free uint64) bool
+}
+
+// walk visits what lies from first to last. It returns false if the visitor ended the walk.
+// A word that reaches beyond first or last comes whole.
+func (t *tree) walk(first, last uint128, v visitor) bool {
+	return t.walkNode(rootNode, first, last, v)
+}
+
+// walkNode visits the part of node n that lies from first to last, both within its span.
+func (t *tree) walkNode(n uint32, first, last uint128, v visitor) bool {
+	nd := &t.nodes[n]
+	shift := nd.shift()
+	from, to := first.slot(shift), last.slot(shift)
+	wanted := allOnes << from & (allOnes >> (63 - to))
+	for s := from; s <= to; {
+		bit := uint64(1) << s
+		lo, hi := nd.slotStart(s), nd.slotStart(s).last(shift)
+		if nd.mixed&bit == 0 {
+			// As many slots as are alike, at once.
+			free := nd.full&bit != 0
+			alike := nd.full
+			if !free {
+				alike = ^(nd.full | nd.mixed)
+			}
+			end := s + uint(bits.TrailingZeros64(^(alike & wanted >> s)))
+			s = end
+			if !v.run(later(lo, first), earlier(nd.slotStart(end-1).last(shift), last), free) {
+				return false
+			}
+			continue
+		}
+		if !t.walkMixed(nd, s, later(lo, first), earlier(hi, last), v) {
+			return false
+		}
+		s++
+	}
+	return true
+}
+
+// walkMixed visits the part of a mixed slot that lies from first to last, both within the slot.
+func (t *tree) walkMixed(nd *node, s uint, first, last uint128, v visitor) bool {
+	value := *t.at(nd, s)
+	if nd.level == 1 {
+		return v.word(nd.slotStart(s), value)
+	}
+	e := edge(value)
+	child := &t.nodes[e.node()]
+	lo, hi := child.base, child.base.last(child.spanOrder())
+	if last.less(lo) || hi.less(first) {
+		return v.run(first, last, e.background())
+	}
+	if first.less(lo) && !v.run(first, lo.prev(), e.background()) {
+		return false
+	}
+	if !t.walkNode(e.node(), later(lo, first), earlier(hi, last), v) {
+		return false
+	}
+	return !hi.less(last) || v.run(hi.next(), last, e.background())
+}
+
+func later(x, y uint128) uint128 {
+	if x.less(y) {
+		return y
+	}
+	return x
+}
+
+func earlier(x, y uint128) uint128 {
+	if x.less(y) {
+		return x
+	}
+	return y
+}
+
+// runs is a visitor that joins what it is told into the longest runs of one kind.
+type runs struct {
+	first, last uint128 // of the walk
+	free        bool    // whether the free runs are wanted or the taken ones
+	yield       func(first, last uint128) bool
+
+	open       bool
+	start, end uint128
+}
+
+func (r *runs) run(first, last uint128, free bool) bool {
+	if free != r.free {
+		return r.flush()
+	}
+	if !r.open {
+		r.open, r.start = true, first
+	}
+	r.end = last
+	return true
+}
+
+func (r *runs) word(base uint128, free uint64) bool {
+	for s := uint(0); s < 64; {
+		w := free >> s
+		isFree := w&1 != 0
+		if isFree {
+			w = ^w
+		}
+		length := min(uint(bits.TrailingZeros64(w)), 64-s)
+		first := base.add(uint128{lo: uint64(s)})
+		last := base.add(uint128{lo: uint64(s + length - 1)})
+		s += length
+		if last.less(r.first) || r.last.less(first) {
+			continue
+		}
+		if !r.run(later(first, r.first), earlier(last, r.last), isFree) {
+			return false
+		}
+	}
+	return true
+}
+
+func (r *runs) flush() bool {
+	if !r.open {
+		return true
+	}
+	r.open = false
+	return r.yield(r.start, r.end)
+}
+
+// eachRun calls yield for each of the longest runs of free (or of taken) addresses from first to last, in order.
+// It returns false if yield did.
+func (t *tree) eachRun(first, last uint128, free bool, yield func(first, last uint128) bool) bool {
+	r := &runs{first: first, last: last, free: free, yield: yield}
+	return t.walk(first, last, r) && r.flush()
+}
