@@ -26,12 +26,12 @@ var (
 )
 
 // ConflictError is why [Store.Commit] did nothing: its head was not at the revision that it named. It
-// matches [ErrConflict].
+// matches [ErrConflict]. Stores return a new one each time, which is the caller's, like the record in it.
 type ConflictError struct {
 	// Expected is the revision that the caller named; 0 if it wanted to create the head.
 	Expected int64
-	// Current is the head as it is stored now, so that a caller can plan again without reading. Its
-	// Revision is 0 if there is no head.
+	// Current is the head as it is stored now, so that a caller can plan again without reading. If there
+	// is no head, its Revision is 0 and of its fields only the Key is set.
 	Current Record
 }
 

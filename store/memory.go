@@ -1,0 +1,284 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+)
+
+// Memory is a [Store] that keeps its records in memory, and a [Finder]. It is for tests, for simulations and
+// for pools that need not outlive their process.
+//
+// A *Memory is one handle on the records; [Memory.Open] makes another, as if from another process. The
+// records are there as long as any handle is referenced, closed or not. Commits of all handles run one
+// after the other; reads run beside each other.
+//
+// The zero Memory is not usable, see [NewMemory]. A Memory must not be copied. All methods may be called by
+// any number of goroutines at once.
+//
+// Cost: Get and Commit take time in proportion to the bytes they are given and return, whatever else is
+// stored. List first notes which records there are, which takes about 10 ns each and holds up commits for
+// so long, and 8 bytes each; it yields them without any lock, as they were at that moment. Find costs one
+// look-up for each prefix length that the pool's allocations have.
+type Memory struct {
+	shared *records
+	closed atomic.Bool
+}
+
+var (
+	_ Store  = (*Memory)(nil)
+	_ Finder = (*Memory)(nil)
+)
+
+// NewMemory returns a handle on a new, empty in-memory store.
+func NewMemory() *Memory {
+	return &Memory{shared: &records{tables: make(map[tableKey]*table)}}
+}
+
+// Open returns another handle on the same records. Closing one does not close the others. It works on a
+// closed handle too: this is how a test reopens a store.
+func (m *Memory) Open() *Memory { return &Memory{shared: m.shared} }
+
+// Get implements [Store].
+func (m *Memory) Get(ctx context.Context, key Key) (Record, error) {
+	if err := m.usable(ctx); err != nil {
+		return Record{}, err
+	}
+	if err := key.Validate(); err != nil {
+		return Record{}, err
+	}
+	m.shared.mu.RLock()
+	r := m.shared.get(key)
+	m.shared.mu.RUnlock()
+	if r == nil {
+		return Record{}, fmt.Errorf("%w: %v", ErrNotFound, key)
+	}
+	return r.Canonical(), nil
+}
+
+// List implements [Store]. It yields the records as they were when the iteration began, in random order.
+func (m *Memory) List(ctx context.Context, kind Kind, pool string) iter.Seq2[Record, error] {
+	return func(yield func(Record, error) bool) {
+		if err := ValidateList(kind, pool); err != nil {
+			yield(Record{}, err)
+			return
+		}
+		if err := m.usable(ctx); err != nil {
+			yield(Record{}, err)
+			return
+		}
+		for _, r := range m.shared.list(kind, pool) {
+			if err := m.usable(ctx); err != nil {
+				yield(Record{}, err)
+				return
+			}
+			if !yield(r.Canonical(), nil) {
+				return
+			}
+		}
+	}
+}
+
+// Find implements [Finder].
+func (m *Memory) Find(ctx context.Context, pool string, addr netip.Addr) (Record, error) {
+	if err := m.usable(ctx); err != nil {
+		return Record{}, err
+	}
+	if err := (Key{Kind: KindAllocation, Pool: pool}).Validate(); err != nil {
+		return Record{}, err
+	}
+	m.shared.mu.RLock()
+	r := m.shared.find(pool, addr)
+	m.shared.mu.RUnlock()
+	if r == nil {
+		return Record{}, notInPool(pool, addr)
+	}
+	return r.Canonical(), nil
+}
+
+// Commit implements [Store]. It never fails with [ErrTooLarge] or [ErrUnknown].
+func (m *Memory) Commit(ctx context.Context, head Record, writes []Write) (Record, error) {
+	if err := m.usable(ctx); err != nil {
+		return Record{}, err
+	}
+	if err := ValidateCommit(head, writes); err != nil {
+		return Record{}, err
+	}
+	changes := make([]Record, len(writes))
+	for i := range writes {
+		changes[i] = writes[i].Record.Canonical()
+	}
+	stored := head.Canonical()
+	revision, err := m.shared.commit(stored, writes, changes)
+	if err != nil {
+		return Record{}, err
+	}
+	head = stored.Canonical()
+	head.Revision = revision
+	return head, nil
+}
+
+// Close implements [Store]. It closes this handle only.
+func (m *Memory) Close() error {
+	m.closed.Store(true)
+	return nil
+}
+
+func (m *Memory) usable(ctx context.Context) error {
+	if m.closed.Load() {
+		return ErrClosed
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("in-memory store: %w", err)
+	}
+	return nil
+}
+
+// records is what the handles of one in-memory store share. A *Record in it never changes: it is replaced.
+type records struct {
+	mu       sync.RWMutex
+	revision int64 // of the latest commit; never falls, so that no key sees a revision twice
+	tables   map[tableKey]*table
+}
+
+type tableKey struct {
+	kind Kind
+	pool string
+}
+
+// table holds the records of one kind and pool, of which there is at least one.
+type table struct {
+	byName map[string]*Record
+	index  *prefixIndex // of the prefixes, in tables of allocations; else nil
+}
+
+func (s *records) get(key Key) *Record {
+	t := s.tables[tableKey{key.Kind, key.Pool}]
+	if t == nil {
+		return nil
+	}
+	return t.byName[key.Name]
+}
+
+func (s *records) list(kind Kind, pool string) []*Record {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var found []*Record
+	add := func(t *table) {
+		for _, r := range t.byName {
+			found = append(found, r)
+		}
+	}
+	if pool != "" {
+		if t := s.tables[tableKey{kind, pool}]; t != nil {
+			found = make([]*Record, 0, len(t.byName))
+			add(t)
+		}
+		return found
+	}
+	for key, t := range s.tables {
+		if key.kind == kind {
+			add(t)
+		}
+	}
+	return found
+}
+
+func (s *records) find(pool string, addr netip.Addr) *Record {
+	t := s.tables[tableKey{KindAllocation, pool}]
+	if t == nil {
+		return nil
+	}
+	if name, ok := t.index.longest(addr); ok {
+		return t.byName[name]
+	}
+	return nil
+}
+
+// commit applies writes, whose records are copied in changes, with head. The records that it is given
+// become the store's, each as an object of its own.
+func (s *records) commit(head Record, writes []Write, changes []Record) (revision int64, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.admit(head, writes); err != nil {
+		return 0, err
+	}
+	s.revision++
+	for i := range changes {
+		if writes[i].Op == Delete {
+			s.remove(changes[i].Key)
+		} else {
+			s.put(changes[i], s.revision)
+		}
+	}
+	if !DeletesHead(head.Key, writes) {
+		s.put(head, s.revision)
+	}
+	return s.revision, nil
+}
+
+// admit returns why a commit of head and writes must not happen, or nil.
+func (s *records) admit(head Record, writes []Write) error {
+	current := s.get(head.Key)
+	switch {
+	case current == nil && head.Revision != 0:
+		return &ConflictError{Expected: head.Revision, Current: Record{Key: head.Key}}
+	case current != nil && head.Revision != current.Revision:
+		return &ConflictError{Expected: head.Revision, Current: current.Canonical()}
+	}
+	var standing []Record
+	for i := range writes {
+		if writes[i].Op != Create {
+			continue
+		}
+		if r := s.get(writes[i].Record.Key); r != nil {
+			standing = append(standing, r.Canonical())
+		}
+	}
+	if standing != nil {
+		return &ExistsError{Records: standing}
+	}
+	return nil
+}
+
+func (s *records) put(r Record, revision int64) {
+	r.Revision = revision
+	key := tableKey{r.Kind, r.Pool}
+	t := s.tables[key]
+	if t == nil {
+		t = &table{byName: make(map[string]*Record)}
+		if r.Kind == KindAllocation {
+			t.index = &prefixIndex{holders: make(map[netip.Prefix]holders)}
+		}
+		s.tables[key] = t
+	}
+	if t.index != nil {
+		if old := t.byName[r.Name]; old != nil {
+			t.index.remove(old)
+		}
+		t.index.add(&r)
+	}
+	t.byName[r.Name] = &r
+}
+
+func (s *records) remove(k Key) {
+	key := tableKey{k.Kind, k.Pool}
+	t := s.tables[key]
+	if t == nil {
+		return
+	}
+	old := t.byName[k.Name]
+	if old == nil {
+		return
+	}
+	if t.index != nil {
+		t.index.remove(old)
+	}
+	delete(t.byName, k.Name)
+	if len(t.byName) == 0 {
+		delete(s.tables, key)
+	}
+}
