@@ -5,6 +5,8 @@ go 1.25.0
 replace github.com/ipalloc/ipalloc => ../..
 
 require (
-	go.etcd.io/bbolt v1.5.0 // indirect
-	golang.org/x/sys v0.45.0 // indirect
+	github.com/ipalloc/ipalloc v0.1.0
+	go.etcd.io/bbolt v1.5.0
 )
+
+require golang.org/x/sys v0.45.0 // indirect

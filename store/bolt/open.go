@@ -1,0 +1,195 @@
+package bolt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+)
+
+// Options are the options of [Open]. The zero Options are the defaults. Options may be copied; Open does not
+// keep them.
+type Options struct {
+	// LockWait is how long to wait for a file that another process has open: 0, the default, is not at
+	// all, and less than 0 is until the context ends. It is looked at again every few milliseconds; who
+	// of several waits longest is not preferred.
+	LockWait time.Duration
+
+	// Mode is the mode of a file that Open creates, exactly, whatever the umask. The default, 0, is 0600.
+	// The mode of a file that exists is left alone.
+	Mode fs.FileMode
+
+	// MustExist makes Open fail with [fs.ErrNotExist] instead of creating the file, for programs in which
+	// a missing file means a volume that is not mounted rather than a first start.
+	MustExist bool
+}
+
+const (
+	defaultMode = 0o600
+	lockRetry   = 5 * time.Millisecond
+)
+
+// Open opens the store in the file at path for reading and writing, and locks it. It creates the file if there
+// is none (see [Options.MustExist]), but not its folder. A nil opts is the same as the zero Options.
+//
+// The errors wrap [ErrLocked], [ErrForeign], [ErrCorrupt], [ErrVersion], the context's error, or that of the
+// operating system ([fs.ErrNotExist], [fs.ErrPermission]), and name path. When Open fails, an existing file is
+// as it was.
+//
+// Cost: O(1) and O(free pages in the file), whatever is stored; a few flushes more when it creates the file.
+func Open(ctx context.Context, path string, opts *Options) (*Store, error) {
+	if opts == nil {
+		opts = &Options{}
+	}
+	if opts.LockWait > 0 {
+		waiting, cancel := context.WithTimeout(ctx, opts.LockWait)
+		defer cancel()
+		return open(ctx, waiting, path, *opts)
+	}
+	return open(ctx, ctx, path, *opts)
+}
+
+// open tries until it has the lock, waiting has ended, or something else is wrong.
+func open(ctx, waiting context.Context, path string, opts Options) (*Store, error) {
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, fmt.Errorf("open %s: %w", path, err)
+		}
+		s, err := openOnce(path, opts)
+		switch {
+		case err == nil:
+			return s, nil
+		case opts.LockWait == 0 || !errors.Is(err, ErrLocked):
+			return nil, fmt.Errorf("open %s: %w", path, err)
+		}
+		select {
+		case <-time.After(lockRetry):
+		case <-waiting.Done():
+			if ctxErr := ctx.Err(); ctxErr != nil {
+				err = fmt.Errorf("%w: %w", err, ctxErr)
+			}
+			return nil, fmt.Errorf("open %s: %w", path, err)
+		}
+	}
+}
+
+func openOnce(path string, opts Options) (*Store, error) {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) && !opts.MustExist {
+		if err = create(path, opts.Mode); err != nil {
+			return nil, err
+		}
+		info, err = os.Stat(path)
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%w: it is no regular file but %v", ErrForeign, info.Mode())
+	case info.Size() == 0:
+		return nil, fmt.Errorf("%w: it is empty; delete it to begin a new store", ErrCorrupt)
+	}
+	db, err := openExisting(path)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{db: db, path: path}
+	if err := guard(func() error { return verify(db, path) }); err != nil {
+		db.Close()
+		return nil, err
+	}
+	// From here on, each commit keeps the list of free pages in the file, so that opening need not search
+	// the file for them. It is off until the file is known to be ours, because bbolt would otherwise
+	// write to a file without such a list as soon as it opens it.
+	db.NoFreelistSync = false
+	return s, nil
+}
+
+// openExisting opens and locks the file at path, which it does not change, without waiting for the lock.
+func openExisting(path string) (*bbolt.DB, error) {
+	var (
+		db   *bbolt.DB
+		file *os.File
+	)
+	err := guard(func() (err error) {
+		db, err = bbolt.Open(path, defaultMode, &bbolt.Options{
+			Timeout:        time.Nanosecond, // one attempt
+			NoFreelistSync: true,
+			FreelistType:   bbolt.FreelistMapType,
+			NoStatistics:   true,
+			OpenFile: func(name string, flag int, mode fs.FileMode) (_ *os.File, err error) {
+				file, err = os.OpenFile(name, flag&^os.O_CREATE, mode)
+				return file, err
+			},
+		})
+		return err
+	})
+	if err == nil {
+		return db, nil
+	}
+	if file != nil {
+		file.Close() // bbolt has done so, unless it panicked; the second time is harmless
+	}
+	return nil, translateOpen(err)
+}
+
+func translateOpen(err error) error {
+	var system *fs.PathError
+	switch {
+	case errors.Is(err, ErrCorrupt), errors.As(err, &system):
+		return err
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return ErrLocked
+	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrVersionMismatch):
+		return fmt.Errorf("%w: %w", ErrForeign, err)
+	default:
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+}
+
+// create makes an empty store at path, unless there is a file by then. Whoever looks at path sees no file or a
+// whole one.
+func create(path string, mode fs.FileMode) error {
+	if mode == 0 {
+		mode = defaultMode
+	}
+	folder := filepath.Dir(path)
+	draft, err := os.CreateTemp(folder, filepath.Base(path)+".new-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(draft.Name())
+	if err := draft.Close(); err != nil {
+		return err
+	}
+	if err := initialise(draft.Name()); err != nil {
+		return err
+	}
+	if err := os.Chmod(draft.Name(), mode); err != nil {
+		return err
+	}
+	if err := os.Link(draft.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return syncFolder(folder)
+}
+
+// syncFolder makes the folder's entries durable.
+func syncFolder(folder string) error {
+	if runtime.GOOS == "windows" {
+		return nil // which cannot, and does not need to
+	}
+	f, err := os.Open(folder)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
+}

@@ -1,0 +1,128 @@
+package bolt
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/ipalloc/ipalloc/store"
+)
+
+// Store is a [store.Store] in one file, and a [store.Finder]. The package comment says what it guarantees.
+//
+// The zero Store is not usable, see [Open]. A Store must not be copied. All methods may be called by any number
+// of goroutines at once: reads run beside each other and beside a commit, commits one after the other.
+type Store struct {
+	db   *bbolt.DB
+	path string
+}
+
+var (
+	_ store.Store  = (*Store)(nil)
+	_ store.Finder = (*Store)(nil)
+)
+
+// Path returns the path that the store was opened with, also after Close.
+func (s *Store) Path() string { return s.path }
+
+// Get implements [store.Store]. Cost: O(log of the records stored), without writing anything.
+func (s *Store) Get(ctx context.Context, key store.Key) (store.Record, error) {
+	if err := key.Validate(); err != nil {
+		return store.Record{}, err
+	}
+	var record store.Record
+	err := s.view(ctx, func(tx *bbolt.Tx) (err error) {
+		value := tx.Bucket([]byte(bucketRecords)).Get(encodeKey(key))
+		if value == nil {
+			return fmt.Errorf("%w: %v", store.ErrNotFound, key)
+		}
+		record, err = decodeRecord(key, value)
+		return err
+	})
+	return record, err
+}
+
+// Close implements [store.Store]. It waits for the calls that run, and unlocks the file.
+func (s *Store) Close() error { return s.wrap(s.db.Close()) }
+
+// view runs do in a transaction for reading. What do keeps of the file's bytes it must copy.
+func (s *Store) view(ctx context.Context, do func(*bbolt.Tx) error) error {
+	if err := ctx.Err(); err != nil {
+		return s.wrap(err)
+	}
+	return s.wrap(guard(func() error { return s.db.View(do) }))
+}
+
+// How much List reads at once, in one transaction: whichever is reached first. A page has at least one record.
+const (
+	pageRecords = 128
+	pageBytes   = 256 << 10
+)
+
+// List implements [store.Store]. It yields the records in the order of their keys, and holds at most 128 of them
+// in memory, read in one short transaction; none is open while it yields.
+func (s *Store) List(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
+	return func(yield func(store.Record, error) bool) {
+		if err := store.ValidateList(kind, pool); err != nil {
+			yield(store.Record{}, err)
+			return
+		}
+		prefix := encodeListPrefix(kind, pool)
+		var after []byte
+		for {
+			page, err := s.readPage(ctx, prefix, after)
+			if err != nil {
+				yield(store.Record{}, err)
+				return
+			}
+			if !s.yieldPage(ctx, page, yield) || len(page) == 0 {
+				return
+			}
+			after = page[len(page)-1].key
+		}
+	}
+}
+
+// pair is one record as it is in the file.
+type pair struct{ key, value []byte }
+
+// readPage returns the records after the key after, of those whose keys begin with prefix.
+func (s *Store) readPage(ctx context.Context, prefix, after []byte) (page []pair, err error) {
+	err = s.view(ctx, func(tx *bbolt.Tx) error {
+		start := prefix
+		if after != nil {
+			start = after
+		}
+		cursor, size := tx.Bucket([]byte(bucketRecords)).Cursor(), 0
+		key, value := cursor.Seek(start)
+		if after != nil && bytes.Equal(key, after) {
+			key, value = cursor.Next()
+		}
+		for ; bytes.HasPrefix(key, prefix) && len(page) < pageRecords && size < pageBytes; key, value = cursor.Next() {
+			page = append(page, pair{bytes.Clone(key), bytes.Clone(value)})
+			size += len(key) + len(value)
+		}
+		return nil
+	})
+	return page, err
+}
+
+// yieldPage yields the records of page, and reports whether to go on.
+func (s *Store) yieldPage(ctx context.Context, page []pair, yield func(store.Record, error) bool) bool {
+	for _, p := range page {
+		key, keyErr := decodeKey(p.key)
+		record, valueErr := decodeRecord(key, p.value)
+		if err := errors.Join(ctx.Err(), keyErr, valueErr); err != nil {
+			yield(store.Record{}, s.wrap(err))
+			return false
+		}
+		if !yield(record, nil) {
+			return false
+		}
+	}
+	return true
+}
