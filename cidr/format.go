@@ -20,8 +20,8 @@ func FormatRange(r netipx.IPRange) string {
 }
 
 // FormatSet returns the text of the ranges of s as [FormatRange] writes them, in order: the fewest ranges,
-// so equal sets have equal texts; nil for an empty or nil set. [ParseSet] reads them as the same set.
-// Cost: O(n) for n ranges.
+// so equal sets have equal texts; nil for an empty or nil set. [ParseSet] reads them as the same set, with
+// the exception that FormatRange has. Cost: O(n) for n ranges.
 func FormatSet(s *netipx.IPSet) []string {
 	var texts []string
 	for _, r := range rangesOf(s) {

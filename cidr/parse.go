@@ -10,23 +10,6 @@ import (
 	"go4.org/netipx"
 )
 
-// ParseError says why a text was refused. Every error of this package is one, as a pointer; find it with
-// [errors.As]. Copy it as you like; nothing changes it later.
-type ParseError struct {
-	// Input is the whole text.
-	Input string
-	// Rule is the rule that it breaks; if that is a rule for a part of the text, with the part quoted.
-	Rule string
-	// Want is what would be right: the corrected text, quoted, where there is one, else a description with
-	// an example.
-	Want string
-}
-
-// Error quotes the input, names the rule and says what would be right, on one line.
-func (e *ParseError) Error() string {
-	return fmt.Sprintf("cannot parse %q: %s; want %s", e.Input, e.Rule, e.Want)
-}
-
 // Parser reads addresses, prefixes, ranges and sets. The zero value is the strict parser, the one that the
 // functions ParseRange, ParsePrefix and ParseSet use. A Parser is a value: copy it freely and use it
 // concurrently. Each method takes time linear in its text.
@@ -59,7 +42,7 @@ func ParseAddr(text string) (netip.Addr, error) {
 		return netip.Addr{}, fault.in(text)
 	}
 	if strings.ContainsAny(text, "-/") {
-		fault = &ParseError{Rule: "an address is one, without a length", Want: exampleAddr}
+		fault = &ParseError{Rule: "an address has no second bound and no length", Want: exampleAddr}
 		return netip.Addr{}, fault.in(text)
 	}
 	addr, fault := parseAddr(text)
@@ -134,12 +117,6 @@ const (
 	exampleInNet = `the length after the last bound, as in "192.0.2.1-192.0.2.9/24"`
 )
 
-// in completes a fault with the text that it was found in.
-func (e *ParseError) in(text string) error {
-	e.Input = text
-	return e
-}
-
 // checkText finds what is wrong with a text in whatever form.
 func checkText(text string) *ParseError {
 	switch {
@@ -148,27 +125,26 @@ func checkText(text string) *ParseError {
 	case strings.Contains(text, ","):
 		return &ParseError{Rule: "a text holds one range, not a list with commas", Want: "each range as a text of its own"}
 	case strings.ContainsFunc(text, unicode.IsSpace):
-		return &ParseError{Rule: "spaces are not allowed", Want: withoutSpaces(text)}
+		return &ParseError{Rule: "spaces are not allowed", Want: suggest(strings.Join(strings.Fields(text), ""))}
 	case strings.Contains(text, "%"):
 		return &ParseError{Rule: "zones are not allowed", Want: `the address without "%" and what follows, as in "fe80::1"`}
 	}
 	return nil
 }
 
-// withoutSpaces suggests the text without its spaces if that is right otherwise.
-func withoutSpaces(text string) string {
-	joined := strings.Join(strings.Fields(text), "")
-	if _, err := ParseRange(joined); err != nil {
+// suggest quotes a text that is better in one respect, if it is right in all others.
+func suggest(text string) string {
+	if _, err := ParseRange(text); err != nil {
 		return exampleAny
 	}
-	return strconv.Quote(joined)
+	return strconv.Quote(text)
 }
 
 func (p Parser) subnetRange(text string) (netipx.IPRange, netip.Prefix, *ParseError) {
 	if fault := checkText(text); fault != nil {
 		return netipx.IPRange{}, netip.Prefix{}, fault
 	}
-	if first, last, ok := strings.Cut(text, "-"); ok {
+	if first, last, ok := strings.Cut(text, "-"); ok && !strings.HasSuffix(first, "/") {
 		return parseBounds(first, last)
 	}
 	if strings.Contains(text, "/") {
@@ -183,8 +159,6 @@ func (p Parser) subnetRange(text string) (netipx.IPRange, netip.Prefix, *ParseEr
 func parseBounds(first, last string) (r netipx.IPRange, subnet netip.Prefix, fault *ParseError) {
 	last, length, hasLength := strings.Cut(last, "/")
 	switch {
-	case strings.HasSuffix(first, "/"):
-		return r, subnet, &ParseError{Rule: "a length is not negative", Want: exampleCIDR}
 	case strings.Contains(first, "/"):
 		return r, subnet, &ParseError{Rule: "a range has its length at the end only", Want: exampleInNet}
 	case strings.Contains(last, "-"):
@@ -198,17 +172,16 @@ func parseBounds(first, last string) (r netipx.IPRange, subnet netip.Prefix, fau
 	if fault != nil {
 		return r, subnet, fault
 	}
-	if fault = checkBounds(from, to, hasLength, length); fault != nil {
-		return r, subnet, fault
-	}
 	if hasLength {
 		subnet, fault = subnetOf(from, to, length)
+	} else {
+		fault = checkBounds(from, to, "")
 	}
 	return netipx.IPRangeFrom(from, to), subnet, fault
 }
 
-// checkBounds finds what is wrong with two bounds as a range. The length is for the suggestion only.
-func checkBounds(from, to netip.Addr, hasLength bool, length string) *ParseError {
+// checkBounds finds what is wrong with two bounds as a range. The suffix completes a suggested text.
+func checkBounds(from, to netip.Addr, suffix string) *ParseError {
 	switch {
 	case from.BitLen() != to.BitLen():
 		return &ParseError{
@@ -216,17 +189,17 @@ func checkBounds(from, to netip.Addr, hasLength bool, length string) *ParseError
 			Want: examplePair + ` or "2001:db8::1-2001:db8::9"`,
 		}
 	case to.Less(from):
-		swapped := to.String() + "-" + from.String()
-		if hasLength {
-			swapped += "/" + length
-		}
-		return &ParseError{Rule: "the first bound must not be after the last", Want: strconv.Quote(swapped)}
+		swapped := to.String() + "-" + from.String() + suffix
+		return &ParseError{Rule: "the first bound must not be after the last", Want: suggest(swapped)}
 	}
 	return nil
 }
 
 // subnetOf returns the subnet of a length, given as text, that holds both bounds.
 func subnetOf(from, to netip.Addr, length string) (netip.Prefix, *ParseError) {
+	if fault := checkBounds(from, to, "/"+length); fault != nil {
+		return netip.Prefix{}, fault
+	}
 	bits, fault := parseLength(length, from.BitLen())
 	if fault != nil {
 		return netip.Prefix{}, fault
@@ -248,7 +221,7 @@ func subnetOf(from, to netip.Addr, length string) (netip.Prefix, *ParseError) {
 // prefix reads a CIDR.
 func (p Parser) prefix(text string) (netip.Prefix, *ParseError) {
 	address, length, hasLength := strings.Cut(text, "/")
-	if strings.Contains(text, "-") || strings.Contains(length, "/") {
+	if strings.Contains(address, "-") || strings.Contains(length, "/") {
 		return netip.Prefix{}, &ParseError{Rule: "a CIDR has one address and one length", Want: exampleCIDR}
 	}
 	addr, fault := parseAddr(address)
