@@ -1,0 +1,241 @@
+package pool
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"go4.org/netipx"
+
+	"github.com/ipalloc/ipalloc/store"
+)
+
+// Claim is what an owner asks of a pool.
+//
+// The zero Claim is not valid: it has no owner. A Claim may be copied; the copy shares Requests.
+type Claim struct {
+	// Owner names who asks, in terms that the caller already has and will have again after a restart: a
+	// claim's UID, a container's id and its interface. It makes the claim idempotent. Any UTF-8 without NUL,
+	// 1 to [store.MaxNameBytes] bytes.
+	Owner string
+
+	// Policy says how many families each request that names none is for. Default: [SingleStack].
+	Policy FamilyPolicy
+
+	// Requests are what is asked for, all of it or nothing. None means one request with all the defaults.
+	// One address from each of several sets is several requests.
+	Requests []Request
+}
+
+// Request is one address or prefix that a claim asks for. The zero Request is one of the pool's
+// default length, the lowest that is free.
+type Request struct {
+	// Family is that of the address. The zero Family means that of Within or Exact if there is one, and otherwise
+	// what the claim's Policy says.
+	Family Family
+
+	// Bits is the prefix length, 1 to 32 or to 128. 0 means the length of Exact, or the pool's default.
+	Bits int
+
+	// Within are addresses that the answer must lie in, beside being in the pool. They must be of one
+	// family. nil means no bound.
+	Within *netipx.IPSet
+
+	// Exact is the very prefix that is asked for, without host bits; see [ExactAddr] for one address. The zero Prefix means
+	// that any will do.
+	Exact netip.Prefix
+}
+
+// ExactAddr asks for one address.
+func ExactAddr(addr netip.Addr) Request {
+	return Request{Exact: netip.PrefixFrom(addr, addr.BitLen())}
+}
+
+// Allocation is what an owner holds.
+//
+// The zero Allocation is none. An Allocation may be copied; the copy shares Prefixes, which belong to the caller.
+type Allocation struct {
+	// Owner is who holds it.
+	Owner string
+	// Prefixes are what is held, in the order of the claim's requests; a request that was for both families has the
+	// primary one first. A single address is a prefix of 32 or 128 bits.
+	Prefixes []netip.Prefix
+	// Generation tells this grant from all others that the owner ever had or will have of this pool. It is the
+	// revision of the pool at which it was granted.
+	Generation int64
+	// Created is when it was granted, in UTC, to the microsecond.
+	Created time.Time
+}
+
+// Addrs returns the first address of each prefix: the addresses themselves, where single ones are held.
+func (a Allocation) Addrs() []netip.Addr {
+	addrs := make([]netip.Addr, len(a.Prefixes))
+	for i, p := range a.Prefixes {
+		addrs[i] = p.Addr()
+	}
+	return addrs
+}
+
+func (a Allocation) clone() Allocation {
+	a.Prefixes = slices.Clone(a.Prefixes)
+	return a
+}
+
+const stateAllocated = "allocated"
+
+func (a *Allocation) record(pool string) store.Record {
+	return store.Record{
+		Key:      store.Key{Kind: store.KindAllocation, Pool: pool, Name: a.Owner},
+		State:    stateAllocated,
+		Prefixes: a.Prefixes,
+		Created:  a.Created,
+	}
+}
+
+func allocationOf(r store.Record) Allocation {
+	return Allocation{Owner: r.Name, Prefixes: r.Prefixes, Generation: r.Revision, Created: r.Created}
+}
+
+func validateOwner(owner string) error {
+	switch {
+	case owner == "":
+		return invalid("the owner is empty")
+	case len(owner) > store.MaxNameBytes:
+		return invalid("the owner %.20q… is %d bytes long, the most is %d", owner, len(owner), store.MaxNameBytes)
+	case !utf8.ValidString(owner) || strings.IndexByte(owner, 0) >= 0:
+		return invalid("the owner %q is not UTF-8 without NUL", owner)
+	}
+	return nil
+}
+
+var defaultRequests = []Request{{}}
+
+// resolve appends the claim's requests to to, each with its family and length, as spec and policy have them.
+func (c *Claim) resolve(spec *resolvedSpec, policy FamilyPolicy, to []Request) ([]Request, error) {
+	if policy > RequireDualStack {
+		return nil, invalid("%v is not a family policy", policy)
+	}
+	if policy == RequireDualStack && len(spec.families) < 2 {
+		return nil, ErrFamily
+	}
+	requests := c.Requests
+	if len(requests) == 0 {
+		requests = defaultRequests
+	}
+	for _, r := range requests {
+		if err := r.check(); err != nil {
+			return nil, err
+		}
+		if r.Family != 0 {
+			to = append(to, r)
+			continue
+		}
+		for i, family := range spec.families {
+			if i == 0 || policy != SingleStack {
+				r.Family = family
+				to = append(to, r)
+			}
+		}
+	}
+	for i := range to {
+		if err := to[i].complete(spec); err != nil {
+			return nil, err
+		}
+	}
+	return to, nil
+}
+
+// check fills in what Within and Exact say about the family, and finds contradictions.
+func (r *Request) check() error {
+	for _, family := range []Family{r.familyWithin(), r.familyExact()} {
+		switch {
+		case family == 0:
+		case r.Family == 0:
+			r.Family = family
+		case r.Family != family:
+			return invalid("a request for %v has an address or set of %v", r.Family, family)
+		}
+	}
+	switch {
+	case r.Family != 0 && r.Family != IPv4 && r.Family != IPv6:
+		return invalid("%v is not a family, want IPv4 or IPv6", r.Family)
+	case r.Exact.IsValid() && r.Exact != r.Exact.Masked():
+		return invalid("the exact prefix %v has host bits set, want %v", r.Exact, r.Exact.Masked())
+	case r.Exact.IsValid() && r.Bits != 0 && r.Bits != r.Exact.Bits():
+		return invalid("a request for %v has another length, %d", r.Exact, r.Bits)
+	}
+	return r.checkWithin()
+}
+
+func (r *Request) checkWithin() error {
+	if r.Within == nil {
+		return nil
+	}
+	ranges := r.Within.Ranges()
+	if len(ranges) == 0 {
+		return invalid("a request is to be within a set that is empty")
+	}
+	if first, last := ranges[0].From(), ranges[len(ranges)-1].To(); FamilyOf(first) != FamilyOf(last) {
+		return invalid("a request is to be within a set of both families, from %v to %v; want one family", first, last)
+	}
+	return nil
+}
+
+func (r *Request) familyWithin() Family {
+	if r.Within == nil {
+		return 0
+	}
+	if ranges := r.Within.Ranges(); len(ranges) > 0 {
+		return FamilyOf(ranges[0].From())
+	}
+	return 0
+}
+
+func (r *Request) familyExact() Family {
+	if !r.Exact.IsValid() {
+		return 0
+	}
+	return FamilyOf(r.Exact.Addr())
+}
+
+// complete fills in the length, once the family is known.
+func (r *Request) complete(spec *resolvedSpec) error {
+	if !spec.has(r.Family) {
+		return ErrFamily
+	}
+	if r.Exact.IsValid() {
+		r.Bits = r.Exact.Bits()
+	}
+	if r.Bits == 0 {
+		r.Bits = spec.bits(r.Family)
+	}
+	if r.Bits < 1 || r.Bits > r.Family.Width() {
+		return invalid("the prefix length %d is out of range for %v, want 1 to %d", r.Bits, r.Family, r.Family.Width())
+	}
+	return nil
+}
+
+// isMetBy tells whether p is what the request, which is complete, asks for.
+func (r *Request) isMetBy(p netip.Prefix) bool {
+	return FamilyOf(p.Addr()) == r.Family && p.Bits() == r.Bits &&
+		(!r.Exact.IsValid() || r.Exact == p) &&
+		(r.Within == nil || r.Within.ContainsPrefix(p))
+}
+
+// isMetBy tells whether prefixes are an answer to the claim. A claim that prefers both families is also met by
+// one, granted when the pool had no other.
+func (c *Claim) isMetBy(prefixes []netip.Prefix, spec *resolvedSpec) bool {
+	policies := []FamilyPolicy{c.Policy, SingleStack}
+	if c.Policy != PreferDualStack {
+		policies = policies[:1]
+	}
+	for _, policy := range policies {
+		requests, err := c.resolve(spec, policy, nil)
+		if err == nil && slices.EqualFunc(requests, prefixes, func(r Request, p netip.Prefix) bool { return r.isMetBy(p) }) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,75 @@
+package pool
+
+import (
+	"fmt"
+	"net/netip"
+)
+
+// Family is an address family: [IPv4] or [IPv6]. The zero Family means "not said"; where that is allowed, the
+// comment says what it stands for.
+type Family uint8
+
+// The two address families.
+const (
+	IPv4 Family = 4
+	IPv6 Family = 6
+)
+
+// FamilyOf returns the family of addr. A 4in6 address is IPv6, as it is for package netip; no pool holds one.
+func FamilyOf(addr netip.Addr) Family {
+	if addr.Is4() {
+		return IPv4
+	}
+	return IPv6
+}
+
+// Width is the number of bits of the family's addresses: 32 or 128; 0 for the zero Family.
+func (f Family) Width() int {
+	switch f {
+	case IPv4:
+		return 32
+	case IPv6:
+		return 128
+	default:
+		return 0
+	}
+}
+
+// String returns "IPv4" or "IPv6", as Kubernetes writes them.
+func (f Family) String() string {
+	switch f {
+	case IPv4, IPv6:
+		return fmt.Sprintf("IPv%d", uint8(f))
+	default:
+		return fmt.Sprintf("Family(%d)", uint8(f))
+	}
+}
+
+// FamilyPolicy says how many families a claim is for. The names and meanings are those of a Kubernetes
+// Service's ipFamilyPolicy.
+type FamilyPolicy uint8
+
+// The family policies.
+const (
+	// SingleStack asks for one address, of the pool's primary family. It is the default.
+	SingleStack FamilyPolicy = iota
+	// PreferDualStack asks for one address of each family that the pool has, the primary one first.
+	PreferDualStack
+	// RequireDualStack asks for one address of each of two families, the primary one first. A pool of
+	// one family refuses it with [ErrFamily].
+	RequireDualStack
+)
+
+// String returns the name of the policy, as Kubernetes writes it.
+func (p FamilyPolicy) String() string {
+	switch p {
+	case SingleStack:
+		return "SingleStack"
+	case PreferDualStack:
+		return "PreferDualStack"
+	case RequireDualStack:
+		return "RequireDualStack"
+	default:
+		return fmt.Sprintf("FamilyPolicy(%d)", uint8(p))
+	}
+}

@@ -1,0 +1,91 @@
+package pool
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/ipalloc/ipalloc/store"
+)
+
+// headFormat is the version of the head's data. A higher one is of a later release, and is refused.
+const headFormat = 1
+
+// headData is what the record of a head has as its data.
+type headData struct {
+	Format int             `json:"format"`
+	Spec   json.RawMessage `json:"spec"`
+	Spaces []headSpace     `json:"spaces"`
+}
+
+// headSpace is one family of it: counts for people, pieces for machines.
+type headSpace struct {
+	FamilyStats
+	Pieces []piece `json:"pieces"`
+}
+
+func headKey(pool string) store.Key { return store.Key{Kind: store.KindPool, Pool: pool} }
+
+func parseHead(r store.Record) (headData, Spec, error) {
+	var data headData
+	var spec Spec
+	if err := json.Unmarshal(r.Data, &data); err != nil {
+		return data, spec, fmt.Errorf("%w: the head of the pool: %w", ErrCorrupt, err)
+	}
+	if data.Format != headFormat {
+		return data, spec, fmt.Errorf("%w: the head of the pool has format %d, want %d", ErrCorrupt, data.Format, headFormat)
+	}
+	if err := json.Unmarshal(data.Spec, &spec); err != nil {
+		return data, spec, fmt.Errorf("%w: the specification of the pool: %w", ErrCorrupt, err)
+	}
+	families := spec.Families()
+	if len(families) != len(data.Spaces) {
+		return data, spec, fmt.Errorf("%w: the head of the pool has %d families, its specification %d", ErrCorrupt, len(data.Spaces), len(families))
+	}
+	for i, s := range data.Spaces {
+		if s.Family != families[i] || len(s.Pieces) == 0 {
+			return data, spec, fmt.Errorf("%w: the head of the pool has no free space for %v", ErrCorrupt, families[i])
+		}
+	}
+	return data, spec, nil
+}
+
+// encodeHead returns the data of the head with the given pieces, one list a family.
+func (l *ledger) encodeHead(pieces [][]piece) (json.RawMessage, error) {
+	data := headData{Format: headFormat, Spec: l.spec.text}
+	for i, s := range l.spaces {
+		data.Spaces = append(data.Spaces, headSpace{FamilyStats: s.stats(), Pieces: pieces[i]})
+	}
+	return json.Marshal(data)
+}
+
+// nextHead prepares what the journal's changes make of the head: its data and the pieces, and in d the writes for
+// these.
+func (l *ledger) nextHead(d *draft) (json.RawMessage, [][]piece, error) {
+	pieces := make([][]piece, len(l.spaces))
+	for i, s := range l.spaces {
+		var changes []change
+		for _, c := range l.journal {
+			if c.space == i {
+				changes = append(changes, c)
+			}
+		}
+		pieces[i] = s.pieces
+		if len(changes) == 0 && len(s.pieces) > 0 {
+			continue
+		}
+		var err error
+		if pieces[i], err = s.nextPieces(changes, d); err != nil {
+			return nil, nil, err
+		}
+	}
+	data, err := l.encodeHead(pieces)
+	return data, pieces, err
+}
+
+// committed says that what nextHead prepared has been committed.
+func (l *ledger) committed(pieces [][]piece) {
+	for i, s := range l.spaces {
+		s.pieces = pieces[i]
+	}
+	l.journal = l.journal[:0]
+}

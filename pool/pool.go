@@ -1,0 +1,420 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/ipalloc/ipalloc/store"
+)
+
+// Options are what a handle of a pool may be told. The zero Options, and a nil pointer to it, mean the defaults.
+type Options struct {
+	// Clock returns the present time. Default: [time.Now].
+	Clock func() time.Time
+
+	// Attempts is how often a call tries to commit while other processes get there first, before it gives up with
+	// [ErrBusy]. Default: 256.
+	Attempts int
+
+	// Backoff is the longest wait after the first conflict; it doubles with each further one, up to 64 times
+	// that, and the wait is a random part of it. Default: 1 ms.
+	Backoff time.Duration
+
+	// Random returns a number from 0 up to but without 1, for the back-off. Default: [rand.Float64].
+	Random func() float64
+
+	// CommitTimeout is how long one commit, or reading again what became of it, may take. A commit that has
+	// begun is not cut short by the context of the call, since that would leave open whether it took effect.
+	// Default: 30 s.
+	CommitTimeout time.Duration
+
+	// Logger is told what an operator should know: of commits whose outcome had to be found out, and of
+	// repairs. Default: nothing is logged.
+	Logger *slog.Logger
+}
+
+func (o *Options) withDefaults() Options {
+	var with Options
+	if o != nil {
+		with = *o
+	}
+	if with.Clock == nil {
+		with.Clock = time.Now
+	}
+	if with.Attempts <= 0 {
+		with.Attempts = 256
+	}
+	if with.Backoff <= 0 {
+		with.Backoff = time.Millisecond
+	}
+	if with.Random == nil {
+		with.Random = rand.Float64
+	}
+	if with.CommitTimeout <= 0 {
+		with.CommitTimeout = 30 * time.Second
+	}
+	if with.Logger == nil {
+		with.Logger = slog.New(slog.DiscardHandler)
+	}
+	return with
+}
+
+// Pool is a handle of a pool: of one in a store, which any number of handles in any number of processes may
+// share ([Create], [Open]), or of one that lives in memory only ([New]).
+//
+// The zero Pool is not usable, and a Pool must not be copied. All methods may be called by any number of goroutines
+// at once; calls that come in while a commit is under way are committed together, in one more.
+//
+// A Pool holds nothing that needs closing, and starts no goroutine. It ends with its store.
+type Pool struct {
+	name    string
+	store   store.Store // nil in memory
+	options Options
+
+	mu      sync.Mutex
+	queue   []*op // calls that wait for a commit
+	leading bool  // whether some call is committing
+
+	// What follows belongs to the call that is leading; in memory, to who holds mu.
+	ledger   *ledger      // nil if the store must be read first
+	head     store.Record // as committed last, to the knowledge of this handle
+	held     map[string]*Allocation
+	maxBatch int
+
+	// In memory only: held is complete, and this is its index.
+	index index
+	clock int64 // the last generation
+}
+
+// New returns a pool that lives in memory, with the same rules as one in a store.
+//
+// Errors: [ErrInvalid] if the spec breaks a rule.
+func New(spec Spec, options *Options) (*Pool, error) {
+	ledger, err := emptyLedger(spec)
+	if err != nil {
+		return nil, &Error{Op: "new", Err: err}
+	}
+	return &Pool{options: options.withDefaults(), ledger: ledger, held: map[string]*Allocation{}, index: newIndex()}, nil
+}
+
+// Create makes a pool of that name in the store and returns a handle of it. The name is any UTF-8 without NUL, 1 to
+// [store.MaxNameBytes] bytes.
+//
+// Errors: [ErrInvalid] if the name or the spec breaks a rule; [ErrExists]; those of the store. Cost: one commit.
+func Create(ctx context.Context, s store.Store, name string, spec Spec, options *Options) (*Pool, error) {
+	p, err := create(ctx, s, name, spec, options)
+	if err != nil {
+		return nil, &Error{Op: "create", Pool: name, Err: err}
+	}
+	return p, nil
+}
+
+func create(ctx context.Context, s store.Store, name string, spec Spec, options *Options) (*Pool, error) {
+	p, err := newHandle(s, name, options)
+	if err != nil {
+		return nil, err
+	}
+	if p.ledger, err = emptyLedger(spec); err != nil {
+		return nil, err
+	}
+	d := &draft{pool: name}
+	data, pieces, err := p.ledger.nextHead(d)
+	if err != nil {
+		return nil, err
+	}
+	head := store.Record{Key: headKey(name), State: stateActive, Created: p.now(), Data: data}
+	p.head, err = s.Commit(ctx, head, d.writes)
+	switch {
+	case errors.Is(err, store.ErrConflict):
+		return nil, ErrExists
+	case err != nil:
+		return nil, err
+	}
+	p.ledger.committed(pieces)
+	return p, nil
+}
+
+const stateActive = "active"
+
+// Open returns a handle of the pool of that name in the store.
+//
+// Errors: [ErrInvalid] if the name breaks a rule; [ErrNotFound]; [ErrCorrupt]; those of the store. Cost: one read, and one
+// more for each piece that a fragmented pool's free space is cut into (32 KiB or more each); it does not depend on the
+// number of allocations.
+func Open(ctx context.Context, s store.Store, name string, options *Options) (*Pool, error) {
+	p, err := newHandle(s, name, options)
+	if err == nil {
+		_, err = p.refresh(ctx)
+	}
+	if err != nil {
+		return nil, &Error{Op: "open", Pool: name, Err: err}
+	}
+	return p, nil
+}
+
+func newHandle(s store.Store, name string, options *Options) (*Pool, error) {
+	if err := headKey(name).Validate(); err != nil {
+		return nil, invalid("the pool name %.40q: %v", name, err)
+	}
+	return &Pool{name: name, store: s, options: options.withDefaults(), held: map[string]*Allocation{}, maxBatch: maxBatch}, nil
+}
+
+func emptyLedger(spec Spec) (*ledger, error) {
+	resolved, err := resolveSpec(spec)
+	if err != nil {
+		return nil, err
+	}
+	return newLedger(resolved)
+}
+
+// Delete removes the pool of that name from the store.
+//
+// Errors: [ErrNotFound]; [ErrInUse] if any address of it is held, and nothing has changed then; those of the store. Cost: one read and one commit.
+func Delete(ctx context.Context, s store.Store, name string) error {
+	head, err := s.Get(ctx, headKey(name))
+	for attempts := 0; err == nil && attempts < 64; attempts++ {
+		var conflict *store.ConflictError
+		err = deleteAt(ctx, s, head)
+		if !errors.As(err, &conflict) || conflict.Current.Revision == 0 {
+			break
+		}
+		head, err = conflict.Current, nil
+	}
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrConflict):
+		err = ErrNotFound
+	}
+	return &Error{Op: "delete", Pool: name, Err: err}
+}
+
+func deleteAt(ctx context.Context, s store.Store, head store.Record) error {
+	data, _, err := parseHead(head)
+	if err != nil {
+		return err
+	}
+	writes := []store.Write{{Op: store.Delete, Record: store.Record{Key: head.Key}}}
+	for _, space := range data.Spaces {
+		if !space.Used.IsZero() {
+			return fmt.Errorf("%w: %v of its %v addresses are held", ErrInUse, space.Used, space.Family)
+		}
+		for _, piece := range space.Pieces {
+			if piece.ID != "" {
+				key := store.Key{Kind: store.KindSpace, Pool: head.Pool, Name: piece.ID}
+				writes = append(writes, store.Write{Op: store.Delete, Record: store.Record{Key: key}})
+			}
+		}
+	}
+	_, err = s.Commit(ctx, head, writes)
+	return err
+}
+
+// Info describes a pool in a store.
+type Info struct {
+	Name    string
+	Spec    Spec
+	Created time.Time
+	// Revision rises with every change of the pool.
+	Revision int64
+	Stats    Stats
+}
+
+// List iterates over the pools in the store, in the store's order. An error is the last thing that it yields. Cost: O(pools).
+func List(ctx context.Context, s store.Store) iter.Seq2[Info, error] {
+	return func(yield func(Info, error) bool) {
+		for head, err := range s.List(ctx, store.KindPool, "") {
+			var info Info
+			if err == nil {
+				info, err = infoOf(head)
+			}
+			if err != nil {
+				yield(Info{}, &Error{Op: "list", Pool: head.Pool, Err: err})
+				return
+			}
+			if !yield(info, nil) {
+				return
+			}
+		}
+	}
+}
+
+func infoOf(head store.Record) (Info, error) {
+	data, spec, err := parseHead(head)
+	info := Info{Name: head.Pool, Spec: spec, Created: head.Created, Revision: head.Revision}
+	for _, space := range data.Spaces {
+		info.Stats = append(info.Stats, space.FamilyStats)
+	}
+	return info, err
+}
+
+// Name returns the name of the pool; empty for one in memory.
+func (p *Pool) Name() string { return p.name }
+
+// Info reads the pool's spec and counts. They are those of one moment, and as fresh as the store can tell.
+//
+// Errors: [ErrNotFound] if the pool has been deleted; those of the store. Cost: one read; in memory, none.
+func (p *Pool) Info(ctx context.Context) (Info, error) {
+	if p.store == nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return Info{Spec: p.ledger.spec.Spec, Revision: p.clock, Stats: p.ledger.stats()}, nil
+	}
+	head, err := p.store.Get(ctx, headKey(p.name))
+	var info Info
+	if err == nil {
+		info, err = infoOf(head)
+	}
+	return info, p.failed("info", "", err)
+}
+
+// Stats counts the pool's addresses. It is [Pool.Info] for those who want the counts alone.
+func (p *Pool) Stats(ctx context.Context) (Stats, error) {
+	info, err := p.Info(ctx)
+	return info.Stats, err
+}
+
+// Allocate gives the claim's owner what it asks for, all of it or nothing, in one commit. Each request without an exact
+// prefix gets the lowest free one of its length, of all that are free at that commit.
+//
+// It is idempotent: an owner who holds something that the claim asks for gets that again, however often and from whichever
+// process it asks, until it is released. So a caller that did not see the answer (a crash, a time-out,
+// [store.ErrUnknown]) asks again, or releases.
+//
+// Errors: [ErrInvalid]; [ErrExhausted]; [ErrTaken] and [ErrNotInPool] for an exact prefix; [ErrFamily]; [ErrHeld] if the
+// owner holds something else; [ErrBusy]; [ErrNotFound] if the pool has been deleted; the context's, if it ended before the
+// call's turn to commit came; those of the store. After each of them nothing has changed, except after [store.ErrUnknown].
+//
+// Cost: one round trip to the store, however large and full the pool is, if no other process has changed it in between.
+func (p *Pool) Allocate(ctx context.Context, claim Claim) (Allocation, error) {
+	err := validateOwner(claim.Owner)
+	if err == nil {
+		err = ctx.Err()
+	}
+	var a Allocation
+	if err == nil {
+		if p.store == nil {
+			a, err = p.allocateInMemory(&claim)
+		} else {
+			a, err = p.submit(&op{ctx: ctx, kind: opAllocate, owner: claim.Owner, claim: claim})
+		}
+	}
+	return a, p.failed("allocate", claim.Owner, err)
+}
+
+// Release frees all that the owner holds and returns what that was. It can be handed out again at once.
+//
+// Errors: [ErrNotFound] if the owner holds nothing; otherwise as for [Pool.Allocate]. Cost: one round trip if this
+// handle granted what is released and no other process has changed the pool since; else one more.
+func (p *Pool) Release(ctx context.Context, owner string) (Allocation, error) {
+	return p.ReleaseGeneration(ctx, owner, 0)
+}
+
+// ReleaseGeneration is [Pool.Release] for who must not release what the owner was granted later: it frees only the
+// grant with this [Allocation.Generation]. 0 means any.
+//
+// Errors: as for [Pool.Release], and [ErrGeneration] if what the owner holds is of another generation.
+func (p *Pool) ReleaseGeneration(ctx context.Context, owner string, generation int64) (Allocation, error) {
+	err := validateOwner(owner)
+	if err == nil {
+		err = ctx.Err()
+	}
+	var a Allocation
+	if err == nil {
+		if p.store == nil {
+			a, err = p.releaseInMemory(owner, generation)
+		} else {
+			a, err = p.submit(&op{ctx: ctx, kind: opRelease, owner: owner, generation: generation})
+		}
+	}
+	return a, p.failed("release", owner, err)
+}
+
+// Get returns what the owner holds.
+//
+// Errors: [ErrNotFound] if that is nothing; those of the store. Cost: one read.
+func (p *Pool) Get(ctx context.Context, owner string) (Allocation, error) {
+	if err := validateOwner(owner); err != nil {
+		return Allocation{}, p.failed("get", owner, err)
+	}
+	if p.store == nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if a := p.held[owner]; a != nil {
+			return a.clone(), nil
+		}
+		return Allocation{}, p.failed("get", owner, ErrNotFound)
+	}
+	record, err := p.store.Get(ctx, store.Key{Kind: store.KindAllocation, Pool: p.name, Name: owner})
+	return allocationOf(record), p.failed("get", owner, err)
+}
+
+// Lookup returns the allocation that addr belongs to.
+//
+// Errors: [ErrNotFound] if nobody holds it; those of the store. Cost: one read if the store is a [store.Finder], as the bolt
+// store and [store.Memory] are; else O(allocations).
+func (p *Pool) Lookup(ctx context.Context, addr netip.Addr) (Allocation, error) {
+	if p.store == nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if a := p.index.find(addr.WithZone("")); a != nil {
+			return a.clone(), nil
+		}
+		return Allocation{}, &Error{Op: "lookup", Prefix: singleAddr(addr), Err: ErrNotFound}
+	}
+	record, err := store.Find(ctx, p.store, p.name, addr)
+	if err != nil {
+		return Allocation{}, &Error{Op: "lookup", Pool: p.name, Prefix: singleAddr(addr), Err: storeError(err)}
+	}
+	return allocationOf(record), nil
+}
+
+func singleAddr(addr netip.Addr) netip.Prefix {
+	return netip.PrefixFrom(addr.WithZone(""), addr.BitLen())
+}
+
+// Allocations iterates over all that is held, in no particular order. What is granted or released meanwhile may or may not
+// come up. An error is the last thing that it yields. Cost: O(allocations).
+func (p *Pool) Allocations(ctx context.Context) iter.Seq2[Allocation, error] {
+	if p.store == nil {
+		return p.allocationsInMemory()
+	}
+	return func(yield func(Allocation, error) bool) {
+		for record, err := range p.store.List(ctx, store.KindAllocation, p.name) {
+			if !yield(allocationOf(record), p.failed("list", "", err)) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// failed wraps an error in [*Error], unless there is none.
+func (p *Pool) failed(operation, owner string, err error) error {
+	if err == nil {
+		return nil
+	}
+	wrapped := &Error{Op: operation, Pool: p.name, Owner: owner, Err: storeError(err)}
+	var inner *Error
+	if errors.As(err, &inner) && inner.Op == "" {
+		wrapped.Prefix, wrapped.Err = inner.Prefix, inner.Err
+	}
+	return wrapped
+}
+
+// storeError makes the store's way to say that there is no such record this package's, and leaves other errors as they are.
+func storeError(err error) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return ErrNotFound
+	}
+	return err
+}
+
+// now is the present time as records keep it.
+func (p *Pool) now() time.Time { return p.options.Clock().UTC().Truncate(time.Microsecond) }

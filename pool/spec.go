@@ -1,0 +1,383 @@
+package pool
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+
+	"go4.org/netipx"
+
+	"github.com/ipalloc/ipalloc/allocator"
+	"github.com/ipalloc/ipalloc/cidr"
+)
+
+// Spec says which addresses a pool hands out, and how. It is validated as a whole when a pool is created.
+//
+// The zero Spec is not valid: it has no ranges. A Spec may be copied; the copy shares its slices. A pool keeps a
+// copy of its own.
+type Spec struct {
+	// Ranges are the addresses of the pool, of one family or of both. The family of the first is the primary
+	// family. Ranges of one family are alternatives: one set, handed out from its lowest address on. They may
+	// overlap.
+	Ranges []netipx.IPRange
+
+	// Exclude are addresses never to hand out. They need not lie in the ranges, but must be of a family
+	// that these have.
+	Exclude []netipx.IPRange
+
+	// Subnets are the networks that the ranges lie in. A family either has none here, or each of its
+	// ranges lies in one of them; they must not overlap.
+	Subnets []Subnet
+
+	// IPv4Bits and IPv6Bits are the prefix lengths that a request gets which names none. The default, 0, means
+	// single addresses: 32 and 128. A pool of node CIDRs has 24 and 64 here, for example.
+	IPv4Bits, IPv6Bits int
+
+	// AllocateReserved allows to hand out the addresses that a subnet reserves: for IPv4 its first and
+	// last (network and broadcast address), for IPv6 its first (the subnet-router anycast address, RFC 4291,
+	// section 2.6.1). Subnets of length 31 and 32 (RFC 3021), and 127 and 128 (RFC 6164) reserve nothing.
+	//
+	// The subnets of a family that names none are those of its ranges that are exactly a prefix. A family whose
+	// default length is a prefix has none reserved, since each of its prefixes has such addresses in itself.
+	AllocateReserved bool
+}
+
+// Subnet is a network and its gateway.
+type Subnet struct {
+	// Prefix is the network, without host bits.
+	Prefix netip.Prefix
+	// Gateway is an address within Prefix that is never handed out. The zero Addr means that there is none.
+	Gateway netip.Addr
+}
+
+// Families returns the families of the ranges, the primary one first: none, one or two.
+func (s Spec) Families() []Family {
+	var families []Family
+	for _, r := range s.Ranges {
+		family := FamilyOf(r.From())
+		if len(families) == 0 || len(families) == 1 && families[0] != family {
+			families = append(families, family)
+		}
+	}
+	return families
+}
+
+// Has tells whether the pool has addresses of the family.
+func (s Spec) Has(family Family) bool {
+	for _, r := range s.Ranges {
+		if FamilyOf(r.From()) == family {
+			return true
+		}
+	}
+	return false
+}
+
+// Bits is the prefix length that a request of the family gets which names none.
+func (s Spec) Bits(family Family) int {
+	bits := s.IPv6Bits
+	if family == IPv4 {
+		bits = s.IPv4Bits
+	}
+	if bits == 0 {
+		return family.Width()
+	}
+	return bits
+}
+
+// SubnetOf returns the subnet of the spec that contains addr: what a host needs to know beside its address. It
+// is false if there is none.
+func (s Spec) SubnetOf(addr netip.Addr) (Subnet, bool) {
+	for _, subnet := range s.Subnets {
+		if subnet.Prefix.Contains(addr) {
+			return subnet, true
+		}
+	}
+	return Subnet{}, false
+}
+
+// Set returns what the pool hands out of the family: its ranges, less exclusions, gateways and reserved addresses.
+func (s Spec) Set(family Family) *netipx.IPSet {
+	return cidr.Difference(s.rangeSet(family), s.withheld(family))
+}
+
+func (s Spec) rangeSet(family Family) *netipx.IPSet {
+	return cidr.SetOf(ofFamily(s.Ranges, family)...)
+}
+
+// withheld are the addresses of the family never to hand out.
+func (s Spec) withheld(family Family) *netipx.IPSet {
+	ranges := ofFamily(s.Exclude, family)
+	for _, addr := range append(s.gateways(family), s.reserved(family)...) {
+		ranges = append(ranges, netipx.IPRangeFrom(addr, addr))
+	}
+	return cidr.SetOf(ranges...)
+}
+
+func (s Spec) gateways(family Family) []netip.Addr {
+	var gateways []netip.Addr
+	for _, subnet := range s.Subnets {
+		if subnet.Gateway.IsValid() && FamilyOf(subnet.Gateway) == family {
+			gateways = append(gateways, subnet.Gateway)
+		}
+	}
+	return gateways
+}
+
+func (s Spec) reserved(family Family) []netip.Addr {
+	if s.AllocateReserved || s.Bits(family) != family.Width() {
+		return nil
+	}
+	var reserved []netip.Addr
+	for _, subnet := range s.subnetPrefixes(family) {
+		reserved = append(reserved, cidr.Reserved(subnet)...)
+	}
+	return reserved
+}
+
+// subnetPrefixes are the named subnets of the family or, if there are none, the ranges that are exactly a prefix.
+func (s Spec) subnetPrefixes(family Family) []netip.Prefix {
+	var named, implied []netip.Prefix
+	for _, subnet := range s.Subnets {
+		if FamilyOf(subnet.Prefix.Addr()) == family {
+			named = append(named, subnet.Prefix)
+		}
+	}
+	if named != nil {
+		return named
+	}
+	for _, r := range ofFamily(s.Ranges, family) {
+		if p, ok := r.Prefix(); ok {
+			implied = append(implied, p)
+		}
+	}
+	return implied
+}
+
+func ofFamily(ranges []netipx.IPRange, family Family) []netipx.IPRange {
+	var out []netipx.IPRange
+	for _, r := range ranges {
+		if FamilyOf(r.From()) == family {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// Validate returns an error that wraps [ErrInvalid], quotes what is wrong and names the rule, or nil.
+func (s Spec) Validate() error {
+	if len(s.Ranges) == 0 {
+		return invalid("the pool has no ranges, want at least one")
+	}
+	for _, check := range []func() error{s.validateRanges, s.validateSubnets, s.validateBits} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	for _, family := range s.Families() {
+		if err := s.validateRoom(family); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s Spec) validateRanges() error {
+	for _, r := range s.Ranges {
+		if err := validateRange("range", r); err != nil {
+			return err
+		}
+	}
+	for _, r := range s.Exclude {
+		if err := validateRange("exclusion", r); err != nil {
+			return err
+		}
+		if family := FamilyOf(r.From()); !s.Has(family) {
+			return invalid("the exclusion %s is %v, but the pool has no range of that family", cidr.FormatRange(r), family)
+		}
+	}
+	return nil
+}
+
+func validateRange(what string, r netipx.IPRange) error {
+	switch {
+	case !r.IsValid():
+		return invalid("the %s %v-%v is not valid, want two addresses of one family without zone, the lower first", what, r.From(), r.To())
+	case r.From().Is4In6():
+		return invalid("the %s %s is of IPv4-mapped IPv6 addresses, want IPv4 ones", what, cidr.FormatRange(r))
+	}
+	return nil
+}
+
+func (s Spec) validateSubnets() error {
+	for i, subnet := range s.Subnets {
+		if err := s.validateSubnet(subnet); err != nil {
+			return err
+		}
+		for _, other := range s.Subnets[:i] {
+			if other.Prefix.Overlaps(subnet.Prefix) {
+				return invalid("the subnets %v and %v overlap", other.Prefix, subnet.Prefix)
+			}
+		}
+	}
+	for _, r := range s.Ranges {
+		if err := s.validateInSubnet(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s Spec) validateSubnet(subnet Subnet) error {
+	p, gateway := subnet.Prefix, subnet.Gateway
+	switch {
+	case !p.IsValid() || p.Addr().Is4In6():
+		return invalid("the subnet %v is not a valid IPv4 or IPv6 prefix", p)
+	case p != p.Masked():
+		return invalid("the subnet %v has host bits set, want %v", p, p.Masked())
+	case !s.Has(FamilyOf(p.Addr())):
+		return invalid("the subnet %v is %v, but the pool has no range of that family", p, FamilyOf(p.Addr()))
+	case gateway.IsValid() && FamilyOf(gateway) != FamilyOf(p.Addr()):
+		return invalid("the gateway %v is %v, but its subnet %v is not", gateway, FamilyOf(gateway), p)
+	case gateway.IsValid() && !p.Contains(gateway):
+		return invalid("the gateway %v is outside of its subnet %v", gateway, p)
+	}
+	return nil
+}
+
+func (s Spec) validateInSubnet(r netipx.IPRange) error {
+	named := false
+	for _, subnet := range s.Subnets {
+		if FamilyOf(subnet.Prefix.Addr()) != FamilyOf(r.From()) {
+			continue
+		}
+		named = true
+		if subnet.Prefix.Contains(r.From()) && subnet.Prefix.Contains(r.To()) {
+			return nil
+		}
+	}
+	if named {
+		return invalid("the range %s does not lie in one of the pool's subnets", cidr.FormatRange(r))
+	}
+	return nil
+}
+
+func (s Spec) validateBits() error {
+	for _, length := range []struct {
+		family Family
+		bits   int
+	}{{IPv4, s.IPv4Bits}, {IPv6, s.IPv6Bits}} {
+		if length.bits < 0 || length.bits > length.family.Width() {
+			return invalid("the %v prefix length %d is out of range, want 1 to %d", length.family, length.bits, length.family.Width())
+		}
+		if length.bits != 0 && !s.Has(length.family) {
+			return invalid("there is an %v prefix length, %d, but the pool has no range of that family", length.family, length.bits)
+		}
+	}
+	return nil
+}
+
+// validateRoom makes sure that the empty pool has something to hand out.
+func (s Spec) validateRoom(family Family) error {
+	free, err := allocator.New(s.Set(family))
+	if err != nil {
+		return invalid("all %v addresses of the pool are excluded, gateways or reserved", family)
+	}
+	if _, err := free.TakeFirst(s.Bits(family)); err != nil {
+		return invalid("no %v prefix of length %d fits into what the pool may hand out", family, s.Bits(family))
+	}
+	return nil
+}
+
+// whyNot says why p is not in the set of the spec.
+func (s Spec) whyNot(p netip.Prefix) string {
+	family := FamilyOf(p.Addr())
+	asked := cidr.SetOf(netipx.RangeOfPrefix(p))
+	if !s.rangeSet(family).ContainsPrefix(p) {
+		return "it is outside of the ranges"
+	}
+	if cidr.Overlaps(asked, cidr.SetOf(ofFamily(s.Exclude, family)...)) {
+		return "it is excluded"
+	}
+	for _, gateway := range s.gateways(family) {
+		if p.Contains(gateway) {
+			return fmt.Sprintf("%v is a gateway", gateway)
+		}
+	}
+	for _, addr := range s.reserved(family) {
+		if p.Contains(addr) {
+			return fmt.Sprintf("%v is reserved as the first or last address of its subnet", addr)
+		}
+	}
+	return "it is withheld"
+}
+
+// specText is the JSON form of a Spec.
+type specText struct {
+	Ranges           []string     `json:"ranges"`
+	Exclude          []string     `json:"exclude,omitempty"`
+	Subnets          []subnetText `json:"subnets,omitempty"`
+	IPv4Bits         int          `json:"ipv4Bits,omitempty"`
+	IPv6Bits         int          `json:"ipv6Bits,omitempty"`
+	AllocateReserved bool         `json:"allocateReserved,omitempty"`
+}
+
+type subnetText struct {
+	Prefix  netip.Prefix `json:"prefix"`
+	Gateway *netip.Addr  `json:"gateway,omitempty"`
+}
+
+// MarshalJSON writes the spec with its ranges as text, in the forms that package cidr parses.
+func (s Spec) MarshalJSON() ([]byte, error) {
+	text := specText{IPv4Bits: s.IPv4Bits, IPv6Bits: s.IPv6Bits, AllocateReserved: s.AllocateReserved}
+	for _, r := range s.Ranges {
+		text.Ranges = append(text.Ranges, cidr.FormatRange(r))
+	}
+	for _, r := range s.Exclude {
+		text.Exclude = append(text.Exclude, cidr.FormatRange(r))
+	}
+	for _, subnet := range s.Subnets {
+		t := subnetText{Prefix: subnet.Prefix}
+		if subnet.Gateway.IsValid() {
+			t.Gateway = &subnet.Gateway
+		}
+		text.Subnets = append(text.Subnets, t)
+	}
+	return json.Marshal(text)
+}
+
+// UnmarshalJSON reads what [Spec.MarshalJSON] writes. It checks the form, not the rules; see [Spec.Validate].
+func (s *Spec) UnmarshalJSON(b []byte) error {
+	var text specText
+	if err := json.Unmarshal(b, &text); err != nil {
+		return err
+	}
+	spec := Spec{IPv4Bits: text.IPv4Bits, IPv6Bits: text.IPv6Bits, AllocateReserved: text.AllocateReserved}
+	var err error
+	if spec.Ranges, err = parseRanges(text.Ranges); err != nil {
+		return err
+	}
+	if spec.Exclude, err = parseRanges(text.Exclude); err != nil {
+		return err
+	}
+	for _, t := range text.Subnets {
+		subnet := Subnet{Prefix: t.Prefix}
+		if t.Gateway != nil {
+			subnet.Gateway = *t.Gateway
+		}
+		spec.Subnets = append(spec.Subnets, subnet)
+	}
+	*s = spec
+	return nil
+}
+
+func parseRanges(texts []string) ([]netipx.IPRange, error) {
+	var ranges []netipx.IPRange
+	for _, text := range texts {
+		r, err := cidr.ParseRange(text)
+		if err != nil {
+			return nil, err
+		}
+		ranges = append(ranges, r)
+	}
+	return ranges, nil
+}
