@@ -36,9 +36,9 @@ type Record struct {
 	// back in UTC. The zero time means that there is none, and comes back as the zero time.
 	Created, Expires time.Time
 
-	// Data is one JSON value in UTF-8, or empty. A store gives back an equal JSON value, with numbers and
-	// strings exactly as they were, but may change white space and the order of an object's members, and
-	// may write a character in a string in another of the ways that JSON has for it.
+	// Data is one JSON value in UTF-8, or empty. A store gives back an equal JSON value, with numbers to the
+	// last digit and strings to the last character. It may change white space, the order of an object's
+	// members, and which of JSON's ways to write the same number or character is used.
 	Data json.RawMessage
 }
 

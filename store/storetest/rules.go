@@ -1,0 +1,54 @@
+package storetest
+
+// The rules of the contract that the suite quotes, word for word from the comments of package store.
+const (
+	// Get.
+	ruleGet    = "Get returns the record under key, or an error that wraps ErrNotFound"
+	ruleLinear = "It sees every commit that returned before Get was called, through whichever handle, in whichever process"
+
+	// List.
+	ruleList      = "List iterates over the records of one kind: those of one pool, or of all if pool is empty"
+	ruleListOnce  = "A record that exists during the whole iteration comes up exactly once, one that is created or deleted meanwhile at most once, and each as it was at some moment during the iteration"
+	ruleListBody  = "The body of the loop may call any method of the store, and may stop at any time"
+	ruleListError = "An error is the last thing that the iteration yields"
+
+	// Commit.
+	ruleCommit          = "Commit replaces head, if the stored one still has head.Revision, and applies writes: all of it or nothing"
+	ruleDurable         = "It is durable when it returns"
+	ruleReturned        = "It returns head as it is now stored, with its new revision"
+	ruleNoHead          = "A head.Revision of 0 means that no head may exist yet under head.Key"
+	ruleRising          = "The new revision is greater than every revision that the key has ever had, also before it was deleted and created again"
+	ruleDeleteHead      = "To delete the head, writes contains a Delete of head.Key, and the head returned has the revision of the commit"
+	ruleDeleteMissing   = "Deleting what does not exist is not an error"
+	ruleValid           = "No two of the writes, and none but such a Delete and the head, may be under one key, and every record must be valid: otherwise the error wraps ErrInvalid, before anything is changed"
+	ruleFailed          = "Commit fails, and has then changed nothing"
+	ruleConflict        = "a ConflictError if the head is not at head.Revision (checked before the creates)"
+	ruleConflictCurrent = "Current is the head as it is stored now, so that a caller can plan again without reading. If there is no head, its Revision is 0 and of its fields only the Key is set"
+	ruleExists          = "an ExistsError if the key of a Create exists"
+	ruleExistsRecords   = "Records are the records that stand in the way, as they are stored: all of them if the backend can tell, at least one in any case"
+	ruleTooLarge        = "a TooLargeError if the backend cannot take so much in one commit"
+	ruleUnknown         = "this alone means that it may have, or may yet"
+
+	// Writes and records.
+	rulePut      = "Put writes a record, whether or not its key exists"
+	ruleDelete   = "Delete removes the record under the key, if there is one. Only the record's key is used"
+	ruleKeys     = "any character may occur in any field (slashes, quotes, line breaks), and a store keeps it as it is"
+	ruleKeyEqual = "Two keys are equal if their three fields are"
+	ruleKind     = "A kind that a driver does not know must be kept too"
+	ruleRevision = "All records that one commit writes, its head included, get the same revision. It is at least 1 for a record that exists. It is ignored in a Write"
+	rulePrefixes = "Prefixes are the addresses that the record is about, in the order in which they were asked for"
+	ruleTimes    = "are cut (not rounded) to the microsecond and come back in UTC. The zero time means that there is none, and comes back as the zero time"
+	ruleData     = "A store gives back an equal JSON value, with numbers to the last digit and strings to the last character"
+
+	// All methods.
+	ruleBytes      = "a store keeps no reference to what it is given, and what it returns is the caller's; changing either changes nothing in the store"
+	ruleClosed     = "each method returns an error that wraps ErrClosed after Close"
+	ruleContext    = "A method whose context has already ended returns an error that wraps the context's, and does nothing"
+	ruleInvalidKey = "A key, kind or pool that breaks the rules of Key gives an error that wraps ErrInvalid"
+	ruleClose      = "Close releases what the handle holds, and is idempotent. Records stay where they are"
+
+	// Find.
+	ruleFind     = "Find returns the record of KindAllocation in pool with the longest prefix that contains addr (of several with that prefix, any), or an error that wraps ErrNotFound"
+	ruleFindZero = "The zero Addr and 4in6 addresses are in no prefix"
+	ruleFresh    = "It is as fresh as Store.Get"
+)
