@@ -209,7 +209,7 @@ func subnetOf(from, to netip.Addr, length string) (netip.Prefix, *ParseError) {
 		return subnet, nil
 	}
 	wider := bits
-	for !netip.PrefixFrom(from, wider).Contains(to) {
+	for wider > 0 && !netip.PrefixFrom(from, wider).Contains(to) {
 		wider--
 	}
 	return netip.Prefix{}, &ParseError{

@@ -119,7 +119,12 @@ func TestSplitAgreesWithWalk(t *testing.T) {
 			addr = netipx.PrefixLastIP(subnet).Next()
 		}
 
-		require.Equal(t, want, slices.Collect(cidr.Split(p, bits)))
+		var got []netip.Prefix
+		for subnet := range cidr.Split(p, bits) {
+			require.Less(t, len(got), len(want), "%v is one too many", subnet)
+			got = append(got, subnet)
+		}
+		require.Equal(t, want, got)
 		for i, subnet := range want {
 			nth, ok := cidr.Subnet(p, bits, cidr.CountOf(uint64(i)))
 			require.True(t, ok)
