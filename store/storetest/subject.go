@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -182,7 +183,14 @@ func (s *subject) unchanged(keys ...store.Key) (verify func(rule string)) {
 func (s *subject) within(rule string, do func() error) {
 	s.Helper()
 	done := make(chan error, 1)
-	go func() { done <- do() }()
+	go func() {
+		defer func() {
+			if reason := recover(); reason != nil {
+				done <- fmt.Errorf("a call panicked: %v", reason)
+			}
+		}()
+		done <- do()
+	}()
 	select {
 	case err := <-done:
 		s.check(err == nil, rule, "%v", err)

@@ -1,0 +1,230 @@
+package storetest_test
+
+import (
+	"context"
+	"iter"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ipalloc/ipalloc/store"
+	"github.com/ipalloc/ipalloc/store/storetest"
+)
+
+// breach is a store that breaks one rule, and the case of the suite that must notice.
+type breach struct {
+	what, noticedBy string
+	backend         func() storetest.Backend
+}
+
+// TestBreachesAreNoticed breaks the in-memory store in each way that the suite looks for. Each case of the suite must
+// notice something.
+func TestBreachesAreNoticed(t *testing.T) {
+	var breaches []breach
+	for _, some := range [][]breach{
+		readBreaches(), commitBreaches(), conflictBreaches(), raceBreaches(), validationBreaches(), fieldBreaches(),
+		keyBreaches(), aliasingBreaches(), lifeBreaches(), listBreaches(), findBreaches(), sizeBreaches(),
+	} {
+		breaches = append(breaches, some...)
+	}
+	proven := map[string]bool{}
+	for _, b := range breaches {
+		proven[b.noticedBy] = true
+		t.Run(b.noticedBy+"/"+b.what, func(t *testing.T) {
+			backend := b.backend()
+			backend.Patience = 300 * time.Millisecond
+			failures := record(t, func(t testing.TB) { storetest.RunCase(t, b.noticedBy, backend) })
+			require.NotEmpty(t, failures, "the suite did not notice: %s", b.what)
+			require.Contains(t, failures[0], "the contract says: ")
+		})
+	}
+	for _, name := range storetest.CaseNames() {
+		require.True(t, proven[name], "nothing shows that the case %q can fail", name)
+	}
+}
+
+// altered is a store of which some methods are others. It is no store.Finder.
+type altered struct {
+	store.Store
+	get    func(context.Context, store.Key) (store.Record, error)
+	list   func(context.Context, store.Kind, string) iter.Seq2[store.Record, error]
+	commit func(context.Context, store.Record, []store.Write) (store.Record, error)
+	close  func() error
+}
+
+func (a altered) Get(ctx context.Context, key store.Key) (store.Record, error) {
+	if a.get != nil {
+		return a.get(ctx, key)
+	}
+	return a.Store.Get(ctx, key)
+}
+
+func (a altered) List(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
+	if a.list != nil {
+		return a.list(ctx, kind, pool)
+	}
+	return a.Store.List(ctx, kind, pool)
+}
+
+func (a altered) Commit(ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
+	if a.commit != nil {
+		return a.commit(ctx, head, writes)
+	}
+	return a.Store.Commit(ctx, head, writes)
+}
+
+func (a altered) Close() error {
+	if a.close != nil {
+		return a.close()
+	}
+	return a.Store.Close()
+}
+
+// finding is a store whose Find is another.
+type finding struct {
+	store.Store
+	find func(ctx context.Context, pool string, addr netip.Addr) (store.Record, error)
+}
+
+func (f finding) Find(ctx context.Context, pool string, addr netip.Addr) (store.Record, error) {
+	return f.find(ctx, pool, addr)
+}
+
+// wrapped returns a backend in memory each handle of which goes through wrap.
+func wrapped(wrap func(store.Store) store.Store) func() storetest.Backend {
+	return wrappedFresh(func() func(store.Store) store.Store { return wrap })
+}
+
+// wrappedFresh is wrapped, with a new wrap for each backend.
+func wrappedFresh(newWrap func() func(store.Store) store.Store) func() storetest.Backend {
+	return func() storetest.Backend {
+		shared, wrap := store.NewMemory(), newWrap()
+		return storetest.Backend{
+			Open: func(context.Context) (store.Store, error) { return wrap(shared.Open()), nil },
+		}
+	}
+}
+
+// What a wrapper replaces a method with, given the store beneath.
+type (
+	getFunc    = func(s store.Store, ctx context.Context, key store.Key) (store.Record, error)
+	listFunc   = func(s store.Store, ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error]
+	commitFunc = func(s store.Store, ctx context.Context, head store.Record, writes []store.Write) (store.Record, error)
+	findFunc   = func(s store.Store, ctx context.Context, pool string, addr netip.Addr) (store.Record, error)
+)
+
+func withGet(get getFunc) func() storetest.Backend {
+	return wrapped(func(s store.Store) store.Store {
+		return altered{Store: s, get: func(ctx context.Context, key store.Key) (store.Record, error) { return get(s, ctx, key) }}
+	})
+}
+
+func withList(list listFunc) func() storetest.Backend {
+	return wrapped(func(s store.Store) store.Store {
+		return altered{Store: s, list: func(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
+			return list(s, ctx, kind, pool)
+		}}
+	})
+}
+
+func withCommit(commit commitFunc) func() storetest.Backend {
+	return wrapped(func(s store.Store) store.Store {
+		return altered{Store: s, commit: func(ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
+			return commit(s, ctx, head, writes)
+		}}
+	})
+}
+
+func withFind(find findFunc) func() storetest.Backend {
+	return wrapped(func(s store.Store) store.Store {
+		return finding{s, func(ctx context.Context, pool string, addr netip.Addr) (store.Record, error) {
+			return find(s, ctx, pool, addr)
+		}}
+	})
+}
+
+// storing returns a backend that stores something else than it is given.
+func storing(spoil func(*store.Record)) func() storetest.Backend {
+	return withCommit(func(s store.Store, ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
+		spoilt := head
+		spoilt.Prefixes = slices.Clone(head.Prefixes)
+		spoil(&spoilt)
+		others := slices.Clone(writes)
+		for i := range others {
+			others[i].Record.Prefixes = slices.Clone(others[i].Record.Prefixes)
+			spoil(&others[i].Record)
+		}
+		_, err := s.Commit(ctx, spoilt, others)
+		if err != nil {
+			return store.Record{}, err
+		}
+		got, err := s.Get(ctx, spoilt.Key)
+		head.Revision = got.Revision
+		return head.Canonical(), err
+	})
+}
+
+// yielding returns a backend whose reads return something else than is stored.
+func yielding(spoil func(*store.Record)) func() storetest.Backend {
+	return wrapped(func(s store.Store) store.Store {
+		return altered{
+			Store: s,
+			get: func(ctx context.Context, key store.Key) (store.Record, error) {
+				r, err := s.Get(ctx, key)
+				spoil(&r)
+				return r, err
+			},
+			list: func(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
+				return func(yield func(store.Record, error) bool) {
+					for r, err := range s.List(ctx, kind, pool) {
+						spoil(&r)
+						if !yield(r, err) {
+							return
+						}
+					}
+				}
+			},
+		}
+	})
+}
+
+// renaming returns a backend that keeps records under other keys.
+func renaming(rename func(store.Key) store.Key) func() storetest.Backend {
+	return wrapped(func(s store.Store) store.Store {
+		return altered{
+			Store: s,
+			get: func(ctx context.Context, key store.Key) (store.Record, error) {
+				r, err := s.Get(ctx, rename(key))
+				r.Key = key
+				return r, err
+			},
+			list: func(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
+				key := rename(store.Key{Kind: kind, Pool: pool})
+				return s.List(ctx, key.Kind, key.Pool)
+			},
+			commit: func(ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
+				key := head.Key
+				head.Key = rename(head.Key)
+				writes = slices.Clone(writes)
+				for i := range writes {
+					writes[i].Record.Key = rename(writes[i].Record.Key)
+				}
+				head, err := s.Commit(ctx, head, writes)
+				head.Key = key
+				return head, err
+			},
+		}
+	})
+}
+
+// force commits without looking at the head's revision.
+func force(s store.Store, ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
+	head.Revision = 0
+	if current, err := s.Get(ctx, head.Key); err == nil {
+		head.Revision = current.Revision
+	}
+	return s.Commit(ctx, head, writes)
+}

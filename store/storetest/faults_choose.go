@@ -1,0 +1,67 @@
+package storetest
+
+import (
+	"math/rand/v2"
+	"time"
+)
+
+// Script returns a [Faults.Choose] that gives the first commit the first of faults, the second commit the second, and
+// lets everything else through. It goes by [Call.N], so [Faults.ResetCounts] starts it again.
+func Script(faults ...Fault) func(Call) Fault {
+	return func(call Call) Fault {
+		if call.Method != Commit || call.N > len(faults) {
+			return Fault{}
+		}
+		return faults[call.N-1]
+	}
+}
+
+// Rates say how often [Random] lets what go wrong, each from 0 (never) to 1 (always). The zero Rates are: never.
+type Rates struct {
+	// Refuse, LoseRequest, LoseReply and LandLate are of the commits. Their sum is at most 1.
+	Refuse, LoseRequest, LoseReply, LandLate float64
+	// Read is of the calls to Get, List and Find.
+	Read float64
+	// MaxLate is how many calls after its own a late commit lands at most; less than 1 is 8.
+	MaxLate int
+	// MaxDelay is how long a call is delayed at most. Each call is, by a random time up to it.
+	MaxDelay time.Duration
+}
+
+// Random returns a [Faults.Choose] that chooses at random, in a sequence that seed determines: the same calls in the
+// same order meet the same faults.
+func Random(seed uint64, rates Rates) func(Call) Fault {
+	if rates.MaxLate < 1 {
+		rates.MaxLate = 8
+	}
+	random := rand.New(rand.NewPCG(seed, 0))
+	return func(call Call) Fault {
+		fault := Fault{Late: 1 + random.IntN(rates.MaxLate), After: random.IntN(4)}
+		if rates.MaxDelay > 0 {
+			fault.Delay = time.Duration(random.Int64N(int64(rates.MaxDelay) + 1))
+		}
+		at := random.Float64()
+		if call.Method != Commit {
+			if at < rates.Read {
+				fault.Effect = Refuse
+			}
+			return fault
+		}
+		fault.Effect = rates.commit(at)
+		return fault
+	}
+}
+
+// commit returns the effect that at, from 0 to 1, falls on.
+func (r Rates) commit(at float64) Effect {
+	for _, some := range []struct {
+		rate   float64
+		effect Effect
+	}{{r.Refuse, Refuse}, {r.LoseRequest, LoseRequest}, {r.LoseReply, LoseReply}, {r.LandLate, LandLate}} {
+		if at < some.rate {
+			return some.effect
+		}
+		at -= some.rate
+	}
+	return Pass
+}
