@@ -58,6 +58,7 @@ type op struct {
 
 	// The plan of this attempt.
 	planned *Allocation // what is granted or released; nil if there is nothing to commit
+	refusal error       // why nothing is, with the head as it is and after what the ops before this one do to it
 	fetched bool        // whether the owner's record was just read, with its result in p.held
 }
 
@@ -200,6 +201,9 @@ func (p *Pool) attempt(batch []*op) {
 		return
 	}
 	if err := p.plan(ctx, batch); err != nil {
+		for _, o := range batch {
+			o.refusal = nil
+		}
 		p.failAll(batch, err)
 		return
 	}
@@ -221,11 +225,12 @@ func (p *Pool) giveUp(o *op) {
 	}
 }
 
-// failAll finishes all that is left of a batch. An op of which an earlier commit may have taken effect still says so.
+// failAll finishes all that is left of a batch. An op of which an earlier commit may have taken effect still says so. An op that was
+// refused after what others planned, which has not come about, wants another try.
 func (p *Pool) failAll(batch []*op, err error) {
 	for _, o := range batch {
 		switch {
-		case o.done:
+		case o.done, o.refusal != nil:
 		case o.uncertain && !errors.Is(err, store.ErrUnknown):
 			o.finish(Allocation{}, fmt.Errorf("%w, and then: %w", store.ErrUnknown, err))
 		default:
@@ -234,61 +239,83 @@ func (p *Pool) failAll(batch []*op, err error) {
 	}
 }
 
-// plan does in the ledger what the ops ask for, and finishes those that need no commit. What cannot be done is said only
-// when it is known that the head is the newest.
+// plan does in the ledger what the ops ask for, and finishes those that need no commit. What cannot be done is said only when
+// the head is found unchanged after all that was read on the way, so that all of it was true at one moment.
 func (p *Pool) plan(ctx context.Context, batch []*op) error {
-	fresh := false
 	if p.ledger == nil {
 		if _, err := p.refresh(ctx); err != nil {
 			return err
 		}
-		fresh = true
 	}
-	for {
-		refused := make(map[*op]error)
-		for _, o := range batch {
-			o.planned, o.fetched = nil, false
+	for range p.options.Attempts {
+		refused, err := p.planAll(ctx, batch)
+		if err != nil {
+			p.ledger.undo(0)
+			return err
 		}
-		for _, o := range batch {
-			if o.done {
-				continue
-			}
-			if err := p.fetch(ctx, o); err != nil {
-				p.ledger.undo(0)
-				return err
-			}
-			switch err := p.planOne(o); {
-			case err == nil:
-			case o.fetched && p.held[o.owner] == nil == (o.kind == opRelease):
-				o.finish(Allocation{}, err) // it is the owner's record that says no, and that was just read
-			default:
-				refused[o] = err
-			}
-		}
-		if len(refused) == 0 {
+		if !refused {
 			return nil
 		}
-		if fresh {
-			for o, err := range refused {
-				o.finish(Allocation{}, err)
-			}
+		head, err := p.store.Get(ctx, headKey(p.name))
+		if err == nil && head.Revision == p.head.Revision {
 			return nil
 		}
 		p.ledger.undo(0)
-		if _, err := p.refresh(ctx); err != nil {
+		if err == nil {
+			err = p.adopt(ctx, head)
+		}
+		if err != nil {
+			p.ledger = nil
 			return err
 		}
-		fresh = true
 	}
+	return fmt.Errorf("%w: the head was another one each of %d times", ErrBusy, p.options.Attempts)
 }
 
-// fetch reads the record of the op's owner where that is needed: to release what this handle does not know, and to be sure
-// that what it does know is still held.
-func (p *Pool) fetch(ctx context.Context, o *op) error {
-	_, known := p.held[o.owner]
-	if known == (o.kind == opRelease) {
-		return nil
+// planAll does that once. It tells whether any op is refused.
+func (p *Pool) planAll(ctx context.Context, batch []*op) (refused bool, err error) {
+	for _, o := range batch {
+		o.planned, o.refusal, o.fetched = nil, nil, false
 	}
+	for _, o := range batch {
+		if o.done {
+			continue
+		}
+		if _, known := p.held[o.owner]; known != (o.kind == opRelease) {
+			if err := p.fetch(ctx, o); err != nil {
+				return false, err
+			}
+		}
+		err := p.planOne(o)
+		if err != nil && !o.fetched {
+			// Perhaps the owner's record is another than this handle knows, or there is one.
+			if err := p.fetch(ctx, o); err != nil {
+				return false, err
+			}
+			err = p.planOne(o)
+		}
+		switch {
+		case err == nil:
+		case o.fetched && o.refusedByRecord(p.held[o.owner], err):
+			o.finish(Allocation{}, err)
+		default:
+			o.refusal, refused = err, true
+		}
+	}
+	return refused, nil
+}
+
+// refusedByRecord tells whether it is the owner's record that says no, so that the head does not matter.
+func (o *op) refusedByRecord(a *Allocation, err error) bool {
+	if o.kind == opRelease {
+		return a == nil || errors.Is(err, ErrGeneration)
+	}
+	return a != nil
+}
+
+// fetch reads the record of the op's owner. That is needed to release what this handle does not know, to be sure that what it
+// does know is still held, and before an op is refused.
+func (p *Pool) fetch(ctx context.Context, o *op) error {
 	record, err := p.store.Get(ctx, store.Key{Kind: store.KindAllocation, Pool: p.name, Name: o.owner})
 	switch {
 	case err == nil:
@@ -365,6 +392,7 @@ func (p *Pool) commit(ctx context.Context, batch []*op) error {
 		}
 	}
 	if len(d.writes) == 0 {
+		p.settleAll(batch)
 		return nil
 	}
 	data, pieces, err := p.ledger.nextHead(d)
@@ -381,10 +409,16 @@ func (p *Pool) commit(ctx context.Context, batch []*op) error {
 	}
 	p.ledger.committed(pieces)
 	p.head = head
-	for _, o := range batch {
-		p.settle(o)
-	}
+	p.settleAll(batch)
 	return nil
+}
+
+func (p *Pool) settleAll(batch []*op) {
+	for _, o := range batch {
+		if !o.done {
+			p.settle(o)
+		}
+	}
 }
 
 func (o *op) write(pool string) store.Write {
@@ -395,9 +429,11 @@ func (o *op) write(pool string) store.Write {
 	return write
 }
 
-// settle finishes an op whose plan has been committed.
+// settle finishes an op whose plan, and that of those before it, has been committed.
 func (p *Pool) settle(o *op) {
 	switch {
+	case o.refusal != nil:
+		o.finish(Allocation{}, o.refusal)
 	case o.planned == nil:
 	case o.kind == opRelease:
 		delete(p.held, o.owner)

@@ -30,6 +30,9 @@ func answer(a *Allocation, claim *Claim, spec *resolvedSpec) (Allocation, error)
 	if claim.isMetBy(a.Prefixes, spec) {
 		return a.clone(), nil
 	}
+	if _, err := claim.resolve(spec, claim.Policy, nil); err != nil {
+		return Allocation{}, err
+	}
 	return Allocation{}, &Error{Prefix: a.Prefixes[0], Err: ErrHeld}
 }
 
