@@ -142,22 +142,35 @@ func (l *ledger) explain(r *Request, err error) error {
 	}
 }
 
-// release frees prefixes, all of them or none.
+// release frees prefixes, all of them or none. Of a prefix that is not in the pool (see [Report.Foreign]) it frees what is.
 func (l *ledger) release(prefixes []netip.Prefix) error {
 	mark := len(l.journal)
 	for _, p := range prefixes {
 		i := l.spec.index(FamilyOf(p.Addr()))
 		if i < 0 {
-			l.undo(mark)
-			return fmt.Errorf("%w: %v is held, but the pool has no %v", ErrCorrupt, p, FamilyOf(p.Addr()))
+			continue
 		}
-		if err := l.spaces[i].free.Release(p); err != nil {
+		err := l.releaseIn(i, p)
+		if errors.Is(err, allocator.ErrOutside) {
+			err = nil
+			for _, part := range cidr.Intersection(l.spaces[i].free.Set(), cidr.SetOf(netipx.RangeOfPrefix(p))).Prefixes() {
+				err = errors.Join(err, l.releaseIn(i, part))
+			}
+		}
+		if err != nil {
 			l.undo(mark)
 			return fmt.Errorf("%w: %v is held, but not taken in the pool: %w", ErrCorrupt, p, err)
 		}
-		l.journal = append(l.journal, change{i, p, true})
 	}
 	return nil
+}
+
+func (l *ledger) releaseIn(i int, p netip.Prefix) error {
+	err := l.spaces[i].free.Release(p)
+	if err == nil {
+		l.journal = append(l.journal, change{i, p, true})
+	}
+	return err
 }
 
 // undo takes back what the journal has from mark on.
@@ -231,10 +244,10 @@ func (s *space) stats() FamilyStats {
 	return FamilyStats{Family: s.family, Total: s.free.Total().Add(s.reserved), Reserved: s.reserved, Used: s.free.Taken(), Free: s.free.Free()}
 }
 
-// whole is the range of all addresses of the family.
-func (s *space) whole() netipx.IPRange {
+// wholeOf is the range of all addresses of the family.
+func wholeOf(family Family) netipx.IPRange {
 	addr := netip.IPv6Unspecified()
-	if s.family == IPv4 {
+	if family == IPv4 {
 		addr = netip.IPv4Unspecified()
 	}
 	return netipx.RangeOfPrefix(netip.PrefixFrom(addr, 0))

@@ -176,24 +176,33 @@ func emptyLedger(spec Spec) (*ledger, error) {
 
 // Delete removes the pool of that name from the store.
 //
-// Errors: [ErrNotFound]; [ErrInUse] if any address of it is held, and nothing has changed then; those of the store. Cost: one read and one commit.
+// Errors: [ErrNotFound]; [ErrInUse] if any address of it is held, and nothing has changed then; [ErrBusy]; those of the store.
+// Cost: one read and one commit.
 func Delete(ctx context.Context, s store.Store, name string) error {
+	err := deleteNow(ctx, s, name)
+	if err != nil {
+		return &Error{Op: "delete", Pool: name, Err: storeError(err)}
+	}
+	return nil
+}
+
+func deleteNow(ctx context.Context, s store.Store, name string) error {
+	const attempts = 64
 	head, err := s.Get(ctx, headKey(name))
-	for attempts := 0; err == nil && attempts < 64; attempts++ {
+	for range attempts {
+		if err == nil {
+			err = deleteAt(ctx, s, head)
+		}
 		var conflict *store.ConflictError
-		err = deleteAt(ctx, s, head)
-		if !errors.As(err, &conflict) || conflict.Current.Revision == 0 {
-			break
+		switch {
+		case !errors.As(err, &conflict):
+			return err
+		case conflict.Current.Revision == 0:
+			return ErrNotFound
 		}
 		head, err = conflict.Current, nil
 	}
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrConflict):
-		err = ErrNotFound
-	}
-	return &Error{Op: "delete", Pool: name, Err: err}
+	return fmt.Errorf("%w: %d attempts", ErrBusy, attempts)
 }
 
 func deleteAt(ctx context.Context, s store.Store, head store.Record) error {
@@ -265,7 +274,7 @@ func (p *Pool) Info(ctx context.Context) (Info, error) {
 	if p.store == nil {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		return Info{Spec: p.ledger.spec.Spec, Revision: p.clock, Stats: p.ledger.stats()}, nil
+		return Info{Spec: p.ledger.spec.clone(), Revision: p.clock, Stats: p.ledger.stats()}, nil
 	}
 	head, err := p.store.Get(ctx, headKey(p.name))
 	var info Info
@@ -410,7 +419,7 @@ func (p *Pool) failed(operation, owner string, err error) error {
 
 // storeError makes the store's way to say that there is no such record this package's, and leaves other errors as they are.
 func storeError(err error) error {
-	if errors.Is(err, store.ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrUnknown) {
 		return ErrNotFound
 	}
 	return err

@@ -3,6 +3,7 @@ package pool
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"log/slog"
@@ -72,15 +73,24 @@ func (p *Pool) Verify(ctx context.Context) (Report, error) {
 func (p *Pool) Repair(ctx context.Context) (Report, error) {
 	var report Report
 	err := p.exclusively(ctx, func(ctx context.Context) (err error) {
-		var rebuilt *ledger
-		report, rebuilt, err = p.audit(ctx)
-		if err != nil || len(report.Leaked) == 0 && len(report.Unguarded) == 0 && report.Unreadable == nil {
-			return err
+		for range p.options.Attempts {
+			report, err = p.repair(ctx)
+			if !errors.Is(err, store.ErrConflict) {
+				return err
+			}
 		}
-		p.options.Logger.Warn("repairing the free space of a pool", slog.String("pool", p.name), slog.String("found", report.String()))
-		return p.replaceSpaces(ctx, rebuilt)
+		return fmt.Errorf("%w: %d attempts", ErrBusy, p.options.Attempts)
 	})
 	return report, p.failed("repair", "", err)
+}
+
+func (p *Pool) repair(ctx context.Context) (Report, error) {
+	report, rebuilt, err := p.audit(ctx)
+	if err != nil || len(report.Leaked) == 0 && len(report.Unguarded) == 0 && report.Unreadable == nil {
+		return report, err
+	}
+	p.options.Logger.Warn("repairing the free space of a pool", slog.String("pool", p.name), slog.String("found", report.String()))
+	return report, p.replaceSpaces(ctx, rebuilt)
 }
 
 // exclusively calls f while no other call changes the pool through this handle.
@@ -104,6 +114,9 @@ func (p *Pool) audit(ctx context.Context) (Report, *ledger, error) {
 	}
 	for range p.options.Attempts {
 		unreadable := p.reload(ctx)
+		if unreadable != nil && !errors.Is(unreadable, ErrCorrupt) {
+			return Report{}, nil, unreadable
+		}
 		head, err := p.store.Get(ctx, headKey(p.name))
 		if err != nil {
 			return Report{}, nil, err
