@@ -161,6 +161,8 @@ func (r *Request) check() error {
 	switch {
 	case r.Family != 0 && r.Family != IPv4 && r.Family != IPv6:
 		return invalid("%v is not a family, want IPv4 or IPv6", r.Family)
+	case r.Exact.Addr().Is4In6():
+		return invalid("the exact prefix %v is of IPv4-mapped IPv6 addresses, want an IPv4 one", r.Exact)
 	case r.Exact.IsValid() && r.Exact != r.Exact.Masked():
 		return invalid("the exact prefix %v has host bits set, want %v", r.Exact, r.Exact.Masked())
 	case r.Exact.IsValid() && r.Bits != 0 && r.Bits != r.Exact.Bits():

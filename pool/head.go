@@ -42,11 +42,21 @@ func parseHead(r store.Record) (headData, Spec, error) {
 		return data, spec, fmt.Errorf("%w: the head of the pool has %d families, its specification %d", ErrCorrupt, len(data.Spaces), len(families))
 	}
 	for i, s := range data.Spaces {
-		if s.Family != families[i] || len(s.Pieces) == 0 {
-			return data, spec, fmt.Errorf("%w: the head of the pool has no free space for %v", ErrCorrupt, families[i])
+		if s.Family != families[i] || !inOrder(s.Pieces, families[i]) {
+			return data, spec, fmt.Errorf("%w: the head of the pool has no free space for %v, or not in order", ErrCorrupt, families[i])
 		}
 	}
 	return data, spec, nil
+}
+
+// inOrder tells whether pieces cover all addresses of the family, each only once.
+func inOrder(pieces []piece, family Family) bool {
+	for i, p := range pieces {
+		if p.From.BitLen() != family.Width() || p.From.Zone() != "" || i > 0 && !pieces[i-1].From.Less(p.From) {
+			return false
+		}
+	}
+	return len(pieces) > 0 && pieces[0].From == wholeOf(family).From()
 }
 
 // encodeHead returns the data of the head with the given pieces, one list a family.

@@ -40,7 +40,7 @@ type pieceData struct {
 
 // rangeOf is the range of pieces[i].
 func (s *space) rangeOf(pieces []piece, i int) netipx.IPRange {
-	last := s.whole().To()
+	last := wholeOf(s.family).To()
 	if i+1 < len(pieces) {
 		last = pieces[i+1].From.Prev()
 	}
@@ -94,7 +94,7 @@ func pieceBytes(size int) int {
 
 // inlineOrCut encodes the whole space, as one piece in the head if that is small enough.
 func (s *space) inlineOrCut(d *draft) ([]piece, error) {
-	whole := s.whole()
+	whole := wholeOf(s.family)
 	encoded, rest, err := s.free.AppendFree(nil, whole, inlineBytes)
 	if err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"go4.org/netipx"
 
@@ -48,6 +49,11 @@ type Subnet struct {
 	Prefix netip.Prefix
 	// Gateway is an address within Prefix that is never handed out. The zero Addr means that there is none.
 	Gateway netip.Addr
+}
+
+func (s Spec) clone() Spec {
+	s.Ranges, s.Exclude, s.Subnets = slices.Clone(s.Ranges), slices.Clone(s.Exclude), slices.Clone(s.Subnets)
+	return s
 }
 
 // Families returns the families of the ranges, the primary one first: none, one or two.
@@ -198,12 +204,15 @@ func (s Spec) validateRanges() error {
 	return nil
 }
 
+// mapped are the IPv4-mapped IPv6 addresses, which are another way to write IPv4 ones. No pool holds them.
+var mapped = netipx.RangeOfPrefix(netip.MustParsePrefix("::ffff:0:0/96"))
+
 func validateRange(what string, r netipx.IPRange) error {
 	switch {
 	case !r.IsValid():
 		return invalid("the %s %v-%v is not valid, want two addresses of one family without zone, the lower first", what, r.From(), r.To())
-	case r.From().Is4In6():
-		return invalid("the %s %s is of IPv4-mapped IPv6 addresses, want IPv4 ones", what, cidr.FormatRange(r))
+	case r.Overlaps(mapped):
+		return invalid("the %s %v-%v has IPv4-mapped IPv6 addresses, %v; want IPv4 ones", what, r.From(), r.To(), mapped.Prefixes()[0])
 	}
 	return nil
 }
