@@ -2,4 +2,19 @@ module github.com/ipalloc/ipalloc/examples
 
 go 1.25.0
 
-replace github.com/ipalloc/ipalloc => ..
+replace (
+	github.com/ipalloc/ipalloc => ..
+	github.com/ipalloc/ipalloc/store/bolt => ../store/bolt
+)
+
+require (
+	github.com/ipalloc/ipalloc v0.1.0
+	github.com/ipalloc/ipalloc/store/bolt v0.1.0
+	go.yaml.in/yaml/v3 v3.0.6
+	go4.org/netipx v0.0.0-20260823151212-3075585bcbeb
+)
+
+require (
+	go.etcd.io/bbolt v1.5.0 // indirect
+	golang.org/x/sys v0.45.0 // indirect
+)
