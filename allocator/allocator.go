@@ -6,7 +6,6 @@ import (
 	"iter"
 	"net/netip"
 	"slices"
-	"sort"
 
 	"go4.org/netipx"
 
@@ -106,11 +105,11 @@ func (a *Allocator) TakeFirst(bits int) (netip.Prefix, error) {
 	if err != nil {
 		return netip.Prefix{}, err
 	}
-	x, ok := a.tree.first(order, uint128{})
+	x, ok := a.tree.takeFirst(order)
 	if !ok {
 		return netip.Prefix{}, fmt.Errorf("%w: no free /%d is left of %v addresses, %v of them free", ErrExhausted, bits, a.total, a.free)
 	}
-	return a.takeAt(x, order, bits), nil
+	return a.taken(x, order, bits), nil
 }
 
 // TakeFirstFrom takes the lowest free prefix of the length bits that starts at addr or above. It does not
@@ -143,7 +142,8 @@ func (a *Allocator) TakeFirstIn(bits int, ranges ...netipx.IPRange) (netip.Prefi
 			continue
 		}
 		if x, ok := a.firstIn(a.spanOf(r), order); ok {
-			return a.takeAt(x, order, bits), nil
+			a.tree.paint(x, order, false)
+			return a.taken(x, order, bits), nil
 		}
 	}
 	return netip.Prefix{}, fmt.Errorf("%w: no free /%d is left in the ranges asked for", ErrExhausted, bits)
@@ -162,19 +162,10 @@ func (a *Allocator) firstIn(s span, order uint) (uint128, bool) {
 	return x, ok && !s.last.less(x.last(order))
 }
 
-func (a *Allocator) takeAt(x uint128, order uint, bits int) netip.Prefix {
-	a.paint(x, order, false)
+// taken counts a block that was taken from the tree, and returns it as a prefix.
+func (a *Allocator) taken(x uint128, order uint, bits int) netip.Prefix {
+	a.free = a.free.Sub(cidr.Pow2(int(order)))
 	return netip.PrefixFrom(x.addr(a.is4), bits)
-}
-
-// paint makes a block that is all free taken, or the other way round.
-func (a *Allocator) paint(x uint128, order uint, free bool) {
-	a.tree.paint(x, order, free)
-	if free {
-		a.free = a.free.Add(cidr.Pow2(int(order)))
-	} else {
-		a.free = a.free.Sub(cidr.Pow2(int(order)))
-	}
 }
 
 // Take takes p, wherever it lies in the set.
@@ -185,8 +176,8 @@ func (a *Allocator) Take(p netip.Prefix) error {
 	if err != nil {
 		return err
 	}
-	if a.tree.fillOf(x, order) == allFree {
-		a.paint(x, order, false)
+	if a.tree.flip(x, order, false) {
+		a.free = a.free.Sub(cidr.Pow2(int(order)))
 		return nil
 	}
 	if !a.covers(x, order) {
@@ -207,10 +198,10 @@ func (a *Allocator) Release(p netip.Prefix) error {
 	if !a.covers(x, order) {
 		return fmt.Errorf("%w: %v", ErrOutside, p)
 	}
-	if a.tree.fillOf(x, order) != nothingFree {
+	if !a.tree.flip(x, order, true) {
 		return fmt.Errorf("%v: %w", p, ErrNotTaken)
 	}
-	a.paint(x, order, true)
+	a.free = a.free.Add(cidr.Pow2(int(order)))
 	return nil
 }
 
@@ -313,8 +304,22 @@ func (a *Allocator) block(p netip.Prefix) (uint128, uint, error) {
 
 // covers tells whether the block of 2^order addresses at x is in the set.
 func (a *Allocator) covers(x uint128, order uint) bool {
-	i := sort.Search(len(a.universe), func(i int) bool { return !a.universe[i].last.less(x) })
-	return i < len(a.universe) && !x.less(a.universe[i].first) && !a.universe[i].last.less(x.last(order))
+	return a.coversSpan(span{x, x.last(order)})
+}
+
+// coversSpan tells whether all addresses of s are in the set.
+func (a *Allocator) coversSpan(s span) bool {
+	low, high := 0, len(a.universe)-1
+	for low < high { // the range that s lies in, if any does, is the first that ends at s.last or above
+		middle := int(uint(low+high) >> 1)
+		if a.universe[middle].last.less(s.last) {
+			low = middle + 1
+		} else {
+			high = middle
+		}
+	}
+	u := &a.universe[low]
+	return !s.first.less(u.first) && !u.last.less(s.last)
 }
 
 func (a *Allocator) spanOf(r netipx.IPRange) span { return span{keyOf(r.From()), keyOf(r.To())} }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math/bits"
+	"slices"
 
 	"go4.org/netipx"
 
@@ -28,7 +29,6 @@ import (
 const (
 	encodingVersion = 1
 	pageOrder       = 12
-	wordOrder       = 6
 	// A word becomes runs if it has fewer free runs than this, when there is no item of words to append to, and when
 	// there is one: a run takes about two bytes and a word eight, and an item of words starts with two or three.
 	runsToOpenWords   = 5
@@ -170,6 +170,7 @@ func (a *Allocator) decodeFree(s span, b []byte) error {
 	}
 	a.free = a.free.Sub(a.countFree(s)).Add(free)
 	a.tree.paintRange(s, false)
+	a.tree.slab = slices.Grow(a.tree.slab, len(b)/8)
 	l := loader{tree: &a.tree, within: s}
 	pos := s.first
 	for len(b) > 0 {
@@ -211,8 +212,7 @@ func (a *Allocator) countItem(it item) (cidr.Count, bool) {
 	for i := 0; i < len(it.words); i += 8 {
 		word := binary.LittleEndian.Uint64(it.words[i:])
 		n += bits.OnesCount64(word)
-		base := it.first.add(uint128{lo: uint64(i) * 8})
-		if !inSet && !a.coversWord(base, word) {
+		if !inSet && !a.coversWord(it.first.add(uint128{lo: uint64(i) * 8}), word) {
 			return cidr.Count{}, false
 		}
 	}
@@ -276,13 +276,14 @@ func (e *encoder) word(base uint128, free uint64) bool {
 	if e.full(base) {
 		return false
 	}
+	extends := e.wordsAt > 0 && !e.open && e.wordsEnd == base && e.b[e.wordsAt] < 255
 	needed := runsToOpenWords
-	if e.wordsAt > 0 && !e.open && e.wordsEnd == base && e.b[e.wordsAt] < 255 {
+	if extends {
 		needed = runsToExtendWords
 	}
 	whole := !base.less(e.within.first) && !e.within.last.less(base.last(wordOrder))
 	if whole && bits.OnesCount64(free&^(free<<1)) >= needed {
-		e.addWord(base, free)
+		e.addWord(base, free, extends)
 		return true
 	}
 	r := runs{first: e.within.first, last: e.within.last, free: true, yield: func(first, last uint128) bool {
@@ -301,11 +302,12 @@ func (e *encoder) addRun(first, last uint128) {
 	e.open, e.pending = true, span{first, last}
 }
 
-func (e *encoder) addWord(base uint128, free uint64) {
-	e.flush()
-	if e.wordsAt > 0 && e.wordsEnd == base && e.b[e.wordsAt] < 255 {
+// addWord appends a word, to the item of words before it or as a new one.
+func (e *encoder) addWord(base uint128, free uint64, extends bool) {
+	if extends {
 		e.b[e.wordsAt]++
 	} else {
+		e.flush()
 		e.b = appendTagged(e.b, base.sub(e.pos), 1)
 		e.wordsAt = len(e.b)
 		e.b = append(e.b, 0)
@@ -363,13 +365,18 @@ type loader struct {
 }
 
 func (l *loader) load(it item) {
-	for i := 0; i < len(it.words); i += 8 {
-		base := it.first.add(uint128{lo: uint64(i) * 8})
-		l.turnTo(base)
-		l.words[base.slot(wordOrder)] |= binary.LittleEndian.Uint64(it.words[i:])
-	}
 	if it.words == nil {
 		l.loadRun(it.first, it.last)
+		return
+	}
+	for x, words := it.first, it.words; len(words) > 0; {
+		l.turnTo(x)
+		s := x.slot(wordOrder)
+		for ; s < 64 && len(words) > 0; s++ {
+			l.words[s] |= binary.LittleEndian.Uint64(words)
+			words = words[8:]
+		}
+		x = x.last(pageOrder).next()
 	}
 }
 
@@ -427,8 +434,8 @@ func (l *loader) flushRuns() {
 		l.tree.paintRange(span{first, last}, true)
 		return true
 	}}
-	for i, word := range l.words {
-		r.word(l.page.add(uint128{lo: uint64(i) << wordOrder}), word)
+	for i := range l.words {
+		r.word(l.page.add(uint128{lo: uint64(i) << wordOrder}), l.words[i])
 	}
 	r.flush()
 }
@@ -455,41 +462,36 @@ func (t *tree) setPage(page uint128, words *[64]uint64) {
 	i := bits.TrailingZeros64(mixed)
 	x := page.or(uint128{lo: uint64(i)<<wordOrder | uint64(bits.TrailingZeros64(words[i]))})
 	t.paint(x, 0, true)
-	var path [maxLevels]uint32
-	depth := t.locate(x, &path)
-	nd := &t.nodes[path[depth]]
+	depth := t.locate(x)
+	nd := &t.nodes[t.path[depth]]
+	largest := nd.max
 	t.freeSlots(nd)
 	nd.full, nd.mixed = full, mixed
-	nd.class = uint8(bits.Len(uint(bits.OnesCount64(mixed) - 1)))
-	nd.slots = t.newRun(nd.class)
-	values := t.slab[nd.slots:]
+	if count := bits.OnesCount64(mixed); count > 1 {
+		nd.class = uint8(bits.Len(uint(count - 1)))
+		nd.slots = t.newRun(nd.class)
+	}
+	values := t.values(nd)
 	for m := mixed; m != 0; m &= m - 1 {
 		values[0] = words[bits.TrailingZeros64(m)]
 		values = values[1:]
 	}
 	nd.max = wordOrder
 	t.settle(nd, nd.max, -1)
-	t.ascend(path[:depth+1], x, maxLevels)
+	t.ascend(depth, x, largest, maxLevels)
 }
 
 // locate fills in the path from the root to the page of x, which must exist, and returns its index.
-func (t *tree) locate(x uint128, path *[maxLevels]uint32) int {
+func (t *tree) locate(x uint128) int {
+	path := &t.path
+	path[0] = rootNode
 	for depth := 0; ; depth++ {
 		nd := &t.nodes[path[depth]]
-		if nd.level == 1 {
+		if nd.order == wordOrder {
 			return depth
 		}
 		path[depth+1] = edge(*t.at(nd, x.slot(nd.shift()))).node()
 	}
-}
-
-func (a *Allocator) coversSpan(s span) bool {
-	for _, u := range a.universe {
-		if !u.last.less(s.last) {
-			return !s.first.less(u.first)
-		}
-	}
-	return false
 }
 
 func appendChecksum(b []byte, start int) []byte {

@@ -32,12 +32,12 @@ func (c *checker) node(n uint32) error {
 	if nd.full&nd.mixed != 0 {
 		return fmt.Errorf("node %d: slots %x are full and mixed", n, nd.full&nd.mixed)
 	}
-	if err := c.run(nd.slots, nd.class, nd.mixed == 0); err != nil {
+	if err := c.run(nd.slots, nd.class, nd.mixed&(nd.mixed-1) == 0); err != nil {
 		return err
 	}
 	for m := nd.mixed; m != 0; m &= m - 1 {
 		if err := c.slot(nd, uint(bits.TrailingZeros64(m))); err != nil {
-			return fmt.Errorf("node %d, level %d: %w", n, nd.level, err)
+			return fmt.Errorf("node %d, order %d: %w", n, nd.order, err)
 		}
 	}
 	want := *nd
@@ -46,14 +46,14 @@ func (c *checker) node(n uint32) error {
 		want.max = int16(nd.shift()) + largestFree(nd.full)
 	}
 	if nd.max != want.max {
-		return fmt.Errorf("node %d, level %d: max is %d, want %d", n, nd.level, nd.max, want.max)
+		return fmt.Errorf("node %d, order %d: max is %d, want %d", n, nd.order, nd.max, want.max)
 	}
 	return nil
 }
 
 func (c *checker) slot(nd *node, s uint) error {
 	value := *c.t.at(nd, s)
-	if nd.level == 1 {
+	if nd.order == wordOrder {
 		if value == 0 || value == allOnes {
 			return fmt.Errorf("slot %d is marked as mixed, but its word is %x", s, value)
 		}
@@ -62,7 +62,7 @@ func (c *checker) slot(nd *node, s uint) error {
 	e := edge(value)
 	child := &c.t.nodes[e.node()]
 	switch {
-	case child.level >= nd.level || !child.base.sameBlock(nd.slotStart(s), nd.shift()):
+	case child.order >= nd.order || !child.base.sameBlock(nd.slotStart(s), nd.shift()):
 		return fmt.Errorf("slot %d leads to node %d, which is not within it", s, e.node())
 	case child.base != child.base.floor(child.spanOrder()):
 		return fmt.Errorf("node %d starts at %v, which is no multiple of its size", e.node(), child.base)
@@ -74,11 +74,11 @@ func (c *checker) slot(nd *node, s uint) error {
 	return c.node(e.node())
 }
 
-func (c *checker) run(at uint32, class uint8, empty bool) error {
-	if empty != (class == noRun) {
-		return fmt.Errorf("a run of class %d, with no mixed slots: %v", class, empty)
+func (c *checker) run(at uint32, class uint8, few bool) error {
+	if few != (class == noRun) {
+		return fmt.Errorf("a run of class %d, with one mixed slot at most: %v", class, few)
 	}
-	if empty {
+	if few {
 		return nil
 	}
 	for i := at; i < at+1<<class; i++ {
@@ -121,5 +121,5 @@ func (c *checker) unused() error {
 
 // Bytes is the memory that the structure holds.
 func (a *Allocator) Bytes() int {
-	return cap(a.tree.nodes)*40 + cap(a.tree.slab)*8 + cap(a.universe)*32
+	return cap(a.tree.nodes)*48 + cap(a.tree.slab)*8 + cap(a.universe)*32
 }

@@ -2,6 +2,50 @@ package allocator
 
 import "math/bits"
 
+// takeFirst takes the lowest free block of the order, and returns its start.
+func (t *tree) takeFirst(order uint) (uint128, bool) {
+	path := &t.path
+	path[0] = rootNode
+	if t.nodes[rootNode].max < int16(order) {
+		return uint128{}, false
+	}
+	for depth := 0; ; depth++ {
+		n := path[depth]
+		nd := &t.nodes[n]
+		shift, largest := nd.shift(), nd.max
+		if order >= shift {
+			s := uint(bits.TrailingZeros64(freeBlocks(nd.full, order-shift)))
+			x := nd.slotStart(s)
+			t.paintSlots(n, blockMask(s, order-shift), false)
+			t.ascend(depth, x, largest, maxLevels)
+			return x, true
+		}
+		s := uint(bits.TrailingZeros64(nd.full | nd.mixed))
+		if order > 0 {
+			s, _ = t.nextSlot(nd, 0, order)
+		}
+		x := nd.slotStart(s)
+		if nd.full>>(s&63)&1 != 0 {
+			t.split(n, s, x, order, false)
+			t.ascend(depth, x, largest, maxLevels)
+			return x, true
+		}
+		value := t.at(nd, s)
+		if shift == wordOrder {
+			x.lo |= uint64(bits.TrailingZeros64(freeBlocks(*value, order)))
+			t.paintWord(nd, s, value, x, order, false)
+			t.ascend(depth, x, largest, maxLevels)
+			return x, true
+		}
+		e := edge(*value)
+		if e.background() {
+			x, _ = t.firstBehind(e, shift, order, x)
+			return x, t.flip(x, order, false)
+		}
+		path[depth+1] = e.node()
+	}
+}
+
 // first returns the start of the lowest free block of the order that starts at x or above. x is a multiple of
 // 2^order.
 func (t *tree) first(order uint, x uint128) (uint128, bool) {
@@ -42,7 +86,7 @@ func (t *tree) firstInSlot(nd *node, s, order uint, x uint128) (uint128, bool) {
 		return uint128{}, false
 	}
 	value := *t.at(nd, s)
-	if nd.level > 1 {
+	if nd.order > wordOrder {
 		return t.firstBehind(edge(value), nd.shift(), order, x)
 	}
 	if found := freeBlocks(value, order) & (allOnes << (x.lo & 63)); found != 0 {
@@ -94,16 +138,16 @@ func (t *tree) nextSlot(nd *node, from, order uint) (uint, bool) {
 		return s, s < 64
 	}
 	if from < 64 {
-		i := nd.slots + rank(nd.mixed, from)
+		values := t.values(nd)[rank(nd.mixed, from):]
 		for m := nd.mixed & above; m != 0; m &= m - 1 {
 			s := uint(bits.TrailingZeros64(m))
 			if s > full {
 				break
 			}
-			if t.hasBlock(nd, t.slab[i], order) {
+			if t.hasBlock(nd, values[0], order) {
 				return s, true
 			}
-			i++
+			values = values[1:]
 		}
 	}
 	return full, full < 64
@@ -111,7 +155,7 @@ func (t *tree) nextSlot(nd *node, from, order uint) (uint, bool) {
 
 // hasBlock tells whether the mixed slot with this value holds a free block of the order.
 func (t *tree) hasBlock(nd *node, value uint64, order uint) bool {
-	if nd.level == 1 {
+	if nd.order == wordOrder {
 		return freeBlocks(value, order) != 0
 	}
 	return edge(value).max() >= int16(order)
@@ -141,7 +185,7 @@ func (t *tree) fillOf(x uint128, order uint) fill {
 			return fillOfMask(nd.full, 0, bit)
 		}
 		value := *t.at(nd, s)
-		if nd.level == 1 {
+		if nd.order == wordOrder {
 			return fillOfMask(value, 0, blockMask(uint(x.lo&63), order))
 		}
 		e := edge(value)

@@ -15,25 +15,28 @@ import "math/bits"
 // its slot. That makes finding the lowest free block one walk down, and all operations O(levels), with no more
 // than 64 slots looked at on each.
 //
-// The words and edges of a node stand in slab, sorted and packed, in runs of 1, 2, 4, … 64 that are
-// reused through free lists; so are the nodes. Nothing is given back to the heap, and nothing is taken from it
+// The words and edges of a node stand in slab, sorted and packed, in runs of 2, 4, … 64 that are reused through free
+// lists, as the nodes are; a single one stands in the node itself. Nothing is given back to the heap, and nothing is taken from it
 // while the tree stays within the size that it once had.
 type tree struct {
 	nodes    []node
 	slab     []uint64
 	freeNode uint32    // head of the list of unused nodes, linked through node.slots; 0 ends it
 	freeRun  [7]uint32 // heads of the lists of unused runs of 1<<i in slab, linked through their first word
+
+	path [maxLevels]uint32 // from the root to the node that is being changed
 }
 
-// node is 40 bytes.
+// node is 48 bytes.
 type node struct {
-	base  uint128 // the first address of the span
-	full  uint64  // slots that are free throughout
-	mixed uint64  // slots that are neither free nor taken throughout
-	slots uint32  // where in slab the values of the mixed slots start
-	class uint8   // there is room for 1<<class of them; noRun if there is no room yet
-	level uint8
-	max   int16 // order of the largest free aligned block; -1 if nothing is free
+	base  uint128   // the first address of the span
+	full  uint64    // slots that are free throughout
+	mixed uint64    // slots that are neither free nor taken throughout
+	one   [1]uint64 // the value of the mixed slot, if there is only one
+	slots uint32    // where in slab the values of the mixed slots start, if there are more
+	class uint8     // there is room for 1<<class of them; noRun if there is not more than one
+	order uint8     // a slot spans 1<<order addresses: 6 × level
+	max   int16     // order of the largest free aligned block; -1 if nothing is free
 }
 
 const (
@@ -41,30 +44,29 @@ const (
 	noRun    = 255
 	// maxLevels is the number of levels of an IPv6 tree, whose root at level 21 has four slots of 2^126.
 	maxLevels = 22
-	// topSlots are the slots of a root that exist: 4 × 2^30 for IPv4, 4 × 2^126 for IPv6.
-	topSlots = 0xf
 )
 
-func rootLevel(is4 bool) uint8 {
+// rootOrder is the order of a root's slots.
+func rootOrder(is4 bool) uint8 {
 	if is4 {
-		return 5
+		return 30
 	}
-	return 21
+	return 126
 }
 
 func newTree(is4 bool) tree {
 	return tree{
-		nodes: []node{{level: rootLevel(is4), max: -1, class: noRun}},
+		nodes: []node{{order: rootOrder(is4), max: -1, class: noRun}},
 		slab:  make([]uint64, 1), // 0 ends a free list, so nothing may stand there
 	}
 }
 
-func (nd *node) shift() uint     { return 6 * uint(nd.level) }
-func (nd *node) spanOrder() uint { return 6*uint(nd.level) + 6 }
+func (nd *node) shift() uint     { return uint(nd.order) }
+func (nd *node) spanOrder() uint { return uint(nd.order) + 6 }
 
 // slotStart is the first address of a slot.
 func (nd *node) slotStart(s uint) uint128 {
-	return nd.base.or(uint128{lo: uint64(s)}.shl(nd.shift()))
+	return nd.base.atSlot(s, nd.shift())
 }
 
 // edge is the value of a mixed slot above level 1: a node, the order of the largest free block in the slot, and
@@ -83,37 +85,52 @@ func (t *tree) edgeTo(n uint32, background bool, slotOrder uint) edge {
 }
 
 func (e edge) node() uint32     { return uint32(e) }
-func (e edge) max() int16        { return int16(uint16(e >> 32)) }
+func (e edge) max() int16       { return int16(uint16(e >> 32)) }
 func (e edge) background() bool { return e>>48 != 0 }
 
 // paint makes the block of 2^order addresses at x free or taken, whatever it was.
-func (t *tree) paint(x uint128, order uint, free bool) {
-	var path [maxLevels]uint32
+func (t *tree) paint(x uint128, order uint, free bool) { t.set(x, order, free, false) }
+
+// flip makes the block of 2^order addresses at x free or taken if all of it was the opposite. Otherwise it returns false
+// and changes nothing.
+func (t *tree) flip(x uint128, order uint, free bool) bool { return t.set(x, order, free, true) }
+
+// set is paint, or flip if strict.
+func (t *tree) set(x uint128, order uint, free, strict bool) bool {
+	path := &t.path
+	path[0] = rootNode
 	jointAt := maxLevels
 	for depth := 0; ; depth++ {
 		n := path[depth]
 		nd := &t.nodes[n]
-		shift := nd.shift()
+		shift, largest := nd.shift(), nd.max
 		s := x.slot(shift)
 		if order >= shift {
-			t.paintSlots(n, blockMask(s, order-shift), free)
-			t.ascend(path[:depth+1], x, jointAt)
-			return
+			mask := blockMask(s, order-shift)
+			if strict && fillOfMask(nd.full, nd.mixed, mask) != opposite(free) {
+				return false
+			}
+			t.paintSlots(n, mask, free)
+			t.ascend(depth, x, largest, jointAt)
+			return true
 		}
-		if nd.mixed&(1<<s) == 0 {
-			if (nd.full&(1<<s) != 0) == free {
-				return
+		if nd.mixed>>(s&63)&1 == 0 {
+			if (nd.full>>(s&63)&1 != 0) == free {
+				return false
 			}
 			t.split(n, s, x, order, free)
-			t.ascend(path[:depth+1], x, jointAt)
-			return
-		}
-		if nd.level == 1 {
-			t.paintWord(nd, s, x, order, free)
-			t.ascend(path[:depth+1], x, jointAt)
-			return
+			t.ascend(depth, x, largest, jointAt)
+			return true
 		}
 		value := t.at(nd, s)
+		if shift == wordOrder {
+			if strict && fillOfMask(*value, 0, blockMask(uint(x.lo&63), order)) != opposite(free) {
+				return false
+			}
+			t.paintWord(nd, s, value, x, order, free)
+			t.ascend(depth, x, largest, jointAt)
+			return true
+		}
 		e := edge(*value)
 		child := &t.nodes[e.node()]
 		childOrder := child.spanOrder()
@@ -121,20 +138,37 @@ func (t *tree) paint(x uint128, order uint, free bool) {
 		case order <= childOrder && x.sameBlock(child.base, childOrder):
 			path[depth+1] = e.node()
 		case order > childOrder && x.sameBlock(child.base, order):
-			t.drop(e.node())
-			t.setSlot(nd, s, e.background())
-			t.settle(nd, e.max(), t.slotMax(nd, s))
-			if e.background() != free {
-				t.split(n, s, x, order, free)
+			if !strict {
+				t.replaceEdge(n, s, x, order, free)
+				t.ascend(depth, x, largest, jointAt)
 			}
-			t.ascend(path[:depth+1], x, jointAt)
-			return
+			return !strict
 		case e.background() == free:
-			return
+			return false
 		default:
 			path[depth+1] = t.joint(n, s, x)
 			jointAt = depth
 		}
+	}
+}
+
+// opposite is what a block must be wholly before it becomes free, or taken.
+func opposite(free bool) fill {
+	if free {
+		return nothingFree
+	}
+	return allFree
+}
+
+// replaceEdge drops what is beneath slot s of node n, which is all in the block at x, and paints the block.
+func (t *tree) replaceEdge(n uint32, s uint, x uint128, order uint, free bool) {
+	nd := &t.nodes[n]
+	e := edge(*t.at(nd, s))
+	t.drop(e.node())
+	t.setSlot(nd, s, e.background())
+	t.settle(nd, e.max(), t.slotMax(nd, s))
+	if e.background() != free {
+		t.split(n, s, x, order, free)
 	}
 }
 
@@ -143,7 +177,7 @@ func (t *tree) paintSlots(n uint32, mask uint64, free bool) {
 	nd := &t.nodes[n]
 	for m := nd.mixed & mask; m != 0; m &= m - 1 {
 		s := uint(bits.TrailingZeros64(m))
-		if nd.level > 1 {
+		if nd.order > wordOrder {
 			t.drop(edge(*t.at(nd, s)).node())
 		}
 		t.removeValue(nd, s)
@@ -157,15 +191,19 @@ func (t *tree) paintSlots(n uint32, mask uint64, free bool) {
 }
 
 // paintWord makes a block of addresses within a mixed slot of a page free or taken.
-func (t *tree) paintWord(nd *node, s uint, x uint128, order uint, free bool) {
-	value := t.at(nd, s)
+func (t *tree) paintWord(nd *node, s uint, value *uint64, x uint128, order uint, free bool) {
 	before := *value
 	after := painted(before, x, order, free)
-	*value = after
-	switch after {
-	case 0, allOnes:
+	if after == 0 || after == allOnes {
 		t.setSlot(nd, s, free)
-		t.settle(nd, nd.max, -1)
+		t.settle(nd, largestFree(before), -1)
+		return
+	}
+	*value = after
+	switch {
+	case nd.full != 0:
+	case free:
+		nd.max = max(nd.max, largestFree(after))
 	default:
 		t.settle(nd, largestFree(before), largestFree(after))
 	}
@@ -182,29 +220,52 @@ func painted(word uint64, x uint128, order uint, free bool) uint64 {
 // split turns slot s of node n, which is taken or free throughout, into a mixed one in which the block at x is
 // the opposite. The block is smaller than the slot.
 func (t *tree) split(n uint32, s uint, x uint128, order uint, free bool) {
-	word := uint64(0)
-	if !free {
-		word = allOnes
-	}
 	shift := t.nodes[n].shift()
-	before := t.slotMax(&t.nodes[n], s)
-	t.nodes[n].full &^= 1 << s
-	if t.nodes[n].level == 1 {
-		word = painted(word, x, order, free)
-		t.insertValue(&t.nodes[n], s, word)
-		t.settle(&t.nodes[n], before, largestFree(word))
+	value := uint64(0)
+	if shift == wordOrder {
+		value = carved(x, order, free)
+	} else {
+		child := t.newCarved(x, order, free)
+		value = uint64(t.edgeTo(child, !free, shift))
+	}
+	nd := &t.nodes[n]
+	t.insertValue(nd, s, value)
+	if free {
+		t.settle(nd, -1, int16(order))
 		return
 	}
-	child := t.newNode(x, max(order/6, 1), word)
-	nd := &t.nodes[child]
-	if order >= nd.shift() {
-		t.paintSlots(child, blockMask(x.slot(nd.shift()), order-nd.shift()), free)
-	} else {
-		t.split(child, x.slot(nd.shift()), x, order, free)
+	nd.full &^= 1 << (s & 63)
+	t.settle(nd, int16(shift), int16(shift)-1) // half of the slot is left
+}
+
+// carved is the word of 64 addresses in which the block at x is free and the rest is taken, or the other way round.
+func carved(x uint128, order uint, free bool) uint64 {
+	mask := blockMask(uint(x.lo&63), order)
+	if free {
+		return mask
 	}
-	e := t.edgeTo(child, !free, shift)
-	t.insertValue(&t.nodes[n], s, uint64(e))
-	t.settle(&t.nodes[n], before, e.max())
+	return ^mask
+}
+
+// newCarved makes the smallest node that spans the block at x, and more, in which the block is free and the rest is taken, or the
+// other way round.
+func (t *tree) newCarved(x uint128, order uint, free bool) uint32 {
+	level := max(order/6, 1)
+	n := t.newNode(x, level)
+	nd := &t.nodes[n]
+	shift := 6 * level
+	s := x.slot(shift)
+	if order >= shift {
+		nd.full = blockMask(s, order-shift)
+	} else {
+		nd.mixed, nd.one[0] = 1<<(s&63), carved(x, order, free)
+	}
+	nd.max = int16(order)
+	if !free {
+		nd.full = ^(nd.full | nd.mixed)
+		nd.max = int16(shift) + 5 // half of the node is left
+	}
+	return n
 }
 
 // joint puts a node between node n and what its slot s leads to: the lowest one that spans both that and x.
@@ -213,12 +274,11 @@ func (t *tree) joint(n uint32, s uint, x uint128) uint32 {
 	e := edge(*t.at(&t.nodes[n], s))
 	target := t.nodes[e.node()].base
 	difference := uint128{x.hi ^ target.hi, x.lo ^ target.lo}
-	background := uint64(0)
-	if e.background() {
-		background = allOnes
-	}
-	joint := t.newNode(x, (difference.bitLen()-1)/6, background)
+	joint := t.newNode(x, (difference.bitLen()-1)/6)
 	nd := &t.nodes[joint]
+	if e.background() {
+		nd.full, nd.max = allOnes, int16(nd.spanOrder())
+	}
 	t.hang(nd, target.slot(nd.shift()), e)
 	upper := t.nodes[n].shift()
 	*t.at(&t.nodes[n], s) = uint64(t.edgeTo(joint, e.background(), upper))
@@ -242,28 +302,39 @@ func (t *tree) hang(nd *node, s uint, e edge) {
 	t.settle(nd, nd.max, -1)
 }
 
-// ascend brings everything above the last node of the path, which was changed around x, up to date. It stops where nothing
-// changes any more, but not below the node at index jointAt, which may have become one to leave out.
-func (t *tree) ascend(path []uint32, x uint128, jointAt int) {
-	for i := len(path) - 1; i > 0; i-- {
+// ascend brings everything above the node at path[depth], which was changed around x, up to date; largest was its max. It
+// stops where nothing changes any more, but not below the node at path[jointAt], which may have become one to leave out.
+func (t *tree) ascend(depth int, x uint128, largest int16, jointAt int) {
+	path := &t.path
+	for i := depth; i > 0; i-- {
+		nd := &t.nodes[path[i]]
+		if nd.max == largest && nd.isVaried() && i <= jointAt {
+			return
+		}
 		parent := &t.nodes[path[i-1]]
+		largest = parent.max
 		s := x.slot(parent.shift())
 		value := t.at(parent, s)
 		before := edge(*value)
 		if t.isUniform(path[i], before.background(), parent.shift()) {
-			free := t.nodes[path[i]].full != 0
+			free := nd.full != 0
 			t.recycle(path[i])
 			t.setSlot(parent, s, free)
 			t.settle(parent, before.max(), t.slotMax(parent, s))
 			continue
 		}
 		after := t.shortcut(path[i], before.background(), parent.shift())
-		if after == before && i <= jointAt {
-			return
-		}
 		*value = uint64(after)
 		t.settle(parent, before.max(), after.max())
 	}
+}
+
+// isVaried tells whether nd surely is neither free or taken throughout nor to be left out for its only child.
+func (nd *node) isVaried() bool {
+	if nd.mixed&(nd.mixed-1) == 0 { // one mixed slot at most
+		return nd.full != 0 && nd.full|nd.mixed != allOnes || nd.order == wordOrder && nd.mixed != 0
+	}
+	return true
 }
 
 // isUniform tells whether all of a slot that leads to node n has become free or taken.
@@ -277,10 +348,10 @@ func (t *tree) isUniform(n uint32, background bool, slotOrder uint) bool {
 // free or all taken, in n and in the slot; n is then recycled.
 func (t *tree) shortcut(n uint32, background bool, slotOrder uint) edge {
 	nd := &t.nodes[n]
-	if nd.level == 1 || nd.mixed == 0 || nd.mixed&(nd.mixed-1) != 0 || nd.full != 0 && nd.full != ^nd.mixed {
+	if nd.order == wordOrder || nd.mixed == 0 || nd.mixed&(nd.mixed-1) != 0 || nd.full != 0 && nd.full != ^nd.mixed {
 		return t.edgeTo(n, background, slotOrder)
 	}
-	e := edge(t.slab[nd.slots])
+	e := edge(nd.one[0])
 	free := nd.full != 0
 	alikeAbove := nd.spanOrder() == slotOrder || background == free
 	alikeBelow := t.nodes[e.node()].spanOrder() == nd.shift() || e.background() == free
@@ -311,9 +382,9 @@ func (t *tree) scanMax(nd *node) int16 {
 	if nd.mixed == 0 {
 		return most
 	}
-	for _, value := range t.slab[nd.slots:][:bits.OnesCount64(nd.mixed)] {
+	for _, value := range t.values(nd) {
 		order := edge(value).max()
-		if nd.level == 1 {
+		if nd.order == wordOrder {
 			order = largestFree(value)
 		}
 		if order > most {
@@ -344,35 +415,55 @@ func (t *tree) setSlot(nd *node, s uint, free bool) {
 
 // at is where the value of the mixed slot s stands.
 func (t *tree) at(nd *node, s uint) *uint64 {
+	if nd.class == noRun {
+		return &nd.one[0]
+	}
 	return &t.slab[nd.slots+rank(nd.mixed, s)]
+}
+
+// values are those of the mixed slots, in order.
+func (t *tree) values(nd *node) []uint64 {
+	if nd.class == noRun {
+		return nd.one[:min(nd.mixed, 1)]
+	}
+	return t.slab[nd.slots:][:bits.OnesCount64(nd.mixed)]
 }
 
 // insertValue marks slot s as mixed and gives it a value.
 func (t *tree) insertValue(nd *node, s uint, value uint64) {
+	i := rank(nd.mixed, s)
 	count := uint32(bits.OnesCount64(nd.mixed))
+	nd.mixed |= 1 << (s & 63)
+	if count == 0 {
+		nd.one[0] = value
+		return
+	}
 	if nd.class == noRun {
-		nd.class, nd.slots = 0, t.newRun(0)
+		nd.class, nd.slots = 1, t.newRun(1)
+		t.slab[nd.slots] = nd.one[0]
 	} else if count == 1<<nd.class {
 		t.resize(nd, nd.class+1, count)
 	}
 	values := t.slab[nd.slots : nd.slots+count+1]
-	i := rank(nd.mixed, s)
 	copy(values[i+1:], values[i:])
 	values[i] = value
-	nd.mixed |= 1 << s
 }
 
 // removeValue unmarks slot s, which was mixed, and leaves it taken. A run is halved when it is a quarter full, so that
 // going back and forth over one number does not copy each time.
 func (t *tree) removeValue(nd *node, s uint) {
-	count := uint32(bits.OnesCount64(nd.mixed))
-	values := t.slab[nd.slots : nd.slots+count]
 	i := rank(nd.mixed, s)
+	count := uint32(bits.OnesCount64(nd.mixed))
+	nd.mixed &^= 1 << (s & 63)
+	if count == 1 {
+		return
+	}
+	values := t.slab[nd.slots : nd.slots+count]
 	copy(values[i:], values[i+1:])
-	nd.mixed &^= 1 << s
 	count--
 	switch {
-	case count == 0:
+	case count == 1:
+		nd.one[0] = values[0]
 		t.freeSlots(nd)
 	case count*4 <= 1<<nd.class:
 		t.resize(nd, nd.class-1, count)
@@ -406,12 +497,9 @@ func (t *tree) freeSlots(nd *node) {
 	nd.class, nd.slots = noRun, 0
 }
 
-// newNode makes a node around x whose slots are all free or all taken.
-func (t *tree) newNode(x uint128, level uint, full uint64) uint32 {
-	nd := node{base: x.floor(6*level + 6), full: full, level: uint8(level), max: -1, class: noRun}
-	if full != 0 {
-		nd.max = int16(6*level + 6)
-	}
+// newNode makes a node around x in which all is taken.
+func (t *tree) newNode(x uint128, level uint) uint32 {
+	nd := node{base: x.floor(6*level + 6), order: uint8(6 * level), max: -1, class: noRun}
 	n := t.freeNode
 	if n == 0 {
 		t.nodes = append(t.nodes, nd)
@@ -433,8 +521,8 @@ func (t *tree) recycle(n uint32) {
 // drop gives node n and all that is beneath it back.
 func (t *tree) drop(n uint32) {
 	nd := &t.nodes[n]
-	if nd.level > 1 && nd.mixed != 0 {
-		for _, value := range t.slab[nd.slots:][:bits.OnesCount64(nd.mixed)] {
+	if nd.order > wordOrder && nd.mixed != 0 {
+		for _, value := range t.values(nd) {
 			t.drop(edge(value).node())
 		}
 	}

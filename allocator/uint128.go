@@ -82,20 +82,20 @@ func (x uint128) bitLen() uint {
 	return uint(bits.Len64(x.lo))
 }
 
-// pow2 is 2^order; 0 for order 128.
-func pow2(order uint) uint128 { return uint128{lo: 1}.shl(order) }
-
 // floor is the start of the aligned block of 2^order addresses that x lies in.
 func (x uint128) floor(order uint) uint128 {
 	if order >= 64 {
 		return uint128{x.hi >> (order - 64) << (order - 64), 0}
 	}
-	return uint128{x.hi, x.lo >> order << order}
+	return uint128{x.hi, x.lo >> (order & 63) << (order & 63)}
 }
 
 // last is the last address of the aligned block of 2^order addresses that x lies in.
 func (x uint128) last(order uint) uint128 {
-	return x.or(pow2(order).prev())
+	if order >= 64 {
+		return uint128{x.hi | (1<<(order-64) - 1), ^uint64(0)}
+	}
+	return uint128{x.hi, x.lo | (1<<(order&63) - 1)}
 }
 
 // sameBlock tells whether x and y lie in the same aligned block of 2^order addresses.
@@ -103,13 +103,21 @@ func (x uint128) sameBlock(y uint128, order uint) bool {
 	if order >= 64 {
 		return (x.hi^y.hi)>>(order-64) == 0
 	}
-	return x.hi == y.hi && (x.lo^y.lo)>>order == 0
+	return x.hi == y.hi && (x.lo^y.lo)>>(order&63) == 0
 }
 
-// slot is the six bits of x above shift.
+// slot is the six bits of x above shift, which is a multiple of six.
 func (x uint128) slot(shift uint) uint {
-	if shift >= 64 {
-		return uint(x.hi>>(shift-64)) & 63
+	if shift < 60 {
+		return uint(x.lo>>(shift&63)) & 63
 	}
-	return uint(x.lo>>shift|x.hi<<(64-shift)) & 63
+	return uint(x.shr(shift).lo) & 63
+}
+
+// atSlot is x with the six bits above shift, which are 0, set to s.
+func (x uint128) atSlot(s, shift uint) uint128 {
+	if shift < 60 {
+		return uint128{x.hi, x.lo | uint64(s)<<(shift&63)}
+	}
+	return x.or(uint128{lo: uint64(s)}.shl(shift))
 }

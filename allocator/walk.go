@@ -22,12 +22,12 @@ func (t *tree) walkNode(n uint32, first, last uint128, v visitor) bool {
 	shift := nd.shift()
 	from, to := first.slot(shift), last.slot(shift)
 	wanted := allOnes << from & (allOnes >> (63 - to))
+	values := t.values(nd)[rank(nd.mixed, from):]
 	for s := from; s <= to; {
-		bit := uint64(1) << s
-		lo, hi := nd.slotStart(s), nd.slotStart(s).last(shift)
-		if nd.mixed&bit == 0 {
+		lo := nd.slotStart(s)
+		if nd.mixed>>s&1 == 0 {
 			// As many slots as are alike, at once.
-			free := nd.full&bit != 0
+			free := nd.full>>s&1 != 0
 			alike := nd.full
 			if !free {
 				alike = ^(nd.full | nd.mixed)
@@ -39,21 +39,23 @@ func (t *tree) walkNode(n uint32, first, last uint128, v visitor) bool {
 			}
 			continue
 		}
-		if !t.walkMixed(nd, s, later(lo, first), earlier(hi, last), v) {
+		ok := false
+		if shift == wordOrder {
+			ok = v.word(lo, values[0])
+		} else {
+			ok = t.walkEdge(edge(values[0]), later(lo, first), earlier(lo.last(shift), last), v)
+		}
+		if !ok {
 			return false
 		}
+		values = values[1:]
 		s++
 	}
 	return true
 }
 
-// walkMixed visits the part of a mixed slot that lies from first to last, both within the slot.
-func (t *tree) walkMixed(nd *node, s uint, first, last uint128, v visitor) bool {
-	value := *t.at(nd, s)
-	if nd.level == 1 {
-		return v.word(nd.slotStart(s), value)
-	}
-	e := edge(value)
+// walkEdge visits the part of a slot with an edge that lies from first to last, both within the slot.
+func (t *tree) walkEdge(e edge, first, last uint128, v visitor) bool {
 	child := &t.nodes[e.node()]
 	lo, hi := child.base, child.base.last(child.spanOrder())
 	if last.less(lo) || hi.less(first) {

@@ -5,10 +5,13 @@ import "math/bits"
 // A word is 64 bits, one for each slot of a node or for each address of the lowest level; a set bit is free.
 // A block of order k is 2^k bits that start at a multiple of 2^k.
 
-const allOnes = ^uint64(0)
+const (
+	allOnes   = ^uint64(0)
+	wordOrder = 6
+)
 
 // starts has a bit for each multiple of 1, 2, 4, … 64.
-var starts = [7]uint64{
+var starts = [8]uint64{
 	allOnes,
 	0x5555_5555_5555_5555,
 	0x1111_1111_1111_1111,
@@ -21,31 +24,37 @@ var starts = [7]uint64{
 // freeBlocks returns a bit for the start of each block of the order that is free in w.
 func freeBlocks(w uint64, order uint) uint64 {
 	for k := uint(0); k < order; k++ {
-		w &= w >> (1 << k)
+		w &= w >> (1 << (k & 7))
 	}
-	return w & starts[order]
+	return w & starts[order&7]
 }
 
 // largestFree is the order of the largest free block in w, or -1 if there is none.
 func largestFree(w uint64) int16 {
+	const half = allOnes >> 32
+	if w&half == half || w>>32 == half {
+		if w == allOnes {
+			return 6
+		}
+		return 5
+	}
 	if w == 0 {
 		return -1
 	}
-	for order := int16(1); order <= 6; order++ {
-		w = w & (w >> (1 << (order - 1))) & starts[order]
+	for order := int16(1); ; order++ {
+		w = w & (w >> (1 << (order - 1) & 63)) & starts[order&7]
 		if w == 0 {
 			return order - 1
 		}
 	}
-	return 6
 }
 
 // blockMask covers the block of the order (0 to 6) that starts at bit s.
 func blockMask(s, order uint) uint64 {
-	return allOnes >> (64 - 1<<order) << s
+	return allOnes >> (64 - 1<<(order&7)) << (s & 63)
 }
 
-// rank is the number of bits of w below bit s.
+// rank is the number of bits of w below bit s, which is below 64.
 func rank(w uint64, s uint) uint32 {
-	return uint32(bits.OnesCount64(w & (1<<s - 1)))
+	return uint32(bits.OnesCount64(w & (1<<(s&63) - 1)))
 }

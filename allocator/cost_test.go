@@ -1,0 +1,135 @@
+package allocator_test
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"runtime"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go4.org/netipx"
+
+	"github.com/ipalloc/ipalloc/allocator"
+	"github.com/ipalloc/ipalloc/internal/bench"
+)
+
+// No operation allocates on the heap, once the structure has been as fragmented as it gets.
+func TestNoHeapAllocations(t *testing.T) {
+	for _, c := range []struct {
+		name, set string
+		fill      func(*allocator.Allocator)
+		length    int
+	}{
+		{"empty", "10.0.0.0/16", func(*allocator.Allocator) {}, 32},
+		{"alternate", "10.0.0.0/16", bench.Alternate, 32},
+		{"prefixes", "10.0.0.0/8", func(*allocator.Allocator) {}, 24},
+		{"sparse", "2001:db8::/64", func(a *allocator.Allocator) {
+			for _, p := range bench.RandomIn64(10_000) {
+				_ = a.Take(p)
+			}
+		}, 128},
+		{"delegation", "2001:db8::/32", func(*allocator.Allocator) {}, 56},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a := bench.NewAllocator(c.set)
+			c.fill(a)
+			within := a.Set().Ranges()
+			from := within[0].From()
+			operations := func() {
+				p, err := a.TakeFirst(c.length)
+				require.NoError(t, err)
+				q, err := a.TakeFirstFrom(from, c.length)
+				require.NoError(t, err)
+				r, err := a.TakeFirstIn(c.length, within...)
+				require.NoError(t, err)
+				for _, taken := range []netip.Prefix{p, q, r} {
+					if !a.IsTaken(taken) || a.IsFree(taken) || !a.Covers(taken) {
+						t.Fatal(taken)
+					}
+				}
+				for _, taken := range []netip.Prefix{p, q, r} {
+					if a.Release(taken) != nil || a.Take(taken) != nil || a.Release(taken) != nil {
+						t.Fatal(taken)
+					}
+				}
+				_, _, _ = a.Free(), a.Taken(), a.Total()
+			}
+			operations()
+			require.Zero(t, testing.AllocsPerRun(100, func() { operations() }))
+		})
+	}
+}
+
+// The memory that the structure takes stays within the project's targets.
+func TestMemory(t *testing.T) {
+	packed := bench.NewAllocator("10.0.0.0/16")
+	for range 60_000 {
+		_, err := packed.TakeFirst(32)
+		require.NoError(t, err)
+	}
+	require.Less(t, packed.Bytes(), 1<<10, "a packed /16")
+
+	alternate := bench.NewAllocator("10.0.0.0/16")
+	bench.Alternate(alternate)
+	b, err := alternate.MarshalBinary()
+	require.NoError(t, err)
+	require.LessOrEqual(t, len(b), 8704, "encoded /16, every other address taken")
+	decoded, err := allocator.Decode(b)
+	require.NoError(t, err)
+	require.Less(t, decoded.Bytes(), 12<<10, "a /16, every other address taken")
+}
+
+// A million random addresses of a /64 take at most 96 bytes of heap each.
+func TestSparseMemory(t *testing.T) {
+	const n = 1_000_000
+	prefixes := bench.RandomIn64(n)
+	before := heap()
+	a := bench.NewAllocator("2001:db8::/64")
+	for _, p := range prefixes {
+		require.NoError(t, a.Take(p))
+	}
+	each := float64(heap()-before) / n
+	t.Logf("%.1f bytes an address", each)
+	require.LessOrEqual(t, each, 96.0)
+	require.NoError(t, a.Check())
+	runtime.KeepAlive(a)
+	runtime.KeepAlive(prefixes)
+}
+
+func heap() uint64 {
+	var stats runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&stats)
+	return stats.HeapAlloc
+}
+
+// What is encoded in pieces and decoded again is the same, wherever the pieces end.
+func TestPieces(t *testing.T) {
+	a := bench.NewAllocator("10.0.0.0/15")
+	random := rand.New(rand.NewPCG(3, 4))
+	for range 40_000 {
+		_ = a.Take(randomAddress(random, netip.MustParsePrefix("10.0.0.0/15")))
+	}
+	b := bench.NewAllocator("10.0.0.0/15")
+	pieces := 0
+	for rest := netipx.RangeOfPrefix(netip.MustParsePrefix("0.0.0.0/0")); rest.IsValid(); pieces++ {
+		encoded, next, err := a.AppendFree(nil, rest, 1000)
+		require.NoError(t, err)
+		require.LessOrEqual(t, len(encoded), 1000+520+4)
+		piece := rest
+		if next.IsValid() {
+			piece = netipx.IPRangeFrom(rest.From(), next.From().Prev())
+			require.Zero(t, next.From().As4()[3], "a piece ends with a page")
+		}
+		require.NoError(t, b.SetFree(piece, encoded))
+		rest = next
+	}
+	require.Greater(t, pieces, 10)
+	require.Equal(t, a.Free(), b.Free())
+	want, err := a.MarshalBinary()
+	require.NoError(t, err)
+	got, err := b.MarshalBinary()
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+	require.NoError(t, b.Check())
+}
