@@ -10,11 +10,10 @@ replace (
 require (
 	github.com/ipalloc/ipalloc v0.1.0
 	github.com/ipalloc/ipalloc/store/bolt v0.1.0
+	github.com/stretchr/testify v1.12.1
+	go.etcd.io/bbolt v1.5.0
 	go.yaml.in/yaml/v3 v3.0.6
 	go4.org/netipx v0.0.0-20260823151212-3075585bcbeb
 )
 
-require (
-	go.etcd.io/bbolt v1.5.0 // indirect
-	golang.org/x/sys v0.45.0 // indirect
-)
+require golang.org/x/sys v0.45.0 // indirect
