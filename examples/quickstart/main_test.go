@@ -270,6 +270,7 @@ func TestBadInput(t *testing.T) {
 		{"no pool", []string{"-pool", list, "a"}, []string{list + ":1: is a list, want fields with values"}},
 		{"the store as a pool", []string{"-pool", d.db, "a"}, []string{d.db + ": it is not YAML"}},
 		{"no such pool file", []string{"-pool", missing, "a"}, []string{missing, "no such file"}},
+		{"file name of two lines", []string{"-pool", missing + "\nx", "a"}, []string{missing + `\nx`}},
 		{"folder as a pool", []string{"-pool", d.folder, "a"}, []string{d.folder, "is a directory"}},
 		{"empty owner", []string{"bob", ""}, []string{`the owner "" is empty`}},
 		{"owner with NUL", []string{"bob", "x\x00y"}, []string{`the owner "x\x00y" cannot be one`}},

@@ -61,7 +61,7 @@ func table(fill func(row func(cells ...any))) string {
 		}
 		fmt.Fprintln(w)
 	})
-	w.Flush() // a strings.Builder takes everything
+	_ = w.Flush() // a strings.Builder takes everything
 	return text.String()
 }
 

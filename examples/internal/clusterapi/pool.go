@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"unicode"
 
 	"go.yaml.in/yaml/v3"
 
@@ -108,9 +109,9 @@ func parseYAML(data []byte) ([]*yaml.Node, error) {
 	}
 }
 
-// oneLine is text without line breaks, for messages of others.
+// oneLine is text without line breaks and other control characters, for messages of others.
 func oneLine(text string) string {
-	return strings.Join(strings.Fields(text), " ")
+	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }), " ")
 }
 
 // decodePool decodes a document. It looks at its kind first: what is no pool is told so, not which fields are unknown.

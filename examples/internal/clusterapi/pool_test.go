@@ -216,6 +216,7 @@ func TestDocumentRefused(t *testing.T) {
 		{"a list", "- hello", []string{"is a list, want fields with values"}},
 		{"no YAML", "a: [", []string{"it is not YAML: "}},
 		{"binary", "\x00\x01\x02", []string{"it is not YAML: "}},
+		{"a tag with a control character", "!%00", []string{`is tagged "!\x00", want fields with values`}},
 		{"unknown anchor", "a: *b", []string{"it is not YAML: "}},
 	} {
 		t.Run(c.name, func(t *testing.T) { assertRefused(t, c.yaml, c.want) })
@@ -227,7 +228,7 @@ func assertRefused(t *testing.T, yaml string, want []string) {
 	_, err := clusterapi.Parse([]byte(yaml))
 	require.Error(t, err)
 	for _, part := range want {
-		assert.ErrorContains(t, err, part)
+		require.ErrorContains(t, err, part)
 	}
 	assert.NotContains(t, err.Error(), "\n")
 }
@@ -285,7 +286,7 @@ func TestReadFileNamesTheFileAndTheLine(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pool.yaml")
 	require.NoError(t, os.WriteFile(path, []byte(v1alpha2("addresses: [10.0.0.1]", "prefix: 33")), 0o600))
 	_, err := clusterapi.ReadFile(path)
-	assert.ErrorContains(t, err, path+`:6: spec.prefix: "33" is out of range`)
+	require.ErrorContains(t, err, path+`:6: spec.prefix: "33" is out of range`)
 	var field *clusterapi.FieldError
 	require.ErrorAs(t, err, &field)
 	assert.Equal(t, clusterapi.FieldError{Line: 6, Field: "spec.prefix", Value: `"33"`, Rule: "is out of range",

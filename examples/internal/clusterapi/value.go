@@ -186,6 +186,6 @@ func kindOf(node *yaml.Node) string {
 	case "!!null":
 		return "null"
 	default:
-		return "a " + strings.TrimPrefix(node.ShortTag(), "!!")
+		return "tagged " + quote(node.ShortTag())
 	}
 }
