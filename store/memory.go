@@ -54,7 +54,7 @@ func (m *Memory) Get(ctx context.Context, key Key) (Record, error) {
 	r := m.shared.get(key)
 	m.shared.mu.RUnlock()
 	if r == nil {
-		return Record{}, fmt.Errorf("%w: %v", ErrNotFound, key)
+		return Record{}, missingError(key)
 	}
 	return r.Canonical(), nil
 }
@@ -136,6 +136,14 @@ func (m *Memory) usable(ctx context.Context) error {
 	}
 	return nil
 }
+
+// missingError says that there is no record under the key. It makes its text only when asked, because looking for
+// what is not there is a common question.
+type missingError Key
+
+func (e missingError) Error() string { return fmt.Sprintf("%v: %v", ErrNotFound, Key(e)) }
+
+func (e missingError) Unwrap() error { return ErrNotFound }
 
 // records is what the handles of one in-memory store share. A *Record in it never changes: it is replaced.
 type records struct {

@@ -19,7 +19,8 @@ var (
 	// not a file.
 	ErrForeign = errors.New("not an ipalloc store")
 	// ErrCorrupt says that the file looks like a store, but is damaged: cut off, empty, or with contents
-	// that make no sense. The methods of [Store] return it too, where they come across damage.
+	// that make no sense. The methods of [Store] return it too, where they come across damage. There are
+	// no checksums of what is inside, so damage that makes sense is not noticed.
 	ErrCorrupt = errors.New("store file is damaged")
 	// ErrVersion says that the file was written by a newer version of this package, in a format that this
 	// version does not know.

@@ -134,8 +134,9 @@ func openExisting(path string) (*bbolt.DB, error) {
 	if err == nil {
 		return db, nil
 	}
-	if file != nil {
-		file.Close() // bbolt has done so, unless it panicked; the second time is harmless
+	if file != nil && errors.Is(err, ErrCorrupt) { // bbolt panicked, and left the file open
+		unlock(file)
+		file.Close()
 	}
 	return nil, translateOpen(err)
 }

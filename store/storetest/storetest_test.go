@@ -17,3 +17,5 @@ func memoryBackend(testing.TB) storetest.Backend {
 }
 
 func TestMemory(t *testing.T) { storetest.Run(t, memoryBackend) }
+
+func BenchmarkMemory(b *testing.B) { storetest.Benchmarks(b, memoryBackend) }
