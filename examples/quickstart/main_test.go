@@ -141,6 +141,7 @@ func TestSameOwnersSameAddresses(t *testing.T) {
 	assert.Equal(t, first, d.ok())
 
 	third := d.ok("carol", "alice")
+	assert.Regexp(t, `(?s)OWNER.*\nalice .*\nbob .*\ncarol .*\nFAMILY`, third, "the table is sorted by owner")
 	assertHolds(t, third, "alice", "192.0.2.2, 2001:db8::2")
 	assertHolds(t, third, "carol", "192.0.2.4, 2001:db8::4")
 }
