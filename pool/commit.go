@@ -174,7 +174,7 @@ func (p *Pool) nextBatch() []*op {
 
 // pause waits before another attempt, longer after each conflict. It ends early with the context of the op that leads.
 func (p *Pool) pause(own *op) {
-	if own.attempts == 0 {
+	if own.attempts == 0 || own.attempts >= p.options.Attempts {
 		return
 	}
 	longest := p.options.Backoff << min(own.attempts-1, 6)
@@ -247,6 +247,9 @@ func (p *Pool) plan(ctx context.Context, batch []*op) error {
 			return err
 		}
 	}
+	if err := p.fence(ctx); err != nil {
+		return err
+	}
 	for range p.options.Attempts {
 		refused, err := p.planAll(ctx, batch)
 		if err != nil {
@@ -270,6 +273,33 @@ func (p *Pool) plan(ctx context.Context, batch []*op) error {
 		}
 	}
 	return fmt.Errorf("%w: the head was another one each of %d times", ErrBusy, p.options.Attempts)
+}
+
+// fence sees to it that no earlier commit of this handle, whose outcome was unknown, can take effect any more: without that an
+// answer that needs no commit could be untrue a moment later. If the head is still the one of that commit, it is committed again as
+// it is, for a new revision.
+func (p *Pool) fence(ctx context.Context) error {
+	if p.unsettled == 0 || p.head.Revision != p.unsettled {
+		p.unsettled = 0
+		return nil
+	}
+	head, err := p.store.Commit(ctx, p.head, nil)
+	var conflict *store.ConflictError
+	switch {
+	case err == nil:
+		p.head = head
+	case !errors.As(err, &conflict):
+		return err
+	case conflict.Current.Revision == 0:
+		p.ledger = nil
+		return ErrNotFound
+	default:
+		if err := p.adopt(ctx, conflict.Current); err != nil {
+			return err
+		}
+	}
+	p.unsettled = 0
+	return nil
 }
 
 // planAll does that once. It tells whether any op is refused.
@@ -344,8 +374,10 @@ func (p *Pool) remember(a *Allocation) {
 func (p *Pool) planOne(o *op) error {
 	a := p.held[o.owner]
 	if o.kind == opRelease {
-		if o.uncertain && o.releasing != 0 && (a == nil || a.Generation != o.releasing) {
-			o.finish(o.result, nil) // an earlier commit has released it
+		// Nothing tells an earlier commit that has released it from one that came too late, to what another process had
+		// released. If the owner holds something again, it is to be released unless the call is for one generation.
+		if o.uncertain && o.releasing != 0 && (a == nil || o.generation != 0 && a.Generation != o.releasing) {
+			o.finish(o.result, nil)
 			return nil
 		}
 		if err := checkRelease(a, o.generation); err != nil {
@@ -500,6 +532,7 @@ func (p *Pool) findOut(ctx context.Context, batch []*op, cause error) error {
 			o.releasing, o.result = o.planned.Generation, o.planned.clone()
 		}
 	}
+	p.unsettled = p.head.Revision
 	p.options.Logger.Warn("outcome of a commit is unknown, reading again", slog.String("pool", p.name), slog.Any("error", cause))
 	p.ledger, p.held = nil, map[string]*Allocation{}
 	if ctx.Err() != nil {

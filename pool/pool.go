@@ -87,6 +87,9 @@ type Pool struct {
 	head     store.Record // as committed last, to the knowledge of this handle
 	held     map[string]*Allocation
 	maxBatch int
+	// unsettled is the revision of the head on which a commit of unknown outcome was made; 0 if there is none. As long
+	// as the head has it, that commit may yet take effect.
+	unsettled int64
 
 	// In memory only: held is complete, and this is its index.
 	index index

@@ -170,3 +170,71 @@ func TestVerifyDoesNotTakeAFaultForDamage(t *testing.T) {
 	_, err := p.Verify(t.Context())
 	require.ErrorIs(t, err, failure)
 }
+
+// A handle that missed the release of one grant and the next grant loses the reply to its own release, a conflict.
+func TestReleaseOfAStaleGrantWithALostReply(t *testing.T) {
+	memory := store.NewMemory()
+	faults := &storetest.Faults{}
+	p := create(t, faults.Wrap(memory), specOf("10.0.0.0/24"))
+	first := allocate(t, p, pool.Claim{Owner: "a"})
+	other := open(t, memory.Open())
+	release(t, other, "a")
+	second := allocate(t, other, claim("a", "10.0.0.9"))
+
+	faults.ResetCounts()
+	faults.Choose = storetest.Script(storetest.Fault{Effect: storetest.LoseReply})
+	_, err := p.ReleaseGeneration(t.Context(), "a", first.Generation)
+	if err != nil {
+		require.ErrorIs(t, err, pool.ErrGeneration)
+	}
+	got, err := other.Get(t.Context(), "a")
+	require.NoError(t, err)
+	require.Equal(t, second, got, "the successor is left alone")
+
+	p = open(t, faults.Wrap(memory))
+	release(t, p, "a")
+	first = allocate(t, p, pool.Claim{Owner: "a"})
+	release(t, other, "a")
+	second = allocate(t, other, claim("a", "10.0.0.9"))
+	faults.ResetCounts()
+	require.Equal(t, second, release(t, p, "a"))
+	_, err = other.Get(t.Context(), "a")
+	require.ErrorIs(t, err, pool.ErrNotFound, "what is said to be released is")
+}
+
+// What had an unknown outcome may take effect late: not after the same handle has answered the owner again.
+func TestNothingTakesEffectAfterTheNextAnswer(t *testing.T) {
+	memory := store.NewMemory()
+	faults := &storetest.Faults{}
+	p := create(t, faults.Wrap(memory), specOf("10.0.0.0/24"))
+	allocate(t, p, pool.Claim{Owner: "held"})
+	lateOnce := func(call storetest.Call) storetest.Fault {
+		switch {
+		case call.Method == storetest.Commit && call.N == 1:
+			return storetest.Fault{Effect: storetest.LandLate, Late: 5}
+		case call.Method == storetest.Get && call.N == 1:
+			return storetest.Fault{Effect: storetest.Refuse}
+		}
+		return storetest.Fault{}
+	}
+	faults.Choose = lateOnce
+	faults.ResetCounts()
+	_, err := p.Release(t.Context(), "held")
+	require.ErrorIs(t, err, store.ErrUnknown)
+	want := allocate(t, p, pool.Claim{Owner: "held"})
+	for range 10 {
+		got, err := p.Get(t.Context(), "held")
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+	}
+
+	faults.ResetCounts()
+	_, err = p.Allocate(t.Context(), pool.Claim{Owner: "a"})
+	require.ErrorIs(t, err, store.ErrUnknown)
+	_, err = p.Release(t.Context(), "a")
+	require.ErrorIs(t, err, pool.ErrNotFound)
+	for range 10 {
+		requireHoldsNothing(t, p, "a")
+	}
+	requireOK(t, p)
+}

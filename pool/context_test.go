@@ -1,0 +1,269 @@
+package pool_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ipalloc/ipalloc/pool"
+	"github.com/ipalloc/ipalloc/store"
+	"github.com/ipalloc/ipalloc/store/storetest"
+)
+
+func requireHoldsNothing(t testing.TB, p *pool.Pool, owner string) {
+	t.Helper()
+	_, err := p.Get(t.Context(), owner)
+	require.ErrorIs(t, err, pool.ErrNotFound)
+}
+
+func TestCancelledBefore(t *testing.T) {
+	faults := &storetest.Faults{}
+	inStore := create(t, faults.Wrap(store.NewMemory()), specOf("10.0.0.0/24"))
+	inMemory, err := pool.New(specOf("10.0.0.0/24"), nil)
+	require.NoError(t, err)
+	for name, p := range map[string]*pool.Pool{"in a store": inStore, "in memory": inMemory} {
+		t.Run(name, func(t *testing.T) {
+			allocate(t, p, pool.Claim{Owner: "held"})
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			faults.ResetCounts()
+			_, err := p.Allocate(ctx, pool.Claim{Owner: "a"})
+			require.ErrorIs(t, err, context.Canceled)
+			_, err = p.Release(ctx, "held")
+			require.ErrorIs(t, err, context.Canceled)
+			_, err = p.Verify(ctx)
+			require.ErrorIs(t, err, context.Canceled)
+			require.Zero(t, faults.Counts().RoundTrips())
+			requireHoldsNothing(t, p, "a")
+			require.Equal(t, uint64(1), used(t, p))
+			requireOK(t, p)
+		})
+	}
+}
+
+// blocked is a pool whose first commit waits until it is let go.
+func blocked(t *testing.T) (p *pool.Pool, entered, proceed chan struct{}) {
+	hooks := &hooked{Store: store.NewMemory()}
+	p = create(t, hooks, specOf("10.0.0.0/24"))
+	entered, proceed = make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	hooks.beforeCommit = func(store.Record, []store.Write) error {
+		once.Do(func() { close(entered); <-proceed })
+		return nil
+	}
+	return p, entered, proceed
+}
+
+type answer struct {
+	allocation pool.Allocation
+	err        error
+}
+
+func start(ctx context.Context, p *pool.Pool, owner string) chan answer {
+	answers := make(chan answer, 1)
+	go func() {
+		a, err := p.Allocate(ctx, pool.Claim{Owner: owner})
+		answers <- answer{a, err}
+	}()
+	return answers
+}
+
+func TestCancelledWhileQueued(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, entered, proceed := blocked(t)
+		leader := start(t.Context(), p, "leader")
+		<-entered
+		ctx, cancel := context.WithCancel(t.Context())
+		first := start(ctx, p, "first")
+		synctest.Wait()
+		second := start(t.Context(), p, "second")
+		synctest.Wait()
+		cancel()
+		require.ErrorIs(t, (<-first).err, context.Canceled, "at once, not when the commit is done")
+		close(proceed)
+		require.NoError(t, (<-leader).err)
+		require.Equal(t, "10.0.0.1", texts((<-second).allocation), "the one who left took nothing")
+		requireHoldsNothing(t, p, "first")
+		requireOK(t, p)
+	})
+}
+
+func TestCancelledWhileCommitting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, entered, proceed := blocked(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		leader := start(ctx, p, "leader")
+		<-entered
+		other := start(t.Context(), p, "other")
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		require.Empty(t, leader, "what has begun is brought to its end")
+		close(proceed)
+		require.NoError(t, (<-leader).err)
+		require.NoError(t, (<-other).err)
+		require.Equal(t, uint64(2), used(t, p))
+		requireOK(t, p)
+	})
+}
+
+// The call that is cancelled was to lead next, or is in the batch of another that leads.
+func TestLeadPassesOverTheCancelled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory := store.NewMemory()
+		faults := &storetest.Faults{Choose: func(call storetest.Call) storetest.Fault {
+			return storetest.Fault{Delay: time.Duration(call.N%3) * time.Millisecond}
+		}}
+		create(t, memory, specOf("10.0.0.0/25"))
+		var handles []*pool.Pool
+		for range 2 {
+			handles = append(handles, open(t, faults.Wrap(memory)))
+		}
+		random := rand.New(rand.NewPCG(7, 7))
+		var calls sync.WaitGroup
+		var mu sync.Mutex
+		granted := map[string]bool{}
+		cancelled := 0
+		for i := range 5000 {
+			owner := fmt.Sprint(i)
+			delay, patience := time.Duration(random.IntN(500_000))*time.Microsecond, time.Duration(random.IntN(8000))*time.Microsecond
+			p := handles[i%2]
+			verify := random.IntN(50) == 0
+			calls.Go(func() {
+				time.Sleep(delay) // virtual
+				ctx, cancel := context.WithTimeout(t.Context(), patience)
+				defer cancel()
+				if verify {
+					_, err := p.Verify(ctx)
+					requireExpected(t, err)
+					return
+				}
+				_, err := p.Allocate(ctx, pool.Claim{Owner: owner})
+				switch {
+				case err == nil:
+					if i%3 == 0 {
+						mu.Lock()
+						granted[owner] = true
+						mu.Unlock()
+					} else if _, err := p.Release(context.WithoutCancel(ctx), owner); err != nil {
+						t.Error(err)
+					}
+				case errors.Is(err, context.DeadlineExceeded):
+					mu.Lock()
+					cancelled++
+					mu.Unlock()
+				case !errors.Is(err, pool.ErrExhausted):
+					t.Error(err)
+				}
+			})
+		}
+		calls.Wait() // a lost wake-up would be a deadlock, which the bubble reports
+		require.Greater(t, cancelled, 1000)
+		require.Greater(t, len(granted), 50)
+		got := map[string]bool{}
+		for a, err := range handles[0].Allocations(t.Context()) {
+			require.NoError(t, err)
+			got[a.Owner] = true
+		}
+		require.Equal(t, granted, got)
+		requireOK(t, handles[1])
+	})
+}
+
+func TestCommitTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		faults := &storetest.Faults{}
+		s := faults.Wrap(store.NewMemory())
+		create(t, s, specOf("10.0.0.0/24"))
+		options := &pool.Options{CommitTimeout: 5 * time.Second, Random: func() float64 { return 0 }}
+		p, err := pool.Open(t.Context(), s, "blue", options)
+		require.NoError(t, err)
+
+		// The store hangs, and then says that it does not know.
+		begin, hanging := time.Now(), 1
+		hung := &hangs{Store: s, commits: &hanging}
+		p, err = pool.Open(t.Context(), hung, "blue", options)
+		require.NoError(t, err)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		a, err := p.Allocate(ctx, pool.Claim{Owner: "a"})
+		require.NoError(t, err, "found out, although the call's context has ended")
+		require.Equal(t, "10.0.0.0", texts(a))
+		require.Equal(t, 5*time.Second, time.Since(begin))
+
+		// It hangs for good.
+		begin, hanging = time.Now(), 1000
+		hung.gets = true
+		_, err = p.Allocate(t.Context(), pool.Claim{Owner: "b"})
+		require.ErrorIs(t, err, store.ErrUnknown)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Equal(t, 10*time.Second, time.Since(begin), "a commit and a read")
+	})
+}
+
+// hangs is a store whose calls wait for the end of their context.
+type hangs struct {
+	store.Store
+	commits *int
+	gets    bool
+}
+
+func (h *hangs) Commit(ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
+	if *h.commits == 0 {
+		return h.Store.Commit(ctx, head, writes)
+	}
+	*h.commits--
+	<-ctx.Done()
+	return store.Record{}, fmt.Errorf("%w: %w", store.ErrUnknown, ctx.Err())
+}
+
+func (h *hangs) Get(ctx context.Context, key store.Key) (store.Record, error) {
+	if h.gets {
+		<-ctx.Done()
+		return store.Record{}, ctx.Err()
+	}
+	return h.Store.Get(ctx, key)
+}
+
+func TestBackoff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory := store.NewMemory()
+		hooks := &hooked{Store: memory}
+		create(t, memory, specOf("10.0.0.0/24"))
+		p, err := pool.Open(t.Context(), hooks, "blue", &pool.Options{
+			Attempts: 10, Backoff: 8 * time.Millisecond, Random: func() float64 { return 0.5 },
+		})
+		require.NoError(t, err)
+		other := open(t, memory.Open())
+		hooks.beforeCommit = func(store.Record, []store.Write) error {
+			allocate(t, other, pool.Claim{Owner: "other"})
+			release(t, other, "other")
+			return nil
+		}
+		begin := time.Now()
+		_, err = p.Allocate(t.Context(), pool.Claim{Owner: "a"})
+		require.ErrorIs(t, err, pool.ErrBusy)
+		require.ErrorContains(t, err, "10 attempts")
+		// Nine waits between ten attempts, each half of a longest one that doubles up to 64 times.
+		require.Equal(t, (1+2+4+8+16+32+64+64+64)*4*time.Millisecond, time.Since(begin))
+		requireHoldsNothing(t, p, "a")
+
+		// A context that ends cuts the waiting short.
+		begin = time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+		defer cancel()
+		_, err = p.Allocate(ctx, pool.Claim{Owner: "a"})
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Equal(t, 30*time.Millisecond, time.Since(begin))
+		hooks.beforeCommit = nil
+		requireHoldsNothing(t, p, "a")
+		requireOK(t, p)
+	})
+}
