@@ -1,0 +1,382 @@
+package pool_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/ipalloc/ipalloc/pool"
+	"github.com/ipalloc/ipalloc/store"
+	"github.com/ipalloc/ipalloc/store/storetest"
+)
+
+// history keeps the commits that took effect, in their order.
+type history struct {
+	mu      sync.Mutex
+	commits [][]store.Write
+}
+
+// wrap returns a store whose commits are kept.
+func (h *history) wrap(s store.Store) store.Store { return &recorder{Store: s, history: h} }
+
+type recorder struct {
+	store.Store
+	history *history
+}
+
+func (r *recorder) Commit(ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
+	r.history.mu.Lock()
+	defer r.history.mu.Unlock()
+	got, err := r.Store.Commit(ctx, head, writes)
+	if err == nil {
+		r.history.commits = append(r.history.commits, writes)
+	}
+	return got, err
+}
+
+// replay does in an empty model what was committed, and requires each grant to be what the model grants.
+func (h *history) replay(t require.TestingT, m *model, claimOf func(owner string) pool.Claim) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, writes := range h.commits {
+		for _, w := range writes {
+			r := w.Record
+			switch {
+			case r.Kind != store.KindAllocation:
+			case w.Op == store.Delete:
+				require.Contains(t, m.held, r.Name, "what is released was held")
+				m.release(r.Name)
+			default:
+				want, err := m.allocate(claimOf(r.Name))
+				require.NoError(t, err, "%q", r.Name)
+				require.NotContains(t, m.held, r.Name)
+				require.Equal(t, want, r.Prefixes, "%q", r.Name)
+				m.grant(pool.Allocation{Owner: r.Name, Prefixes: r.Prefixes})
+			}
+		}
+	}
+}
+
+// requireStored requires a pool to hold what the model does.
+func requireStored(t require.TestingT, m *model, p *pool.Pool) {
+	got := map[string][]netip.Prefix{}
+	for a, err := range p.Allocations(context.Background()) {
+		require.NoError(t, err)
+		got[a.Owner] = a.Prefixes
+	}
+	want := map[string][]netip.Prefix{}
+	for owner, a := range m.held {
+		want[owner] = a.Prefixes
+	}
+	require.Equal(t, want, got)
+	stats, err := p.Stats(context.Background())
+	require.NoError(t, err)
+	require.Equal(t, m.stats(), stats)
+	requireOK(t, p)
+}
+
+// smallDual is a model of a pool of both families that is soon exhausted.
+func smallDual() *model {
+	m := &model{
+		spec:     specOf("10.0.0.0/26", "2001:db8::/122"),
+		universe: map[pool.Family]netip.Prefix{pool.IPv4: worlds[pool.IPv4][0], pool.IPv6: worlds[pool.IPv6][0]},
+	}
+	m.reset()
+	return m
+}
+
+// claimNamed is the claim of an owner whose name says what it wants.
+func claimNamed(owner string) pool.Claim {
+	c := pool.Claim{Owner: owner}
+	kind, _, _ := strings.Cut(owner, " ")
+	switch kind {
+	case "dual":
+		c.Policy = pool.RequireDualStack
+	case "prefix":
+		c.Requests = []pool.Request{{Family: pool.IPv4, Bits: 30}}
+	case "exact":
+		c.Requests = []pool.Request{pool.ExactAddr(addr("10.0.0.9"))}
+	case "within":
+		c.Requests = []pool.Request{{Within: setOf("10.0.0.32/28")}}
+	}
+	return c
+}
+
+func namedOwner(worker, n int) string {
+	kinds := []string{"one", "dual", "prefix", "exact", "within", "one"}
+	return fmt.Sprintf("%s %d", kinds[(worker+n)%len(kinds)], worker*4+n%4)
+}
+
+func TestInvariant4LowestFreeInTheOrderOfCommits(t *testing.T) {
+	for seed := range uint64(4) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			m, h, memory := smallDual(), &history{}, store.NewMemory()
+			create(t, memory, m.spec)
+			var handles []*pool.Pool
+			for range 4 {
+				handles = append(handles, open(t, h.wrap(memory.Open())))
+			}
+			var workers sync.WaitGroup
+			for worker := range 16 {
+				random := rand.New(rand.NewPCG(seed, uint64(worker)))
+				workers.Go(func() {
+					for n := range 60 {
+						p, owner := handles[random.IntN(len(handles))], namedOwner(worker, n)
+						if random.IntN(5) < 3 {
+							a, err := p.Allocate(t.Context(), claimNamed(owner))
+							if err != nil && !errors.Is(err, pool.ErrExhausted) && !errors.Is(err, pool.ErrTaken) {
+								t.Error(err)
+							}
+							if again, err2 := handles[random.IntN(len(handles))].Allocate(t.Context(), claimNamed(owner)); err == nil {
+								if err2 != nil || again.Generation != a.Generation || texts(again) != texts(a) {
+									t.Errorf("first %v, then %v, %v", a, again, err2)
+								}
+							}
+						} else if _, err := p.Release(t.Context(), owner); err != nil && !errors.Is(err, pool.ErrNotFound) {
+							t.Error(err)
+						}
+					}
+				})
+			}
+			workers.Wait()
+			require.NotEmpty(t, h.commits)
+			h.replay(t, m, claimNamed)
+			requireStored(t, m, open(t, memory))
+			for _, p := range handles {
+				requireStored(t, m, p)
+			}
+		})
+	}
+}
+
+func TestGroupCommitNeedsFewCommits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		faults := &storetest.Faults{}
+		p := create(t, faults.Wrap(store.NewMemory()), specOf("10.0.0.0/16"))
+		faults.ResetCounts()
+		faults.Choose = storetest.Script(storetest.Fault{Delay: time.Second})
+		var calls sync.WaitGroup
+		for i := range 1000 {
+			calls.Go(func() {
+				if _, err := p.Allocate(t.Context(), pool.Claim{Owner: fmt.Sprint(i)}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		calls.Wait()
+		require.Equal(t, 1+4, faults.Counts().Commit, "one alone, and then 999 by 256")
+		require.Equal(t, 0, faults.Counts().Get)
+		require.Equal(t, uint64(1000), used(t, p))
+		requireOK(t, p)
+	})
+}
+
+func used(t testing.TB, p *pool.Pool) uint64 {
+	t.Helper()
+	stats, err := p.Stats(t.Context())
+	require.NoError(t, err)
+	return stats.Of(pool.IPv4).Used.Uint64()
+}
+
+// belief is what an owner knows of what it holds.
+type belief struct {
+	certain bool
+	held    *pool.Allocation
+	// pending are the handles that did not know the outcome of a call for the owner, until they answer another: what
+	// they began may yet take effect, and other handles cannot tell.
+	pending map[*pool.Pool]bool
+}
+
+func (b *belief) unknown(p *pool.Pool) {
+	if b.pending == nil {
+		b.pending = map[*pool.Pool]bool{}
+	}
+	b.pending[p] = true
+	b.certain, b.held = false, nil
+}
+
+func (b *belief) known(p *pool.Pool, held *pool.Allocation) {
+	delete(b.pending, p)
+	b.certain, b.held = len(b.pending) == 0, held
+}
+
+// step makes one call for an owner and holds the answer against what the owner knew.
+func step(t require.TestingT, ctx context.Context, p *pool.Pool, owner string, releases bool, b *belief) {
+	if releases {
+		a, err := p.Release(ctx, owner)
+		switch {
+		case err == nil:
+			// Who held nothing may be told of an earlier grant, if the reply was lost: see planOne.
+			if b.certain && b.held != nil {
+				require.Equal(t, *b.held, a)
+			}
+			b.known(p, nil)
+		case errors.Is(err, pool.ErrNotFound):
+			require.False(t, b.certain && b.held != nil, "%q lost %v", owner, b.held)
+			b.known(p, nil)
+		case errors.Is(err, store.ErrUnknown):
+			b.unknown(p)
+		}
+		requireExpected(t, err)
+		return
+	}
+	a, err := p.Allocate(ctx, claimNamed(owner))
+	switch {
+	case err == nil:
+		if b.certain && b.held != nil {
+			require.Equal(t, *b.held, a, "same owner, same answer")
+		}
+		b.known(p, &a)
+	case errors.Is(err, store.ErrUnknown):
+		b.unknown(p)
+	case errors.Is(err, pool.ErrExhausted), errors.Is(err, pool.ErrTaken):
+		require.False(t, b.certain && b.held != nil, "%q lost %v: %v", owner, b.held, err)
+		b.known(p, nil)
+	}
+	requireExpected(t, err)
+}
+
+// requireExpected lets those errors pass that faults and full pools make.
+func requireExpected(t require.TestingT, err error) {
+	for _, expected := range []error{
+		nil, store.ErrUnknown, storetest.ErrInjected, pool.ErrExhausted, pool.ErrTaken, pool.ErrNotFound,
+		pool.ErrBusy, context.Canceled, context.DeadlineExceeded,
+	} {
+		if errors.Is(err, expected) {
+			return
+		}
+	}
+	require.NoError(t, err)
+}
+
+// settleFaults lets what is late land, and stops the faults.
+func settleFaults(t require.TestingT, faults *storetest.Faults, s store.Store) {
+	faults.Choose = nil
+	for range 20 {
+		_, err := s.Get(context.Background(), store.Key{Kind: store.KindPool, Pool: "blue"})
+		require.NoError(t, err)
+	}
+}
+
+func requireBeliefs(t require.TestingT, m *model, beliefs map[string]*belief) {
+	for owner, b := range beliefs {
+		a, ok := m.held[owner]
+		if b.certain {
+			require.Equal(t, b.held != nil, ok, "%q", owner)
+		}
+		if b.certain && ok {
+			require.Equal(t, b.held.Prefixes, a.Prefixes)
+		}
+	}
+}
+
+var rates = storetest.Rates{Refuse: 0.1, LoseRequest: 0.1, LoseReply: 0.1, LandLate: 0.15, Read: 0.1, MaxLate: 6}
+
+// One call at a time, so that what fails can be repeated and shrinks.
+func TestInvariant3SameAnswerUntilReleasedDespiteFaults(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m, h, memory := smallDual(), &history{}, store.NewMemory()
+		ctx := context.Background()
+		faults := &storetest.Faults{}
+		faulty := faults.Wrap(h.wrap(memory))
+		_, err := pool.Create(ctx, memory, "blue", m.spec, nil)
+		require.NoError(t, err)
+		var handles []*pool.Pool
+		for range 3 {
+			p, err := pool.Open(ctx, faulty, "blue", &pool.Options{Backoff: time.Nanosecond, Attempts: 4})
+			require.NoError(t, err)
+			handles = append(handles, p)
+		}
+		faults.Choose = func(call storetest.Call) storetest.Fault {
+			effects := []storetest.Effect{storetest.Pass, storetest.Pass, storetest.Pass, storetest.Pass, storetest.Refuse}
+			if call.Method == storetest.Commit {
+				effects = append(effects[:3], storetest.Refuse, storetest.LoseRequest, storetest.LoseReply, storetest.LandLate)
+			}
+			return storetest.Fault{
+				Effect: rapid.SampledFrom(effects).Draw(t, string(call.Method)), Late: rapid.IntRange(1, 4).Draw(t, "late"),
+			}
+		}
+		beliefs := map[string]*belief{}
+		for range rapid.IntRange(1, 40).Draw(t, "calls") {
+			owner := rapid.SampledFrom([]string{"one 1", "one 2", "dual 1", "prefix 1", "exact 1", "exact 2", "within 1"}).Draw(t, "owner")
+			if beliefs[owner] == nil {
+				beliefs[owner] = &belief{certain: true}
+			}
+			p := handles[rapid.IntRange(0, 2).Draw(t, "handle")]
+			step(t, ctx, p, owner, rapid.IntRange(0, 2).Draw(t, "release") == 0, beliefs[owner])
+		}
+		settleFaults(t, faults, faulty)
+		h.replay(t, m, claimNamed)
+		requireBeliefs(t, m, beliefs)
+		for _, p := range append(handles, mustOpen(t, memory)) {
+			requireStored(t, m, p)
+		}
+	})
+}
+
+func mustOpen(t require.TestingT, s store.Store) *pool.Pool {
+	p, err := pool.Open(context.Background(), s, "blue", nil)
+	require.NoError(t, err)
+	return p
+}
+
+// Many calls at once, with faults, lost and late commits, and contexts that end.
+func TestInvariant1NoAddressIsHeldTwice(t *testing.T) {
+	for seed := range uint64(12) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { hammer(t, seed) })
+		})
+	}
+}
+
+func hammer(t *testing.T, seed uint64) {
+	m, h, memory := smallDual(), &history{}, store.NewMemory()
+	create(t, memory, m.spec)
+	faults := &storetest.Faults{}
+	faulty := faults.Wrap(h.wrap(memory))
+	options := &pool.Options{CommitTimeout: 20 * time.Millisecond, Random: func() float64 { return 0.5 }}
+	var handles []*pool.Pool
+	for range 3 {
+		p, err := pool.Open(t.Context(), faulty, "blue", options)
+		require.NoError(t, err)
+		handles = append(handles, p)
+	}
+	some := rates
+	some.MaxDelay = 10 * time.Millisecond
+	faults.Choose = storetest.Random(seed, some)
+	beliefs := map[string]*belief{}
+	var owners sync.WaitGroup
+	for i := range 40 {
+		owner, b := namedOwner(i, 0), &belief{certain: true}
+		beliefs[owner] = b
+		random := rand.New(rand.NewPCG(seed, uint64(i)+2))
+		owners.Go(func() {
+			for range 25 {
+				ctx, cancel := context.WithCancel(t.Context())
+				if random.IntN(3) == 0 {
+					ctx, cancel = context.WithTimeout(ctx, time.Duration(random.IntN(30))*time.Millisecond)
+				}
+				step(t, ctx, handles[random.IntN(len(handles))], owner, random.IntN(3) == 0, b)
+				cancel()
+			}
+		})
+	}
+	owners.Wait()
+	settleFaults(t, faults, faulty)
+	h.replay(t, m, claimNamed)
+	requireBeliefs(t, m, beliefs)
+	for _, p := range append(handles, open(t, memory)) {
+		requireStored(t, m, p)
+	}
+	require.Greater(t, faults.Counts().Commit, 30, "of which many failed")
+}
