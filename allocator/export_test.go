@@ -8,6 +8,10 @@ import (
 // Check verifies what the comment of tree promises, and returns what is wrong.
 func (a *Allocator) Check() error {
 	t := &a.tree
+	top := t.top
+	if t.findTop(); t.top != top {
+		return fmt.Errorf("top is %d, want %d", top, t.top)
+	}
 	c := checker{t: t, nodes: make([]bool, len(t.nodes)), slab: make([]bool, len(t.slab))}
 	if err := c.node(rootNode); err != nil {
 		return err

@@ -5,15 +5,16 @@ import "math/bits"
 // takeFirst takes the lowest free block of the order, and returns its start.
 func (t *tree) takeFirst(order uint) (uint128, bool) {
 	path := &t.path
-	path[0] = rootNode
-	if t.nodes[rootNode].max < int16(order) {
+	path[0], path[1] = rootNode, t.top
+	depth := min(int(t.top), 1)
+	if t.nodes[path[depth]].max < int16(order) {
 		return uint128{}, false
 	}
-	for depth := 0; ; depth++ {
+	for ; ; depth++ {
 		n := path[depth]
 		nd := &t.nodes[n]
 		shift, largest := nd.shift(), nd.max
-		if order >= shift {
+		if order >= shift { // a whole node at most, since its max is large enough
 			s := uint(bits.TrailingZeros64(freeBlocks(nd.full, order-shift)))
 			x := nd.slotStart(s)
 			t.paintSlots(n, blockMask(s, order-shift), false)

@@ -33,8 +33,9 @@ func FuzzDecode(f *testing.F) {
 			return
 		}
 		require.NoError(t, a.Check())
+		set := a.Set()
 		for r := range a.FreeRanges() {
-			require.True(t, a.Set().ContainsRange(r), "free outside of the set: %v", r)
+			require.True(t, set.ContainsRange(r), "free outside of the set: %v", r)
 		}
 		again, err := a.MarshalBinary()
 		require.NoError(t, err)
@@ -55,11 +56,12 @@ func FuzzSetFree(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, b []byte, from, to uint16) {
+		from, to = from%16384, to%16384
 		if to < from {
 			from, to = to, from
 		}
 		b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
-		a := bench.NewAllocator("10.0.0.0/16")
+		a := bench.NewAllocator("10.0.0.0/18")
 		bench.Alternate(a)
 		outside := func(r netipx.IPRange) (free []netipx.IPRange) {
 			for run := range a.FreeRanges() {
@@ -77,9 +79,6 @@ func FuzzSetFree(f *testing.F) {
 			require.Equal(t, before, slices.Collect(a.FreeRanges()))
 		}
 		require.NoError(t, a.Check())
-		if to == 65535 && from == 0 {
-			return
-		}
 		for _, run := range beside { // a run may have grown into the range, but not shrunk
 			require.True(t, a.IsFree(netip.PrefixFrom(run.From(), 32)))
 		}
@@ -87,7 +86,7 @@ func FuzzSetFree(f *testing.F) {
 }
 
 func encodingSamples(tb testing.TB) []*allocator.Allocator {
-	alternate := bench.NewAllocator("10.0.0.0/18")
+	alternate := bench.NewAllocator("10.0.0.0/20")
 	bench.Alternate(alternate)
 	full := bench.NewAllocator("10.0.0.0/24")
 	require.NoError(tb, full.Take(netip.MustParsePrefix("10.0.0.0/24")))

@@ -25,6 +25,7 @@ type tree struct {
 	freeRun  [7]uint32 // heads of the lists of unused runs of 1<<i in slab, linked through their first word
 
 	path [maxLevels]uint32 // from the root to the node that is being changed
+	top  uint32            // the node that all that is free lies beneath, if the root has no more to tell; else 0
 }
 
 // node is 48 bytes.
@@ -98,9 +99,12 @@ func (t *tree) flip(x uint128, order uint, free bool) bool { return t.set(x, ord
 // set is paint, or flip if strict.
 func (t *tree) set(x uint128, order uint, free, strict bool) bool {
 	path := &t.path
-	path[0] = rootNode
-	jointAt := maxLevels
-	for depth := 0; ; depth++ {
+	path[0], path[1] = rootNode, t.top
+	jointAt, depth := maxLevels, 0
+	if top := &t.nodes[t.top]; t.top != 0 && order <= top.spanOrder() && x.sameBlock(top.base, top.spanOrder()) {
+		depth = 1
+	}
+	for ; ; depth++ {
 		n := path[depth]
 		nd := &t.nodes[n]
 		shift, largest := nd.shift(), nd.max
@@ -308,7 +312,8 @@ func (t *tree) ascend(depth int, x uint128, largest int16, jointAt int) {
 	path := &t.path
 	for i := depth; i > 0; i-- {
 		nd := &t.nodes[path[i]]
-		if nd.max == largest && nd.isVaried() && i <= jointAt {
+		varied := nd.isVaried()
+		if nd.max == largest && varied && i <= jointAt {
 			return
 		}
 		parent := &t.nodes[path[i-1]]
@@ -316,16 +321,34 @@ func (t *tree) ascend(depth int, x uint128, largest int16, jointAt int) {
 		s := x.slot(parent.shift())
 		value := t.at(parent, s)
 		before := edge(*value)
-		if t.isUniform(path[i], before.background(), parent.shift()) {
+		after := before
+		switch {
+		case varied:
+			after = t.edgeTo(path[i], before.background(), parent.shift())
+		case t.isUniform(path[i], before.background(), parent.shift()):
 			free := nd.full != 0
 			t.recycle(path[i])
 			t.setSlot(parent, s, free)
 			t.settle(parent, before.max(), t.slotMax(parent, s))
 			continue
+		default:
+			after = t.shortcut(path[i], before.background(), parent.shift())
 		}
-		after := t.shortcut(path[i], before.background(), parent.shift())
 		*value = uint64(after)
 		t.settle(parent, before.max(), after.max())
+	}
+	t.findTop()
+}
+
+// findTop brings t.top up to date after a change of the root.
+func (t *tree) findTop() {
+	t.top = 0
+	root := &t.nodes[rootNode]
+	if root.full != 0 || root.mixed == 0 || root.mixed&(root.mixed-1) != 0 {
+		return
+	}
+	if e := edge(root.one[0]); !e.background() {
+		t.top = e.node()
 	}
 }
 
