@@ -2,12 +2,15 @@ package bolt_test
 
 import (
 	"fmt"
+	"net/netip"
 	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/bbolt"
 
+	"github.com/ipalloc/ipalloc/store"
+	"github.com/ipalloc/ipalloc/store/bolt"
 	"github.com/ipalloc/ipalloc/store/storetest"
 )
 
@@ -39,4 +42,40 @@ func BenchmarkBareUpdate(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkOpen opens and closes a file, as a program does that runs once for each change.
+func BenchmarkOpen(b *testing.B) {
+	for _, held := range []int{0, 60_000} {
+		b.Run(fmt.Sprintf("held=%d", held), func(b *testing.B) {
+			path := filepath.Join(b.TempDir(), "ipalloc.db")
+			fill(b, path, held)
+			for b.Loop() {
+				s, err := bolt.Open(b.Context(), path, nil)
+				require.NoError(b, err)
+				require.NoError(b, s.Close())
+			}
+		})
+	}
+}
+
+// fill makes a store with held allocations in the file at path.
+func fill(b *testing.B, path string, held int) {
+	b.Helper()
+	s, err := bolt.Open(b.Context(), path, nil)
+	require.NoError(b, err)
+	head := store.Record{Key: store.Key{Kind: store.KindPool, Pool: "a"}}
+	for i := 0; i < held; {
+		var writes []store.Write
+		for ; i < held && len(writes) < 500; i++ {
+			addr := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
+			writes = append(writes, store.Write{Op: store.Create, Record: store.Record{
+				Key:      store.Key{Kind: store.KindAllocation, Pool: "a", Name: fmt.Sprint("owner-", i)},
+				Prefixes: []netip.Prefix{netip.PrefixFrom(addr, 32)},
+			}})
+		}
+		head, err = s.Commit(b.Context(), head, writes)
+		require.NoError(b, err)
+	}
+	require.NoError(b, s.Close())
 }

@@ -23,7 +23,7 @@
 // The folder must allow hard links while the file is created.
 //
 // Size. The file does not shrink when records are deleted; the space is used again. It grows in powers of two
-// up to 16 MiB, then by 16 MiB, and holds very roughly 400 bytes an allocation.
+// up to 16 MiB, then by 16 MiB, and holds very roughly 500 bytes an allocation.
 //
 // Backup: copy the file while no process has it open.
 //
