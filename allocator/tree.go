@@ -522,14 +522,17 @@ func (t *tree) freeSlots(nd *node) {
 
 // newNode makes a node around x in which all is taken.
 func (t *tree) newNode(x uint128, level uint) uint32 {
-	nd := node{base: x.floor(6*level + 6), order: uint8(6 * level), max: -1, class: noRun}
 	n := t.freeNode
 	if n == 0 {
-		t.nodes = append(t.nodes, nd)
-		return uint32(len(t.nodes) - 1)
+		n = uint32(len(t.nodes))
+		t.nodes = append(t.nodes, node{})
+	} else {
+		t.freeNode = t.nodes[n].slots
 	}
-	t.freeNode = t.nodes[n].slots
-	t.nodes[n] = nd
+	nd := &t.nodes[n]
+	nd.base = x.floor(6*level + 6)
+	nd.full, nd.mixed, nd.slots = 0, 0, 0
+	nd.class, nd.order, nd.max = noRun, uint8(6*level), -1
 	return n
 }
 

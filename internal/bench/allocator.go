@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"sync"
 	"testing"
 
 	"go4.org/netipx"
@@ -77,8 +78,8 @@ func AllocatorCases() []Case {
 			Run: pair("10.0.0.0/8", 24, func(a *allocator.Allocator) { packed(a, 24, share) })})
 	}
 	return append(cases,
-		Case{Name: "mixed/v4-8/lengths=20-32/held=100000", Run: mixed},
-		Case{Name: "random/v6-64/held=1000000", Run: sparse},
+		Case{Name: "mixed/v4-8/lengths=20-32/held=100000", Run: mixed()},
+		Case{Name: "random/v6-64/held=1000000", Run: sparse()},
 		Case{Allocs: -1, Name: "encode-decode/v4-16/alternate", Run: encode},
 	)
 }
@@ -114,11 +115,15 @@ func floor(fill float64) func(*testing.B) {
 	}
 }
 
-// pair takes the lowest free prefix and releases it.
+// pair takes the lowest free prefix and releases it. Filling may take long, and is done once.
 func pair(set string, length int, fill func(*allocator.Allocator)) func(*testing.B) {
-	return func(b *testing.B) {
+	filled := sync.OnceValue(func() *allocator.Allocator {
 		a := NewAllocator(set)
 		fill(a)
+		return a
+	})
+	return func(b *testing.B) {
+		a := filled()
 		b.ReportAllocs()
 		for b.Loop() {
 			p, err := a.TakeFirst(length)
@@ -186,29 +191,34 @@ func nth(first netip.Addr, n, length int) netip.Prefix {
 }
 
 // mixed holds 100,000 prefixes of random lengths and replaces one at random by a new one of a random length.
-func mixed(b *testing.B) {
-	a := NewAllocator("10.0.0.0/8")
+func mixed() func(*testing.B) {
 	random := rand.New(rand.NewPCG(randomSeed, 2))
-	held := make([]netip.Prefix, 0, mixedHeld)
-	for len(held) < mixedHeld {
-		// Long ones twice as often as the next shorter, so that they all fit.
-		p, err := a.TakeFirst(mixedLength(random))
-		if err != nil {
-			b.Fatal(err)
+	var held []netip.Prefix
+	filled := sync.OnceValue(func() *allocator.Allocator {
+		a := NewAllocator("10.0.0.0/8")
+		for range mixedHeld {
+			p, err := a.TakeFirst(mixedLength(random))
+			if err != nil {
+				panic(err)
+			}
+			held = append(held, p)
 		}
-		held = append(held, p)
-	}
-	b.ReportAllocs()
-	for b.Loop() {
-		i := random.IntN(len(held))
-		if err := a.Release(held[i]); err != nil {
-			b.Fatal(err)
+		return a
+	})
+	return func(b *testing.B) {
+		a := filled()
+		b.ReportAllocs()
+		for b.Loop() {
+			i := random.IntN(len(held))
+			if err := a.Release(held[i]); err != nil {
+				b.Fatal(err)
+			}
+			p, err := a.TakeFirst(mixedLength(random))
+			if err != nil {
+				b.Fatal(err)
+			}
+			held[i] = p
 		}
-		p, err := a.TakeFirst(mixedLength(random))
-		if err != nil {
-			b.Fatal(err)
-		}
-		held[i] = p
 	}
 }
 
@@ -242,22 +252,29 @@ func RandomIn64(n int) []netip.Prefix {
 }
 
 // sparse holds a million random addresses of a /64, and releases and takes again one of them.
-func sparse(b *testing.B) {
-	a := NewAllocator("2001:db8::/64")
-	held := RandomIn64(sparseHeld)
-	for _, p := range held {
-		take(a, p)
-	}
-	i := 0
-	b.ReportAllocs()
-	for b.Loop() {
-		p := held[i%len(held)]
-		i += 7919
-		if err := a.Release(p); err != nil {
-			b.Fatal(err)
+func sparse() func(*testing.B) {
+	var held []netip.Prefix
+	filled := sync.OnceValue(func() *allocator.Allocator {
+		a := NewAllocator("2001:db8::/64")
+		held = RandomIn64(sparseHeld)
+		for _, p := range held {
+			take(a, p)
 		}
-		if err := a.Take(p); err != nil {
-			b.Fatal(err)
+		return a
+	})
+	next := 0
+	return func(b *testing.B) {
+		a := filled()
+		b.ReportAllocs()
+		for b.Loop() {
+			p := held[next%len(held)]
+			next += 7919
+			if err := a.Release(p); err != nil {
+				b.Fatal(err)
+			}
+			if err := a.Take(p); err != nil {
+				b.Fatal(err)
+			}
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"runtime"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -41,8 +42,9 @@ func NewPool(n int) *pool.Pool {
 
 // poolPair allocates for an owner and releases.
 func poolPair(held int) func(*testing.B) {
+	filled := sync.OnceValue(func() *pool.Pool { return NewPool(held) })
 	return func(b *testing.B) {
-		p := NewPool(held)
+		p := filled()
 		b.ReportAllocs()
 		for b.Loop() {
 			poolOnce(b, p, "the owner")
@@ -52,8 +54,9 @@ func poolPair(held int) func(*testing.B) {
 
 // poolParallel does that with 64 goroutines; the time is that of one pair in all of them.
 func poolParallel(held int) func(*testing.B) {
+	filled := sync.OnceValue(func() *pool.Pool { return NewPool(held) })
 	return func(b *testing.B) {
-		p := NewPool(held)
+		p := filled()
 		var owners atomic.Int64
 		b.ReportAllocs()
 		b.SetParallelism(max(64/runtime.GOMAXPROCS(0), 1))
