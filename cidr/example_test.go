@@ -168,3 +168,13 @@ func ExamplePrefixes() {
 	fmt.Println(slices.Collect(cidr.Prefixes(r)))
 	// Output: [10.0.0.1/32 10.0.0.2/31 10.0.0.4/30 10.0.0.8/31]
 }
+
+func ExampleParseRanges() {
+	ranges, err := cidr.ParseRanges("10.10.10.2-10.10.10.100", "10.10.10.102", "2001:db8::/64")
+	fmt.Println(len(ranges), ranges[1].From(), err)
+	_, err = cidr.ParseRanges("10.10.10.2", "10.10.10.9/24")
+	fmt.Println(err)
+	// Output:
+	// 3 10.10.10.102 <nil>
+	// cannot parse "10.10.10.9/24": a CIDR has no host bits; want "10.10.10.0/24"
+}

@@ -58,6 +58,9 @@ func ParseRange(text string) (netipx.IPRange, error) { return Parser{}.Range(tex
 // ParsePrefix is [Parser.Prefix] of the strict parser.
 func ParsePrefix(text string) (netip.Prefix, error) { return Parser{}.Prefix(text) }
 
+// ParseRanges returns the ranges that the texts say. It is [Parser.Ranges] of the strict parser.
+func ParseRanges(texts ...string) ([]netipx.IPRange, error) { return Parser{}.Ranges(texts...) }
+
 // ParseSet is [Parser.Set] of the strict parser.
 func ParseSet(texts ...string) (*netipx.IPSet, error) { return Parser{}.Set(texts...) }
 
@@ -93,10 +96,9 @@ func (p Parser) Prefix(text string) (netip.Prefix, error) {
 	return prefix, nil
 }
 
-// Set returns the set of the addresses in all the texts, each in any of the four forms. They may overlap,
-// and be of both families; without texts the set is empty. The error is a [*ParseError] for the first text
-// that breaks a rule. Cost: O(n log n) for n texts.
-func (p Parser) Set(texts ...string) (*netipx.IPSet, error) {
+// Ranges returns the ranges that the texts say, each in any of the four forms, one a text and in their order. The error is a
+// [*ParseError] for the first text that breaks a rule. Cost: O(texts).
+func (p Parser) Ranges(texts ...string) ([]netipx.IPRange, error) {
 	ranges := make([]netipx.IPRange, len(texts))
 	for i, text := range texts {
 		r, err := p.Range(text)
@@ -104,6 +106,17 @@ func (p Parser) Set(texts ...string) (*netipx.IPSet, error) {
 			return nil, err
 		}
 		ranges[i] = r
+	}
+	return ranges, nil
+}
+
+// Set returns the set of the addresses in all the texts, each in any of the four forms. They may overlap,
+// and be of both families; without texts the set is empty. The error is a [*ParseError] for the first text
+// that breaks a rule. Cost: O(n log n) for n texts.
+func (p Parser) Set(texts ...string) (*netipx.IPSet, error) {
+	ranges, err := p.Ranges(texts...)
+	if err != nil {
+		return nil, err
 	}
 	return SetOf(ranges...), nil
 }

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -110,6 +111,23 @@ func validateOwner(owner string) error {
 	return nil
 }
 
+// Validate returns an error that wraps [ErrInvalid] if the claim breaks a rule that holds for every pool, before anything is asked of
+// one. [Pool.Allocate] does the same.
+func (c Claim) Validate() error {
+	if err := validateOwner(c.Owner); err != nil {
+		return err
+	}
+	if c.Policy > RequireDualStack {
+		return invalid("%v is not a family policy", c.Policy)
+	}
+	for _, r := range c.Requests {
+		if err := r.check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 var defaultRequests = []Request{{}}
 
 // resolve appends the claim's requests to to, each with its family and length, as spec and policy have them.
@@ -118,7 +136,7 @@ func (c *Claim) resolve(spec *resolvedSpec, policy FamilyPolicy, to []Request) (
 		return nil, invalid("%v is not a family policy", policy)
 	}
 	if policy == RequireDualStack && len(spec.families) < 2 {
-		return nil, ErrFamily
+		return nil, fmt.Errorf("%w: %v asks for two families, the pool has %v only", ErrFamily, policy, spec.families[0])
 	}
 	requests := c.Requests
 	if len(requests) == 0 {
@@ -205,7 +223,7 @@ func (r *Request) familyExact() Family {
 // complete fills in the length, once the family is known.
 func (r *Request) complete(spec *resolvedSpec) error {
 	if !spec.has(r.Family) {
-		return ErrFamily
+		return fmt.Errorf("%w: %v", ErrFamily, r.Family)
 	}
 	if r.Exact.IsValid() {
 		r.Bits = r.Exact.Bits()

@@ -47,14 +47,14 @@ type Error struct {
 	Err    error        // the cause
 }
 
-// Error returns, for example: allocate for "pod-7" from pool "blue": 10.0.0.9/32: taken.
+// Error returns, for example: pool "blue": allocate for "pod-7": 10.0.0.9/32: taken.
 func (e *Error) Error() string {
 	text := e.Op
+	if e.Pool != "" {
+		text = fmt.Sprintf("pool %q: %s", e.Pool, e.Op)
+	}
 	if e.Owner != "" {
 		text += fmt.Sprintf(" for %q", e.Owner)
-	}
-	if e.Pool != "" {
-		text += fmt.Sprintf(" in pool %q", e.Pool)
 	}
 	if e.Prefix.IsValid() {
 		text += fmt.Sprintf(": %v", e.Prefix)

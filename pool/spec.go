@@ -17,9 +17,9 @@ import (
 // The zero Spec is not valid: it has no ranges. A Spec may be copied; the copy shares its slices. A pool keeps a
 // copy of its own.
 type Spec struct {
-	// Ranges are the addresses of the pool, of one family or of both. The family of the first is the primary
-	// family. Ranges of one family are alternatives: one set, handed out from its lowest address on. They may
-	// overlap.
+	// Ranges are the addresses of the pool, of one family or of both; [cidr.ParseRanges] reads them from text. The family of
+	// the first is the primary family. Ranges of one family are alternatives: one set, handed out from its lowest
+	// address on. They may overlap.
 	Ranges []netipx.IPRange
 
 	// Exclude are addresses never to hand out. They need not lie in the ranges, but must be of a family
@@ -54,6 +54,30 @@ type Subnet struct {
 func (s Spec) clone() Spec {
 	s.Ranges, s.Exclude, s.Subnets = slices.Clone(s.Ranges), slices.Clone(s.Exclude), slices.Clone(s.Subnets)
 	return s
+}
+
+// Equal tells whether both specs make the same pool: the same addresses, withheld for the same reasons, in the same subnets,
+// with the same defaults and the same primary family. How ranges are cut, and their order within a family, do not matter.
+func (s Spec) Equal(other Spec) bool {
+	if !slices.Equal(s.Families(), other.Families()) || s.AllocateReserved != other.AllocateReserved {
+		return false
+	}
+	for _, family := range s.Families() {
+		if s.Bits(family) != other.Bits(family) || !s.rangeSet(family).Equal(other.rangeSet(family)) ||
+			!s.Set(family).Equal(other.Set(family)) ||
+			!cidr.SetOf(ofFamily(s.Exclude, family)...).Equal(cidr.SetOf(ofFamily(other.Exclude, family)...)) {
+			return false
+		}
+	}
+	if len(s.Subnets) != len(other.Subnets) {
+		return false
+	}
+	for _, subnet := range s.Subnets {
+		if !slices.Contains(other.Subnets, subnet) {
+			return false
+		}
+	}
+	return true
 }
 
 // Families returns the families of the ranges, the primary one first: none, one or two.
@@ -362,10 +386,10 @@ func (s *Spec) UnmarshalJSON(b []byte) error {
 	}
 	spec := Spec{IPv4Bits: text.IPv4Bits, IPv6Bits: text.IPv6Bits, AllocateReserved: text.AllocateReserved}
 	var err error
-	if spec.Ranges, err = parseRanges(text.Ranges); err != nil {
+	if spec.Ranges, err = cidr.ParseRanges(text.Ranges...); err != nil {
 		return err
 	}
-	if spec.Exclude, err = parseRanges(text.Exclude); err != nil {
+	if spec.Exclude, err = cidr.ParseRanges(text.Exclude...); err != nil {
 		return err
 	}
 	for _, t := range text.Subnets {
@@ -377,16 +401,4 @@ func (s *Spec) UnmarshalJSON(b []byte) error {
 	}
 	*s = spec
 	return nil
-}
-
-func parseRanges(texts []string) ([]netipx.IPRange, error) {
-	var ranges []netipx.IPRange
-	for _, text := range texts {
-		r, err := cidr.ParseRange(text)
-		if err != nil {
-			return nil, err
-		}
-		ranges = append(ranges, r)
-	}
-	return ranges, nil
 }

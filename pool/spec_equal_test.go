@@ -1,0 +1,56 @@
+package pool_test
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go4.org/netipx"
+
+	"github.com/ipalloc/ipalloc/cidr"
+	"github.com/ipalloc/ipalloc/pool"
+)
+
+func TestSpecEqual(t *testing.T) {
+	spec := func(change func(*pool.Spec)) pool.Spec {
+		ranges, err := cidr.ParseRanges("10.0.0.0-10.0.0.9", "10.0.0.20", "2001:db8::/64")
+		require.NoError(t, err)
+		s := pool.Spec{
+			Ranges:  ranges,
+			Exclude: ranges[1:2],
+			Subnets: []pool.Subnet{
+				{Prefix: netip.MustParsePrefix("10.0.0.0/24"), Gateway: netip.MustParseAddr("10.0.0.1")},
+				{Prefix: netip.MustParsePrefix("2001:db8::/64")},
+			},
+		}
+		change(&s)
+		require.NoError(t, s.Validate())
+		return s
+	}
+	same := map[string]func(*pool.Spec){
+		"nothing": func(*pool.Spec) {},
+		"cut otherwise": func(s *pool.Spec) {
+			ranges, err := cidr.ParseRanges("10.0.0.4-10.0.0.9", "10.0.0.20", "10.0.0.0-10.0.0.5", "2001:db8::/64")
+			require.NoError(t, err)
+			s.Ranges = ranges
+		},
+		"subnets in another order": func(s *pool.Spec) { s.Subnets = []pool.Subnet{s.Subnets[1], s.Subnets[0]} },
+		"default said":             func(s *pool.Spec) { s.IPv4Bits = 32 },
+	}
+	for name, change := range same {
+		require.True(t, spec(func(*pool.Spec) {}).Equal(spec(change)), name)
+	}
+	other := map[string]func(*pool.Spec){
+		"range":          func(s *pool.Spec) { s.Ranges = []netipx.IPRange{s.Ranges[0], s.Ranges[2]} },
+		"primary family": func(s *pool.Spec) { s.Ranges[0], s.Ranges[2] = s.Ranges[2], s.Ranges[0] },
+		"exclusion":      func(s *pool.Spec) { s.Exclude = nil },
+		"gateway":        func(s *pool.Spec) { s.Subnets[0].Gateway = netip.MustParseAddr("10.0.0.2") },
+		"no subnet":      func(s *pool.Spec) { s.Subnets = s.Subnets[:1] },
+		"reserved":       func(s *pool.Spec) { s.AllocateReserved = true },
+		"length":         func(s *pool.Spec) { s.IPv6Bits = 80 },
+	}
+	for name, change := range other {
+		require.False(t, spec(func(*pool.Spec) {}).Equal(spec(change)), name)
+		require.False(t, spec(change).Equal(spec(func(*pool.Spec) {})), name)
+	}
+}
