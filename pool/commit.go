@@ -326,21 +326,13 @@ func (p *Pool) planAll(ctx context.Context, batch []*op) (refused bool, err erro
 		}
 		switch {
 		case err == nil:
-		case o.fetched && o.refusedByRecord(p.held[o.owner], err):
-			o.finish(Allocation{}, err)
+		case o.kind == opRelease && (p.held[o.owner] == nil || errors.Is(err, ErrGeneration)):
+			o.finish(Allocation{}, err) // it is the owner's record that says no, whatever the head is
 		default:
 			o.refusal, refused = err, true
 		}
 	}
 	return refused, nil
-}
-
-// refusedByRecord tells whether it is the owner's record that says no, so that the head does not matter.
-func (o *op) refusedByRecord(a *Allocation, err error) bool {
-	if o.kind == opRelease {
-		return a == nil || errors.Is(err, ErrGeneration)
-	}
-	return a != nil
 }
 
 // fetch reads the record of the op's owner. That is needed to release what this handle does not know, to be sure that what it
@@ -597,7 +589,7 @@ func (p *Pool) load(ctx context.Context, head store.Record) (bool, error) {
 	}
 	if p.ledger == nil || !bytes.Equal(p.ledger.spec.text, text) {
 		if p.ledger, err = emptyLedger(spec); err != nil {
-			return false, err
+			return false, badSpec(err)
 		}
 	}
 	encodings, err := p.fetchPieces(ctx, data)

@@ -35,7 +35,7 @@ func parseHead(r store.Record) (headData, Spec, error) {
 		return data, spec, fmt.Errorf("%w: the head of the pool has format %d, want %d", ErrCorrupt, data.Format, headFormat)
 	}
 	if err := json.Unmarshal(data.Spec, &spec); err != nil {
-		return data, spec, fmt.Errorf("%w: the specification of the pool: %w", ErrCorrupt, err)
+		return data, spec, badSpec(err)
 	}
 	families := spec.Families()
 	if len(families) != len(data.Spaces) {
@@ -47,6 +47,10 @@ func parseHead(r store.Record) (headData, Spec, error) {
 		}
 	}
 	return data, spec, nil
+}
+
+func badSpec(err error) error {
+	return fmt.Errorf("%w: the specification of the pool: %w", ErrCorrupt, err)
 }
 
 // inOrder tells whether pieces cover all addresses of the family, each only once.

@@ -157,7 +157,7 @@ func Open(ctx context.Context, s store.Store, name string, options *Options) (*P
 		_, err = p.refresh(ctx)
 	}
 	if err != nil {
-		return nil, &Error{Op: "open", Pool: name, Err: err}
+		return nil, &Error{Op: "open", Pool: name, Err: storeError(err)}
 	}
 	return p, nil
 }

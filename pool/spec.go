@@ -389,8 +389,10 @@ func (s *Spec) UnmarshalJSON(b []byte) error {
 	if spec.Ranges, err = cidr.ParseRanges(text.Ranges...); err != nil {
 		return err
 	}
-	if spec.Exclude, err = cidr.ParseRanges(text.Exclude...); err != nil {
-		return err
+	if len(text.Exclude) > 0 { // else it stays nil, as it was written
+		if spec.Exclude, err = cidr.ParseRanges(text.Exclude...); err != nil {
+			return err
+		}
 	}
 	for _, t := range text.Subnets {
 		subnet := Subnet{Prefix: t.Prefix}

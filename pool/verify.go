@@ -127,7 +127,7 @@ func (p *Pool) audit(ctx context.Context) (Report, *ledger, error) {
 		}
 		resolved, err := resolveSpec(spec)
 		if err != nil {
-			return Report{}, nil, err
+			return Report{}, nil, badSpec(err)
 		}
 		report, rebuilt, err := compare(p.ledger, resolved, p.heldInStore(ctx))
 		if err != nil {
