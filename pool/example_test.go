@@ -1,0 +1,204 @@
+package pool_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/ipalloc/ipalloc/cidr"
+	"github.com/ipalloc/ipalloc/pool"
+	"github.com/ipalloc/ipalloc/store"
+)
+
+// must is for examples; a program handles its errors.
+func must[T any](value T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return value
+}
+
+// A pool in memory. The gateway, and the network's first and last address, are never handed out.
+func Example() {
+	ctx := context.Background()
+	spec := pool.Spec{
+		Ranges:  must(cidr.ParseRanges("192.0.2.0/24")),
+		Subnets: []pool.Subnet{{Prefix: netip.MustParsePrefix("192.0.2.0/24"), Gateway: netip.MustParseAddr("192.0.2.1")}},
+	}
+	p := must(pool.New(spec, nil))
+
+	a := must(p.Allocate(ctx, pool.Claim{Owner: "pod-7/eth0"}))
+	fmt.Println(a.Owner, "has", a.Addrs()[0])
+
+	again := must(p.Allocate(ctx, pool.Claim{Owner: "pod-7/eth0"}))
+	fmt.Println("again:", again.Addrs()[0])
+
+	must(p.Release(ctx, "pod-7/eth0"))
+	_, err := p.Release(ctx, "pod-7/eth0")
+	fmt.Println(err)
+	// Output:
+	// pod-7/eth0 has 192.0.2.2
+	// again: 192.0.2.2
+	// release for "pod-7/eth0": not found
+}
+
+// Any number of handles, in any number of processes, may share a pool in a store.
+func ExampleCreate() {
+	ctx := context.Background()
+	s := store.NewMemory() // or a file, or a database
+	spec := pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.10-10.0.0.19"))}
+
+	here := must(pool.Create(ctx, s, "nodes", spec, nil))
+	there := must(pool.Open(ctx, s, "nodes", nil))
+
+	fmt.Println(must(here.Allocate(ctx, pool.Claim{Owner: "node-1"})).Addrs()[0])
+	fmt.Println(must(there.Allocate(ctx, pool.Claim{Owner: "node-2"})).Addrs()[0])
+	fmt.Println(pool.Delete(ctx, s, "nodes"))
+	// Output:
+	// 10.0.0.10
+	// 10.0.0.11
+	// pool "nodes": delete: in use: 2 of its IPv4 addresses are held
+}
+
+// One claim, two families: both addresses or none. The family of the first range is the primary one.
+func ExamplePool_Allocate_dualStack() {
+	ctx := context.Background()
+	p := must(pool.New(pool.Spec{Ranges: must(cidr.ParseRanges("10.96.0.1-10.96.0.2", "2001:db8::1-2001:db8::9"))}, nil))
+
+	claim := pool.Claim{Owner: "service-a", Policy: pool.RequireDualStack}
+	fmt.Println(must(p.Allocate(ctx, claim)).Addrs())
+
+	must(p.Allocate(ctx, pool.Claim{Owner: "service-b"}))
+	claim.Owner = "service-c"
+	_, err := p.Allocate(ctx, claim)
+	fmt.Println(err)
+	fmt.Println("IPv6 in use:", must(p.Stats(ctx)).Of(pool.IPv6).Used)
+	// Output:
+	// [10.96.0.1 2001:db8::1]
+	// allocate for "service-c": exhausted: no IPv4 /32 is free, of 2 addresses 0 are
+	// IPv6 in use: 1
+}
+
+func ExampleExactAddr() {
+	ctx := context.Background()
+	p := must(pool.New(pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.0/24"))}, nil))
+
+	vip := pool.ExactAddr(netip.MustParseAddr("10.0.0.100"))
+	fmt.Println(must(p.Allocate(ctx, pool.Claim{Owner: "api", Requests: []pool.Request{vip}})).Addrs()[0])
+
+	_, err := p.Allocate(ctx, pool.Claim{Owner: "other", Requests: []pool.Request{vip}})
+	fmt.Println(errors.Is(err, pool.ErrTaken), err)
+	// Output:
+	// 10.0.0.100
+	// true allocate for "other": 10.0.0.100/32: taken
+}
+
+// One address from each of two sets.
+func ExampleRequest_within() {
+	ctx := context.Background()
+	p := must(pool.New(pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.0/16"))}, nil))
+
+	claim := pool.Claim{Owner: "router", Requests: []pool.Request{
+		{Within: must(cidr.ParseSet("10.0.1.0/24"))},
+		{Within: must(cidr.ParseSet("10.0.7.50-10.0.7.99"))},
+	}}
+	fmt.Println(must(p.Allocate(ctx, claim)).Addrs())
+	// Output: [10.0.1.0 10.0.7.50]
+}
+
+// Nodes get a /24 and a /64 each; a claim may ask for another length.
+func ExampleSpec_prefixes() {
+	ctx := context.Background()
+	p := must(pool.New(pool.Spec{
+		Ranges:   must(cidr.ParseRanges("10.244.0.0/16", "fd00:10:244::/48")),
+		IPv4Bits: 24, IPv6Bits: 64,
+	}, nil))
+
+	fmt.Println(must(p.Allocate(ctx, pool.Claim{Owner: "node-1", Policy: pool.PreferDualStack})).Prefixes)
+	large := pool.Request{Family: pool.IPv4, Bits: 22}
+	fmt.Println(must(p.Allocate(ctx, pool.Claim{Owner: "node-2", Requests: []pool.Request{large}})).Prefixes)
+	// Output:
+	// [10.244.0.0/24 fd00:10:244::/64]
+	// [10.244.4.0/22]
+}
+
+// A release that comes late names the grant that it is for, and leaves the next one alone.
+func ExamplePool_ReleaseGeneration() {
+	ctx := context.Background()
+	p := must(pool.New(pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.1-10.0.0.9"))}, nil))
+
+	first := must(p.Allocate(ctx, pool.Claim{Owner: "pod"}))
+	must(p.Release(ctx, "pod"))
+	must(p.Allocate(ctx, pool.Claim{Owner: "pod"}))
+
+	_, err := p.ReleaseGeneration(ctx, "pod", first.Generation)
+	fmt.Println(errors.Is(err, pool.ErrGeneration))
+	fmt.Println(must(p.Get(ctx, "pod")).Addrs()[0])
+	// Output:
+	// true
+	// 10.0.0.1
+}
+
+func ExamplePool_Stats() {
+	ctx := context.Background()
+	p := must(pool.New(pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.0/24", "2001:db8::/64"))}, nil))
+	must(p.Allocate(ctx, pool.Claim{Owner: "a", Policy: pool.PreferDualStack}))
+
+	for _, f := range must(p.Stats(ctx)) {
+		fmt.Printf("%v: %v = %v reserved + %v used + %v free\n", f.Family, f.Total, f.Reserved, f.Used, f.Free)
+	}
+	// Output:
+	// IPv4: 256 = 2 reserved + 1 used + 253 free
+	// IPv6: 18446744073709551616 = 1 reserved + 1 used + 18446744073709551614 free
+}
+
+func ExamplePool_Lookup() {
+	ctx := context.Background()
+	p := must(pool.New(pool.Spec{Ranges: must(cidr.ParseRanges("10.244.0.0/16")), IPv4Bits: 24}, nil))
+	must(p.Allocate(ctx, pool.Claim{Owner: "node-1"}))
+	must(p.Allocate(ctx, pool.Claim{Owner: "node-2"}))
+
+	fmt.Println(must(p.Lookup(ctx, netip.MustParseAddr("10.244.1.77"))).Owner)
+	_, err := p.Lookup(ctx, netip.MustParseAddr("10.244.9.9"))
+	fmt.Println(errors.Is(err, pool.ErrNotFound))
+	// Output:
+	// node-2
+	// true
+}
+
+// Somebody has deleted a record by hand: its address can never be handed out again, until Repair frees it.
+func ExamplePool_Verify() {
+	ctx := context.Background()
+	s := store.NewMemory()
+	p := must(pool.Create(ctx, s, "nodes", pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.1-10.0.0.9"))}, nil))
+	for _, owner := range []string{"a", "b", "c"} {
+		must(p.Allocate(ctx, pool.Claim{Owner: owner}))
+	}
+	fmt.Println(must(p.Verify(ctx)))
+
+	head := must(s.Get(ctx, store.Key{Kind: store.KindPool, Pool: "nodes"}))
+	record := store.Record{Key: store.Key{Kind: store.KindAllocation, Pool: "nodes", Name: "b"}}
+	must(s.Commit(ctx, head, []store.Write{{Op: store.Delete, Record: record}}))
+
+	fmt.Println(must(p.Repair(ctx)).Leaked)
+	fmt.Println(must(p.Verify(ctx)))
+	// Output:
+	// ok, 3 allocations
+	// [10.0.0.2-10.0.0.2]
+	// ok, 2 allocations
+}
+
+func ExampleList() {
+	ctx := context.Background()
+	s := store.NewMemory()
+	must(pool.Create(ctx, s, "pods", pool.Spec{Ranges: must(cidr.ParseRanges("10.244.0.0/16")), IPv4Bits: 24}, nil))
+
+	for info, err := range pool.List(ctx, s) {
+		if err != nil {
+			panic(err)
+		}
+		fmt.Println(info.Name, info.Spec.Families(), info.Stats.Of(pool.IPv4).Free, "free")
+	}
+	// Output: pods [IPv4] 65536 free
+}
