@@ -36,7 +36,7 @@ func (c *checker) node(n uint32) error {
 	if nd.full&nd.mixed != 0 {
 		return fmt.Errorf("node %d: slots %x are full and mixed", n, nd.full&nd.mixed)
 	}
-	if err := c.run(nd.slots, nd.class, nd.mixed&(nd.mixed-1) == 0); err != nil {
+	if err := c.run(nd.slots, nd.class, nd.mixed); err != nil {
 		return err
 	}
 	for m := nd.mixed; m != 0; m &= m - 1 {
@@ -78,12 +78,19 @@ func (c *checker) slot(nd *node, s uint) error {
 	return c.node(e.node())
 }
 
-func (c *checker) run(at uint32, class uint8, few bool) error {
+func (c *checker) run(at uint32, class uint8, mixed uint64) error {
+	few := class == noRun
+	if mixed != 0 {
+		few = mixed&(mixed-1) == 0
+	}
 	if few != (class == noRun) {
 		return fmt.Errorf("a run of class %d, with one mixed slot at most: %v", class, few)
 	}
 	if few {
 		return nil
+	}
+	if count := bits.OnesCount64(mixed); mixed != 0 && (count > 1<<class || count*4 <= 1<<class) {
+		return fmt.Errorf("a run of class %d holds %d values", class, count)
 	}
 	for i := at; i < at+1<<class; i++ {
 		if c.slab[i] {
@@ -104,7 +111,7 @@ func (c *checker) unused() error {
 	}
 	for class, at := range c.t.freeRun {
 		for ; at != 0; at = uint32(c.t.slab[at]) {
-			if err := c.run(at, uint8(class), false); err != nil {
+			if err := c.run(at, uint8(class), 0); err != nil {
 				return err
 			}
 		}
@@ -126,4 +133,13 @@ func (c *checker) unused() error {
 // Bytes is the memory that the structure holds.
 func (a *Allocator) Bytes() int {
 	return cap(a.tree.nodes)*48 + cap(a.tree.slab)*8 + cap(a.universe)*32
+}
+
+// Nodes is how many nodes are in use.
+func (a *Allocator) Nodes() int {
+	n := len(a.tree.nodes)
+	for free := a.tree.freeNode; free != 0; free = a.tree.nodes[free].slots {
+		n--
+	}
+	return n
 }

@@ -119,3 +119,16 @@ func TestCorruptEncoding(t *testing.T) {
 		}
 	}
 }
+
+// An encoding that frees more than the range it is set for is refused, and nothing changes.
+func TestSetFreeStaysInRange(t *testing.T) {
+	a := bench.NewAllocator("10.0.0.0/16")
+	wide, _, err := a.AppendFree(nil, netipx.RangeOfPrefix(netip.MustParsePrefix("10.0.0.0/17")), 0)
+	require.NoError(t, err)
+	require.NoError(t, a.Take(netip.MustParsePrefix("10.0.64.0/18")))
+	before := slices.Collect(a.FreeRanges())
+	require.ErrorIs(t, a.SetFree(netipx.RangeOfPrefix(netip.MustParsePrefix("10.0.0.0/18")), wide), allocator.ErrCorrupt)
+	require.Equal(t, before, slices.Collect(a.FreeRanges()))
+	require.NoError(t, a.SetFree(netipx.RangeOfPrefix(netip.MustParsePrefix("10.0.0.0/17")), wide))
+	require.Equal(t, a.Total(), a.Free())
+}

@@ -189,3 +189,22 @@ func randomAddress(random *rand.Rand, parent netip.Prefix) netip.Prefix {
 func requireSame(t require.TestingT, want *netipx.IPSet, got iter.Seq[netipx.IPRange]) {
 	require.Equal(t, want.Ranges(), slices.AppendSeq([]netipx.IPRange{}, got))
 }
+
+// A node that was needed to tell two addresses apart goes when one of them does.
+func TestNodesGoWithWhatNeededThem(t *testing.T) {
+	parent := netip.MustParsePrefix("2001:db8::/64")
+	a, err := allocator.New(prefixSet(parent))
+	require.NoError(t, err)
+	require.NoError(t, a.Take(netip.MustParsePrefix("2001:db8::1234:5678:9abc:def0/128")))
+	nodes := a.Nodes()
+	random := rand.New(rand.NewPCG(5, 6))
+	for range 1000 {
+		p := randomAddress(random, parent)
+		bits := 64 + random.IntN(65)
+		p = netip.PrefixFrom(p.Addr(), bits).Masked()
+		if a.Take(p) == nil {
+			require.NoError(t, a.Release(p))
+			require.Equal(t, nodes, a.Nodes(), "after taking and releasing %v", p)
+		}
+	}
+}
