@@ -162,6 +162,22 @@ func Open(ctx context.Context, s store.Store, name string, options *Options) (*P
 	return p, nil
 }
 
+// OpenOrCreate returns a handle of the pool of that name, and makes the pool if there is none yet: what a program does that ships with
+// its pool's spec. The spec of a pool that exists is left as it is, and is not compared; see [Pool.Info] and [Spec.Equal].
+//
+// Errors: [ErrInvalid]; [ErrCorrupt]; those of the store. Cost: as for [Open], and one commit more.
+func OpenOrCreate(ctx context.Context, s store.Store, name string, spec Spec, options *Options) (*Pool, error) {
+	p, err := Open(ctx, s, name, options)
+	if !errors.Is(err, ErrNotFound) {
+		return p, err
+	}
+	p, err = Create(ctx, s, name, spec, options)
+	if errors.Is(err, ErrExists) { // another process was faster
+		return Open(ctx, s, name, options)
+	}
+	return p, err
+}
+
 func newHandle(s store.Store, name string, options *Options) (*Pool, error) {
 	if err := headKey(name).Validate(); err != nil {
 		return nil, invalid("the pool name %.40q: %v", name, err)
