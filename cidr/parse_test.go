@@ -1,7 +1,6 @@
 package cidr_test
 
 import (
-	"errors"
 	"net/netip"
 	"regexp"
 	"strconv"
@@ -22,7 +21,7 @@ import (
 func requireRefused(t require.TestingT, err error, input, rule, want string) {
 	require.Error(t, err, "%q is accepted", input)
 	var fault *cidr.ParseError
-	require.True(t, errors.As(err, &fault), "%T", err)
+	require.ErrorAs(t, err, &fault)
 	require.Equal(t, input, fault.Input)
 	require.NotEmpty(t, fault.Rule)
 	require.NotEmpty(t, fault.Want)
@@ -423,7 +422,7 @@ func requireParsed(t require.TestingT, text string, mask bool) {
 // requireSuggestion requires that a text which an error suggests is right, if it suggests one.
 func requireSuggestion(t require.TestingT, err error) {
 	var fault *cidr.ParseError
-	require.True(t, errors.As(err, &fault))
+	require.ErrorAs(t, err, &fault)
 	if text, notOne := strconv.Unquote(fault.Want); notOne == nil {
 		_, err := cidr.ParseRange(text)
 		require.NoError(t, err, "%q suggests %q", fault.Input, text)

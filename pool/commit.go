@@ -243,7 +243,7 @@ func (p *Pool) failAll(batch []*op, err error) {
 // the head is found unchanged after all that was read on the way, so that all of it was true at one moment.
 func (p *Pool) plan(ctx context.Context, batch []*op) error {
 	if p.ledger == nil {
-		if _, err := p.refresh(ctx); err != nil {
+		if err := p.refresh(ctx); err != nil {
 			return err
 		}
 	}
@@ -532,23 +532,20 @@ func (p *Pool) findOut(ctx context.Context, batch []*op, cause error) error {
 		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), p.options.CommitTimeout)
 		defer cancel()
 	}
-	if _, err := p.refresh(ctx); err != nil {
+	if err := p.refresh(ctx); err != nil {
 		return fmt.Errorf("%w; reading again: %w", cause, err)
 	}
 	return nil
 }
 
-// refresh reads the head and brings the ledger up to it. It tells whether there was anything new.
-func (p *Pool) refresh(ctx context.Context) (bool, error) {
+// refresh reads the head and brings the ledger up to it.
+func (p *Pool) refresh(ctx context.Context) error {
 	head, err := p.store.Get(ctx, headKey(p.name))
 	if err != nil {
 		p.ledger = nil
-		return false, err
+		return err
 	}
-	if p.ledger != nil && head.Revision == p.head.Revision {
-		return false, nil
-	}
-	return true, p.adopt(ctx, head)
+	return p.adopt(ctx, head)
 }
 
 // adopt brings the ledger up to a head that the store has now, or had a moment ago.

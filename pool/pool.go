@@ -46,7 +46,7 @@ func (o *Options) withDefaults() Options {
 		with = *o
 	}
 	if with.Clock == nil {
-		with.Clock = time.Now
+		with.Clock = time.Now //nolint:forbidigo // the default of what is injected
 	}
 	if with.Attempts <= 0 {
 		with.Attempts = 256
@@ -154,7 +154,7 @@ const stateActive = "active"
 func Open(ctx context.Context, s store.Store, name string, options *Options) (*Pool, error) {
 	p, err := newHandle(s, name, options)
 	if err == nil {
-		_, err = p.refresh(ctx)
+		err = p.refresh(ctx)
 	}
 	if err != nil {
 		return nil, &Error{Op: "open", Pool: name, Err: storeError(err)}

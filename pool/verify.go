@@ -149,8 +149,7 @@ func (p *Pool) audit(ctx context.Context) (Report, *ledger, error) {
 // reload reads the head and its pieces anew, trusting nothing that this handle remembers.
 func (p *Pool) reload(ctx context.Context) error {
 	p.ledger = nil
-	_, err := p.refresh(ctx)
-	return err
+	return p.refresh(ctx)
 }
 
 func (p *Pool) heldInMemory() iter.Seq2[Allocation, error] {
@@ -251,7 +250,7 @@ func (p *Pool) replaceSpaces(ctx context.Context, l *ledger) error {
 		return err
 	}
 	head := p.head
-	head.Data = json.RawMessage(data)
+	head.Data = data
 	p.ledger = nil
 	if head, err = p.store.Commit(ctx, head, d.writes); err != nil {
 		return err

@@ -32,11 +32,11 @@ func oddTexts() []string {
 	}
 }
 
-func keysWith(make func(text string) store.Key) []store.Key {
+func keysWith(keyOf func(text string) store.Key) []store.Key {
 	var keys []store.Key
 	seen := map[store.Key]bool{}
 	for _, text := range oddTexts() {
-		if key := make(text); !seen[key] {
+		if key := keyOf(text); !seen[key] {
 			seen[key] = true
 			keys = append(keys, key)
 		}
