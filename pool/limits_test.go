@@ -1,0 +1,175 @@
+package pool_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ipalloc/ipalloc/pool"
+	"github.com/ipalloc/ipalloc/store"
+	"github.com/ipalloc/ipalloc/store/storetest"
+)
+
+// A store that takes few writes in one commit gets smaller batches.
+func TestBatchesFitTheStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hooks := &hooked{Store: store.NewMemory()}
+		p := create(t, hooks, specOf("10.0.0.0/24"))
+		limit := 3
+		hooks.beforeCommit = func(_ store.Record, writes []store.Write) error {
+			time.Sleep(time.Millisecond) // virtual: the others queue up
+			if len(writes) > limit {
+				return &store.TooLargeError{What: "writes in a commit", Size: int64(len(writes)), Limit: int64(limit)}
+			}
+			return nil
+		}
+		var calls sync.WaitGroup
+		for i := range 100 {
+			calls.Go(func() {
+				if _, err := p.Allocate(t.Context(), pool.Claim{Owner: fmt.Sprint(i)}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		calls.Wait()
+		require.Equal(t, uint64(100), used(t, p))
+		limit = 0
+		_, err := p.Allocate(t.Context(), pool.Claim{Owner: "a"})
+		require.ErrorIs(t, err, store.ErrTooLarge)
+		require.ErrorAs(t, err, new(*store.TooLargeError))
+		limit = 3
+		requireHoldsNothing(t, p, "a")
+		requireOK(t, p)
+	})
+}
+
+// A handle remembers only so many of the grants that it made, and releases the others all the same.
+func TestMoreGrantsThanAHandleRemembers(t *testing.T) {
+	if raceDetector {
+		t.Skip("one goroutine, for long")
+	}
+	p := create(t, store.NewMemory(), specOf("10.0.0.0/15"))
+	const n = 1<<16 + 100
+	for i := range n {
+		allocate(t, p, pool.Claim{Owner: fmt.Sprint(i)})
+	}
+	require.Equal(t, uint64(n), used(t, p))
+	for i := range 200 {
+		release(t, p, fmt.Sprint(i))
+		release(t, p, fmt.Sprint(n-1-i))
+	}
+	require.Equal(t, uint64(n-400), used(t, p))
+	requireOK(t, p)
+}
+
+// Pieces of free space come and go while commits fail, get lost and land late.
+func TestPiecesDespiteFaults(t *testing.T) {
+	for seed := range uint64(4) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { hammerPieces(t, seed) })
+		})
+	}
+}
+
+func hammerPieces(t *testing.T, seed uint64) {
+	memory := store.NewMemory()
+	fill := every(prefix("10.0.0.0/17"))
+	fragment(t, create(t, memory, specOf("10.0.0.0/17", "2001:db8::/64")), fill)
+	faults := &storetest.Faults{}
+	faulty := faults.Wrap(memory)
+	var handles []*pool.Pool
+	for range 3 {
+		p, err := pool.Open(t.Context(), faulty, "blue", &pool.Options{CommitTimeout: time.Second})
+		require.NoError(t, err)
+		handles = append(handles, p)
+	}
+	some := rates
+	some.MaxDelay = time.Millisecond
+	faults.Choose = storetest.Random(seed, some)
+	var owners sync.WaitGroup
+	const workers = 12
+	for i := range workers {
+		random := rand.New(rand.NewPCG(seed, uint64(i)))
+		owners.Go(func() {
+			for n := range 100 {
+				p, owner := handles[random.IntN(len(handles))], fmt.Sprint(i)
+				var err error
+				if n%2 == 0 {
+					c := pool.Claim{Owner: owner}
+					for range 8 {
+						c.Requests = append(c.Requests, pool.ExactAddr(fill[random.IntN(len(fill))].Next()))
+					}
+					_, err = p.Allocate(t.Context(), c)
+				} else {
+					_, err = p.Release(t.Context(), owner)
+				}
+				if !errors.Is(err, pool.ErrHeld) {
+					requireExpected(t, err)
+				}
+			}
+		})
+	}
+	owners.Wait()
+	settleFaults(t, faults, faulty)
+	for _, p := range append(handles, open(t, memory)) {
+		requireOK(t, p)
+	}
+	requireNoLeakedPieces(t, memory)
+	for i := range workers {
+		if _, err := handles[0].Release(context.Background(), fmt.Sprint(i)); err != nil {
+			require.ErrorIs(t, err, pool.ErrNotFound)
+		}
+	}
+	require.Equal(t, uint64(len(fill)), used(t, handles[1]))
+	requireOK(t, handles[2])
+}
+
+func TestOpenOrCreate(t *testing.T) {
+	memory := store.NewMemory()
+	for range 2 {
+		p, err := pool.OpenOrCreate(t.Context(), memory, "blue", specOf("10.0.0.0/24"), nil)
+		require.NoError(t, err)
+		allocate(t, p, pool.Claim{Owner: "a"})
+		require.Equal(t, uint64(1), used(t, p))
+	}
+	p, err := pool.OpenOrCreate(t.Context(), memory, "blue", specOf("192.0.2.0/24"), nil)
+	require.NoError(t, err)
+	info, err := p.Info(t.Context())
+	require.NoError(t, err)
+	require.True(t, info.Spec.Equal(specOf("10.0.0.0/24")), "what exists is left as it is")
+	_, err = pool.OpenOrCreate(t.Context(), memory, "green", pool.Spec{}, nil)
+	require.ErrorIs(t, err, pool.ErrInvalid)
+
+	// Another process is faster.
+	hooks := &hooked{Store: memory}
+	hooks.beforeCommit = func(store.Record, []store.Write) error {
+		hooks.beforeCommit = nil
+		_, err := pool.Create(t.Context(), memory, "red", specOf("10.0.0.0/24"), nil)
+		return err
+	}
+	p, err = pool.OpenOrCreate(t.Context(), hooks, "red", specOf("10.0.0.0/24"), nil)
+	require.NoError(t, err)
+	allocate(t, p, pool.Claim{Owner: "a"})
+}
+
+// A request that leaves no choice is met before those that do, wherever it stands in the claim.
+func TestExactRequestsComeFirst(t *testing.T) {
+	p, err := pool.New(specOf("10.0.0.0/30"), nil)
+	require.NoError(t, err)
+	c := claim("a", "10.0.0.0", "10.0.0.1")
+	c.Requests = append([]pool.Request{{}}, c.Requests...)
+	require.Equal(t, "10.0.0.2 10.0.0.0 10.0.0.1", texts(allocate(t, p, c)))
+
+	// The same prefix twice is not to be had, and leaves no trace.
+	_, err = p.Allocate(t.Context(), claim("b", "10.0.0.3", "10.0.0.3"))
+	require.ErrorIs(t, err, pool.ErrTaken)
+	require.Equal(t, uint64(3), used(t, p))
+	require.Equal(t, "10.0.0.3", texts(allocate(t, p, pool.Claim{Owner: "c"})))
+}
