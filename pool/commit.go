@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/ipalloc/ipalloc/store"
@@ -122,27 +123,47 @@ func (p *Pool) handOver() {
 
 // lead commits batches until own is done.
 func (p *Pool) lead(own *op) {
-	for {
-		batch := p.nextBatch()
-		p.attempt(batch)
-		p.mu.Lock()
-		var left []*op
-		for _, o := range batch {
-			switch {
-			case !o.done:
-				left = append(left, o)
-			case o != own:
-				o.wake <- struct{}{}
-			}
-		}
-		p.queue = append(left, p.queue...)
-		if own.done {
-			p.handOver()
-			p.mu.Unlock()
-			return
-		}
-		p.mu.Unlock()
+	for !p.round(own) {
 		p.pause(own)
+	}
+}
+
+// round tries to commit one batch, tells those who wait for it, and hands the lead over if own is done. If the store, the clock or
+// another piece of the caller's code panics, the rest of the batch fails, the lead goes on, and so does the panic.
+func (p *Pool) round(own *op) bool {
+	batch := p.nextBatch()
+	returned := false
+	defer func() {
+		if !returned {
+			p.ledger = nil
+			p.unsettled = p.head.Revision
+			p.failAll(batch, fmt.Errorf("%w: a panic while committing", store.ErrUnknown))
+			p.endRound(own, batch)
+		}
+	}()
+	p.attempt(batch)
+	returned = true
+	p.endRound(own, batch)
+	return own.done
+}
+
+// endRound wakes those whose ops are done, puts the others back to the front of the queue, and hands the lead over if own is
+// done.
+func (p *Pool) endRound(own *op, batch []*op) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var left []*op
+	for _, o := range batch {
+		switch {
+		case !o.done:
+			left = append(left, o)
+		case o != own:
+			o.wake <- struct{}{}
+		}
+	}
+	p.queue = append(left, p.queue...)
+	if own.done {
+		p.handOver()
 	}
 }
 
@@ -201,14 +222,13 @@ func (p *Pool) attempt(batch []*op) {
 		return
 	}
 	if err := p.plan(ctx, batch); err != nil {
-		for _, o := range batch {
-			o.refusal = nil
-		}
 		p.failAll(batch, err)
 		return
 	}
 	if err := p.commit(ctx, batch); err != nil {
-		p.failAll(batch, err)
+		// An op that was refused after what others planned, which has not come about, wants another try.
+		planned := slices.DeleteFunc(slices.Clone(batch), func(o *op) bool { return o.refusal != nil })
+		p.failAll(planned, err)
 	}
 }
 
@@ -225,12 +245,11 @@ func (p *Pool) giveUp(o *op) {
 	}
 }
 
-// failAll finishes all that is left of a batch. An op of which an earlier commit may have taken effect still says so. An op that was
-// refused after what others planned, which has not come about, wants another try.
+// failAll finishes all of a batch that is not done. An op of which an earlier commit may have taken effect still says so.
 func (p *Pool) failAll(batch []*op, err error) {
 	for _, o := range batch {
 		switch {
-		case o.done, o.refusal != nil:
+		case o.done:
 		case o.uncertain && !errors.Is(err, store.ErrUnknown):
 			o.finish(Allocation{}, fmt.Errorf("%w, and then: %w", store.ErrUnknown, err))
 		default:

@@ -1,0 +1,69 @@
+package pool_test
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ipalloc/ipalloc/cidr"
+	"github.com/ipalloc/ipalloc/pool"
+	"github.com/ipalloc/ipalloc/store"
+)
+
+// panicking is a store of which one commit panics, before or after it took effect, once others wait for it.
+type panicking struct {
+	store.Store
+	armed   atomic.Bool
+	after   bool
+	waiting func()
+}
+
+func (s *panicking) Commit(ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
+	if !s.armed.CompareAndSwap(true, false) {
+		return s.Store.Commit(ctx, head, writes)
+	}
+	s.waiting()
+	if s.after {
+		if _, err := s.Store.Commit(ctx, head, writes); err != nil {
+			return store.Record{}, err
+		}
+	}
+	panic("the store is broken")
+}
+
+// A panic in the caller's own code reaches the caller, and leaves the pool usable for everybody else.
+func TestPanicWhileCommitting(t *testing.T) {
+	for _, after := range []bool{false, true} {
+		ranges, err := cidr.ParseRanges("10.0.0.0/24")
+		require.NoError(t, err)
+		s := &panicking{Store: store.NewMemory(), after: after}
+		p, err := pool.Create(t.Context(), s, "blue", pool.Spec{Ranges: ranges}, nil)
+		require.NoError(t, err)
+
+		var others sync.WaitGroup
+		errs := make([]error, 20)
+		s.waiting = func() {
+			for i := range errs {
+				others.Go(func() {
+					_, errs[i] = p.Allocate(context.Background(), pool.Claim{Owner: string(rune('a' + i))})
+				})
+			}
+		}
+		s.armed.Store(true)
+		require.Panics(t, func() { _, _ = p.Allocate(t.Context(), pool.Claim{Owner: "who panics"}) })
+		others.Wait()
+		for _, err := range errs {
+			require.NoError(t, err)
+		}
+		again, err := p.Allocate(t.Context(), pool.Claim{Owner: "who panics"})
+		require.NoError(t, err)
+		require.Len(t, again.Prefixes, 1)
+		report, err := p.Verify(t.Context())
+		require.NoError(t, err)
+		require.True(t, report.OK(), report)
+		require.Equal(t, 21, report.Allocations)
+	}
+}
