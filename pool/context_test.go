@@ -267,3 +267,67 @@ func TestBackoff(t *testing.T) {
 		requireOK(t, p)
 	})
 }
+
+// A call that waits is given the lead at the very moment at which it gives up.
+func TestLeadIsHandedOnByTheOneWhoLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		faults := &storetest.Faults{}
+		p := create(t, faults.Wrap(store.NewMemory()), specOf("10.0.0.0/24"))
+		faults.Choose = func(storetest.Call) storetest.Fault { return storetest.Fault{Delay: time.Millisecond} }
+		for range 3000 {
+			leader := start(t.Context(), p, "leader")
+			synctest.Wait()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+			leaves := start(ctx, p, "leaves")
+			synctest.Wait()
+			stays := start(t.Context(), p, "stays")
+			require.NoError(t, (<-leader).err)
+			require.NoError(t, (<-stays).err, "a lost lead is a deadlock")
+			left := <-leaves
+			cancel()
+			for _, owner := range []string{"leader", "stays"} {
+				release(t, p, owner)
+			}
+			if left.err == nil {
+				release(t, p, "leaves")
+			} else {
+				require.ErrorIs(t, left.err, context.DeadlineExceeded)
+			}
+		}
+		require.Zero(t, used(t, p))
+	})
+}
+
+// Calls for one owner that wait together are answered one after the other.
+func TestOneOwnerAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, entered, proceed := blocked(t)
+		leader := start(t.Context(), p, "leader")
+		<-entered
+		var answers []chan answer
+		for range 50 {
+			answers = append(answers, start(t.Context(), p, "a"))
+			synctest.Wait()
+		}
+		released := make(chan error, 1)
+		go func() {
+			_, err := p.Release(t.Context(), "a")
+			released <- err
+		}()
+		synctest.Wait()
+		last := start(t.Context(), p, "a")
+		synctest.Wait()
+		close(proceed)
+		require.NoError(t, (<-leader).err)
+		first := <-answers[0]
+		require.NoError(t, first.err)
+		for _, answers := range answers[1:] {
+			require.Equal(t, first, <-answers)
+		}
+		require.NoError(t, <-released)
+		again := <-last
+		require.NoError(t, again.err)
+		require.Greater(t, again.allocation.Generation, first.allocation.Generation)
+		requireOK(t, p)
+	})
+}
