@@ -164,7 +164,7 @@ func (a *Allocator) firstIn(s span, order uint) (uint128, bool) {
 
 // taken counts a block that was taken from the tree, and returns it as a prefix.
 func (a *Allocator) taken(x uint128, order uint, bits int) netip.Prefix {
-	a.free = a.free.Sub(cidr.Pow2(int(order)))
+	a.free = a.free.Sub(sizeOf(order))
 	return netip.PrefixFrom(x.addr(a.is4), bits)
 }
 
@@ -177,7 +177,7 @@ func (a *Allocator) Take(p netip.Prefix) error {
 		return err
 	}
 	if a.tree.flip(x, order, false) {
-		a.free = a.free.Sub(cidr.Pow2(int(order)))
+		a.free = a.free.Sub(sizeOf(order))
 		return nil
 	}
 	if !a.covers(x, order) {
@@ -201,7 +201,7 @@ func (a *Allocator) Release(p netip.Prefix) error {
 	if !a.tree.flip(x, order, true) {
 		return fmt.Errorf("%v: %w", p, ErrNotTaken)
 	}
-	a.free = a.free.Add(cidr.Pow2(int(order)))
+	a.free = a.free.Add(sizeOf(order))
 	return nil
 }
 
@@ -264,6 +264,14 @@ func (t *tree) paintRange(s span, free bool) {
 		}
 		x = x.last(order).next()
 	}
+}
+
+// sizeOf is the number of addresses in a block.
+func sizeOf(order uint) cidr.Count {
+	if order < 64 {
+		return cidr.CountOf(1 << order)
+	}
+	return cidr.Pow2(int(order))
 }
 
 func (a *Allocator) width() int {

@@ -193,7 +193,7 @@ func (t *tree) fillOf(x uint128, order uint) fill {
 		child := &t.nodes[e.node()]
 		childOrder := child.spanOrder()
 		switch {
-		case order <= childOrder && x.sameBlock(child.base, childOrder):
+		case childOrder == shift || order <= childOrder && x.sameBlock(child.base, childOrder):
 			n = e.node()
 		case order > childOrder && x.sameBlock(child.base, order):
 			return partlyFree

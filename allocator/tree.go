@@ -139,7 +139,7 @@ func (t *tree) set(x uint128, order uint, free, strict bool) bool {
 		child := &t.nodes[e.node()]
 		childOrder := child.spanOrder()
 		switch {
-		case order <= childOrder && x.sameBlock(child.base, childOrder):
+		case childOrder == shift || order <= childOrder && x.sameBlock(child.base, childOrder):
 			path[depth+1] = e.node()
 		case order > childOrder && x.sameBlock(child.base, order):
 			if !strict {
@@ -317,6 +317,11 @@ func (t *tree) ascend(depth int, x uint128, largest int16, jointAt int) {
 			return
 		}
 		parent := &t.nodes[path[i-1]]
+		if i == 1 && varied && t.top == path[1] { // all that the root has is this node
+			parent.one[0] = uint64(t.edgeTo(t.top, false, parent.shift()))
+			parent.max = nd.max
+			return
+		}
 		largest = parent.max
 		s := x.slot(parent.shift())
 		value := t.at(parent, s)
