@@ -497,6 +497,7 @@ func (s *machine) allocate(t *rapid.T, c pool.Claim) {
 	}
 	require.NoError(t, err, "%+v", c)
 	require.Equal(t, want, got.Prefixes, "%+v", c)
+	defer spoil(c, got)
 	if known {
 		require.Equal(t, old, got)
 		return
@@ -505,9 +506,15 @@ func (s *machine) allocate(t *rapid.T, c pool.Claim) {
 	require.Greater(t, got.Generation, s.latest)
 	require.False(t, got.Created.IsZero())
 	s.latest = got.Generation
-	s.model.grant(got)
-	got.Prefixes = slices.Clone(got.Prefixes)
-	s.model.held[c.Owner] = got
+	mine := got
+	mine.Prefixes = slices.Clone(got.Prefixes)
+	s.model.grant(mine)
+}
+
+// spoil changes what a call was given and what it returned: both are the caller's.
+func spoil(c pool.Claim, a pool.Allocation) {
+	clear(c.Requests)
+	clear(a.Prefixes)
 }
 
 func (s *machine) AllocateBad(t *rapid.T) {
@@ -541,6 +548,7 @@ func (s *machine) Release(t *rapid.T) {
 
 func (s *machine) released(t *rapid.T, want, got pool.Allocation) {
 	require.Equal(t, want, got)
+	clear(got.Prefixes)
 	s.stale[want.Owner] = want.Generation
 	s.model.release(want.Owner)
 }
