@@ -64,7 +64,8 @@ func (p *Pool) Verify(ctx context.Context) (Report, error) {
 }
 
 // Repair is [Pool.Verify], and then makes the free space in the head what the allocations say, in one commit. It returns what it found
-// before. Allocations stay as they are: of those that are Shared or Foreign an operator must release one or the other.
+// before. Allocations stay as they are: of those that share an address an operator releases all but one, and then repairs again, since
+// each release frees the address. What is Foreign can be released like anything else.
 //
 // It also restores a free space that cannot be read, but not a head without a readable spec.
 //
