@@ -183,13 +183,11 @@ func TestCommitTimeout(t *testing.T) {
 		s := faults.Wrap(store.NewMemory())
 		create(t, s, specOf("10.0.0.0/24"))
 		options := &pool.Options{CommitTimeout: 5 * time.Second, Random: func() float64 { return 0 }}
-		p, err := pool.Open(t.Context(), s, "blue", options)
-		require.NoError(t, err)
 
 		// The store hangs, and then says that it does not know.
 		begin, hanging := time.Now(), 1
 		hung := &hangs{Store: s, commits: &hanging}
-		p, err = pool.Open(t.Context(), hung, "blue", options)
+		p, err := pool.Open(t.Context(), hung, "blue", options)
 		require.NoError(t, err)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()

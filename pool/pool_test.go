@@ -3,7 +3,6 @@ package pool_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -431,7 +430,7 @@ func TestErrorsSayWhatFailed(t *testing.T) {
 		_, err := p.Allocate(t.Context(), c)
 		require.EqualError(t, err, text)
 		var e *pool.Error
-		require.True(t, errors.As(err, &e))
+		require.ErrorAs(t, err, &e)
 		require.Equal(t, c.Owner, e.Owner)
 	}
 }

@@ -279,13 +279,13 @@ func TestInvariant6HeadAgreesWithRecords(t *testing.T) {
 		require.NoError(t, err)
 		require.Empty(t, again.Leaked)
 		require.Empty(t, again.Unguarded)
-		require.Equal(t, len(report.Foreign), len(again.Foreign))
+		require.Len(t, again.Foreign, len(report.Foreign))
 		requireSharedIfOverlapping(t, p, all, report)
 	})
 }
 
 func requireSharedIfOverlapping(t require.TestingT, p *pool.Pool, all *netipx.IPSet, report pool.Report) {
-	inside, any := false, false
+	inside, found := false, false
 	for a, err := range p.Allocations(context.Background()) {
 		require.NoError(t, err)
 		for b, err := range p.Allocations(context.Background()) {
@@ -293,14 +293,14 @@ func requireSharedIfOverlapping(t require.TestingT, p *pool.Pool, all *netipx.IP
 			for i, x := range a.Prefixes {
 				for j, y := range b.Prefixes {
 					if (a.Owner != b.Owner || i != j) && x.Overlaps(y) {
-						any = true
+						found = true
 						inside = inside || all.ContainsPrefix(x) && all.ContainsPrefix(y)
 					}
 				}
 			}
 		}
 	}
-	if inside || !any { // what overlaps with a foreign one depends on which of them is read first
+	if inside || !found { // what overlaps with a foreign one depends on which of them is read first
 		require.Equal(t, inside, len(report.Shared) > 0)
 	}
 }

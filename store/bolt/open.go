@@ -102,7 +102,7 @@ func openOnce(path string, opts Options) (*Store, error) {
 	}
 	s := &Store{db: db, path: path}
 	if err := guard(func() error { return verify(db, path) }); err != nil {
-		db.Close()
+		_ = db.Close()
 		return nil, err
 	}
 	// From here on, each commit keeps the list of free pages in the file, so that opening need not search
@@ -136,7 +136,7 @@ func openExisting(path string) (*bbolt.DB, error) {
 	}
 	if file != nil && errors.Is(err, ErrCorrupt) { // bbolt panicked, and left the file open
 		unlock(file)
-		file.Close()
+		_ = file.Close()
 	}
 	return nil, translateOpen(err)
 }
