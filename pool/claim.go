@@ -26,7 +26,8 @@ type Claim struct {
 	Policy FamilyPolicy
 
 	// Requests are what is asked for, all of it or nothing. None means one request with all the defaults.
-	// One address from each of several sets is several requests.
+	// One address from each of several sets is several requests. They are met one after the other, exact ones first, then
+	// those within a set, and larger prefixes before smaller ones; what one has got is not changed for another.
 	Requests []Request
 }
 
@@ -235,6 +236,18 @@ func (r *Request) complete(spec *resolvedSpec) error {
 		return invalid("the prefix length %d is out of range for %v, want 1 to %d", r.Bits, r.Family, r.Family.Width())
 	}
 	return nil
+}
+
+// choice orders requests by how much choice they leave: none, some, all.
+func (r *Request) choice() int {
+	switch {
+	case r.Exact.IsValid():
+		return 0
+	case r.Within != nil:
+		return 1
+	default:
+		return 2
+	}
 }
 
 // isMetBy tells whether p is what the request, which is complete, asks for.

@@ -2,10 +2,12 @@ package pool
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"go4.org/netipx"
 
@@ -58,6 +60,7 @@ type ledger struct {
 	spaces  []*space // one a family, in the order of spec.families
 	journal []change
 	scratch []Request
+	order   []int
 }
 
 // change is one prefix that became free or taken.
@@ -89,19 +92,28 @@ func (l *ledger) grant(c *Claim) ([]netip.Prefix, error) {
 	l.scratch = requests
 	mark := len(l.journal)
 	prefixes := make([]netip.Prefix, len(requests))
-	// Those that leave no choice come first, so that the others do not take what they need.
-	for _, exact := range []bool{true, false} {
-		for i := range requests {
-			if requests[i].Exact.IsValid() != exact {
-				continue
-			}
-			if prefixes[i], err = l.take(&requests[i]); err != nil {
-				l.undo(mark)
-				return nil, err
-			}
+	for _, i := range l.inOrder(requests) {
+		if prefixes[i], err = l.take(&requests[i]); err != nil {
+			l.undo(mark)
+			return nil, err
 		}
 	}
 	return prefixes, nil
+}
+
+// inOrder returns the indexes of the requests in the order in which to take them: those first that leave less choice, so that the
+// others do not take what they need. These are exact ones, then those within a set, and of each the larger prefixes.
+func (l *ledger) inOrder(requests []Request) []int {
+	l.order = l.order[:0]
+	for i := range requests {
+		l.order = append(l.order, i)
+	}
+	if len(requests) > 1 {
+		slices.SortStableFunc(l.order, func(i, j int) int {
+			return cmp.Or(requests[i].choice()-requests[j].choice(), requests[i].Bits-requests[j].Bits)
+		})
+	}
+	return l.order
 }
 
 // take takes what a complete request asks for.

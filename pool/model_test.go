@@ -187,7 +187,10 @@ func (m *model) withheld(f pool.Family, a netip.Addr) bool {
 	}
 	if subnets == nil {
 		for _, r := range m.spec.Ranges {
-			if p, ok := r.Prefix(); ok && r.From().BitLen() == f.Width() {
+			part := slices.ContainsFunc(m.spec.Ranges, func(other netipx.IPRange) bool {
+				return other != r && other.Contains(r.From()) && other.Contains(r.To())
+			})
+			if p, ok := r.Prefix(); ok && r.From().BitLen() == f.Width() && !part {
 				subnets = append(subnets, p)
 			}
 		}
@@ -326,16 +329,21 @@ func (m *model) allocate(c pool.Claim) ([]netip.Prefix, error) {
 		m.mark(c.Owner, w.Exact)
 		got[i] = w.Exact
 	}
-	for i, w := range wants {
-		if w.Exact.IsValid() {
-			continue
+	// Then those within a set, then the rest; of each the larger ones first.
+	for _, within := range []bool{true, false} {
+		for bits := range 129 {
+			for i, w := range wants {
+				if w.Exact.IsValid() || w.Bits != bits || (w.Within != nil) != within {
+					continue
+				}
+				p, ok := m.lowest(w.Family, w.Bits, w.Within)
+				if !ok {
+					return nil, pool.ErrExhausted
+				}
+				m.mark(c.Owner, p)
+				got[i] = p
+			}
 		}
-		p, ok := m.lowest(w.Family, w.Bits, w.Within)
-		if !ok {
-			return nil, pool.ErrExhausted
-		}
-		m.mark(c.Owner, p)
-		got[i] = p
 	}
 	return got, nil
 }

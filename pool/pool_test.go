@@ -39,7 +39,6 @@ var invalidSpecs = []struct {
 	{"range of both families", pool.Spec{Ranges: []netipx.IPRange{netipx.IPRangeFrom(addr("10.0.0.9"), addr("::1"))}}, []string{"10.0.0.9-::1"}},
 	{"mapped range", pool.Spec{Ranges: []netipx.IPRange{netipx.RangeOfPrefix(prefix("::ffff:10.0.0.0/120"))}}, []string{"::ffff:10.0.0.0", "IPv4-mapped"}},
 	{"range into mapped ones", pool.Spec{Ranges: []netipx.IPRange{netipx.IPRangeFrom(addr("::1"), addr("::ffff:10.0.0.1"))}}, []string{"::1-::ffff:10.0.0.1", "IPv4-mapped"}},
-	{"range around mapped ones", specOf("::/64"), []string{"IPv4-mapped"}},
 	{"zero exclusion", pool.Spec{Ranges: ranges("10.0.0.0/24"), Exclude: make([]netipx.IPRange, 1)}, []string{"exclusion", "not valid"}},
 	{"mapped exclusion", pool.Spec{Ranges: ranges("2001:db8::/64"), Exclude: []netipx.IPRange{netipx.RangeOfPrefix(prefix("::ffff:10.0.0.0/120"))}}, []string{"exclusion", "::ffff:10.0.0.0"}},
 	{"exclusion of the other family", pool.Spec{Ranges: ranges("10.0.0.0/24"), Exclude: ranges("2001:db8::7")}, []string{"exclusion 2001:db8::7", "IPv6"}},
@@ -433,4 +432,48 @@ func TestErrorsSayWhatFailed(t *testing.T) {
 		require.ErrorAs(t, err, &e)
 		require.Equal(t, c.Owner, e.Owner)
 	}
+}
+
+// What may be handed out, for specs that people write in different ways.
+func TestSpecSet(t *testing.T) {
+	plain := func(texts ...string) pool.Spec { return pool.Spec{Ranges: ranges(texts...)} }
+	with := func(spec pool.Spec, subnets ...pool.Subnet) pool.Spec {
+		spec.Subnets = subnets
+		return spec
+	}
+	for name, c := range map[string]struct {
+		spec pool.Spec
+		want []string
+	}{
+		"a CIDR is a subnet":             {plain("192.168.0.0/24"), []string{"192.168.0.1-192.168.0.254"}},
+		"two CIDRs are two":              {plain("192.168.0.0/28", "192.168.0.16/28"), []string{"192.168.0.1-192.168.0.14", "192.168.0.17-192.168.0.30"}},
+		"a part of another range is not": {plain("192.168.0.0/28", "192.168.0.0/24"), []string{"192.168.0.1-192.168.0.254"}},
+		"nor in the middle of one":       {plain("192.168.1.0/24", "192.168.0.0/16"), []string{"192.168.0.1-192.168.255.254"}},
+		"a named subnet alone is":        {with(plain("10.0.0.4-10.0.0.7"), subnet("10.0.0.0/24", "")), []string{"10.0.0.4/30"}},
+		"subnets without ranges":         {with(pool.Spec{}, subnet("10.0.0.0/29", "10.0.0.1"), subnet("10.0.0.8/30", "")), []string{"10.0.0.2-10.0.0.6", "10.0.0.9-10.0.0.10"}},
+		"two gateways of a subnet":       {with(pool.Spec{}, subnet("10.0.0.0/29", "10.0.0.1"), subnet("10.0.0.0/29", "10.0.0.6")), []string{"10.0.0.2-10.0.0.5"}},
+		"all of IPv6":                    {plain("::/0"), []string{"::1-::fffe:ffff:ffff", "::1:0:0:0-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"}},
+	} {
+		require.NoError(t, c.spec.Validate(), name)
+		require.Equal(t, c.want, cidr.FormatSet(c.spec.Set(c.spec.Families()[0])), name)
+		text, err := json.Marshal(c.spec)
+		require.NoError(t, err, name)
+		var again pool.Spec
+		require.NoError(t, json.Unmarshal(text, &again), name)
+		require.True(t, again.Equal(c.spec), name)
+	}
+}
+
+// A claim is met if it can be, whatever the order of its requests.
+func TestRequestsInAnyOrder(t *testing.T) {
+	p := must(pool.New(specOf("10.0.0.0-10.0.0.2"), nil))
+	a, err := p.Allocate(t.Context(), pool.Claim{Owner: "a", Requests: []pool.Request{{Bits: 32}, {Bits: 31}}})
+	require.NoError(t, err)
+	require.Equal(t, "[10.0.0.2/32 10.0.0.0/31]", fmt.Sprint(a.Prefixes))
+
+	p = must(pool.New(pool.Spec{Ranges: ranges("10.0.0.0/29")}, nil))
+	lowest := must(cidr.ParseSet("10.0.0.1"))
+	a, err = p.Allocate(t.Context(), pool.Claim{Owner: "a", Requests: []pool.Request{{}, {Within: lowest}}})
+	require.NoError(t, err)
+	require.Equal(t, "[10.0.0.2/32 10.0.0.1/32]", fmt.Sprint(a.Prefixes))
 }

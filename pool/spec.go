@@ -19,7 +19,7 @@ import (
 type Spec struct {
 	// Ranges are the addresses of the pool, of one family or of both; [cidr.ParseRanges] reads them from text. The family of
 	// the first is the primary family. Ranges of one family are alternatives: one set, handed out from its lowest
-	// address on. They may overlap.
+	// address on. They may overlap. No ranges at all means all of Subnets.
 	Ranges []netipx.IPRange
 
 	// Exclude are addresses never to hand out. They need not lie in the ranges, but must be of a family
@@ -27,7 +27,7 @@ type Spec struct {
 	Exclude []netipx.IPRange
 
 	// Subnets are the networks that the ranges lie in. A family either has none here, or each of its
-	// ranges lies in one of them; they must not overlap.
+	// ranges lies in one of them. They must not overlap, but one may stand here more than once, with other gateways.
 	Subnets []Subnet
 
 	// IPv4Bits and IPv6Bits are the prefix lengths that a request gets which names none. The default, 0, means
@@ -38,7 +38,8 @@ type Spec struct {
 	// last (network and broadcast address), for IPv6 its first (the subnet-router anycast address, RFC 4291,
 	// section 2.6.1). Subnets of length 31 and 32 (RFC 3021), and 127 and 128 (RFC 6164) reserve nothing.
 	//
-	// The subnets of a family that names none are those of its ranges that are exactly a prefix. A family whose
+	// The subnets of a family that names none are those of its ranges that are exactly a prefix and not part of another
+	// range: so 10.0.0.0/24, but also 10.0.0.4-10.0.0.7, for which you name the subnet that it is a part of. A family whose
 	// default length is a prefix has none reserved, since each of its prefixes has such addresses in itself.
 	AllocateReserved bool
 }
@@ -56,8 +57,8 @@ func (s Spec) clone() Spec {
 	return s
 }
 
-// Equal tells whether both specs make the same pool: the same addresses, withheld for the same reasons, in the same subnets,
-// with the same defaults and the same primary family. How ranges are cut, and their order within a family, do not matter.
+// Equal tells whether both specs make the same pool: the same addresses to hand out and to withhold, in the same subnets, with the
+// same defaults and the same primary family. How ranges are written, and their order within a family, do not matter.
 func (s Spec) Equal(other Spec) bool {
 	if !slices.Equal(s.Families(), other.Families()) || s.AllocateReserved != other.AllocateReserved {
 		return false
@@ -80,10 +81,22 @@ func (s Spec) Equal(other Spec) bool {
 	return true
 }
 
-// Families returns the families of the ranges, the primary one first: none, one or two.
+// ranges are Ranges, or if there are none all of Subnets.
+func (s Spec) ranges() []netipx.IPRange {
+	if len(s.Ranges) > 0 {
+		return s.Ranges
+	}
+	ranges := make([]netipx.IPRange, len(s.Subnets))
+	for i, subnet := range s.Subnets {
+		ranges[i] = netipx.RangeOfPrefix(subnet.Prefix)
+	}
+	return ranges
+}
+
+// Families returns the families of the pool, the primary one first: none, one or two.
 func (s Spec) Families() []Family {
 	var families []Family
-	for _, r := range s.Ranges {
+	for _, r := range s.ranges() {
 		family := FamilyOf(r.From())
 		if len(families) == 0 || len(families) == 1 && families[0] != family {
 			families = append(families, family)
@@ -94,7 +107,7 @@ func (s Spec) Families() []Family {
 
 // Has tells whether the pool has addresses of the family.
 func (s Spec) Has(family Family) bool {
-	for _, r := range s.Ranges {
+	for _, r := range s.ranges() {
 		if FamilyOf(r.From()) == family {
 			return true
 		}
@@ -131,12 +144,15 @@ func (s Spec) Set(family Family) *netipx.IPSet {
 }
 
 func (s Spec) rangeSet(family Family) *netipx.IPSet {
-	return cidr.SetOf(ofFamily(s.Ranges, family)...)
+	return cidr.SetOf(ofFamily(s.ranges(), family)...)
 }
 
 // withheld are the addresses of the family never to hand out.
 func (s Spec) withheld(family Family) *netipx.IPSet {
 	ranges := ofFamily(s.Exclude, family)
+	if family == IPv6 {
+		ranges = append(ranges, mapped)
+	}
 	for _, addr := range append(s.gateways(family), s.reserved(family)...) {
 		ranges = append(ranges, netipx.IPRangeFrom(addr, addr))
 	}
@@ -175,12 +191,20 @@ func (s Spec) subnetPrefixes(family Family) []netip.Prefix {
 	if named != nil {
 		return named
 	}
-	for _, r := range ofFamily(s.Ranges, family) {
-		if p, ok := r.Prefix(); ok {
+	ranges := ofFamily(s.ranges(), family)
+	for _, r := range ranges {
+		if p, ok := r.Prefix(); ok && !isPart(r, ranges) {
 			implied = append(implied, p)
 		}
 	}
 	return implied
+}
+
+// isPart tells whether r lies in another of the ranges.
+func isPart(r netipx.IPRange, ranges []netipx.IPRange) bool {
+	return slices.ContainsFunc(ranges, func(other netipx.IPRange) bool {
+		return other != r && other.Contains(r.From()) && other.Contains(r.To())
+	})
 }
 
 func ofFamily(ranges []netipx.IPRange, family Family) []netipx.IPRange {
@@ -195,8 +219,8 @@ func ofFamily(ranges []netipx.IPRange, family Family) []netipx.IPRange {
 
 // Validate returns an error that wraps [ErrInvalid], quotes what is wrong and names the rule, or nil.
 func (s Spec) Validate() error {
-	if len(s.Ranges) == 0 {
-		return invalid("the pool has no ranges, want at least one")
+	if len(s.Ranges) == 0 && len(s.Subnets) == 0 {
+		return invalid("the pool has no ranges and no subnets, want at least one")
 	}
 	for _, check := range []func() error{s.validateRanges, s.validateSubnets, s.validateBits} {
 		if err := check(); err != nil {
@@ -228,15 +252,15 @@ func (s Spec) validateRanges() error {
 	return nil
 }
 
-// mapped are the IPv4-mapped IPv6 addresses, which are another way to write IPv4 ones. No pool holds them.
+// mapped are the IPv4-mapped IPv6 addresses, which are another way to write IPv4 ones. No pool hands them out.
 var mapped = netipx.RangeOfPrefix(netip.MustParsePrefix("::ffff:0:0/96"))
 
 func validateRange(what string, r netipx.IPRange) error {
 	switch {
 	case !r.IsValid():
 		return invalid("the %s %v-%v is not valid, want two addresses of one family without zone, the lower first", what, r.From(), r.To())
-	case r.Overlaps(mapped):
-		return invalid("the %s %v-%v has IPv4-mapped IPv6 addresses, %v; want IPv4 ones", what, r.From(), r.To(), mapped.Prefixes()[0])
+	case mapped.Contains(r.From()) || mapped.Contains(r.To()):
+		return invalid("the %s %v-%v has a bound that is an IPv4-mapped IPv6 address, in %v; want IPv4 ones", what, r.From(), r.To(), mapped.Prefixes()[0])
 	}
 	return nil
 }
@@ -247,7 +271,7 @@ func (s Spec) validateSubnets() error {
 			return err
 		}
 		for _, other := range s.Subnets[:i] {
-			if other.Prefix.Overlaps(subnet.Prefix) {
+			if other.Prefix != subnet.Prefix && other.Prefix.Overlaps(subnet.Prefix) {
 				return invalid("the subnets %v and %v overlap", other.Prefix, subnet.Prefix)
 			}
 		}
@@ -330,6 +354,9 @@ func (s Spec) whyNot(p netip.Prefix) string {
 	}
 	if cidr.Overlaps(asked, cidr.SetOf(ofFamily(s.Exclude, family)...)) {
 		return "it is excluded"
+	}
+	if cidr.Overlaps(asked, cidr.SetOf(mapped)) {
+		return "it has IPv4-mapped IPv6 addresses"
 	}
 	for _, gateway := range s.gateways(family) {
 		if p.Contains(gateway) {
