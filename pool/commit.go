@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"time"
 
@@ -131,6 +132,7 @@ func (p *Pool) lead(own *op) {
 // round tries to commit one batch, tells those who wait for it, and hands the lead over if own is done. If the store, the clock or
 // another piece of the caller's code panics, the rest of the batch fails, the lead goes on, and so does the panic.
 func (p *Pool) round(own *op) bool {
+	p.gather()
 	batch := p.nextBatch()
 	returned := false
 	defer func() {
@@ -147,6 +149,21 @@ func (p *Pool) round(own *op) bool {
 	return own.done
 }
 
+// gather lets the callers come back who were in the last round or waiting for it, so that they share one commit instead of taking
+// turns in two. It does not wait for what does not come.
+func (p *Pool) gather() {
+	const patience = 256 // yields; much less than a commit takes
+	for range patience {
+		p.mu.Lock()
+		all := len(p.queue) >= p.company
+		p.mu.Unlock()
+		if all {
+			return
+		}
+		runtime.Gosched()
+	}
+}
+
 // endRound wakes those whose ops are done, puts the others back to the front of the queue, and hands the lead over if own is
 // done.
 func (p *Pool) endRound(own *op, batch []*op) {
@@ -161,6 +178,7 @@ func (p *Pool) endRound(own *op, batch []*op) {
 			o.wake <- struct{}{}
 		}
 	}
+	p.company = min(len(batch)+len(p.queue), p.maxBatch)
 	p.queue = append(left, p.queue...)
 	if own.done {
 		p.handOver()

@@ -87,6 +87,7 @@ type Pool struct {
 	head     store.Record // as committed last, to the knowledge of this handle
 	held     map[string]*Allocation
 	maxBatch int
+	company  int // how many calls the last round knew of
 	// unsettled is the revision of the head on which a commit of unknown outcome was made; 0 if there is none. As long
 	// as the head has it, that commit may yet take effect.
 	unsettled int64
