@@ -2,7 +2,6 @@ package pool
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -102,7 +101,8 @@ func (l *ledger) grant(c *Claim) ([]netip.Prefix, error) {
 }
 
 // inOrder returns the indexes of the requests in the order in which to take them: those first that leave less choice, so that the
-// others do not take what they need. These are exact ones, then those within a set, and of each the larger prefixes.
+// others do not take what they need. These are exact ones, then those within a set, and of these and of the rest the larger
+// prefixes.
 func (l *ledger) inOrder(requests []Request) []int {
 	l.order = l.order[:0]
 	for i := range requests {
@@ -110,7 +110,11 @@ func (l *ledger) inOrder(requests []Request) []int {
 	}
 	if len(requests) > 1 {
 		slices.SortStableFunc(l.order, func(i, j int) int {
-			return cmp.Or(requests[i].choice()-requests[j].choice(), requests[i].Bits-requests[j].Bits)
+			byChoice := requests[i].choice() - requests[j].choice()
+			if byChoice == 0 && !requests[i].Exact.IsValid() {
+				return requests[i].Bits - requests[j].Bits
+			}
+			return byChoice
 		})
 	}
 	return l.order
