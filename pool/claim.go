@@ -22,14 +22,19 @@ type Claim struct {
 	// 1 to [store.MaxNameBytes] bytes.
 	Owner string
 
-	// Policy says how many families each request that names none is for. Default: [SingleStack].
+	// Policy says how many families the claim is for. A request that names no family gets one address of each; a family that no
+	// request names gets one request of its own, with the defaults. Default: [SingleStack], where neither happens.
 	Policy FamilyPolicy
 
 	// Requests are what is asked for, all of it or nothing. None means one request with all the defaults.
 	// One address from each of several sets is several requests. They are met one after the other, exact ones first, then
-	// those within a set, and larger prefixes before smaller ones; what one has got is not changed for another.
+	// those within a set, and larger prefixes before smaller ones; what one has got is not changed for another. At most
+	// [MaxRequests].
 	Requests []Request
 }
+
+// MaxRequests is the largest number of requests in a claim.
+const MaxRequests = 4096
 
 // Request is one address or prefix that a claim asks for. The zero Request is one of the pool's
 // default length, the lowest that is free.
@@ -38,7 +43,8 @@ type Request struct {
 	// what the claim's Policy says.
 	Family Family
 
-	// Bits is the prefix length, 1 to 32 or to 128. 0 means the length of Exact, or the pool's default.
+	// Bits is the prefix length, 1 to 32 or to 128. 0 means the length of Exact, or the pool's default. With a policy for both
+	// families it is for both; for a length of each, make a request of each Family.
 	Bits int
 
 	// Within are addresses that the answer must lie in, beside being in the pool. They must be of one
@@ -48,10 +54,19 @@ type Request struct {
 	// Exact is the very prefix that is asked for, without host bits; see [ExactAddr] for one address. The zero Prefix means
 	// that any will do.
 	Exact netip.Prefix
+
+	wrong string // what was wrong with the argument of ExactAddr
 }
 
-// ExactAddr asks for one address.
+// ExactAddr asks for one address. A request for the zero Addr, for one with a zone or for an IPv4-mapped one is
+// refused with [ErrInvalid] when it is used.
 func ExactAddr(addr netip.Addr) Request {
+	switch {
+	case !addr.IsValid():
+		return Request{wrong: "the exact address is the zero Addr, want one that is valid"}
+	case addr.Zone() != "":
+		return Request{wrong: fmt.Sprintf("the exact address %v has a zone, want %v", addr, addr.WithZone(""))}
+	}
 	return Request{Exact: netip.PrefixFrom(addr, addr.BitLen())}
 }
 
@@ -71,7 +86,8 @@ type Allocation struct {
 	Created time.Time
 }
 
-// Addrs returns the first address of each prefix: the addresses themselves, where single ones are held.
+// Addrs returns the first address of each prefix: the addresses themselves where single ones are held. Of a larger prefix it is the
+// network's address, which is none for a host.
 func (a Allocation) Addrs() []netip.Addr {
 	addrs := make([]netip.Addr, len(a.Prefixes))
 	for i, p := range a.Prefixes {
@@ -100,14 +116,17 @@ func allocationOf(r store.Record) Allocation {
 	return Allocation{Owner: r.Name, Prefixes: r.Prefixes, Generation: r.Revision, Created: r.Created}
 }
 
-func validateOwner(owner string) error {
+func validateOwner(owner string) error { return validateName("owner", owner) }
+
+// validateName checks what becomes part of a record's key.
+func validateName(what, name string) error {
 	switch {
-	case owner == "":
-		return invalid("the owner is empty")
-	case len(owner) > store.MaxNameBytes:
-		return invalid("the owner %.20q… is %d bytes long, the most is %d", owner, len(owner), store.MaxNameBytes)
-	case !utf8.ValidString(owner) || strings.IndexByte(owner, 0) >= 0:
-		return invalid("the owner %q is not UTF-8 without NUL", owner)
+	case name == "":
+		return invalid("the %s is empty", what)
+	case len(name) > store.MaxNameBytes:
+		return invalid("the %s %.20q… is %d bytes long, the most is %d", what, name, len(name), store.MaxNameBytes)
+	case !utf8.ValidString(name) || strings.IndexByte(name, 0) >= 0:
+		return invalid("the %s %q is not UTF-8 without NUL", what, name)
 	}
 	return nil
 }
@@ -121,10 +140,28 @@ func (c Claim) Validate() error {
 	if c.Policy > RequireDualStack {
 		return invalid("%v is not a family policy", c.Policy)
 	}
+	return c.checkRequests()
+}
+
+// checkRequests checks each request, and that none asks for what another one does.
+func (c *Claim) checkRequests() error {
+	if len(c.Requests) > MaxRequests {
+		return invalid("the claim has %d requests, the most is %d", len(c.Requests), MaxRequests)
+	}
 	for _, r := range c.Requests {
 		if err := r.check(); err != nil {
 			return err
 		}
+	}
+	if len(c.Requests) < 2 {
+		return nil
+	}
+	asked := make(map[netip.Prefix]bool, len(c.Requests))
+	for _, r := range c.Requests {
+		if r.Exact.IsValid() && asked[r.Exact] {
+			return invalid("%v is asked for twice in one claim", r.Exact)
+		}
+		asked[r.Exact] = true
 	}
 	return nil
 }
@@ -136,26 +173,26 @@ func (c *Claim) resolve(spec *resolvedSpec, policy FamilyPolicy, to []Request) (
 	if policy > RequireDualStack {
 		return nil, invalid("%v is not a family policy", policy)
 	}
+	if err := c.checkRequests(); err != nil {
+		return nil, err
+	}
 	if policy == RequireDualStack && len(spec.families) < 2 {
 		return nil, fmt.Errorf("%w: %v asks for two families, the pool has %v only", ErrFamily, policy, spec.families[0])
+	}
+	families := spec.families
+	if policy == SingleStack {
+		families = families[:1]
 	}
 	requests := c.Requests
 	if len(requests) == 0 {
 		requests = defaultRequests
 	}
 	for _, r := range requests {
-		if err := r.check(); err != nil {
-			return nil, err
-		}
-		if r.Family != 0 {
-			to = append(to, r)
-			continue
-		}
-		for i, family := range spec.families {
-			if i == 0 || policy != SingleStack {
-				r.Family = family
-				to = append(to, r)
-			}
+		to = r.forEach(families, to)
+	}
+	for _, family := range families {
+		if policy != SingleStack && !slices.ContainsFunc(to, func(r Request) bool { return r.Family == family }) {
+			to = append(to, Request{Family: family})
 		}
 	}
 	for i := range to {
@@ -166,8 +203,23 @@ func (c *Claim) resolve(spec *resolvedSpec, policy FamilyPolicy, to []Request) (
 	return to, nil
 }
 
+// forEach appends the request for each of the families, or for its own if it has one.
+func (r Request) forEach(families []Family, to []Request) []Request {
+	_ = r.check() // which is known to find nothing wrong, and fills in the family
+	if r.Family != 0 {
+		return append(to, r)
+	}
+	for _, r.Family = range families {
+		to = append(to, r)
+	}
+	return to
+}
+
 // check fills in what Within and Exact say about the family, and finds contradictions.
 func (r *Request) check() error {
+	if r.wrong != "" {
+		return invalid("%s", r.wrong)
+	}
 	for _, family := range []Family{r.familyWithin(), r.familyExact()} {
 		switch {
 		case family == 0:

@@ -1,6 +1,8 @@
 package pool_test
 
 import (
+	"encoding/json"
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -33,6 +35,9 @@ func TestClaimValidate(t *testing.T) {
 		"a request for 10.0.0.0/24 has another length, 25": with(pool.Request{Exact: netip.MustParsePrefix("10.0.0.0/24"), Bits: 25}),
 		"IPv4-mapped IPv6 addresses":                       with(pool.ExactAddr(netip.MustParseAddr("::ffff:10.0.0.9"))),
 		"a request for IPv6 has an address or set of IPv4": with(pool.Request{Family: pool.IPv6, Within: set("10.0.0.0/24")}),
+		"the exact address is the zero Addr":               with(pool.ExactAddr(netip.Addr{})),
+		"fe80::9%eth0 has a zone, want fe80::9":            with(pool.ExactAddr(netip.MustParseAddr("fe80::9%eth0"))),
+		"has 4097 requests, the most is 4096":              {Owner: "a", Requests: make([]pool.Request, pool.MaxRequests+1)},
 		"a set that is empty":                              with(pool.Request{Within: set()}),
 		"within a set of both families":                    with(pool.Request{Within: set("10.0.0.0/24", "2001:db8::/64")}),
 	} {
@@ -55,4 +60,37 @@ func newDualStack(t *testing.T) *pool.Pool {
 	p, err := pool.New(pool.Spec{Ranges: ranges}, nil)
 	require.NoError(t, err)
 	return p
+}
+
+// A policy for both families gets both, also where requests name one of them.
+func TestPolicyFillsInFamilies(t *testing.T) {
+	exact := func(text string) []pool.Request { return []pool.Request{pool.ExactAddr(netip.MustParseAddr(text))} }
+	for _, policy := range []pool.FamilyPolicy{pool.PreferDualStack, pool.RequireDualStack} {
+		p := newDualStack(t)
+		for owner, c := range map[string]struct {
+			requests []pool.Request
+			want     string
+		}{
+			"v4":   {exact("10.0.0.9"), "[10.0.0.9 2001:db8::1]"},
+			"v6":   {exact("2001:db8::9"), "[2001:db8::9 10.0.0.1]"},
+			"both": {append(exact("2001:db8::8"), exact("10.0.0.8")...), "[2001:db8::8 10.0.0.8]"},
+		} {
+			a, err := p.Allocate(t.Context(), pool.Claim{Owner: owner, Policy: policy, Requests: c.requests})
+			require.NoError(t, err)
+			require.Equal(t, c.want, fmt.Sprint(a.Addrs()), "%v %s", policy, owner)
+			again, err := p.Allocate(t.Context(), pool.Claim{Owner: owner, Policy: policy, Requests: c.requests})
+			require.NoError(t, err)
+			require.Equal(t, a, again)
+		}
+	}
+	single, err := newDualStack(t).Allocate(t.Context(), pool.Claim{Owner: "a", Requests: exact("10.0.0.9")})
+	require.NoError(t, err)
+	require.Equal(t, "[10.0.0.9]", fmt.Sprint(single.Addrs()))
+}
+
+// A spec with a field that does not exist is refused, rather than read without it.
+func TestSpecJSONIsStrict(t *testing.T) {
+	var spec pool.Spec
+	err := json.Unmarshal([]byte(`{"ranges":["10.0.0.0/24"],"exclud":["10.0.0.5"]}`), &spec)
+	require.ErrorContains(t, err, `the pool's spec: json: unknown field "exclud"`)
 }

@@ -296,7 +296,7 @@ func (p *Pool) plan(ctx context.Context, batch []*op) error {
 		if !refused {
 			return nil
 		}
-		head, err := p.store.Get(ctx, headKey(p.name))
+		head, err := getHead(ctx, p.store, p.name)
 		if err == nil && head.Revision == p.head.Revision {
 			return nil
 		}
@@ -329,7 +329,7 @@ func (p *Pool) fence(ctx context.Context) error {
 		return err
 	case conflict.Current.Revision == 0:
 		p.ledger = nil
-		return ErrNotFound
+		return ErrNoPool
 	default:
 		if err := p.adopt(ctx, conflict.Current); err != nil {
 			return err
@@ -517,7 +517,7 @@ func (p *Pool) learn(ctx context.Context, batch []*op, err error) error {
 	case errors.As(err, &conflict):
 		if conflict.Current.Revision == 0 {
 			p.ledger = nil
-			return ErrNotFound
+			return ErrNoPool
 		}
 		return p.adopt(ctx, conflict.Current)
 	case errors.As(err, &exists):
@@ -577,7 +577,7 @@ func (p *Pool) findOut(ctx context.Context, batch []*op, cause error) error {
 
 // refresh reads the head and brings the ledger up to it.
 func (p *Pool) refresh(ctx context.Context) error {
-	head, err := p.store.Get(ctx, headKey(p.name))
+	head, err := getHead(ctx, p.store, p.name)
 	if err != nil {
 		p.ledger = nil
 		return err
@@ -598,7 +598,7 @@ func (p *Pool) adopt(ctx context.Context, head store.Record) error {
 			return nil
 		}
 		// A piece has gone: the head that named it has been replaced.
-		newer, err := p.store.Get(ctx, headKey(p.name))
+		newer, err := getHead(ctx, p.store, p.name)
 		if err == nil && newer.Revision == head.Revision {
 			err = fmt.Errorf("%w: the head of the pool names a piece of free space that is not there", ErrCorrupt)
 		}

@@ -2,7 +2,8 @@
 //
 // A pool is made once, from a [Spec], and opened by whoever needs it. An owner makes a [Claim] and gets an [Allocation]:
 //
-//	db, err := bolt.Open(ctx, "addresses.db", nil)            // or another store
+//	spec, err := pool.ParseSpec("192.0.2.0/24", "2001:db8::/64")
+//	db, err := bolt.Open(ctx, "addresses.db", nil)             // or another store
 //	p, err := pool.OpenOrCreate(ctx, db, "pods", spec, nil)
 //	a, err := p.Allocate(ctx, pool.Claim{Owner: containerID})  // the lowest free address
 //	_, err = p.Release(ctx, containerID)

@@ -14,8 +14,10 @@ var (
 	ErrInvalid = errors.New("invalid")
 	// ErrExists says that there is a pool of that name already.
 	ErrExists = errors.New("pool already exists")
-	// ErrNotFound says that there is no such pool, or that the owner or the address holds nothing.
+	// ErrNotFound says that the owner or the address holds nothing, or that there is no such pool.
 	ErrNotFound = errors.New("not found")
+	// ErrNoPool is the ErrNotFound that says that there is no such pool, or no longer. It wraps ErrNotFound.
+	ErrNoPool = fmt.Errorf("pool %w", ErrNotFound)
 	// ErrInUse says that a pool cannot be deleted because addresses of it are held.
 	ErrInUse = errors.New("in use")
 	// ErrExhausted says that nothing free is left of what was asked for.
@@ -43,7 +45,7 @@ type Error struct {
 	Op     string       // such as "allocate"
 	Pool   string       // the pool's name; empty for one without a store
 	Owner  string       // the owner who asked
-	Prefix netip.Prefix // the prefix that was asked for
+	Prefix netip.Prefix // the prefix that it is about
 	Err    error        // the cause
 }
 

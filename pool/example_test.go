@@ -76,7 +76,7 @@ func ExamplePool_Allocate_dualStack() {
 	fmt.Println("IPv6 in use:", must(p.Stats(ctx)).Of(pool.IPv6).Used)
 	// Output:
 	// [10.96.0.1 2001:db8::1]
-	// allocate for "service-c": exhausted: no IPv4 /32 is free, of 2 addresses 0 are
+	// allocate for "service-c": exhausted: no IPv4 /32 is free; free addresses: 0 of 2
 	// IPv6 in use: 1
 }
 
@@ -201,4 +201,18 @@ func ExampleList() {
 		fmt.Println(info.Name, info.Spec.Families(), info.Stats.Of(pool.IPv4).Free, "free")
 	}
 	// Output: pods [IPv4] 65536 free
+}
+
+// Each form of text names its subnet, or does not.
+func ExampleParseSpec() {
+	spec := must(pool.ParseSpec("10.0.0.0/24", "192.0.2.200-192.0.2.255/24", "2001:db8::1000-2001:db8::1fff"))
+	for _, family := range spec.Families() {
+		fmt.Println(family, cidr.FormatSet(spec.Set(family)))
+	}
+	_, err := pool.ParseSpec("192.0.2.200-192.0.2.255/25", "10.0.0.7/24")
+	fmt.Println(err)
+	// Output:
+	// IPv4 [10.0.0.1-10.0.0.254 192.0.2.200-192.0.2.254]
+	// IPv6 [2001:db8::1001-2001:db8::1fff]
+	// cannot parse "10.0.0.7/24": a CIDR has no host bits; want "10.0.0.0/24"
 }

@@ -53,7 +53,8 @@ type FamilyPolicy uint8
 const (
 	// SingleStack asks for one address, of the pool's primary family. It is the default.
 	SingleStack FamilyPolicy = iota
-	// PreferDualStack asks for one address of each family that the pool has, the primary one first.
+	// PreferDualStack asks for one address of each family that the pool has, the primary one first. If one of them is exhausted
+	// the claim fails; what it does without is a family that the pool does not have.
 	PreferDualStack
 	// RequireDualStack asks for one address of each of two families, the primary one first. A pool of
 	// one family refuses it with [ErrFamily].

@@ -1,7 +1,9 @@
 package pool
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/ipalloc/ipalloc/store"
@@ -24,6 +26,15 @@ type headSpace struct {
 }
 
 func headKey(pool string) store.Key { return store.Key{Kind: store.KindPool, Pool: pool} }
+
+// getHead reads the head of a pool. If there is none the error is [ErrNoPool].
+func getHead(ctx context.Context, s store.Store, pool string) (store.Record, error) {
+	head, err := s.Get(ctx, headKey(pool))
+	if errors.Is(err, store.ErrNotFound) {
+		return head, ErrNoPool
+	}
+	return head, err
+}
 
 func parseHead(r store.Record) (headData, Spec, error) {
 	var data headData

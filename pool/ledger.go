@@ -143,12 +143,13 @@ func (l *ledger) take(r *Request) (netip.Prefix, error) {
 
 // explain turns an error of the allocator into one of this package.
 func (l *ledger) explain(r *Request, err error) error {
+	free := l.spaces[l.spec.index(r.Family)].free
 	switch {
 	case errors.Is(err, allocator.ErrExhausted) && r.Within != nil:
 		return fmt.Errorf("%w: no %v /%d is free within the set asked for", ErrExhausted, r.Family, r.Bits)
 	case errors.Is(err, allocator.ErrExhausted):
-		free := l.spaces[l.spec.index(r.Family)].free
-		return fmt.Errorf("%w: no %v /%d is free, of %v addresses %v are", ErrExhausted, r.Family, r.Bits, free.Total(), free.Free())
+		return fmt.Errorf("%w: no %v /%d is free; free addresses: %v of %v%s", ErrExhausted, r.Family, r.Bits,
+			free.Free(), free.Total(), l.hint(r))
 	case errors.Is(err, allocator.ErrTaken):
 		return &Error{Prefix: r.Exact, Err: ErrTaken}
 	case errors.Is(err, allocator.ErrOutside):
@@ -156,6 +157,14 @@ func (l *ledger) explain(r *Request, err error) error {
 	default:
 		return err
 	}
+}
+
+// hint says what may be in the way of a large prefix in a pool of addresses.
+func (l *ledger) hint(r *Request) string {
+	if r.Bits == r.Family.Width() || len(l.spec.reserved(r.Family)) == 0 {
+		return ""
+	}
+	return "; the first and last address of each subnet are reserved, see Spec.AllocateReserved"
 }
 
 // release frees prefixes, all of them or none. Of a prefix that is not in the pool (see [Report.Foreign]) it frees what is.

@@ -103,8 +103,8 @@ func hammerPieces(t *testing.T, seed uint64) {
 				var err error
 				if n%2 == 0 {
 					c := pool.Claim{Owner: owner}
-					for range 8 {
-						c.Requests = append(c.Requests, pool.ExactAddr(fill[random.IntN(len(fill))].Next()))
+					for _, at := range random.Perm(len(fill))[:8] {
+						c.Requests = append(c.Requests, pool.ExactAddr(fill[at].Next()))
 					}
 					_, err = p.Allocate(t.Context(), c)
 				} else {
@@ -167,8 +167,11 @@ func TestExactRequestsComeFirst(t *testing.T) {
 	c.Requests = append([]pool.Request{{}}, c.Requests...)
 	require.Equal(t, "10.0.0.2 10.0.0.0 10.0.0.1", texts(allocate(t, p, c)))
 
-	// The same prefix twice is not to be had, and leaves no trace.
+	// The same prefix twice is a mistake, one within another is not to be had, and neither leaves a trace.
 	_, err = p.Allocate(t.Context(), claim("b", "10.0.0.3", "10.0.0.3"))
+	require.ErrorIs(t, err, pool.ErrInvalid)
+	require.ErrorContains(t, err, "10.0.0.3/32 is asked for twice in one claim")
+	_, err = p.Allocate(t.Context(), claim("b", "10.0.0.3", "10.0.0.2/31"))
 	require.ErrorIs(t, err, pool.ErrTaken)
 	require.Equal(t, uint64(3), used(t, p))
 	require.Equal(t, "10.0.0.3", texts(allocate(t, p, pool.Claim{Owner: "c"})))

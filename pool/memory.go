@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"fmt"
 	"iter"
 	"net/netip"
 	"runtime"
@@ -46,7 +47,7 @@ func answer(a *Allocation, claim *Claim, spec *resolvedSpec) (Allocation, error)
 	if _, err := claim.resolve(spec, claim.Policy, nil); err != nil {
 		return Allocation{}, err
 	}
-	return Allocation{}, &Error{Prefix: a.Prefixes[0], Err: ErrHeld}
+	return Allocation{}, fmt.Errorf("%w: it holds %v", ErrHeld, a.Prefixes)
 }
 
 // releaseInMemory is ReleaseGeneration for a pool without a store.

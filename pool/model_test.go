@@ -246,6 +246,12 @@ func familyOf(r pool.Request) pool.Family {
 
 // wants lists what a claim asks for under a policy: each with its family and length.
 func (m *model) wants(c pool.Claim, policy pool.FamilyPolicy) ([]pool.Request, error) {
+	for i, r := range c.Requests {
+		twice := slices.ContainsFunc(c.Requests[:i], func(other pool.Request) bool { return other.Exact == r.Exact })
+		if r.Exact.IsValid() && twice {
+			return nil, pool.ErrInvalid
+		}
+	}
 	families := m.families()
 	if policy == pool.RequireDualStack && len(families) < 2 {
 		return nil, pool.ErrFamily
@@ -276,6 +282,12 @@ func (m *model) wants(c pool.Claim, policy pool.FamilyPolicy) ([]pool.Request, e
 				want.Bits = m.bits(f)
 			}
 			wants = append(wants, want)
+		}
+	}
+	for _, f := range families {
+		named := slices.ContainsFunc(wants, func(r pool.Request) bool { return r.Family == f })
+		if policy != pool.SingleStack && !named {
+			wants = append(wants, pool.Request{Family: f, Bits: m.bits(f)})
 		}
 	}
 	return wants, nil

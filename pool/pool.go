@@ -149,7 +149,7 @@ const stateActive = "active"
 
 // Open returns a handle of the pool of that name in the store.
 //
-// Errors: [ErrInvalid] if the name breaks a rule; [ErrNotFound]; [ErrCorrupt]; those of the store. Cost: one read, and one
+// Errors: [ErrInvalid] if the name breaks a rule; [ErrNoPool]; [ErrCorrupt]; those of the store. Cost: one read, and one
 // more for each piece that a fragmented pool's free space is cut into (32 KiB or more each); it does not depend on the
 // number of allocations.
 func Open(ctx context.Context, s store.Store, name string, options *Options) (*Pool, error) {
@@ -164,12 +164,13 @@ func Open(ctx context.Context, s store.Store, name string, options *Options) (*P
 }
 
 // OpenOrCreate returns a handle of the pool of that name, and makes the pool if there is none yet: what a program does that ships with
-// its pool's spec. The spec of a pool that exists is left as it is, and is not compared; see [Pool.Info] and [Spec.Equal].
+// its pool's spec. The spec of a pool that exists is left as it is, and is not compared. Whoever wants to know whether it is still
+// the same asks [Pool.Info] and compares with [Spec.Equal].
 //
 // Errors: [ErrInvalid]; [ErrCorrupt]; those of the store. Cost: as for [Open], and one commit more.
 func OpenOrCreate(ctx context.Context, s store.Store, name string, spec Spec, options *Options) (*Pool, error) {
 	p, err := Open(ctx, s, name, options)
-	if !errors.Is(err, ErrNotFound) {
+	if !errors.Is(err, ErrNoPool) {
 		return p, err
 	}
 	p, err = Create(ctx, s, name, spec, options)
@@ -180,8 +181,8 @@ func OpenOrCreate(ctx context.Context, s store.Store, name string, spec Spec, op
 }
 
 func newHandle(s store.Store, name string, options *Options) (*Pool, error) {
-	if err := headKey(name).Validate(); err != nil {
-		return nil, invalid("the pool name %.40q: %v", name, err)
+	if err := validateName("pool's name", name); err != nil {
+		return nil, err
 	}
 	return &Pool{name: name, store: s, options: options.withDefaults(), held: map[string]*Allocation{}, maxBatch: maxBatch}, nil
 }
@@ -196,7 +197,7 @@ func emptyLedger(spec Spec) (*ledger, error) {
 
 // Delete removes the pool of that name from the store.
 //
-// Errors: [ErrNotFound]; [ErrInUse] if any address of it is held, and nothing has changed then; [ErrBusy]; those of the store.
+// Errors: [ErrNoPool]; [ErrInUse] if any address of it is held, and nothing has changed then; [ErrBusy]; those of the store.
 // Cost: one read and one commit.
 func Delete(ctx context.Context, s store.Store, name string) error {
 	err := deleteNow(ctx, s, name)
@@ -208,7 +209,7 @@ func Delete(ctx context.Context, s store.Store, name string) error {
 
 func deleteNow(ctx context.Context, s store.Store, name string) error {
 	const attempts = 64
-	head, err := s.Get(ctx, headKey(name))
+	head, err := getHead(ctx, s, name)
 	for range attempts {
 		if err == nil {
 			err = deleteAt(ctx, s, head)
@@ -218,7 +219,7 @@ func deleteNow(ctx context.Context, s store.Store, name string) error {
 		case !errors.As(err, &conflict):
 			return err
 		case conflict.Current.Revision == 0:
-			return ErrNotFound
+			return ErrNoPool
 		}
 		head, err = conflict.Current, nil
 	}
@@ -289,14 +290,14 @@ func (p *Pool) Name() string { return p.name }
 
 // Info reads the pool's spec and counts. They are those of one moment, and as fresh as the store can tell.
 //
-// Errors: [ErrNotFound] if the pool has been deleted; those of the store. Cost: one read; in memory, none.
+// Errors: [ErrNoPool] if the pool has been deleted; those of the store. Cost: one read; in memory, none.
 func (p *Pool) Info(ctx context.Context) (Info, error) {
 	if p.store == nil {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		return Info{Spec: p.ledger.spec.clone(), Revision: p.clock, Stats: p.ledger.stats()}, nil
 	}
-	head, err := p.store.Get(ctx, headKey(p.name))
+	head, err := getHead(ctx, p.store, p.name)
 	var info Info
 	if err == nil {
 		info, err = infoOf(head)
@@ -314,11 +315,13 @@ func (p *Pool) Stats(ctx context.Context) (Stats, error) {
 // prefix gets the lowest free one of its length, of all that are free at that commit.
 //
 // It is idempotent: an owner who holds something that the claim asks for gets that again, however often and from whichever
-// process it asks, until it is released. So a caller that did not see the answer (a crash, a time-out,
+// process it asks, until it is released. What is held is what the claim asks for if it has one prefix for each request, in their
+// order, of the family, the length, the exact prefix and the set that the request names; a claim that prefers both families is also
+// content with one, if that is held. So a caller that did not see the answer (a crash, a time-out,
 // [store.ErrUnknown]) asks again, or releases.
 //
 // Errors: [ErrInvalid]; [ErrExhausted]; [ErrTaken] and [ErrNotInPool] for an exact prefix; [ErrFamily]; [ErrHeld] if the
-// owner holds something else; [ErrBusy]; [ErrNotFound] if the pool has been deleted; the context's, if it ended before the
+// owner holds something else; [ErrBusy]; [ErrNoPool] if the pool has been deleted; the context's, if it ended before the
 // call's turn to commit came; those of the store. After each of them nothing has changed, except after [store.ErrUnknown].
 //
 // Cost: one round trip to the store, however large and full the pool is, if no other process has changed it in between.

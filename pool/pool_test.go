@@ -423,7 +423,7 @@ func TestErrorsSayWhatFailed(t *testing.T) {
 		`pool "blue": allocate for "a": 10.0.0.1/32: not in the pool: 10.0.0.1 is a gateway`:                                               claim("a", "10.0.0.1"),
 		`pool "blue": allocate for "a": 10.0.0.255/32: not in the pool: 10.0.0.255 is reserved as the first or last address of its subnet`: claim("a", "10.0.0.255"),
 		`pool "blue": allocate for "a": 10.0.1.1/32: not in the pool: it is outside of the ranges`:                                         claim("a", "10.0.1.1"),
-		`pool "blue": allocate for "holder": 10.0.0.7/32: owner holds something else`:                                                      claim("holder", "10.0.0.8"),
+		`pool "blue": allocate for "holder": owner holds something else: it holds [10.0.0.7/32]`:                                           claim("holder", "10.0.0.8"),
 		`pool "blue": allocate for "a": family not in the pool: IPv6`:                                                                      claim("a", "2001:db8::1"),
 	} {
 		_, err := p.Allocate(t.Context(), c)

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -17,7 +18,7 @@ import (
 // The zero Spec is not valid: it has no ranges. A Spec may be copied; the copy shares its slices. A pool keeps a
 // copy of its own.
 type Spec struct {
-	// Ranges are the addresses of the pool, of one family or of both; [cidr.ParseRanges] reads them from text. The family of
+	// Ranges are the addresses of the pool, of one family or of both; see [ParseSpec] for text. The family of
 	// the first is the primary family. Ranges of one family are alternatives: one set, handed out from its lowest
 	// address on. They may overlap. No ranges at all means all of Subnets.
 	Ranges []netipx.IPRange
@@ -34,7 +35,8 @@ type Spec struct {
 	// single addresses: 32 and 128. A pool of node CIDRs has 24 and 64 here, for example.
 	IPv4Bits, IPv6Bits int
 
-	// AllocateReserved allows to hand out the addresses that a subnet reserves: for IPv4 its first and
+	// AllocateReserved is for pools whose claims ask for prefixes, unless IPv4Bits or IPv6Bits say so already, and for networks
+	// without hosts. It allows to hand out the addresses that a subnet reserves: for IPv4 its first and
 	// last (network and broadcast address), for IPv6 its first (the subnet-router anycast address, RFC 4291,
 	// section 2.6.1). Subnets of length 31 and 32 (RFC 3021), and 127 and 128 (RFC 6164) reserve nothing.
 	//
@@ -50,6 +52,27 @@ type Subnet struct {
 	Prefix netip.Prefix
 	// Gateway is an address within Prefix that is never handed out. The zero Addr means that there is none.
 	Gateway netip.Addr
+}
+
+// ParseSpec returns a spec with the ranges that the texts say, in the forms of package cidr: "192.0.2.0/24",
+// "192.0.2.10-192.0.2.99/24", "192.0.2.10-192.0.2.99", "192.0.2.7". A CIDR, and the length behind a range, names the
+// subnet, whose first and last address are then not handed out. What else the spec is to say, such as gateways, is for the
+// caller to add.
+//
+// The error is a [*cidr.ParseError]. The rules for a whole spec are checked when it is used; see [Spec.Validate].
+func ParseSpec(texts ...string) (Spec, error) {
+	var spec Spec
+	for _, text := range texts {
+		r, subnet, err := cidr.Parser{}.SubnetRange(text)
+		if err != nil {
+			return Spec{}, err
+		}
+		spec.Ranges = append(spec.Ranges, r)
+		if named := (Subnet{Prefix: subnet}); subnet.IsValid() && !slices.Contains(spec.Subnets, named) {
+			spec.Subnets = append(spec.Subnets, named)
+		}
+	}
+	return spec, nil
 }
 
 func (s Spec) clone() Spec {
@@ -386,7 +409,12 @@ type subnetText struct {
 	Gateway *netip.Addr  `json:"gateway,omitempty"`
 }
 
-// MarshalJSON writes the spec with its ranges as text, in the forms that package cidr parses.
+// MarshalJSON writes the spec with its ranges as text, in the forms that package cidr parses:
+//
+//	{"ranges": ["192.0.2.0/24"], "exclude": ["192.0.2.9"], "subnets": [{"prefix": "192.0.2.0/24", "gateway": "192.0.2.1"}],
+//	 "ipv4Bits": 32, "ipv6Bits": 128, "allocateReserved": true}
+//
+// Fields with their default value are left out.
 func (s Spec) MarshalJSON() ([]byte, error) {
 	text := specText{IPv4Bits: s.IPv4Bits, IPv6Bits: s.IPv6Bits, AllocateReserved: s.AllocateReserved}
 	for _, r := range s.Ranges {
@@ -405,11 +433,14 @@ func (s Spec) MarshalJSON() ([]byte, error) {
 	return json.Marshal(text)
 }
 
-// UnmarshalJSON reads what [Spec.MarshalJSON] writes. It checks the form, not the rules; see [Spec.Validate].
+// UnmarshalJSON reads what [Spec.MarshalJSON] writes. A field that is none of those is an error. It checks the form, not the
+// rules; see [Spec.Validate].
 func (s *Spec) UnmarshalJSON(b []byte) error {
 	var text specText
-	if err := json.Unmarshal(b, &text); err != nil {
-		return err
+	decoder := json.NewDecoder(bytes.NewReader(b))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&text); err != nil {
+		return fmt.Errorf("the pool's spec: %w", err)
 	}
 	spec := Spec{IPv4Bits: text.IPv4Bits, IPv6Bits: text.IPv6Bits, AllocateReserved: text.AllocateReserved}
 	var err error

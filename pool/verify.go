@@ -117,7 +117,7 @@ func (p *Pool) audit(ctx context.Context) (Report, *ledger, error) {
 		if unreadable != nil && !errors.Is(unreadable, ErrCorrupt) {
 			return Report{}, nil, unreadable
 		}
-		head, err := p.store.Get(ctx, headKey(p.name))
+		head, err := getHead(ctx, p.store, p.name)
 		if err != nil {
 			return Report{}, nil, err
 		}
@@ -133,7 +133,7 @@ func (p *Pool) audit(ctx context.Context) (Report, *ledger, error) {
 		if err != nil {
 			return report, nil, err
 		}
-		again, err := p.store.Get(ctx, headKey(p.name))
+		again, err := getHead(ctx, p.store, p.name)
 		if err != nil {
 			return report, nil, err
 		}
