@@ -39,7 +39,8 @@ var (
 // heap, except that taking or releasing may grow the structure when it becomes more fragmented than it
 // has ever been.
 //
-// Prefixes given to it must be masked (no host bits). A 4in6 address is not an IPv4 one: it is outside of every set.
+// Prefixes given to it must be masked (no host bits). An IPv4-mapped IPv6 address (4in6, such as ::ffff:192.0.2.1) is an IPv6 one
+// here, as it is for package netip.
 type Allocator struct {
 	tree     tree
 	universe []span
@@ -121,6 +122,9 @@ func (a *Allocator) TakeFirstFrom(addr netip.Addr, bits int) (netip.Prefix, erro
 	if err := a.checkFamily(addr); err != nil {
 		return netip.Prefix{}, err
 	}
+	if a.isZero() {
+		return a.TakeFirst(bits)
+	}
 	return a.TakeFirstIn(bits, netipx.IPRangeFrom(addr.WithZone(""), a.highest().addr(a.is4)))
 }
 
@@ -181,7 +185,7 @@ func (a *Allocator) Take(p netip.Prefix) error {
 		return nil
 	}
 	if !a.covers(x, order) {
-		return fmt.Errorf("%w: %v", ErrOutside, p)
+		return fmt.Errorf("%v: %w", p, ErrOutside)
 	}
 	return fmt.Errorf("%v: %w", p, ErrTaken)
 }
@@ -196,7 +200,7 @@ func (a *Allocator) Release(p netip.Prefix) error {
 		return err
 	}
 	if !a.covers(x, order) {
-		return fmt.Errorf("%w: %v", ErrOutside, p)
+		return fmt.Errorf("%v: %w", p, ErrOutside)
 	}
 	if !a.tree.flip(x, order, true) {
 		return fmt.Errorf("%v: %w", p, ErrNotTaken)
@@ -285,6 +289,9 @@ func (a *Allocator) width() int {
 func (a *Allocator) highest() uint128 { return uint128{}.last(uint(a.width())) }
 
 func (a *Allocator) order(bits int) (uint, error) {
+	if a.isZero() {
+		return 0, fmt.Errorf("%w: the zero Allocator has no addresses, use New", ErrExhausted)
+	}
 	if width := a.width(); bits < 0 || bits > width {
 		return 0, fmt.Errorf("%w: prefix length %d: want 0 to %d", ErrInvalid, bits, width)
 	}
@@ -292,16 +299,29 @@ func (a *Allocator) order(bits int) (uint, error) {
 }
 
 func (a *Allocator) checkFamily(addr netip.Addr) error {
-	if !addr.IsValid() || addr.Is4() != a.is4 {
-		return fmt.Errorf("%w: %v is not an address of the allocator's family, want one of %d bits", ErrInvalid, addr, a.width())
+	if !a.isZero() && (!addr.IsValid() || addr.Is4() != a.is4) {
+		return fmt.Errorf("%w: %v is not an %s address, as the allocator's are", ErrInvalid, addr, a.family())
 	}
 	return nil
 }
 
+// isZero tells whether a is the zero Allocator, which has no tree.
+func (a *Allocator) isZero() bool { return len(a.tree.nodes) == 0 }
+
+func (a *Allocator) family() string {
+	if a.is4 {
+		return "IPv4"
+	}
+	return "IPv6"
+}
+
 // block checks p and returns it as a start and an order.
 func (a *Allocator) block(p netip.Prefix) (uint128, uint, error) {
+	if a.isZero() {
+		return uint128{}, 0, fmt.Errorf("%v: %w: the zero Allocator has no addresses, use New", p, ErrOutside)
+	}
 	if !p.IsValid() || p.Addr().Is4() != a.is4 {
-		return uint128{}, 0, fmt.Errorf("%w: %v is not a prefix of the allocator's family, want one of %d bits", ErrInvalid, p, a.width())
+		return uint128{}, 0, fmt.Errorf("%w: %v is not an %s prefix, as the allocator's are", ErrInvalid, p, a.family())
 	}
 	x, order := keyOf(p.Addr()), uint(a.width()-p.Bits())
 	if x != x.floor(order) {

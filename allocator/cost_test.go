@@ -10,6 +10,7 @@ import (
 	"go4.org/netipx"
 
 	"github.com/ipalloc/ipalloc/allocator"
+	"github.com/ipalloc/ipalloc/cidr"
 	"github.com/ipalloc/ipalloc/internal/bench"
 )
 
@@ -133,3 +134,61 @@ func TestPieces(t *testing.T) {
 	require.Equal(t, want, got)
 	require.NoError(t, b.Check())
 }
+
+// The zero Allocator hands out nothing, and nothing panics.
+func TestZeroAllocator(t *testing.T) {
+	for _, text := range []string{"10.0.0.0/24", "2001:db8::/64"} {
+		var a allocator.Allocator
+		p := netip.MustParsePrefix(text)
+		for _, take := range []func() (netip.Prefix, error){
+			func() (netip.Prefix, error) { return a.TakeFirst(p.Bits()) },
+			func() (netip.Prefix, error) { return a.TakeFirstFrom(p.Addr(), p.Bits()) },
+			func() (netip.Prefix, error) { return a.TakeFirstIn(p.Bits(), netipx.RangeOfPrefix(p)) },
+		} {
+			_, err := take()
+			require.ErrorIs(t, err, allocator.ErrExhausted)
+		}
+		require.ErrorIs(t, a.Take(p), allocator.ErrOutside)
+		require.ErrorIs(t, a.Release(p), allocator.ErrOutside)
+		require.False(t, a.IsFree(p) || a.IsTaken(p) || a.Covers(p))
+		require.True(t, a.Free().IsZero() && a.Total().IsZero() && a.Taken().IsZero() && a.FreeIn(netipx.RangeOfPrefix(p)).IsZero())
+		for r := range a.FreeRanges() {
+			t.Error(r)
+		}
+		for r := range a.TakenRanges() {
+			t.Error(r)
+		}
+		require.Empty(t, a.Set().Ranges())
+		_, err := a.MarshalBinary()
+		require.ErrorIs(t, err, allocator.ErrInvalid)
+		_, _, err = a.AppendFree(nil, netipx.RangeOfPrefix(p), 0)
+		require.ErrorIs(t, err, allocator.ErrInvalid)
+		require.ErrorIs(t, a.SetFree(netipx.RangeOfPrefix(p), nil), allocator.ErrInvalid)
+		require.True(t, a.Clone().Free().IsZero())
+	}
+}
+
+// Input that cannot be meant is refused with the input and what would be right, and changes nothing.
+func TestInvalidInput(t *testing.T) {
+	a := bench.NewAllocator("10.0.0.0/24")
+	for want, err := range map[string]error{
+		"10.0.0.9/24 has host bits set, want 10.0.0.0/24": a.Take(netip.MustParsePrefix("10.0.0.9/24")),
+		"2001:db8::/64 is not an IPv4 prefix":             a.Release(netip.MustParsePrefix("2001:db8::/64")),
+		"invalid Prefix is not an IPv4 prefix":            a.Take(netip.Prefix{}),
+		"10.0.1.0/24: outside of the set":                 a.Take(netip.MustParsePrefix("10.0.1.0/24")),
+		"10.0.0.0/25: not taken":                          a.Release(netip.MustParsePrefix("10.0.0.0/25")),
+		"prefix length 33: want 0 to 32":                  second(a.TakeFirst(33)),
+		"prefix length -1: want 0 to 32":                  second(a.TakeFirst(-1)),
+		"2001:db8::1 is not an IPv4 address":              second(a.TakeFirstFrom(netip.MustParseAddr("2001:db8::1"), 32)),
+		"no free /23 is left":                             second(a.TakeFirst(23)),
+	} {
+		require.ErrorContains(t, err, want)
+	}
+	require.Equal(t, a.Total(), a.Free())
+	_, err := allocator.New(nil)
+	require.ErrorContains(t, err, "is empty")
+	_, err = allocator.New(cidr.SetOf(netipx.RangeOfPrefix(netip.MustParsePrefix("10.0.0.0/24")), netipx.RangeOfPrefix(netip.MustParsePrefix("2001:db8::/64"))))
+	require.ErrorContains(t, err, "both families, 10.0.0.0 and 2001:db8:")
+}
+
+func second(_ netip.Prefix, err error) error { return err }

@@ -16,15 +16,13 @@
 // A prefix is the unit. An address is a /32 or a /128, a node's CIDR a /24, and one allocator hands out any lengths mixed. What was
 // taken as one prefix may be released in parts, and the other way round. A prefix always starts at a multiple of its size.
 //
-// # Structure
+// # Cost
 //
-// Addresses are six bits at a time: a word of 64 bits has one bit an address, a page has 64 words, and above are nodes with 64
-// slots each. A word, page or slot that is all free or all taken is one bit in the node above it, and a node with nothing to tell
-// but where its only child is stands nowhere. Each node knows the largest free block beneath it, so that finding one is a walk
-// down that never turns back. So an operation costs O(levels), which is at most 6 for IPv4 and 22 for IPv6 and in practice 2 to 4;
-// packed space costs next to nothing, fragmented space about a bit an address, and an isolated address of a sparse IPv6
-// subnet about 80 bytes.
+// An operation walks down a tree of bitmaps with 64 slots a node, in which stretches that are all free or all taken are one bit. That
+// is 2 to 4 nodes in practice, at most 6 for IPv4 and 22 for IPv6. Each node knows the largest free block beneath it, so that the
+// walk never turns back. Packed space costs next to nothing, fragmented space about a bit an address, and an isolated address of a
+// sparse IPv6 subnet about 80 bytes. In steady state nothing is allocated on the heap.
 //
-// The words stand in one slice with free lists by size, rather than each in a bitset of its own: a page needs a few of them, of a
-// fixed number of bits, and finds its first free one through the node's masks.
+// The words of the bitmaps stand in one slice, with free lists by size, rather than each page in a bitset of its own: that
+// saves a pointer and a header a page, and the first free bit is found through the masks of the node above.
 package allocator

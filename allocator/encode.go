@@ -38,11 +38,14 @@ const (
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // AppendBinary appends an encoding of the allocator, its set and what of it is free, to b.
-// It never returns an error. It implements [encoding.BinaryAppender].
+// It implements [encoding.BinaryAppender]. The only error is [ErrInvalid], for the zero Allocator.
 //
 // Size: about a bit for each address of fragmented stretches, two to four bytes for each run elsewhere.
 // Cost: O(bytes written + nodes).
 func (a *Allocator) AppendBinary(b []byte) ([]byte, error) {
+	if a.isZero() {
+		return b, fmt.Errorf("%w: the zero Allocator cannot be encoded, use New", ErrInvalid)
+	}
 	start := len(b)
 	b = append(b, encodingVersion, 6)
 	if a.is4 {
@@ -109,7 +112,7 @@ func (a *Allocator) decodeUniverse(b []byte) ([]byte, error) {
 
 // FreeIn counts the free addresses in r. Cost: O(runs in r).
 func (a *Allocator) FreeIn(r netipx.IPRange) cidr.Count {
-	if !r.IsValid() || r.From().Is4() != a.is4 {
+	if a.isZero() || !r.IsValid() || r.From().Is4() != a.is4 {
 		return cidr.Count{}
 	}
 	return a.countFree(a.spanOf(r))
@@ -125,7 +128,7 @@ func (a *Allocator) countFree(s span) cidr.Count {
 }
 
 // AppendFree appends an encoding of what is free in r to b, and returns the rest of r if it stopped because more than limit
-// bytes were appended; the rest is the zero range if nothing is left. A limit of 0 means none. It passes the limit by at
+// bytes were appended; the rest is the zero range if nothing is left, and otherwise what the next call is for. A limit of 0 means none. It passes the limit by at
 // most a page (4,096 addresses, 520 bytes), and the rest starts at a multiple of 4,096.
 //
 // It is for those who keep the free space of a large allocator in pieces, of which only those that changed are written
@@ -134,8 +137,8 @@ func (a *Allocator) countFree(s span) cidr.Count {
 // Errors: [ErrInvalid] for a range that is not valid or not of the family.
 // Cost: O(bytes written + nodes).
 func (a *Allocator) AppendFree(b []byte, r netipx.IPRange, limit int) ([]byte, netipx.IPRange, error) {
-	if !r.IsValid() || r.From().Is4() != a.is4 {
-		return b, netipx.IPRange{}, fmt.Errorf("%w: %v is not a range of the allocator's family", ErrInvalid, r)
+	if err := a.checkRange(r); err != nil {
+		return b, netipx.IPRange{}, err
 	}
 	start := len(b)
 	b, rest, more := a.appendFree(b, a.spanOf(r), limit)
@@ -146,6 +149,13 @@ func (a *Allocator) AppendFree(b []byte, r netipx.IPRange, limit int) ([]byte, n
 	return b, a.rangeOf(rest), nil
 }
 
+func (a *Allocator) checkRange(r netipx.IPRange) error {
+	if a.isZero() || !r.IsValid() || r.From().Is4() != a.is4 {
+		return fmt.Errorf("%w: %v-%v is not an %s range, as the allocator's are", ErrInvalid, r.From(), r.To(), a.family())
+	}
+	return nil
+}
+
 // SetFree makes free in r what was free in it when [Allocator.AppendFree] encoded b for the same range,
 // and takes everything else in r. Addresses outside of r stay as they are.
 //
@@ -153,8 +163,8 @@ func (a *Allocator) AppendFree(b []byte, r netipx.IPRange, limit int) ([]byte, n
 // set; [ErrInvalid] for a range that is not valid or not of the family.
 // Cost: O(bytes + runs that were in r).
 func (a *Allocator) SetFree(r netipx.IPRange, b []byte) error {
-	if !r.IsValid() || r.From().Is4() != a.is4 {
-		return fmt.Errorf("%w: %v is not a range of the allocator's family", ErrInvalid, r)
+	if err := a.checkRange(r); err != nil {
+		return err
 	}
 	b, err := checked(b)
 	if err != nil {
