@@ -216,3 +216,22 @@ func ExampleParseSpec() {
 	// IPv6 [2001:db8::1001-2001:db8::1fff]
 	// cannot parse "10.0.0.7/24": a CIDR has no host bits; want "10.0.0.0/24"
 }
+
+// A network is cut into subnets of different sizes.
+func ExamplePool_FreeSet() {
+	ctx := context.Background()
+	spec := must(pool.ParseSpec("10.0.0.0/16"))
+	spec.AllocateReserved = true // what is handed out are subnets, not hosts
+	vpc := must(pool.New(spec, nil))
+	for owner, bits := range map[string]int{"public": 20, "private": 18} {
+		must(vpc.Allocate(ctx, pool.Claim{Owner: owner, Requests: []pool.Request{{Bits: bits}}}))
+	}
+	free := must(vpc.FreeSet(ctx, pool.IPv4))
+	fmt.Println(cidr.Size(free), "addresses are left")
+
+	_, err := vpc.FreeSet(ctx, pool.IPv6)
+	fmt.Println(err)
+	// Output:
+	// 45056 addresses are left
+	// list what is free: family not in the pool: IPv6
+}

@@ -11,6 +11,9 @@ import (
 	"sync"
 	"time"
 
+	"go4.org/netipx"
+
+	"github.com/ipalloc/ipalloc/cidr"
 	"github.com/ipalloc/ipalloc/store"
 )
 
@@ -309,6 +312,46 @@ func (p *Pool) Info(ctx context.Context) (Info, error) {
 func (p *Pool) Stats(ctx context.Context) (Stats, error) {
 	info, err := p.Info(ctx)
 	return info.Stats, err
+}
+
+// FreeSet returns the addresses of a family that are free, all of one moment: for a look at the pool, such as the ranges that are
+// left. What is free may be taken by the time it returns.
+//
+// Errors: [ErrFamily]; [ErrNoPool]; [ErrCorrupt]; those of the store. Cost: one read, and O(runs of free addresses).
+func (p *Pool) FreeSet(ctx context.Context, family Family) (*netipx.IPSet, error) {
+	var free *netipx.IPSet
+	err := p.exclusively(ctx, func(ctx context.Context) error {
+		if err := p.catchUp(ctx); err != nil {
+			return err
+		}
+		i := p.ledger.spec.index(family)
+		if i < 0 {
+			return fmt.Errorf("%w: %v", ErrFamily, family)
+		}
+		free = freeIn(p.ledger.spaces[i])
+		return nil
+	})
+	return free, p.failed("list what is free", "", err)
+}
+
+// catchUp brings the ledger up to the head that the store has now.
+func (p *Pool) catchUp(ctx context.Context) error {
+	if p.store == nil {
+		return nil
+	}
+	head, err := getHead(ctx, p.store, p.name)
+	if err != nil || p.ledger != nil && p.head.Revision == head.Revision {
+		return err
+	}
+	return p.adopt(ctx, head)
+}
+
+func freeIn(s *space) *netipx.IPSet {
+	var ranges []netipx.IPRange
+	for r := range s.free.FreeRanges() {
+		ranges = append(ranges, r)
+	}
+	return cidr.SetOf(ranges...)
 }
 
 // Allocate gives the claim's owner what it asks for, all of it or nothing, in one commit. Each request without an exact

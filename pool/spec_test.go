@@ -9,6 +9,7 @@ import (
 
 	"github.com/ipalloc/ipalloc/cidr"
 	"github.com/ipalloc/ipalloc/pool"
+	"github.com/ipalloc/ipalloc/store"
 )
 
 func TestSpecEqual(t *testing.T) {
@@ -53,4 +54,30 @@ func TestSpecEqual(t *testing.T) {
 		require.False(t, spec(func(*pool.Spec) {}).Equal(spec(change)), name)
 		require.False(t, spec(change).Equal(spec(func(*pool.Spec) {})), name)
 	}
+}
+
+// What is free is what has not been taken, also by another handle.
+func TestFreeSet(t *testing.T) {
+	spec, err := pool.ParseSpec("10.0.0.0/28")
+	require.NoError(t, err)
+	s := store.NewMemory()
+	p, err := pool.Create(t.Context(), s, "blue", spec, nil)
+	require.NoError(t, err)
+	other, err := pool.Open(t.Context(), s, "blue", nil)
+	require.NoError(t, err)
+	for range 2 {
+		_, err = other.Allocate(t.Context(), pool.Claim{Owner: "a", Requests: []pool.Request{{}, {Bits: 30}}})
+		require.NoError(t, err)
+		free, err := p.FreeSet(t.Context(), pool.IPv4)
+		require.NoError(t, err)
+		require.Equal(t, []string{"10.0.0.2/31", "10.0.0.8-10.0.0.14"}, cidr.FormatSet(free))
+	}
+	release(t, other, "a")
+	require.NoError(t, pool.Delete(t.Context(), s, "blue"))
+	_, err = p.FreeSet(t.Context(), pool.IPv4)
+	require.ErrorIs(t, err, pool.ErrNoPool)
+	require.ErrorIs(t, err, pool.ErrNotFound)
+	_, err = p.Allocate(t.Context(), pool.Claim{Owner: "a"})
+	require.ErrorIs(t, err, pool.ErrNoPool)
+	require.ErrorContains(t, err, "pool not found")
 }
