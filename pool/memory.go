@@ -4,25 +4,12 @@ import (
 	"fmt"
 	"iter"
 	"net/netip"
-	"runtime"
 )
-
-// lock takes p.mu. Under many goroutines it lets others run for a while before it goes to sleep: what is done under the lock is much
-// shorter than falling asleep and being woken.
-func (p *Pool) lock() {
-	for range 64 {
-		if p.mu.TryLock() {
-			return
-		}
-		runtime.Gosched()
-	}
-	p.mu.Lock()
-}
 
 // allocateInMemory is Allocate for a pool without a store.
 func (p *Pool) allocateInMemory(claim *Claim) (Allocation, error) {
 	now := p.now()
-	p.lock()
+	p.mu.Lock()
 	defer p.mu.Unlock()
 	if a := p.held[claim.Owner]; a != nil {
 		return answer(a, claim, p.ledger.spec)
@@ -52,7 +39,7 @@ func answer(a *Allocation, claim *Claim, spec *resolvedSpec) (Allocation, error)
 
 // releaseInMemory is ReleaseGeneration for a pool without a store.
 func (p *Pool) releaseInMemory(owner string, generation int64) (Allocation, error) {
-	p.lock()
+	p.mu.Lock()
 	defer p.mu.Unlock()
 	a := p.held[owner]
 	if err := checkRelease(a, generation); err != nil {

@@ -79,7 +79,8 @@ func AllocatorCases() []Case {
 	}
 	return append(cases,
 		Case{Name: "mixed/v4-8/lengths=20-32/held=100000", Run: mixed()},
-		Case{Name: "random/v6-64/held=1000000", Run: sparse()},
+		Case{Name: "pair/v6-64/random/held=1000000", Run: pair("2001:db8::/64", 128, fillSparse)},
+		Case{Name: "release-take-at-random/v6-64/random/held=1000000", Run: sparse()},
 		Case{Allocs: -1, Name: "encode-decode/v4-16/alternate", Run: encode},
 	)
 }
@@ -249,6 +250,12 @@ func RandomIn64(n int) []netip.Prefix {
 		prefixes = append(prefixes, netip.PrefixFrom(netip.AddrFrom16(b), 128))
 	}
 	return prefixes
+}
+
+func fillSparse(a *allocator.Allocator) {
+	for _, p := range RandomIn64(sparseHeld) {
+		take(a, p)
+	}
 }
 
 // sparse holds a million random addresses of a /64, and releases and takes again one of them.
