@@ -247,14 +247,13 @@ func TestOpenWhatIsNoFile(t *testing.T) {
 }
 
 func TestOpenReadOnlyFile(t *testing.T) {
-	if os.Geteuid() == 0 || runtime.GOOS == "windows" {
-		t.Skip("this user may write to any file")
-	}
 	path, whole := newFile(t)
 	require.NoError(t, os.Chmod(path, 0o400))
-	_, err := bolt.Open(t.Context(), path, nil)
-	require.ErrorIs(t, err, fs.ErrPermission)
-	require.ErrorContains(t, err, path)
+	asOrdinaryUser(t, path, func() {
+		_, err := bolt.Open(t.Context(), path, nil)
+		require.ErrorIs(t, err, fs.ErrPermission)
+		require.ErrorContains(t, err, path)
+	})
 	after, err := os.ReadFile(path)
 	require.NoError(t, err)
 	require.True(t, bytes.Equal(whole, after))
