@@ -61,6 +61,8 @@ type Store interface {
 	//     may have, or may yet;
 	//   - any other error if the backend refused.
 	//
+	// A driver begins with [ValidateCommit], and stores and returns what [Record.Canonical] makes of each record.
+	//
 	// Cost: one round trip to the backend, and O(writes), whatever else is stored.
 	Commit(ctx context.Context, head Record, writes []Write) (Record, error)
 

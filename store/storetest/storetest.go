@@ -29,7 +29,8 @@ import (
 // Backend is a place where records are kept, new and empty, and how to reach it: a file, a schema of a database, a
 // prefix in a key space. The zero Backend is not usable. A Backend may be copied.
 type Backend struct {
-	// Open returns a new handle on the backend. Required. The suite closes what it opens.
+	// Open returns a new handle on the backend. Required. The suite closes what it opens; to close one handle must not close
+	// another, whether that was opened before or after.
 	Open func(ctx context.Context) (store.Store, error)
 
 	// OneHandle says that a second handle cannot be opened before the first one is closed, as with a
