@@ -43,6 +43,7 @@ type command struct {
 
 func parseCommand(args []string) (command, error) {
 	var c command
+	poolGiven := false
 	flags := flag.NewFlagSet("quickstart", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // the caller prints errors and usage
 	flags.StringVar(&c.db, "db", "ipalloc.db", "")
@@ -56,6 +57,10 @@ func parseCommand(args []string) (command, error) {
 	}
 	if c.db == "" {
 		return c, errors.New("-db is empty, want the name of a file")
+	}
+	flags.Visit(func(f *flag.Flag) { poolGiven = poolGiven || f.Name == "pool" })
+	if poolGiven && c.poolFile == "" {
+		return c, errors.New("-pool is empty, want the name of a file")
 	}
 	var err error
 	if c.owners, err = parseOwners(flags.Args()); err != nil {

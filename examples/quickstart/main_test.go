@@ -441,3 +441,9 @@ func TestProcess(t *testing.T) {
 	require.ErrorAs(t, err, &exit)
 	assertRefused(t, exit.ExitCode(), stdout, stderr, []string{`the owner "zed" holds nothing`})
 }
+
+// A pool file that is named, but empty, does not mean the built-in pool.
+func TestEmptyPoolFlag(t *testing.T) {
+	_, err := parseCommand([]string{"-pool", "", "alice"})
+	require.EqualError(t, err, "-pool is empty, want the name of a file")
+}

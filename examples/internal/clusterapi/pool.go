@@ -54,8 +54,18 @@ func (p Pool) StoreName() string {
 	return p.Namespace + "/" + p.Name
 }
 
+// maxFileBytes is more than any pool that people write has.
+const maxFileBytes = 1 << 20
+
 // ReadFile reads the one pool in the file at path. Errors name the file. Cost: O(bytes of the file), all in memory.
 func ReadFile(path string) (Pool, error) {
+	info, err := os.Stat(path)
+	if err == nil && !info.Mode().IsRegular() && !info.IsDir() {
+		return Pool{}, fmt.Errorf("%s is not a regular file, want a pool in YAML", path)
+	}
+	if err == nil && info.Mode().IsRegular() && info.Size() > maxFileBytes {
+		return Pool{}, fmt.Errorf("%s has %d bytes, want a pool in YAML of at most %d", path, info.Size(), maxFileBytes)
+	}
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return Pool{}, err // names the path already
