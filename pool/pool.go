@@ -13,7 +13,6 @@ import (
 
 	"go4.org/netipx"
 
-	"github.com/ipalloc/ipalloc/cidr"
 	"github.com/ipalloc/ipalloc/store"
 )
 
@@ -328,7 +327,7 @@ func (p *Pool) FreeSet(ctx context.Context, family Family) (*netipx.IPSet, error
 		if i < 0 {
 			return fmt.Errorf("%w: %v", ErrFamily, family)
 		}
-		free = freeIn(p.ledger.spaces[i])
+		free = setOf(p.ledger.spaces[i].free.FreeRanges())
 		return nil
 	})
 	return free, p.failed("list what is free", "", err)
@@ -344,14 +343,6 @@ func (p *Pool) catchUp(ctx context.Context) error {
 		return err
 	}
 	return p.adopt(ctx, head)
-}
-
-func freeIn(s *space) *netipx.IPSet {
-	var ranges []netipx.IPRange
-	for r := range s.free.FreeRanges() {
-		ranges = append(ranges, r)
-	}
-	return cidr.SetOf(ranges...)
 }
 
 // Allocate gives the claim's owner what it asks for, all of it or nothing, in one commit. Each request without an exact

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"log/slog"
 	"net/netip"
+	"slices"
 
 	"go4.org/netipx"
 
@@ -192,19 +193,15 @@ func compare(l *ledger, spec *resolvedSpec, held iter.Seq2[Allocation, error]) (
 		return report, rebuilt, nil
 	}
 	for i, s := range l.spaces {
-		taken, want := takenIn(s), takenIn(rebuilt.spaces[i])
+		taken, want := setOf(s.free.TakenRanges()), setOf(rebuilt.spaces[i].free.TakenRanges())
 		report.Leaked = append(report.Leaked, cidr.Difference(taken, want).Ranges()...)
 		report.Unguarded = append(report.Unguarded, cidr.Difference(want, taken).Ranges()...)
 	}
 	return report, rebuilt, nil
 }
 
-func takenIn(s *space) *netipx.IPSet {
-	var ranges []netipx.IPRange
-	for r := range s.free.TakenRanges() {
-		ranges = append(ranges, r)
-	}
-	return cidr.SetOf(ranges...)
+func setOf(ranges iter.Seq[netipx.IPRange]) *netipx.IPSet {
+	return cidr.SetOf(slices.Collect(ranges)...)
 }
 
 // mark takes a prefix that a holds.
