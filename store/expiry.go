@@ -9,8 +9,8 @@ import (
 // Expirer is implemented by a [Store] that keeps an index of [Record.Expires]. Use it through [ByExpiry].
 type Expirer interface {
 	// ByExpiry iterates over the records of one kind and pool whose Expires is not zero, the earliest first; those with the same time come in
-	// any order. It is as fresh as [Store.List], and has the same rules. Cost: O(records that the loop took), whatever else is stored;
-	// reading some records ahead is part of it.
+	// any order. It is as fresh as [Store.List], and has the same rules; a record whose Expires changes during the iteration counts as deleted
+	// and created. Cost: O(records that the loop took), whatever else is stored; reading some records ahead is part of it.
 	ByExpiry(ctx context.Context, kind Kind, pool string) iter.Seq2[Record, error]
 }
 

@@ -9,8 +9,8 @@ import (
 	"sync/atomic"
 )
 
-// Memory is a [Store] that keeps its records in memory, and a [Finder]. It is for tests, for simulations and
-// for pools that need not outlive their process.
+// Memory is a [Store] that keeps its records in memory, and a [Finder], [SeveralCommitter], [Watcher] and [Expirer]. It is for
+// tests, for simulations and for pools that need not outlive their process.
 //
 // A *Memory is one handle on the records; [Memory.Open] makes another, as if from another process. The
 // records are there as long as any handle is referenced, closed or not. Commits of all handles run one
@@ -22,25 +22,30 @@ import (
 // Cost: Get and Commit take time in proportion to the bytes they are given and return, whatever else is
 // stored. List first notes which records there are, which takes about 10 ns each and holds up commits for
 // so long, and 8 bytes each; it yields them without any lock, as they were at that moment. Find costs one
-// look-up for each prefix length that the pool's allocations have.
+// look-up for each prefix length that the pool's allocations have. A record that has Expires costs Commit the logarithm of how many of its
+// kind and pool have, and ByExpiry the number of records that the loop took.
 type Memory struct {
 	shared *records
 	closed atomic.Bool
+	ended  chan struct{} // closed by Close
 }
 
 var (
-	_ Store  = (*Memory)(nil)
-	_ Finder = (*Memory)(nil)
+	_ Store            = (*Memory)(nil)
+	_ Finder           = (*Memory)(nil)
+	_ SeveralCommitter = (*Memory)(nil)
+	_ Watcher          = (*Memory)(nil)
+	_ Expirer          = (*Memory)(nil)
 )
 
 // NewMemory returns a handle on a new, empty in-memory store.
 func NewMemory() *Memory {
-	return &Memory{shared: &records{tables: make(map[tableKey]*table)}}
+	return (&records{tables: make(map[tableKey]*table), waiters: make(map[Key]*waiters)}).open()
 }
 
 // Open returns another handle on the same records. Closing one does not close the others. It works on a
 // closed handle too: this is how a test reopens a store.
-func (m *Memory) Open() *Memory { return &Memory{shared: m.shared} }
+func (m *Memory) Open() *Memory { return m.shared.open() }
 
 // Get implements [Store].
 func (m *Memory) Get(ctx context.Context, key Key) (Record, error) {
@@ -107,23 +112,21 @@ func (m *Memory) Commit(ctx context.Context, head Record, writes []Write) (Recor
 	if err := ValidateCommit(head, writes); err != nil {
 		return Record{}, err
 	}
-	changes := make([]Record, len(writes))
-	for i := range writes {
-		changes[i] = writes[i].Record.Canonical()
-	}
-	stored := head.Canonical()
-	revision, err := m.shared.commit(stored, writes, changes)
+	c := newMemoryChange(head, writes)
+	revision, err := m.shared.commit(c)
 	if err != nil {
 		return Record{}, err
 	}
-	head = stored.Canonical()
+	head = c.head.Canonical()
 	head.Revision = revision
 	return head, nil
 }
 
 // Close implements [Store]. It closes this handle only.
 func (m *Memory) Close() error {
-	m.closed.Store(true)
+	if m.closed.CompareAndSwap(false, true) {
+		close(m.ended)
+	}
 	return nil
 }
 
@@ -150,7 +153,10 @@ type records struct {
 	mu       sync.RWMutex
 	revision int64 // of the latest commit; never falls, so that no key sees a revision twice
 	tables   map[tableKey]*table
+	waiters  map[Key]*waiters
 }
+
+func (s *records) open() *Memory { return &Memory{shared: s, ended: make(chan struct{})} }
 
 type tableKey struct {
 	kind Kind
@@ -161,6 +167,7 @@ type tableKey struct {
 type table struct {
 	byName map[string]*Record
 	index  *prefixIndex // of the prefixes, in tables of allocations; else nil
+	expiry *expiryTree  // of the records that have Expires, from the first such record on; else nil
 }
 
 func (s *records) get(key Key) *Record {
@@ -206,30 +213,37 @@ func (s *records) find(pool string, addr netip.Addr) *Record {
 	return nil
 }
 
-// commit applies writes, whose records are copied in changes, with head. The records that it is given
-// become the store's, each as an object of its own.
-func (s *records) commit(head Record, writes []Write, changes []Record) (revision int64, err error) {
+// memoryChange is a change whose records are copied: they become the store's, each as an object of its own.
+type memoryChange struct {
+	head    Record
+	writes  []Write  // as given; of their records, only the keys are used
+	records []Record // of the writes
+}
+
+func newMemoryChange(head Record, writes []Write) memoryChange {
+	c := memoryChange{head: head.Canonical(), writes: writes, records: make([]Record, len(writes))}
+	for i := range writes {
+		c.records[i] = writes[i].Record.Canonical()
+	}
+	return c
+}
+
+func (s *records) commit(c memoryChange) (revision int64, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.admit(head, writes); err != nil {
+	if err := s.admitHead(c.head); err != nil {
 		return 0, err
 	}
+	if standing := s.standing(nil, c.writes); standing != nil {
+		return 0, &ExistsError{Records: standing}
+	}
 	s.revision++
-	for i := range changes {
-		if writes[i].Op == Delete {
-			s.remove(changes[i].Key)
-		} else {
-			s.put(changes[i], s.revision)
-		}
-	}
-	if !DeletesHead(head.Key, writes) {
-		s.put(head, s.revision)
-	}
+	s.apply(c)
 	return s.revision, nil
 }
 
-// admit returns why a commit of head and writes must not happen, or nil.
-func (s *records) admit(head Record, writes []Write) error {
+// admitHead returns the conflict of a commit of head, if there is one.
+func (s *records) admitHead(head Record) error {
 	current := s.get(head.Key)
 	switch {
 	case current == nil && head.Revision != 0:
@@ -237,19 +251,34 @@ func (s *records) admit(head Record, writes []Write) error {
 	case current != nil && head.Revision != current.Revision:
 		return &ConflictError{Expected: head.Revision, Current: current.Canonical()}
 	}
-	var standing []Record
+	return nil
+}
+
+// standing appends the records that are in the way of the creates among writes.
+func (s *records) standing(found []Record, writes []Write) []Record {
 	for i := range writes {
 		if writes[i].Op != Create {
 			continue
 		}
 		if r := s.get(writes[i].Record.Key); r != nil {
-			standing = append(standing, r.Canonical())
+			found = append(found, r.Canonical())
 		}
 	}
-	if standing != nil {
-		return &ExistsError{Records: standing}
+	return found
+}
+
+// apply makes a change that was admitted, at the present revision.
+func (s *records) apply(c memoryChange) {
+	for i := range c.records {
+		if c.writes[i].Op == Delete {
+			s.remove(c.records[i].Key)
+		} else {
+			s.put(c.records[i], s.revision)
+		}
 	}
-	return nil
+	if !DeletesHead(c.head.Key, c.writes) {
+		s.put(c.head, s.revision)
+	}
 }
 
 func (s *records) put(r Record, revision int64) {
@@ -263,13 +292,13 @@ func (s *records) put(r Record, revision int64) {
 		}
 		s.tables[key] = t
 	}
-	if t.index != nil {
-		if old := t.byName[r.Name]; old != nil {
-			t.index.remove(old)
-		}
-		t.index.add(&r)
+	if t.index != nil || t.expiry != nil || !r.Expires.IsZero() {
+		old := t.byName[r.Name]
+		t.reindex(old, &r)
+		t.reorder(old, &r)
 	}
 	t.byName[r.Name] = &r
+	s.wake(r.Key)
 }
 
 func (s *records) remove(k Key) {
@@ -282,11 +311,24 @@ func (s *records) remove(k Key) {
 	if old == nil {
 		return
 	}
-	if t.index != nil {
-		t.index.remove(old)
-	}
+	t.reindex(old, nil)
+	t.reorder(old, nil)
 	delete(t.byName, k.Name)
+	s.wake(k)
 	if len(t.byName) == 0 {
 		delete(s.tables, key)
+	}
+}
+
+// reindex notes in the index of prefixes, if there is one, that after takes the place of before. Either may be nil.
+func (t *table) reindex(before, after *Record) {
+	if t.index == nil {
+		return
+	}
+	if before != nil {
+		t.index.remove(before)
+	}
+	if after != nil {
+		t.index.add(after)
 	}
 }

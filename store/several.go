@@ -1,6 +1,9 @@
 package store
 
-import "context"
+import (
+	"context"
+	"fmt"
+)
 
 // Change is one head and the writes that go with it, as [Store.Commit] takes them. The zero Change is not valid. A Change shares
 // its slices with its copies.
@@ -22,4 +25,24 @@ type SeveralCommitter interface {
 	//
 	// Cost: one round trip to the backend, and O(writes).
 	CommitSeveral(ctx context.Context, changes []Change) ([]Record, error)
+}
+
+// ValidateSeveral returns an error that wraps [ErrInvalid] if changes break a rule of [SeveralCommitter] that can be told without
+// looking at what is stored. A CommitSeveral begins with it. Cost: O(writes and their bytes).
+func ValidateSeveral(changes []Change) error {
+	if len(changes) == 0 {
+		return fmt.Errorf("%w: a commit of several heads without any", ErrInvalid)
+	}
+	var all []Write
+	for i := range changes {
+		head := changes[i].Head
+		if err := ValidateCommit(head, changes[i].Writes); err != nil {
+			return err
+		}
+		if !DeletesHead(head.Key, changes[i].Writes) {
+			all = append(all, Write{Record: Record{Key: head.Key}})
+		}
+		all = append(all, changes[i].Writes...)
+	}
+	return validateDistinct(all)
 }

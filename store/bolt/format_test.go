@@ -2,6 +2,7 @@ package bolt_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -57,7 +58,7 @@ func TestFormat(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, s.Close())
 	require.Equal(t, map[string]map[string]string{
-		"ipalloc": {"name": "ipalloc store", "version": "1"},
+		"ipalloc": {"name": "ipalloc store", "version": "2"},
 		"records": {
 			"pool\x00lab\x00":           `{"revision":2,"data":{"ranges":"<10.0.0.0/24>"}}`,
 			"allocation\x00lab\x00vm-1": `{"revision":2,"state":"allocated","prefixes":["10.0.0.5/32","2001:db8::/64"],"created":"2024-05-06T07:08:09.012345Z","expires":"2024-05-06T08:08:09Z"}`,
@@ -66,7 +67,61 @@ func TestFormat(t *testing.T) {
 			"lab\x004\x60\x0a\x00\x00\x05vm-1":                                 "10.0.0.5/32",
 			"lab\x006\x40\x20\x01\x0d\xb8" + string(make([]byte, 12)) + "vm-1": "2001:db8::/64",
 		},
+		"expiry": {
+			"allocation\x00lab\x00\x00\xe2\xd7\xc3\x91\x10\xcc\x40vm-1": "2024-05-06T08:08:09Z",
+		},
 	}, contents(t, path))
+}
+
+// TestOldFormatIsUpgraded opens a file of version 1, which has no index by expiry, and one whose upgrade fails.
+func TestOldFormatIsUpgraded(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ipalloc.db")
+	head := store.Record{Key: store.Key{Kind: store.KindPool, Pool: "lab"}}
+	lease := func(name string, minute int) store.Write {
+		r := store.Record{Key: store.Key{Kind: store.KindAllocation, Pool: "lab", Name: name}}
+		if minute > 0 {
+			r.Expires = time.Date(2024, 5, 6, 7, minute, 0, 0, time.UTC)
+		}
+		return store.Write{Op: store.Create, Record: r}
+	}
+	s, err := bolt.Open(t.Context(), path, nil)
+	require.NoError(t, err)
+	head, err = s.Commit(t.Context(), head, []store.Write{lease("late", 9), lease("never", 0), lease("soon", 1)})
+	require.NoError(t, err)
+	require.NoError(t, s.Close())
+	want := contents(t, path)
+	older := func(change func(tx *bbolt.Tx) error) {
+		db, err := bbolt.Open(path, 0o600, nil)
+		require.NoError(t, err)
+		require.NoError(t, db.Update(change))
+		require.NoError(t, db.Close())
+	}
+	older(func(tx *bbolt.Tx) error {
+		return errors.Join(tx.DeleteBucket([]byte("expiry")), tx.Bucket([]byte("ipalloc")).Put([]byte("version"), []byte("1")))
+	})
+
+	s, err = bolt.Open(t.Context(), path, nil)
+	require.NoError(t, err)
+	var names []string
+	for r, err := range s.ByExpiry(t.Context(), store.KindAllocation, "lab") {
+		require.NoError(t, err)
+		names = append(names, r.Name)
+	}
+	require.Equal(t, []string{"soon", "late"}, names)
+	got, err := s.Get(t.Context(), head.Key)
+	require.NoError(t, err)
+	require.Equal(t, head, got)
+	require.NoError(t, s.Close())
+	require.Equal(t, want, contents(t, path))
+
+	older(func(tx *bbolt.Tx) error {
+		return errors.Join(tx.DeleteBucket([]byte("expiry")), tx.Bucket([]byte("ipalloc")).Put([]byte("version"), []byte("1")),
+			tx.Bucket([]byte("records")).Put([]byte("damaged"), nil))
+	})
+	want = contents(t, path)
+	_, err = bolt.Open(t.Context(), path, nil)
+	require.ErrorIs(t, err, bolt.ErrCorrupt)
+	require.Equal(t, want, contents(t, path))
 }
 
 // TestIndexFollowsRecords changes records at random, and compares the index with what the records say.
@@ -81,14 +136,20 @@ func TestIndexFollowsRecords(t *testing.T) {
 			bits := 30 + random.IntN(3)
 			r.Prefixes = append(r.Prefixes, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(random.IntN(16))}), bits).Masked())
 		}
+		if random.IntN(2) == 0 {
+			r.Expires = time.UnixMicro(random.Int64N(50))
+		}
 		head, err = s.Commit(t.Context(), head, []store.Write{{Op: []store.Op{store.Put, store.Put, store.Delete}[random.IntN(3)], Record: r}})
 		require.NoError(t, err)
 	}
-	want := map[string]bool{}
+	want, wantExpiry := map[string]bool{}, map[string]bool{}
 	for r, err := range s.List(t.Context(), store.KindAllocation, "a") {
 		require.NoError(t, err)
 		for _, p := range r.Prefixes {
 			want[fmt.Sprint(p, " ", r.Name)] = true
+		}
+		if !r.Expires.IsZero() {
+			wantExpiry[r.Expires.Format(time.RFC3339Nano)+" "+r.Name] = true
 		}
 	}
 	require.NoError(t, s.Close())
@@ -98,4 +159,10 @@ func TestIndexFollowsRecords(t *testing.T) {
 	}
 	require.NotEmpty(t, want)
 	require.Equal(t, want, got)
+	gotExpiry := map[string]bool{}
+	for key, value := range contents(t, path)["expiry"] {
+		gotExpiry[value+" "+key[len("allocation\x00a\x0012345678"):]] = true
+	}
+	require.NotEmpty(t, wantExpiry)
+	require.Equal(t, wantExpiry, gotExpiry)
 }

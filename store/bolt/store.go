@@ -12,18 +12,22 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Store is a [store.Store] in one file, and a [store.Finder]. The package comment says what it guarantees.
+// Store is a [store.Store] in one file, and a [store.Finder], [store.SeveralCommitter], [store.Watcher] and [store.Expirer]. The package comment says what it guarantees.
 //
 // The zero Store is not usable, see [Open]. A Store must not be copied. All methods may be called by any number
 // of goroutines at once: reads run beside each other and beside a commit, commits one after the other.
 type Store struct {
-	db   *bbolt.DB
-	path string
+	db      *bbolt.DB
+	path    string
+	waiting *waiting
 }
 
 var (
-	_ store.Store  = (*Store)(nil)
-	_ store.Finder = (*Store)(nil)
+	_ store.Store            = (*Store)(nil)
+	_ store.Finder           = (*Store)(nil)
+	_ store.SeveralCommitter = (*Store)(nil)
+	_ store.Watcher          = (*Store)(nil)
+	_ store.Expirer          = (*Store)(nil)
 )
 
 // Path returns the path that the store was opened with, also after Close.
@@ -46,8 +50,11 @@ func (s *Store) Get(ctx context.Context, key store.Key) (store.Record, error) {
 	return record, err
 }
 
-// Close implements [store.Store]. It waits for the calls that run, and unlocks the file.
-func (s *Store) Close() error { return s.wrap(s.db.Close()) }
+// Close implements [store.Store]. It waits for the calls that run, ends those of Watch, and unlocks the file.
+func (s *Store) Close() error {
+	s.waiting.end()
+	return s.wrap(s.db.Close())
+}
 
 // view runs do in a transaction for reading. What do keeps of the file's bytes it must copy.
 func (s *Store) view(ctx context.Context, do func(*bbolt.Tx) error) error {
