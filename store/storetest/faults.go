@@ -15,29 +15,36 @@ import (
 // ErrInjected is the cause of the errors that [Faults] makes, unless [Fault.Err] names another.
 var ErrInjected = errors.New("injected fault")
 
-// Method names a method of a [store.Store], or Find.
+// Method names a method of a [store.Store], or of an interface that a store may implement beside it.
 type Method string
 
 // The methods that [Faults] can make fail.
 const (
-	Get    Method = "Get"
-	List   Method = "List"
-	Find   Method = "Find"
-	Commit Method = "Commit"
+	Get           Method = "Get"
+	List          Method = "List"
+	Commit        Method = "Commit"
+	Find          Method = "Find"
+	ByExpiry      Method = "ByExpiry"
+	Watch         Method = "Watch"
+	CommitSeveral Method = "CommitSeveral"
 )
+
+// commits reports whether m is one of those that change something.
+func (m Method) commits() bool { return m == Commit || m == CommitSeveral }
 
 // Call is a call that is about to happen.
 type Call struct {
 	Method Method
 	// N is the number of the call among those of its method, through all wrapped stores, from 1.
 	N int
-	// Key is the key of a Get, the head's key of a Commit, and the kind and pool of a List or Find.
+	// Key is the key of a Get or Watch, the key of the head, or of the first one, of a Commit or CommitSeveral, and the kind and pool of a
+	// List, ByExpiry or Find.
 	Key store.Key
-	// Writes is the number of writes of a Commit.
+	// Writes is the number of writes of a Commit or CommitSeveral.
 	Writes int
 }
 
-// Effect is what goes wrong with a call.
+// Effect is what goes wrong with a call. What is said of a Commit is also true of a CommitSeveral.
 type Effect uint8
 
 const (
@@ -52,7 +59,7 @@ const (
 	// connection breaks before the reply arrives. Any other call it fails as Refuse does.
 	LoseReply
 	// LandLate fails a Commit with [store.ErrUnknown] and does it later, during a later call: see
-	// [Fault.Late]. It then has an effect if the head is still at its revision. Any other call it fails as
+	// [Fault.Late]. It then has an effect if the heads are still at their revisions. Any other call it fails as
 	// Refuse does.
 	LandLate
 )
@@ -66,7 +73,7 @@ type Fault struct {
 	// Late is how many calls after this one, through any store that the same Faults wraps, the commit of
 	// LandLate is done, before that call itself. Less than 1 counts as 1.
 	Late int
-	// After is how many records a List yields before it fails.
+	// After is how many records a List or ByExpiry yields before it fails.
 	After int
 	// Err is the cause that the error wraps; nil is ErrInjected.
 	Err error
@@ -81,10 +88,11 @@ func (f Fault) err() error {
 
 // Counts are how many calls there were through the stores that a [Faults] wraps, those that failed included.
 type Counts struct {
-	Get, List, Find, Commit int
-	// Listed is the number of records that List yielded.
+	Get, List, Find, Commit        int
+	ByExpiry, Watch, CommitSeveral int
+	// Listed is the number of records that List and ByExpiry yielded.
 	Listed int
-	// Committed is the number of commits that took effect, and Writes the number of writes in them.
+	// Committed is the number of commits, of one head or several, that took effect, and Writes the number of writes in them.
 	Committed, Writes int
 	// Bytes is the size of the records in the commits that took effect, heads included: the bytes of keys,
 	// states and data, 18 for each prefix and 8 for each time. Backends add to it what their formats need.
@@ -92,7 +100,9 @@ type Counts struct {
 }
 
 // RoundTrips returns how often a backend over a network would have been asked, if it sends a list at once.
-func (c Counts) RoundTrips() int { return c.Get + c.List + c.Find + c.Commit }
+func (c Counts) RoundTrips() int {
+	return c.Get + c.List + c.Find + c.Commit + c.ByExpiry + c.Watch + c.CommitSeveral
+}
 
 // Faults wraps stores, decides for each call whether it fails, and counts the calls. Stores wrapped by one Faults
 // stand for processes that share a backend: they share the numbers, the counts, and the commits that land late.
@@ -103,6 +113,9 @@ type Faults struct {
 	// Choose decides what happens to a call; nil lets all through. It is called for one call at a time and must
 	// not use the wrapped stores. It must not be changed while calls run. See [Script] and [Random].
 	Choose func(Call) Fault
+	// Plain makes the wrapped stores plain ones, which hide what else the inner stores implement. It must not be changed
+	// while calls run.
+	Plain bool
 
 	mu     sync.Mutex
 	counts Counts
@@ -112,14 +125,51 @@ type Faults struct {
 
 // lateCommit is a commit under way.
 type lateCommit struct {
-	due    int // the number of the call before which it arrives
-	head   store.Record
-	writes []store.Write
+	due     int // the number of the call before which it arrives
+	changes []store.Change
+	do      doCommit
 }
 
-// Wrap returns s with faults. What it returns keeps the contract of a store, and is a [store.Finder] that lists if s
-// is none. Its Close closes s, and is never made to fail.
-func (f *Faults) Wrap(s store.Store) store.Store { return &faulty{faults: f, inner: s} }
+// doCommit does a commit, of one head or several, on the inner store.
+type doCommit func(ctx context.Context, changes []store.Change) ([]store.Record, error)
+
+// Wrap returns s with faults. What it returns keeps the contract of a store. Unless Plain, it is a [store.Finder] and [store.Expirer], which lists
+// where s is none, and a [store.SeveralCommitter] and [store.Watcher] where s is one. Its Close closes s, and is never made to fail.
+func (f *Faults) Wrap(s store.Store) store.Store {
+	w := &faulty{faults: f, inner: s}
+	if f.Plain {
+		return w
+	}
+	several, commits := s.(store.SeveralCommitter)
+	watcher, watches := s.(store.Watcher)
+	indexes, committing, watching := faultyIndexes{w}, faultySeveral{w, several}, faultyWatcher{w, watcher}
+	switch {
+	case commits && watches:
+		return struct {
+			*faulty
+			faultyIndexes
+			faultySeveral
+			faultyWatcher
+		}{w, indexes, committing, watching}
+	case commits:
+		return struct {
+			*faulty
+			faultyIndexes
+			faultySeveral
+		}{w, indexes, committing}
+	case watches:
+		return struct {
+			*faulty
+			faultyIndexes
+			faultyWatcher
+		}{w, indexes, watching}
+	default:
+		return struct {
+			*faulty
+			faultyIndexes
+		}{w, indexes}
+	}
+}
 
 // Counts returns the counts so far.
 func (f *Faults) Counts() Counts {
@@ -159,10 +209,13 @@ func (f *Faults) begin(call Call, count func(*Counts) *int) (Fault, []lateCommit
 }
 
 // postpone keeps a commit for later.
-func (f *Faults) postpone(calls int, head store.Record, writes []store.Write) {
-	c := lateCommit{head: head.Canonical(), writes: make([]store.Write, len(writes))}
-	for i, w := range writes {
-		c.writes[i] = store.Write{Op: w.Op, Record: w.Record.Canonical()}
+func (f *Faults) postpone(calls int, changes []store.Change, do doCommit) {
+	c := lateCommit{changes: make([]store.Change, len(changes)), do: do}
+	for i, change := range changes {
+		c.changes[i] = store.Change{Head: change.Head.Canonical(), Writes: make([]store.Write, len(change.Writes))}
+		for j, w := range change.Writes {
+			c.changes[i].Writes[j] = store.Write{Op: w.Op, Record: w.Record.Canonical()}
+		}
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -171,16 +224,17 @@ func (f *Faults) postpone(calls int, head store.Record, writes []store.Write) {
 }
 
 // committed counts a commit that took effect.
-func (f *Faults) committed(head store.Record, writes []store.Write) {
-	size := recordSize(head)
-	for _, w := range writes {
-		size += recordSize(w.Record)
-	}
+func (f *Faults) committed(changes []store.Change) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.counts.Committed++
-	f.counts.Writes += len(writes)
-	f.counts.Bytes += int64(size)
+	for _, c := range changes {
+		f.counts.Writes += len(c.Writes)
+		f.counts.Bytes += int64(recordSize(c.Head))
+		for _, w := range c.Writes {
+			f.counts.Bytes += int64(recordSize(w.Record))
+		}
+	}
 }
 
 func (f *Faults) listed() {
@@ -205,9 +259,25 @@ type faulty struct {
 	inner  store.Store
 }
 
+// What a wrapped store has beside it, if the inner one does.
+type (
+	faultyIndexes struct{ of *faulty }
+	faultySeveral struct {
+		of    *faulty
+		inner store.SeveralCommitter
+	}
+	faultyWatcher struct {
+		of    *faulty
+		inner store.Watcher
+	}
+)
+
 var (
-	_ store.Store  = (*faulty)(nil)
-	_ store.Finder = (*faulty)(nil)
+	_ store.Store            = (*faulty)(nil)
+	_ store.Finder           = faultyIndexes{}
+	_ store.Expirer          = faultyIndexes{}
+	_ store.SeveralCommitter = faultySeveral{}
+	_ store.Watcher          = faultyWatcher{}
 )
 
 // enter does what happens before a call, and returns what happens to it. A store that is closed, or a context that
@@ -231,9 +301,7 @@ func (w *faulty) enter(ctx context.Context, call Call, count func(*Counts) *int)
 
 // land does a late commit. That it may fail is its nature.
 func (w *faulty) land(c lateCommit) {
-	if _, err := w.inner.Commit(context.Background(), c.head, c.writes); err == nil {
-		w.faults.committed(c.head, c.writes)
-	}
+	_, _ = w.commit(context.Background(), c.changes, c.do)
 }
 
 // read returns the error with which fault ends a call that reads, or nil.
@@ -252,20 +320,17 @@ func (w *faulty) Get(ctx context.Context, key store.Key) (store.Record, error) {
 	return w.inner.Get(ctx, key)
 }
 
-func (w *faulty) Find(ctx context.Context, pool string, addr netip.Addr) (store.Record, error) {
-	key := store.Key{Kind: store.KindAllocation, Pool: pool}
-	fault := w.enter(ctx, Call{Method: Find, Key: key}, func(c *Counts) *int { return &c.Find })
-	if err := fault.read(Find); err != nil {
-		return store.Record{}, err
-	}
-	return store.Find(ctx, w.inner, pool, addr)
+func (w *faulty) List(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
+	call := Call{Method: List, Key: store.Key{Kind: kind, Pool: pool}}
+	return w.list(ctx, call, func(c *Counts) *int { return &c.List }, w.inner.List(ctx, kind, pool))
 }
 
-func (w *faulty) List(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
+// list yields records, with what happens to the call.
+func (w *faulty) list(ctx context.Context, call Call, count func(*Counts) *int, records iter.Seq2[store.Record, error]) iter.Seq2[store.Record, error] {
 	return func(yield func(store.Record, error) bool) {
-		fault := w.enter(ctx, Call{Method: List, Key: store.Key{Kind: kind, Pool: pool}}, func(c *Counts) *int { return &c.List })
+		fault := w.enter(ctx, call, count)
 		left := fault.After
-		for record, err := range w.inner.List(ctx, kind, pool) {
+		for record, err := range records {
 			if fault.Effect != Pass && left == 0 {
 				break
 			}
@@ -277,57 +342,99 @@ func (w *faulty) List(ctx context.Context, kind store.Kind, pool string) iter.Se
 				return
 			}
 		}
-		if err := fault.read(List); err != nil {
+		if err := fault.read(call.Method); err != nil {
 			yield(store.Record{}, err)
 		}
 	}
 }
 
+func (i faultyIndexes) Find(ctx context.Context, pool string, addr netip.Addr) (store.Record, error) {
+	key := store.Key{Kind: store.KindAllocation, Pool: pool}
+	fault := i.of.enter(ctx, Call{Method: Find, Key: key}, func(c *Counts) *int { return &c.Find })
+	if err := fault.read(Find); err != nil {
+		return store.Record{}, err
+	}
+	return store.Find(ctx, i.of.inner, pool, addr)
+}
+
+func (i faultyIndexes) ByExpiry(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
+	call := Call{Method: ByExpiry, Key: store.Key{Kind: kind, Pool: pool}}
+	return i.of.list(ctx, call, func(c *Counts) *int { return &c.ByExpiry }, store.ByExpiry(ctx, i.of.inner, kind, pool))
+}
+
+func (f faultyWatcher) Watch(ctx context.Context, key store.Key, revision int64) (store.Record, error) {
+	fault := f.of.enter(ctx, Call{Method: Watch, Key: key}, func(c *Counts) *int { return &c.Watch })
+	if err := fault.read(Watch); err != nil {
+		return store.Record{}, err
+	}
+	return f.inner.Watch(ctx, key, revision)
+}
+
 func (w *faulty) Commit(ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
-	call := Call{Method: Commit, Key: head.Key, Writes: len(writes)}
-	fault := w.enter(ctx, call, func(c *Counts) *int { return &c.Commit })
-	if fault.Effect != Pass && fault.Effect != LoseReply {
-		if err := w.refusal(ctx, head, writes); err != nil {
-			return store.Record{}, err
+	fault := w.enter(ctx, Call{Method: Commit, Key: head.Key, Writes: len(writes)}, func(c *Counts) *int { return &c.Commit })
+	refusal := func() error { return store.ValidateCommit(head, writes) }
+	heads, err := w.commitWith(ctx, fault, Commit, []store.Change{{Head: head, Writes: writes}}, refusal, w.commitOne)
+	if err != nil {
+		return store.Record{}, err
+	}
+	return heads[0], nil
+}
+
+func (w *faulty) commitOne(ctx context.Context, changes []store.Change) ([]store.Record, error) {
+	head, err := w.inner.Commit(ctx, changes[0].Head, changes[0].Writes)
+	return []store.Record{head}, err
+}
+
+func (f faultySeveral) CommitSeveral(ctx context.Context, changes []store.Change) ([]store.Record, error) {
+	call := Call{Method: CommitSeveral}
+	for i, c := range changes {
+		if i == 0 {
+			call.Key = c.Head.Key
+		}
+		call.Writes += len(c.Writes)
+	}
+	fault := f.of.enter(ctx, call, func(c *Counts) *int { return &c.CommitSeveral })
+	refusal := func() error { return store.ValidateSeveral(changes) }
+	return f.of.commitWith(ctx, fault, CommitSeveral, changes, refusal, f.inner.CommitSeveral)
+}
+
+// commitWith commits changes by do, with what fault does to it. Refusal tells why the inner store would refuse before it sent anything.
+func (w *faulty) commitWith(ctx context.Context, fault Fault, method Method, changes []store.Change, refusal func() error, do doCommit) ([]store.Record, error) {
+	if fault.Effect == Pass {
+		return w.commit(ctx, changes, do)
+	}
+	if fault.Effect != LoseReply {
+		if err := refusal(); err != nil {
+			return nil, err
+		}
+		if _, err := w.inner.Get(ctx, changes[0].Head.Key); errors.Is(err, store.ErrClosed) {
+			return nil, err
 		}
 	}
-	unknown := fmt.Errorf("%s of %v: %w: %w", Commit, head.Key, store.ErrUnknown, fault.err())
+	unknown := fmt.Errorf("%s: %w: %w", method, store.ErrUnknown, fault.err())
 	switch fault.Effect {
-	case Pass:
-		return w.commit(ctx, head, writes)
 	case LoseReply:
-		_, err := w.commit(ctx, head, writes)
+		_, err := w.commit(ctx, changes, do)
 		if errors.Is(err, store.ErrClosed) || errors.Is(err, store.ErrInvalid) {
-			return store.Record{}, err
+			return nil, err
 		}
-		return store.Record{}, unknown
+		return nil, unknown
 	case LoseRequest:
-		return store.Record{}, unknown
+		return nil, unknown
 	case LandLate:
-		w.faults.postpone(fault.Late, head, writes)
-		return store.Record{}, unknown
+		w.faults.postpone(fault.Late, changes, do)
+		return nil, unknown
 	default:
-		return store.Record{}, fmt.Errorf("%s of %v: %w", Commit, head.Key, fault.err())
+		return nil, fmt.Errorf("%s: %w", method, fault.err())
 	}
 }
 
-// refusal returns the error with which the inner store would have refused the commit before it sent anything.
-func (w *faulty) refusal(ctx context.Context, head store.Record, writes []store.Write) error {
-	if err := store.ValidateCommit(head, writes); err != nil {
-		return err
-	}
-	if _, err := w.inner.Get(ctx, head.Key); errors.Is(err, store.ErrClosed) {
-		return err
-	}
-	return nil
-}
-
-func (w *faulty) commit(ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
-	got, err := w.inner.Commit(ctx, head, writes)
+func (w *faulty) commit(ctx context.Context, changes []store.Change, do doCommit) ([]store.Record, error) {
+	heads, err := do(ctx, changes)
 	if err == nil {
-		w.faults.committed(head, writes)
+		w.faults.committed(changes)
 	}
-	return got, err
+	return heads, err
 }
 
 func (w *faulty) Close() error { return w.inner.Close() }

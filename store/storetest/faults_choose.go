@@ -6,10 +6,10 @@ import (
 )
 
 // Script returns a [Faults.Choose] that gives the first commit the first of faults, the second commit the second, and
-// lets everything else through. It goes by [Call.N], so [Faults.ResetCounts] starts it again.
+// lets everything else through. Commits of several heads count for themselves: the first of them too has the first of faults. It goes by [Call.N], so [Faults.ResetCounts] starts it again.
 func Script(faults ...Fault) func(Call) Fault {
 	return func(call Call) Fault {
-		if call.Method != Commit || call.N > len(faults) {
+		if !call.Method.commits() || call.N > len(faults) {
 			return Fault{}
 		}
 		return faults[call.N-1]
@@ -18,9 +18,9 @@ func Script(faults ...Fault) func(Call) Fault {
 
 // Rates say how often [Random] lets what go wrong, each from 0 (never) to 1 (always). The zero Rates are: never.
 type Rates struct {
-	// Refuse, LoseRequest, LoseReply and LandLate are of the commits. Their sum is at most 1.
+	// Refuse, LoseRequest, LoseReply and LandLate are of the commits, of one head or several. Their sum is at most 1.
 	Refuse, LoseRequest, LoseReply, LandLate float64
-	// Read is of the calls to Get, List and Find.
+	// Read is of all other calls.
 	Read float64
 	// MaxLate is how many calls after its own a late commit lands at most; less than 1 is 8.
 	MaxLate int
@@ -41,7 +41,7 @@ func Random(seed uint64, rates Rates) func(Call) Fault {
 			fault.Delay = time.Duration(random.Int64N(int64(rates.MaxDelay) + 1))
 		}
 		at := random.Float64()
-		if call.Method != Commit {
+		if !call.Method.commits() {
 			if at < rates.Read {
 				fault.Effect = Refuse
 			}

@@ -24,14 +24,18 @@ var (
 	}
 )
 
-// TestFaultsConform runs the suite through a wrapper that lets everything through.
+// TestFaultsConform runs the suite through a wrapper that lets everything through, and one that hides what it can.
 func TestFaultsConform(t *testing.T) {
-	storetest.Run(t, func(testing.TB) storetest.Backend {
-		shared, faults := store.NewMemory(), &storetest.Faults{}
-		return storetest.Backend{
-			Open: func(context.Context) (store.Store, error) { return faults.Wrap(shared.Open()), nil },
-		}
-	})
+	for _, plain := range []bool{false, true} {
+		t.Run(fmt.Sprint("plain=", plain), func(t *testing.T) {
+			storetest.Run(t, func(testing.TB) storetest.Backend {
+				shared, faults := store.NewMemory(), &storetest.Faults{Plain: plain}
+				return storetest.Backend{
+					Open: func(context.Context) (store.Store, error) { return faults.Wrap(shared.Open()), nil },
+				}
+			})
+		})
+	}
 }
 
 func TestFaultsOfCommit(t *testing.T) {
@@ -74,6 +78,72 @@ func TestFaultsOfCommit(t *testing.T) {
 			require.Equal(t, want, faults.Counts())
 			require.Equal(t, 3, faults.Counts().RoundTrips())
 		})
+	}
+}
+
+// TestFaultsOfSeveral does the same to commits of two heads.
+func TestFaultsOfSeveral(t *testing.T) {
+	other := store.Record{Key: store.Key{Kind: store.KindPool, Pool: "b"}}
+	for _, c := range []struct {
+		fault    storetest.Fault
+		err      error
+		now, yet bool
+	}{
+		{storetest.Fault{}, nil, true, true},
+		{storetest.Fault{Effect: storetest.Refuse}, storetest.ErrInjected, false, false},
+		{storetest.Fault{Effect: storetest.LoseRequest}, store.ErrUnknown, false, false},
+		{storetest.Fault{Effect: storetest.LoseReply}, store.ErrUnknown, true, true},
+		{storetest.Fault{Effect: storetest.LandLate, Late: 2}, store.ErrUnknown, false, true},
+	} {
+		ctx, shared := t.Context(), store.NewMemory()
+		faults := storetest.Faults{Choose: storetest.Script(c.fault)}
+		s := faults.Wrap(shared)
+		changes := []store.Change{{Head: poolHead, Writes: []store.Write{{Op: store.Create, Record: poolClaim}}}, {Head: other}}
+		_, err := s.(store.SeveralCommitter).CommitSeveral(ctx, changes)
+		require.ErrorIs(t, err, c.err)
+		require.Equal(t, errors.Is(c.err, store.ErrUnknown), errors.Is(err, store.ErrUnknown))
+		require.Equal(t, c.now, holds(t, shared))
+		for range 2 {
+			_, _ = s.Get(ctx, other.Key)
+		}
+		require.Equal(t, c.yet, holds(t, shared))
+		_, err = shared.Get(ctx, other.Key)
+		require.Equal(t, c.yet, err == nil)
+		want := storetest.Counts{CommitSeveral: 1, Get: 2}
+		if c.yet {
+			want.Committed, want.Writes, want.Bytes = 1, 1, 5+11+1+9+18+5
+		}
+		require.Equal(t, want, faults.Counts())
+	}
+}
+
+// TestFaultsImplementWhatIsThere looks at what wrapped stores implement.
+func TestFaultsImplementWhatIsThere(t *testing.T) {
+	memory := store.NewMemory()
+	for _, c := range []struct {
+		faults                  *storetest.Faults
+		inner                   store.Store
+		finds, expires          bool
+		commitsSeveral, watches bool
+	}{
+		{&storetest.Faults{}, memory, true, true, true, true},
+		{&storetest.Faults{}, struct{ store.Store }{memory}, true, true, false, false},
+		{&storetest.Faults{}, struct {
+			store.Store
+			store.Watcher
+		}{memory, memory}, true, true, false, true},
+		{&storetest.Faults{}, struct {
+			store.Store
+			store.SeveralCommitter
+		}{memory, memory}, true, true, true, false},
+		{&storetest.Faults{Plain: true}, memory, false, false, false, false},
+	} {
+		s := c.faults.Wrap(c.inner)
+		_, finds := s.(store.Finder)
+		_, expires := s.(store.Expirer)
+		_, commitsSeveral := s.(store.SeveralCommitter)
+		_, watches := s.(store.Watcher)
+		require.Equal(t, []bool{c.finds, c.expires, c.commitsSeveral, c.watches}, []bool{finds, expires, commitsSeveral, watches})
 	}
 }
 
@@ -157,7 +227,18 @@ func TestFaultsOfReads(t *testing.T) {
 		require.Equal(t, wantRecords, records)
 		require.Equal(t, 1-round, errs)
 	}
-	require.Equal(t, storetest.Counts{Get: 2, Find: 2, List: 2, Listed: 5}, faults.Counts())
+	_, err = store.Watch(ctx, s, head.Key, 0, 0)
+	require.ErrorIs(t, err, storetest.ErrInjected)
+	got, err := store.Watch(ctx, s, head.Key, 0, 0)
+	require.NoError(t, err)
+	require.Equal(t, head, got)
+	for _, wantErr := range []error{storetest.ErrInjected, nil} {
+		err = nil
+		for _, err = range store.ByExpiry(ctx, s, store.KindAllocation, "a") {
+		}
+		require.ErrorIs(t, err, wantErr)
+	}
+	require.Equal(t, storetest.Counts{Get: 2, Find: 2, List: 2, Listed: 5, Watch: 2, ByExpiry: 2}, faults.Counts())
 	faults.ResetCounts()
 	require.Zero(t, faults.Counts())
 }
