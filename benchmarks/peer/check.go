@@ -122,7 +122,7 @@ func (p Peer) checkLowest(oracle *allocator.Allocator, s Shape, got netip.Prefix
 var errWrong = errors.New("wrong")
 
 // CheckOwners allocates for a few owners and releases them.
-func (p Peer) CheckOwners(ctx context.Context, pool Owners, prefix netip.Prefix) error {
+func CheckOwners(ctx context.Context, name string, pool Owners, prefix netip.Prefix) error {
 	held := map[netip.Addr]string{}
 	for _, owner := range []string{"check-1", "check-2", "check-3"} {
 		addr, err := pool.Allocate(ctx, owner)
@@ -130,7 +130,7 @@ func (p Peer) CheckOwners(ctx context.Context, pool Owners, prefix netip.Prefix)
 			return err
 		}
 		if held[addr] != "" || !prefix.Contains(addr) {
-			return fmt.Errorf("%s: %w: %s got %v, which is held by %q or not in %v", p.Name, errWrong, owner, addr, held[addr], prefix)
+			return fmt.Errorf("%s: %w: %s got %v, which is held by %q or not in %v", name, errWrong, owner, addr, held[addr], prefix)
 		}
 		held[addr] = owner
 	}

@@ -38,5 +38,5 @@ func (c cidrSet) Take(int) (netip.Prefix, error) {
 func (c cidrSet) Release(p netip.Prefix) error { return c.CidrSet.Release(ipNet(p)) }
 
 func (c cidrSet) Fill(ctx context.Context, held []netip.Prefix) error {
-	return each(ctx, held, func(p netip.Prefix) error { return c.Occupy(ipNet(p)) })
+	return Each(ctx, held, func(p netip.Prefix) error { return c.Occupy(ipNet(p)) })
 }

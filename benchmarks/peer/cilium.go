@@ -43,7 +43,7 @@ func (c ciliumSpace) Release(p netip.Prefix) error {
 }
 
 func (c ciliumSpace) Fill(ctx context.Context, held []netip.Prefix) error {
-	return each(ctx, held, func(p netip.Prefix) error { return c.Allocate(p.Addr()) })
+	return Each(ctx, held, func(p netip.Prefix) error { return c.Allocate(p.Addr()) })
 }
 
 func (c ciliumSpace) Snapshot() (int, error) {
@@ -88,7 +88,7 @@ func (c ciliumHashSpace) Take(int) (netip.Prefix, error) {
 func (c ciliumHashSpace) Release(p netip.Prefix) error { return c.Free(p.Addr()) }
 
 func (c ciliumHashSpace) Fill(ctx context.Context, held []netip.Prefix) error {
-	return each(ctx, held, func(p netip.Prefix) error { return c.Alloc(p.Addr(), "") })
+	return Each(ctx, held, func(p netip.Prefix) error { return c.Alloc(p.Addr(), "") })
 }
 
 // ciliumOwners remembers the address of each owner, as its callers do.

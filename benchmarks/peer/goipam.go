@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"net/netip"
-	"path/filepath"
 	"sync"
 
 	goipam "github.com/metal-stack/go-ipam"
@@ -13,10 +12,10 @@ import (
 
 func goIPAM() Peer {
 	return Peer{
-		Name: "go-ipam", Module: "github.com/metal-stack/go-ipam", Package: "memory storage; file storage", Order: Lowest,
+		Name: "go-ipam", Module: "github.com/metal-stack/go-ipam", Package: "memory storage", Order: Lowest,
 		Note: "no owners: the caller keeps the address; addresses and child prefixes not in the same prefix; each change copies the whole " +
-			"prefix; the file is rewritten whole and not synced, and is for one process; filled by loading a dump",
-		NewSpace: newGoIPAM, NewOwners: newGoIPAMOwners, OpenDurable: openGoIPAMFile,
+			"prefix; filled by loading a dump",
+		NewSpace: newGoIPAM, NewOwners: newGoIPAMOwners,
 	}
 }
 
@@ -141,39 +140,4 @@ func (g *goIPAMOwners) Release(ctx context.Context, owner string) error {
 		return goipam.ErrNotFound
 	}
 	return g.ReleaseIPFromPrefix(ctx, g.in, addr.(netip.Addr).String())
-}
-
-// Fill loads a dump where the owners hold the lowest addresses.
-func (g *goIPAMOwners) Fill(ctx context.Context, owners []string) error {
-	if len(owners) == 0 {
-		return nil
-	}
-	prefix := netip.MustParsePrefix(g.in)
-	shape := Shape{prefix, prefix.Addr().BitLen()}
-	var held []netip.Prefix
-	addr := prefix.Addr()
-	for _, owner := range owners {
-		addr = addr.Next()
-		held = append(held, netip.PrefixFrom(addr, shape.Bits))
-		g.held.Store(owner, addr)
-	}
-	return goIPAMSpace{g.Ipamer, shape}.Fill(ctx, held)
-}
-
-// Close does nothing: the file is written at each change.
-func (g *goIPAMOwners) Close() error { return nil }
-
-func openGoIPAMFile(ctx context.Context, dir string, prefix netip.Prefix) (Durable, error) {
-	return openGoIPAM(ctx, goipam.NewLocalFile(ctx, filepath.Join(dir, "go-ipam.json")), prefix)
-}
-
-// openGoIPAM opens the prefix in any storage, and creates it if it is not there.
-func openGoIPAM(ctx context.Context, storage goipam.Storage, prefix netip.Prefix) (Durable, error) {
-	ipam := goipam.NewWithStorage(storage)
-	if _, err := ipam.PrefixFrom(ctx, prefix.String()); err != nil {
-		if _, err := ipam.NewPrefix(ctx, prefix.String()); err != nil {
-			return nil, err
-		}
-	}
-	return &goIPAMOwners{Ipamer: ipam, in: prefix.String()}, nil
 }

@@ -10,16 +10,15 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/containernetworking/plugins/plugins/ipam/host-local/backend"
 	"github.com/containernetworking/plugins/plugins/ipam/host-local/backend/allocator"
-	"github.com/containernetworking/plugins/plugins/ipam/host-local/backend/disk"
 	hostlocal "github.com/containernetworking/plugins/plugins/ipam/host-local/backend/testing"
 )
 
 func hostLocal() Peer {
 	return Peer{
-		Name: "host-local", Module: "github.com/containernetworking/plugins", Package: "host-local's allocator; its disk store", Order: Next,
-		Note: "keeps network, broadcast and gateway; in memory with the store of its own tests, which is a map; on disk a file an address, " +
-			"not synced; a second claim of an owner is an error",
-		NewSpace: newHostLocal, NewOwners: newHostLocalOwners, OpenDurable: openHostLocal,
+		Name: "host-local", Module: "github.com/containernetworking/plugins", Package: "host-local's allocator", Order: Next,
+		Note: "keeps network, broadcast and gateway; in memory with the store of its own tests, which is a map; " +
+			"a second claim of an owner is an error",
+		NewSpace: newHostLocal, NewOwners: newHostLocalOwners,
 	}
 }
 
@@ -94,7 +93,6 @@ func (h *hostLocalSpace) Fill(_ context.Context, held []netip.Prefix) error {
 type hostLocalOwners struct {
 	mu sync.Mutex
 	*allocator.IPAllocator
-	store  backend.Store
 	prefix netip.Prefix
 }
 
@@ -102,20 +100,12 @@ func newHostLocalOwners(prefix netip.Prefix) (Owners, error) {
 	return newHostLocalOn(hostlocal.NewFakeStore(map[string]string{}, map[string]net.IP{}), prefix)
 }
 
-func openHostLocal(_ context.Context, dir string, prefix netip.Prefix) (Durable, error) {
-	store, err := disk.New("pods", dir)
-	if err != nil {
-		return nil, err
-	}
-	return newHostLocalOn(store, prefix)
-}
-
 func newHostLocalOn(store backend.Store, prefix netip.Prefix) (*hostLocalOwners, error) {
 	set, err := hostLocalSet(prefix)
 	if err != nil {
 		return nil, err
 	}
-	return &hostLocalOwners{IPAllocator: allocator.NewIPAllocator(set, store, 0), store: store, prefix: prefix}, nil
+	return &hostLocalOwners{IPAllocator: allocator.NewIPAllocator(set, store, 0), prefix: prefix}, nil
 }
 
 func (h *hostLocalOwners) Allocate(_ context.Context, owner string) (netip.Addr, error) {
@@ -134,15 +124,3 @@ func (h *hostLocalOwners) Release(_ context.Context, owner string) error {
 	defer h.mu.Unlock()
 	return h.IPAllocator.Release(owner, hostLocalInterface)
 }
-
-// Fill writes the files without the search for what each owner holds already.
-func (h *hostLocalOwners) Fill(ctx context.Context, owners []string) error {
-	addr := h.prefix.Addr().Next() // the gateway
-	return each(ctx, owners, func(owner string) error {
-		addr = addr.Next()
-		_, err := h.store.Reserve(owner, hostLocalInterface, addr.AsSlice(), hostLocalRange)
-		return err
-	})
-}
-
-func (h *hostLocalOwners) Close() error { return h.store.Close() }

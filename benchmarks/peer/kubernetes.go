@@ -45,7 +45,7 @@ func (k kubernetesSpace) Take(int) (netip.Prefix, error) {
 func (k kubernetesSpace) Release(p netip.Prefix) error { return k.Range.Release(p.Addr().AsSlice()) }
 
 func (k kubernetesSpace) Fill(ctx context.Context, held []netip.Prefix) error {
-	return each(ctx, held, func(p netip.Prefix) error { return k.Allocate(p.Addr().AsSlice()) })
+	return Each(ctx, held, func(p netip.Prefix) error { return k.Allocate(p.Addr().AsSlice()) })
 }
 
 func (k kubernetesSpace) Snapshot() (int, error) {

@@ -55,7 +55,7 @@ func (m mobyAddresses) Release(p netip.Prefix) error {
 }
 
 func (m mobyAddresses) Fill(ctx context.Context, held []netip.Prefix) error {
-	return each(ctx, held, func(p netip.Prefix) error {
+	return Each(ctx, held, func(p netip.Prefix) error {
 		_, _, err := m.RequestAddress(m.pool, p.Addr().AsSlice(), nil)
 		return err
 	})
@@ -82,7 +82,7 @@ func (m mobyPools) Release(p netip.Prefix) error {
 }
 
 func (m mobyPools) Fill(ctx context.Context, held []netip.Prefix) error {
-	return each(ctx, held, func(p netip.Prefix) error {
+	return Each(ctx, held, func(p netip.Prefix) error {
 		_, err := m.RequestPool(ipamapi.PoolRequest{AddressSpace: mobySpace, Pool: p.String(), V6: m.v6})
 		return err
 	})

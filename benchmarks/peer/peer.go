@@ -30,8 +30,6 @@ type Peer struct {
 	NewSpace func(Shape) (Space, error)
 	// NewOwners makes an empty pool in memory whose addresses are held by owners.
 	NewOwners func(netip.Prefix) (Owners, error)
-	// OpenDurable opens the pool of the prefix that is kept in the folder, and creates it if there is none.
-	OpenDurable func(ctx context.Context, dir string, prefix netip.Prefix) (Durable, error)
 }
 
 // Order is which of the free addresses or prefixes is handed out next.
@@ -86,14 +84,6 @@ type Owners interface {
 	Release(ctx context.Context, owner string) error
 }
 
-// Durable is a pool whose changes are kept.
-type Durable interface {
-	Owners
-	// Fill allocates for these owners, in the fastest way that the peer offers.
-	Fill(ctx context.Context, owners []string) error
-	Close() error
-}
-
 // ErrCannot says that a peer cannot do a case. The message says why.
 var ErrCannot = errors.New("cannot")
 
@@ -105,8 +95,8 @@ func cannot(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrCannot, fmt.Sprintf(format, args...))
 }
 
-// each takes the prefixes one by one, and gives up as soon as it can be foreseen that the context will end before it is done.
-func each[T any](ctx context.Context, all []T, take func(T) error) error {
+// Each takes one after the other, and gives up as soon as it can be foreseen that the context will end before it is done.
+func Each[T any](ctx context.Context, all []T, take func(T) error) error {
 	const stride = 64
 	start := time.Now()
 	for i, one := range all {

@@ -82,35 +82,8 @@ func TestOwners(t *testing.T) {
 		if p.NewOwners != nil {
 			pool, err := p.NewOwners(prefix)
 			require.NoError(t, err)
-			require.NoError(t, p.CheckOwners(t.Context(), pool, prefix), p.Name)
+			require.NoError(t, peer.CheckOwners(t.Context(), p.Name, pool, prefix))
 		}
-	}
-}
-
-// TestDurable fills, closes, opens again, and expects that what is held is still held.
-func TestDurable(t *testing.T) {
-	prefix := netip.MustParsePrefix("10.0.0.0/24")
-	owners := []string{"a", "b", "c", "d"}
-	for _, p := range peer.All() {
-		if p.OpenDurable == nil {
-			continue
-		}
-		t.Run(p.Name, func(t *testing.T) {
-			dir := t.TempDir()
-			pool, err := p.OpenDurable(t.Context(), dir, prefix)
-			require.NoError(t, err)
-			require.NoError(t, pool.Fill(t.Context(), owners))
-			require.NoError(t, p.CheckOwners(t.Context(), pool, prefix))
-			first, err := pool.Allocate(t.Context(), "e")
-			require.NoError(t, err)
-			require.NoError(t, pool.Close())
-			pool, err = p.OpenDurable(t.Context(), dir, prefix)
-			require.NoError(t, err)
-			second, err := pool.Allocate(t.Context(), "f")
-			require.NoError(t, err)
-			require.NotEqual(t, first, second)
-			require.NoError(t, pool.Close())
-		})
 	}
 }
 

@@ -1,0 +1,72 @@
+package main_test
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ipalloc/ipalloc/benchmarks/durable"
+	"github.com/ipalloc/ipalloc/benchmarks/processes"
+)
+
+func TestMain(m *testing.M) {
+	if processes.RunJob() {
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// TestBurst is the burst of the targets on each kind of pool of this library: 128 processes with 16 claims each, all of them
+// left alone or a tenth killed.
+func TestBurst(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts hundreds of processes")
+	}
+	for _, k := range durable.Kinds() {
+		if k.Module != "github.com/ipalloc/ipalloc" {
+			continue
+		}
+		for _, kill := range []int{0, 13} {
+			t.Run(fmt.Sprintf("%s/kill=%d", k.Name, kill), func(t *testing.T) {
+				b := processes.Burst{Kind: k, Prefix: netip.MustParsePrefix("10.0.0.0/16"), Processes: 128, Claims: 16, Kill: kill, Seed: 1}
+				o := runBurst(t, b)
+				require.True(t, o.OK(), "%v", o)
+				require.Equal(t, 128*16, o.Granted)
+				require.LessOrEqual(t, o.Killed, kill)
+				t.Log(o)
+			})
+		}
+	}
+}
+
+// TestBurstApart opens the pool for each claim.
+func TestBurstApart(t *testing.T) {
+	k, ok := durable.Named("ipalloc on bolt")
+	require.True(t, ok)
+	b := processes.Burst{Kind: k, Prefix: netip.MustParsePrefix("10.0.0.0/16"), Processes: 8, Claims: 4, Kill: 2, Apart: true, Seed: 2}
+	o := runBurst(t, b)
+	require.True(t, o.OK(), "%v", o)
+	require.Equal(t, 8*4, o.Granted)
+}
+
+// TestBurstFinds shows that a pool which processes cannot share is found out.
+func TestBurstFinds(t *testing.T) {
+	k, ok := durable.Named("go-ipam file")
+	require.True(t, ok)
+	o := runBurst(t, processes.Burst{Kind: k, Prefix: netip.MustParsePrefix("10.0.0.0/16"), Processes: 8, Claims: 8})
+	require.False(t, o.OK(), "%v", o)
+}
+
+func runBurst(t *testing.T, b processes.Burst) processes.Outcome {
+	t.Helper()
+	address, end, err := b.Kind.Prepare(t.Context(), filepath.Clean(t.TempDir()))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, end()) }()
+	o, err := b.Run(t.Context(), address)
+	require.NoError(t, err)
+	return o
+}

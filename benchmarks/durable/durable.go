@@ -1,0 +1,75 @@
+// Package durable puts pools that outlive their process behind one interface: this library on its stores, and the stores of
+// other projects. There is one file a backend.
+package durable
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+
+	"github.com/ipalloc/ipalloc/benchmarks/peer"
+)
+
+// Kind is a kind of place where a pool is kept.
+type Kind struct {
+	// Name is short and unique: the heading of a column.
+	Name string
+	// Module is the path of the module that it comes from.
+	Module string
+	// Note says what its commits promise, and in what its semantics differ.
+	Note string
+	// Absent is why it is not measured; empty if it is.
+	Absent string
+	// Floor marks a backend without a pool on it: what a bare commit costs.
+	Floor bool
+	// OneAtATime tells that others wait while a process has it open, so that whoever is done must close.
+	OneAtATime bool
+	// Prepare makes an empty place, in the folder or with the help of a server, and returns its address, by which other
+	// processes find it, and what ends it. An error that wraps [ErrNoServer] says which server is missing.
+	Prepare func(ctx context.Context, dir string) (address string, end func() error, err error)
+	// Open opens the pool of the prefix at the address, and creates it if there is none.
+	Open func(ctx context.Context, address string, prefix netip.Prefix) (Pool, error)
+}
+
+// ErrNoServer says that the server that a kind needs is not on this machine.
+var ErrNoServer = errors.New("no server")
+
+// Pool is a pool that is kept. It is used by any number of goroutines.
+type Pool interface {
+	peer.Owners
+	// Fill allocates for these owners, in the fastest way that the backend offers.
+	Fill(ctx context.Context, owners []string) error
+	Close() error
+}
+
+// Auditor is a Pool that can tell what it holds, and whether that is consistent.
+type Auditor interface {
+	// Audit returns the addresses by owner, or an error that says what is inconsistent.
+	Audit(ctx context.Context) (map[string]netip.Addr, error)
+}
+
+// Counter is a Pool that counts its commits.
+type Counter interface {
+	// Commits returns how many commits took effect, and how many did not because others got there first.
+	Commits() (committed, conflicts int)
+}
+
+// Kinds are all kinds of places, this library first.
+func Kinds() []Kind {
+	return []Kind{ipallocBolt(), bareBolt(), hostLocalDisk(), goIPAMFile()}
+}
+
+// Named is the kind of that name.
+func Named(name string) (Kind, bool) {
+	for _, k := range Kinds() {
+		if k.Name == name {
+			return k, true
+		}
+	}
+	return Kind{}, false
+}
+
+// inFolder is the Prepare of what is kept in files.
+func inFolder(_ context.Context, dir string) (string, func() error, error) {
+	return dir, func() error { return nil }, nil
+}

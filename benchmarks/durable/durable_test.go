@@ -1,0 +1,63 @@
+package durable_test
+
+import (
+	"testing"
+
+	"net/netip"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ipalloc/ipalloc/benchmarks/durable"
+	"github.com/ipalloc/ipalloc/benchmarks/peer"
+)
+
+// TestKinds fills, closes, opens again, and expects that what is held is still held.
+func TestKinds(t *testing.T) {
+	prefix := netip.MustParsePrefix("10.0.0.0/24")
+	owners := []string{"a", "b", "c", "d"}
+	for _, k := range durable.Kinds() {
+		t.Run(k.Name, func(t *testing.T) {
+			address, end, err := k.Prepare(t.Context(), t.TempDir())
+			require.NoError(t, err)
+			defer func() { require.NoError(t, end()) }()
+			pool, err := k.Open(t.Context(), address, prefix)
+			require.NoError(t, err)
+			require.NoError(t, pool.Fill(t.Context(), owners))
+			require.NoError(t, peer.CheckOwners(t.Context(), k.Name, pool, prefix))
+			first, err := pool.Allocate(t.Context(), "e")
+			require.NoError(t, err)
+			require.NoError(t, pool.Close())
+			pool, err = k.Open(t.Context(), address, prefix)
+			require.NoError(t, err)
+			second, err := pool.Allocate(t.Context(), "f")
+			require.NoError(t, err)
+			if !k.Floor {
+				require.NotEqual(t, first, second)
+			}
+			requireAudit(t, pool, append(owners, "e", "f"))
+			require.NoError(t, pool.Close())
+		})
+	}
+}
+
+func requireAudit(t *testing.T, pool durable.Pool, owners []string) {
+	t.Helper()
+	auditor, ok := pool.(durable.Auditor)
+	if !ok {
+		return
+	}
+	held, err := auditor.Audit(t.Context())
+	require.NoError(t, err)
+	require.Len(t, held, len(owners))
+	for _, owner := range owners {
+		require.Contains(t, held, owner)
+	}
+}
+
+func TestNamed(t *testing.T) {
+	k, ok := durable.Named("bare bbolt")
+	require.True(t, ok)
+	require.True(t, k.Floor)
+	_, ok = durable.Named("none")
+	require.False(t, ok)
+}

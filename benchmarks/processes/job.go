@@ -1,0 +1,153 @@
+// Package processes runs work in operating-system processes of their own: copies of the program that uses it. Such a program,
+// or its TestMain, begins with [RunJob].
+package processes
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/ipalloc/ipalloc/benchmarks/durable"
+)
+
+// jobVariable is the environment variable by which a process knows that it is a copy, and what it is to do.
+const jobVariable = "IPALLOC_BENCHMARK_JOB"
+
+// Job is what a process does: it waits for the word to go, allocates for owners of its own, and ends.
+type Job struct {
+	// Kind is the name of a [durable.Kind], and Address where its pool is.
+	Kind, Address string
+	Prefix        netip.Prefix
+	// Process numbers the processes of a burst, and is part of the owners' names.
+	Process int
+	// Claims is how many owners it allocates for: at once, after it has opened the pool.
+	Claims int
+	// Apart makes it open and close the pool for each claim, one after the other, as a CNI plugin does.
+	Apart bool
+}
+
+// Owner is the name of the n-th owner of the job.
+func (j Job) Owner(n int) string { return ownerOf(j.Process, n) }
+
+func ownerOf(process, n int) string {
+	return "process-" + strconv.Itoa(process) + "/claim-" + strconv.Itoa(n)
+}
+
+// Event is what a process tells: a claim that was granted or has failed, and at its end its commits.
+type Event struct {
+	Owner string        `json:"owner,omitempty"`
+	Addr  netip.Addr    `json:"addr,omitzero"`
+	Took  time.Duration `json:"took,omitempty"`
+	// Opened is the part of Took until the pool was open.
+	Opened time.Duration `json:"opened,omitempty"`
+	Error  string        `json:"error,omitempty"`
+	Ended  bool          `json:"ended,omitempty"`
+	// Commits and Conflicts are given at the end, where the kind of pool counts them.
+	Commits   int `json:"commits,omitempty"`
+	Conflicts int `json:"conflicts,omitempty"`
+}
+
+// RunJob does the job that this process was started for, and returns true; or false in any other process.
+func RunJob() bool {
+	text, ok := os.LookupEnv(jobVariable)
+	if !ok {
+		return false
+	}
+	var job Job
+	if err := json.Unmarshal([]byte(text), &job); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return true
+	}
+	teller := &teller{to: os.Stdout}
+	if _, err := bufio.NewReader(os.Stdin).ReadByte(); err != nil {
+		teller.tell(Event{Error: fmt.Sprintf("waiting for the word to go: %v", err)})
+		return true
+	}
+	r := runner{job: job, teller: teller, start: time.Now()}
+	if err := r.run(context.Background()); err != nil {
+		teller.tell(Event{Error: err.Error()})
+	}
+	return true
+}
+
+// teller writes each event in one write, which a kill does not cut in two.
+type teller struct {
+	mu sync.Mutex
+	to io.Writer
+}
+
+func (t *teller) tell(e Event) {
+	line, err := json.Marshal(e)
+	if err != nil {
+		line = []byte(`{"error":"an event cannot be told"}`)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, _ = t.to.Write(append(line, '\n')) // whoever started this process has gone if it cannot be written
+}
+
+// runner does a job.
+type runner struct {
+	job    Job
+	teller *teller
+	start  time.Time
+	end    Event
+}
+
+func (r *runner) run(ctx context.Context) error {
+	kind, ok := durable.Named(r.job.Kind)
+	if !ok {
+		return fmt.Errorf("no kind is called %q", r.job.Kind)
+	}
+	if r.job.Apart {
+		for n := range r.job.Claims {
+			r.start = time.Now()
+			if err := r.session(ctx, kind, n, n+1); err != nil {
+				return err
+			}
+		}
+	} else if err := r.session(ctx, kind, 0, r.job.Claims); err != nil {
+		return err
+	}
+	r.end.Ended = true
+	r.teller.tell(r.end)
+	return nil
+}
+
+// session opens the pool, makes the claims from first up to last at once, and closes it.
+func (r *runner) session(ctx context.Context, kind durable.Kind, first, last int) error {
+	pool, err := kind.Open(ctx, r.job.Address, r.job.Prefix)
+	if err != nil {
+		return err
+	}
+	opened := time.Since(r.start)
+	var wg sync.WaitGroup
+	for n := first; n < last; n++ {
+		wg.Go(func() { r.claim(ctx, pool, n, opened) })
+	}
+	wg.Wait()
+	if c, ok := pool.(durable.Counter); ok {
+		commits, conflicts := c.Commits()
+		r.end.Commits, r.end.Conflicts = r.end.Commits+commits, r.end.Conflicts+conflicts
+	}
+	return pool.Close()
+}
+
+func (r *runner) claim(ctx context.Context, pool durable.Pool, n int, opened time.Duration) {
+	e := Event{Owner: r.job.Owner(n), Opened: opened}
+	addr, err := pool.Allocate(ctx, e.Owner)
+	e.Took = time.Since(r.start)
+	if err != nil {
+		e.Error = err.Error()
+	} else {
+		e.Addr = addr
+	}
+	r.teller.tell(e)
+}

@@ -1,0 +1,89 @@
+package processes
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+)
+
+// process is a copy of this program that does a job.
+type process struct {
+	command *exec.Cmd
+	word    io.WriteCloser
+	output  io.ReadCloser
+}
+
+// start starts a process, which waits until it is told to go. It is killed when the context ends.
+func start(ctx context.Context, job Job) (*process, error) {
+	program, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	text, err := json.Marshal(job)
+	if err != nil {
+		return nil, err
+	}
+	p := &process{command: exec.CommandContext(ctx, program)}
+	p.command.Env = append(os.Environ(), jobVariable+"="+string(text))
+	p.command.Stderr = os.Stderr
+	if p.word, err = p.command.StdinPipe(); err != nil {
+		return nil, err
+	}
+	if p.output, err = p.command.StdoutPipe(); err != nil {
+		return nil, err
+	}
+	return p, p.command.Start()
+}
+
+// goAhead gives the word.
+func (p *process) goAhead() error {
+	if _, err := p.word.Write([]byte("\n")); err != nil {
+		return err
+	}
+	return p.word.Close()
+}
+
+// events gives what the process tells to take, until it ends. A process that was killed is no error.
+func (p *process) events(take func(Event)) error {
+	lines := bufio.NewScanner(p.output)
+	for lines.Scan() {
+		var e Event
+		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
+			return fmt.Errorf("a process told %q: %w", lines.Text(), err)
+		}
+		take(e)
+	}
+	err := p.command.Wait()
+	if state := p.command.ProcessState; state != nil && !state.Exited() {
+		return nil
+	}
+	return err
+}
+
+// kill ends the process at once, in whatever it is doing.
+func (p *process) kill() { _ = p.command.Process.Kill() }
+
+// Once runs a job in a fresh process, which is to make one claim, and returns its event.
+func Once(ctx context.Context, job Job) (Event, error) {
+	p, err := start(ctx, job)
+	if err != nil {
+		return Event{}, err
+	}
+	if err := p.goAhead(); err != nil {
+		return Event{}, err
+	}
+	var got Event
+	err = p.events(func(e Event) {
+		if !e.Ended {
+			got = e
+		}
+	})
+	if err == nil && got.Error != "" {
+		err = fmt.Errorf("in a process of its own: %s", got.Error)
+	}
+	return got, err
+}

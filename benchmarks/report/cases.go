@@ -1,0 +1,221 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/ipalloc/ipalloc/benchmarks/durable"
+	"github.com/ipalloc/ipalloc/benchmarks/peer"
+	"github.com/ipalloc/ipalloc/internal/bench"
+)
+
+// benchCase is a row before it is measured.
+type benchCase struct {
+	Row
+	// prepare makes what is measured for a subject, checks that its results are right, and leaves it ready. The context ends
+	// when that takes too long.
+	prepare func(ctx context.Context, s subject) (work, error)
+	// in tells whether the case is for allocators in memory or for durable pools.
+	durable bool
+}
+
+// subject is an allocator or a kind of durable pool: one of both.
+type subject struct {
+	peer *peer.Peer
+	kind *durable.Kind
+}
+
+// work is a case that is ready to be measured.
+type work struct {
+	// round measures once, for about so long.
+	round func(atLeast time.Duration) (reading, error)
+	// end cleans up; nil if there is nothing to do.
+	end func() error
+}
+
+// reading is what one round gave.
+type reading struct {
+	value, allocs float64
+	note          string
+}
+
+// sizes are how much is held in the cases. A quick run cuts them.
+type sizes struct {
+	sparse, mixed, mixedFew, largeHoles, owners, files int
+	processes, claims, kill                            int
+	slash8                                             string
+}
+
+func fullSizes() sizes {
+	return sizes{
+		sparse: 1_000_000, mixed: 100_000, mixedFew: 1_000, largeHoles: 16_000_000, owners: 60_000, files: 60_000,
+		processes: 128, claims: 16, kill: 13,
+	}
+}
+
+func quickSizes() sizes {
+	return sizes{
+		sparse: 20_000, mixed: 5_000, mixedFew: 200, largeHoles: 500_000, owners: 5_000, files: 500,
+		processes: 12, claims: 4, kill: 2,
+	}
+}
+
+// The headings of the tables.
+const (
+	groupAddresses = "Single addresses: take one and release it"
+	groupPrefixes  = "Prefixes: take one and release it"
+	groupWhole     = "Filling, snapshots, memory"
+	groupOwners    = "Pools in memory, with owners"
+	groupDurable   = "Durable pools"
+	groupBurst     = "Processes"
+)
+
+// The plots.
+const (
+	plotFill    = "fill"
+	plotHoles   = "fill-holes"
+	plotSize    = "size"
+	plotMemory  = "memory"
+	plotBytes   = "bytes"
+	plotWriters = "writers"
+)
+
+// allCases are the rows of the report.
+func allCases(n sizes) []benchCase {
+	var all []benchCase
+	for _, more := range [][]benchCase{
+		addressCases(n), prefixCases(n), wholeCases(n), ownerCases(n), durableCases(n), processCases(n),
+	} {
+		all = append(all, more...)
+	}
+	return all
+}
+
+// lazily makes a list once, for all subjects of a row.
+func lazily(list func() []netip.Prefix) func() ([]netip.Prefix, error) {
+	return sync.OnceValues(func() ([]netip.Prefix, error) { return list(), nil })
+}
+
+func addressCases(n sizes) []benchCase {
+	var all []benchCase
+	add := func(name, plot string, x float64, s peer.Shape, held func() []netip.Prefix) {
+		row := Row{Name: name, Group: groupAddresses, Unit: Nanoseconds, Plot: plot, X: x}
+		all = append(all, benchCase{Row: row, prepare: pairs(s, lazily(held))})
+	}
+	slash16 := peer.Addresses("10.0.0.0/16")
+	for _, fill := range []float64{0, 1, 50, 99, 99.9} {
+		name := fmt.Sprintf("v4-16/packed/fill=%v%%", fill)
+		add(name, plotFill, 100-fill, slash16, func() []netip.Prefix { return packed(slash16, share(slash16, fill)) })
+	}
+	for _, fill := range []float64{1, 50, 99, 99.9} {
+		name := fmt.Sprintf("v4-16/holes/fill=%v%%", fill)
+		add(name, plotHoles, 100-fill, slash16, func() []netip.Prefix { return holes(slash16, share(slash16, fill)) })
+	}
+	add("v4-16/holes/taken=60000", "", 0, slash16, func() []netip.Prefix { return holes(slash16, 60_000) })
+	for _, bits := range []int{24, 20, 16, 12, 8} {
+		s := peer.Addresses(fmt.Sprintf("10.0.0.0/%d", bits))
+		name := fmt.Sprintf("v4-%d/packed/fill=50%%", bits)
+		if bits == 16 {
+			name += "/by-size"
+		}
+		add(name, plotSize, float64(capacity(s)), s, func() []netip.Prefix { return packed(s, share(s, 50)) })
+	}
+	slash8 := peer.Addresses("10.0.0.0/8")
+	add("v4-8/holes/taken=16M", "", 0, slash8, func() []netip.Prefix { return holes(slash8, n.largeHoles) })
+	slash64 := peer.Addresses("2001:db8::/64")
+	add("v6-64/fill=0", "", 0, slash64, func() []netip.Prefix { return nil })
+	add("v6-64/random/held=1000000", "", 0, slash64, func() []netip.Prefix { return bench.RandomIn64(n.sparse) })
+	return all
+}
+
+// share is a percentage of what the shape has.
+func share(s peer.Shape, percent float64) int { return int(float64(capacity(s)) * percent / 100) }
+
+func prefixCases(n sizes) []benchCase {
+	var all []benchCase
+	add := func(name string, s peer.Shape, held func() []netip.Prefix) {
+		row := Row{Name: name, Group: groupPrefixes, Unit: Nanoseconds}
+		all = append(all, benchCase{Row: row, prepare: pairs(s, lazily(held))})
+	}
+	nodes := peer.Prefixes("10.0.0.0/8", 24)
+	add("v4-8-into-24/fill=0%", nodes, func() []netip.Prefix { return nil })
+	add("v4-8-into-24/held=1000", nodes, func() []netip.Prefix { return packed(nodes, 1000) })
+	add("v4-8-into-24/fill=99%", nodes, func() []netip.Prefix { return packed(nodes, share(nodes, 99)) })
+	add("v4-8-into-24/free=1", nodes, func() []netip.Prefix { return packed(nodes, capacity(nodes)-1) })
+	sites := peer.Prefixes("2001:db8::/48", 64)
+	add("v6-48-into-64/fill=50%", sites, func() []netip.Prefix { return packed(sites, share(sites, 50)) })
+	for _, held := range []int{n.mixedFew, n.mixed} {
+		row := Row{Name: "v4-8/lengths=20-32/held=1000", Group: groupPrefixes, Unit: Nanoseconds}
+		if held == n.mixed {
+			row.Name = "v4-8/lengths=20-32/held=100000"
+		}
+		all = append(all, benchCase{Row: row, prepare: replaceMixed(peer.Prefixes("10.0.0.0/8", 0), held)})
+	}
+	return all
+}
+
+func wholeCases(n sizes) []benchCase {
+	slash16 := peer.Addresses("10.0.0.0/16")
+	every := lazily(func() []netip.Prefix { return alternate(slash16) })
+	all := []benchCase{
+		{Row: Row{Name: "fill a /16", Group: groupWhole, Unit: Nanoseconds}, prepare: fillWhole(slash16)},
+		{Row: Row{Name: "encode and decode v4-16/alternate", Group: groupWhole, Unit: Nanoseconds}, prepare: snapshot(slash16, every)},
+		{Row: Row{Name: "encoded size of v4-16/alternate", Group: groupWhole, Unit: Bytes}, prepare: snapshotSize(slash16, every)},
+	}
+	add := func(name, plot string, x float64, s peer.Shape, held func() []netip.Prefix) {
+		row := Row{Name: name, Group: groupWhole, Unit: Bytes, Plot: plot, X: x}
+		all = append(all, benchCase{Row: row, prepare: memory(s, lazily(held))})
+	}
+	add("memory: v4-16/packed/taken=60000", "", 0, slash16, func() []netip.Prefix { return packed(slash16, 60_000) })
+	add("memory: v4-16/alternate", "", 0, slash16, func() []netip.Prefix { return alternate(slash16) })
+	for _, bits := range []int{24, 20, 16, 12} {
+		s := peer.Addresses(fmt.Sprintf("10.0.0.0/%d", bits))
+		name := fmt.Sprintf("memory: v4-%d/holes/fill=50%%", bits)
+		add(name, plotMemory, float64(capacity(s)), s, func() []netip.Prefix { return holes(s, share(s, 50)) })
+	}
+	slash64 := peer.Addresses("2001:db8::/64")
+	add("memory: v6-64/random/held=1000000", "", 0, slash64, func() []netip.Prefix { return bench.RandomIn64(n.sparse) })
+	return all
+}
+
+func ownerCases(n sizes) []benchCase {
+	row := func(name string) Row { return Row{Name: name, Group: groupOwners, Unit: Nanoseconds} }
+	return []benchCase{
+		{Row: row("allocate and release/held=0"), prepare: ownerPairs(0, 1)},
+		{Row: row("allocate and release/held=60000"), prepare: ownerPairs(n.owners, 1)},
+		{Row: row("allocate and release/held=60000/goroutines=64"), prepare: ownerPairs(n.owners, 64)},
+	}
+}
+
+func durableCases(n sizes) []benchCase {
+	var all []benchCase
+	add := func(name string, unit Unit, plot string, x float64, prepare func(context.Context, subject) (work, error)) {
+		all = append(all, benchCase{Row: Row{Name: name, Group: groupDurable, Unit: unit, Plot: plot, X: x}, prepare: prepare, durable: true})
+	}
+	for _, held := range []int{0, 1_000, 10_000, 60_000} {
+		add(fmt.Sprintf("allocate/held=%d", held), Nanoseconds, "", 0, allocateOnce(min(held, n.files)))
+	}
+	for _, writers := range []int{1, 4, 16, 64} {
+		add(fmt.Sprintf("allocate and release/writers=%d", writers), PairsSecond, plotWriters, float64(writers), throughput(writers))
+	}
+	for _, held := range []int{100, 1_000, 10_000, 60_000} {
+		add(fmt.Sprintf("bytes written a change/held=%d", held), Bytes, plotBytes, float64(held), bytesWritten(min(held, n.files), 1))
+	}
+	add("bytes written a change/every other of a /16 held", Bytes, "", 0, bytesWritten(n.files, 2))
+	return all
+}
+
+func processCases(n sizes) []benchCase {
+	var all []benchCase
+	add := func(name string, prepare func(context.Context, subject) (work, error)) {
+		all = append(all, benchCase{Row: Row{Name: name, Group: groupBurst, Unit: Nanoseconds}, prepare: prepare, durable: true})
+	}
+	add("fresh process, held=60000: open and allocate", freshProcess(n.files, false))
+	add("fresh process, held=60000: from its start to its end", freshProcess(n.files, true))
+	add("burst: 128 processes, 16 claims each", burst(n, 0))
+	add("burst: the same, a tenth killed and tried again", burst(n, n.kill))
+	return all
+}
