@@ -24,6 +24,9 @@ var maxCount = Count{math.MaxUint64, math.MaxUint64, math.MaxUint64}
 // CountOf returns n as a Count.
 func CountOf(n uint64) Count { return Count{lo: n} }
 
+// Count128 returns hi·2^64 + lo.
+func Count128(hi, lo uint64) Count { return Count{mid: hi, lo: lo} }
+
 // Pow2 returns 2^bits, the number of addresses in a prefix with that many host bits. The callers' range is
 // 0 to 128; it is exact up to 191, is the largest Count from 192 on, and 0 for negative bits.
 func Pow2(bits int) Count {
@@ -70,6 +73,29 @@ func (c Count) Uint64() uint64 {
 		return math.MaxUint64
 	}
 	return c.lo
+}
+
+// BitLen returns how many bits it takes to write c: 0 for 0, at most 192.
+func (c Count) BitLen() int {
+	switch {
+	case c.hi != 0:
+		return 128 + bits.Len64(c.hi)
+	case c.mid != 0:
+		return 64 + bits.Len64(c.mid)
+	}
+	return bits.Len64(c.lo)
+}
+
+// Low returns the lowest n bits of c, which is c modulo 2^n; all of it from 192 on, and 0 for a negative n.
+func (c Count) Low(n int) Count {
+	switch {
+	case n <= 0:
+		return Count{}
+	case n >= 192:
+		return c
+	}
+	mask := Pow2(n).Sub(CountOf(1))
+	return Count{c.hi & mask.hi, c.mid & mask.mid, c.lo & mask.lo}
 }
 
 // IsZero reports whether c is 0. It also makes the omitzero option of encoding/json work.

@@ -31,10 +31,29 @@ type Claim struct {
 	// those within a set, and larger prefixes before smaller ones; what one has got is not changed for another. At most
 	// [MaxRequests].
 	Requests []Request
+
+	// TTL makes the claim a lease: what is granted is free again when so much time has passed, unless [Pool.Renew] extends it. 0 makes it
+	// a reservation, which never expires. Cut to the microsecond; at most [MaxTTL]. An owner who holds a lease and claims the same
+	// without a TTL has a reservation from then on; an owner who holds a reservation keeps it.
+	TTL time.Duration
+
+	// Scope is on whose behalf the claim is made, such as a namespace. A pool of another scope refuses it with [ErrScope], and so does what
+	// the same owner holds by a claim of another scope.
+	Scope string
+
+	// Labels are kept with what is granted, for people and for pictures: a pod's name, a node. They play no part in what is granted; an
+	// owner who asks again keeps the first ones. At most [MaxLabelBytes] bytes in all.
+	Labels map[string]string
 }
 
-// MaxRequests is the largest number of requests in a claim.
-const MaxRequests = 4096
+const (
+	// MaxRequests is the largest number of requests in a claim.
+	MaxRequests = 4096
+	// MaxLabelBytes is the largest size in bytes of all labels of a claim, names and values together.
+	MaxLabelBytes = 4096
+	// MaxTTL is the longest that a lease or a cooldown may last: 100 years of 365 days.
+	MaxTTL = 100 * 365 * 24 * time.Hour
+)
 
 // Request is one address or prefix that a claim asks for. The zero Request is one of the pool's
 // default length, the lowest that is free.
@@ -55,6 +74,11 @@ type Request struct {
 	// that any will do.
 	Exact netip.Prefix
 
+	// Band names a band of the pool, whose addresses are tried first; see [Spec.Bands]. With Within it is the part of the
+	// band that lies there. Empty means that bands are tried last. It plays no part if there is an Exact prefix, or if the owner
+	// holds something already.
+	Band string
+
 	wrong string // what was wrong with the argument of ExactAddr
 }
 
@@ -68,52 +92,6 @@ func ExactAddr(addr netip.Addr) Request {
 		return Request{wrong: fmt.Sprintf("the exact address %v has a zone, want %v", addr, addr.WithZone(""))}
 	}
 	return Request{Exact: netip.PrefixFrom(addr, addr.BitLen())}
-}
-
-// Allocation is what an owner holds.
-//
-// The zero Allocation is none. An Allocation may be copied; the copy shares Prefixes, which belong to the caller.
-type Allocation struct {
-	// Owner is who holds it.
-	Owner string
-	// Prefixes are what is held, in the order of the claim's requests; a request that was for both families has the
-	// primary one first. A single address is a prefix of 32 or 128 bits.
-	Prefixes []netip.Prefix
-	// Generation tells this grant from all others that the owner ever had or will have of this pool. It is the
-	// revision of the pool at which it was granted.
-	Generation int64
-	// Created is when it was granted, in UTC, to the microsecond.
-	Created time.Time
-}
-
-// Addrs returns the first address of each prefix: the addresses themselves where single ones are held. Of a larger prefix it is the
-// network's address, which is none for a host.
-func (a Allocation) Addrs() []netip.Addr {
-	addrs := make([]netip.Addr, len(a.Prefixes))
-	for i, p := range a.Prefixes {
-		addrs[i] = p.Addr()
-	}
-	return addrs
-}
-
-func (a Allocation) clone() Allocation {
-	a.Prefixes = slices.Clone(a.Prefixes)
-	return a
-}
-
-const stateAllocated = "allocated"
-
-func (a *Allocation) record(pool string) store.Record {
-	return store.Record{
-		Key:      store.Key{Kind: store.KindAllocation, Pool: pool, Name: a.Owner},
-		State:    stateAllocated,
-		Prefixes: a.Prefixes,
-		Created:  a.Created,
-	}
-}
-
-func allocationOf(r store.Record) Allocation {
-	return Allocation{Owner: r.Name, Prefixes: r.Prefixes, Generation: r.Revision, Created: r.Created}
 }
 
 func validateOwner(owner string) error { return validateName("owner", owner) }
@@ -134,13 +112,54 @@ func validateName(what, name string) error {
 // Validate returns an error that wraps [ErrInvalid] if the claim breaks a rule that holds for every pool, before anything is asked of
 // one. [Pool.Allocate] does the same.
 func (c Claim) Validate() error {
-	if err := validateOwner(c.Owner); err != nil {
+	if err := c.checkOwnerAndRest(); err != nil {
 		return err
 	}
 	if c.Policy > RequireDualStack {
 		return invalid("%v is not a family policy", c.Policy)
 	}
 	return c.checkRequests()
+}
+
+// checkOwnerAndRest checks all but what [Claim.resolve] does.
+func (c *Claim) checkOwnerAndRest() error {
+	if err := validateOwner(c.Owner); err != nil {
+		return err
+	}
+	return c.checkRest()
+}
+
+// checkRest checks all but the owner, the policy and the requests.
+func (c *Claim) checkRest() error {
+	if c.TTL != 0 {
+		if err := checkTTL(c.TTL); err != nil {
+			return err
+		}
+	}
+	if c.Scope != "" {
+		if err := validateName("scope", c.Scope); err != nil {
+			return err
+		}
+	}
+	size := 0
+	for name, value := range c.Labels {
+		if !utf8.ValidString(name) || !utf8.ValidString(value) {
+			return invalid("the label %q with the value %q is not UTF-8", name, value)
+		}
+		size += len(name) + len(value)
+	}
+	if size > MaxLabelBytes {
+		return invalid("the labels have %d bytes, the most is %d", size, MaxLabelBytes)
+	}
+	return nil
+}
+
+// checkTTL checks how long a lease is to last.
+func checkTTL(ttl time.Duration) error {
+	if ttl < time.Microsecond || ttl > MaxTTL {
+		return invalid("the time to live %v is out of range, want %v to %v", ttl, time.Microsecond, MaxTTL)
+	}
+	return nil
 }
 
 // checkRequests checks each request, and that none asks for what another one does.
@@ -284,6 +303,9 @@ func (r *Request) complete(spec *resolvedSpec) error {
 	if r.Bits == 0 {
 		r.Bits = spec.bits(r.Family)
 	}
+	if r.Band != "" && !slices.ContainsFunc(spec.Bands, func(b Band) bool { return b.Name == r.Band }) {
+		return invalid("the pool has no band %q", r.Band)
+	}
 	if r.Bits < 1 || r.Bits > r.Family.Width() {
 		return invalid("the prefix length %d is out of range for %v, want 1 to %d", r.Bits, r.Family, r.Family.Width())
 	}
@@ -295,7 +317,7 @@ func (r *Request) choice() int {
 	switch {
 	case r.Exact.IsValid():
 		return 0
-	case r.Within != nil:
+	case r.Within != nil || r.Band != "":
 		return 1
 	default:
 		return 2

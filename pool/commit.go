@@ -1,7 +1,6 @@
 package pool
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,57 +25,68 @@ import (
 // on the way (an owner's record, a piece) needs no guard of its own, provided that it was read after that head.
 
 const (
-	// maxBatch is how many ops are committed together at most. A store that cannot take as many makes it less.
-	maxBatch = 256
-	// maxHeld is how many allocations a handle remembers, to release them without reading.
+	// maxBatch is how many tasks are committed together at most. A store that cannot take as many makes it less.
+	maxBatch = 4096
+	// maxHeld is how many records a handle remembers, to change them without reading.
 	maxHeld = 1 << 16
-)
-
-type opKind uint8
-
-const (
-	opAllocate opKind = iota
-	opRelease
-	opExclusive
 )
 
 // op is a call on its way into the store.
 type op struct {
-	ctx        context.Context
-	kind       opKind
-	owner      string
-	claim      Claim
-	generation int64                       // for opRelease
-	run        func(context.Context) error // for opExclusive: what to do while nobody else commits
+	ctx   context.Context
+	tasks []task                      // no two of one owner
+	whole bool                        // all tasks are done in one commit, or none
+	run   func(context.Context) error // for an exclusive op, without tasks: what to do while nobody else commits
 
-	done   bool
-	result Allocation
-	err    error
-	wake   chan struct{} // when it is done, or its turn to lead has come; nil until it has to wait
+	done bool
+	err  error
+	wake chan struct{} // when it is done, or its turn to lead has come; nil until it has to wait
 
-	attempts  int   // commits that came to nothing
-	uncertain bool  // one of these may have taken effect, or may yet
-	releasing int64 // the generation that an uncertain commit was to release
-
-	// The plan of this attempt.
-	planned *Allocation // what is granted or released; nil if there is nothing to commit
-	refusal error       // why nothing is, with the head as it is and after what the ops before this one do to it
-	fetched bool        // whether the owner's record was just read, with its result in p.held
+	attempts  int  // commits that came to nothing
+	uncertain bool // one of these may have taken effect, or may yet
 }
 
-func (o *op) finish(a Allocation, err error) {
-	o.done, o.result, o.err = true, a, err
+// finish ends the op, and those of its tasks that have not ended, with an error or with none.
+func (o *op) finish(err error) {
+	o.done, o.err = true, err
+	for i := range o.tasks {
+		if t := &o.tasks[i]; !t.done {
+			t.finish(err)
+		}
+	}
+}
+
+func (t *task) finish(err error) {
+	t.done, t.err = true, err
+	if err != nil {
+		t.result = Allocation{}
+	}
+}
+
+// do brings one task to its end.
+func (p *Pool) do(ctx context.Context, t task) (Allocation, error) {
+	if err := ctx.Err(); err != nil {
+		return Allocation{}, err
+	}
+	if p.store == nil {
+		return p.doInMemory(ctx, &t)
+	}
+	o := &op{ctx: ctx, tasks: []task{t}}
+	if err := p.submit(o); err != nil {
+		return Allocation{}, err
+	}
+	return o.tasks[0].result, o.tasks[0].err
 }
 
 // submit brings an op to its end.
-func (p *Pool) submit(o *op) (Allocation, error) {
+func (p *Pool) submit(o *op) error {
 	p.mu.Lock()
 	p.queue = append(p.queue, o)
 	if !p.leading {
 		p.leading = true
 		p.mu.Unlock()
 		p.lead(o)
-		return o.result, o.err
+		return o.err
 	}
 	o.wake = make(chan struct{}, 1)
 	p.mu.Unlock()
@@ -84,14 +94,14 @@ func (p *Pool) submit(o *op) (Allocation, error) {
 	case <-o.wake:
 	case <-o.ctx.Done():
 		if p.withdraw(o) {
-			return Allocation{}, o.ctx.Err()
+			return o.ctx.Err()
 		}
 		<-o.wake // it is being committed
 	}
 	if !o.done {
 		p.lead(o)
 	}
-	return o.result, o.err
+	return o.err
 }
 
 // withdraw takes an op out of the queue, and hands the lead on if it was just given it. It is false if the op is being
@@ -185,24 +195,25 @@ func (p *Pool) endRound(own *op, batch []*op) {
 	}
 }
 
-// nextBatch takes ops from the queue: no two of one owner, and an exclusive one alone.
+// nextBatch takes ops from the queue: no two for one owner, and an exclusive one alone.
 func (p *Pool) nextBatch() []*op {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var batch, left []*op
-	owners := make(map[string]bool, min(len(p.queue), p.maxBatch))
+	clear(p.planning)
+	tasks := 0
 	for i, o := range p.queue {
-		if len(batch) == p.maxBatch || o.kind == opExclusive && len(batch) > 0 {
+		if tasks >= p.maxBatch || len(batch) > 0 && (o.run != nil || tasks+len(o.tasks) > p.maxBatch) {
 			left = append(left, p.queue[i:]...)
 			break
 		}
-		if owners[o.owner] {
+		if !p.reserve(o) {
 			left = append(left, o)
 			continue
 		}
-		owners[o.owner] = true
+		tasks += len(o.tasks)
 		batch = append(batch, o)
-		if o.kind == opExclusive {
+		if o.run != nil {
 			left = append(left, p.queue[i+1:]...)
 			break
 		}
@@ -211,19 +222,37 @@ func (p *Pool) nextBatch() []*op {
 	return batch
 }
 
+// reserve notes the owners of an op for this batch. It is false if one of them is there already.
+func (p *Pool) reserve(o *op) bool {
+	for i := range o.tasks {
+		if !o.tasks[i].done && p.planning[o.tasks[i].owner] != nil {
+			return false
+		}
+	}
+	for i := range o.tasks {
+		if !o.tasks[i].done {
+			p.planning[o.tasks[i].owner] = o
+		}
+	}
+	return true
+}
+
 // pause waits before another attempt, longer after each conflict. It ends early with the context of the op that leads.
 func (p *Pool) pause(own *op) {
 	if own.attempts == 0 || own.attempts >= p.options.Attempts {
 		return
 	}
 	longest := p.options.Backoff << min(own.attempts-1, 6)
-	timer := time.NewTimer(time.Duration(p.options.Random() * float64(longest)))
+	timer := time.NewTimer(time.Duration(fraction(p.options.Random()) * float64(longest)))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 	case <-own.ctx.Done():
 	}
 }
+
+// fraction makes a random number one from 0 up to but without 1.
+func fraction(n uint64) float64 { return float64(n>>11) / (1 << 53) }
 
 // attempt tries once to bring a batch to its end. Ops that it does not finish want another try.
 func (p *Pool) attempt(batch []*op) {
@@ -233,9 +262,9 @@ func (p *Pool) attempt(batch []*op) {
 	// What has begun is not to be cut short by the one call that happens to lead.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(batch[0].ctx), p.options.CommitTimeout)
 	defer cancel()
-	if batch[0].kind == opExclusive {
-		if !batch[0].done {
-			batch[0].finish(Allocation{}, batch[0].run(ctx))
+	if first := batch[0]; first.run != nil {
+		if !first.done {
+			first.finish(first.run(ctx))
 		}
 		return
 	}
@@ -244,10 +273,15 @@ func (p *Pool) attempt(batch []*op) {
 		return
 	}
 	if err := p.commit(ctx, batch); err != nil {
-		// An op that was refused after what others planned, which has not come about, wants another try.
-		planned := slices.DeleteFunc(slices.Clone(batch), func(o *op) bool { return o.refusal != nil })
+		// What was refused after what others planned, which has not come about, wants another try.
+		planned := slices.DeleteFunc(slices.Clone(batch), (*op).refused)
 		p.failAll(planned, err)
 	}
+}
+
+// refused tells whether some task of the op cannot be done.
+func (o *op) refused() bool {
+	return slices.ContainsFunc(o.tasks, func(t task) bool { return !t.done && t.refusal != nil })
 }
 
 // giveUp finishes an op that has been tried often enough, or whose caller has gone before anything was tried.
@@ -255,11 +289,11 @@ func (p *Pool) giveUp(o *op) {
 	switch {
 	case o.done:
 	case o.attempts >= p.options.Attempts && o.uncertain:
-		o.finish(Allocation{}, fmt.Errorf("%w: it could not be found out in %d attempts", store.ErrUnknown, o.attempts))
+		o.finish(fmt.Errorf("%w: it could not be found out in %d attempts", store.ErrUnknown, o.attempts))
 	case o.attempts >= p.options.Attempts:
-		o.finish(Allocation{}, fmt.Errorf("%w: %d attempts", ErrBusy, o.attempts))
+		o.finish(fmt.Errorf("%w: %d attempts", ErrBusy, o.attempts))
 	case o.ctx.Err() != nil && !o.uncertain:
-		o.finish(Allocation{}, o.ctx.Err())
+		o.finish(o.ctx.Err())
 	}
 }
 
@@ -269,15 +303,15 @@ func (p *Pool) failAll(batch []*op, err error) {
 		switch {
 		case o.done:
 		case o.uncertain && !errors.Is(err, store.ErrUnknown):
-			o.finish(Allocation{}, fmt.Errorf("%w, and then: %w", store.ErrUnknown, err))
+			o.finish(fmt.Errorf("%w, and then: %w", store.ErrUnknown, err))
 		default:
-			o.finish(Allocation{}, err)
+			o.finish(err)
 		}
 	}
 }
 
-// plan does in the ledger what the ops ask for, and finishes those that need no commit. What cannot be done is said only when
-// the head is found unchanged after all that was read on the way, so that all of it was true at one moment.
+// plan does in the ledger what the ops ask for. What cannot be done is said only when the head is found unchanged after all that was
+// read on the way, so that all of it was true at one moment.
 func (p *Pool) plan(ctx context.Context, batch []*op) error {
 	if p.ledger == nil {
 		if err := p.refresh(ctx); err != nil {
@@ -288,19 +322,19 @@ func (p *Pool) plan(ctx context.Context, batch []*op) error {
 		return err
 	}
 	for range p.options.Attempts {
-		refused, err := p.planAll(ctx, batch)
+		doubtful, err := p.planAll(ctx, batch)
 		if err != nil {
-			p.ledger.undo(0)
+			p.ledger.undo(mark{})
 			return err
 		}
-		if !refused {
+		if !doubtful {
 			return nil
 		}
 		head, err := getHead(ctx, p.store, p.name)
 		if err == nil && head.Revision == p.head.Revision {
 			return nil
 		}
-		p.ledger.undo(0)
+		p.ledger.undo(mark{})
 		if err == nil {
 			err = p.adopt(ctx, head)
 		}
@@ -339,139 +373,219 @@ func (p *Pool) fence(ctx context.Context) error {
 	return nil
 }
 
-// planAll does that once. It tells whether any op is refused.
-func (p *Pool) planAll(ctx context.Context, batch []*op) (refused bool, err error) {
-	for _, o := range batch {
-		o.planned, o.refusal, o.fetched = nil, nil, false
-	}
+// planAll does that once. It tells whether any task is refused for a reason that another head may not have.
+func (p *Pool) planAll(ctx context.Context, batch []*op) (doubtful bool, err error) {
+	p.time, p.room = p.now(), p.maxBatch
+	clear(p.written)
 	for _, o := range batch {
 		if o.done {
 			continue
 		}
-		if _, known := p.held[o.owner]; known != (o.kind == opRelease) {
-			if err := p.fetch(ctx, o); err != nil {
-				return false, err
-			}
+		start := p.ledger.mark()
+		if err := p.planOp(ctx, o); err != nil {
+			return false, err
 		}
-		err := p.planOne(o)
-		if err != nil && !o.fetched {
-			// Perhaps the owner's record is another than this handle knows, or there is one.
-			if err := p.fetch(ctx, o); err != nil {
-				return false, err
-			}
-			err = p.planOne(o)
+		if o.whole && (o.refusal() != nil || o.later()) {
+			p.ledger.undo(start)
+			o.unplan(p)
 		}
-		switch {
-		case err == nil:
-		case o.kind == opRelease && (p.held[o.owner] == nil || errors.Is(err, ErrGeneration)):
-			o.finish(Allocation{}, err) // it is the owner's record that says no, whatever the head is
-		default:
-			o.refusal, refused = err, true
+		for i := range o.tasks {
+			t := &o.tasks[i]
+			doubtful = doubtful || !t.done && t.refusal != nil && !t.sure
 		}
 	}
-	return refused, nil
+	return doubtful, nil
 }
 
-// fetch reads the record of the op's owner. That is needed to release what this handle does not know, to be sure that what it
-// does know is still held, and before an op is refused.
-func (p *Pool) fetch(ctx context.Context, o *op) error {
-	record, err := p.store.Get(ctx, store.Key{Kind: store.KindAllocation, Pool: p.name, Name: o.owner})
-	switch {
-	case err == nil:
-		a := allocationOf(record)
-		p.remember(&a)
-	case errors.Is(err, store.ErrNotFound):
-		delete(p.held, o.owner)
-	default:
-		return err
+// planOp plans the tasks of an op; if they need not be done together, as many of them as there is room for.
+func (p *Pool) planOp(ctx context.Context, o *op) error {
+	p.current = o
+	for i := range o.tasks {
+		t := &o.tasks[i]
+		if t.done {
+			continue
+		}
+		t.reset()
+		if t.later = p.room <= 0 && !o.whole; t.later {
+			continue
+		}
+		if err := p.planNext(ctx, t); err != nil {
+			return err
+		}
+		if !t.later {
+			p.room--
+		}
 	}
-	o.fetched = true
 	return nil
 }
 
-func (p *Pool) remember(a *Allocation) {
-	if len(p.held) >= maxHeld {
+// unplan drops the plan of an op, which has been undone in the ledger.
+func (o *op) unplan(p *Pool) {
+	for i := range o.tasks {
+		for _, w := range o.tasks[i].writes {
+			delete(p.written, w.holding.key(p.name))
+		}
+		o.tasks[i].writes = nil
+	}
+}
+
+// planNext plans one task. An error means that nothing can be planned.
+func (p *Pool) planNext(ctx context.Context, t *task) error {
+	if p.store == nil || t.owner == "" {
+		t.fetched = true // all is in p.held, or nothing is asked for
+	}
+	if _, known := p.held[t.owner]; known == (t.kind == taskAllocate) && !t.fetched {
+		if err := p.fetch(ctx, t); err != nil {
+			return err
+		}
+	}
+	err := p.planTask(ctx, t, p.held[t.owner])
+	if err != nil && !t.fetched {
+		// Perhaps the owner's record is another than this handle knows, or there is one.
+		if err := p.fetch(ctx, t); err != nil {
+			return err
+		}
+		t.later = false
+		err = p.planTask(ctx, t, p.held[t.owner])
+	}
+	switch {
+	case err == nil:
+		for _, w := range t.writes {
+			p.written[w.holding.key(p.name)] = true
+		}
+	case !isRefusal(err):
+		return err
+	case t.later && t.waits < maxWaits:
+		t.waits++
+	default:
+		t.refusal, t.later = err, false
+	}
+	return nil
+}
+
+// maxWaits is how often a task is put off for others in its batch. Two could want what is left of each other's for ever.
+const maxWaits = 3
+
+// isRefusal tells whether a task failed because of what it asks for, and not because the store could not be read.
+func isRefusal(err error) bool {
+	for _, refusal := range []error{
+		ErrInvalid, ErrExhausted, ErrTaken, ErrNotInPool, ErrFamily, ErrHeld, ErrScope, ErrNotFound, ErrGeneration, ErrInUse, ErrCorrupt,
+	} {
+		if errors.Is(err, refusal) {
+			return true
+		}
+	}
+	return false
+}
+
+// fetch reads the record of the task's owner. That is needed to change what this handle does not know, to be sure that what it
+// does know is still held, and before a task is refused.
+func (p *Pool) fetch(ctx context.Context, t *task) error {
+	record, err := p.store.Get(ctx, store.Key{Kind: store.KindAllocation, Pool: p.name, Name: t.owner})
+	switch {
+	case err == nil:
+		h, err := holdingOf(record)
+		if err != nil {
+			return err
+		}
+		p.remember(h)
+	case errors.Is(err, store.ErrNotFound):
+		delete(p.held, t.owner)
+	default:
+		return err
+	}
+	t.fetched = true
+	return nil
+}
+
+func (p *Pool) remember(h *holding) {
+	if _, known := p.held[h.Owner]; !known && len(p.held) >= maxHeld {
 		for owner := range p.held {
 			delete(p.held, owner)
 			break
 		}
 	}
-	p.held[a.Owner] = a
-}
-
-// planOne does one op in the ledger. An error means that it cannot be done with the head as it is known.
-func (p *Pool) planOne(o *op) error {
-	a := p.held[o.owner]
-	if o.kind == opRelease {
-		// Nothing tells an earlier commit that has released it from one that came too late, to what another process had
-		// released. If the owner holds something again, it is to be released unless the call is for one generation.
-		if o.uncertain && o.releasing != 0 && (a == nil || o.generation != 0 && a.Generation != o.releasing) {
-			o.finish(o.result, nil)
-			return nil
-		}
-		if err := checkRelease(a, o.generation); err != nil {
-			return err
-		}
-		if err := p.ledger.release(a.Prefixes); err != nil {
-			return err
-		}
-		o.planned = a
-		return nil
-	}
-	if a != nil {
-		result, err := answer(a, &o.claim, p.ledger.spec)
-		if err == nil {
-			o.finish(result, nil)
-		}
-		return err
-	}
-	prefixes, err := p.ledger.grant(&o.claim)
-	if err != nil {
-		return err
-	}
-	o.planned = &Allocation{Owner: o.owner, Prefixes: prefixes, Created: p.now()}
-	return nil
-}
-
-// checkRelease tells whether a, what the owner holds, may be released as being of this generation.
-func checkRelease(a *Allocation, generation int64) error {
-	switch {
-	case a == nil:
-		return ErrNotFound
-	case generation != 0 && a.Generation != generation:
-		return fmt.Errorf("%w: the owner holds generation %d, not %d", ErrGeneration, a.Generation, generation)
-	}
-	return nil
+	p.held[h.Owner] = h
 }
 
 // commit writes what has been planned, and finishes the ops that this settles.
 func (p *Pool) commit(ctx context.Context, batch []*op) error {
-	d := &draft{pool: p.name, base: p.head.Revision}
-	for _, o := range batch {
-		if o.planned != nil {
-			d.writes = append(d.writes, o.write(p.name))
-		}
+	next, err := p.prepare(batch)
+	if err != nil {
+		p.ledger.undo(mark{})
+		return err
 	}
-	if len(d.writes) == 0 {
+	if next.change.Writes == nil {
 		p.settleAll(batch)
 		return nil
 	}
-	data, pieces, err := p.ledger.nextHead(d)
+	begin := p.begin()
+	head, err := p.store.Commit(ctx, next.change.Head, next.change.Writes)
+	p.observeCommit(begin, len(next.change.Writes), err)
 	if err != nil {
-		p.ledger.undo(0)
-		return err
-	}
-	head := p.head
-	head.Data = data
-	head, err = p.store.Commit(ctx, head, d.writes)
-	if err != nil {
-		p.ledger.undo(0)
+		p.ledger.undo(mark{})
 		return p.learn(ctx, batch, err)
 	}
-	p.ledger.committed(pieces)
-	p.head = head
+	p.committed(head, next)
 	p.settleAll(batch)
 	return nil
+}
+
+// prepared is a change of the pool that is ready to be committed.
+type prepared struct {
+	change store.Change
+	pieces [][]piece
+}
+
+// prepare makes of what has been planned the change to commit. It has no writes if nothing is to be written.
+func (p *Pool) prepare(batch []*op) (prepared, error) {
+	d := p.draft()
+	for _, o := range batch {
+		for i := range o.tasks {
+			if o.tasks[i].done {
+				continue
+			}
+			if err := d.add(o.tasks[i].writes); err != nil {
+				return prepared{}, err
+			}
+		}
+	}
+	if len(d.writes) == 0 {
+		return prepared{}, nil
+	}
+	return p.finishDraft(p.ledger, d)
+}
+
+func (p *Pool) draft() *draft { return &draft{pool: p.name, base: p.head.Revision, parent: p.parent} }
+
+// add appends the writes of a task.
+func (d *draft) add(writes []write) error {
+	for _, w := range writes {
+		if w.op == store.Delete {
+			d.writes = append(d.writes, store.Write{Op: w.op, Record: store.Record{Key: w.holding.key(d.pool)}})
+			continue
+		}
+		record, err := w.holding.record(d.pool)
+		if err != nil {
+			return err
+		}
+		d.writes = append(d.writes, store.Write{Op: w.op, Record: record})
+	}
+	return nil
+}
+
+// finishDraft makes the change that replaces the head by what l has.
+func (p *Pool) finishDraft(l *ledger, d *draft) (prepared, error) {
+	data, pieces, err := l.nextHead(d)
+	head := p.head
+	head.Data = data
+	return prepared{store.Change{Head: head, Writes: d.writes}, pieces}, err
+}
+
+// committed says that the change that was prepared has been committed.
+func (p *Pool) committed(head store.Record, next prepared) {
+	p.ledger.committed(next.pieces)
+	p.head = head
 }
 
 func (p *Pool) settleAll(batch []*op) {
@@ -482,28 +596,66 @@ func (p *Pool) settleAll(batch []*op) {
 	}
 }
 
-func (o *op) write(pool string) store.Write {
-	write := store.Write{Op: store.Create, Record: o.planned.record(pool)}
-	if o.kind == opRelease {
-		write.Op = store.Delete
+// settle finishes an op, or as many tasks of it as had a plan that has been committed with those before it.
+func (p *Pool) settle(o *op) {
+	if o.whole {
+		if err := o.refusal(); err != nil {
+			o.finish(err)
+			return
+		}
+		if o.later() {
+			return
+		}
 	}
-	return write
+	open := false
+	for i := range o.tasks {
+		switch t := &o.tasks[i]; {
+		case t.done:
+		case t.later:
+			open = true
+		case t.refusal != nil:
+			t.finish(t.refusal)
+		default:
+			p.settleTask(t)
+		}
+	}
+	o.done = !open
 }
 
-// settle finishes an op whose plan, and that of those before it, has been committed.
-func (p *Pool) settle(o *op) {
-	switch {
-	case o.refusal != nil:
-		o.finish(Allocation{}, o.refusal)
-	case o.planned == nil:
-	case o.kind == opRelease:
-		delete(p.held, o.owner)
-		o.finish(*o.planned, nil)
-	default:
-		o.planned.Generation = p.head.Revision
-		p.remember(o.planned)
-		o.finish(o.planned.clone(), nil)
+// later tells whether some task of the op has no plan yet.
+func (o *op) later() bool {
+	return slices.ContainsFunc(o.tasks, func(t task) bool { return t.later })
+}
+
+// refusal is that of the first task that has one.
+func (o *op) refusal() error {
+	for i := range o.tasks {
+		if o.tasks[i].refusal != nil {
+			return o.tasks[i].refusal
+		}
 	}
+	return nil
+}
+
+// settleTask finishes a task whose plan has been committed, if there was something to commit.
+func (p *Pool) settleTask(t *task) {
+	for _, w := range t.writes {
+		if w.holding.Generation == 0 {
+			w.holding.Generation = p.head.Revision
+		}
+		switch {
+		case w.holding.stray:
+		case w.op == store.Delete:
+			delete(p.held, w.holding.Owner)
+		default:
+			p.remember(w.holding)
+		}
+	}
+	if t.result.Generation == 0 {
+		t.result.Generation = p.head.Revision
+	}
+	t.result = t.result.clone()
+	t.finish(nil)
 }
 
 // learn takes from a failed commit what the next attempt needs. It returns an error if there is no point in one.
@@ -521,9 +673,8 @@ func (p *Pool) learn(ctx context.Context, batch []*op, err error) error {
 		}
 		return p.adopt(ctx, conflict.Current)
 	case errors.As(err, &exists):
-		return p.answerAll(batch, exists.Records)
-	case errors.Is(err, store.ErrTooLarge) && len(batch) > 1:
-		p.maxBatch = len(batch) / 2
+		return p.takeNote(batch, exists.Records)
+	case errors.Is(err, store.ErrTooLarge) && p.takeLess(batch):
 		return nil
 	case errors.Is(err, store.ErrUnknown):
 		return p.findOut(ctx, batch, err)
@@ -532,17 +683,47 @@ func (p *Pool) learn(ctx context.Context, batch []*op, err error) error {
 	}
 }
 
-// answerAll finishes the ops whose owners have records already.
-func (p *Pool) answerAll(batch []*op, records []store.Record) error {
+// takeLess makes the next batch smaller than one that was too large. It is false if that is not possible.
+func (p *Pool) takeLess(batch []*op) bool {
+	tasks := countTasks(batch)
+	switch t := &batch[0].tasks[0]; {
+	case tasks > 1 && !(len(batch) == 1 && batch[0].whole):
+		p.maxBatch = tasks / 2
+		return true
+	case tasks == 1 && t.kind == taskReap && len(t.writes) > 1:
+		t.limit = len(t.writes) / 2
+		return true
+	}
+	return false
+}
+
+func countTasks(batch []*op) int {
+	n := 0
+	for _, o := range batch {
+		for i := range o.tasks {
+			if !o.tasks[i].done {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// takeNote remembers the records that owners have already, for the next attempt.
+func (p *Pool) takeNote(batch []*op, records []store.Record) error {
 	for _, record := range records {
 		if record.Kind != store.KindAllocation {
 			return fmt.Errorf("%w: the record %v is there already", ErrCorrupt, record.Key)
 		}
-		a := allocationOf(record)
-		p.remember(&a)
+		h, err := holdingOf(record)
+		if err != nil {
+			return err
+		}
+		p.remember(h)
 		for _, o := range batch {
-			if o.owner == a.Owner && !o.done {
-				o.finish(answer(&a, &o.claim, p.ledger.spec))
+			for i := range o.tasks {
+				t := &o.tasks[i]
+				t.fresh = t.fresh || t.owner == h.Owner
 			}
 		}
 	}
@@ -553,17 +734,20 @@ func (p *Pool) answerAll(batch []*op, records []store.Record) error {
 // that was granted something finds its record, and one that was released finds none.
 func (p *Pool) findOut(ctx context.Context, batch []*op, cause error) error {
 	for _, o := range batch {
-		if o.planned == nil {
-			continue
-		}
-		o.uncertain = true
-		if o.kind == opRelease {
-			o.releasing, o.result = o.planned.Generation, o.planned.clone()
+		for i := range o.tasks {
+			t := &o.tasks[i]
+			if t.done || len(t.writes) == 0 {
+				continue
+			}
+			o.uncertain = true
+			if t.kind == taskRelease {
+				t.releasing = t.result.Generation
+			}
 		}
 	}
 	p.unsettled = p.head.Revision
 	p.options.Logger.Warn("outcome of a commit is unknown, reading again", slog.String("pool", p.name), slog.Any("error", cause))
-	p.ledger, p.held = nil, map[string]*Allocation{}
+	p.ledger, p.held = nil, map[string]*holding{}
 	if ctx.Err() != nil {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), p.options.CommitTimeout)
@@ -621,9 +805,13 @@ func (p *Pool) load(ctx context.Context, head store.Record) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if p.ledger == nil || !bytes.Equal(p.ledger.spec.text, text) {
-		if p.ledger, err = emptyLedger(spec); err != nil {
-			return false, badSpec(err)
+	foreign, err := parseRanges(data.Foreign)
+	if err != nil {
+		return false, badSpec(err)
+	}
+	if p.ledger == nil || !p.ledger.spec.sameAs(text, foreign) {
+		if p.ledger, err = data.ledger(spec, p.options.Random); err != nil {
+			return false, err
 		}
 	}
 	encodings, err := p.fetchPieces(ctx, data)
@@ -638,7 +826,7 @@ func (p *Pool) load(ctx context.Context, head store.Record) (bool, error) {
 			return false, err
 		}
 	}
-	p.head = head
+	p.head, p.parent, p.ledger.tallies = head, data.Parent, data.tallies()
 	return false, nil
 }
 

@@ -182,7 +182,7 @@ func TestCommitTimeout(t *testing.T) {
 		faults := &storetest.Faults{}
 		s := faults.Wrap(store.NewMemory())
 		create(t, s, specOf("10.0.0.0/24"))
-		options := &pool.Options{CommitTimeout: 5 * time.Second, Random: func() float64 { return 0 }}
+		options := &pool.Options{CommitTimeout: 5 * time.Second, Random: func() uint64 { return 0 }}
 
 		// The store hangs, and then says that it does not know.
 		begin, hanging := time.Now(), 1
@@ -236,7 +236,7 @@ func TestBackoff(t *testing.T) {
 		hooks := &hooked{Store: memory}
 		create(t, memory, specOf("10.0.0.0/24"))
 		p, err := pool.Open(t.Context(), hooks, "blue", &pool.Options{
-			Attempts: 10, Backoff: 8 * time.Millisecond, Random: func() float64 { return 0.5 },
+			Attempts: 10, Backoff: 8 * time.Millisecond, Random: func() uint64 { return 1 << 63 },
 		})
 		require.NoError(t, err)
 		other := open(t, memory.Open())

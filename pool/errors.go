@@ -4,6 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
+
+	"github.com/ipalloc/ipalloc/cidr"
 )
 
 // Errors of this package, for use with [errors.Is]. The errors that its functions return are of type [*Error] and wrap one of
@@ -18,9 +21,10 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrNoPool is the ErrNotFound that says that there is no such pool, or no longer. It wraps ErrNotFound.
 	ErrNoPool = fmt.Errorf("pool %w", ErrNotFound)
-	// ErrInUse says that a pool cannot be deleted because addresses of it are held.
+	// ErrInUse says that a pool cannot be deleted because addresses of it are held, or that what was carved into a pool cannot be
+	// released as long as addresses of that pool are held.
 	ErrInUse = errors.New("in use")
-	// ErrExhausted says that nothing free is left of what was asked for.
+	// ErrExhausted says that nothing free is left of what was asked for. The error is an [ExhaustedError].
 	ErrExhausted = errors.New("exhausted")
 	// ErrTaken says that the exact prefix asked for is held, wholly or in part.
 	ErrTaken = errors.New("taken")
@@ -31,6 +35,12 @@ var (
 	ErrFamily = errors.New("family not in the pool")
 	// ErrHeld says that the owner holds something already that is not what the claim asks for. Release it first.
 	ErrHeld = errors.New("owner holds something else")
+	// ErrScope says that the pool, or what the owner holds, is for another scope than the claim's.
+	ErrScope = errors.New("other scope")
+	// ErrStranded says that a change of the pool would leave allocations outside of it. The error is a [StrandedError].
+	ErrStranded = errors.New("allocations would be out of range")
+	// ErrOverlap says that ranges overlap with those of another pool of the network.
+	ErrOverlap = errors.New("overlaps in the network")
 	// ErrGeneration says that what the owner holds is of another generation than the one to release.
 	ErrGeneration = errors.New("other generation")
 	// ErrBusy says that other processes changed the pool each time before this one could, as often as
@@ -66,6 +76,73 @@ func (e *Error) Error() string {
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
+
+// ExhaustedError says what there was nothing left of. It matches [ErrExhausted]. It is the caller's.
+type ExhaustedError struct {
+	// Family and Bits are those of the request that could not be met.
+	Family Family
+	Bits   int
+	// Limited tells that the request was for a part of the pool only: it named a set, or the pool has bands.
+	Limited bool
+	// Free, Cooling and Total count the addresses of the family in the pool. Free ones were not what was asked for.
+	Free, Cooling, Total cidr.Count
+	// Next is when the first lease or cooldown in the pool ends, if nothing happens before; zero if nothing in the pool ends.
+	Next time.Time
+
+	hint string
+}
+
+// Error says what was asked for, what there is, and when the next address may become free.
+func (e *ExhaustedError) Error() string {
+	text := fmt.Sprintf("%v: no %v /%d is free", ErrExhausted, e.Family, e.Bits)
+	if e.Limited {
+		text += " in the part of the pool that was asked for"
+	}
+	text += fmt.Sprintf("; free addresses: %v of %v", e.Free, e.Total)
+	if !e.Cooling.IsZero() {
+		text += fmt.Sprintf("; %v cool down", e.Cooling)
+	}
+	if !e.Next.IsZero() {
+		text += "; the next one may be free at " + e.Next.Format(time.RFC3339Nano)
+	}
+	return text + e.hint
+}
+
+// Is makes errors.Is(e, ErrExhausted) true.
+func (e *ExhaustedError) Is(target error) bool { return target == ErrExhausted }
+
+// StrandedError says which allocations a change of the pool would leave outside of it. It matches [ErrStranded]. It is the caller's.
+type StrandedError struct {
+	// Allocations are all that would be out of range, at least in part.
+	Allocations []Allocation
+}
+
+// Error names the first of them.
+func (e *StrandedError) Error() string {
+	const few = 3
+	text := fmt.Sprintf("%v: %d", ErrStranded, len(e.Allocations))
+	separator := ": "
+	for _, a := range e.Allocations[:min(few, len(e.Allocations))] {
+		text += fmt.Sprintf("%s%q holds %v", separator, a.Owner, a.Prefixes)
+		separator = ", "
+	}
+	if len(e.Allocations) > few {
+		text += ", …"
+	}
+	return text
+}
+
+// Is makes errors.Is(e, ErrStranded) true.
+func (e *StrandedError) Is(target error) bool { return target == ErrStranded }
+
+// delegatedError is why what is held cannot be released by itself: a pool was carved out of it.
+type delegatedError struct{ child string }
+
+func (e *delegatedError) Error() string {
+	return fmt.Sprintf("%v: the pool %q was carved out of it", ErrInUse, e.child)
+}
+
+func (e *delegatedError) Is(target error) bool { return target == ErrInUse }
 
 // invalid is an error that wraps [ErrInvalid] and says what is wrong.
 func invalid(format string, args ...any) error {

@@ -35,6 +35,17 @@ func (f Family) Width() int {
 	}
 }
 
+// index is the place of a valid family in arrays of one value a family.
+func (f Family) index() int {
+	if f == IPv4 {
+		return 0
+	}
+	return 1
+}
+
+// families are the valid ones, in the order of their indexes.
+var families = [2]Family{IPv4, IPv6}
+
 // String returns "IPv4" or "IPv6", as Kubernetes writes them.
 func (f Family) String() string {
 	switch f {
@@ -43,6 +54,25 @@ func (f Family) String() string {
 	default:
 		return fmt.Sprintf("Family(%d)", uint8(f))
 	}
+}
+
+// MarshalText returns "IPv4" or "IPv6". Another family is an error that wraps [ErrInvalid].
+func (f Family) MarshalText() ([]byte, error) {
+	if f != IPv4 && f != IPv6 {
+		return nil, invalid("%v is not a family, want IPv4 or IPv6", f)
+	}
+	return []byte(f.String()), nil
+}
+
+// UnmarshalText reads what MarshalText writes. Any other text is an error that wraps [ErrInvalid].
+func (f *Family) UnmarshalText(text []byte) error {
+	for _, family := range families {
+		if string(text) == family.String() {
+			*f = family
+			return nil
+		}
+	}
+	return invalid("%q is not a family, want IPv4 or IPv6", text)
 }
 
 // FamilyPolicy says how many families a claim is for. The names and meanings are those of a Kubernetes

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 
 	"github.com/ipalloc/ipalloc/store"
 )
@@ -17,12 +18,30 @@ type headData struct {
 	Format int             `json:"format"`
 	Spec   json.RawMessage `json:"spec"`
 	Spaces []headSpace     `json:"spaces"`
+	// Foreign are the addresses of the ranges that are foreign in the pool's network.
+	Foreign []string `json:"foreign,omitempty"`
+	// Left counts what is held of families that the spec does not have.
+	Left []FamilyStats `json:"left,omitempty"`
+	// Expiring and Strays count records; see tallies.
+	Expiring int `json:"expiring,omitempty"`
+	Strays   int `json:"strays,omitempty"`
+	// Parent is where the pool was carved from.
+	Parent *Parent `json:"parent,omitempty"`
 }
 
 // headSpace is one family of it: counts for people, pieces for machines.
 type headSpace struct {
 	FamilyStats
-	Pieces []piece `json:"pieces"`
+	Cursor netip.Addr `json:"cursor,omitzero"` // see tally
+	Pieces []piece    `json:"pieces"`
+}
+
+// Parent says where a pool was carved from; see [Carve]. It is a value; it may be copied and compared.
+type Parent struct {
+	// Pool is the name of the parent.
+	Pool string `json:"pool"`
+	// Owner is who holds, in the parent, what the pool hands out.
+	Owner string `json:"owner"`
 }
 
 func headKey(pool string) store.Key { return store.Key{Kind: store.KindPool, Pool: pool} }
@@ -74,12 +93,47 @@ func inOrder(pieces []piece, family Family) bool {
 	return len(pieces) > 0 && pieces[0].From == wholeOf(family).From()
 }
 
-// encodeHead returns the data of the head with the given pieces, one list a family.
-func (l *ledger) encodeHead(pieces [][]piece) (json.RawMessage, error) {
-	data := headData{Format: headFormat, Spec: l.spec.text}
-	for i, s := range l.spaces {
-		data.Spaces = append(data.Spaces, headSpace{FamilyStats: s.stats(), Pieces: pieces[i]})
+// tallies are those of a head.
+func (d *headData) tallies() tallies {
+	all := tallies{expiring: d.Expiring, strays: d.Strays}
+	for _, s := range d.Spaces {
+		all.families[s.Family.index()] = tally{s.Cooling, s.OutOfRange, s.Cursor}
 	}
+	for _, left := range d.Left {
+		all.families[left.Family.index()].outOfRange = left.OutOfRange
+	}
+	return all
+}
+
+// ledger returns a ledger for the spec of a head, with nothing taken.
+func (d *headData) ledger(spec Spec, random func() uint64) (*ledger, error) {
+	foreign, err := parseRanges(d.Foreign)
+	if err != nil {
+		return nil, badSpec(err)
+	}
+	resolved, err := resolveSpec(spec, foreign)
+	if err != nil {
+		return nil, badSpec(err)
+	}
+	l, err := newLedger(resolved, random)
+	if err != nil {
+		return nil, badSpec(err)
+	}
+	return l, nil
+}
+
+// encodeHead returns the data of the head with the given pieces, one list a family.
+func (l *ledger) encodeHead(pieces [][]piece, parent *Parent) (json.RawMessage, error) {
+	data := headData{
+		Format: headFormat, Spec: l.spec.text, Foreign: formatRanges(l.spec.foreign),
+		Expiring: l.tallies.expiring, Strays: l.tallies.strays, Parent: parent,
+	}
+	stats := l.stats()
+	for i, s := range l.spaces {
+		cursor := l.tallies.families[s.family.index()].cursor
+		data.Spaces = append(data.Spaces, headSpace{FamilyStats: stats[i], Cursor: cursor, Pieces: pieces[i]})
+	}
+	data.Left = stats[len(l.spaces):]
 	return json.Marshal(data)
 }
 
@@ -103,7 +157,7 @@ func (l *ledger) nextHead(d *draft) (json.RawMessage, [][]piece, error) {
 			return nil, nil, err
 		}
 	}
-	data, err := l.encodeHead(pieces)
+	data, err := l.encodeHead(pieces, d.parent)
 	return data, pieces, err
 }
 
@@ -112,5 +166,5 @@ func (l *ledger) committed(pieces [][]piece) {
 	for i, s := range l.spaces {
 		s.pieces = pieces[i]
 	}
-	l.journal = l.journal[:0]
+	l.forget()
 }

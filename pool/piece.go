@@ -52,6 +52,7 @@ type draft struct {
 	pool   string
 	base   int64 // the revision that is replaced: no two commits that succeed have the same
 	ids    int
+	parent *Parent
 	writes []store.Write
 }
 

@@ -29,13 +29,21 @@ type Options struct {
 	// that, and the wait is a random part of it. Default: 1 ms.
 	Backoff time.Duration
 
-	// Random returns a number from 0 up to but without 1, for the back-off. Default: [rand.Float64].
-	Random func() float64
+	// Random returns a random number, for [RandomFree] and for the back-off. It is called by one goroutine at a time for each
+	// handle. Default: [rand.Uint64].
+	Random func() uint64
 
 	// CommitTimeout is how long one commit, or reading again what became of it, may take. A commit that has
 	// begun is not cut short by the context of the call, since that would leave open whether it took effect.
 	// Default: 30 s.
 	CommitTimeout time.Duration
+
+	// Poll is how often [Pool.AllocateWait] and [Pool.Watch] look whether another process has changed the pool, with a store
+	// that cannot tell. Default: 1 s.
+	Poll time.Duration
+
+	// Observer is told of calls and commits. Default: nobody is, and it costs nothing.
+	Observer Observer
 
 	// Logger is told what an operator should know: of commits whose outcome had to be found out, and of
 	// repairs. Default: nothing is logged.
@@ -57,10 +65,13 @@ func (o *Options) withDefaults() Options {
 		with.Backoff = time.Millisecond
 	}
 	if with.Random == nil {
-		with.Random = rand.Float64
+		with.Random = rand.Uint64
 	}
 	if with.CommitTimeout <= 0 {
 		with.CommitTimeout = 30 * time.Second
+	}
+	if with.Poll <= 0 {
+		with.Poll = time.Second
 	}
 	if with.Logger == nil {
 		with.Logger = slog.New(slog.DiscardHandler)
@@ -77,7 +88,8 @@ func (o *Options) withDefaults() Options {
 // A Pool holds nothing that needs closing, and starts no goroutine. It ends with its store.
 type Pool struct {
 	name    string
-	store   store.Store // nil in memory
+	store   severalStore // nil in memory
+	base    store.Store  // what the caller gave as the store
 	options Options
 
 	mu      sync.Mutex
@@ -87,27 +99,59 @@ type Pool struct {
 	// What follows belongs to the call that is leading; in memory, to who holds mu.
 	ledger   *ledger      // nil if the store must be read first
 	head     store.Record // as committed last, to the knowledge of this handle
-	held     map[string]*Allocation
+	parent   *Parent      // as in head
+	held     map[string]*holding
 	maxBatch int
 	company  int // how many calls the last round knew of
+	// Of the batch that is planned: when, for whom, which records it writes, which op is planned now, and for how many tasks there is room.
+	time     time.Time
+	planning map[string]*op
+	written  map[store.Key]bool
+	current  *op
+	room     int
 	// unsettled is the revision of the head on which a commit of unknown outcome was made; 0 if there is none. As long
 	// as the head has it, that commit may yet take effect.
 	unsettled int64
 
-	// In memory only: held is complete, and this is its index.
-	index index
-	clock int64 // the last generation
+	waiting chan struct{} // in memory: closed with the next change; nil if nobody waits
+
+	// In memory only: held is complete, and these are its index, what expires, and what cools down beside what its owner holds.
+	index  index
+	expiry expiry
+	strays map[netip.Prefix]*holding
+	clock  int64 // the last generation
+	own    task  // for doInMemory
 }
 
 // New returns a pool that lives in memory, with the same rules as one in a store.
 //
 // Errors: [ErrInvalid] if the spec breaks a rule.
 func New(spec Spec, options *Options) (*Pool, error) {
-	ledger, err := emptyLedger(spec)
+	p := blank("", options)
+	p.index, p.strays = newIndex(), map[netip.Prefix]*holding{}
+	err := needsStore(spec)
+	if err == nil {
+		p.ledger, err = p.emptyLedger(spec, nil)
+	}
 	if err != nil {
 		return nil, &Error{Op: "new", Err: err}
 	}
-	return &Pool{options: options.withDefaults(), ledger: ledger, held: map[string]*Allocation{}, index: newIndex()}, nil
+	return p, nil
+}
+
+// needsStore refuses a spec that makes no sense for one pool by itself.
+func needsStore(spec Spec) error {
+	if spec.Network != "" {
+		return invalid("the pool in memory is in the network %q; a network needs a store, such as store.NewMemory", spec.Network)
+	}
+	return nil
+}
+
+func blank(name string, options *Options) *Pool {
+	return &Pool{
+		name: name, options: options.withDefaults(), maxBatch: maxBatch,
+		held: map[string]*holding{}, planning: map[string]*op{}, written: map[store.Key]bool{},
+	}
 }
 
 // Create makes a pool of that name in the store and returns a handle of it. The name is any UTF-8 without NUL, 1 to
@@ -127,24 +171,84 @@ func create(ctx context.Context, s store.Store, name string, spec Spec, options 
 	if err != nil {
 		return nil, err
 	}
-	if p.ledger, err = emptyLedger(spec); err != nil {
+	if err := spec.Validate(); err != nil {
 		return nil, err
 	}
-	d := &draft{pool: name}
-	data, pieces, err := p.ledger.nextHead(d)
+	if spec.Network == "" {
+		return p, p.createIn(ctx, spec, nil)
+	}
+	err = p.retry(func() error {
+		n, err := readNetwork(ctx, p.store, spec.Network)
+		if err == nil {
+			err = n.admit(name, spec)
+		}
+		if err != nil {
+			return err
+		}
+		return p.createIn(ctx, spec, n)
+	})
+	return p, err
+}
+
+// createIn makes the pool, and its entry in the network if that is not nil.
+func (p *Pool) createIn(ctx context.Context, spec Spec, n *network) error {
+	next, err := p.firstHead(spec, n.foreignIn(spec), nil)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	head := store.Record{Key: headKey(name), State: stateActive, Created: p.now(), Data: data}
-	p.head, err = s.Commit(ctx, head, d.writes)
-	switch {
-	case errors.Is(err, store.ErrConflict):
-		return nil, ErrExists
-	case err != nil:
-		return nil, err
+	changes := []store.Change{next.change}
+	if n != nil {
+		change, err := n.change()
+		if err != nil {
+			return err
+		}
+		changes = append(changes, change)
 	}
-	p.ledger.committed(pieces)
-	return p, nil
+	heads, err := p.commitChanges(ctx, changes)
+	if err := p.existsAlready(err); err != nil {
+		return err
+	}
+	p.committed(heads[0], next)
+	return nil
+}
+
+// firstHead prepares the head of a pool that does not exist yet.
+func (p *Pool) firstHead(spec Spec, foreign []netipx.IPRange, parent *Parent) (prepared, error) {
+	var err error
+	if p.ledger, err = p.emptyLedger(spec, foreign); err != nil {
+		return prepared{}, err
+	}
+	p.head = store.Record{Key: headKey(p.name), State: stateActive, Created: p.now()}
+	p.parent = parent
+	return p.finishDraft(p.ledger, p.draft())
+}
+
+// existsAlready makes a conflict about the pool's head [ErrExists].
+func (p *Pool) existsAlready(err error) error {
+	var conflict *store.ConflictError
+	if errors.As(err, &conflict) && conflict.Current.Key == headKey(p.name) {
+		return ErrExists
+	}
+	return err
+}
+
+// commitChanges commits one change, or several at once.
+func (p *Pool) commitChanges(ctx context.Context, changes []store.Change) ([]store.Record, error) {
+	if len(changes) == 1 {
+		head, err := p.store.Commit(ctx, changes[0].Head, changes[0].Writes)
+		return []store.Record{head}, err
+	}
+	return p.store.CommitSeveral(ctx, changes)
+}
+
+// retry calls f until it returns another error than a conflict, and not too often.
+func (p *Pool) retry(f func() error) error {
+	for range p.options.Attempts {
+		if err := f(); !errors.Is(err, store.ErrConflict) {
+			return err
+		}
+	}
+	return fmt.Errorf("%w: %d attempts", ErrBusy, p.options.Attempts)
 }
 
 const stateActive = "active"
@@ -186,67 +290,17 @@ func newHandle(s store.Store, name string, options *Options) (*Pool, error) {
 	if err := validateName("pool's name", name); err != nil {
 		return nil, err
 	}
-	return &Pool{name: name, store: s, options: options.withDefaults(), held: map[string]*Allocation{}, maxBatch: maxBatch}, nil
+	p := blank(name, options)
+	p.store, p.base = several(s), s
+	return p, nil
 }
 
-func emptyLedger(spec Spec) (*ledger, error) {
-	resolved, err := resolveSpec(spec)
+func (p *Pool) emptyLedger(spec Spec, foreign []netipx.IPRange) (*ledger, error) {
+	resolved, err := resolveSpec(spec, foreign)
 	if err != nil {
 		return nil, err
 	}
-	return newLedger(resolved)
-}
-
-// Delete removes the pool of that name from the store.
-//
-// Errors: [ErrNoPool]; [ErrInUse] if any address of it is held, and nothing has changed then; [ErrBusy]; those of the store.
-// Cost: one read and one commit.
-func Delete(ctx context.Context, s store.Store, name string) error {
-	err := deleteNow(ctx, s, name)
-	if err != nil {
-		return &Error{Op: "delete", Pool: name, Err: storeError(err)}
-	}
-	return nil
-}
-
-func deleteNow(ctx context.Context, s store.Store, name string) error {
-	const attempts = 64
-	head, err := getHead(ctx, s, name)
-	for range attempts {
-		if err == nil {
-			err = deleteAt(ctx, s, head)
-		}
-		var conflict *store.ConflictError
-		switch {
-		case !errors.As(err, &conflict):
-			return err
-		case conflict.Current.Revision == 0:
-			return ErrNoPool
-		}
-		head, err = conflict.Current, nil
-	}
-	return fmt.Errorf("%w: %d attempts", ErrBusy, attempts)
-}
-
-func deleteAt(ctx context.Context, s store.Store, head store.Record) error {
-	data, _, err := parseHead(head)
-	if err != nil {
-		return err
-	}
-	writes := []store.Write{{Op: store.Delete, Record: store.Record{Key: head.Key}}}
-	for _, space := range data.Spaces {
-		if !space.Used.IsZero() {
-			return fmt.Errorf("%w: %v of its %v addresses are held", ErrInUse, space.Used, space.Family)
-		}
-		for _, piece := range space.Pieces {
-			if piece.ID != "" {
-				key := store.Key{Kind: store.KindSpace, Pool: head.Pool, Name: piece.ID}
-				writes = append(writes, store.Write{Op: store.Delete, Record: store.Record{Key: key}})
-			}
-		}
-	}
-	_, err = s.Commit(ctx, head, writes)
-	return err
+	return newLedger(resolved, p.options.Random)
 }
 
 // Info describes a pool in a store.
@@ -257,6 +311,10 @@ type Info struct {
 	// Revision rises with every change of the pool.
 	Revision int64
 	Stats    Stats
+	// Foreign are the addresses of the ranges that are foreign in the pool's network.
+	Foreign []netipx.IPRange
+	// Parent is the pool that this one was carved from, and who holds it there; zero if it was not.
+	Parent Parent
 }
 
 // List iterates over the pools in the store, in the store's order. An error is the last thing that it yields. Cost: O(pools).
@@ -280,10 +338,18 @@ func List(ctx context.Context, s store.Store) iter.Seq2[Info, error] {
 
 func infoOf(head store.Record) (Info, error) {
 	data, spec, err := parseHead(head)
+	if err != nil {
+		return Info{}, err
+	}
 	info := Info{Name: head.Pool, Spec: spec, Created: head.Created, Revision: head.Revision}
 	for _, space := range data.Spaces {
 		info.Stats = append(info.Stats, space.FamilyStats)
 	}
+	info.Stats = append(info.Stats, data.Left...)
+	if data.Parent != nil {
+		info.Parent = *data.Parent
+	}
+	info.Foreign, err = parseRanges(data.Foreign)
 	return info, err
 }
 
@@ -323,11 +389,11 @@ func (p *Pool) FreeSet(ctx context.Context, family Family) (*netipx.IPSet, error
 		if err := p.catchUp(ctx); err != nil {
 			return err
 		}
-		i := p.ledger.spec.index(family)
-		if i < 0 {
+		s, _ := p.ledger.space(family)
+		if s == nil {
 			return fmt.Errorf("%w: %v", ErrFamily, family)
 		}
-		free = setOf(p.ledger.spaces[i].free.FreeRanges())
+		free = setOf(s.free.FreeRanges())
 		return nil
 	})
 	return free, p.failed("list what is free", "", err)
@@ -360,24 +426,22 @@ func (p *Pool) catchUp(ctx context.Context) error {
 //
 // Cost: one round trip to the store, however large and full the pool is, if no other process has changed it in between.
 func (p *Pool) Allocate(ctx context.Context, claim Claim) (Allocation, error) {
-	err := validateOwner(claim.Owner)
-	if err == nil {
-		err = ctx.Err()
-	}
+	begin := p.begin()
+	err := claim.checkOwnerAndRest()
 	var a Allocation
 	if err == nil {
-		if p.store == nil {
-			a, err = p.allocateInMemory(&claim)
-		} else {
-			a, err = p.submit(&op{ctx: ctx, kind: opAllocate, owner: claim.Owner, claim: claim})
-		}
+		a, err = p.do(ctx, task{kind: taskAllocate, owner: claim.Owner, claim: claim})
 	}
-	return a, p.failed("allocate", claim.Owner, err)
+	err = p.failed("allocate", claim.Owner, err)
+	p.observe(begin, CallAllocate, claim.Owner, a, err)
+	return a, err
 }
 
-// Release frees all that the owner holds and returns what that was. It can be handed out again at once.
+// Release frees all that the owner holds and returns what that was. It can be handed out again at once, or when the pool's
+// cooldown is over; until then the owner gets it back if it claims the same. A pool that was carved out of it (see [Carve]) is deleted with
+// it, if nothing of that is held.
 //
-// Errors: [ErrNotFound] if the owner holds nothing; otherwise as for [Pool.Allocate]. Cost: one round trip if this
+// Errors: [ErrInUse] if addresses of a pool are held that was carved out of it; [ErrNotFound] if the owner holds nothing; otherwise as for [Pool.Allocate]. Cost: one round trip if this
 // handle granted what is released and no other process has changed the pool since; else one more.
 func (p *Pool) Release(ctx context.Context, owner string) (Allocation, error) {
 	return p.ReleaseGeneration(ctx, owner, 0)
@@ -388,19 +452,38 @@ func (p *Pool) Release(ctx context.Context, owner string) (Allocation, error) {
 //
 // Errors: as for [Pool.Release], and [ErrGeneration] if what the owner holds is of another generation.
 func (p *Pool) ReleaseGeneration(ctx context.Context, owner string, generation int64) (Allocation, error) {
+	begin := p.begin()
+	err := validateOwner(owner)
+	var a Allocation
+	if err == nil {
+		a, err = p.do(ctx, task{kind: taskRelease, owner: owner, generation: generation})
+	}
+	if child := childIn(err); child != "" {
+		a, err = p.releaseWithChild(ctx, owner, generation, child)
+	}
+	err = p.failed("release", owner, err)
+	p.observe(begin, CallRelease, owner, a, err)
+	return a, err
+}
+
+// Renew makes the owner's lease last for ttl from now on, and returns it. A lease that would end later as it is stays so, also if the
+// clock has been set back; a reservation stays one. A lease that has ended can be renewed as long as nobody has needed its addresses.
+//
+// Errors: [ErrNotFound] if the owner holds nothing; [ErrInvalid] for a ttl that is not positive or above [MaxTTL]; otherwise as for
+// [Pool.Allocate]. Cost: as for [Pool.Release]; how many leases there are does not matter.
+func (p *Pool) Renew(ctx context.Context, owner string, ttl time.Duration) (Allocation, error) {
+	begin := p.begin()
 	err := validateOwner(owner)
 	if err == nil {
-		err = ctx.Err()
+		err = checkTTL(ttl)
 	}
 	var a Allocation
 	if err == nil {
-		if p.store == nil {
-			a, err = p.releaseInMemory(owner, generation)
-		} else {
-			a, err = p.submit(&op{ctx: ctx, kind: opRelease, owner: owner, generation: generation})
-		}
+		a, err = p.do(ctx, task{kind: taskRenew, owner: owner, ttl: ttl})
 	}
-	return a, p.failed("release", owner, err)
+	err = p.failed("renew", owner, err)
+	p.observe(begin, CallRenew, owner, a, err)
+	return a, err
 }
 
 // Get returns what the owner holds.
@@ -410,16 +493,31 @@ func (p *Pool) Get(ctx context.Context, owner string) (Allocation, error) {
 	if err := validateOwner(owner); err != nil {
 		return Allocation{}, p.failed("get", owner, err)
 	}
+	h, err := p.get(ctx, owner)
+	if err == nil && !h.live() {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return Allocation{}, p.failed("get", owner, err)
+	}
+	return h.Allocation.clone(), nil
+}
+
+// get returns the owner's record.
+func (p *Pool) get(ctx context.Context, owner string) (*holding, error) {
 	if p.store == nil {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if a := p.held[owner]; a != nil {
-			return a.clone(), nil
+		if h := p.held[owner]; h != nil {
+			return h, nil
 		}
-		return Allocation{}, p.failed("get", owner, ErrNotFound)
+		return nil, ErrNotFound
 	}
 	record, err := p.store.Get(ctx, store.Key{Kind: store.KindAllocation, Pool: p.name, Name: owner})
-	return allocationOf(record), p.failed("get", owner, err)
+	if err != nil {
+		return nil, err
+	}
+	return holdingOf(record)
 }
 
 // Lookup returns the allocation that addr belongs to.
@@ -427,19 +525,27 @@ func (p *Pool) Get(ctx context.Context, owner string) (Allocation, error) {
 // Errors: [ErrNotFound] if nobody holds it; those of the store. Cost: one read if the store is a [store.Finder], as the bolt
 // store and [store.Memory] are; else O(allocations).
 func (p *Pool) Lookup(ctx context.Context, addr netip.Addr) (Allocation, error) {
-	if p.store == nil {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if a := p.index.find(addr.WithZone("")); a != nil {
-			return a.clone(), nil
-		}
-		return Allocation{}, &Error{Op: "lookup", Prefix: singleAddr(addr), Err: ErrNotFound}
+	h, err := p.lookup(ctx, addr)
+	if err == nil && !h.live() {
+		err = ErrNotFound
 	}
-	record, err := store.Find(ctx, p.store, p.name, addr)
 	if err != nil {
 		return Allocation{}, &Error{Op: "lookup", Pool: p.name, Prefix: singleAddr(addr), Err: storeError(err)}
 	}
-	return allocationOf(record), nil
+	return h.Allocation.clone(), nil
+}
+
+func (p *Pool) lookup(ctx context.Context, addr netip.Addr) (*holding, error) {
+	if p.store == nil {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.index.find(addr.WithZone("")), nil
+	}
+	record, err := store.Find(ctx, p.store, p.name, addr)
+	if err != nil {
+		return nil, err
+	}
+	return holdingOf(record)
 }
 
 func singleAddr(addr netip.Addr) netip.Prefix {
@@ -453,8 +559,12 @@ func (p *Pool) Allocations(ctx context.Context) iter.Seq2[Allocation, error] {
 		return p.allocationsInMemory()
 	}
 	return func(yield func(Allocation, error) bool) {
-		for record, err := range p.store.List(ctx, store.KindAllocation, p.name) {
-			if !yield(allocationOf(record), p.failed("list", "", err)) || err != nil {
+		for h, err := range holdings(p.store.List(ctx, store.KindAllocation, p.name)) {
+			switch {
+			case err != nil:
+				yield(Allocation{}, p.failed("list", "", err))
+				return
+			case h.live() && !yield(h.Allocation, nil):
 				return
 			}
 		}

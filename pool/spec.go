@@ -1,11 +1,10 @@
 package pool
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"go4.org/netipx"
 
@@ -44,6 +43,24 @@ type Spec struct {
 	// range: so 10.0.0.0/24, but also 10.0.0.4-10.0.0.7, for which you name the subnet that it is a part of. A family whose
 	// default length is a prefix has none reserved, since each of its prefixes has such addresses in itself.
 	AllocateReserved bool
+
+	// Strategy says which of the free addresses a request gets that leaves the choice. Default: [LowestFree].
+	Strategy Strategy
+
+	// Bands are parts of the ranges that claims use last, or not at all, unless they ask for them. They must not overlap.
+	Bands []Band
+
+	// Cooldown is how long an address that was released is withheld from all but its last owner. 0 means that it can be handed out again at
+	// once, as can what is left by a lease that has ended. Cut to the microsecond; at most [MaxTTL].
+	Cooldown time.Duration
+
+	// Network is the name of the routing domain that the pool is in. The ranges of two pools of one network must not overlap, and
+	// none of them hands out what is foreign there; see [SetForeign]. Pools of different networks know nothing of each other, nor do
+	// pools without a network. It needs a store. Any UTF-8 without NUL, at most [store.MaxNameBytes] bytes.
+	Network string
+
+	// Scope is who may claim: claims with another [Claim.Scope] are refused. Empty means that every claim is admitted. Bounds as for Network.
+	Scope string
 }
 
 // Subnet is a network and its gateway.
@@ -77,13 +94,19 @@ func ParseSpec(texts ...string) (Spec, error) {
 
 func (s Spec) clone() Spec {
 	s.Ranges, s.Exclude, s.Subnets = slices.Clone(s.Ranges), slices.Clone(s.Exclude), slices.Clone(s.Subnets)
+	s.Bands = slices.Clone(s.Bands)
+	for i, band := range s.Bands {
+		s.Bands[i].Ranges = slices.Clone(band.Ranges)
+	}
 	return s
 }
 
 // Equal tells whether both specs make the same pool: the same addresses to hand out and to withhold, in the same subnets, with the
 // same defaults and the same primary family. How ranges are written, and their order within a family, do not matter.
 func (s Spec) Equal(other Spec) bool {
-	if !slices.Equal(s.Families(), other.Families()) || s.AllocateReserved != other.AllocateReserved {
+	if !slices.Equal(s.Families(), other.Families()) || s.AllocateReserved != other.AllocateReserved || s.Strategy != other.Strategy ||
+		s.Cooldown.Truncate(time.Microsecond) != other.Cooldown.Truncate(time.Microsecond) ||
+		s.Network != other.Network || s.Scope != other.Scope || !slices.EqualFunc(s.Bands, other.Bands, Band.equal) {
 		return false
 	}
 	for _, family := range s.Families() {
@@ -245,7 +268,7 @@ func (s Spec) Validate() error {
 	if len(s.Ranges) == 0 && len(s.Subnets) == 0 {
 		return invalid("the pool has no ranges and no subnets, want at least one")
 	}
-	for _, check := range []func() error{s.validateRanges, s.validateSubnets, s.validateBits} {
+	for _, check := range []func() error{s.validateRanges, s.validateSubnets, s.validateBits, s.validateBands, s.validateRest} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -356,6 +379,24 @@ func (s Spec) validateBits() error {
 	return nil
 }
 
+func (s Spec) validateRest() error {
+	switch {
+	case s.Strategy > RandomFree:
+		return invalid("%v is not a strategy", s.Strategy)
+	case s.Cooldown < 0 || s.Cooldown > MaxTTL:
+		return invalid("the cooldown %v is out of range, want 0 to %v", s.Cooldown, MaxTTL)
+	}
+	for _, name := range []struct{ what, text string }{{"network", s.Network}, {"scope", s.Scope}} {
+		if name.text == "" {
+			continue
+		}
+		if err := validateName(name.what, name.text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // validateRoom makes sure that the empty pool has something to hand out.
 func (s Spec) validateRoom(family Family) error {
 	free, err := allocator.New(s.Set(family))
@@ -392,73 +433,4 @@ func (s Spec) whyNot(p netip.Prefix) string {
 		}
 	}
 	return "it is withheld"
-}
-
-// specText is the JSON form of a Spec.
-type specText struct {
-	Ranges           []string     `json:"ranges"`
-	Exclude          []string     `json:"exclude,omitempty"`
-	Subnets          []subnetText `json:"subnets,omitempty"`
-	IPv4Bits         int          `json:"ipv4Bits,omitempty"`
-	IPv6Bits         int          `json:"ipv6Bits,omitempty"`
-	AllocateReserved bool         `json:"allocateReserved,omitempty"`
-}
-
-type subnetText struct {
-	Prefix  netip.Prefix `json:"prefix"`
-	Gateway *netip.Addr  `json:"gateway,omitempty"`
-}
-
-// MarshalJSON writes the spec with its ranges as text, in the forms that package cidr parses:
-//
-//	{"ranges": ["192.0.2.0/24"], "exclude": ["192.0.2.9"], "subnets": [{"prefix": "192.0.2.0/24", "gateway": "192.0.2.1"}],
-//	 "ipv4Bits": 32, "ipv6Bits": 128, "allocateReserved": true}
-//
-// Fields with their default value are left out.
-func (s Spec) MarshalJSON() ([]byte, error) {
-	text := specText{IPv4Bits: s.IPv4Bits, IPv6Bits: s.IPv6Bits, AllocateReserved: s.AllocateReserved}
-	for _, r := range s.Ranges {
-		text.Ranges = append(text.Ranges, cidr.FormatRange(r))
-	}
-	for _, r := range s.Exclude {
-		text.Exclude = append(text.Exclude, cidr.FormatRange(r))
-	}
-	for _, subnet := range s.Subnets {
-		t := subnetText{Prefix: subnet.Prefix}
-		if subnet.Gateway.IsValid() {
-			t.Gateway = &subnet.Gateway
-		}
-		text.Subnets = append(text.Subnets, t)
-	}
-	return json.Marshal(text)
-}
-
-// UnmarshalJSON reads what [Spec.MarshalJSON] writes. A field that is none of those is an error. It checks the form, not the
-// rules; see [Spec.Validate].
-func (s *Spec) UnmarshalJSON(b []byte) error {
-	var text specText
-	decoder := json.NewDecoder(bytes.NewReader(b))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&text); err != nil {
-		return fmt.Errorf("the pool's spec: %w", err)
-	}
-	spec := Spec{IPv4Bits: text.IPv4Bits, IPv6Bits: text.IPv6Bits, AllocateReserved: text.AllocateReserved}
-	var err error
-	if spec.Ranges, err = cidr.ParseRanges(text.Ranges...); err != nil {
-		return err
-	}
-	if len(text.Exclude) > 0 { // else it stays nil, as it was written
-		if spec.Exclude, err = cidr.ParseRanges(text.Exclude...); err != nil {
-			return err
-		}
-	}
-	for _, t := range text.Subnets {
-		subnet := Subnet{Prefix: t.Prefix}
-		if t.Gateway != nil {
-			subnet.Gateway = *t.Gateway
-		}
-		spec.Subnets = append(spec.Subnets, subnet)
-	}
-	*s = spec
-	return nil
 }

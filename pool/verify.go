@@ -26,15 +26,17 @@ type Report struct {
 	Unguarded []netipx.IPRange
 	// Shared prefixes are held, and overlap with what another owner holds. Each second one is listed.
 	Shared []Allocation
-	// Foreign prefixes are held, but are none that the pool hands out.
-	Foreign []Allocation
+	// OutOfRange prefixes are held, or cool down, but are not, or not wholly, what the pool hands out. That is nothing wrong: see [Pool.Drain].
+	OutOfRange []Allocation
+	// Miscounted says which counts in the head are not those of the records; empty if all are.
+	Miscounted []string
 	// Unreadable says why the head's free space could not be read; nil if it could.
 	Unreadable error
 }
 
 // OK tells whether nothing is wrong.
 func (r Report) OK() bool {
-	return len(r.Leaked) == 0 && len(r.Unguarded) == 0 && len(r.Shared) == 0 && len(r.Foreign) == 0 && r.Unreadable == nil
+	return len(r.Leaked) == 0 && len(r.Unguarded) == 0 && len(r.Shared) == 0 && len(r.Miscounted) == 0 && r.Unreadable == nil
 }
 
 // String says what is wrong, in one line, or "ok" with the number of allocations.
@@ -42,8 +44,8 @@ func (r Report) String() string {
 	if r.OK() {
 		return fmt.Sprintf("ok, %d allocations", r.Allocations)
 	}
-	text := fmt.Sprintf("%d allocations; leaked %v, unguarded %v, shared %v, foreign %v",
-		r.Allocations, r.Leaked, r.Unguarded, r.Shared, r.Foreign)
+	text := fmt.Sprintf("%d allocations; leaked %v, unguarded %v, shared %v, miscounted %v",
+		r.Allocations, r.Leaked, r.Unguarded, r.Shared, r.Miscounted)
 	if r.Unreadable != nil {
 		text += fmt.Sprintf(", unreadable: %v", r.Unreadable)
 	}
@@ -66,7 +68,7 @@ func (p *Pool) Verify(ctx context.Context) (Report, error) {
 
 // Repair is [Pool.Verify], and then makes the free space in the head what the allocations say, in one commit. It returns what it found
 // before. Allocations stay as they are: of those that share an address an operator releases all but one, and then repairs again, since
-// each release frees the address. What is Foreign can be released like anything else.
+// each release frees the address.
 //
 // It also restores a free space that cannot be read, but not a head without a readable spec.
 //
@@ -87,7 +89,7 @@ func (p *Pool) Repair(ctx context.Context) (Report, error) {
 
 func (p *Pool) repair(ctx context.Context) (Report, error) {
 	report, rebuilt, err := p.audit(ctx)
-	if err != nil || len(report.Leaked) == 0 && len(report.Unguarded) == 0 && report.Unreadable == nil {
+	if err != nil || len(report.Leaked) == 0 && len(report.Unguarded) == 0 && len(report.Miscounted) == 0 && report.Unreadable == nil {
 		return report, err
 	}
 	p.options.Logger.Warn("repairing the free space of a pool", slog.String("pool", p.name), slog.String("found", report.String()))
@@ -104,14 +106,18 @@ func (p *Pool) exclusively(ctx context.Context, f func(context.Context) error) e
 		defer p.mu.Unlock()
 		return f(ctx)
 	}
-	_, err := p.submit(&op{ctx: ctx, kind: opExclusive, run: func(context.Context) error { return f(ctx) }})
-	return err
+	return p.submit(&op{ctx: ctx, run: func(context.Context) error { return f(ctx) }})
 }
 
 // audit compares, and returns a ledger made from the allocations alone.
 func (p *Pool) audit(ctx context.Context) (Report, *ledger, error) {
 	if p.store == nil {
-		return compare(p.ledger, p.ledger.spec, p.heldInMemory())
+		l, err := newLedger(p.ledger.spec, p.options.Random)
+		if err != nil {
+			return Report{}, nil, err
+		}
+		report, err := compare(p.ledger, l, p.allInMemory())
+		return report, l, err
 	}
 	for range p.options.Attempts {
 		unreadable := p.reload(ctx)
@@ -122,15 +128,15 @@ func (p *Pool) audit(ctx context.Context) (Report, *ledger, error) {
 		if err != nil {
 			return Report{}, nil, err
 		}
-		_, spec, err := parseHead(head)
+		data, spec, err := parseHead(head)
 		if err != nil {
 			return Report{}, nil, err
 		}
-		resolved, err := resolveSpec(spec)
+		rebuilt, err := data.ledger(spec, p.options.Random)
 		if err != nil {
-			return Report{}, nil, badSpec(err)
+			return Report{}, nil, err
 		}
-		report, rebuilt, err := compare(p.ledger, resolved, p.heldInStore(ctx))
+		report, err := compare(p.ledger, rebuilt, p.all(ctx))
 		if err != nil {
 			return report, nil, err
 		}
@@ -153,70 +159,56 @@ func (p *Pool) reload(ctx context.Context) error {
 	return p.refresh(ctx)
 }
 
-func (p *Pool) heldInMemory() iter.Seq2[Allocation, error] {
-	return func(yield func(Allocation, error) bool) {
-		for _, a := range p.held {
-			if !yield(*a, nil) {
-				return
-			}
-		}
-	}
-}
-
-func (p *Pool) heldInStore(ctx context.Context) iter.Seq2[Allocation, error] {
-	return func(yield func(Allocation, error) bool) {
-		for record, err := range p.store.List(ctx, store.KindAllocation, p.name) {
-			if !yield(allocationOf(record), err) {
-				return
-			}
-		}
-	}
-}
-
-// compare holds a ledger, which is nil if it could not be read, against allocations.
-func compare(l *ledger, spec *resolvedSpec, held iter.Seq2[Allocation, error]) (Report, *ledger, error) {
+// compare holds a ledger, which is nil if it could not be read, against records, which it puts into rebuilt, an empty one.
+func compare(l, rebuilt *ledger, records iter.Seq2[*holding, error]) (Report, error) {
 	var report Report
-	rebuilt, err := newLedger(spec)
-	if err != nil {
-		return report, nil, err
-	}
-	for a, err := range held {
+	for h, err := range records {
 		if err != nil {
-			return report, nil, err
+			return report, err
 		}
-		report.Allocations++
-		for _, prefix := range a.Prefixes {
-			report.mark(rebuilt, a, prefix)
+		if h.live() {
+			report.Allocations++
+		}
+		for _, prefix := range h.Prefixes {
+			if !rebuilt.covers([]netip.Prefix{prefix}) {
+				report.OutOfRange = append(report.OutOfRange, h.only(prefix))
+			}
+		}
+		for _, prefix := range rebuilt.hold(h) {
+			report.Shared = append(report.Shared, h.only(prefix))
 		}
 	}
 	if l == nil {
-		return report, rebuilt, nil
+		return report, nil
 	}
+	for i, t := range rebuilt.tallies.families {
+		rebuilt.tallies.families[i].cursor = l.tallies.families[i].cursor
+		report.count("cooling "+families[i].String(), l.tallies.families[i].cooling, t.cooling)
+		report.count("out of range "+families[i].String(), l.tallies.families[i].outOfRange, t.outOfRange)
+	}
+	report.count("records that expire", l.tallies.expiring, rebuilt.tallies.expiring)
+	report.count("records aside", l.tallies.strays, rebuilt.tallies.strays)
 	for i, s := range l.spaces {
 		taken, want := setOf(s.free.TakenRanges()), setOf(rebuilt.spaces[i].free.TakenRanges())
 		report.Leaked = append(report.Leaked, cidr.Difference(taken, want).Ranges()...)
 		report.Unguarded = append(report.Unguarded, cidr.Difference(want, taken).Ranges()...)
 	}
-	return report, rebuilt, nil
+	return report, nil
+}
+
+func (r *Report) count(what string, head, records any) {
+	if head != records {
+		r.Miscounted = append(r.Miscounted, fmt.Sprintf("%s: %v in the head, %v in the records", what, head, records))
+	}
+}
+
+// only is the part of an allocation that is about one prefix.
+func (h *holding) only(prefix netip.Prefix) Allocation {
+	return Allocation{Owner: h.Owner, Prefixes: []netip.Prefix{prefix}, Generation: h.Generation, Created: h.Created}
 }
 
 func setOf(ranges iter.Seq[netipx.IPRange]) *netipx.IPSet {
 	return cidr.SetOf(slices.Collect(ranges)...)
-}
-
-// mark takes a prefix that a holds.
-func (r *Report) mark(l *ledger, a Allocation, prefix netip.Prefix) {
-	only := Allocation{Owner: a.Owner, Prefixes: []netip.Prefix{prefix}, Generation: a.Generation, Created: a.Created}
-	i := l.spec.index(FamilyOf(prefix.Addr()))
-	switch {
-	case i < 0 || !l.spaces[i].free.Covers(prefix):
-		r.Foreign = append(r.Foreign, only)
-	case !l.spaces[i].free.IsFree(prefix):
-		r.Shared = append(r.Shared, only)
-	}
-	if i >= 0 {
-		l.spaces[i].takeRest(prefix)
-	}
 }
 
 // takeRest takes what is free of a prefix.
@@ -235,24 +227,23 @@ func (p *Pool) replaceSpaces(ctx context.Context, l *ledger) error {
 		p.ledger = l
 		return nil
 	}
-	d := &draft{pool: p.name, base: p.head.Revision}
+	d := p.draft()
 	for record, err := range p.store.List(ctx, store.KindSpace, p.name) {
 		if err != nil {
 			return err
 		}
 		d.writes = append(d.writes, store.Write{Op: store.Delete, Record: store.Record{Key: record.Key}})
 	}
-	data, pieces, err := l.nextHead(d)
+	next, err := p.finishDraft(l, d)
 	if err != nil {
 		return err
 	}
-	head := p.head
-	head.Data = data
 	p.ledger = nil
-	if head, err = p.store.Commit(ctx, head, d.writes); err != nil {
+	head, err := p.store.Commit(ctx, next.change.Head, next.change.Writes)
+	if err != nil {
 		return err
 	}
-	l.committed(pieces)
-	p.ledger, p.head = l, head
+	p.ledger = l
+	p.committed(head, next)
 	return nil
 }

@@ -1,0 +1,143 @@
+package pool
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/ipalloc/ipalloc/store"
+)
+
+// Allocation is what an owner holds.
+//
+// The zero Allocation is none. An Allocation may be copied; the copy shares Prefixes and Labels, which belong to the caller.
+type Allocation struct {
+	// Owner is who holds it.
+	Owner string
+	// Prefixes are what is held, in the order of the claim's requests; a request that was for both families has the
+	// primary one first. A single address is a prefix of 32 or 128 bits.
+	Prefixes []netip.Prefix
+	// Generation tells this grant from all others that the owner ever had or will have of this pool. It is the
+	// revision of the pool at which it was granted. Renewing a lease keeps it.
+	Generation int64
+	// Created is when it was granted, in UTC, to the microsecond.
+	Created time.Time
+	// Expires is when the lease ends, in UTC, to the microsecond; zero for a reservation, which never ends. A lease that has ended stays
+	// here, and with its owner, until somebody needs its addresses or [Pool.Reap] is called.
+	Expires time.Time
+	// Scope is the scope of the claim.
+	Scope string
+	// Labels are those of the claim; nil if it had none.
+	Labels map[string]string
+	// Child is the name of the pool that was carved out of it; see [Carve]. Empty if there is none.
+	Child string
+}
+
+// Addrs returns the first address of each prefix: the addresses themselves where single ones are held. Of a larger prefix it is the
+// network's address, which is none for a host.
+func (a Allocation) Addrs() []netip.Addr {
+	addrs := make([]netip.Addr, len(a.Prefixes))
+	for i, p := range a.Prefixes {
+		addrs[i] = p.Addr()
+	}
+	return addrs
+}
+
+// Expired tells whether it is a lease that has ended at the time now. A lease ends at Expires, not after it.
+func (a Allocation) Expired(now time.Time) bool {
+	return !a.Expires.IsZero() && !now.Before(a.Expires)
+}
+
+func (a Allocation) clone() Allocation {
+	a.Prefixes, a.Labels = slices.Clone(a.Prefixes), maps.Clone(a.Labels)
+	return a
+}
+
+// holding is a record of the pool: an allocation, or what is left of one while it cools down. It is never changed, but replaced.
+type holding struct {
+	Allocation // Expires is when the lease, or the cooldown, ends
+
+	cooling bool
+	stray   bool      // it cools down under its first prefix, since its owner holds something else
+	missing time.Time // since when [Pool.Reconcile] has not found the owner; zero if it has
+	place   int       // in memory: where it stands in the heap of those that expire, from 1
+}
+
+// The states of the records that hold addresses.
+const (
+	stateAllocated = "allocated"
+	stateCooling   = "cooling"
+)
+
+// holdingData is what the record of a holding has as its data, beside the record's own fields. It is empty for most.
+type holdingData struct {
+	Owner      string            `json:"owner,omitempty"`      // if it is not the name of the record
+	Generation int64             `json:"generation,omitempty"` // if it is not the revision of the record
+	Scope      string            `json:"scope,omitempty"`
+	Labels     map[string]string `json:"labels,omitempty"`
+	Child      string            `json:"child,omitempty"`
+	Missing    *time.Time        `json:"missing,omitempty"`
+}
+
+func (h *holding) key(pool string) store.Key {
+	if h.stray {
+		return store.Key{Kind: store.KindCooling, Pool: pool, Name: h.Prefixes[0].String()}
+	}
+	return store.Key{Kind: store.KindAllocation, Pool: pool, Name: h.Owner}
+}
+
+func (h *holding) record(pool string) (store.Record, error) {
+	r := store.Record{
+		Key: h.key(pool), State: stateAllocated, Prefixes: h.Prefixes, Created: h.Created, Expires: h.Expires,
+	}
+	if h.cooling {
+		r.State = stateCooling
+	}
+	if h.Generation == 0 && h.Scope == "" && len(h.Labels) == 0 && h.Child == "" && h.missing.IsZero() && !h.stray {
+		return r, nil
+	}
+	data := holdingData{Generation: h.Generation, Scope: h.Scope, Labels: h.Labels, Child: h.Child}
+	if h.stray {
+		data.Owner = h.Owner
+	}
+	if !h.missing.IsZero() {
+		data.Missing = &h.missing
+	}
+	var err error
+	r.Data, err = json.Marshal(data)
+	return r, err
+}
+
+func holdingOf(r store.Record) (*holding, error) {
+	h := &holding{
+		Allocation: Allocation{Owner: r.Name, Prefixes: r.Prefixes, Generation: r.Revision, Created: r.Created, Expires: r.Expires},
+		cooling:    r.State == stateCooling, stray: r.Kind == store.KindCooling,
+	}
+	if len(r.Data) == 0 {
+		return h, nil
+	}
+	var data holdingData
+	if err := json.Unmarshal(r.Data, &data); err != nil {
+		return h, fmt.Errorf("%w: the record %v: %w", ErrCorrupt, r.Key, err)
+	}
+	h.Scope, h.Labels, h.Child = data.Scope, data.Labels, data.Child
+	if h.stray {
+		h.Owner = data.Owner
+	}
+	if data.Generation != 0 {
+		h.Generation = data.Generation
+	}
+	if data.Missing != nil {
+		h.missing = data.Missing.UTC()
+	}
+	return h, nil
+}
+
+// due tells whether its addresses are free for others at the time now: its lease or its cooldown has ended.
+func (h *holding) due(now time.Time) bool { return h.Expired(now) }
+
+// live tells whether its owner holds it, though perhaps by a lease that has ended.
+func (h *holding) live() bool { return h != nil && !h.cooling }

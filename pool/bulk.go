@@ -1,0 +1,287 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"iter"
+)
+
+// Result is what became of one claim, or of one owner, of many. Err is that of the single call, or nil.
+type Result struct {
+	Allocation Allocation
+	Err        error
+}
+
+// AllocateMany grants many claims with few commits, each by itself: one that cannot be granted says so in its result, and does not keep the
+// others from being granted. The results are in the order of the claims, and so are the grants. It is as if [Pool.Allocate] were called for
+// each in turn.
+//
+// The error is for what ended the whole of it: two claims of one owner ([ErrInvalid], before anything is granted), the context, a store
+// that fails. The results then say which claims were granted before; those of which that is not known have an error that wraps
+// [store.ErrUnknown], and those that were not come to have the error of the whole.
+//
+// Cost: one commit for every 4,096 claims, or for as many as the store takes.
+func (p *Pool) AllocateMany(ctx context.Context, claims []Claim) ([]Result, error) {
+	tasks, results, err := allocateTasks(claims)
+	if err == nil {
+		err = p.each(ctx, CallAllocate, tasks, results)
+	}
+	return results, p.failed("allocate many", "", err)
+}
+
+// AllocateAll grants all the claims or none, in one commit. What it returns is in their order.
+//
+// Errors: those of [Pool.Allocate], for the first claim that cannot be granted, named in the error; [ErrInvalid] for two claims of one
+// owner; [store.ErrTooLarge] if there are more than the store takes in one commit. Cost: one commit.
+func (p *Pool) AllocateAll(ctx context.Context, claims []Claim) ([]Allocation, error) {
+	tasks, results, err := allocateTasks(claims)
+	for i, result := range results {
+		if err == nil && result.Err != nil {
+			err = p.failed("allocate", claims[i].Owner, result.Err)
+		}
+	}
+	if err != nil || len(tasks) == 0 {
+		return nil, p.failed("allocate all", "", err)
+	}
+	if err := p.whole(ctx, tasks); err != nil {
+		return nil, err
+	}
+	granted := make([]Allocation, len(tasks))
+	for i := range tasks {
+		granted[i] = tasks[i].result
+	}
+	return granted, nil
+}
+
+// ReleaseMany frees what many owners hold, with few commits, each as by [Pool.Release]. Owners without anything have [ErrNotFound] in their
+// results. Errors and cost: as for [Pool.AllocateMany].
+func (p *Pool) ReleaseMany(ctx context.Context, owners []string) ([]Result, error) {
+	tasks := make([]task, len(owners))
+	results := make([]Result, len(owners))
+	for i, owner := range owners {
+		tasks[i] = task{kind: taskRelease, owner: owner}
+		results[i].Err = validateOwner(owner)
+	}
+	err := distinct(tasks)
+	if err == nil {
+		err = p.each(ctx, CallRelease, tasks, results)
+	}
+	return results, p.failed("release many", "", err)
+}
+
+func allocateTasks(claims []Claim) ([]task, []Result, error) {
+	tasks := make([]task, len(claims))
+	results := make([]Result, len(claims))
+	for i := range claims {
+		tasks[i] = task{kind: taskAllocate, owner: claims[i].Owner, claim: claims[i]}
+		results[i].Err = claims[i].checkOwnerAndRest()
+	}
+	return tasks, results, distinct(tasks)
+}
+
+func distinct(tasks []task) error {
+	seen := make(map[string]bool, len(tasks))
+	for i := range tasks {
+		if seen[tasks[i].owner] {
+			return invalid("the owner %q is named twice", tasks[i].owner)
+		}
+		seen[tasks[i].owner] = true
+	}
+	return nil
+}
+
+// whole does all tasks or none.
+func (p *Pool) whole(ctx context.Context, tasks []task) error {
+	o := wholeOp(ctx, tasks...)
+	err := p.submitAny(o)
+	for i := range tasks {
+		if t := &o.tasks[i]; err != nil && t.refusal != nil {
+			return p.failed(t.kind.String(), t.owner, t.refusal)
+		}
+	}
+	return p.failed("allocate all", "", err)
+}
+
+func (p *Pool) submitAny(o *op) error {
+	switch {
+	case o.ctx.Err() != nil:
+		return o.ctx.Err()
+	case p.store == nil:
+		return p.submitInMemory(o.ctx, o)
+	default:
+		return p.submit(o)
+	}
+}
+
+// each does the tasks whose results have no error yet, each by itself, and fills in the results.
+func (p *Pool) each(ctx context.Context, call Call, tasks []task, results []Result) error {
+	begin := p.begin()
+	var chunk []task
+	var places []int
+	flush := func() error {
+		o := &op{ctx: ctx, tasks: chunk}
+		err := p.submitAny(o)
+		for i := range o.tasks {
+			t := &o.tasks[i]
+			if err != nil && !t.done {
+				t.err = err
+			}
+			results[places[i]] = Result{t.result, p.failed(t.kind.String(), t.owner, t.err)}
+			p.observe(begin, call, t.owner, t.result, t.err)
+		}
+		chunk, places = nil, places[:0]
+		return err
+	}
+	var failed error
+	for i := range tasks {
+		switch {
+		case results[i].Err != nil:
+			results[i].Err = p.failed(tasks[i].kind.String(), tasks[i].owner, results[i].Err)
+			continue
+		case failed != nil:
+			results[i].Err = p.failed(tasks[i].kind.String(), tasks[i].owner, failed)
+			continue
+		}
+		chunk, places = append(chunk, tasks[i]), append(places, i)
+		if len(chunk) == maxBatch {
+			failed = flush()
+		}
+	}
+	if failed == nil && len(chunk) > 0 {
+		failed = flush()
+	}
+	return failed
+}
+
+// Clash is a claim that [Pool.Adopt] could not grant, and why.
+type Clash struct {
+	Claim Claim
+	// Err says why: [ErrTaken] if somebody else holds it, [ErrHeld] if its owner holds something else, [ErrNotInPool], …
+	Err error
+	// Holder is who holds it, if that is why; empty if several do.
+	Holder string
+}
+
+// Adopt takes over what is in use already: from a DHCP server's leases, from running nodes, from another allocator. Each claim asks for the
+// exact prefixes that its owner uses, maybe with a TTL. What cannot be granted, since it is held by somebody else, or not in the pool, is
+// reported to clash, which may be nil, and does not keep the rest from being adopted. It returns how many were adopted, those included that
+// were so before.
+//
+// The error is for what ended the whole of it, as for [Pool.AllocateMany]; what was adopted before stays so, and calling again goes on.
+//
+// Cost: one commit for every 4,096 claims, and one look-up for each clash. A million takes seconds.
+func (p *Pool) Adopt(ctx context.Context, inUse iter.Seq[Claim], clash func(Clash)) (adopted int, err error) {
+	next, stop := iter.Pull(inUse)
+	defer stop()
+	for {
+		claims, more := chunkOf(next)
+		n, err := p.adoptChunk(ctx, claims, clash)
+		adopted += n
+		if err != nil || !more {
+			return adopted, p.failed("adopt", "", err)
+		}
+	}
+}
+
+// chunkOf takes as many claims as fit into one commit.
+func chunkOf(next func() (Claim, bool)) (claims []Claim, more bool) {
+	for len(claims) < maxBatch {
+		claim, ok := next()
+		if !ok {
+			return claims, false
+		}
+		claims = append(claims, claim)
+	}
+	return claims, true
+}
+
+func (p *Pool) adoptChunk(ctx context.Context, claims []Claim, clash func(Clash)) (adopted int, err error) {
+	if clash == nil {
+		clash = func(Clash) {}
+	}
+	kept, seen := claims[:0:0], map[string]bool{}
+	for _, claim := range claims {
+		switch {
+		case !onlyExact(&claim):
+			clash(Clash{Claim: claim, Err: invalid("a claim to adopt asks for no exact prefix: %v", claim.Requests)})
+		case seen[claim.Owner]:
+			clash(Clash{Claim: claim, Err: invalid("the owner %q is named twice", claim.Owner)})
+		default:
+			kept, seen[claim.Owner] = append(kept, claim), true
+		}
+	}
+	results, err := p.AllocateMany(ctx, kept)
+	for i, result := range results {
+		switch {
+		case result.Err == nil:
+			adopted++
+		case err != nil && errors.Is(result.Err, errors.Unwrap(err)):
+		default:
+			clash(Clash{Claim: kept[i], Err: result.Err, Holder: p.holder(ctx, result.Err)})
+		}
+	}
+	return adopted, err
+}
+
+func onlyExact(claim *Claim) bool {
+	for _, r := range claim.Requests {
+		if !r.Exact.IsValid() {
+			return false
+		}
+	}
+	return len(claim.Requests) > 0
+}
+
+// holder returns who holds the prefix that an error says is taken, if that is one owner.
+func (p *Pool) holder(ctx context.Context, err error) string {
+	var taken *Error
+	if !errors.As(err, &taken) || !errors.Is(err, ErrTaken) || !taken.Prefix.IsValid() {
+		return ""
+	}
+	a, err := p.Lookup(ctx, taken.Prefix.Addr())
+	if err != nil {
+		return ""
+	}
+	return a.Owner
+}
+
+// DryRun returns what the claim would get now, without taking it. In a pool of [RandomFree] the next claim gets something else.
+//
+// Errors: those of [Pool.Allocate]. Cost: one or two reads.
+func (p *Pool) DryRun(ctx context.Context, claim Claim) (Allocation, error) {
+	err := claim.checkOwnerAndRest()
+	var a Allocation
+	if err == nil {
+		err = p.exclusively(ctx, func(ctx context.Context) error {
+			a, err = p.dryRun(ctx, &claim)
+			return err
+		})
+	}
+	return a, p.failed("dry run", claim.Owner, err)
+}
+
+func (p *Pool) dryRun(ctx context.Context, claim *Claim) (Allocation, error) {
+	if err := p.catchUp(ctx); err != nil {
+		return Allocation{}, err
+	}
+	o := wholeOp(ctx, task{kind: taskAllocate, owner: claim.Owner, claim: *claim})
+	part := jointPart{pool: p, op: o}
+	clear(p.planning)
+	if p.store != nil {
+		if err := p.fetch(ctx, &o.tasks[0]); err != nil {
+			return Allocation{}, err
+		}
+		o.tasks[0].fresh = true
+	}
+	err := part.plan(ctx)
+	if p.ledger != nil {
+		p.ledger.undo(mark{})
+	}
+	if err == nil {
+		err = o.refusal()
+	}
+	if err != nil {
+		return Allocation{}, err
+	}
+	return o.tasks[0].result.clone(), nil
+}

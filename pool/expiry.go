@@ -1,0 +1,87 @@
+package pool
+
+import (
+	"container/heap"
+	"iter"
+)
+
+// expiry is a heap of the holdings in memory that expire, the earliest first. Each knows its place, counted from 1. Adding, moving and
+// removing one costs O(log n).
+type expiry []*holding
+
+// Len, Less, Swap, Push and Pop are for package heap.
+func (e expiry) Len() int           { return len(e) }
+func (e expiry) Less(i, j int) bool { return e[i].Expires.Before(e[j].Expires) }
+func (e expiry) Swap(i, j int) {
+	e[i], e[j] = e[j], e[i]
+	e[i].place, e[j].place = i+1, j+1
+}
+
+func (e *expiry) Push(x any) {
+	h := x.(*holding)
+	*e = append(*e, h)
+	h.place = len(*e)
+}
+
+func (e *expiry) Pop() any {
+	last := len(*e) - 1
+	h := (*e)[last]
+	(*e)[last] = nil
+	*e = (*e)[:last]
+	h.place = 0
+	return h
+}
+
+// replace puts in h, if it expires, in the place of old, if that does. Either may be nil.
+func (e *expiry) replace(old, h *holding) {
+	expires := h != nil && !h.Expires.IsZero()
+	switch {
+	case old == nil || old.place == 0:
+		if expires {
+			heap.Push(e, h)
+		}
+	case expires:
+		(*e)[old.place-1], h.place, old.place = h, old.place, 0
+		heap.Fix(e, h.place-1)
+	default:
+		heap.Remove(e, old.place-1)
+	}
+}
+
+// inOrder iterates over the holdings, the earliest first. The heap must not be changed meanwhile. Cost: O(k log k) for the first k.
+func (e expiry) inOrder() iter.Seq[*holding] {
+	return func(yield func(*holding) bool) {
+		if len(e) == 0 {
+			return
+		}
+		front := frontier{all: e, next: []int{0}}
+		for len(front.next) > 0 {
+			i := front.next[0]
+			if !yield(e[i]) {
+				return
+			}
+			heap.Pop(&front)
+			for _, child := range []int{2*i + 1, 2*i + 2} {
+				if child < len(e) {
+					heap.Push(&front, child)
+				}
+			}
+		}
+	}
+}
+
+// frontier is a heap of the places in another heap that come next in its order: all that is above them has come.
+type frontier struct {
+	all  expiry
+	next []int
+}
+
+func (f *frontier) Len() int           { return len(f.next) }
+func (f *frontier) Less(i, j int) bool { return f.all.Less(f.next[i], f.next[j]) }
+func (f *frontier) Swap(i, j int)      { f.next[i], f.next[j] = f.next[j], f.next[i] }
+func (f *frontier) Push(x any)         { f.next = append(f.next, x.(int)) }
+func (f *frontier) Pop() any {
+	last := f.next[len(f.next)-1]
+	f.next = f.next[:len(f.next)-1]
+	return last
+}

@@ -1,0 +1,78 @@
+package pool
+
+import (
+	"time"
+)
+
+// Observer is told what a handle does, for metrics. It is called by the goroutine of the call, which waits for it: it should be quick. It may be
+// called by any number of goroutines at once, and must not use the pool.
+type Observer interface {
+	// ObserveCall is told of each call that allocates, releases or renews, when it has ended.
+	ObserveCall(CallEvent)
+	// ObserveCommit is told of each attempt to commit to the store, when it has ended. Pools in memory have none.
+	ObserveCommit(CommitEvent)
+}
+
+// Call is what a call was.
+type Call uint8
+
+// The calls.
+const (
+	CallAllocate Call = iota
+	CallRelease
+	CallRenew
+)
+
+// String returns "allocate", "release" or "renew".
+func (c Call) String() string { return [...]string{"allocate", "release", "renew"}[min(c, CallRenew)] }
+
+// CallEvent is a call that has ended.
+type CallEvent struct {
+	Pool  string // empty for a pool in memory
+	Call  Call
+	Owner string
+	// Allocation is what was granted, released or renewed; zero if Err is not nil. It is shared with the caller, and must not be changed.
+	Allocation Allocation
+	// Err is what the call returned: [ErrExhausted], for example.
+	Err error
+	// Duration is how long the call took, by the handle's clock; 0 if that was set back meanwhile.
+	Duration time.Duration
+}
+
+// CommitEvent is an attempt to commit.
+type CommitEvent struct {
+	Pool string
+	// Writes is the number of records beside the head.
+	Writes int
+	// Err is nil if the commit took effect. It wraps [store.ErrConflict] if another handle was faster, and [store.ErrUnknown] if it is not
+	// known whether it took effect. The pool goes on from all of these by itself.
+	Err error
+	// Duration is how long the store took, by the handle's clock; 0 if that was set back meanwhile.
+	Duration time.Duration
+}
+
+// begin returns the time if somebody wants to know how long things take.
+func (p *Pool) begin() time.Time {
+	if p.options.Observer == nil {
+		return time.Time{}
+	}
+	return p.options.Clock()
+}
+
+func (p *Pool) observe(begin time.Time, call Call, owner string, a Allocation, err error) {
+	if p.options.Observer == nil {
+		return
+	}
+	p.options.Observer.ObserveCall(CallEvent{
+		Pool: p.name, Call: call, Owner: owner, Allocation: a, Err: err, Duration: max(0, p.options.Clock().Sub(begin)),
+	})
+}
+
+func (p *Pool) observeCommit(begin time.Time, writes int, err error) {
+	if p.options.Observer == nil {
+		return
+	}
+	p.options.Observer.ObserveCommit(CommitEvent{
+		Pool: p.name, Writes: writes, Err: err, Duration: max(0, p.options.Clock().Sub(begin)),
+	})
+}

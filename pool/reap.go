@@ -1,0 +1,43 @@
+package pool
+
+import "context"
+
+// Reap frees all leases and cooldowns that have ended, and returns how many. Nothing requires it, since who needs an address takes what has
+// ended. It is for exact counts, and for those who watch the pool.
+//
+// Errors: [ErrBusy]; those of the store. Cost: O(what has ended), with a store that is a [store.Expirer], and one commit for every 4,096.
+func (p *Pool) Reap(ctx context.Context) (reaped int, err error) {
+	for {
+		o := &op{ctx: ctx, tasks: []task{{kind: taskReap}}}
+		if err := p.submitAny(o); err != nil {
+			return reaped, p.failed("reap", "", err)
+		}
+		t := &o.tasks[0]
+		reaped += len(t.writes)
+		if t.err != nil || len(t.writes) == 0 {
+			return reaped, p.failed("reap", "", t.err)
+		}
+	}
+}
+
+// planReap frees what has ended, as much of it as goes into one commit.
+func (p *Pool) planReap(ctx context.Context, t *task) error {
+	if p.ledger.tallies.expiring == 0 {
+		return nil
+	}
+	for h, err := range p.expiring(ctx) {
+		switch {
+		case err != nil:
+			return err
+		case !h.due(p.time) || len(t.writes) >= maxBatch || t.limit > 0 && len(t.writes) >= t.limit:
+			return nil
+		case p.written[h.key(p.name)] || p.planningOf(h) != nil || h.Child != "":
+			continue
+		}
+		if err := p.ledger.free(h); err != nil {
+			return err
+		}
+		p.remove(t, h)
+	}
+	return nil
+}

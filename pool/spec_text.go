@@ -1,0 +1,127 @@
+package pool
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"go4.org/netipx"
+
+	"github.com/ipalloc/ipalloc/cidr"
+)
+
+// specText is the JSON form of a Spec.
+type specText struct {
+	Ranges           []string     `json:"ranges"`
+	Exclude          []string     `json:"exclude,omitempty"`
+	Subnets          []subnetText `json:"subnets,omitempty"`
+	IPv4Bits         int          `json:"ipv4Bits,omitempty"`
+	IPv6Bits         int          `json:"ipv6Bits,omitempty"`
+	AllocateReserved bool         `json:"allocateReserved,omitempty"`
+	Strategy         Strategy     `json:"strategy,omitempty"`
+	Bands            []bandText   `json:"bands,omitempty"`
+	Cooldown         string       `json:"cooldown,omitempty"`
+	Network          string       `json:"network,omitempty"`
+	Scope            string       `json:"scope,omitempty"`
+}
+
+type bandText struct {
+	Name      string   `json:"name"`
+	Ranges    []string `json:"ranges"`
+	Exclusive bool     `json:"exclusive,omitempty"`
+}
+
+type subnetText struct {
+	Prefix  netip.Prefix `json:"prefix"`
+	Gateway *netip.Addr  `json:"gateway,omitempty"`
+}
+
+// MarshalJSON writes the spec with its ranges as text, in the forms that package cidr parses:
+//
+//	{"ranges": ["192.0.2.0/24"], "exclude": ["192.0.2.9"], "subnets": [{"prefix": "192.0.2.0/24", "gateway": "192.0.2.1"}],
+//	 "ipv4Bits": 32, "ipv6Bits": 128, "allocateReserved": true, "strategy": "next",
+//	 "bands": [{"name": "static", "ranges": ["192.0.2.1-192.0.2.16"], "exclusive": true}],
+//	 "cooldown": "1m0s", "network": "blue", "scope": "team-a"}
+//
+// Fields with their default value are left out.
+func (s Spec) MarshalJSON() ([]byte, error) {
+	text := specText{
+		Ranges: formatRanges(s.Ranges), Exclude: formatRanges(s.Exclude), IPv4Bits: s.IPv4Bits, IPv6Bits: s.IPv6Bits,
+		AllocateReserved: s.AllocateReserved, Strategy: s.Strategy, Network: s.Network, Scope: s.Scope,
+	}
+	for _, band := range s.Bands {
+		text.Bands = append(text.Bands, bandText{band.Name, formatRanges(band.Ranges), band.Exclusive})
+	}
+	if s.Cooldown != 0 {
+		text.Cooldown = s.Cooldown.Truncate(time.Microsecond).String()
+	}
+	for _, subnet := range s.Subnets {
+		t := subnetText{Prefix: subnet.Prefix}
+		if subnet.Gateway.IsValid() {
+			t.Gateway = &subnet.Gateway
+		}
+		text.Subnets = append(text.Subnets, t)
+	}
+	return json.Marshal(text)
+}
+
+// UnmarshalJSON reads what [Spec.MarshalJSON] writes. A field that is none of those is an error. It checks the form, not the
+// rules; see [Spec.Validate].
+func (s *Spec) UnmarshalJSON(b []byte) error {
+	var text specText
+	decoder := json.NewDecoder(bytes.NewReader(b))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&text); err != nil {
+		return fmt.Errorf("the pool's spec: %w", err)
+	}
+	spec := Spec{
+		IPv4Bits: text.IPv4Bits, IPv6Bits: text.IPv6Bits, AllocateReserved: text.AllocateReserved,
+		Strategy: text.Strategy, Network: text.Network, Scope: text.Scope,
+	}
+	var err error
+	if spec.Ranges, err = parseRanges(text.Ranges); err != nil {
+		return err
+	}
+	if spec.Exclude, err = parseRanges(text.Exclude); err != nil {
+		return err
+	}
+	for _, t := range text.Bands {
+		band := Band{Name: t.Name, Exclusive: t.Exclusive}
+		if band.Ranges, err = parseRanges(t.Ranges); err != nil {
+			return err
+		}
+		spec.Bands = append(spec.Bands, band)
+	}
+	if text.Cooldown != "" {
+		if spec.Cooldown, err = time.ParseDuration(text.Cooldown); err != nil {
+			return fmt.Errorf("the pool's spec: the cooldown %q is no duration, such as \"1m30s\": %w", text.Cooldown, err)
+		}
+	}
+	for _, t := range text.Subnets {
+		subnet := Subnet{Prefix: t.Prefix}
+		if t.Gateway != nil {
+			subnet.Gateway = *t.Gateway
+		}
+		spec.Subnets = append(spec.Subnets, subnet)
+	}
+	*s = spec
+	return nil
+}
+
+func formatRanges(ranges []netipx.IPRange) []string {
+	var texts []string
+	for _, r := range ranges {
+		texts = append(texts, cidr.FormatRange(r))
+	}
+	return texts
+}
+
+// parseRanges returns nil for no texts, as it was written.
+func parseRanges(texts []string) ([]netipx.IPRange, error) {
+	if len(texts) == 0 {
+		return nil, nil
+	}
+	return cidr.ParseRanges(texts...)
+}
