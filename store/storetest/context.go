@@ -38,6 +38,16 @@ func callAll(ctx context.Context, handle store.Store, head store.Record) map[str
 	_, errs["Get"] = handle.Get(ctx, head.Key)
 	_, errs["Commit"] = handle.Commit(ctx, head, []store.Write{create(claim(head.Pool, "y")), remove(claimKey(head.Pool, "x"))})
 	_, errs["Find"] = store.Find(ctx, handle, head.Pool, netip.MustParseAddr("10.0.0.1"))
+	_, errs["Watch"] = store.Watch(ctx, handle, head.Key, 0, watchInterval)
+	errs["ByExpiry"] = nil
+	for _, err := range store.ByExpiry(ctx, handle, store.KindAllocation, head.Pool) {
+		if errs["ByExpiry"] = err; err != nil {
+			break
+		}
+	}
+	if several, ok := handle.(store.SeveralCommitter); ok {
+		_, errs["CommitSeveral"] = several.CommitSeveral(ctx, []store.Change{change(head, create(claim(head.Pool, "y"))), change(newHead("other"))})
+	}
 	for name, pool := range map[string]string{"List of a pool": head.Pool, "List of all pools": ""} {
 		errs[name] = nil
 		for _, err := range handle.List(ctx, store.KindAllocation, pool) {

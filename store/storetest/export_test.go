@@ -29,6 +29,8 @@ func Rules() []string {
 		ruleNoHead, ruleRising, ruleDeleteHead, ruleDeleteMissing, ruleValid, ruleFailed, ruleConflict,
 		ruleConflictCurrent, ruleExists, ruleExistsRecords, ruleTooLarge, ruleUnknown, rulePut, ruleDelete, ruleKeys,
 		ruleKeyEqual, ruleKind, ruleRevision, rulePrefixes, ruleTimes, ruleData, ruleBytes, ruleClosed, ruleContext,
-		ruleInvalidKey, ruleClose, ruleFind, ruleFindZero, ruleFresh,
+		ruleInvalidKey, ruleClose, ruleFind, ruleFindZero, ruleFresh, ruleSeveral,
+		ruleSeveralReturned, ruleSeveralRevision, ruleSeveralValid, ruleSeveralFails, ruleWatch, ruleWatchReturned,
+		ruleWatchContext, ruleWatchOthers, ruleWatchClose, ruleExpiry, ruleExpiryFresh,
 	}
 }

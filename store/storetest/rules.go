@@ -51,4 +51,22 @@ const (
 	ruleFind     = "Find returns the record of KindAllocation in pool with the longest prefix that contains addr (of several with that prefix, any), or an error that wraps ErrNotFound"
 	ruleFindZero = "The zero Addr and 4in6 addresses are in no prefix"
 	ruleFresh    = "It is as fresh as Store.Get"
+
+	// CommitSeveral.
+	ruleSeveral         = "CommitSeveral is Store.Commit for several heads at once: all changes, or nothing"
+	ruleSeveralReturned = "It returns the heads as they are now stored, in the order of the changes"
+	ruleSeveralRevision = "The records of one change get the revision of its head"
+	ruleSeveralValid    = "No two of all the heads and writes may be under one key, except for the Delete of a head in its own change; and there is at least one change: otherwise the error wraps ErrInvalid, before anything is changed"
+	ruleSeveralFails    = "It fails as Commit does. The ConflictError is about one of the heads that are not at their revision"
+
+	// Watch.
+	ruleWatch         = "Watch returns as soon as the record under key is not at revision: at once if it is another already, else when it is replaced or deleted"
+	ruleWatchReturned = "It returns the record as it is then, or an error that wraps ErrNotFound if it has been deleted. A revision of 0 waits for a record that does not exist yet"
+	ruleWatchContext  = "It waits until ctx ends, and then returns an error that wraps the context's"
+	ruleWatchOthers   = "While it waits it costs the backend next to nothing, and the handle's other methods are not held up"
+	ruleWatchClose    = "Close ends it, with ErrClosed"
+
+	// ByExpiry.
+	ruleExpiry      = "ByExpiry iterates over the records of one kind and pool whose Expires is not zero, the earliest first; those with the same time come in any order"
+	ruleExpiryFresh = "It is as fresh as Store.List, and has the same rules; a record whose Expires changes during the iteration counts as deleted and created"
 )

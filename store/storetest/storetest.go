@@ -79,7 +79,7 @@ func cases() []testCase {
 	for _, some := range [][]testCase{
 		getCases(), commitCases(), conflictCases(), contentionCases(), deleteCases(), invalidCases(),
 		fieldCases(), nameCases(), aliasingCases(), contextCases(), closingCases(), durabilityCases(),
-		listCases(), findCases(), sizeCases(),
+		listCases(), findCases(), sizeCases(), severalCases(), watchCases(), expiryCases(),
 	} {
 		all = append(all, some...)
 	}
