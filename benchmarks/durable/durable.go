@@ -24,6 +24,8 @@ type Kind struct {
 	Floor bool
 	// OneAtATime tells that others wait while a process has it open, so that whoever is done must close.
 	OneAtATime bool
+	// ReleaseFirst tells that an owner who asks again after a crash must release first: a second claim is an error.
+	ReleaseFirst bool
 	// Prepare makes an empty place, in the folder or with the help of a server, and returns its address, by which other
 	// processes find it, and what ends it. An error that wraps [ErrNoServer] says which server is missing.
 	Prepare func(ctx context.Context, dir string) (address string, end func() error, err error)
@@ -52,6 +54,8 @@ type Auditor interface {
 type Counter interface {
 	// Commits returns how many commits took effect, and how many did not because others got there first.
 	Commits() (committed, conflicts int)
+	// Bytes returns how many bytes of records they had.
+	Bytes() int64
 }
 
 // Kinds are all kinds of places, this library first.

@@ -90,4 +90,7 @@ func (p ourPool) Commits() (committed, conflicts int) {
 	return c.Committed, c.Commit - c.Committed
 }
 
+// Bytes implements Counter.
+func (p ourPool) Bytes() int64 { return p.counts.Counts().Bytes }
+
 func (p ourPool) Close() error { return p.store.Close() }

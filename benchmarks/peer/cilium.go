@@ -13,7 +13,7 @@ import (
 func cilium() Peer {
 	return Peer{
 		Name: "Cilium", Module: "github.com/cilium/cilium", Package: "pkg/ipam/service/ipallocator", Order: Random,
-		Note: "a bitmap; no owners; IPv6 is capped at 65,536 addresses", NewSpace: newCilium,
+		Note: "a bitmap; never packed in its own use; no owners; IPv6 is capped at 65,536 addresses", NewSpace: newCilium,
 	}
 }
 

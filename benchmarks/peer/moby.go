@@ -12,7 +12,7 @@ import (
 func moby() Peer {
 	return Peer{
 		Name: "moby", Module: "github.com/moby/moby/v2", Package: "daemon/libnetwork/ipams/defaultipam", Order: Lowest,
-		Note: "run-length bitmaps; no owners; keeps network and broadcast address; in memory only, the daemon rebuilds it at its start",
+		Note: "bitmaps in runs; no owners; keeps network and broadcast address; in memory only, the daemon rebuilds it at its start",
 		NewSpace: func(s Shape) (Space, error) {
 			switch {
 			case s.Single():
@@ -20,7 +20,7 @@ func moby() Peer {
 			case s.Bits > 0:
 				return newMobyPools(s)
 			}
-			return nil, cannot("prefixes of one length in a pool")
+			return nil, cannot("only prefixes of one length")
 		},
 	}
 }

@@ -62,11 +62,11 @@ func (b Burst) Run(ctx context.Context, address string) (Outcome, error) {
 		return Outcome{}, err
 	}
 	r := &burstRun{Burst: b, address: address, told: map[string]netip.Addr{}, random: rand.New(rand.NewPCG(b.Seed, 0))}
-	if err := r.wave(ctx, r.all(), b.Kill); err != nil {
+	if err := r.wave(ctx, r.all(), b.Kill, false); err != nil {
 		return r.outcome, err
 	}
 	total := r.outcome.Total
-	if err := r.wave(ctx, r.killed, 0); err != nil {
+	if err := r.wave(ctx, r.killed, 0, true); err != nil {
 		return r.outcome, err
 	}
 	r.outcome.Total += total
@@ -104,11 +104,12 @@ func (r *burstRun) all() []int {
 }
 
 // wave starts a process for each number, gives all the word, kills some, and returns when all have ended.
-func (r *burstRun) wave(ctx context.Context, numbers []int, kill int) error {
+func (r *burstRun) wave(ctx context.Context, numbers []int, kill int, again bool) error {
 	started := make([]*process, len(numbers))
 	for i, number := range numbers {
 		job := Job{
 			Kind: r.Kind.Name, Address: r.address, Prefix: r.Prefix, Process: number, Claims: r.Claims, Apart: r.Apart,
+			Again: again,
 		}
 		var err error
 		if started[i], err = start(ctx, job); err != nil {
@@ -183,7 +184,7 @@ func (r *burstRun) take(e Event) {
 		r.outcome.Failed++
 		r.wrong("%q failed: %s", e.Owner, e.Error)
 	case e.Addr.IsValid():
-		if before, ok := r.told[e.Owner]; ok && before != e.Addr {
+		if before, ok := r.told[e.Owner]; ok && before != e.Addr && !r.Kind.ReleaseFirst {
 			r.wrong("%q was granted %v, and then %v", e.Owner, before, e.Addr)
 		}
 		r.told[e.Owner] = e.Addr

@@ -31,6 +31,8 @@ type Job struct {
 	Claims int
 	// Apart makes it open and close the pool for each claim, one after the other, as a CNI plugin does.
 	Apart bool
+	// Again tells that another process may have claimed for these owners, and was killed.
+	Again bool
 }
 
 // Owner is the name of the n-th owner of the job.
@@ -96,24 +98,25 @@ func (t *teller) tell(e Event) {
 // runner does a job.
 type runner struct {
 	job    Job
+	kind   durable.Kind
 	teller *teller
 	start  time.Time
 	end    Event
 }
 
 func (r *runner) run(ctx context.Context) error {
-	kind, ok := durable.Named(r.job.Kind)
-	if !ok {
+	var ok bool
+	if r.kind, ok = durable.Named(r.job.Kind); !ok {
 		return fmt.Errorf("no kind is called %q", r.job.Kind)
 	}
 	if r.job.Apart {
 		for n := range r.job.Claims {
 			r.start = time.Now()
-			if err := r.session(ctx, kind, n, n+1); err != nil {
+			if err := r.session(ctx, n, n+1); err != nil {
 				return err
 			}
 		}
-	} else if err := r.session(ctx, kind, 0, r.job.Claims); err != nil {
+	} else if err := r.session(ctx, 0, r.job.Claims); err != nil {
 		return err
 	}
 	r.end.Ended = true
@@ -122,8 +125,8 @@ func (r *runner) run(ctx context.Context) error {
 }
 
 // session opens the pool, makes the claims from first up to last at once, and closes it.
-func (r *runner) session(ctx context.Context, kind durable.Kind, first, last int) error {
-	pool, err := kind.Open(ctx, r.job.Address, r.job.Prefix)
+func (r *runner) session(ctx context.Context, first, last int) error {
+	pool, err := r.kind.Open(ctx, r.job.Address, r.job.Prefix)
 	if err != nil {
 		return err
 	}
@@ -142,7 +145,14 @@ func (r *runner) session(ctx context.Context, kind durable.Kind, first, last int
 
 func (r *runner) claim(ctx context.Context, pool durable.Pool, n int, opened time.Duration) {
 	e := Event{Owner: r.job.Owner(n), Opened: opened}
-	addr, err := pool.Allocate(ctx, e.Owner)
+	var addr netip.Addr
+	var err error
+	if r.job.Again && r.kind.ReleaseFirst {
+		err = pool.Release(ctx, e.Owner)
+	}
+	if err == nil {
+		addr, err = pool.Allocate(ctx, e.Owner)
+	}
 	e.Took = time.Since(r.start)
 	if err != nil {
 		e.Error = err.Error()

@@ -46,20 +46,21 @@ type reading struct {
 type sizes struct {
 	sparse, mixed, mixedFew, largeHoles, owners, files int
 	processes, claims, kill                            int
-	slash8                                             string
+	// most is how much is held in any other case.
+	most int
 }
 
 func fullSizes() sizes {
 	return sizes{
 		sparse: 1_000_000, mixed: 100_000, mixedFew: 1_000, largeHoles: 16_000_000, owners: 60_000, files: 60_000,
-		processes: 128, claims: 16, kill: 13,
+		processes: 128, claims: 16, kill: 13, most: 1 << 24,
 	}
 }
 
 func quickSizes() sizes {
 	return sizes{
 		sparse: 20_000, mixed: 5_000, mixedFew: 200, largeHoles: 500_000, owners: 5_000, files: 500,
-		processes: 12, claims: 4, kill: 2,
+		processes: 12, claims: 4, kill: 2, most: 50_000,
 	}
 }
 
@@ -121,7 +122,7 @@ func addressCases(n sizes) []benchCase {
 		if bits == 16 {
 			name += "/by-size"
 		}
-		add(name, plotSize, float64(capacity(s)), s, func() []netip.Prefix { return packed(s, share(s, 50)) })
+		add(name, plotSize, float64(capacity(s)), s, func() []netip.Prefix { return packed(s, min(share(s, 50), n.most)) })
 	}
 	slash8 := peer.Addresses("10.0.0.0/8")
 	add("v4-8/holes/taken=16M", "", 0, slash8, func() []netip.Prefix { return holes(slash8, n.largeHoles) })
@@ -174,7 +175,7 @@ func wholeCases(n sizes) []benchCase {
 	for _, bits := range []int{24, 20, 16, 12} {
 		s := peer.Addresses(fmt.Sprintf("10.0.0.0/%d", bits))
 		name := fmt.Sprintf("memory: v4-%d/holes/fill=50%%", bits)
-		add(name, plotMemory, float64(capacity(s)), s, func() []netip.Prefix { return holes(s, share(s, 50)) })
+		add(name, plotMemory, float64(capacity(s)), s, func() []netip.Prefix { return holes(s, min(share(s, 50), n.most)) })
 	}
 	slash64 := peer.Addresses("2001:db8::/64")
 	add("memory: v6-64/random/held=1000000", "", 0, slash64, func() []netip.Prefix { return bench.RandomIn64(n.sparse) })
@@ -204,6 +205,10 @@ func durableCases(n sizes) []benchCase {
 	for _, held := range []int{100, 1_000, 10_000, 60_000} {
 		add(fmt.Sprintf("bytes written a change/held=%d", held), Bytes, plotBytes, float64(held), bytesWritten(min(held, n.files), 1))
 	}
+	for _, held := range []int{100, 60_000} {
+		add(fmt.Sprintf("bytes given to the store a change/held=%d", held), Bytes, "", 0, bytesGiven(min(held, n.files), 1))
+	}
+	add("bytes given to the store a change/every other of a /16 held", Bytes, "", 0, bytesGiven(n.files, 2))
 	add("bytes written a change/every other of a /16 held", Bytes, "", 0, bytesWritten(n.files, 2))
 	return all
 }

@@ -17,7 +17,7 @@ func format(value float64, unit Unit) string {
 	case PairsSecond:
 		return formatScaled(value, 1000, "/s", "k/s", "M/s")
 	}
-	return strconv.FormatFloat(value, 'g', 3, 64) + " " + string(unit)
+	return strings.TrimSpace(formatScaled(value, 1000, "", "k", "M", "G"))
 }
 
 func formatNanoseconds(ns float64) string { return formatScaled(ns, 1000, "ns", "µs", "ms", "s") }

@@ -121,19 +121,34 @@ func throughput(writers int) func(context.Context, subject) (work, error) {
 // bytesWritten is how many bytes this process hands to the operating system for one change: to files, or to a server. Of what
 // was filled, only every nth is still held.
 func bytesWritten(held, nth int) func(context.Context, subject) (work, error) {
-	return func(ctx context.Context, s subject) (work, error) {
-		if _, err := writtenSoFar(); err != nil {
-			return work{}, err
+	return bytesOf(held, nth, func(durable.Pool) (float64, error) { return writtenSoFar() })
+}
+
+// bytesGiven is how many bytes of records the store is given for one change, before its own format.
+func bytesGiven(held, nth int) func(context.Context, subject) (work, error) {
+	return bytesOf(held, nth, func(p durable.Pool) (float64, error) {
+		counter, ok := p.(durable.Counter)
+		if !ok {
+			return 0, errNone
 		}
+		return float64(counter.Bytes()), nil
+	})
+}
+
+func bytesOf(held, nth int, soFar func(durable.Pool) (float64, error)) func(context.Context, subject) (work, error) {
+	return func(ctx context.Context, s subject) (work, error) {
 		p, err := filledPlace(ctx, s.kind, held)
 		if err != nil {
 			return work{}, err
+		}
+		if _, err := soFar(p.Pool); err != nil {
+			return work{}, errors.Join(err, p.end())
 		}
 		if err := thin(ctx, p, held, nth); err != nil {
 			return work{}, errors.Join(err, p.end())
 		}
 		return work{end: p.end, round: func(atLeast time.Duration) (reading, error) {
-			before, err := writtenSoFar()
+			before, err := soFar(p.Pool)
 			if err != nil {
 				return reading{}, err
 			}
@@ -143,7 +158,7 @@ func bytesWritten(held, nth int) func(context.Context, subject) (work, error) {
 					return reading{}, err
 				}
 			}
-			after, err := writtenSoFar()
+			after, err := soFar(p.Pool)
 			return reading{value: (after - before) / float64(2*n), allocs: -1}, err
 		}}, nil
 	}

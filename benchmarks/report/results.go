@@ -73,6 +73,7 @@ const (
 	Nanoseconds Unit = "ns"
 	Bytes       Unit = "B"
 	PairsSecond Unit = "pairs/s"
+	Number      Unit = ""
 )
 
 func thisMachine() Machine {

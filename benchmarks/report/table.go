@@ -129,11 +129,11 @@ func writeSubjects(w io.Writer, r Results) {
 	fmt.Fprint(w, "\n## What is compared\n\n| | version | what of it | order | differences |\n|---|---|---|---|---|\n")
 	for _, s := range r.Subjects {
 		version := s.Version
-		if version == "" {
+		switch {
+		case s.Module == ourModule:
+			version = "this repository"
+		case version == "":
 			version = "–"
-			if s.Module == ourModule {
-				version = "this repository"
-			}
 		}
 		note := s.Note
 		if s.Absent != "" {
