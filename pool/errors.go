@@ -21,6 +21,8 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrNoPool is the ErrNotFound that says that there is no such pool, or no longer. It wraps ErrNotFound.
 	ErrNoPool = fmt.Errorf("pool %w", ErrNotFound)
+	// ErrUnfinished says that the [Import] of the pool has not come to its end. Import it again, or [Delete] it.
+	ErrUnfinished = errors.New("import of the pool is unfinished")
 	// ErrInUse says that a pool cannot be deleted because addresses of it are held, or that what was carved into a pool cannot be
 	// released as long as addresses of that pool are held.
 	ErrInUse = errors.New("in use")

@@ -49,8 +49,11 @@ func headKey(pool string) store.Key { return store.Key{Kind: store.KindPool, Poo
 // getHead reads the head of a pool. If there is none the error is [ErrNoPool].
 func getHead(ctx context.Context, s store.Store, pool string) (store.Record, error) {
 	head, err := s.Get(ctx, headKey(pool))
-	if errors.Is(err, store.ErrNotFound) {
+	switch {
+	case errors.Is(err, store.ErrNotFound):
 		return head, ErrNoPool
+	case err == nil && head.State == stateImporting:
+		return head, ErrUnfinished
 	}
 	return head, err
 }

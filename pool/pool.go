@@ -317,10 +317,13 @@ type Info struct {
 	Parent Parent
 }
 
-// List iterates over the pools in the store, in the store's order. An error is the last thing that it yields. Cost: O(pools).
+// List iterates over the pools in the store, in the store's order, but for those whose [Import] is unfinished. An error is the last thing that it yields. Cost: O(pools).
 func List(ctx context.Context, s store.Store) iter.Seq2[Info, error] {
 	return func(yield func(Info, error) bool) {
-		for head, err := range s.List(ctx, store.KindPool, "") {
+		for head, err := range several(s).List(ctx, store.KindPool, "") {
+			if err == nil && head.State == stateImporting {
+				continue
+			}
 			var info Info
 			if err == nil {
 				info, err = infoOf(head)
@@ -363,7 +366,7 @@ func (p *Pool) Info(ctx context.Context) (Info, error) {
 	if p.store == nil {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		return Info{Spec: p.ledger.spec.clone(), Revision: p.clock, Stats: p.ledger.stats()}, nil
+		return p.infoInMemory(), nil
 	}
 	head, err := getHead(ctx, p.store, p.name)
 	var info Info
@@ -371,6 +374,11 @@ func (p *Pool) Info(ctx context.Context) (Info, error) {
 		info, err = infoOf(head)
 	}
 	return info, p.failed("info", "", err)
+}
+
+// infoInMemory is Info for a pool without a store. The caller holds p.mu.
+func (p *Pool) infoInMemory() Info {
+	return Info{Spec: p.ledger.spec.clone(), Revision: p.clock, Stats: p.ledger.stats()}
 }
 
 // Stats counts the pool's addresses. It is [Pool.Info] for those who want the counts alone.

@@ -101,6 +101,11 @@ func (p *Pool) networkChanges(ctx context.Context, spec Spec) ([]store.Change, [
 		return nil, p.ledger.spec.foreign, p.checkChild(ctx, spec)
 	}
 	var changes []store.Change
+	if old.Network != spec.Network {
+		if err := p.withoutChildren(ctx); err != nil {
+			return nil, nil, err
+		}
+	}
 	if old.Network != "" && old.Network != spec.Network {
 		change, err := p.leaving(ctx, old.Network)
 		if err != nil {
@@ -120,6 +125,19 @@ func (p *Pool) networkChanges(ctx context.Context, spec Spec) ([]store.Change, [
 	}
 	change, err := n.change()
 	return append(changes, change), n.foreignIn(spec), err
+}
+
+// withoutChildren refuses what cannot be done while pools are carved from this one.
+func (p *Pool) withoutChildren(ctx context.Context) error {
+	for h, err := range p.all(ctx) {
+		switch {
+		case err != nil:
+			return err
+		case h.Child != "":
+			return fmt.Errorf("the network cannot be changed: %w", &delegatedError{h.Child})
+		}
+	}
+	return nil
 }
 
 // leaving is the change that takes the pool out of a network.
@@ -268,6 +286,9 @@ func Delete(ctx context.Context, s store.Store, name string) error {
 
 func (p *Pool) deleteNow(ctx context.Context) error {
 	head, err := getHead(ctx, p.store, p.name)
+	if errors.Is(err, ErrUnfinished) {
+		return p.deleteUnfinished(ctx, head)
+	}
 	if err != nil {
 		return err
 	}
@@ -295,6 +316,16 @@ func (p *Pool) deleteNow(ctx context.Context) error {
 	if errors.As(err, &conflict) && conflict.Current.Revision == 0 && conflict.Current.Key == head.Key {
 		return ErrNoPool
 	}
+	return err
+}
+
+// deleteUnfinished deletes a pool whose import has not come to its end.
+func (p *Pool) deleteUnfinished(ctx context.Context, head store.Record) error {
+	p.head = head
+	if err := p.clearRecords(ctx); err != nil {
+		return err
+	}
+	_, err := p.store.Commit(ctx, p.head, []store.Write{{Op: store.Delete, Record: store.Record{Key: head.Key}}})
 	return err
 }
 

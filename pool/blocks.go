@@ -1,0 +1,329 @@
+package pool
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"sync"
+
+	"github.com/ipalloc/ipalloc/store"
+)
+
+// Blocks is a writer's own part of a pool: blocks of it, each carved into a pool of its own (see [Carve]), in which the writer allocates
+// without meeting others. It takes another block when its blocks are full, and gives those back that have become empty.
+//
+// Which blocks a writer has is kept in the store, so that it has the same after a restart. A Blocks is for one writer, such as a node; two handles of one
+// writer, in one process or in two, keep out of each other's way, but that is not what it is for.
+//
+// The zero Blocks is not usable, and a Blocks must not be copied. All methods may be called by any number of goroutines at once. It holds nothing
+// that needs closing.
+type Blocks struct {
+	parent  *Pool
+	writer  string
+	claim   Claim
+	spec    Spec
+	options *Options
+
+	mu   sync.Mutex
+	head store.Record // the list as it is stored, to the knowledge of this handle
+	list []block
+	next int // the number of the next block
+}
+
+// block is one block that is open here.
+type block struct {
+	number int
+	pool   *Pool
+}
+
+// blocksData is what the record of a writer's blocks has as its data.
+type blocksData struct {
+	Blocks []int `json:"blocks,omitempty"`
+	Next   int   `json:"next"`
+}
+
+// OpenBlocks returns the blocks that the writer has of a pool: none yet, if it is new. What a block is, claim says: its requests and its policy, such
+// as a /26, or one prefix of each family; the owner is made from the writer's name. The spec is that of the pools that are carved, without
+// ranges. A block of which every address is to be handed out wants AllocateReserved.
+//
+// Errors: [ErrInvalid]; those of the store. The parent must be in a store. Cost: one read, and one for each block.
+func OpenBlocks(ctx context.Context, parent *Pool, writer string, claim Claim, spec Spec, options *Options) (*Blocks, error) {
+	b := &Blocks{parent: parent, writer: writer, claim: claim, spec: spec, options: options}
+	err := b.check()
+	if err == nil {
+		err = b.refresh(ctx)
+	}
+	if err != nil {
+		return nil, parent.failed("open blocks", writer, err)
+	}
+	return b, nil
+}
+
+func (b *Blocks) check() error {
+	if b.parent.store == nil {
+		return invalid("the parent is a pool in memory; blocks need a store, such as store.NewMemory")
+	}
+	b.claim.Owner = b.writer
+	if err := validateName("writer", b.writer); err != nil {
+		return err
+	}
+	if err := validateName("name of the writer's blocks", b.name(1<<30)); err != nil {
+		return err
+	}
+	return b.claim.Validate()
+}
+
+// name is that of the pool of a block, and of its owner in the parent.
+func (b *Blocks) name(number int) string {
+	return b.parent.name + "/" + b.writer + "/" + strconv.Itoa(number)
+}
+
+func (b *Blocks) key() store.Key {
+	return store.Key{Kind: store.KindBlocks, Pool: b.parent.name, Name: b.writer}
+}
+
+// refresh reads the list, and opens the blocks that are not open.
+func (b *Blocks) refresh(ctx context.Context) error {
+	head, err := b.parent.store.Get(ctx, b.key())
+	if errors.Is(err, store.ErrNotFound) {
+		head, err = store.Record{Key: b.key(), State: stateActive}, nil
+	}
+	if err != nil {
+		return err
+	}
+	var data blocksData
+	if head.Revision > 0 {
+		if err := json.Unmarshal(head.Data, &data); err != nil {
+			return fmt.Errorf("%w: the record %v: %w", ErrCorrupt, head.Key, err)
+		}
+	}
+	var list []block
+	for _, number := range data.Blocks {
+		i := slices.IndexFunc(b.list, func(known block) bool { return known.number == number })
+		if i >= 0 {
+			list = append(list, b.list[i])
+			continue
+		}
+		p, err := Open(ctx, b.parent.base, b.name(number), b.options)
+		if errors.Is(err, ErrNoPool) {
+			continue // deleted by hand
+		}
+		if err != nil {
+			return err
+		}
+		list = append(list, block{number, p})
+	}
+	b.head, b.list, b.next = head, list, data.Next
+	return nil
+}
+
+// change is what makes the stored list this one.
+func (b *Blocks) change(list []block, next int) (store.Change, error) {
+	data := blocksData{Next: next}
+	for _, each := range list {
+		data.Blocks = append(data.Blocks, each.number)
+	}
+	text, err := json.Marshal(data)
+	head := b.head
+	head.Data = text
+	return store.Change{Head: head}, err
+}
+
+// Pools returns the pools of the blocks, in the order in which they were taken. The slice is the caller's.
+func (b *Blocks) Pools() []*Pool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	pools := make([]*Pool, len(b.list))
+	for i, each := range b.list {
+		pools[i] = each.pool
+	}
+	return pools
+}
+
+// Allocate gives the claim's owner what it asks for, from the first block that has it, or from a new one. It is idempotent, as [Pool.Allocate] is:
+// an owner who holds something in one of the blocks gets that.
+//
+// Errors: those of [Pool.Allocate]; [ErrExhausted] if the parent has no more blocks, or if a block does not have room for the claim at all. Cost:
+// one commit in a block, which no other writer commits to, and one read for each block, to see whether the owner is there; a new block costs
+// one commit more.
+func (b *Blocks) Allocate(ctx context.Context, claim Claim) (Allocation, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	a, err := b.allocate(ctx, claim)
+	for attempt := 0; attempt < b.parent.options.Attempts && (errors.Is(err, ErrNoPool) || errors.Is(err, store.ErrConflict)); attempt++ {
+		// Another handle of this writer has changed the list.
+		if err = b.refresh(ctx); err == nil {
+			a, err = b.allocate(ctx, claim)
+		}
+	}
+	var inner *Error
+	if err != nil && !errors.As(err, &inner) {
+		err = b.parent.failed("allocate in a block", claim.Owner, err)
+	}
+	return a, err
+}
+
+func (b *Blocks) allocate(ctx context.Context, claim Claim) (Allocation, error) {
+	if err := claim.Validate(); err != nil {
+		return Allocation{}, err
+	}
+	home, err := b.find(ctx, claim.Owner)
+	if err != nil {
+		return Allocation{}, err
+	}
+	if home != nil {
+		return home.pool.Allocate(ctx, claim)
+	}
+	for _, each := range b.list {
+		a, err := each.pool.Allocate(ctx, claim)
+		if !isFull(err) || errors.Is(err, ErrFamily) {
+			return a, err
+		}
+	}
+	fresh, err := b.take(ctx)
+	if err != nil {
+		return Allocation{}, err
+	}
+	a, err := fresh.Allocate(ctx, claim)
+	if isFull(err) { // a block cannot hold it: do not keep one for that
+		_, giveErr := b.giveBack(ctx, 0)
+		return a, errors.Join(err, giveErr)
+	}
+	return a, err
+}
+
+// find returns the block in which the owner holds something; nil if there is none.
+func (b *Blocks) find(ctx context.Context, owner string) (*block, error) {
+	for i := range b.list {
+		_, err := b.list[i].pool.Get(ctx, owner)
+		if err == nil {
+			return &b.list[i], nil
+		}
+		if !errors.Is(err, ErrNotFound) {
+			return nil, err
+		}
+	}
+	return nil, nil //nolint:nilnil // there is none
+}
+
+// take carves another block, and puts it into the list in the same commit.
+func (b *Blocks) take(ctx context.Context) (*Pool, error) {
+	number := b.next
+	claim := b.claim
+	claim.Owner = b.name(number)
+	var taken block
+	p, err := carve(ctx, b.parent, claim, claim.Owner, b.spec, b.options, func(context.Context) ([]store.Change, error) {
+		change, err := b.change(append(slices.Clone(b.list), block{number: number}), number+1)
+		return []store.Change{change}, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	taken = block{number, p}
+	return p, b.reload(ctx, append(b.list, taken))
+}
+
+// reload reads the list after a change of it, with these blocks known.
+func (b *Blocks) reload(ctx context.Context, known []block) error {
+	b.list = known
+	return b.refresh(ctx)
+}
+
+// Release frees all that the owner holds in the blocks, and gives back its block if that is empty then and another one has room.
+//
+// Errors: those of [Pool.Release]. Cost: one read for each block up to the owner's, one commit, and one more if a block is given back.
+func (b *Blocks) Release(ctx context.Context, owner string) (Allocation, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	home, err := b.find(ctx, owner)
+	if err == nil && home == nil {
+		if err = b.refresh(ctx); err == nil {
+			home, err = b.find(ctx, owner)
+		}
+	}
+	if err == nil && home == nil {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return Allocation{}, b.parent.failed("release in a block", owner, err)
+	}
+	a, err := home.pool.Release(ctx, owner)
+	if err != nil {
+		return a, err
+	}
+	if _, err := b.giveBack(ctx, 1); err != nil {
+		return a, fmt.Errorf("released, but: %w", err)
+	}
+	return a, nil
+}
+
+// GiveBack gives empty blocks back to the parent, all but keep of them, and returns how many. A block in which something cools down is not empty.
+//
+// Errors: those of [Delete], but for [ErrInUse]. Cost: one read for each block, and one commit for each that is given back.
+func (b *Blocks) GiveBack(ctx context.Context, keep int) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := b.refresh(ctx); err != nil {
+		return 0, b.parent.failed("give back blocks", b.writer, err)
+	}
+	n, err := b.giveBack(ctx, keep)
+	return n, b.parent.failed("give back blocks", b.writer, err)
+}
+
+func (b *Blocks) giveBack(ctx context.Context, keep int) (given int, err error) {
+	var empty []block
+	for _, each := range b.list {
+		stats, err := each.pool.Stats(ctx)
+		if err != nil {
+			return 0, err
+		}
+		if stats.empty() {
+			empty = append(empty, each)
+		}
+	}
+	for len(empty) > keep {
+		last := empty[len(empty)-1]
+		empty = empty[:len(empty)-1]
+		rest := slices.DeleteFunc(slices.Clone(b.list), func(each block) bool { return each.number == last.number })
+		_, err := b.parent.releaseWithChildAnd(ctx, last.pool.name, 0, last.pool.name, func(context.Context) ([]store.Change, error) {
+			change, err := b.change(rest, b.next)
+			return []store.Change{change}, err
+		})
+		if errors.Is(err, ErrInUse) {
+			continue // somebody was faster
+		}
+		if err != nil {
+			return given, err
+		}
+		given++
+		if err := b.reload(ctx, rest); err != nil {
+			return given, err
+		}
+	}
+	return given, nil
+}
+
+// Lookup returns the allocation in the blocks that addr belongs to. Errors and cost: as for [Pool.Lookup], for each block.
+func (b *Blocks) Lookup(ctx context.Context, addr netip.Addr) (Allocation, error) {
+	for _, p := range b.Pools() {
+		a, err := p.Lookup(ctx, addr)
+		if !errors.Is(err, ErrNotFound) {
+			return a, err
+		}
+	}
+	return Allocation{}, &Error{Op: "lookup", Pool: b.parent.name, Prefix: singleAddr(addr), Err: ErrNotFound}
+}
+
+// empty tells whether nothing is held and nothing cools down.
+func (s Stats) empty() bool {
+	for _, f := range s {
+		if !f.Used.IsZero() || !f.Cooling.IsZero() || !f.OutOfRange.IsZero() {
+			return false
+		}
+	}
+	return true
+}
