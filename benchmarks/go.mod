@@ -196,3 +196,10 @@ replace k8s.io/pod-security-admission v0.0.0 => k8s.io/pod-security-admission v0
 replace k8s.io/sample-apiserver v0.0.0 => k8s.io/sample-apiserver v0.36.3
 
 replace k8s.io/streaming v0.0.0 => k8s.io/streaming v0.36.3
+
+// Cilium requires these, but no package that is imported here, and not every module proxy has them.
+exclude (
+	github.com/osrg/gobgp/v4 v4.6.1-0.20260630022313-d6dee8360046
+	sigs.k8s.io/mcs-api/conformance v0.5.2
+	sigs.k8s.io/mcs-api/controllers v0.5.2
+)

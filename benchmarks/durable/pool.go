@@ -2,6 +2,7 @@ package durable
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"sync"
@@ -26,7 +27,7 @@ func openIn(ctx context.Context, s store.Store, prefix netip.Prefix) (Pool, erro
 	spec := pool.Spec{Ranges: []netipx.IPRange{netipx.RangeOfPrefix(prefix)}}
 	p, err := pool.OpenOrCreate(ctx, counts.Wrap(s), "pods", spec, nil)
 	if err != nil {
-		return nil, fmt.Errorf("%w (closed: %v)", err, s.Close())
+		return nil, errors.Join(err, s.Close())
 	}
 	return ourPool{p, s, counts}, nil
 }

@@ -87,10 +87,10 @@ func nextBatch(n int, spent, atLeast time.Duration) int {
 	return max(1, min(n, int(float64(n)*float64(atLeast)/float64(spent)/10)))
 }
 
-// Heap is how many bytes of live heap make adds. What it returns is kept until that has been measured.
-func Heap(make func() (any, error)) (float64, error) {
+// Heap is how many bytes of live heap build adds. What it returns is kept until that has been measured.
+func Heap(build func() (any, error)) (float64, error) {
 	before := live()
-	made, err := make()
+	made, err := build()
 	after := live()
 	runtime.KeepAlive(made)
 	return float64(after) - float64(before), err

@@ -73,13 +73,12 @@ func subjects() []Subject {
 
 // running is a cell that is measured.
 type running struct {
-	name  string
-	ours  bool
-	work  work
-	left  int
-	spent time.Duration
-	took  []float64
-	last  reading
+	name string
+	ours bool
+	work work
+	left int
+	took []float64
+	last reading
 }
 
 // measureRow prepares the case for each subject, measures all in turns, and cleans up. What a peer cannot do stands in its cell;
