@@ -53,6 +53,22 @@ func TestBurstApart(t *testing.T) {
 	require.Equal(t, 8*4, o.Granted)
 }
 
+// TestBurstBlocks gives each process a block of its own.
+func TestBurstBlocks(t *testing.T) {
+	for _, k := range durable.Kinds() {
+		if k.OpenBlock == nil {
+			continue
+		}
+		t.Run(k.Name, func(t *testing.T) {
+			b := processes.Burst{Kind: k, Prefix: netip.MustParsePrefix("10.0.0.0/16"), Processes: 16, Claims: 16, Kill: 2, Blocks: true, Seed: 3}
+			o := runBurst(t, b)
+			require.True(t, o.OK(), "%v", o)
+			require.Equal(t, 16*16, o.Granted)
+			t.Log(o)
+		})
+	}
+}
+
 // TestBurstFinds shows that a pool which processes cannot share is found out.
 func TestBurstFinds(t *testing.T) {
 	k, ok := durable.Named("go-ipam file")

@@ -10,6 +10,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/bolt"
 )
 
@@ -17,17 +18,10 @@ import (
 const lockWait = 5 * time.Minute
 
 func ipallocBolt() Kind {
-	return Kind{
-		Name: "ipalloc on bolt", Module: "github.com/ipalloc/ipalloc", Note: "one transaction a commit, synced", OneAtATime: true,
-		Prepare: inFolder,
-		Open: func(ctx context.Context, address string, prefix netip.Prefix) (Pool, error) {
-			s, err := bolt.Open(ctx, filepath.Join(address, "ipalloc.db"), &bolt.Options{LockWait: lockWait})
-			if err != nil {
-				return nil, err
-			}
-			return openIn(ctx, s, prefix)
-		},
-	}
+	k := Kind{Name: "ipalloc on bolt", Note: "one transaction a commit, synced", OneAtATime: true, Prepare: inFolder}
+	return ours(k, func(ctx context.Context, address string) (store.Store, error) {
+		return bolt.Open(ctx, filepath.Join(address, "ipalloc.db"), &bolt.Options{LockWait: lockWait})
+	})
 }
 
 func bareBolt() Kind {

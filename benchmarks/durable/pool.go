@@ -21,15 +21,45 @@ type ourPool struct {
 	counts *storetest.Faults
 }
 
-// openIn opens the pool of the prefix in any store, which is closed with it, or creates it.
-func openIn(ctx context.Context, s store.Store, prefix netip.Prefix) (Pool, error) {
-	counts := &storetest.Faults{}
-	spec := pool.Spec{Ranges: []netipx.IPRange{netipx.RangeOfPrefix(prefix)}}
-	p, err := pool.OpenOrCreate(ctx, counts.Wrap(s), "pods", spec, nil)
-	if err != nil {
-		return nil, errors.Join(err, s.Close())
+// openStore opens a handle of the store at an address.
+type openStore func(ctx context.Context, address string) (store.Store, error)
+
+// ours is the kind whose pools are in these stores.
+func ours(k Kind, open openStore) Kind {
+	k.Module = "github.com/ipalloc/ipalloc"
+	k.Open = func(ctx context.Context, address string, prefix netip.Prefix) (Pool, error) {
+		p, err := openIn(ctx, open, address, prefix)
+		return p, err
 	}
-	return ourPool{p, s, counts}, nil
+	k.OpenBlock = func(ctx context.Context, address string, prefix netip.Prefix, writer string, bits int) (Pool, error) {
+		p, err := openIn(ctx, open, address, prefix)
+		if err != nil {
+			return nil, err
+		}
+		claim := pool.Claim{Requests: []pool.Request{{Bits: bits}}}
+		blocks, err := pool.OpenBlocks(ctx, p.Pool, writer, claim, pool.Spec{AllocateReserved: true}, nil)
+		if err != nil {
+			return nil, errors.Join(err, p.Close())
+		}
+		return blocksPool{p, blocks}, nil
+	}
+	return k
+}
+
+// openIn opens the pool of the prefix, or creates it. The store is closed with it.
+func openIn(ctx context.Context, open openStore, address string, prefix netip.Prefix) (ourPool, error) {
+	s, err := open(ctx, address)
+	if err != nil {
+		return ourPool{}, err
+	}
+	counts := &storetest.Faults{}
+	counted := counts.Wrap(s)
+	spec := pool.Spec{Ranges: []netipx.IPRange{netipx.RangeOfPrefix(prefix)}}
+	p, err := pool.OpenOrCreate(ctx, counted, "pods", spec, nil)
+	if err != nil {
+		return ourPool{}, errors.Join(err, s.Close())
+	}
+	return ourPool{p, counted, counts}, nil
 }
 
 func (p ourPool) Allocate(ctx context.Context, owner string) (netip.Addr, error) {
@@ -66,23 +96,49 @@ func (p ourPool) Fill(ctx context.Context, owners []string) error {
 	return nil
 }
 
-// Audit implements Auditor.
+// Audit implements Auditor. The addresses in blocks are those of the owners there.
 func (p ourPool) Audit(ctx context.Context) (map[string]netip.Addr, error) {
-	report, err := p.Verify(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if !report.OK() {
-		return nil, fmt.Errorf("not consistent: %v", report)
-	}
-	held := map[string]netip.Addr{}
-	for a, err := range p.Allocations(ctx) {
+	held, carved := map[string]netip.Addr{}, map[string]bool{}
+	var names []string
+	for info, err := range pool.List(ctx, p.store) {
 		if err != nil {
 			return nil, err
 		}
-		held[a.Owner] = a.Prefixes[0].Addr()
+		names, carved[info.Parent.Owner] = append(names, info.Name), true
+	}
+	for _, name := range names {
+		if err := p.auditPool(ctx, name, carved, held); err != nil {
+			return nil, err
+		}
 	}
 	return held, nil
+}
+
+// auditPool adds what is held in the pool of that name, but for what is carved out of it.
+func (p ourPool) auditPool(ctx context.Context, name string, carved map[string]bool, held map[string]netip.Addr) error {
+	one, err := pool.Open(ctx, p.store, name, nil)
+	if err != nil {
+		return err
+	}
+	report, err := one.Verify(ctx)
+	if err != nil {
+		return err
+	}
+	if !report.OK() {
+		return fmt.Errorf("not consistent: %v", report)
+	}
+	for a, err := range one.Allocations(ctx) {
+		if err != nil {
+			return err
+		}
+		if other, twice := held[a.Owner]; twice {
+			return fmt.Errorf("not consistent: %q holds %v and %v", a.Owner, other, a.Prefixes)
+		}
+		if !carved[a.Owner] {
+			held[a.Owner] = a.Prefixes[0].Addr()
+		}
+	}
+	return nil
 }
 
 // Commits implements Counter.
@@ -95,3 +151,22 @@ func (p ourPool) Commits() (committed, conflicts int) {
 func (p ourPool) Bytes() int64 { return p.counts.Counts().Bytes }
 
 func (p ourPool) Close() error { return p.store.Close() }
+
+// blocksPool is a writer's part of a pool.
+type blocksPool struct {
+	ourPool
+	blocks *pool.Blocks
+}
+
+func (p blocksPool) Allocate(ctx context.Context, owner string) (netip.Addr, error) {
+	a, err := p.blocks.Allocate(ctx, pool.Claim{Owner: owner})
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	return a.Prefixes[0].Addr(), nil
+}
+
+func (p blocksPool) Release(ctx context.Context, owner string) error {
+	_, err := p.blocks.Release(ctx, owner)
+	return err
+}

@@ -22,6 +22,8 @@ type Burst struct {
 	Kill int
 	// Apart makes each process open and close the pool for each claim; see [Job].
 	Apart bool
+	// Blocks makes each process allocate from blocks of its own.
+	Blocks bool
 	// Seed chooses who is killed, and when.
 	Seed uint64
 }
@@ -109,7 +111,7 @@ func (r *burstRun) wave(ctx context.Context, numbers []int, kill int, again bool
 	for i, number := range numbers {
 		job := Job{
 			Kind: r.Kind.Name, Address: r.address, Prefix: r.Prefix, Process: number, Claims: r.Claims, Apart: r.Apart,
-			Again: again,
+			Again: again, Blocks: r.Blocks,
 		}
 		var err error
 		if started[i], err = start(ctx, job); err != nil {

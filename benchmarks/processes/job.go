@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/bits"
 	"net/netip"
 	"os"
 	"strconv"
@@ -31,6 +32,8 @@ type Job struct {
 	Claims int
 	// Apart makes it open and close the pool for each claim, one after the other, as a CNI plugin does.
 	Apart bool
+	// Blocks makes it allocate from blocks of its own, each large enough for all its claims.
+	Blocks bool
 	// Again tells that another process may have claimed for these owners, and was killed.
 	Again bool
 }
@@ -126,7 +129,7 @@ func (r *runner) run(ctx context.Context) error {
 
 // session opens the pool, makes the claims from first up to last at once, and closes it.
 func (r *runner) session(ctx context.Context, first, last int) error {
-	pool, err := r.kind.Open(ctx, r.job.Address, r.job.Prefix)
+	pool, err := r.open(ctx)
 	if err != nil {
 		return err
 	}
@@ -141,6 +144,17 @@ func (r *runner) session(ctx context.Context, first, last int) error {
 		r.end.Commits, r.end.Conflicts = r.end.Commits+commits, r.end.Conflicts+conflicts
 	}
 	return pool.Close()
+}
+
+func (r *runner) open(ctx context.Context) (durable.Pool, error) {
+	if !r.job.Blocks {
+		return r.kind.Open(ctx, r.job.Address, r.job.Prefix)
+	}
+	if r.kind.OpenBlock == nil {
+		return nil, fmt.Errorf("%q has no blocks", r.kind.Name)
+	}
+	length := r.job.Prefix.Addr().BitLen() - bits.Len(uint(r.job.Claims-1))
+	return r.kind.OpenBlock(ctx, r.job.Address, r.job.Prefix, "process-"+strconv.Itoa(r.job.Process), length)
 }
 
 func (r *runner) claim(ctx context.Context, pool durable.Pool, n int, opened time.Duration) {

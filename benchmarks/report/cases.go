@@ -220,7 +220,8 @@ func processCases(n sizes) []benchCase {
 	}
 	add("fresh process, held=60000: open and allocate", freshProcess(n.files, false))
 	add("fresh process, held=60000: from its start to its end", freshProcess(n.files, true))
-	add("burst: 128 processes, 16 claims each", burst(n, 0))
-	add("burst: the same, a tenth killed and tried again", burst(n, n.kill))
+	add("burst: 128 processes, 16 claims each", burst(n, 0, false))
+	add("burst: the same, a tenth killed and tried again", burst(n, n.kill, false))
+	add("burst: the same, none killed, a block a process", burst(n, 0, true))
 	return all
 }

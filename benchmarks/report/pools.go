@@ -234,16 +234,17 @@ func freshProcess(held int, whole bool) func(context.Context, subject) (work, er
 }
 
 // burst is the time of a whole burst, each on an empty pool of its own.
-func burst(n sizes, kill int) func(context.Context, subject) (work, error) {
+func burst(n sizes, kill int, blocks bool) func(context.Context, subject) (work, error) {
 	return func(_ context.Context, s subject) (work, error) {
-		if s.kind.Floor {
+		if s.kind.Floor || blocks && s.kind.OpenBlock == nil {
 			return work{}, errNone
 		}
 		runs := uint64(0)
 		return work{round: func(time.Duration) (reading, error) {
 			runs++
 			return burstOnce(s.kind, processes.Burst{
-				Kind: *s.kind, Prefix: netip.MustParsePrefix(poolPrefix), Processes: n.processes, Claims: n.claims, Kill: kill, Seed: runs,
+				Kind: *s.kind, Prefix: netip.MustParsePrefix(poolPrefix), Processes: n.processes, Claims: n.claims, Kill: kill,
+				Blocks: blocks, Seed: runs,
 			})
 		}}, nil
 	}
