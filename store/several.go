@@ -2,7 +2,10 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
+	"io"
+	"time"
 )
 
 // Change is one head and the writes that go with it, as [Store.Commit] takes them. The zero Change is not valid. A Change shares
@@ -46,3 +49,58 @@ func ValidateSeveral(changes []Change) error {
 	}
 	return validateDistinct(all)
 }
+
+// SeveralStore is a [Store] that can commit several heads.
+type SeveralStore interface {
+	Store
+	SeveralCommitter
+}
+
+// SeveralOptions are the options of [SeveralWith]. The zero SeveralOptions are the defaults. They may be copied.
+type SeveralOptions struct {
+	// Random is where the identifiers of commits come from, 16 bytes each, which must never repeat within a store. The default, nil, is
+	// [rand.Reader]. It must be safe for concurrent use.
+	Random io.Reader
+	// Patience is how long whoever meets a head that another is about to commit lets it do so before it makes that commit fail, as if its process
+	// had died. It should be several times as long as a commit of several heads takes. The default, 0, is one second.
+	Patience time.Duration
+}
+
+// Several returns s itself if it is a [SeveralCommitter]. Otherwise it returns a store that carries out a commit of several heads as a number of
+// commits of one head each, so that it is atomic nevertheless, whatever process stops at whatever moment.
+//
+// It is atomic to all who use the heads through Several: everyone who reads or commits a head that may be in such a commit must, and such a
+// head must never be put or deleted as a mere write of another head's commit. Who reads the heads one after the other may see the effect on one and then, later, on
+// another; none is ever seen without the effect after another was seen with it. Records beside the heads follow when the
+// commit returns or, if its process stops, when someone meets their head next. That a record to be created does not exist is checked
+// before the commit; it is certain for records that are only ever written with the same head.
+//
+// It fails as [SeveralCommitter] says. If it fails because others contend for the heads, then some of the heads, unchanged, may have new
+// revisions. [ErrUnknown] may also be returned when the commit has taken effect, and a head's new revision cannot be told any more because others
+// have changed the head since.
+//
+// What the store returned is besides implements [Finder], [Expirer] and, if s does, [Watcher]. It keeps nothing in memory. Close closes s.
+//
+// Cost of a commit of n heads: n reads and one for each record to be created, then 2n commits. All else costs what it costs in s, and more only
+// where it meets a head of such a commit that is under way.
+func Several(s Store) SeveralStore { return SeveralWith(s, SeveralOptions{}) }
+
+// SeveralWith is [Several] with options.
+func SeveralWith(s Store, opts SeveralOptions) SeveralStore {
+	if several, ok := s.(SeveralStore); ok {
+		return several
+	}
+	if opts.Random == nil {
+		opts.Random = rand.Reader
+	}
+	if opts.Patience <= 0 {
+		opts.Patience = defaultPatience
+	}
+	c := &coordinator{inner: s, random: opts.Random, patience: opts.Patience}
+	if watcher, ok := s.(Watcher); ok {
+		return &watchingCoordinator{coordinator: c, watcher: watcher}
+	}
+	return c
+}
+
+const defaultPatience = time.Second

@@ -45,9 +45,8 @@ func callAll(ctx context.Context, handle store.Store, head store.Record) map[str
 			break
 		}
 	}
-	if several, ok := handle.(store.SeveralCommitter); ok {
-		_, errs["CommitSeveral"] = several.CommitSeveral(ctx, []store.Change{change(head, create(claim(head.Pool, "y"))), change(newHead("other"))})
-	}
+	changes := []store.Change{change(head, create(claim(head.Pool, "y"))), change(newHead("other"))}
+	_, errs["CommitSeveral"] = store.Several(handle).CommitSeveral(ctx, changes)
 	for name, pool := range map[string]string{"List of a pool": head.Pool, "List of all pools": ""} {
 		errs[name] = nil
 		for _, err := range handle.List(ctx, store.KindAllocation, pool) {

@@ -26,26 +26,10 @@ func severalCases() []testCase {
 	}
 }
 
-// severalStore is a store that can commit several heads.
-type severalStore interface {
-	store.Store
-	store.SeveralCommitter
-}
-
-// several returns handle as a store that can commit several heads.
-func (s *subject) several(handle store.Store) severalStore {
-	s.Helper()
-	several, ok := handle.(severalStore)
-	if !ok {
-		s.Skip("the store commits one head at a time")
-	}
-	return several
-}
-
 // commitSeveral commits what must succeed, and checks what it returns. From then on the subject's first handle is one that can.
 func (s *subject) commitSeveral(changes ...store.Change) []store.Record {
 	s.Helper()
-	several := s.several(s.s)
+	several := store.Several(s.s)
 	s.s = several
 	heads, err := several.CommitSeveral(s.ctx, changes)
 	if err != nil {
@@ -63,7 +47,7 @@ func (s *subject) commitSeveral(changes ...store.Change) []store.Record {
 // refusedSeveral commits what must fail with target, and returns the error.
 func (s *subject) refusedSeveral(rule string, target error, changes ...store.Change) error {
 	s.Helper()
-	several := s.several(s.s)
+	several := store.Several(s.s)
 	s.s = several
 	_, err := several.CommitSeveral(s.ctx, changes)
 	s.check(err != nil, rule, "CommitSeveral succeeded, want %q", target)
@@ -248,7 +232,7 @@ func severalAliasing(s *subject) {
 var accounts = []string{"a", "b", "c", "d"}
 
 // transfer moves one unit between two accounts, whatever contends, and creates a record of it beside both.
-func transfer(ctx context.Context, handle severalStore, from, to, name string) error {
+func transfer(ctx context.Context, handle store.SeveralStore, from, to, name string) error {
 	for {
 		var changes []store.Change
 		for _, side := range []struct {
@@ -277,7 +261,7 @@ func transfer(ctx context.Context, handle severalStore, from, to, name string) e
 }
 
 // sum reads all accounts. Read one by one they need not be of one moment; a commit of all of them as they were read proves that they are.
-func sum(ctx context.Context, handle severalStore) (total int, err error) {
+func sum(ctx context.Context, handle store.SeveralStore) (total int, err error) {
 	for {
 		total = 0
 		var changes []store.Change
@@ -301,7 +285,6 @@ func sum(ctx context.Context, handle severalStore) (total int, err error) {
 }
 
 func severalContention(s *subject) {
-	s.several(s.s)
 	s.pools(accounts...)
 	const writers, each = 4, 6
 	s.race(ruleSeveral, writers, func(i int, handle store.Store) error {
@@ -310,13 +293,13 @@ func severalContention(s *subject) {
 			if from == to {
 				to = accounts[(i+n+1)%len(accounts)]
 			}
-			if err := transfer(s.ctx, s.several(handle), from, to, fmt.Sprint(i, " ", n)); err != nil {
+			if err := transfer(s.ctx, store.Several(handle), from, to, fmt.Sprint(i, " ", n)); err != nil {
 				return fmt.Errorf("transfer %d of writer %d: %w", n, i, err)
 			}
 		}
 		return nil
 	})
-	s.s = s.several(s.s)
+	s.s = store.Several(s.s)
 	total, records := 0, 0
 	for _, pool := range accounts {
 		head, _ := s.get(headKey(pool))
@@ -330,7 +313,7 @@ func severalContention(s *subject) {
 }
 
 func severalWhole(s *subject) {
-	writer := s.several(s.another())
+	writer := store.Several(s.another())
 	s.pools(accounts...)
 	var ended atomic.Bool
 	done := make(chan error, 1)
@@ -345,7 +328,7 @@ func severalWhole(s *subject) {
 	s.within(ruleSeveral, func() error {
 		for last := false; !last; {
 			last = ended.Load()
-			total, err := sum(s.ctx, s.several(s.s))
+			total, err := sum(s.ctx, store.Several(s.s))
 			if err != nil {
 				return err
 			}
