@@ -1,0 +1,2 @@
+// Package kube keeps the records of package store in custom resources of the Kubernetes API.
+package kube

@@ -1,0 +1,223 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/ipalloc/ipalloc/store"
+)
+
+// prepare writes all records of the transaction pending, and beside that settles what the head's log lists, as far as that is due. It returns
+// what the log must still list.
+func (t *transaction) prepare(ctx context.Context) ([]entry, error) {
+	due, kept := t.due()
+	prepared := make([]*object, len(t.intents))
+	settled := make([]bool, len(due))
+	errs := inParallel(t.options.Parallel, len(t.intents)+len(due), func(i int) (err error) {
+		if i < len(t.intents) {
+			prepared[i], err = t.prepareOne(ctx, &t.intents[i])
+			return err
+		}
+		i -= len(t.intents)
+		settled[i] = t.settle(ctx, due[i]) == nil // else it stays in the log
+		return nil
+	})
+	for _, o := range prepared {
+		if o != nil {
+			t.prepared = append(t.prepared, o)
+		}
+	}
+	if err := t.firstOf(errs); err != nil {
+		return nil, err
+	}
+	for i, d := range due {
+		if !settled[i] {
+			kept = d.keepIn(kept)
+		}
+	}
+	return kept, t.checkLog(kept)
+}
+
+// firstOf returns the error of an attempt: an unsuitable time before a conflict before an existing record, and all of these together.
+func (t *transaction) firstOf(errs []error) error {
+	var exists []store.Record
+	var first error
+	rank := func(err error) int {
+		switch {
+		case err == nil:
+			return 0
+		case errors.Is(err, store.ErrExists):
+			return 1
+		case errors.Is(err, store.ErrConflict):
+			return 2
+		case errors.Is(err, errAgain):
+			return 3
+		default:
+			return 4
+		}
+	}
+	for _, err := range errs {
+		var existing *store.ExistsError
+		if errors.As(err, &existing) {
+			exists = append(exists, existing.Records...)
+		}
+		if rank(err) > rank(first) {
+			first = err
+		}
+	}
+	if rank(first) == 1 {
+		return &store.ExistsError{Records: exists}
+	}
+	return first
+}
+
+// propose returns base, or a new object if base is nil, with what in wants of it.
+func (t *transaction) propose(base *object, in *intent) *object {
+	next := &object{ref: in.ref, key: in.key}
+	if base != nil {
+		*next = *base
+	}
+	next.pending = &pending{id: t.id, head: t.head.ref, uid: t.base.uid, fence: t.base.version, before: next.current()}
+	next.value = in.value
+	return next
+}
+
+// prepareOne writes one record pending, and returns the object as it is now.
+func (t *transaction) prepareOne(ctx context.Context, in *intent) (*object, error) {
+	if o, err := t.prepareBlind(ctx, in); o != nil || err != nil {
+		return o, err
+	}
+	for ctx.Err() == nil {
+		o, err := t.prepareRead(ctx, in)
+		if errors.Is(err, errMoved) || errors.Is(err, errAbsent) || errors.Is(err, errExists) {
+			continue
+		}
+		return o, err
+	}
+	return nil, fmt.Errorf("write %v: %w", in.key, ctx.Err())
+}
+
+// prepareBlind does without reading first: it creates what is to be created, and updates what this handle knows. It returns nil
+// if that did not work.
+func (t *transaction) prepareBlind(ctx context.Context, in *intent) (o *object, err error) {
+	known := t.known(in)
+	fresh := in.op == store.Create || in.expected == 0
+	switch {
+	case known != nil && (!fresh || known.value == nil):
+		o, err = t.api.update(ctx, t.propose(known, in))
+	case fresh:
+		o, err = t.api.create(ctx, t.propose(nil, in))
+	default:
+		return nil, nil
+	}
+	if errors.Is(err, errExists) || errors.Is(err, errMoved) || errors.Is(err, errAbsent) {
+		return nil, nil
+	}
+	return o, err
+}
+
+// known returns the object as this handle last saw it, with its pending commit decided, or nil if it does not know it so far.
+func (t *transaction) known(in *intent) *object {
+	o := t.cache.get(in.ref)
+	switch {
+	case o == nil || o.key != in.key || in.expected > 0:
+		return nil
+	case o.pending == nil:
+		return o
+	}
+	if revision, ok := t.own.find(o.pending.id); ok {
+		return o.committed(revision)
+	}
+	return nil
+}
+
+// prepareRead reads the object, checks what in wants to be so, and writes it.
+func (t *transaction) prepareRead(ctx context.Context, in *intent) (*object, error) {
+	o, err := t.read(ctx, in.ref, in.key)
+	switch {
+	case errors.Is(err, errAbsent) && in.expected > 0:
+		return nil, t.conflict(in, nil)
+	case errors.Is(err, errAbsent):
+		return t.api.create(ctx, t.propose(nil, in))
+	case err != nil:
+		return nil, err
+	case o.pending != nil && o.pending.id == t.id:
+		o = o.rolledBack() // left over from an earlier attempt
+	case o.pending != nil:
+		if err := t.block(ctx, o.pending); err != nil {
+			return nil, err
+		}
+		return nil, errMoved
+	}
+	switch {
+	case in.op == store.Create && o.value != nil:
+		return nil, &store.ExistsError{Records: []store.Record{o.value.Canonical()}}
+	case in.expected != unguarded && o.revision() != in.expected:
+		return nil, t.conflict(in, o)
+	}
+	return t.api.update(ctx, t.propose(o, in))
+}
+
+// block deals with the commit of somebody else that is about to write the same object. Of two commits that are in each other's way, one
+// gives up what it has written (and gets errAgain) while the other one waits, so that they do not wait for each other. Who has waited long
+// enough stops the other one.
+func (t *transaction) block(ctx context.Context, p *pending) error {
+	t.mu.Lock()
+	wait := min(max(firstPause, t.waited[p.id]), lastPause)
+	t.waited[p.id] += wait
+	tooLong := t.waited[p.id] > t.options.Patience
+	t.mu.Unlock()
+	if tooLong {
+		return t.abort(ctx, p)
+	}
+	if p.id < t.id {
+		return errAgain
+	}
+	return t.Store.pause(ctx, jitter(wait))
+}
+
+// abort makes the commit of p dead if it is open: it changes its head's object, which it then cannot update any more.
+func (s *Store) abort(ctx context.Context, p *pending) error {
+	head, err := s.api.get(ctx, p.head)
+	if errors.Is(err, errAbsent) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if f, _ := p.fateIn(head); f != fateOpen {
+		return nil
+	}
+	next := *head
+	next.aborts++
+	if _, err = s.api.update(ctx, &next); errors.Is(err, errMoved) || errors.Is(err, errAbsent) {
+		return nil
+	}
+	return err
+}
+
+// inParallel calls do(0) to do(n-1), at most limit at once, and returns their errors. With one call it starts no goroutine.
+func inParallel(limit, n int, do func(i int) error) []error {
+	errs := make([]error, n)
+	if n == 1 {
+		errs[0] = do(0)
+		return errs
+	}
+	var all sync.WaitGroup
+	next := make(chan int)
+	for range min(limit, n) {
+		all.Go(func() {
+			for i := range next {
+				errs[i] = do(i)
+			}
+		})
+	}
+	for i := range n {
+		next <- i
+	}
+	close(next)
+	all.Wait()
+	return errs
+}
