@@ -266,7 +266,6 @@ func (p *Pool) dryRun(ctx context.Context, claim *Claim) (Allocation, error) {
 	}
 	o := wholeOp(ctx, task{kind: taskAllocate, owner: claim.Owner, claim: *claim})
 	part := jointPart{pool: p, op: o}
-	clear(p.planning)
 	if p.store != nil {
 		if err := p.fetch(ctx, &o.tasks[0]); err != nil {
 			return Allocation{}, err
@@ -274,6 +273,7 @@ func (p *Pool) dryRun(ctx context.Context, claim *Claim) (Allocation, error) {
 		o.tasks[0].fresh = true
 	}
 	err := part.plan(ctx)
+	p.endBatch()
 	if p.ledger != nil {
 		p.ledger.undo(mark{})
 	}

@@ -34,6 +34,58 @@
 // [Claim.Policy] asks for both families, as a Kubernetes Service does. [Claim.Requests] ask for several addresses, for prefixes of a
 // length, for one very prefix, or for what lies within a set; all are granted together or none is.
 //
+// # Which address
+//
+// The lowest free one, unless [Spec.Strategy] says the next after the last ([NextFree]) or any ([RandomFree]). [Spec.Bands] are parts of a pool
+// that are used last, or only by claims that name them or an exact address: Kubernetes' band of static Service addresses is one
+// ([ServiceBand]). Cost: a random pick and a step in a round robin cost what the lowest does, a few microseconds at most; each band and each range
+// of a set adds one search.
+//
+// # Leases and cooldown
+//
+// A claim with a [Claim.TTL] is a lease, which [Pool.Renew] extends; one without is a reservation and never ends. A lease that has ended is
+// free for whoever needs it: a claim that finds nothing else free, or that asks for that very address. Nobody has to run a loop.
+// [Spec.Cooldown] withholds what was released from all but its last owner for a time. [Pool.Reap] frees at once all that has ended.
+//
+// Times come from [Options.Clock], are kept in the store as points in time, and are never brought forward: a clock that is set back, or is behind
+// in one process, frees nothing early. One that is ahead does, so processes that share a pool of leases need clocks that agree better than leases are long.
+//
+// Cost: nothing for claims that find a free address. One that does not reads what has ended, the earliest first, until it has enough, in one round
+// trip with a store that is a [store.Expirer]; how many leases there are, or are renewed, does not matter.
+//
+// # Changing a pool
+//
+// [Pool.Update] gives a pool another spec, or refuses with the list of allocations that would not be in it any more; [Pool.Drain] keeps those until they are
+// released and counts them as out of range. Cost: one commit and O(runs of free addresses); O(allocations) if some are out of range, before or after.
+//
+// # Networks and scopes
+//
+// Pools with the same [Spec.Network] must not overlap, and hand out nothing that [SetForeign] declares to be somebody else's there. Both hold at
+// each commit, whoever else creates and changes pools. A pool with a [Spec.Scope] admits only claims of it. Cost: creating, changing the ranges of
+// and deleting a pool in a network also commits the network's record, with the ranges of all its pools.
+//
+// # Pools within pools
+//
+// [Carve] makes a pool out of what another grants: a node's block, a subnet, a delegated prefix. [Blocks] does it for a writer who wants to
+// allocate without meeting others: it takes blocks as it needs them and gives empty ones back. Cost: one commit of both pools for each block; what is
+// allocated in it does not touch the parent.
+//
+// # Several pools, several owners
+//
+// [AllocateTogether] grants one owner something from each of several pools, or from the first of several that has room, all or nothing.
+// [Pool.AllocateMany], [Pool.AllocateAll] and [Pool.ReleaseMany] do for many owners what the single calls do, each by itself or all or nothing;
+// [Pool.Adopt] takes over addresses that are in use already, by the million. Cost: one commit for every 4,096 owners, or for as many as the
+// store takes; over several pools one commit too, with a store that can ([store.SeveralCommitter]), and else a few for each pool.
+//
+// [Pool.Reconcile] releases what owners hold that are no more. Cost: O(allocations), and one commit for every 4,096 changes.
+//
+// # Waiting and looking
+//
+// [Pool.AllocateWait] waits for an address, and [Pool.Watch] tells what became free and what was taken; both cost next to nothing while nothing
+// happens, with a store that is a [store.Watcher], and else a read each [Options.Poll]. [Pool.DryRun] says what a claim would get. [Options.Observer] is
+// told of calls and commits. [Pool.Snapshot] and [Pool.Export] are a whole pool as of one moment, at O(allocations), and [Import] makes a pool of it in this or
+// another store. Package pool/view draws it, and the module pool/metrics counts for Prometheus.
+//
 // # Stores and processes
 //
 // In a store a pool is one record, the head, with the spec and the free space in a compact form, and one record for each owner.

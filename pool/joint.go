@@ -72,6 +72,9 @@ func (j *joint) lock(ctx context.Context, rest []*jointPart) error {
 }
 
 func (j *joint) inMemory(ctx context.Context) error {
+	for _, part := range j.parts {
+		defer part.pool.endBatch()
+	}
 	for _, group := range j.groups {
 		if err := planGroup(ctx, group); err != nil {
 			j.undo()

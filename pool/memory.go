@@ -38,6 +38,7 @@ func (p *Pool) doInMemory(ctx context.Context, t *task) (Allocation, error) {
 func (p *Pool) submitInMemory(ctx context.Context, o *op) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	defer p.endBatch()
 	for !o.done {
 		clear(p.planning)
 		p.reserve(o)
@@ -47,6 +48,12 @@ func (p *Pool) submitInMemory(ctx context.Context, o *op) error {
 		p.settleInMemory(o)
 	}
 	return o.err
+}
+
+// endBatch forgets what was noted for a batch, since single tasks in memory are none.
+func (p *Pool) endBatch() {
+	clear(p.planning)
+	clear(p.written)
 }
 
 // settleInMemory makes the plan of an op come true.

@@ -15,7 +15,8 @@ type ReconcileOptions struct {
 	Since int64
 
 	// Grace is how long an owner must have been missing before what it holds is released: since the first call of Reconcile that did not find it,
-	// which is kept in the store. Default: none, it is released at once.
+	// which is kept in the store. An owner who claims again or renews meanwhile is not missing any more, and keeps what it holds, up to the moment of the
+	// release. Default: none, it is released at once, and an owner who claims again after the look, what it was granted before it, may lose it.
 	Grace time.Duration
 
 	// DryRun says to change nothing, and only to report.
@@ -112,7 +113,7 @@ func (p *Pool) reconcile(ctx context.Context, live func(Allocation) bool, option
 			}
 		default:
 			found.Released = append(found.Released, h.Allocation.clone())
-			releases = append(releases, task{kind: taskRelease, owner: h.Owner, generation: h.Generation})
+			releases = append(releases, task{kind: taskRelease, owner: h.Owner, generation: h.Generation, missing: h.missing})
 		}
 	}
 	if options.DryRun {

@@ -40,7 +40,7 @@ type task struct {
 	claim      Claim         // for taskAllocate
 	generation int64         // the one that is meant; 0 for any
 	ttl        time.Duration // for taskRenew
-	missing    time.Time     // for taskMark
+	missing    time.Time     // for taskMark; for taskRelease, since when its owner must be missing still, if not zero
 	ifHeld     bool          // for taskRelease: it is fine if the owner holds nothing
 	limit      int           // for taskReap: how many records at most; 0 if the store takes any number
 	child      string        // for taskAllocate, the pool that is carved out; for taskRelease, the one that goes with it
@@ -192,14 +192,16 @@ func (p *Pool) planHeld(t *task, h *holding) error {
 		t.result = kept.Allocation
 		return nil
 	}
-	if t.claim.TTL == 0 && !h.Expires.IsZero() {
+	t.result = h.Allocation
+	if endless := t.claim.TTL == 0 && !h.Expires.IsZero(); endless || !h.missing.IsZero() {
 		kept := h.copy()
-		kept.Expires = time.Time{}
+		kept.missing = time.Time{} // who asks is there
+		if endless {
+			kept.Expires = time.Time{}
+		}
 		p.put(t, h, kept)
 		t.result = kept.Allocation
-		return nil
 	}
-	t.result = h.Allocation
 	return nil
 }
 
@@ -304,6 +306,9 @@ func (p *Pool) planRelease(t *task, h *holding) error {
 		t.sure = true
 		return err
 	}
+	if !t.missing.IsZero() && !h.missing.Equal(t.missing) {
+		return ErrNotFound // it is back
+	}
 	if h.Child != "" && h.Child != t.child {
 		return &delegatedError{h.Child}
 	}
@@ -340,11 +345,15 @@ func (p *Pool) planRenew(t *task, h *holding) error {
 	}
 	t.result = h.Allocation
 	until := p.time.Add(t.ttl).Truncate(time.Microsecond)
-	if h.Expires.IsZero() || !h.Expires.Before(until) {
+	longer := !h.Expires.IsZero() && h.Expires.Before(until)
+	if !longer && h.missing.IsZero() {
 		return nil
 	}
 	renewed := h.copy()
-	renewed.Expires = until
+	renewed.missing = time.Time{} // who renews is there
+	if longer {
+		renewed.Expires = until
+	}
 	p.put(t, h, renewed)
 	t.result = renewed.Allocation
 	return nil

@@ -1,0 +1,223 @@
+package simulation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+
+	"github.com/ipalloc/ipalloc/store"
+)
+
+// ErrRefused is why a step failed that was refused.
+var ErrRefused = errors.New("simulated refusal")
+
+// Backend is a simulated backend: records in memory, and a handle for each process. It is not safe for concurrent use, which a world does not need.
+type Backend struct {
+	// Several says that it can commit several heads at once.
+	Several bool
+	// Unguarded is a fault to be found: commits do not look at the head's revision.
+	Unguarded bool
+	// Torn is a fault to be found: when a process dies after a commit only half of its writes are there.
+	Torn bool
+	// Observe is told of each record that a commit writes or, if now.Revision is 0, deletes.
+	Observe func(before, now store.Record)
+	// Commits and Conflicts are counted.
+	Commits, Conflicts int
+
+	records  map[store.Key]store.Record
+	keys     []store.Key // sorted, so that lists have an order
+	revision int64
+}
+
+// NewBackend returns an empty backend.
+func NewBackend() *Backend { return &Backend{records: map[store.Key]store.Record{}} }
+
+// Handle returns the store as a process sees it. A nil process sees it without steps.
+func (b *Backend) Handle(p *Process) store.Store {
+	h := &handle{b, p}
+	if b.Several {
+		return severalHandle{h}
+	}
+	return h
+}
+
+type handle struct {
+	backend *Backend
+	process *Process
+}
+
+type severalHandle struct{ *handle }
+
+func (h *handle) step(changes bool) Fate {
+	if h.process == nil {
+		return Pass
+	}
+	return h.process.Step(changes)
+}
+
+func (h *handle) Get(ctx context.Context, key store.Key) (store.Record, error) {
+	if err := ctx.Err(); err != nil {
+		return store.Record{}, err
+	}
+	if h.step(false) == Refuse {
+		return store.Record{}, ErrRefused
+	}
+	r, ok := h.backend.records[key]
+	if !ok {
+		return store.Record{}, fmt.Errorf("%w: %v", store.ErrNotFound, key)
+	}
+	return r.Canonical(), nil
+}
+
+// List reads one record a step, each as it is then.
+func (h *handle) List(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
+	return func(yield func(store.Record, error) bool) {
+		if h.step(false) == Refuse {
+			yield(store.Record{}, ErrRefused)
+			return
+		}
+		for i, key := range slices.Clone(h.backend.keys) {
+			if key.Kind != kind || pool != "" && key.Pool != pool {
+				continue
+			}
+			if i%4 == 3 && h.step(false) == Refuse {
+				yield(store.Record{}, ErrRefused)
+				return
+			}
+			if r, ok := h.backend.records[key]; ok && !yield(r.Canonical(), nil) {
+				return
+			}
+		}
+	}
+}
+
+func (h *handle) Commit(ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
+	heads, err := h.commit(ctx, []store.Change{{Head: head, Writes: writes}})
+	if err != nil {
+		return store.Record{}, err
+	}
+	return heads[0], nil
+}
+
+// CommitSeveral commits several heads at once.
+func (h severalHandle) CommitSeveral(ctx context.Context, changes []store.Change) ([]store.Record, error) {
+	return h.commit(ctx, changes)
+}
+
+func (h *handle) Close() error { return nil }
+
+func (h *handle) commit(ctx context.Context, changes []store.Change) ([]store.Record, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	for _, c := range changes {
+		if err := store.ValidateCommit(c.Head, c.Writes); err != nil {
+			return nil, err
+		}
+	}
+	changes = copyOf(changes)
+	switch h.step(true) {
+	case Refuse:
+		return nil, ErrRefused
+	case LoseRequest:
+		return nil, fmt.Errorf("%w: the request was lost", store.ErrUnknown)
+	case LoseReply:
+		_, _ = h.backend.commit(changes)
+		return nil, fmt.Errorf("%w: the reply was lost", store.ErrUnknown)
+	case Late:
+		h.process.World.Postpone(func() { _, _ = h.backend.commit(changes) })
+		return nil, fmt.Errorf("%w: it takes long", store.ErrUnknown)
+	case CrashAfter:
+		if h.backend.Torn && len(changes[0].Writes) > 0 {
+			changes[0].Writes = changes[0].Writes[:len(changes[0].Writes)/2]
+		}
+		_, _ = h.backend.commit(changes)
+		h.process.Die()
+	}
+	return h.backend.commit(changes)
+}
+
+func copyOf(changes []store.Change) []store.Change {
+	copied := make([]store.Change, len(changes))
+	for i, c := range changes {
+		copied[i].Head = c.Head.Canonical()
+		for _, w := range c.Writes {
+			copied[i].Writes = append(copied[i].Writes, store.Write{Op: w.Op, Record: w.Record.Canonical()})
+		}
+	}
+	return copied
+}
+
+func (b *Backend) commit(changes []store.Change) ([]store.Record, error) {
+	if err := b.admit(changes); err != nil {
+		return nil, err
+	}
+	b.Commits++
+	b.revision++
+	heads := make([]store.Record, len(changes))
+	for i, c := range changes {
+		heads[i] = c.Head
+		heads[i].Revision = b.revision
+		for _, w := range c.Writes {
+			if w.Op == store.Delete {
+				b.remove(w.Record.Key)
+			} else {
+				b.put(w.Record)
+			}
+		}
+		if !store.DeletesHead(c.Head.Key, c.Writes) {
+			b.put(heads[i])
+		}
+		heads[i] = heads[i].Canonical()
+	}
+	return heads, nil
+}
+
+func (b *Backend) admit(changes []store.Change) error {
+	for _, c := range changes {
+		current, ok := b.records[c.Head.Key]
+		if !b.Unguarded && current.Revision != c.Head.Revision {
+			b.Conflicts++
+			if !ok {
+				current = store.Record{Key: c.Head.Key}
+			}
+			return &store.ConflictError{Expected: c.Head.Revision, Current: current.Canonical()}
+		}
+	}
+	for _, c := range changes {
+		for _, w := range c.Writes {
+			if standing, ok := b.records[w.Record.Key]; ok && w.Op == store.Create {
+				return &store.ExistsError{Records: []store.Record{standing.Canonical()}}
+			}
+		}
+	}
+	return nil
+}
+
+func (b *Backend) put(r store.Record) {
+	before, known := b.records[r.Key]
+	r.Revision = b.revision
+	b.records[r.Key] = r
+	if !known {
+		i, _ := slices.BinarySearchFunc(b.keys, r.Key, compareKeys)
+		b.keys = slices.Insert(b.keys, i, r.Key)
+	}
+	if b.Observe != nil {
+		b.Observe(before, r)
+	}
+}
+
+func (b *Backend) remove(key store.Key) {
+	before, known := b.records[key]
+	if !known {
+		return
+	}
+	delete(b.records, key)
+	i, _ := slices.BinarySearchFunc(b.keys, key, compareKeys)
+	b.keys = slices.Delete(b.keys, i, i+1)
+	if b.Observe != nil {
+		b.Observe(before, store.Record{Key: key})
+	}
+}
