@@ -97,11 +97,13 @@ func (p *prepared) record(key Key, revision int64) (Record, error) {
 	if p.Before != nil {
 		r = p.Before.record()
 	}
-	data, err := json.Marshal(preparedData{p})
-	if err != nil {
+	var data bytes.Buffer
+	encoder := json.NewEncoder(&data)
+	encoder.SetEscapeHTML(false) // so that what it holds comes back as it was
+	if err := encoder.Encode(preparedData{p}); err != nil {
 		return Record{}, fmt.Errorf("prepare head %v: %w", key, err)
 	}
-	r.Key, r.Revision, r.State, r.Data = key, revision, statePrepared, data
+	r.Key, r.Revision, r.State, r.Data = key, revision, statePrepared, bytes.TrimSpace(data.Bytes())
 	return r, nil
 }
 
