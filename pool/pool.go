@@ -88,8 +88,8 @@ func (o *Options) withDefaults() Options {
 // A Pool holds nothing that needs closing, and starts no goroutine. It ends with its store.
 type Pool struct {
 	name    string
-	store   severalStore // nil in memory
-	base    store.Store  // what the caller gave as the store
+	store   store.SeveralStore // nil in memory
+	base    store.Store        // what the caller gave as the store
 	options Options
 
 	mu      sync.Mutex
@@ -291,7 +291,7 @@ func newHandle(s store.Store, name string, options *Options) (*Pool, error) {
 		return nil, err
 	}
 	p := blank(name, options)
-	p.store, p.base = several(s), s
+	p.store, p.base = store.Several(s), s
 	return p, nil
 }
 
@@ -320,7 +320,7 @@ type Info struct {
 // List iterates over the pools in the store, in the store's order, but for those whose [Import] is unfinished. An error is the last thing that it yields. Cost: O(pools).
 func List(ctx context.Context, s store.Store) iter.Seq2[Info, error] {
 	return func(yield func(Info, error) bool) {
-		for head, err := range several(s).List(ctx, store.KindPool, "") {
+		for head, err := range store.Several(s).List(ctx, store.KindPool, "") {
 			if err == nil && head.State == stateImporting {
 				continue
 			}

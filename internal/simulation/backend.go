@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"time"
 
 	"github.com/ipalloc/ipalloc/store"
 )
@@ -21,18 +22,26 @@ type Backend struct {
 	Unguarded bool
 	// Torn is a fault to be found: when a process dies after a commit only half of its writes are there.
 	Torn bool
+	// Spoil is a fault to be found: it changes what is committed. May be nil.
+	Spoil func(*store.Change)
+	// Stale is a fault to be found: a record is now and then read as it was before it was written last.
+	Stale bool
 	// Observe is told of each record that a commit writes or, if now.Revision is 0, deletes.
 	Observe func(before, now store.Record)
 	// Commits and Conflicts are counted.
 	Commits, Conflicts int
 
+	ids      ids
 	records  map[store.Key]store.Record
-	keys     []store.Key // sorted, so that lists have an order
+	earlier  map[store.Key]store.Record // what was there before, if Stale
+	keys     []store.Key                // sorted, so that lists have an order
 	revision int64
 }
 
 // NewBackend returns an empty backend.
-func NewBackend() *Backend { return &Backend{records: map[store.Key]store.Record{}} }
+func NewBackend() *Backend {
+	return &Backend{records: map[store.Key]store.Record{}, earlier: map[store.Key]store.Record{}}
+}
 
 // Handle returns the store as a process sees it. A nil process sees it without steps.
 func (b *Backend) Handle(p *Process) store.Store {
@@ -40,7 +49,17 @@ func (b *Backend) Handle(p *Process) store.Store {
 	if b.Several {
 		return severalHandle{h}
 	}
-	return h
+	return store.SeveralWith(h, store.SeveralOptions{Random: &b.ids, Patience: time.Nanosecond})
+}
+
+// ids are identifiers in the order in which they are asked for.
+type ids uint64
+
+// Read fills b with the next one.
+func (i *ids) Read(b []byte) (int, error) {
+	*i++
+	copy(b, fmt.Sprintf("%016x", uint64(*i)))
+	return len(b), nil
 }
 
 type handle struct {
@@ -64,11 +83,20 @@ func (h *handle) Get(ctx context.Context, key store.Key) (store.Record, error) {
 	if h.step(false) == Refuse {
 		return store.Record{}, ErrRefused
 	}
-	r, ok := h.backend.records[key]
+	r, ok := h.backend.read(h.process, key)
 	if !ok {
 		return store.Record{}, fmt.Errorf("%w: %v", store.ErrNotFound, key)
 	}
 	return r.Canonical(), nil
+}
+
+func (b *Backend) read(p *Process, key store.Key) (store.Record, bool) {
+	if b.Stale && p != nil && key.Name != "" && p.World.chance(0.1) {
+		r, ok := b.earlier[key]
+		return r, ok && r.Revision > 0
+	}
+	r, ok := b.records[key]
+	return r, ok
 }
 
 // List reads one record a step, each as it is then.
@@ -118,6 +146,11 @@ func (h *handle) commit(ctx context.Context, changes []store.Change) ([]store.Re
 		}
 	}
 	changes = copyOf(changes)
+	for i := range changes {
+		if h.backend.Spoil != nil {
+			h.backend.Spoil(&changes[i])
+		}
+	}
 	switch h.step(true) {
 	case Refuse:
 		return nil, ErrRefused
@@ -199,6 +232,7 @@ func (b *Backend) admit(changes []store.Change) error {
 func (b *Backend) put(r store.Record) {
 	before, known := b.records[r.Key]
 	r.Revision = b.revision
+	b.keep(before, r.Key)
 	b.records[r.Key] = r
 	if !known {
 		i, _ := slices.BinarySearchFunc(b.keys, r.Key, compareKeys)
@@ -214,10 +248,18 @@ func (b *Backend) remove(key store.Key) {
 	if !known {
 		return
 	}
+	b.keep(before, key)
 	delete(b.records, key)
 	i, _ := slices.BinarySearchFunc(b.keys, key, compareKeys)
 	b.keys = slices.Delete(b.keys, i, i+1)
 	if b.Observe != nil {
 		b.Observe(before, store.Record{Key: key})
+	}
+}
+
+// keep keeps what a record was for those who read stale ones.
+func (b *Backend) keep(before store.Record, key store.Key) {
+	if b.Stale {
+		b.earlier[key] = before
 	}
 }

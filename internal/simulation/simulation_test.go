@@ -1,0 +1,126 @@
+package simulation_test
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ipalloc/ipalloc/internal/simulation"
+	"github.com/ipalloc/ipalloc/store"
+)
+
+var steps = flag.Int("steps", 1_000_000, "how many steps TestPools runs, over all its seeds")
+
+// run runs so many steps on a backend that prepare has set up, and returns what was found.
+func run(seed uint64, steps int, prepare func(*simulation.Backend)) (*simulation.Workload, *simulation.Backend, error) {
+	w, b := simulation.NewWorld(seed, simulation.Some), simulation.NewBackend()
+	prepare(b)
+	l, err := simulation.NewWorkload(w, func(p *simulation.Process) store.Store { return b.Handle(p) })
+	if err != nil {
+		return l, b, err
+	}
+	b.Observe = l.Observe
+	audited := 0
+	w.AfterStep = func() error {
+		if err := l.Check(); err != nil {
+			return err
+		}
+		if b.Several && b.Commits >= audited+50 {
+			audited = b.Commits
+			return l.Audit()
+		}
+		return nil
+	}
+	for i := range 3 {
+		w.Go(fmt.Sprint(i), l.Body)
+	}
+	if err := w.Run(steps); err != nil {
+		return l, b, err
+	}
+	return l, b, l.Audit()
+}
+
+// seedOf returns the seed in SIMULATION_SEED, or a fresh one.
+func seedOf(t *testing.T) uint64 {
+	text := os.Getenv("SIMULATION_SEED")
+	if text == "" {
+		return rand.Uint64()
+	}
+	seed, err := strconv.ParseUint(text, 10, 64)
+	require.NoError(t, err)
+	return seed
+}
+
+func TestPools(t *testing.T) {
+	seed := seedOf(t)
+	t.Logf("to run it again: SIMULATION_SEED=%d", seed)
+	total := *steps
+	if testing.Short() {
+		total /= 20
+	}
+	const runs = 20
+	for i := range uint64(runs) {
+		for _, several := range []bool{true, false} {
+			_, _, err := run(seed+i, total/runs/2, func(b *simulation.Backend) { b.Several = several })
+			require.NoError(t, err, "SIMULATION_SEED=%d, several heads at once: %v", seed+i, several)
+		}
+	}
+}
+
+// The same seed gives the same run.
+func TestReplay(t *testing.T) {
+	for _, several := range []bool{true, false} {
+		var trace [2]string
+		for i := range trace {
+			l, b, err := run(7, 20_000, func(b *simulation.Backend) { b.Several = several })
+			require.NoError(t, err)
+			trace[i] = fmt.Sprint(l.Calls, b.Commits, b.Conflicts, l.World.Steps, l.World.Now())
+		}
+		require.Equal(t, trace[0], trace[1])
+	}
+}
+
+// What is broken on purpose is found, and found again with the same seed.
+func TestBreaksAreFound(t *testing.T) {
+	for name, prepare := range map[string]func(*simulation.Backend){
+		"guard dropped": func(b *simulation.Backend) { b.Several, b.Unguarded = true, true },
+		"torn commits":  func(b *simulation.Backend) { b.Several, b.Torn = true, true },
+		"stale reads":   func(b *simulation.Backend) { b.Several, b.Stale = true, true },
+		"commit of several heads without its mark": func(b *simulation.Backend) {
+			b.Spoil = func(c *store.Change) {
+				c.Writes = slices.DeleteFunc(c.Writes, func(w store.Write) bool { return w.Record.Kind == store.KindTransaction && w.Op == store.Create })
+			}
+		},
+		"release that forgets the record": func(b *simulation.Backend) {
+			b.Several = true
+			b.Spoil = func(c *store.Change) {
+				c.Writes = slices.DeleteFunc(c.Writes, func(w store.Write) bool { return w.Record.Kind == store.KindAllocation && w.Op == store.Delete })
+			}
+		},
+		"head that is written without its records": func(b *simulation.Backend) {
+			b.Several = true
+			b.Spoil = func(c *store.Change) {
+				c.Writes = slices.DeleteFunc(c.Writes, func(w store.Write) bool { return w.Record.Kind == store.KindAllocation && w.Op == store.Put })
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for seed := uint64(1); ; seed++ {
+				_, _, err := run(seed, 20_000, prepare)
+				if err == nil {
+					require.Less(t, seed, uint64(20), "not found")
+					continue
+				}
+				_, _, again := run(seed, 20_000, prepare)
+				require.EqualError(t, again, err.Error())
+				return
+			}
+		})
+	}
+}

@@ -1,0 +1,353 @@
+package simulation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"go4.org/netipx"
+
+	"github.com/ipalloc/ipalloc/pool"
+	"github.com/ipalloc/ipalloc/store"
+)
+
+// Workload is what processes do with two pools of a network: they allocate, renew and release, in one pool and in both at once; they
+// drain a pool and let it grow again, carve pools out of one, reap and reconcile. What they are told they hold must stay theirs.
+type Workload struct {
+	World *World
+	// Open returns the store as a process sees it; a nil process sees it without steps.
+	Open func(*Process) store.Store
+
+	acked   map[string]pool.Allocation // what an owner was told that it holds of a pool, by pool and owner
+	trying  map[string]int             // how many calls of an owner are under way
+	holders map[netip.Addr]int         // by pool and address, how many records hold it
+	shared  map[netip.Addr]bool        // those with more than one
+	Calls   int
+}
+
+const (
+	poolA, poolB = "a", "b"
+	owners       = 3 // of each process
+	leaseTime    = 3 * time.Second
+	grace        = 2 * time.Second
+)
+
+// specs are the two that pool a changes between.
+func specs() [2]pool.Spec {
+	large := pool.Spec{
+		Ranges: []netipx.IPRange{netipx.RangeOfPrefix(netip.MustParsePrefix("10.0.0.0/28"))}, AllocateReserved: true,
+		Cooldown: time.Second, Network: "n",
+	}
+	small := large
+	small.Ranges = []netipx.IPRange{netipx.RangeOfPrefix(netip.MustParsePrefix("10.0.0.0/29"))}
+	small.Cooldown = 0
+	return [2]pool.Spec{large, small}
+}
+
+// NewWorkload returns a workload with its pools, which it makes without steps.
+func NewWorkload(w *World, open func(*Process) store.Store) (*Workload, error) {
+	l := &Workload{
+		World: w, Open: open,
+		acked: map[string]pool.Allocation{}, trying: map[string]int{}, holders: map[netip.Addr]int{}, shared: map[netip.Addr]bool{},
+	}
+	ctx := context.Background()
+	if _, err := pool.Create(ctx, open(nil), poolA, specs()[0], l.options()); err != nil {
+		return nil, err
+	}
+	b := pool.Spec{
+		Ranges: []netipx.IPRange{netipx.RangeOfPrefix(netip.MustParsePrefix("10.0.1.0/29"))}, AllocateReserved: true,
+		Strategy: pool.NextFree, Network: "n",
+	}
+	_, err := pool.Create(ctx, open(nil), poolB, b, l.options())
+	return l, err
+}
+
+func (l *Workload) options() *pool.Options {
+	return &pool.Options{
+		Clock: l.World.Now, Random: l.World.Random.Uint64, Attempts: 12, Backoff: time.Nanosecond, CommitTimeout: time.Hour,
+	}
+}
+
+// Observe is for [Backend.Observe]: it looks at each record that is written.
+func (l *Workload) Observe(before, now store.Record) {
+	if now.Kind != store.KindAllocation && now.Kind != store.KindCooling {
+		return
+	}
+	l.hold(before, -1)
+	if now.Revision > 0 {
+		l.hold(now, 1)
+	}
+	key := now.Pool + "/" + now.Name
+	acked, known := l.acked[key]
+	if !known || now.Kind != store.KindAllocation || before.State != "allocated" {
+		return
+	}
+	same := now.Revision > 0 && now.State == "allocated" && fmt.Sprint(now.Prefixes) == fmt.Sprint(before.Prefixes)
+	ended := !before.Expires.IsZero() && !before.Expires.After(l.World.Latest())
+	if !same && !ended {
+		l.World.Fail("%s was told that it holds %v, and it was taken away: %+v became %+v", key, acked, before, now)
+	}
+}
+
+func (l *Workload) hold(r store.Record, by int) {
+	for _, p := range r.Prefixes {
+		if r.Pool != poolA && r.Pool != poolB {
+			return // the addresses of a carved pool are those of its parent
+		}
+		for addr := range addrsOf(p) {
+			l.holders[addr] += by
+			if l.holders[addr] > 1 {
+				l.shared[addr] = true
+			} else {
+				delete(l.shared, addr)
+			}
+		}
+	}
+}
+
+func addrsOf(p netip.Prefix) func(func(netip.Addr) bool) {
+	return func(yield func(netip.Addr) bool) {
+		for addr := p.Addr(); p.Contains(addr) && yield(addr); addr = addr.Next() {
+		}
+	}
+}
+
+// Check is for [World.AfterStep]: no address has two holders.
+func (l *Workload) Check() error {
+	for addr := range l.shared {
+		return fmt.Errorf("%v has %d holders", addr, l.holders[addr])
+	}
+	return nil
+}
+
+// Audit reads everything, without steps, and requires that heads and records agree.
+func (l *Workload) Audit() error {
+	ctx, s := context.Background(), l.Open(nil)
+	var ranges []netipx.IPRange
+	for info, err := range pool.List(ctx, s) {
+		if err != nil {
+			return err
+		}
+		p, err := pool.Open(ctx, s, info.Name, l.options())
+		if err != nil {
+			return err
+		}
+		report, err := p.Verify(ctx)
+		if err != nil {
+			return err
+		}
+		if !report.OK() {
+			return fmt.Errorf("pool %q: %v", info.Name, report)
+		}
+		if err := l.auditTogether(ctx, p); err != nil {
+			return err
+		}
+		if info.Parent == (pool.Parent{}) {
+			ranges = append(ranges, info.Spec.Ranges...)
+		}
+	}
+	for i, r := range ranges {
+		for _, other := range ranges[:i] {
+			if r.Overlaps(other) {
+				return fmt.Errorf("the ranges %v and %v of the network overlap", r, other)
+			}
+		}
+	}
+	return nil
+}
+
+// auditTogether requires that who claims in both pools at once has something in both or in none.
+func (l *Workload) auditTogether(ctx context.Context, p *pool.Pool) error {
+	if p.Name() != poolA && p.Name() != poolB {
+		return nil
+	}
+	other, err := pool.Open(ctx, l.Open(nil), map[string]string{poolA: poolB, poolB: poolA}[p.Name()], l.options())
+	if err != nil {
+		return err
+	}
+	for a, err := range p.Allocations(ctx) {
+		if err != nil {
+			return err
+		}
+		if a.Labels["together"] == "" {
+			continue
+		}
+		if _, err := other.Get(ctx, a.Owner); err != nil {
+			return fmt.Errorf("%q holds %v in pool %q, but in the other pool: %w", a.Owner, a.Prefixes, p.Name(), err)
+		}
+	}
+	return nil
+}
+
+// Body is what each process does: open the pools, and then one thing after the other, until it dies or the world is calm.
+func (l *Workload) Body(p *Process) {
+	ctx, s := context.Background(), l.Open(p)
+	for !l.World.Calm() {
+		a, err := pool.Open(ctx, s, poolA, l.options())
+		if err != nil {
+			continue
+		}
+		b, err := pool.Open(ctx, s, poolB, l.options())
+		if err != nil {
+			continue
+		}
+		for range 40 {
+			if l.World.Calm() {
+				break
+			}
+			l.Calls++
+			l.act(ctx, p, s, a, b)
+		}
+	}
+}
+
+func (l *Workload) act(ctx context.Context, p *Process, s store.Store, a, b *pool.Pool) {
+	random := l.World.Random
+	one := [2]*pool.Pool{a, b}[random.IntN(2)]
+	owner := fmt.Sprintf("%s.%d", p.Name, random.IntN(owners))
+	switch random.IntN(20) {
+	default:
+		l.allocate(ctx, one, owner)
+	case 8, 9, 10, 11, 12:
+		l.release(ctx, one, owner)
+	case 13, 14:
+		l.renew(ctx, one, owner)
+	case 15:
+		l.together(ctx, "both."+p.Name, a, b)
+	case 16:
+		l.apart(ctx, "both."+p.Name, a, b)
+	case 17:
+		l.change(ctx, a)
+	case 18:
+		l.carve(ctx, s, a, "child."+p.Name)
+	case 19:
+		l.clean(ctx, one)
+	}
+}
+
+func claimOf(owner string) pool.Claim {
+	c := pool.Claim{Owner: owner}
+	if owner[len(owner)-1] == '0' {
+		c.TTL = leaseTime
+	}
+	return c
+}
+
+// expected are the errors that a call may have when things go wrong.
+func (l *Workload) expected(call, key string, err error, also ...error) {
+	also = append(also, ErrRefused, store.ErrUnknown, pool.ErrBusy)
+	for _, each := range also {
+		if err == nil || errors.Is(err, each) {
+			return
+		}
+	}
+	l.World.Fail("%s of %s: %v", call, key, err)
+}
+
+func (l *Workload) allocate(ctx context.Context, p *pool.Pool, owner string) {
+	key := p.Name() + "/" + owner
+	before, known := l.acked[key]
+	l.trying[key]++
+	defer func() { l.trying[key]-- }()
+	got, err := p.Allocate(ctx, claimOf(owner))
+	if err != nil {
+		l.expected("allocate", key, err, pool.ErrExhausted)
+		if known && errors.Is(err, pool.ErrExhausted) && before.Expires.IsZero() {
+			l.World.Fail("%s holds %v and is told that the pool is exhausted", key, before)
+		}
+		return
+	}
+	if known && before.Expires.IsZero() && (got.Generation != before.Generation || fmt.Sprint(got.Prefixes) != fmt.Sprint(before.Prefixes)) {
+		l.World.Fail("%s holds %v and is told %v", key, before, got)
+	}
+	l.acked[key] = got
+}
+
+func (l *Workload) release(ctx context.Context, p *pool.Pool, owner string) {
+	key := p.Name() + "/" + owner
+	before, known := l.acked[key]
+	delete(l.acked, key)
+	_, err := p.Release(ctx, owner)
+	l.expected("release", key, err, pool.ErrNotFound)
+	if known && before.Expires.IsZero() && errors.Is(err, pool.ErrNotFound) {
+		l.World.Fail("%s held %v, and nothing was there to release", key, before)
+	}
+}
+
+func (l *Workload) renew(ctx context.Context, p *pool.Pool, owner string) {
+	key := p.Name() + "/" + owner
+	got, err := p.Renew(ctx, owner, leaseTime)
+	l.expected("renew", key, err, pool.ErrNotFound)
+	if before, known := l.acked[key]; known && err == nil && got.Expires.Before(before.Expires) {
+		l.World.Fail("%s held until %v, and after a renewal until %v", key, before.Expires, got.Expires)
+	}
+}
+
+func (l *Workload) together(ctx context.Context, owner string, a, b *pool.Pool) {
+	for _, p := range []*pool.Pool{a, b} {
+		key := p.Name() + "/" + owner
+		l.trying[key]++
+		defer func() { l.trying[key]-- }()
+	}
+	claim := pool.Claim{Labels: map[string]string{"together": "yes"}}
+	got, err := pool.AllocateTogether(ctx, owner, pool.Part{Pools: []*pool.Pool{a}, Claim: claim}, pool.Part{Pools: []*pool.Pool{b}, Claim: claim})
+	l.expected("allocate together", owner, err, pool.ErrExhausted)
+	if err != nil {
+		return
+	}
+	for _, each := range got {
+		l.acked[each.Pool.Name()+"/"+owner] = each.Allocation
+	}
+}
+
+func (l *Workload) apart(ctx context.Context, owner string, a, b *pool.Pool) {
+	delete(l.acked, poolA+"/"+owner)
+	delete(l.acked, poolB+"/"+owner)
+	_, err := pool.ReleaseTogether(ctx, owner, a, b)
+	l.expected("release together", owner, err, pool.ErrNotFound)
+}
+
+func (l *Workload) change(ctx context.Context, p *pool.Pool) {
+	spec := specs()[l.World.Random.IntN(2)]
+	err := p.Update(ctx, spec)
+	if errors.Is(err, pool.ErrStranded) && l.World.Random.IntN(2) == 0 {
+		err = p.Drain(ctx, spec)
+	}
+	l.expected("update", p.Name(), err, pool.ErrStranded)
+}
+
+func (l *Workload) carve(ctx context.Context, s store.Store, parent *pool.Pool, name string) {
+	claim := pool.Claim{Owner: name, Requests: []pool.Request{{Bits: 31}}}
+	child, err := pool.Carve(ctx, parent, claim, name, pool.Spec{AllocateReserved: true}, l.options())
+	l.expected("carve", name, err, pool.ErrExhausted, pool.ErrNoPool)
+	if err != nil {
+		return
+	}
+	_, err = child.Allocate(ctx, pool.Claim{Owner: "tenant"})
+	l.expected("allocate in a child", name, err, pool.ErrNoPool)
+	if l.World.Random.IntN(2) == 0 {
+		err = pool.Delete(ctx, s, name)
+		l.expected("delete of a child in use", name, err, pool.ErrInUse, pool.ErrNoPool)
+	}
+	_, err = child.Release(ctx, "tenant")
+	l.expected("release in a child", name, err, pool.ErrNotFound)
+	err = pool.Delete(ctx, s, name)
+	l.expected("delete of a child", name, err, pool.ErrInUse, pool.ErrNoPool)
+}
+
+func (l *Workload) clean(ctx context.Context, p *pool.Pool) {
+	if l.World.Random.IntN(2) == 0 {
+		_, err := p.Reap(ctx)
+		l.expected("reap", p.Name(), err)
+		return
+	}
+	live := func(a pool.Allocation) bool {
+		key := p.Name() + "/" + a.Owner
+		_, known := l.acked[key]
+		return known || l.trying[key] > 0 || a.Labels["together"] != ""
+	}
+	_, err := p.ReconcileFunc(ctx, live, &pool.ReconcileOptions{Grace: grace})
+	l.expected("reconcile", p.Name(), err)
+}
