@@ -9,6 +9,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"net/netip"
@@ -48,15 +49,13 @@ func run(ctx context.Context, on string, b processes.Burst) (err error) {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	address, end, err := kind.Prepare(ctx, dir)
+	servers := durable.NewServers(dir)
+	defer func() { err = errors.Join(err, servers.Close()) }()
+	address, end, err := kind.Prepare(ctx, servers, dir)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if endErr := end(); err == nil {
-			err = endErr
-		}
-	}()
+	defer func() { err = errors.Join(err, end()) }()
 	outcome, err := b.Run(ctx, address)
 	if err != nil {
 		return err

@@ -26,9 +26,9 @@ type Kind struct {
 	OneAtATime bool
 	// ReleaseFirst tells that an owner who asks again after a crash must release first: a second claim is an error.
 	ReleaseFirst bool
-	// Prepare makes an empty place, in the folder or with the help of a server, and returns its address, by which other
+	// Prepare makes an empty place, in the folder or on one of the servers, and returns its address, by which other
 	// processes find it, and what ends it. An error that wraps [ErrNoServer] says which server is missing.
-	Prepare func(ctx context.Context, dir string) (address string, end func() error, err error)
+	Prepare func(ctx context.Context, servers *Servers, dir string) (address string, end func() error, err error)
 	// Open opens the pool of the prefix at the address, and creates it if there is none.
 	Open func(ctx context.Context, address string, prefix netip.Prefix) (Pool, error)
 	// OpenBlock opens a writer's own part of that pool, which grows by blocks of the length; nil if there is no such thing.
@@ -62,7 +62,9 @@ type Counter interface {
 
 // Kinds are all kinds of places, this library first.
 func Kinds() []Kind {
-	return []Kind{ipallocBolt(), bareBolt(), hostLocalDisk(), goIPAMFile()}
+	return []Kind{
+		ipallocBolt(), bareBolt(), hostLocalDisk(), goIPAMFile(), bareEtcd(), goIPAMEtcd(), barePostgres(), goIPAMPostgres(),
+	}
 }
 
 // Named is the kind of that name.
@@ -76,6 +78,6 @@ func Named(name string) (Kind, bool) {
 }
 
 // inFolder is the Prepare of what is kept in files.
-func inFolder(_ context.Context, dir string) (string, func() error, error) {
+func inFolder(_ context.Context, _ *Servers, dir string) (string, func() error, error) {
 	return dir, func() error { return nil }, nil
 }

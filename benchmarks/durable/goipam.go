@@ -33,13 +33,14 @@ type goIPAMPool struct {
 
 // openGoIPAM opens the prefix in any storage, and creates it if it is not there.
 func openGoIPAM(ctx context.Context, storage goipam.Storage, prefix netip.Prefix) (Pool, error) {
-	ipam := goipam.NewWithStorage(storage)
-	if _, err := ipam.PrefixFrom(ctx, prefix.String()); err != nil {
-		if _, err := ipam.NewPrefix(ctx, prefix.String()); err != nil {
-			return nil, err
-		}
+	g := &goIPAMPool{Ipamer: goipam.NewWithStorage(storage), in: prefix}
+	if _, err := g.PrefixFrom(ctx, prefix.String()); err == nil {
+		return g, nil
 	}
-	return &goIPAMPool{Ipamer: ipam, in: prefix}, nil
+	if _, err := g.NewPrefix(ctx, prefix.String()); err != nil {
+		return nil, err
+	}
+	return g, nil
 }
 
 func (g *goIPAMPool) Allocate(ctx context.Context, owner string) (netip.Addr, error) {
@@ -80,5 +81,5 @@ func (g *goIPAMPool) Fill(ctx context.Context, owners []string) error {
 	return g.Load(ctx, string(dump))
 }
 
-// Close does nothing: every change is written at once.
+// Close does nothing: every change is written at once, and a storage of this library cannot be closed.
 func (g *goIPAMPool) Close() error { return nil }

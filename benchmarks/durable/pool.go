@@ -144,7 +144,7 @@ func (p ourPool) auditPool(ctx context.Context, name string, carved map[string]b
 // Commits implements Counter.
 func (p ourPool) Commits() (committed, conflicts int) {
 	c := p.counts.Counts()
-	return c.Committed, c.Commit - c.Committed
+	return c.Committed, c.Commit + c.CommitSeveral - c.Committed
 }
 
 // Bytes implements Counter.

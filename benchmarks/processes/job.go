@@ -59,8 +59,11 @@ type Event struct {
 	Conflicts int `json:"conflicts,omitempty"`
 }
 
-// RunJob does the job that this process was started for, and returns true; or false in any other process.
+// RunJob does the job that this process was started for, or is the server, and returns true; or false in any other process.
 func RunJob() bool {
+	if durable.RunServer() {
+		return true
+	}
 	text, ok := os.LookupEnv(jobVariable)
 	if !ok {
 		return false

@@ -24,8 +24,9 @@ type benchCase struct {
 
 // subject is an allocator or a kind of durable pool: one of both.
 type subject struct {
-	peer *peer.Peer
-	kind *durable.Kind
+	peer    *peer.Peer
+	kind    *durable.Kind
+	servers *durable.Servers // that the kinds share
 }
 
 // work is a case that is ready to be measured.

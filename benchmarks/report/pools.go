@@ -31,13 +31,14 @@ type place struct {
 }
 
 // newPlace makes a place and an empty pool in it.
-func newPlace(ctx context.Context, k *durable.Kind) (*place, error) {
+func newPlace(ctx context.Context, s subject) (*place, error) {
+	k := s.kind
 	dir, err := os.MkdirTemp("", "ipalloc-report-")
 	if err != nil {
 		return nil, err
 	}
 	p := &place{kind: k, dir: dir}
-	if p.address, p.finish, err = k.Prepare(ctx, dir); err != nil {
+	if p.address, p.finish, err = k.Prepare(ctx, s.servers, dir); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	if err := p.open(ctx); err != nil {
@@ -61,15 +62,15 @@ func (p *place) end() error {
 }
 
 // filledPlace is a place where so many owners hold an address. What it gives is checked.
-func filledPlace(ctx context.Context, k *durable.Kind, held int) (*place, error) {
-	p, err := newPlace(ctx, k)
+func filledPlace(ctx context.Context, s subject, held int) (*place, error) {
+	p, err := newPlace(ctx, s)
 	if err != nil {
 		return nil, err
 	}
 	if err := p.Fill(ctx, owners(held)); err != nil {
 		return nil, errors.Join(err, p.end())
 	}
-	if err := peer.CheckOwners(ctx, k.Name, p, netip.MustParsePrefix(poolPrefix)); err != nil {
+	if err := peer.CheckOwners(ctx, s.kind.Name, p, netip.MustParsePrefix(poolPrefix)); err != nil {
 		return nil, errors.Join(err, p.end())
 	}
 	return p, nil
@@ -81,7 +82,7 @@ const mostChanges = 1000
 // allocateOnce times allocations for one caller. The releases between the rounds are not timed.
 func allocateOnce(held int) func(context.Context, subject) (work, error) {
 	return func(ctx context.Context, s subject) (work, error) {
-		p, err := filledPlace(ctx, s.kind, held)
+		p, err := filledPlace(ctx, s, held)
 		if err != nil {
 			return work{}, err
 		}
@@ -107,7 +108,7 @@ func allocateOnce(held int) func(context.Context, subject) (work, error) {
 // throughput is how many pairs a second so many goroutines do in one process.
 func throughput(writers int) func(context.Context, subject) (work, error) {
 	return func(ctx context.Context, s subject) (work, error) {
-		p, err := filledPlace(ctx, s.kind, 0)
+		p, err := filledPlace(ctx, s, 0)
 		if err != nil {
 			return work{}, err
 		}
@@ -137,7 +138,7 @@ func bytesGiven(held, nth int) func(context.Context, subject) (work, error) {
 
 func bytesOf(held, nth int, soFar func(durable.Pool) (float64, error)) func(context.Context, subject) (work, error) {
 	return func(ctx context.Context, s subject) (work, error) {
-		p, err := filledPlace(ctx, s.kind, held)
+		p, err := filledPlace(ctx, s, held)
 		if err != nil {
 			return work{}, err
 		}
@@ -209,7 +210,7 @@ func writtenSoFar() (float64, error) {
 // freshProcess opens the pool and allocates once in a process of its own. The whole is from its start to its end.
 func freshProcess(held int, whole bool) func(context.Context, subject) (work, error) {
 	return func(ctx context.Context, s subject) (work, error) {
-		p, err := filledPlace(ctx, s.kind, held)
+		p, err := filledPlace(ctx, s, held)
 		if err != nil {
 			return work{}, err
 		}
@@ -242,7 +243,7 @@ func burst(n sizes, kill int, blocks bool) func(context.Context, subject) (work,
 		runs := uint64(0)
 		return work{round: func(time.Duration) (reading, error) {
 			runs++
-			return burstOnce(s.kind, processes.Burst{
+			return burstOnce(s, processes.Burst{
 				Kind: *s.kind, Prefix: netip.MustParsePrefix(poolPrefix), Processes: n.processes, Claims: n.claims, Kill: kill,
 				Blocks: blocks, Seed: runs,
 			})
@@ -250,10 +251,10 @@ func burst(n sizes, kill int, blocks bool) func(context.Context, subject) (work,
 	}
 }
 
-func burstOnce(k *durable.Kind, b processes.Burst) (reading, error) {
+func burstOnce(s subject, b processes.Burst) (reading, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), burstLimit)
 	defer cancel()
-	p, err := newPlace(ctx, k)
+	p, err := newPlace(ctx, s)
 	if err != nil {
 		return reading{}, err
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,6 +28,8 @@ type settings struct {
 	// only are parts of the names of the rows to measure; all if empty.
 	only string
 	log  io.Writer
+	// servers are what durable pools may need.
+	servers *durable.Servers
 }
 
 func fullSettings() settings {
@@ -37,15 +41,33 @@ func quickSettings() settings {
 }
 
 // run measures all cases.
-func run(ctx context.Context, s settings) (Results, error) {
+func run(ctx context.Context, s settings) (results Results, err error) {
+	dir, err := os.MkdirTemp("", "ipalloc-servers-")
+	if err != nil {
+		return results, err
+	}
+	defer os.RemoveAll(dir)
+	s.servers = durable.NewServers(dir)
+	defer func() { err = errors.Join(err, s.servers.Close()) }()
+	return s.measureAll(ctx, s.chosen())
+}
+
+// chosen are the cases to measure.
+func (s settings) chosen() []benchCase {
+	return slices.DeleteFunc(allCases(s.sizes), func(c benchCase) bool {
+		return !strings.Contains(c.Name, s.only) && !strings.Contains(c.Group, s.only)
+	})
+}
+
+func (s settings) measureAll(ctx context.Context, cases []benchCase) (Results, error) {
+	if slices.ContainsFunc(cases, func(c benchCase) bool { return c.durable }) {
+		s.servers.Start()
+	}
+
 	start := time.Now()
 	r := Results{Machine: thisMachine(), Taken: start.UTC().Truncate(time.Second), Quick: s.quick, Subjects: subjects()}
-	cases := allCases(s.sizes)
 	for i, c := range cases {
 		cases[i] = benchCase{} // so that what it holds can go once it is measured
-		if !strings.Contains(c.Name, s.only) && !strings.Contains(c.Group, s.only) {
-			continue
-		}
 		began := time.Now()
 		row, err := s.measureRow(ctx, c)
 		if err != nil {
@@ -87,7 +109,7 @@ func (s settings) measureRow(ctx context.Context, c benchCase) (Row, error) {
 	row := c.Row
 	row.Cells = map[string]Cell{}
 	var cells []*running
-	for _, one := range columns(c.durable) {
+	for _, one := range s.columns(c.durable) {
 		cell, err := s.begin(ctx, c, one)
 		if err != nil {
 			if one.ours() && !errors.Is(err, durable.ErrNoServer) {
@@ -110,11 +132,11 @@ func (s settings) measureRow(ctx context.Context, c benchCase) (Row, error) {
 }
 
 // columns are the subjects of a row.
-func columns(isDurable bool) []subject {
+func (s settings) columns(isDurable bool) []subject {
 	var all []subject
 	if isDurable {
 		for _, k := range durable.Kinds() {
-			all = append(all, subject{kind: &k})
+			all = append(all, subject{kind: &k, servers: s.servers})
 		}
 		return all
 	}
@@ -207,7 +229,7 @@ func (s settings) why(err error) string {
 	case errors.Is(err, durable.ErrNoServer):
 		return err.Error()
 	}
-	return "error: " + err.Error()
+	return "error: " + strings.ReplaceAll(err.Error(), "\n", "; ")
 }
 
 func (r *running) end() error {

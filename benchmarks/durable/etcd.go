@@ -1,0 +1,176 @@
+package durable
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	goipam "github.com/metal-stack/go-ipam"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/embed"
+)
+
+const etcdServer = "etcd"
+
+// startEtcd starts a server of one member on the loopback interface, with etcd's defaults.
+func startEtcd(dir string) (string, func() error, error) {
+	cfg := embed.NewConfig()
+	cfg.Dir, cfg.LogLevel, cfg.LogOutputs = dir, "panic", []string{os.DevNull}
+	cfg.QuotaBackendBytes = 8 << 30
+	for _, urls := range []*[]url.URL{&cfg.ListenClientUrls, &cfg.ListenPeerUrls} {
+		address, err := freeAddress()
+		if err != nil {
+			return "", nil, err
+		}
+		*urls = []url.URL{{Scheme: "http", Host: address}}
+	}
+	cfg.AdvertiseClientUrls, cfg.AdvertisePeerUrls = cfg.ListenClientUrls, cfg.ListenPeerUrls
+	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
+	e, err := embed.StartEtcd(cfg)
+	if err != nil {
+		return "", nil, err
+	}
+	select {
+	case <-e.Server.ReadyNotify():
+	case <-time.After(time.Minute):
+		e.Close()
+		return "", nil, errors.New("etcd was not ready after a minute")
+	}
+	stop := func() error {
+		e.Close()
+		return nil
+	}
+	return cfg.ListenClientUrls[0].Host, stop, nil
+}
+
+// freeAddress is a port of the loopback interface that nobody listens on at the moment.
+func freeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
+
+// onServer is the Prepare of what is kept on a server of that sort. Places are not removed before the server's end.
+func onServer(sort string) func(context.Context, *Servers, string) (string, func() error, error) {
+	return func(_ context.Context, servers *Servers, _ string) (string, func() error, error) {
+		address, err := servers.place(sort)
+		return address, func() error { return nil }, err
+	}
+}
+
+// splitPlace is the server and the name of a place on it.
+func splitPlace(address string) (host, port, place string, err error) {
+	server, place, _ := strings.Cut(address, "/")
+	host, port, err = net.SplitHostPort(server)
+	return host, port, place, err
+}
+
+func dialEtcd(address string) (*clientv3.Client, string, error) {
+	host, port, place, err := splitPlace(address)
+	if err != nil {
+		return nil, "", err
+	}
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{net.JoinHostPort(host, port)}, DialTimeout: 5 * time.Second})
+	return client, place, err
+}
+
+func bareEtcd() Kind {
+	return Kind{
+		Name: "bare etcd", Module: "go.etcd.io/etcd/client/v3", Floor: true,
+		Note:    "no allocator: one value of 200 bytes put, or deleted, in one Txn",
+		Prepare: onServer(etcdServer),
+		Open: func(_ context.Context, address string, prefix netip.Prefix) (Pool, error) {
+			client, place, err := dialEtcd(address)
+			if err != nil {
+				return nil, err
+			}
+			return &bareEtcdPlace{client: client, place: "bare/" + place + "/", first: prefix.Addr().As4()}, nil
+		},
+	}
+}
+
+type bareEtcdPlace struct {
+	client *clientv3.Client
+	place  string
+	first  [4]byte
+	calls  atomic.Uint32
+}
+
+// Allocate returns the number of the call as an address.
+func (b *bareEtcdPlace) Allocate(ctx context.Context, owner string) (netip.Addr, error) {
+	addr := b.first
+	binary.BigEndian.PutUint32(addr[:], binary.BigEndian.Uint32(b.first[:])+b.calls.Add(1))
+	_, err := b.client.Txn(ctx).Then(clientv3.OpPut(b.place+owner, strings.Repeat("x", 200))).Commit()
+	return netip.AddrFrom4(addr), err
+}
+
+func (b *bareEtcdPlace) Release(ctx context.Context, owner string) error {
+	_, err := b.client.Txn(ctx).Then(clientv3.OpDelete(b.place + owner)).Commit()
+	return err
+}
+
+// Fill puts many values in each Txn; etcd takes 128 at most.
+func (b *bareEtcdPlace) Fill(ctx context.Context, owners []string) error {
+	const atOnce = 100
+	for i := 0; i < len(owners); i += atOnce {
+		var ops []clientv3.Op
+		for _, owner := range owners[i:min(i+atOnce, len(owners))] {
+			ops = append(ops, clientv3.OpPut(b.place+owner, strings.Repeat("x", 200)))
+		}
+		if _, err := b.client.Txn(ctx).Then(ops...).Commit(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *bareEtcdPlace) Close() error { return b.client.Close() }
+
+func goIPAMEtcd() Kind {
+	return Kind{
+		Name: "go-ipam etcd", Module: goIPAMModule,
+		Note:    "a prefix with all its addresses is one value; no owners: the caller keeps the address",
+		Prepare: prepareGoIPAMEtcd,
+		Open: func(ctx context.Context, address string, prefix netip.Prefix) (Pool, error) {
+			storage, err := openGoIPAMEtcd(ctx, address)
+			if err != nil {
+				return nil, err
+			}
+			return openGoIPAM(ctx, storage, prefix)
+		},
+	}
+}
+
+func openGoIPAMEtcd(ctx context.Context, address string) (goipam.Storage, error) {
+	host, port, _, err := splitPlace(address)
+	if err != nil {
+		return nil, err
+	}
+	return goipam.NewEtcd(ctx, host, port, nil, nil, true)
+}
+
+// prepareGoIPAMEtcd empties its default namespace, since a dump cannot be loaded into another one: so there is one place at a time.
+func prepareGoIPAMEtcd(ctx context.Context, servers *Servers, _ string) (string, func() error, error) {
+	address, err := servers.place(etcdServer)
+	if err != nil {
+		return "", nil, err
+	}
+	storage, err := openGoIPAMEtcd(ctx, address)
+	if err != nil {
+		return "", nil, err
+	}
+	namespaces, err := storage.ListNamespaces(ctx)
+	for _, namespace := range namespaces {
+		err = errors.Join(err, storage.DeleteAllPrefixes(ctx, namespace))
+	}
+	return address, func() error { return nil }, err
+}

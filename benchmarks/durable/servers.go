@@ -1,0 +1,164 @@
+package durable
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+// Servers are the servers that kinds share: one of each sort for all, so that they are measured side by side. Each runs in a
+// process of its own, a copy of this program (see [RunServer]), from when it is first needed until Close.
+//
+// The zero Servers is not usable, see NewServers. All methods may be called by any number of goroutines.
+type Servers struct {
+	dir     string
+	mu      sync.Mutex
+	running map[string]*server
+	places  int
+}
+
+// server is one that runs, or the reason why it does not.
+type server struct {
+	command *exec.Cmd
+	leash   io.Closer // the server ends when this is closed
+	address string
+	err     error
+}
+
+// NewServers returns servers that keep their data in the folder. None runs yet.
+func NewServers(dir string) *Servers { return &Servers{dir: dir, running: map[string]*server{}} }
+
+// Close ends the servers.
+func (s *Servers) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all error
+	for _, one := range s.running {
+		if one.err == nil {
+			all = errors.Join(all, one.leash.Close(), one.command.Wait())
+		}
+	}
+	s.running = map[string]*server{}
+	return all
+}
+
+// Start starts all of them, so that no case has to wait for one. One that cannot be had is told to the cases that need it.
+func (s *Servers) Start() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, sort := range []string{etcdServer, postgresServer} {
+		if s.running[sort] == nil {
+			s.running[sort] = s.start(sort)
+		}
+	}
+}
+
+// place is an address for a new place on the server: its host and port, a slash, and a name that no other place has.
+func (s *Servers) place(sort string) (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	one, ok := s.running[sort]
+	if !ok {
+		one = s.start(sort)
+		s.running[sort] = one
+	}
+	if one.err != nil {
+		return "", one.err
+	}
+	s.places++
+	return one.address + "/place" + strconv.Itoa(s.places), nil
+}
+
+// serverVariable is the environment variable by which a process knows that it is to be a server, and which.
+const serverVariable = "IPALLOC_BENCHMARK_SERVER"
+
+// serverJob is what such a process is told.
+type serverJob struct{ Sort, Dir string }
+
+func (s *Servers) start(sort string) *server {
+	one := &server{}
+	one.err = func() error {
+		job := serverJob{sort, filepath.Join(s.dir, sort)}
+		text, err := json.Marshal(job)
+		if err != nil {
+			return err
+		}
+		program, err := os.Executable()
+		if err != nil {
+			return err
+		}
+		one.command = exec.Command(program)
+		one.command.Env = append(os.Environ(), serverVariable+"="+string(text))
+		one.command.Stderr = os.Stderr
+		if one.leash, err = one.command.StdinPipe(); err != nil {
+			return err
+		}
+		output, err := one.command.StdoutPipe()
+		if err != nil {
+			return err
+		}
+		if err := one.command.Start(); err != nil {
+			return err
+		}
+		return one.await(output)
+	}()
+	return one
+}
+
+// await waits for the line with the address, or with the reason why there is none. The process itself gives up after a while.
+func (s *server) await(output io.Reader) error {
+	line, err := bufio.NewReader(output).ReadString('\n')
+	if err == nil {
+		if reason, failed := strings.CutPrefix(line, "error: "); failed {
+			err = fmt.Errorf("%w: %s", ErrNoServer, strings.TrimSpace(reason))
+		}
+	}
+	if err != nil {
+		return errors.Join(err, s.leash.Close(), s.command.Wait())
+	}
+	s.address = strings.TrimSpace(line)
+	return nil
+}
+
+// RunServer is the server that this process was started to be, until whoever started it closes its standard input or ends, and
+// then returns true; or false in any other process.
+func RunServer() bool {
+	text, ok := os.LookupEnv(serverVariable)
+	if !ok {
+		return false
+	}
+	var job serverJob
+	err := json.Unmarshal([]byte(text), &job)
+	if err == nil {
+		err = serve(job)
+	}
+	if err != nil {
+		fmt.Println("error: " + strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
+	return true
+}
+
+func serve(job serverJob) error {
+	sorts := map[string]func(dir string) (address string, stop func() error, err error){
+		etcdServer: startEtcd, postgresServer: startPostgres,
+	}
+	start, ok := sorts[job.Sort]
+	if !ok {
+		return fmt.Errorf("no server is called %q", job.Sort)
+	}
+	address, stop, err := start(job.Dir)
+	if err != nil {
+		return err
+	}
+	fmt.Println(address)
+	_, err = io.Copy(io.Discard, os.Stdin) // until its end
+	return errors.Join(err, stop())
+}
