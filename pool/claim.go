@@ -331,18 +331,22 @@ func (r *Request) isMetBy(p netip.Prefix) bool {
 		(r.Within == nil || r.Within.ContainsPrefix(p))
 }
 
-// isMetBy tells whether prefixes are an answer to the claim. A claim that prefers both families is also met by
+// isMet tells whether prefixes are an answer to the claim. A claim that prefers both families is also met by
 // one, granted when the pool had no other.
-func (c *Claim) isMetBy(prefixes []netip.Prefix, spec *resolvedSpec) bool {
-	policies := []FamilyPolicy{c.Policy, SingleStack}
-	if c.Policy != PreferDualStack {
-		policies = policies[:1]
+func (l *ledger) isMet(c *Claim, prefixes []netip.Prefix) bool {
+	return l.isMetUnder(c.Policy, c, prefixes) || c.Policy == PreferDualStack && l.isMetUnder(SingleStack, c, prefixes)
+}
+
+func (l *ledger) isMetUnder(policy FamilyPolicy, c *Claim, prefixes []netip.Prefix) bool {
+	requests, err := c.resolve(l.spec, policy, l.scratch[:0])
+	if err != nil || len(requests) != len(prefixes) {
+		return false
 	}
-	for _, policy := range policies {
-		requests, err := c.resolve(spec, policy, nil)
-		if err == nil && slices.EqualFunc(requests, prefixes, func(r Request, p netip.Prefix) bool { return r.isMetBy(p) }) {
-			return true
+	l.scratch = requests
+	for i := range requests {
+		if !requests[i].isMetBy(prefixes[i]) {
+			return false
 		}
 	}
-	return false
+	return true
 }

@@ -322,6 +322,9 @@ func (l *ledger) warm(prefixes []netip.Prefix) {
 
 // sizeInside is how many addresses of the prefix the pool hands out.
 func (l *ledger) sizeInside(p netip.Prefix) cidr.Count {
+	if s, _ := l.space(FamilyOf(p.Addr())); s != nil && s.free.Covers(p) {
+		return cidr.PrefixSize(p)
+	}
 	_, outside := l.parts(p)
 	return cidr.PrefixSize(p).Sub(outside)
 }

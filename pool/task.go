@@ -139,7 +139,7 @@ func (p *Pool) planAllocate(ctx context.Context, t *task, h *holding) error {
 	if t.claim.TTL > 0 {
 		granted.Expires = p.time.Add(t.claim.TTL).Truncate(time.Microsecond)
 	}
-	if h != nil && t.claim.isMetBy(h.Prefixes, p.ledger.spec) && p.ledger.covers(h.Prefixes) {
+	if h != nil && p.ledger.isMet(&t.claim, h.Prefixes) && p.ledger.covers(h.Prefixes) {
 		// What the owner had, nobody else has had since.
 		granted.Prefixes = h.Prefixes
 		if h.cooling {
@@ -176,7 +176,7 @@ func checkScope(spec *resolvedSpec, scope string, h *holding) error {
 
 // planHeld is for an owner who holds something, by a lease that goes on or by a reservation.
 func (p *Pool) planHeld(t *task, h *holding) error {
-	if !t.claim.isMetBy(h.Prefixes, p.ledger.spec) {
+	if !p.ledger.isMet(&t.claim, h.Prefixes) {
 		if _, err := t.claim.resolve(p.ledger.spec, t.claim.Policy, nil); err != nil {
 			return err
 		}
