@@ -61,8 +61,9 @@ type SeveralOptions struct {
 	// Random is where the identifiers of commits come from, 16 bytes each, which must never repeat within a store. The default, nil, is
 	// [rand.Reader]. It must be safe for concurrent use.
 	Random io.Reader
-	// Patience is how long whoever meets a head that another is about to commit lets it do so before it makes that commit fail, as if its process
-	// had died. It should be several times as long as a commit of several heads takes. The default, 0, is one second.
+	// Patience is how long whoever meets a head in a commit of another lets that one go on before it takes the other's process for dead, and makes that commit
+	// fail or, if it has taken effect, carries it out. It should be several times as long as a commit of several heads takes, else such
+	// commits fail or end with [ErrUnknown]; it is wrong about nothing else. The default, 0, is one second.
 	Patience time.Duration
 }
 

@@ -28,7 +28,7 @@ import (
 // Whoever meets a prepared head reads the primary, and then the mark.
 //   - The primary is still prepared by this identifier: undecided. It waits a while, then rolls the primary back. That and the commit point
 //     are both guarded by the revision of the prepared primary, so exactly one of them happens.
-//   - Otherwise it is decided: if there is a mark, the head is rolled forward, else it is rolled back.
+//   - Otherwise it is decided: if there is a mark, the head is rolled forward, if the coordinator does not do so within a while, else it is rolled back.
 //
 // Why that is right:
 //   - A secondary is prepared only after the primary was. So "not prepared" never means "not yet prepared", unless

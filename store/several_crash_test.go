@@ -28,6 +28,7 @@ const (
 	late                // it is done when another process has looked at the heads
 	blip                // it is done, its answer is lost, and the process goes on
 	drop                // it is not done, its answer is lost, and the process goes on
+	slow                // it is done after others have touched the heads, and the process goes on
 )
 
 var crashes = []crash{before, after, late, blip, drop}
@@ -38,13 +39,18 @@ type crashing struct {
 	left    int
 	how     crash
 	pending func() // what is to land late
+
+	meanwhile func() // what others do when the process is slow
 }
 
 // step does a call unless the process has crashed.
 func (c *crashing) step(commit bool, do func() error) error {
 	c.left--
 	switch {
-	case c.left > 0 || c.left < 0 && (c.how == blip || c.how == drop):
+	case c.left > 0 || c.left < 0 && c.how >= blip:
+		return do()
+	case c.how == slow:
+		c.meanwhile()
 		return do()
 	case c.left < 0:
 		return errCrashed
@@ -156,9 +162,9 @@ func happened(t *testing.T, s store.SeveralStore, order []string) bool {
 			require.True(t, seen[pool] || string(head.Data) == `"<before>"`, "%s", head.Data)
 		}
 	}
-	all := seen["a"]
+	all := seen[order[0]]
 	for _, pool := range order {
-		require.Equal(t, all, seen[pool], "head %s is not as head a", pool)
+		require.Equal(t, all, seen[pool], "head %s is not as head %s", pool, order[0])
 		_, err := s.Get(ctx, recordOf(pool, "new").Key)
 		require.Equal(t, all, err == nil, "the record beside head %s: %v", pool, err)
 		_, err = s.Get(ctx, recordOf(pool, "old").Key)
@@ -243,6 +249,42 @@ func TestSeveralCrashesAtEachStep(t *testing.T) {
 	}
 	require.Positive(t, outcomes["true"])
 	require.Positive(t, outcomes["false"])
+}
+
+// TestSeveralOutlastsASlowCoordinator has another process touch the heads, in each order, or the first of them only, while the coordinator is about to do each of its calls. What
+// that process saw stays so.
+func TestSeveralOutlastsASlowCoordinator(t *testing.T) {
+	t.Parallel()
+	outcomes := map[string]int{}
+	for step, ended := 1, false; !ended; step++ {
+		for i, order := range orders() {
+			shared, changes := scene(t)
+			other, touched := impatiently(shared.Open()), order
+			if i%2 == 0 {
+				touched = order[:1]
+			}
+			process, seen := &crashing{inner: shared, left: step, how: slow}, false
+			process.meanwhile = func() { seen = happened(t, other, touched) }
+			_, err := store.SeveralWith(process, store.SeveralOptions{Patience: impatient}).CommitSeveral(t.Context(), changes)
+			ended = process.left > 0
+			done := happened(t, other, order)
+			require.True(t, done || !seen, "step %d: the effect was seen, and is gone", step)
+			switch {
+			case errors.Is(err, store.ErrUnknown):
+			case err == nil:
+				require.True(t, done)
+			default:
+				require.ErrorIs(t, err, store.ErrConflict)
+				require.False(t, done)
+			}
+			nothingLeft(t, shared)
+			outcomes[fmt.Sprint(seen, done)]++
+		}
+		require.Less(t, step, 100)
+	}
+	require.Positive(t, outcomes["true true"])
+	require.Positive(t, outcomes["false true"])
+	require.Positive(t, outcomes["false false"])
 }
 
 // TestSeveralIsResolvedByEveryMethod meets prepared heads through each method, before and after the commit point.

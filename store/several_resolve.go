@@ -17,10 +17,12 @@ func (c *coordinator) resolve(ctx context.Context, r Record) error {
 	if p == nil {
 		return nil
 	}
-	mark, err := c.decide(ctx, r, p)
+	mark, waited, err := c.decide(ctx, p)
+	if err == nil && mark != nil && !waited { // its coordinator is about to roll it forward, and wants to know the revision
+		err = c.await(ctx, r)
+	}
 	switch {
 	case err != nil:
-		return fmt.Errorf("resolve the commit %s of head %v: %w", p.Transaction, r.Key, err)
 	case mark == nil:
 		err = c.rollBack(ctx, r, p)
 	default:
@@ -32,44 +34,35 @@ func (c *coordinator) resolve(ctx context.Context, r Record) error {
 	return nil // a conflict says that somebody else was faster
 }
 
-// decide returns the mark of the transaction that has prepared r, or nil when it has none and will never have one. It lets the
-// transaction go on for a while, and then makes it fail.
-func (c *coordinator) decide(ctx context.Context, r Record, p *prepared) (*Record, error) {
-	patient := true
+// decide returns the mark of a transaction, or nil when it has none and will never have one. It lets the transaction go on for a while, says whether
+// it did, and then makes it fail.
+func (c *coordinator) decide(ctx context.Context, p *prepared) (mark *Record, waited bool, err error) {
 	var failed error
 	for range attempts {
 		primary, err := c.inner.Get(ctx, p.Primary)
 		if err != nil && !errors.Is(err, ErrNotFound) {
-			return nil, err
+			return nil, waited, err
 		}
 		if err != nil || !preparedBy(&primary, p.Transaction) {
-			return c.mark(ctx, p)
+			mark, err = c.mark(ctx, p)
+			return mark, waited, err
 		}
-		if patient {
+		if !waited {
+			waited = true
 			if err := c.await(ctx, primary); err != nil {
-				return nil, err
+				return nil, waited, err
 			}
-			patient = false
 			continue
 		}
-		err = c.rollBack(ctx, primary, p.ofPrimary(&primary))
-		if err == nil {
-			return nil, nil
+		failed = c.rollBack(ctx, primary, preparedIn(&primary))
+		switch {
+		case failed == nil:
+			return nil, waited, nil
+		case !errors.Is(failed, ErrConflict) && !errors.Is(failed, ErrUnknown):
+			return nil, waited, failed
 		}
-		if !errors.Is(err, ErrConflict) && !errors.Is(err, ErrUnknown) {
-			return nil, err
-		}
-		failed = err
 	}
-	return nil, failed
-}
-
-// ofPrimary returns what primary, a head prepared by the same transaction, holds.
-func (p *prepared) ofPrimary(primary *Record) *prepared {
-	if held := preparedIn(primary); held != nil {
-		return held
-	}
-	return p
+	return nil, waited, failed
 }
 
 // mark returns the transaction's mark, nil if there is none.

@@ -681,7 +681,12 @@ func lifeBreaches() []breach {
 				return store.Record{}, ctx.Err()
 			}
 			got, err := s.Commit(context.WithoutCancel(ctx), head, writes)
-			time.Sleep(200 * time.Microsecond)
+			if _, ok := ctx.Deadline(); ok {
+				select {
+				case <-ctx.Done():
+				case <-time.After(20 * time.Millisecond):
+				}
+			}
 			if ctx.Err() != nil {
 				return store.Record{}, ctx.Err()
 			}

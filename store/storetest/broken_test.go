@@ -26,7 +26,8 @@ func TestBreachesAreNoticed(t *testing.T) {
 	var breaches []breach
 	for _, some := range [][]breach{
 		readBreaches(), commitBreaches(), conflictBreaches(), raceBreaches(), validationBreaches(), fieldBreaches(),
-		keyBreaches(), aliasingBreaches(), lifeBreaches(), listBreaches(), findBreaches(), sizeBreaches(),
+		keyBreaches(), aliasingBreaches(), lifeBreaches(), listBreaches(), findBreaches(), sizeBreaches(), severalBreaches(),
+		watchBreaches(), expiryBreaches(),
 	} {
 		breaches = append(breaches, some...)
 	}

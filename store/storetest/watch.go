@@ -41,6 +41,10 @@ func (s *subject) watch(ctx context.Context, handle store.Store, key store.Key, 
 	return result
 }
 
+// underWay gives calls of Watch that were begun time to wait. A store that keeps the contract passes without it; it is there so that one that
+// does not is noticed.
+func underWay() { time.Sleep(10 * time.Millisecond) }
+
 // returns waits for the Watch of a record at revision, and checks that it says what must be said: want, or that there is none if
 // want has no revision.
 func (s *subject) returns(result <-chan watched, revision int64, want store.Record) {
@@ -75,6 +79,7 @@ func watchWaits(s *subject) {
 	var head store.Record
 	for round := range 3 {
 		created := s.watch(s.ctx, s.s, headKey("a"), 0)
+		underWay()
 		aside = s.commitOn(other, aside, put(claim("a", "x")), remove(headKey("a")))
 		head = newHead("a")
 		head.State = fmt.Sprint(round)
@@ -82,12 +87,15 @@ func watchWaits(s *subject) {
 		s.returns(created, 0, head)
 
 		replaced := s.watch(s.ctx, s.s, headKey("a"), head.Revision)
+		underWay()
 		aside = s.commitOn(other, aside, put(claim("a", "y")), put(newHead("ab")))
+		underWay()
 		before := head.Revision
 		head = s.commitOn(other, head)
 		s.returns(replaced, before, head)
 
 		deleted := s.watch(s.ctx, s.s, headKey("a"), head.Revision)
+		underWay()
 		aside = s.commitOn(other, aside)
 		s.commitOn(other, head, remove(headKey("a")))
 		s.returns(deleted, head.Revision, newHead("a"))
@@ -99,6 +107,7 @@ func watchRecords(s *subject) {
 	head := s.commit(newHead("a"))
 	key := claimKey("a", `/"x" `)
 	created := s.watch(s.ctx, s.s, key, 0)
+	underWay()
 	head = s.commit(head, create(fullRecord(key)))
 	s.returns(created, 0, at(fullRecord(key), head.Revision))
 	replaced, before := s.watch(s.ctx, s.s, key, head.Revision), head.Revision
@@ -143,11 +152,14 @@ func watchMissesNothing(s *subject) {
 func watchMany(s *subject) {
 	const each = 40
 	head := s.commit(newHead("a"))
+	s.watch(s.ctx, s.s, claimKey("a", "never"), 0)
+	underWay()
 	var same, others []<-chan watched
 	for i := range each {
 		same = append(same, s.watch(s.ctx, s.s, headKey("a"), head.Revision))
 		others = append(others, s.watch(s.ctx, s.s, claimKey("a", fmt.Sprint(i)), 0))
 	}
+	underWay()
 	aside := newHead("aside")
 	s.within(ruleWatchOthers, func() (err error) {
 		for i := 0; i < 5 && err == nil; i++ {
@@ -180,6 +192,7 @@ func watchContext(s *subject) {
 		results = append(results, s.watch(ctx, s.s, headKey("a"), head.Revision), s.watch(ctx, s.s, headKey("b"), 0))
 	}
 	stays := s.watch(s.ctx, s.s, headKey("a"), head.Revision)
+	underWay()
 	cancel()
 	results = append(results, s.watch(ctx, s.s, headKey("a"), head.Revision), s.watch(ctx, s.s, headKey("a"), 0))
 	for _, result := range results {
@@ -201,6 +214,7 @@ func watchClose(s *subject) {
 	for range 3 {
 		results = append(results, s.watch(s.ctx, closed, headKey("a"), head.Revision), s.watch(s.ctx, closed, headKey("b"), 0))
 	}
+	underWay()
 	s.within(ruleWatchClose, closed.Close)
 	s.reopen()
 	results = append(results, s.watch(s.ctx, closed, headKey("a"), head.Revision))
