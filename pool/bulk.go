@@ -43,14 +43,7 @@ func (p *Pool) AllocateAll(ctx context.Context, claims []Claim) ([]Allocation, e
 	if err != nil || len(tasks) == 0 {
 		return nil, p.failed("allocate all", "", err)
 	}
-	if err := p.whole(ctx, tasks); err != nil {
-		return nil, err
-	}
-	granted := make([]Allocation, len(tasks))
-	for i := range tasks {
-		granted[i] = tasks[i].result
-	}
-	return granted, nil
+	return p.whole(ctx, CallAllocate, tasks)
 }
 
 // ReleaseMany frees what many owners hold, with few commits, each as by [Pool.Release]. Owners without anything have [ErrNotFound] in their
@@ -67,6 +60,25 @@ func (p *Pool) ReleaseMany(ctx context.Context, owners []string) ([]Result, erro
 		err = p.each(ctx, CallRelease, tasks, results)
 	}
 	return results, p.failed("release many", "", err)
+}
+
+// ReleaseAll frees what all the owners hold, or nothing, in one commit. What it returns is in their order.
+//
+// Errors: those of [Pool.Release], for the first owner that nothing can be released for; [ErrInvalid] if an owner is named twice;
+// [store.ErrTooLarge] if there are more than the store takes in one commit. Pools that were carved from what they hold are not deleted with it.
+// Cost: one commit.
+func (p *Pool) ReleaseAll(ctx context.Context, owners []string) ([]Allocation, error) {
+	tasks := make([]task, len(owners))
+	for i, owner := range owners {
+		if err := validateOwner(owner); err != nil {
+			return nil, p.failed("release", owner, err)
+		}
+		tasks[i] = task{kind: taskRelease, owner: owner}
+	}
+	if err := distinct(tasks); err != nil || len(tasks) == 0 {
+		return nil, p.failed("release all", "", err)
+	}
+	return p.whole(ctx, CallRelease, tasks)
 }
 
 func allocateTasks(claims []Claim) ([]task, []Result, error) {
@@ -91,15 +103,28 @@ func distinct(tasks []task) error {
 }
 
 // whole does all tasks or none.
-func (p *Pool) whole(ctx context.Context, tasks []task) error {
+func (p *Pool) whole(ctx context.Context, call Call, tasks []task) ([]Allocation, error) {
+	begin := p.begin()
 	o := wholeOp(ctx, tasks...)
 	err := p.submitAny(o)
-	for i := range tasks {
-		if t := &o.tasks[i]; err != nil && t.refusal != nil {
-			return p.failed(t.kind.String(), t.owner, t.refusal)
+	if err != nil && o.refusal() != nil {
+		for i := range o.tasks {
+			if t := &o.tasks[i]; t.refusal != nil {
+				err = p.failed(t.kind.String(), t.owner, t.refusal)
+				break
+			}
 		}
+	} else {
+		err = p.failed(tasks[0].kind.String()+" all", "", err)
 	}
-	return p.failed("allocate all", "", err)
+	var results []Allocation
+	for i := range o.tasks {
+		if err == nil {
+			results = append(results, o.tasks[i].result)
+		}
+		p.observe(begin, call, o.tasks[i].owner, o.tasks[i].result, err)
+	}
+	return results, err
 }
 
 func (p *Pool) submitAny(o *op) error {

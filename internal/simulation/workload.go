@@ -207,7 +207,7 @@ func (l *Workload) act(ctx context.Context, p *Process, s store.Store, a, b *poo
 	random := l.World.Random
 	one := [2]*pool.Pool{a, b}[random.IntN(2)]
 	owner := fmt.Sprintf("%s.%d", p.Name, random.IntN(owners))
-	switch random.IntN(20) {
+	switch random.IntN(22) {
 	default:
 		l.allocate(ctx, one, owner)
 	case 8, 9, 10, 11, 12:
@@ -224,6 +224,10 @@ func (l *Workload) act(ctx context.Context, p *Process, s store.Store, a, b *poo
 		l.carve(ctx, s, a, "child."+p.Name)
 	case 19:
 		l.clean(ctx, one)
+	case 20:
+		l.bulk(ctx, p, one)
+	case 21:
+		l.block(ctx, a, "writer."+p.Name)
 	}
 }
 
@@ -350,4 +354,60 @@ func (l *Workload) clean(ctx context.Context, p *pool.Pool) {
 	}
 	_, err := p.ReconcileFunc(ctx, live, &pool.ReconcileOptions{Grace: grace})
 	l.expected("reconcile", p.Name(), err)
+}
+
+// bulk allocates or releases for all owners of the process, all or nothing or each by itself.
+func (l *Workload) bulk(ctx context.Context, process *Process, p *pool.Pool) {
+	var claims []pool.Claim
+	var names []string
+	for i := range owners {
+		owner := fmt.Sprintf("%s.%d", process.Name, i)
+		key := p.Name() + "/" + owner
+		l.trying[key]++
+		defer func() { l.trying[key]-- }()
+		claims, names = append(claims, claimOf(owner)), append(names, owner)
+	}
+	switch l.World.Random.IntN(3) {
+	case 0:
+		got, err := p.AllocateAll(ctx, claims)
+		l.expected("allocate all", p.Name(), err, pool.ErrExhausted)
+		for _, a := range got {
+			l.acked[p.Name()+"/"+a.Owner] = a
+		}
+	case 1:
+		results, err := p.AllocateMany(ctx, claims)
+		l.expected("allocate many", p.Name(), err)
+		for i, r := range results {
+			l.expected("allocate many", names[i], r.Err, pool.ErrExhausted)
+			if r.Err == nil {
+				l.acked[p.Name()+"/"+names[i]] = r.Allocation
+			}
+		}
+	default:
+		for _, owner := range names {
+			delete(l.acked, p.Name()+"/"+owner)
+		}
+		_, err := p.ReleaseAll(ctx, names)
+		l.expected("release all", p.Name(), err, pool.ErrNotFound)
+	}
+}
+
+// block allocates in a block of the writer's own, and gives it back.
+func (l *Workload) block(ctx context.Context, parent *pool.Pool, writer string) {
+	claim := pool.Claim{Requests: []pool.Request{{Bits: 31}}}
+	blocks, err := pool.OpenBlocks(ctx, parent, writer, claim, pool.Spec{AllocateReserved: true}, l.options())
+	l.expected("open blocks", writer, err)
+	if err != nil {
+		return
+	}
+	for _, owner := range []string{"x", "y", "z"} {
+		_, err := blocks.Allocate(ctx, pool.Claim{Owner: owner})
+		l.expected("allocate in blocks", writer, err, pool.ErrExhausted)
+	}
+	for _, owner := range []string{"x", "y", "z"} {
+		_, err := blocks.Release(ctx, owner)
+		l.expected("release in blocks", writer, err, pool.ErrNotFound)
+	}
+	_, err = blocks.GiveBack(ctx, 0)
+	l.expected("give back", writer, err)
 }
