@@ -33,6 +33,10 @@ type subject struct {
 type work struct {
 	// round measures once, for about so long.
 	round func(atLeast time.Duration) (reading, error)
+	// took is how long a round takes, if that is known from preparing it; otherwise a first round tells.
+	took time.Duration
+	// most is how many rounds are enough, if the figure hardly differs; 0 if it does.
+	most int
 	// end cleans up; nil if there is nothing to do.
 	end func() error
 }

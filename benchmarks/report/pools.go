@@ -189,7 +189,12 @@ func thin(ctx context.Context, p durable.Pool, held, nth int) error {
 		})
 	}
 	wg.Wait()
-	return errors.Join(errs...)
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // writtenSoFar is what Linux counts of this process' write calls, to files and sockets.

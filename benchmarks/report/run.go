@@ -19,8 +19,8 @@ import (
 type settings struct {
 	sizes sizes
 	quick bool
-	// rounds is how often each cell is measured, in turns with the others of its row, and fewest the same for a slow one.
-	rounds, fewest int
+	// rounds is how often each cell is measured, in turns with the others of its row, unless that takes too long.
+	rounds int
 	// each is how long a round takes at least.
 	each time.Duration
 	// most is how long a cell may take, without the one row in progress: to prepare it, and then all rounds together.
@@ -33,11 +33,11 @@ type settings struct {
 }
 
 func fullSettings() settings {
-	return settings{sizes: fullSizes(), rounds: 11, fewest: 3, each: 50 * time.Millisecond, most: time.Minute}
+	return settings{sizes: fullSizes(), rounds: 11, each: 50 * time.Millisecond, most: time.Minute}
 }
 
 func quickSettings() settings {
-	return settings{sizes: quickSizes(), quick: true, rounds: 2, fewest: 1, each: time.Millisecond, most: 500 * time.Millisecond}
+	return settings{sizes: quickSizes(), quick: true, rounds: 2, each: time.Millisecond, most: 500 * time.Millisecond}
 }
 
 // run measures all cases.
@@ -172,27 +172,33 @@ func (s settings) begin(ctx context.Context, c benchCase, one subject) (*running
 	limited, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
 	w, err := c.prepare(limited, one)
+	if err != nil && limited.Err() != nil {
+		err = errors.Join(peer.ErrSlow, err) // the peer may have hidden that its context ended
+	}
 	if err != nil {
 		return nil, err
 	}
 	cell := &running{name: one.name(), ours: one.ours(), work: w}
-	start := time.Now()
-	if _, err = w.round(0); err != nil {
-		return nil, errors.Join(err, cell.end())
+	took := w.took
+	if took == 0 {
+		start := time.Now()
+		if _, err = w.round(0); err != nil {
+			return nil, errors.Join(err, cell.end())
+		}
+		took = time.Since(start)
 	}
-	cell.left = s.roundsFor(max(time.Since(start), s.each), most)
-	if cell.left == 0 {
-		return nil, errors.Join(fmt.Errorf("%w: one operation takes %v", peer.ErrSlow, time.Since(start).Round(time.Second)), cell.end())
+	if cell.left = s.roundsFor(max(took, s.each), most); cell.left == 0 {
+		return nil, errors.Join(fmt.Errorf("%w: one operation takes %v", peer.ErrSlow, took.Round(time.Second)), cell.end())
+	}
+	if w.most > 0 {
+		cell.left = min(cell.left, w.most)
 	}
 	return cell, nil
 }
 
 // roundsFor is how many rounds of that length fit, none if not even one does.
 func (s settings) roundsFor(one, most time.Duration) int {
-	if one > most {
-		return 0
-	}
-	return min(s.rounds, max(s.fewest, int(most/one)))
+	return min(s.rounds, int(most/one))
 }
 
 // interleave measures each cell in turn, beginning with another one in each round, so that what disturbs the machine disturbs all.
@@ -225,11 +231,21 @@ func (s settings) why(err error) string {
 		return fmt.Sprintf("over %v", s.most)
 	case errors.Is(err, peer.ErrCannot):
 		_, reason, _ := strings.Cut(err.Error(), peer.ErrCannot.Error()+": ")
-		return reason
+		return shorten(reason)
 	case errors.Is(err, durable.ErrNoServer):
-		return err.Error()
+		return shorten(err.Error())
 	}
-	return "error: " + strings.ReplaceAll(err.Error(), "\n", "; ")
+	return "error: " + shorten(err.Error())
+}
+
+// shorten makes a text fit into a line.
+func shorten(text string) string {
+	const most = 200
+	text = strings.ReplaceAll(text, "\n", "; ")
+	if len(text) > most {
+		text = strings.ToValidUTF8(text[:most], "") + " …"
+	}
+	return text
 }
 
 func (r *running) end() error {
