@@ -15,7 +15,8 @@ import (
 )
 
 // Benchmarks measures a driver: commits of 1, 16 and 256 creates beside a head of 1 KiB, one after the other and from
-// parallel goroutines with a pool each; and reads. Each is measured with no other records and with 60,000 allocations
+// parallel goroutines with a pool each; of two heads at once; renewals of as many records that expire as are held, in turn, and the first to expire;
+// a commit seen through a watch; and reads. Each is measured with no other records and with 60,000 allocations
 // in the pool, in a backend from newBackend that the benchmarks of one such number share. The names say the numbers:
 // held=60000/commit/writes=16.
 func Benchmarks(b *testing.B, newBackend func(t testing.TB) Backend) {
@@ -28,6 +29,10 @@ func Benchmarks(b *testing.B, newBackend func(t testing.TB) Backend) {
 			b.Run("commit/renew=1", s.renews)
 			b.Run("commit/conflict", s.conflicts)
 			b.Run("commit/parallel", s.parallel)
+			b.Run("several/heads=2", s.severals)
+			b.Run("watch", s.watches)
+			b.Run("expiry/renew", s.renewsExpiry)
+			b.Run("expiry/first", s.expiriesFirst)
 			b.Run("get/head", s.gets)
 			b.Run("get/missing", s.getsMissing)
 			if held > 0 {
@@ -184,6 +189,97 @@ func (s *bench) finds(b *testing.B) {
 	for b.Loop() {
 		if _, err := store.Find(s.ctx, s.store, benchPool, addr); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// severals commits two heads with a record each.
+func (s *bench) severals(b *testing.B) {
+	several := store.Several(s.store)
+	pools := []string{s.newPool(), s.newPool()}
+	heads := []store.Record{benchHead(pools[0]), benchHead(pools[1])}
+	for i := 0; b.Loop(); i++ {
+		next, err := several.CommitSeveral(s.ctx, []store.Change{
+			change(heads[0], create(benchClaim(pools[0], i))), change(heads[1], create(benchClaim(pools[1], i))),
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		heads = next
+	}
+}
+
+// watches measures from the beginning of a commit until a watch through the same handle has told of it. A store that does not watch is asked
+// each millisecond.
+func (s *bench) watches(b *testing.B) {
+	pool := s.newPool()
+	head, err := s.store.Commit(s.ctx, benchHead(pool), nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		seen, revision := make(chan error, 1), head.Revision
+		go func() {
+			_, err := store.Watch(s.ctx, s.store, headKey(pool), revision, watchInterval)
+			seen <- err
+		}()
+		if head, err = s.store.Commit(s.ctx, head, nil); err != nil {
+			b.Fatal(err)
+		}
+		if err := <-seen; err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// leased returns a pool with as many records that expire as are held, at least one, and its head.
+func (s *bench) leased(b *testing.B) (pool string, head store.Record, lease func(i int) store.Record) {
+	b.Helper()
+	pool = s.newPool()
+	lease = func(i int) store.Record {
+		r := benchClaim(pool, i%max(s.held, 1))
+		r.Expires = r.Created.Add(time.Duration(i) * time.Second)
+		return r
+	}
+	head = benchHead(pool)
+	for i := 0; i < max(s.held, 1); {
+		var writes []store.Write
+		for ; i < max(s.held, 1) && len(writes) < 100; i++ {
+			writes = append(writes, put(lease(i)))
+		}
+		next, err := s.store.Commit(s.ctx, head, writes)
+		if err != nil {
+			b.Fatal(err)
+		}
+		head = next
+	}
+	return pool, head, lease
+}
+
+func (s *bench) renewsExpiry(b *testing.B) {
+	_, head, lease := s.leased(b)
+	for i := max(s.held, 1); b.Loop(); i++ {
+		next, err := s.store.Commit(s.ctx, head, []store.Write{put(lease(i))})
+		if err != nil {
+			b.Fatal(err)
+		}
+		head = next
+	}
+}
+
+func (s *bench) expiriesFirst(b *testing.B) {
+	pool, _, _ := s.leased(b)
+	for b.Loop() {
+		n := 0
+		for _, err := range store.ByExpiry(s.ctx, s.store, store.KindAllocation, pool) {
+			if err != nil {
+				b.Fatal(err)
+			}
+			n++
+			break
+		}
+		if n != 1 {
+			b.Fatal("nothing expires")
 		}
 	}
 }

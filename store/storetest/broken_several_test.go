@@ -199,6 +199,12 @@ func severalBreaches() []breach {
 			locks := map[store.Key]*sync.Mutex{}
 			return func(s store.Store) store.Store {
 				return committing{s, func(ctx context.Context, changes []store.Change) ([]store.Record, error) {
+					var held []*sync.Mutex
+					defer func() {
+						for _, lock := range held {
+							lock.Unlock()
+						}
+					}()
 					for _, c := range changes {
 						mu.Lock()
 						lock := locks[c.Head.Key]
@@ -208,7 +214,7 @@ func severalBreaches() []breach {
 						}
 						mu.Unlock()
 						lock.Lock()
-						defer lock.Unlock()
+						held = append(held, lock)
 						time.Sleep(time.Millisecond)
 					}
 					return s.(*store.Memory).CommitSeveral(ctx, changes)

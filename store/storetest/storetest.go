@@ -1,6 +1,13 @@
-// Package storetest checks that a [store.Store] keeps its contract, makes one fail on purpose, and measures it.
+// Package storetest checks that a [store.Store] keeps its contract, makes one fail on purpose, and measures it. It is where the author of
+// a driver begins.
 //
-// [Run] is the conformance suite. A driver's own test is a few lines:
+// # Writing a driver
+//
+// 1. Read the comments of [store.Store], [store.Record] and [store.Key]: they are the whole contract. Two questions decide the design. What in
+// the backend replaces one record only if it is still at a revision, with other records in the same atomic step? And what
+// gives revisions that never repeat under a key, also after it was deleted? A counter of the backend that counts all commits does.
+//
+// 2. Run the suite from the first day. A driver's own test is a few lines:
 //
 //	func TestConformance(t *testing.T) {
 //		storetest.Run(t, func(t testing.TB) storetest.Backend {
@@ -14,8 +21,26 @@
 //
 // Each case gets a backend of its own, and each failure quotes the rule of the contract that was broken.
 //
-// [Faults] wraps stores so that calls fail, as those over a network do, in ways that a test chooses, and counts the
-// calls. [Benchmarks] are the same for every driver, so that figures can be compared.
+// 3. Begin Commit with [store.ValidateCommit], Get with [store.Key.Validate] and List with [store.ValidateList], and store what
+// [store.Record.Canonical] makes of each record. Then Commit compares the head's revision, looks for what must not exist, and writes; the
+// errors carry what stands in the way, so that the caller need not read again. The package's example is a whole driver of
+// about two hundred lines.
+//
+// 4. Tell apart "refused" and "unknown". An error without [store.ErrUnknown] promises that nothing has changed and never will. Whatever
+// happens after the first byte of a commit was sent, and before its answer was understood, is unknown. Put a [Proxy] between
+// driver and server, lose exactly the answer of one commit, and look at what the driver says.
+//
+// 5. Leave optional interfaces for last. Without them the plain functions of package store do the work: [store.Find], [store.ByExpiry], [store.Watch]
+// and [store.Several] list, poll, and commit in two phases. Implement [store.Finder] and [store.Expirer] if the backend can keep an index, [store.Watcher]
+// if it can tell of changes, and [store.SeveralCommitter], beginning with [store.ValidateSeveral], if its transactions span records. The suite
+// runs the same cases with and without.
+//
+// 6. Show [Benchmarks]; they are the same for every driver, so that figures can be compared.
+//
+// # Making stores fail
+//
+// [Faults] wraps stores so that calls fail, as those over a network do, in ways that a test chooses, and counts the calls. It is for programs that
+// use stores: it needs no network and is exact. [Proxy] breaks the network beneath a driver.
 package storetest
 
 import (
