@@ -5,23 +5,23 @@ import (
 	"errors"
 )
 
-// api is all that this package asks of the API server. Each call but list and watch is one request, sent once.
+// api is all that this package asks of the API server. Each call but List and Watch is one request, sent once.
 // Its errors wrap errAbsent, errExists, errMoved or a [store.TooLargeError] where they apply, and errUnsure
 // if it is not certain that a request which changes something will take no effect. Any other error is a refusal.
 type api interface {
-	// get returns an object as it is now (a quorum read).
-	get(ctx context.Context, r ref) (*object, error)
-	// create creates an object that does not exist, and returns it as stored.
-	create(ctx context.Context, o *object) (*object, error)
-	// update replaces the object with o.uid if it is still at o.version, and returns it as stored.
-	update(ctx context.Context, o *object) (*object, error)
-	// remove deletes the object with o.uid if it is still at o.version.
-	remove(ctx context.Context, o *object) error
-	// list returns a page of the objects with all labels, as they are now, in the order of their names, after token.
-	list(ctx context.Context, resource string, selector string, token string) (page, error)
-	// watch returns nil as soon as the object is not at version any more; an empty version is that of an object that does not exist. It
+	// Get returns an object as it is now (a quorum read).
+	Get(ctx context.Context, r ref) (*object, error)
+	// Create creates an object that does not exist, and returns it as stored.
+	Create(ctx context.Context, o *object) (*object, error)
+	// Update replaces the object with o.uid if it is still at o.version, and returns it as stored.
+	Update(ctx context.Context, o *object) (*object, error)
+	// Remove deletes the object with o.uid if it is still at o.version.
+	Remove(ctx context.Context, o *object) error
+	// List returns a page of the objects with all labels, as they are now, in the order of their names, after token.
+	List(ctx context.Context, resource string, selector string, token string) (page, error)
+	// Watch returns nil as soon as the object is not at version any more; an empty version is that of an object that does not exist. It
 	// may return nil early.
-	watch(ctx context.Context, r ref, version string) error
+	Watch(ctx context.Context, r ref, version string) error
 }
 
 // page is a part of a list.

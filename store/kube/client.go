@@ -59,7 +59,7 @@ func (c *client) do(ctx context.Context, r *rest.Request, what string, size int)
 	return body, nil
 }
 
-func (c *client) get(ctx context.Context, r ref) (*object, error) {
+func (c *client) Get(ctx context.Context, r ref) (*object, error) {
 	body, err := c.do(ctx, c.request("GET", r.resource).Name(r.name), "get "+r.String(), 0)
 	if err != nil {
 		return nil, err
@@ -67,11 +67,11 @@ func (c *client) get(ctx context.Context, r ref) (*object, error) {
 	return decodeObject(r.resource, body)
 }
 
-func (c *client) create(ctx context.Context, o *object) (*object, error) {
+func (c *client) Create(ctx context.Context, o *object) (*object, error) {
 	return c.send(ctx, c.request("POST", o.resource), "create", o)
 }
 
-func (c *client) update(ctx context.Context, o *object) (*object, error) {
+func (c *client) Update(ctx context.Context, o *object) (*object, error) {
 	return c.send(ctx, c.request("PUT", o.resource).Name(o.name), "update", o)
 }
 
@@ -94,7 +94,7 @@ func (c *client) send(ctx context.Context, r *rest.Request, verb string, o *obje
 	return &stored, nil
 }
 
-func (c *client) remove(ctx context.Context, o *object) error {
+func (c *client) Remove(ctx context.Context, o *object) error {
 	options, err := json.Marshal(v1.DeleteOptions{Preconditions: v1.NewRVDeletionPrecondition(o.version).Preconditions})
 	if err != nil {
 		return err
@@ -120,7 +120,7 @@ type listJSON struct {
 	Items []objectJSON `json:"items"`
 }
 
-func (c *client) list(ctx context.Context, resource, selector, token string) (page, error) {
+func (c *client) List(ctx context.Context, resource, selector, token string) (page, error) {
 	r := c.request("GET", resource).Param("labelSelector", selector).Param("limit", strconv.Itoa(c.pageSize))
 	if token != "" {
 		r = r.Param("continue", token)
@@ -128,7 +128,7 @@ func (c *client) list(ctx context.Context, resource, selector, token string) (pa
 	found, err := c.readList(ctx, r, "list "+resource)
 	if fresh := freshToken(err); token != "" && fresh != "" {
 		// The snapshot that the list began with is gone. Go on behind the last name, with what is there now.
-		return c.list(ctx, resource, selector, fresh)
+		return c.List(ctx, resource, selector, fresh)
 	}
 	if err != nil {
 		return page{}, err
@@ -156,7 +156,7 @@ func (c *client) readList(ctx context.Context, r *rest.Request, what string) (li
 	return found, nil
 }
 
-func (c *client) watch(ctx context.Context, r ref, version string) error {
+func (c *client) Watch(ctx context.Context, r ref, version string) error {
 	field := "metadata.name=" + r.name
 	for {
 		found, err := c.readList(ctx, c.request("GET", r.resource).Param("fieldSelector", field), "watch "+r.String())

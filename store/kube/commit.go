@@ -166,7 +166,7 @@ func (t *transaction) findHead(ctx context.Context) (*object, error) {
 		return known, nil
 	}
 	if t.head.expected == 0 {
-		made, err := t.api.create(ctx, &object{ref: t.head.ref, key: t.head.key})
+		made, err := t.api.Create(ctx, &object{ref: t.head.ref, key: t.head.key})
 		if !errors.Is(err, errExists) {
 			return made, err
 		}
@@ -231,7 +231,7 @@ func (t *transaction) decide(ctx context.Context, log []entry) (int64, error) {
 	if len(t.prepared) > 0 {
 		next.log = append(next.log, t.entry(revision))
 	}
-	stored, err := t.api.update(ctx, &next)
+	stored, err := t.api.Update(ctx, &next)
 	if err != nil {
 		t.cache.drop(t.head.ref)
 		return t.undecided(ctx, err)
@@ -284,7 +284,7 @@ func (t *transaction) undecided(ctx context.Context, err error) (int64, error) {
 	if ctx.Err() != nil && !refused {
 		return 0, unknown
 	}
-	head, readErr := t.api.get(ctx, t.head.ref)
+	head, readErr := t.api.Get(ctx, t.head.ref)
 	if readErr == nil {
 		if revision, ok := t.ours(head); ok {
 			t.done(revision, head)
@@ -349,9 +349,9 @@ func (t *transaction) rollBack(ctx context.Context, last bool) {
 // store writes an object without a pending commit, or removes it if nothing is in it. It returns nil for an object that was removed.
 func (s *Store) store(ctx context.Context, o *object) (*object, error) {
 	if o.empty() {
-		return nil, s.api.remove(ctx, o)
+		return nil, s.api.Remove(ctx, o)
 	}
-	return s.api.update(ctx, o)
+	return s.api.Update(ctx, o)
 }
 
 // bury removes the object of a head that has just been deleted, after settling what it lists. What fails stays for Sweep.
@@ -365,5 +365,5 @@ func (t *transaction) bury(ctx context.Context, head *object) {
 	buried := *head
 	buried.log = nil
 	t.cache.drop(head.ref)
-	_ = t.api.remove(ctx, &buried)
+	_ = t.api.Remove(ctx, &buried)
 }

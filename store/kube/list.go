@@ -45,7 +45,7 @@ func (s *Store) selected(ctx context.Context, resource, selector string) iter.Se
 				yield(store.Record{}, err)
 				return
 			}
-			p, err := s.api.list(ctx, resource, selector, token)
+			p, err := s.api.List(ctx, resource, selector, token)
 			if err != nil {
 				yield(store.Record{}, err)
 				return
@@ -89,7 +89,7 @@ func (s *Store) resolveListed(ctx context.Context, o *object, heads map[ref]*obj
 	head, known := heads[o.pending.head]
 	if !known {
 		var err error
-		if head, err = s.api.get(ctx, o.pending.head); err != nil && !errors.Is(err, errAbsent) {
+		if head, err = s.api.Get(ctx, o.pending.head); err != nil && !errors.Is(err, errAbsent) {
 			return nil, err
 		}
 		heads[o.pending.head] = head

@@ -108,6 +108,9 @@ func newStore(a api, options Options) *Store {
 	}
 }
 
+// Namespace returns the namespace of the objects, also after Close.
+func (s *Store) Namespace() string { return s.options.Namespace }
+
 // Close implements [store.Store]. It ends Watch; other calls that run go on.
 func (s *Store) Close() error {
 	s.close(store.ErrClosed)

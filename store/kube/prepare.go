@@ -106,9 +106,9 @@ func (t *transaction) prepareBlind(ctx context.Context, in *intent) (o *object, 
 	fresh := in.op == store.Create || in.expected == 0
 	switch {
 	case known != nil && (!fresh || known.value == nil):
-		o, err = t.api.update(ctx, t.propose(known, in))
+		o, err = t.api.Update(ctx, t.propose(known, in))
 	case fresh:
-		o, err = t.api.create(ctx, t.propose(nil, in))
+		o, err = t.api.Create(ctx, t.propose(nil, in))
 	default:
 		return nil, nil
 	}
@@ -140,7 +140,7 @@ func (t *transaction) prepareRead(ctx context.Context, in *intent) (*object, err
 	case errors.Is(err, errAbsent) && in.expected > 0:
 		return nil, t.conflict(in, nil)
 	case errors.Is(err, errAbsent):
-		return t.api.create(ctx, t.propose(nil, in))
+		return t.api.Create(ctx, t.propose(nil, in))
 	case err != nil:
 		return nil, err
 	case o.pending != nil && o.pending.id == t.id:
@@ -157,7 +157,7 @@ func (t *transaction) prepareRead(ctx context.Context, in *intent) (*object, err
 	case in.expected != unguarded && o.revision() != in.expected:
 		return nil, t.conflict(in, o)
 	}
-	return t.api.update(ctx, t.propose(o, in))
+	return t.api.Update(ctx, t.propose(o, in))
 }
 
 // block deals with the commit of somebody else that is about to write the same object. Of two commits that are in each other's way, one
@@ -180,7 +180,7 @@ func (t *transaction) block(ctx context.Context, p *pending) error {
 
 // abort makes the commit of p dead if it is open: it changes its head's object, which it then cannot update any more.
 func (s *Store) abort(ctx context.Context, p *pending) error {
-	head, err := s.api.get(ctx, p.head)
+	head, err := s.api.Get(ctx, p.head)
 	if errors.Is(err, errAbsent) {
 		return nil
 	}
@@ -192,7 +192,7 @@ func (s *Store) abort(ctx context.Context, p *pending) error {
 	}
 	next := *head
 	next.aborts++
-	if _, err = s.api.update(ctx, &next); errors.Is(err, errMoved) || errors.Is(err, errAbsent) {
+	if _, err = s.api.Update(ctx, &next); errors.Is(err, errMoved) || errors.Is(err, errAbsent) {
 		return nil
 	}
 	return err

@@ -25,7 +25,7 @@ func (s *Store) fate(ctx context.Context, p *pending) (fate, int64, error) {
 	if revision, ok := s.own.find(p.id); ok {
 		return fateCommitted, revision, nil
 	}
-	head, err := s.api.get(ctx, p.head)
+	head, err := s.api.Get(ctx, p.head)
 	if errors.Is(err, errAbsent) {
 		return fateDead, 0, nil
 	}
@@ -50,7 +50,7 @@ func (p *pending) fateIn(head *object) (fate, int64) {
 // read returns an object as it is now, with its pending commit decided: if pending is still set, that commit is open. It fails with
 // errAbsent if there is no object.
 func (s *Store) read(ctx context.Context, r ref, key store.Key) (*object, error) {
-	o, err := s.api.get(ctx, r)
+	o, err := s.api.Get(ctx, r)
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +72,7 @@ func (s *Store) resolve(ctx context.Context, o *object) (*object, error) {
 		case f == fateOpen:
 			return o, nil
 		}
-		again, err := s.api.get(ctx, o.ref)
+		again, err := s.api.Get(ctx, o.ref)
 		if err != nil {
 			return nil, err
 		}

@@ -91,7 +91,7 @@ func (s *Store) settle(ctx context.Context, d debt) error {
 		}
 	}
 	for {
-		o, err := s.api.get(ctx, d.ref)
+		o, err := s.api.Get(ctx, d.ref)
 		switch {
 		case errors.Is(err, errAbsent):
 			return nil

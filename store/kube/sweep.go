@@ -17,7 +17,7 @@ func (s *Store) Sweep(ctx context.Context) (changed int, err error) {
 			if err := s.usable(ctx); err != nil {
 				return changed, err
 			}
-			p, err := s.api.list(ctx, resource, labelPending+"=true", token)
+			p, err := s.api.List(ctx, resource, labelPending+"=true", token)
 			if err != nil {
 				return changed, err
 			}

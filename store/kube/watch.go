@@ -53,7 +53,7 @@ func (s *Store) watchOnce(ctx context.Context, key store.Key, revision int64) (s
 	if revision != 0 && (o == nil || o.current() == nil) {
 		return store.Record{}, fmt.Errorf("%w: %v", store.ErrNotFound, key)
 	}
-	if err := s.api.watch(ctx, watched, version); err != nil {
+	if err := s.api.Watch(ctx, watched, version); err != nil {
 		return store.Record{}, err
 	}
 	return store.Record{}, errAgain

@@ -1,0 +1,72 @@
+package kube
+
+import (
+	"context"
+	"time"
+)
+
+// What the tests of this package see of its inside: the API that a handle uses, so that a simulated server can take its place.
+type (
+	API    = api
+	Object = object
+	Ref    = ref
+	Page   = page
+)
+
+var (
+	ErrAbsent = errAbsent
+	ErrExists = errExists
+	ErrMoved  = errMoved
+	ErrUnsure = errUnsure
+)
+
+// NewStore returns a handle on a. All that is random or takes time in it comes from newID and pause.
+func NewStore(a API, opts Options, newID func() string, pause func(context.Context, time.Duration) error) *Store {
+	s := newStore(a, opts.withDefaults())
+	s.newID, s.pause = newID, pause
+	return s
+}
+
+// APIOf returns the API that s uses.
+func APIOf(s *Store) API { return s.api }
+
+// Where says where o is, and Labels with which labels.
+func (o *Object) Where() Ref { return o.ref }
+
+// Labels returns the labels of o.
+func (o *Object) Labels() map[string]string { return o.labels() }
+
+// Resource returns the resource of r.
+func (r Ref) Resource() string { return r.resource }
+
+// Name returns the object's name in r.
+func (r Ref) Name() string { return r.name }
+
+// UID returns the uid and the resourceVersion of o.
+func (o *Object) Identity() (uid, version string) { return o.uid, o.version }
+
+// WithIdentity returns o with another identity.
+func (o *Object) WithIdentity(uid, version string) *Object {
+	next := *o
+	next.uid, next.version = uid, version
+	return &next
+}
+
+// Wire returns o as it would come back from a server.
+func (o *Object) Wire() (*Object, error) {
+	text, err := o.encode("ns")
+	if err != nil {
+		return nil, err
+	}
+	return decodeObject(o.resource, text)
+}
+
+// NewPage returns a page of a list.
+func NewPage(objects []*Object, token string) Page { return Page{objects, token} }
+
+// RefOf and LabelValue are how keys become names and labels.
+var (
+	RefOf      = refOf
+	LabelValue = labelValue
+	ParseRef   = parseRef
+)

@@ -1,0 +1,208 @@
+package kube_test
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/ipalloc/ipalloc/store/kube"
+)
+
+// simServer is an API server in memory: objects with uids and resourceVersions, guarded updates and removals, pages. Everything goes through
+// the forms in which objects go over the wire.
+type simServer struct {
+	mu      sync.Mutex
+	changed *sync.Cond
+	version int64
+	objects map[kube.Ref]*kube.Object
+	limbo   []func() // requests on their way, whose senders have stopped waiting for them
+}
+
+func newSimServer() *simServer {
+	s := &simServer{objects: make(map[kube.Ref]*kube.Object)}
+	s.changed = sync.NewCond(&s.mu)
+	return s
+}
+
+func (s *simServer) tick() string {
+	s.version++
+	s.changed.Broadcast()
+	return fmt.Sprint(s.version)
+}
+
+// do does one request. Mu is held.
+func (s *simServer) do(verb string, r kube.Ref, o *kube.Object) (*kube.Object, error) {
+	old := s.objects[r]
+	switch {
+	case verb == "create" && old != nil:
+		return nil, kube.ErrExists
+	case verb == "create":
+		return s.put(o, fmt.Sprint("uid-", s.version+1))
+	case old == nil:
+		return nil, kube.ErrAbsent
+	case verb == "get":
+		return old.Wire()
+	}
+	uid, version := old.Identity()
+	if wantUID, wantVersion := o.Identity(); uid != wantUID || version != wantVersion {
+		return nil, kube.ErrMoved
+	}
+	if verb == "remove" {
+		delete(s.objects, r)
+		s.tick()
+		return nil, nil
+	}
+	return s.put(o, uid)
+}
+
+func (s *simServer) put(o *kube.Object, uid string) (*kube.Object, error) {
+	stored, err := o.WithIdentity(uid, s.tick()).Wire()
+	if err != nil {
+		return nil, err
+	}
+	s.objects[o.Where()] = stored
+	return stored.Wire()
+}
+
+// list returns a page of at most two objects. The token is the last name.
+func (s *simServer) list(resource, selector, token string) (kube.Page, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var found []*kube.Object
+	for r, o := range s.objects {
+		if r.Resource() == resource && r.Name() > token && selects(selector, o.Labels()) {
+			copied, err := o.Wire()
+			if err != nil {
+				return kube.Page{}, err
+			}
+			found = append(found, copied)
+		}
+	}
+	slices.SortFunc(found, func(a, b *kube.Object) int { return cmp.Compare(a.Where().Name(), b.Where().Name()) })
+	if len(found) <= 2 {
+		return kube.NewPage(found, ""), nil
+	}
+	return kube.NewPage(found[:2], found[1].Where().Name()), nil
+}
+
+// selects says whether a selector of the form a=b,c=d fits.
+func selects(selector string, labels map[string]string) bool {
+	for _, term := range strings.Split(selector, ",") {
+		label, value, _ := strings.Cut(term, "=")
+		if labels[label] != value {
+			return false
+		}
+	}
+	return true
+}
+
+// arrive lets a random request that is on its way take effect, if there is one.
+func (s *simServer) arrive(random *rand.Rand) {
+	if n := len(s.limbo); n > 0 {
+		i := random.IntN(n)
+		s.limbo[i]()
+		s.limbo = slices.Delete(s.limbo, i, i+1)
+	}
+}
+
+var errCrashed = errors.New("the process has crashed")
+
+// simClient is how one process reaches a simServer.
+type simClient struct {
+	server  *simServer
+	mu      sync.Mutex
+	random  *rand.Rand
+	trouble float64 // the part of all requests that go wrong
+	calls   int     // so far
+	crashAt int     // the number of the call at which the process crashes; 0 for never
+	after   bool    // the call at which it crashes takes effect
+	crashed bool
+}
+
+var _ kube.API = (*simClient)(nil)
+
+// call does one request, or lets it go wrong.
+func (c *simClient) call(ctx context.Context, verb string, r kube.Ref, o *kube.Object) (*kube.Object, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("%w: %w", kube.ErrUnsure, err)
+	}
+	if c.crashed {
+		return nil, errCrashed
+	}
+	c.calls++
+	c.server.mu.Lock()
+	defer c.server.mu.Unlock()
+	if c.calls == c.crashAt {
+		c.crashed = true
+		if c.after {
+			c.server.do(verb, r, o)
+		}
+		return nil, errCrashed
+	}
+	if c.random == nil {
+		return c.server.do(verb, r, o)
+	}
+	if c.random.IntN(3) == 0 {
+		c.server.arrive(c.random)
+	}
+	if c.random.Float64() >= c.trouble {
+		return c.server.do(verb, r, o)
+	}
+	switch c.random.IntN(3) {
+	case 0: // lost
+	case 1: // the answer is lost
+		c.server.do(verb, r, o)
+	case 2: // late
+		c.server.limbo = append(c.server.limbo, func() { c.server.do(verb, r, o) })
+	}
+	return nil, kube.ErrUnsure
+}
+
+func (c *simClient) Get(ctx context.Context, r kube.Ref) (*kube.Object, error) {
+	return c.call(ctx, "get", r, nil)
+}
+
+func (c *simClient) Create(ctx context.Context, o *kube.Object) (*kube.Object, error) {
+	return c.call(ctx, "create", o.Where(), o)
+}
+
+func (c *simClient) Update(ctx context.Context, o *kube.Object) (*kube.Object, error) {
+	return c.call(ctx, "update", o.Where(), o)
+}
+
+func (c *simClient) Remove(ctx context.Context, o *kube.Object) error {
+	_, err := c.call(ctx, "remove", o.Where(), o)
+	return err
+}
+
+func (c *simClient) List(_ context.Context, resource, selector, token string) (kube.Page, error) {
+	return c.server.list(resource, selector, token)
+}
+
+func (c *simClient) Watch(ctx context.Context, r kube.Ref, version string) error {
+	defer context.AfterFunc(ctx, func() {
+		c.server.mu.Lock()
+		defer c.server.mu.Unlock()
+		c.server.changed.Broadcast()
+	})()
+	c.server.mu.Lock()
+	defer c.server.mu.Unlock()
+	for ctx.Err() == nil {
+		now := ""
+		if o := c.server.objects[r]; o != nil {
+			_, now = o.Identity()
+		}
+		if now != version {
+			return nil
+		}
+		c.server.changed.Wait()
+	}
+	return ctx.Err()
+}
