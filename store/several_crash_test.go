@@ -425,3 +425,55 @@ func TestSeveralCoordinatorsAtOnce(t *testing.T) {
 	}
 	nothingLeft(t, shared)
 }
+
+// few is a store that takes at most three writes in a commit.
+type few struct{ store.Store }
+
+func (f few) Commit(ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
+	if len(writes) > 3 {
+		return store.Record{}, &store.TooLargeError{What: "writes in a commit", Size: int64(len(writes)), Limit: 3}
+	}
+	return f.Store.Commit(ctx, head, writes)
+}
+
+// TestSeveralWithMoreWritesThanFit gives the last head, and then the first, more writes than the store takes at once. After the commit point
+// they are done in parts; before it, nothing is.
+func TestSeveralWithMoreWritesThanFit(t *testing.T) {
+	many := func(pool string) (writes []store.Write) {
+		for i := range 13 {
+			writes = append(writes, store.Write{Op: store.Create, Record: recordOf(pool, fmt.Sprint(i))})
+		}
+		return writes
+	}
+	for crashAt := 0; crashAt < 20; crashAt++ {
+		shared := store.NewMemory()
+		process := &crashing{inner: few{shared}, left: crashAt, how: after}
+		if crashAt == 0 {
+			process.left = 1000
+		}
+		several := store.SeveralWith(process, store.SeveralOptions{Patience: impatient})
+		heads, err := several.CommitSeveral(t.Context(), []store.Change{{Head: headOf("b"), Writes: many("b")}, {Head: headOf("a")}})
+		other := impatiently(few{shared})
+		head, getErr := other.Get(t.Context(), headOf("b").Key)
+		if crashAt == 0 {
+			require.NoError(t, err)
+			require.Equal(t, heads[0], head)
+		}
+		for i := range 13 {
+			_, err := other.Get(t.Context(), recordOf("b", fmt.Sprint(i)).Key)
+			require.Equal(t, getErr == nil, err == nil, "crash at %d: record %d: %v", crashAt, i, err)
+		}
+		_, err = other.Get(t.Context(), headOf("a").Key)
+		require.Equal(t, getErr == nil, err == nil)
+		nothingLeft(t, shared)
+	}
+
+	shared := store.NewMemory()
+	_, err := impatiently(few{shared}).CommitSeveral(t.Context(), []store.Change{{Head: headOf("a"), Writes: many("a")}, {Head: headOf("b")}})
+	require.ErrorIs(t, err, store.ErrTooLarge)
+	for _, kind := range []store.Kind{store.KindPool, store.KindAllocation, store.KindTransaction} {
+		for r := range shared.List(t.Context(), kind, "") {
+			require.Fail(t, "something is left", "%v", r.Key)
+		}
+	}
+}
