@@ -22,6 +22,9 @@ type Workload struct {
 
 	acked   map[string]pool.Allocation // what an owner was told that it holds of a pool, by pool and owner
 	trying  map[string]int             // how many calls of an owner are under way
+	doubt   map[string]bool            // a call of whom has not said what came of it, so that it may yet take effect
+	asked   map[string]*pool.Pool      // through which handle that was, if its process lives: it sees to it that nothing does after its next answer
+	absent  map[string]bool            // who was told that it holds nothing, and has not asked since
 	holders map[netip.Addr]int         // by pool and address, how many records hold it
 	shared  map[netip.Addr]bool        // those with more than one
 	Calls   int
@@ -31,7 +34,7 @@ const (
 	poolA, poolB = "a", "b"
 	owners       = 3 // of each process
 	leaseTime    = 3 * time.Second
-	grace        = 2 * time.Second
+	grace        = 200 * time.Millisecond
 )
 
 // specs are the two that pool a changes between.
@@ -50,7 +53,7 @@ func specs() [2]pool.Spec {
 func NewWorkload(w *World, open func(*Process) store.Store) (*Workload, error) {
 	l := &Workload{
 		World: w, Open: open,
-		acked: map[string]pool.Allocation{}, trying: map[string]int{}, holders: map[netip.Addr]int{}, shared: map[netip.Addr]bool{},
+		acked: map[string]pool.Allocation{}, trying: map[string]int{}, doubt: map[string]bool{}, asked: map[string]*pool.Pool{}, absent: map[string]bool{}, holders: map[netip.Addr]int{}, shared: map[netip.Addr]bool{},
 	}
 	ctx := context.Background()
 	if _, err := pool.Create(ctx, open(nil), poolA, specs()[0], l.options()); err != nil {
@@ -80,6 +83,9 @@ func (l *Workload) Observe(before, now store.Record) {
 		l.hold(now, 1)
 	}
 	key := now.Pool + "/" + now.Name
+	if l.absent[key] && now.Kind == store.KindAllocation && now.Revision > 0 && now.State == "allocated" {
+		l.World.Fail("%s was told that it holds nothing, and then was given %v", key, now.Prefixes)
+	}
 	acked, known := l.acked[key]
 	if !known || now.Kind != store.KindAllocation || before.State != "allocated" {
 		return
@@ -253,9 +259,11 @@ func (l *Workload) expected(call, key string, err error, also ...error) {
 func (l *Workload) allocate(ctx context.Context, p *pool.Pool, owner string) {
 	key := p.Name() + "/" + owner
 	before, known := l.acked[key]
-	l.trying[key]++
-	defer func() { l.trying[key]-- }()
+	doubt := l.doubt[key] && l.asked[key] != p
+	defer l.try(key)()
 	got, err := p.Allocate(ctx, claimOf(owner))
+	l.doubt[key], l.asked[key] = err != nil && (doubt || errors.Is(err, store.ErrUnknown)), p
+	l.absent[key] = errors.Is(err, pool.ErrExhausted) && !known && !l.doubt[key]
 	if err != nil {
 		l.expected("allocate", key, err, pool.ErrExhausted)
 		if known && errors.Is(err, pool.ErrExhausted) && before.Expires.IsZero() {
@@ -269,11 +277,25 @@ func (l *Workload) allocate(ctx context.Context, p *pool.Pool, owner string) {
 	l.acked[key] = got
 }
 
+// try notes that a call of an owner to allocate is under way, until the function that it returns is called.
+func (l *Workload) try(key string) (done func()) {
+	l.trying[key]++
+	l.doubt[key] = true
+	delete(l.absent, key)
+	delete(l.asked, key)
+	return func() { l.trying[key]-- }
+}
+
 func (l *Workload) release(ctx context.Context, p *pool.Pool, owner string) {
 	key := p.Name() + "/" + owner
 	before, known := l.acked[key]
 	delete(l.acked, key)
 	_, err := p.Release(ctx, owner)
+	if err == nil {
+		l.doubt[key] = false
+	}
+	doubt := l.doubt[key] && l.asked[key] != p
+	l.absent[key] = (err == nil || errors.Is(err, pool.ErrNotFound)) && !doubt && !errors.Is(err, store.ErrUnknown)
 	l.expected("release", key, err, pool.ErrNotFound)
 	if known && before.Expires.IsZero() && errors.Is(err, pool.ErrNotFound) {
 		l.World.Fail("%s held %v, and nothing was there to release", key, before)
@@ -291,9 +313,7 @@ func (l *Workload) renew(ctx context.Context, p *pool.Pool, owner string) {
 
 func (l *Workload) together(ctx context.Context, owner string, a, b *pool.Pool) {
 	for _, p := range []*pool.Pool{a, b} {
-		key := p.Name() + "/" + owner
-		l.trying[key]++
-		defer func() { l.trying[key]-- }()
+		defer l.try(p.Name() + "/" + owner)()
 	}
 	claim := pool.Claim{Labels: map[string]string{"together": "yes"}}
 	got, err := pool.AllocateTogether(ctx, owner, pool.Part{Pools: []*pool.Pool{a}, Claim: claim}, pool.Part{Pools: []*pool.Pool{b}, Claim: claim})
@@ -342,7 +362,7 @@ func (l *Workload) carve(ctx context.Context, s store.Store, parent *pool.Pool, 
 }
 
 func (l *Workload) clean(ctx context.Context, p *pool.Pool) {
-	if l.World.Random.IntN(2) == 0 {
+	if l.World.Random.IntN(4) == 0 {
 		_, err := p.Reap(ctx)
 		l.expected("reap", p.Name(), err)
 		return
@@ -362,9 +382,7 @@ func (l *Workload) bulk(ctx context.Context, process *Process, p *pool.Pool) {
 	var names []string
 	for i := range owners {
 		owner := fmt.Sprintf("%s.%d", process.Name, i)
-		key := p.Name() + "/" + owner
-		l.trying[key]++
-		defer func() { l.trying[key]-- }()
+		defer l.try(p.Name() + "/" + owner)()
 		claims, names = append(claims, claimOf(owner)), append(names, owner)
 	}
 	switch l.World.Random.IntN(3) {

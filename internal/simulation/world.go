@@ -118,7 +118,7 @@ func (w *World) Run(steps int) error {
 // turn lets one thing happen.
 func (w *World) turn() {
 	w.Steps++
-	if n := len(w.late); n > 0 && w.Random.IntN(8) == 0 {
+	if n := len(w.late); n > 0 && w.Random.IntN(20) == 0 {
 		i := w.Random.IntN(n)
 		land := w.late[i]
 		w.late = append(w.late[:i], w.late[i+1:]...)
