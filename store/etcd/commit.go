@@ -1,0 +1,185 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/ipalloc/ipalloc/store"
+)
+
+// Commit implements [store.Store]. It is one etcd transaction. One more round trip comes first if the handle has not seen the record of
+// the head at its revision, and one comes after each attempt that finds that a record to be replaced or deleted is not what the
+// handle has seen last.
+func (s *Store) Commit(ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
+	if err := s.usable(ctx); err != nil {
+		return store.Record{}, err
+	}
+	if err := store.ValidateCommit(head, writes); err != nil {
+		return store.Record{}, err
+	}
+	heads, err := s.update(ctx, []store.Change{{Head: head, Writes: writes}})
+	if err != nil {
+		return store.Record{}, err
+	}
+	return heads[0], nil
+}
+
+// CommitSeveral implements [store.SeveralCommitter]. It is one etcd transaction, as a Commit is, and all records get the same revision.
+func (s *Store) CommitSeveral(ctx context.Context, changes []store.Change) ([]store.Record, error) {
+	if err := s.usable(ctx); err != nil {
+		return nil, err
+	}
+	if err := store.ValidateSeveral(changes); err != nil {
+		return nil, err
+	}
+	return s.update(ctx, changes)
+}
+
+// update makes all of changes or none, and returns the new heads.
+//
+// The indexes must lose the entries of what is replaced or deleted, and a transaction cannot ask what these are. So it is planned with what the
+// handle remembers of each record, and guarded by the revision of each: if one is another, the transaction does nothing but tell
+// what there is, and is planned again with that. The indexes are exact at every revision, whatever races, and whoever reads
+// them need not doubt them.
+func (s *Store) update(ctx context.Context, changes []store.Change) ([]store.Record, error) {
+	if err := s.learnHeads(ctx, changes); err != nil {
+		return nil, err
+	}
+	for {
+		p, err := s.plan(changes)
+		if err != nil {
+			return nil, err
+		}
+		a := &attempt{KVClient: s.remote, limit: s.options.MaxRequestBytes}
+		response, err := clientv3.NewKVFromKVClient(a, s.client).Txn(ctx).If(p.ifs...).Then(p.thens...).Else(p.elses...).Commit()
+		if err != nil {
+			return nil, s.explain(ctx, a, p, err)
+		}
+		if response.Succeeded {
+			return s.succeeded(changes, p, response.Header.Revision), nil
+		}
+		if err := s.failed(p, response.Responses); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// learnHeads reads the heads of which the handle does not remember what the indexes have of them.
+func (s *Store) learnHeads(ctx context.Context, changes []store.Change) error {
+	for i := range changes {
+		head := changes[i].Head
+		if head.Revision == 0 || s.known.recall(head.Key).revision == head.Revision {
+			continue
+		}
+		current, _, err := s.get(ctx, head.Key)
+		if errors.Is(err, store.ErrNotFound) {
+			current, err = store.Record{Key: head.Key}, nil
+		}
+		if err != nil {
+			return err
+		}
+		if current.Revision != head.Revision {
+			return &store.ConflictError{Expected: head.Revision, Current: current}
+		}
+	}
+	return nil
+}
+
+// succeeded remembers what was written, and returns the heads.
+func (s *Store) succeeded(changes []store.Change, p *plan, revision int64) []store.Record {
+	for _, r := range p.written {
+		r.Revision = revision
+		s.known.note(r)
+	}
+	for _, key := range p.deleted {
+		s.known.forget(key)
+	}
+	heads := make([]store.Record, len(changes))
+	for i := range changes {
+		heads[i] = changes[i].Head.Canonical()
+		heads[i].Revision = revision
+	}
+	return heads
+}
+
+// failed returns why a transaction did nothing, or nil if it is to be planned again. The responses tell what there is under the key
+// of each guard.
+func (s *Store) failed(p *plan, responses []*pb.ResponseOp) error {
+	current := make([]store.Record, len(p.guards))
+	for i, g := range p.guards {
+		current[i].Key = g.key
+		kvs := responses[i].GetResponseRange().Kvs
+		if len(kvs) == 0 {
+			s.known.forget(g.key)
+			continue
+		}
+		var err error
+		if current[i], err = s.decode(g.key, kvs[0]); err != nil {
+			return err
+		}
+	}
+	for i, g := range p.guards {
+		if g.role == roleHead && current[i].Revision != g.revision {
+			return &store.ConflictError{Expected: g.revision, Current: current[i]}
+		}
+	}
+	var standing []store.Record
+	for i, g := range p.guards {
+		if g.role == roleCreate && current[i].Revision != 0 {
+			standing = append(standing, current[i])
+		}
+	}
+	if standing != nil {
+		return &store.ExistsError{Records: standing}
+	}
+	return nil
+}
+
+// explain returns the error of a commit whose transaction ended with err.
+func (s *Store) explain(ctx context.Context, a *attempt, p *plan, err error) error {
+	wrapped := s.wrap(ctx, fmt.Sprintf("commit %v", p.guards[0].key), err)
+	switch a.outcome(err) {
+	case refused:
+		return wrapped
+	case tooLarge:
+		return p.tooLarge(a, err)
+	case noSpace:
+		return s.explainNoSpace(ctx, p, wrapped)
+	default:
+		return fmt.Errorf("%w: %w", store.ErrUnknown, wrapped)
+	}
+}
+
+// explainNoSpace finds out whether a transaction was applied although the server said that there is no space left, which is rare, or was
+// refused; reading is possible without space. It was decided before the server answered, so that it is known if the head is where it was.
+// (A new head that is not there might have been deleted by others since, in which case nobody is told of it any more.)
+func (s *Store) explainNoSpace(ctx context.Context, p *plan, err error) error {
+	head := p.guards[0]
+	current, _, readErr := s.get(ctx, head.key)
+	switch {
+	case errors.Is(readErr, store.ErrNotFound) && head.revision == 0:
+		return err
+	case readErr == nil && current.Revision == head.revision:
+		return err
+	default:
+		return fmt.Errorf("%w: %w", store.ErrUnknown, errors.Join(err, readErr))
+	}
+}
+
+// tooLarge returns the error of a commit that is larger than err says that it may be.
+func (p *plan) tooLarge(a *attempt, err error) error {
+	var ours *store.TooLargeError
+	if errors.As(err, &ours) {
+		return ours
+	}
+	what := &store.TooLargeError{What: "commit in bytes", Size: int64(a.size)}
+	if errors.Is(err, rpctypes.ErrTooManyOps) {
+		what = &store.TooLargeError{What: "operations of a commit", Size: int64(p.operations)}
+	}
+	return fmt.Errorf("etcd: %w: %w", what, err)
+}

@@ -1,0 +1,169 @@
+package etcd
+
+import (
+	"net/netip"
+	"slices"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/ipalloc/ipalloc/store"
+)
+
+// role is what a guarded key is in a commit.
+type role int
+
+const (
+	roleHead   role = iota
+	roleCreate      // must not exist
+	roleChange      // is replaced or deleted
+)
+
+// guard is a record that must be at a revision, 0 if it must not exist.
+type guard struct {
+	key      store.Key
+	revision int64
+	role     role
+}
+
+// plan is a commit as a transaction. If the guards do not hold, it reads all guarded keys, in their order. The first guard is that of a head.
+type plan struct {
+	guards     []guard
+	written    []store.Record
+	deleted    []store.Key
+	operations int // before they were nested
+
+	ifs          []clientv3.Cmp
+	thens, elses []clientv3.Op
+}
+
+// plan makes the transaction for changes, with what the handle remembers.
+func (s *Store) plan(changes []store.Change) (*plan, error) {
+	p := &plan{}
+	alters := false
+	for i := range changes {
+		head, writes := changes[i].Head, changes[i].Writes
+		old := indexed{}
+		if head.Revision != 0 {
+			old = s.known.recall(head.Key)
+			old.revision = head.Revision
+		}
+		deletes := store.DeletesHead(head.Key, writes)
+		alters = alters || !deletes || old.revision != 0
+		op := store.Put
+		if deletes {
+			op = store.Delete
+		}
+		if err := s.planWrite(p, store.Write{Op: op, Record: head}, roleHead, old); err != nil {
+			return nil, err
+		}
+		for j := range writes {
+			if writes[j].Record.Key == head.Key {
+				continue
+			}
+			role, old := roleCreate, indexed{}
+			if writes[j].Op != store.Create {
+				role, old = roleChange, s.known.recall(writes[j].Record.Key)
+			}
+			alters = alters || writes[j].Op != store.Delete || old.revision != 0
+			if err := s.planWrite(p, writes[j], role, old); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if !alters {
+		// A commit that only deletes what does not exist has a revision of its own too.
+		p.thens = append(p.thens, clientv3.OpPut(s.keys.marker(), ""))
+	}
+	return p, p.fit(s.options.MaxTxnOps)
+}
+
+// planWrite adds a write of a record of which the indexes have old.
+func (s *Store) planWrite(p *plan, w store.Write, role role, old indexed) error {
+	key := w.Record.Key
+	at := s.keys.record(key)
+	p.guards = append(p.guards, guard{key, old.revision, role})
+	p.ifs = append(p.ifs, clientv3.Compare(clientv3.ModRevision(at), "=", old.revision))
+	p.elses = append(p.elses, clientv3.OpGet(at))
+	entries := map[string]string{}
+	if w.Op == store.Delete {
+		p.deleted = append(p.deleted, key)
+		if old.revision != 0 {
+			p.thens = append(p.thens, clientv3.OpDelete(at))
+		}
+	} else {
+		r := w.Record.Canonical()
+		value, err := encodeRecord(r)
+		if err != nil {
+			return err
+		}
+		p.written = append(p.written, r)
+		p.thens = append(p.thens, clientv3.OpPut(at, value))
+		entries = s.keys.entries(key, indexedOf(r), value)
+	}
+	for entry := range s.keys.entries(key, old, "") {
+		if _, stays := entries[entry]; !stays {
+			p.thens = append(p.thens, clientv3.OpDelete(entry))
+		}
+	}
+	for entry, value := range entries {
+		p.thens = append(p.thens, clientv3.OpPut(entry, value))
+	}
+	return nil
+}
+
+// largestCopies is how large, in bytes, all copies of a record in the index by prefix may be together. Of a record with so many prefixes that
+// they would be larger, the entries are empty.
+const largestCopies = 4 << 10
+
+// entries returns what the indexes have of a record: the keys, and a copy of the record under each, so that who finds an entry need not
+// read again.
+func (k keyspace) entries(key store.Key, r indexed, value string) map[string]string {
+	entries := make(map[string]string, len(r.prefixes)+1)
+	copied := value
+	if len(value)*len(r.prefixes) > largestCopies {
+		copied = ""
+	}
+	for _, p := range r.prefixes {
+		entries[k.holder(key, p)] = copied
+	}
+	if !r.expires.IsZero() {
+		entries[k.expiry(key, r.expires)] = value
+	}
+	return entries
+}
+
+func (k keyspace) holder(key store.Key, prefix netip.Prefix) string {
+	return k.holders(key.Pool, prefix) + escape(key.Name)
+}
+
+// fit nests the operations, if there are more than limit, so that the servers take them: they count the comparisons and operations of a transaction,
+// whichever are more, and admit to each transaction nested in it, as one of its operations, as many as are then left to the limit.
+// All are applied together, at one revision.
+func (p *plan) fit(limit int) error {
+	p.operations = len(p.thens)
+	if len(p.guards) > limit {
+		return &store.TooLargeError{What: "heads and writes of a commit", Size: int64(len(p.guards)), Limit: int64(limit)}
+	}
+	if len(p.thens) <= limit {
+		return nil
+	}
+	most := limit
+	for nested := 2; nested <= limit; nested++ {
+		room := limit - max(nested, len(p.guards))
+		most = max(most, nested*room)
+		if nested*room >= len(p.thens) {
+			p.thens = nest(p.thens, room)
+			return nil
+		}
+	}
+	return &store.TooLargeError{What: "operations of a commit", Size: int64(len(p.thens)), Limit: int64(most)}
+}
+
+// nest returns transactions of at most size operations each, which have no comparisons and so always succeed.
+func nest(ops []clientv3.Op, size int) []clientv3.Op {
+	var nested []clientv3.Op
+	for part := range slices.Chunk(ops, size) {
+		nested = append(nested, clientv3.OpTxn(nil, part, nil))
+	}
+	return nested
+}

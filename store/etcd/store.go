@@ -1,0 +1,253 @@
+package etcd
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/ipalloc/ipalloc/store"
+)
+
+// Options are what a [Store] may be told. The zero Options, and a nil pointer to it, mean the defaults.
+type Options struct {
+	// Prefix is what all keys of the store begin with. Stores with different prefixes know nothing of each other, provided that
+	// neither prefix is the beginning of the other. A slash is added if it does not end in one. Default: "/ipalloc/".
+	Prefix string
+
+	// MaxTxnOps is the etcd servers' --max-txn-ops, and MaxRequestBytes their --max-request-bytes: how many operations
+	// a transaction, and how many bytes a request may have. What is larger is refused with [store.ErrTooLarge] without asking
+	// the servers. MaxTxnOps is at least 8. Defaults: those of etcd, 128 and 1,572,864 (1.5 MiB).
+	MaxTxnOps, MaxRequestBytes int
+
+	// Remembered is about how many records the handle remembers the times and prefixes of, at roughly 300 bytes each, so that replacing or
+	// deleting one of them is one round trip; another one costs a second. Default: 65,536.
+	Remembered int
+}
+
+// The defaults of [Options].
+const (
+	defaultPrefix          = "/ipalloc/"
+	defaultMaxTxnOps       = 128
+	defaultMaxRequestBytes = 3 << 19
+	defaultRemembered      = 1 << 16
+
+	leastMaxTxnOps = 8
+
+	keepAliveTime    = 10 * time.Second
+	keepAliveTimeout = 5 * time.Second
+)
+
+func (o *Options) withDefaults() (Options, error) {
+	var all Options
+	if o != nil {
+		all = *o
+	}
+	if all.Prefix == "" {
+		all.Prefix = defaultPrefix
+	}
+	if !strings.HasSuffix(all.Prefix, "/") {
+		all.Prefix += "/"
+	}
+	for _, number := range []struct {
+		name           string
+		value          *int
+		least, otherwise int
+	}{
+		{"MaxTxnOps", &all.MaxTxnOps, leastMaxTxnOps, defaultMaxTxnOps},
+		{"MaxRequestBytes", &all.MaxRequestBytes, 1, defaultMaxRequestBytes},
+		{"Remembered", &all.Remembered, 1, defaultRemembered},
+	} {
+		if *number.value == 0 {
+			*number.value = number.otherwise
+		}
+		if *number.value < number.least {
+			return Options{}, fmt.Errorf("%w: the option %s is %d, the least is %d", store.ErrInvalid, number.name, *number.value, number.least)
+		}
+	}
+	return all, nil
+}
+
+// Store is a [store.Store] in etcd, and a [store.Finder], [store.SeveralCommitter], [store.Watcher] and [store.Expirer]. The package
+// comment says what it guarantees.
+//
+// The zero Store is not usable, see [New] and [Open]. A Store must not be copied. All methods may be called by any number of
+// goroutines at once.
+type Store struct {
+	options Options
+	keys    keyspace
+	client  *clientv3.Client
+	owned   bool // the client is closed with the store
+	remote  pb.KVClient
+	kv      clientv3.KV // on remote, for reads
+	watcher clientv3.Watcher
+	known   *memory
+	ahead   hints
+	closed  atomic.Bool
+}
+
+var (
+	_ store.Store            = (*Store)(nil)
+	_ store.Finder           = (*Store)(nil)
+	_ store.SeveralCommitter = (*Store)(nil)
+	_ store.Watcher          = (*Store)(nil)
+	_ store.Expirer          = (*Store)(nil)
+)
+
+// New returns a store that uses a client, which stays the caller's: it must be open as long as the store is used, and Close does not close
+// it. The store uses the client's connection with its credentials and call options. What was put in the place of the client's fields KV and
+// Watcher, as package clientv3/namespace has it, is not used: say it with [Options.Prefix].
+//
+// Errors: [store.ErrInvalid] if an option is out of its bounds. It does not talk to the servers.
+func New(client *clientv3.Client, options *Options) (*Store, error) {
+	if client == nil {
+		return nil, fmt.Errorf("%w: etcd.New without a client", store.ErrInvalid)
+	}
+	all, err := options.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	remote := clientv3.RetryKVClient(client)
+	return &Store{
+		options: all,
+		keys:    keyspace(all.Prefix),
+		client:  client,
+		remote:  remote,
+		kv:      clientv3.NewKVFromKVClient(remote, client),
+		watcher: clientv3.NewWatcher(client),
+		known:   newMemory(all.Remembered),
+	}, nil
+}
+
+// Open returns a store with a client of its own, which Close closes. It reads once from the servers, so that a wrong address or password shows
+// at once, and fails when ctx ends before they answer; give it a deadline.
+//
+// Where config leaves them zero, DialKeepAliveTime and DialKeepAliveTimeout become 10 and 5 seconds: without them, a connection
+// that is dead without having been closed is noticed only after minutes.
+func Open(ctx context.Context, config clientv3.Config, options *Options) (*Store, error) {
+	if config.DialKeepAliveTime == 0 {
+		config.DialKeepAliveTime = keepAliveTime
+	}
+	if config.DialKeepAliveTimeout == 0 {
+		config.DialKeepAliveTimeout = keepAliveTimeout
+	}
+	client, err := clientv3.New(config)
+	if err != nil {
+		return nil, fmt.Errorf("etcd: open a client for %q: %w", config.Endpoints, err)
+	}
+	s, err := New(client, options)
+	if err == nil {
+		s.owned = true
+		_, err = s.kv.Get(ctx, s.keys.marker(), clientv3.WithKeysOnly())
+		err = s.wrap(ctx, fmt.Sprintf("open %q", config.Endpoints), err)
+	}
+	if err != nil {
+		_ = client.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// Get implements [store.Store]. It is one linearizable read.
+func (s *Store) Get(ctx context.Context, key store.Key) (store.Record, error) {
+	if err := key.Validate(); err != nil {
+		return store.Record{}, err
+	}
+	record, _, err := s.get(ctx, key)
+	return record, err
+}
+
+// get returns the record under key, and the revision of the store at which it was read, also if there is no record.
+func (s *Store) get(ctx context.Context, key store.Key) (record store.Record, at int64, err error) {
+	if err := s.usable(ctx); err != nil {
+		return store.Record{}, 0, err
+	}
+	response, err := s.kv.Get(ctx, s.keys.record(key))
+	if err != nil {
+		return store.Record{}, 0, s.wrap(ctx, fmt.Sprintf("get %v", key), err)
+	}
+	if len(response.Kvs) == 0 {
+		s.known.forget(key)
+		return store.Record{}, response.Header.Revision, fmt.Errorf("%w: %v", store.ErrNotFound, key)
+	}
+	record, err = s.decode(key, response.Kvs[0])
+	return record, response.Header.Revision, err
+}
+
+// List implements [store.Store]. It yields the records in the order of their keys in etcd, and holds about a mebibyte of them in memory, or one
+// more record than that. Each page is a linearizable read of its own, so that an iteration may take as long as it likes.
+func (s *Store) List(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
+	return func(yield func(store.Record, error) bool) {
+		if err := store.ValidateList(kind, pool); err != nil {
+			yield(store.Record{}, err)
+			return
+		}
+		first := s.keys.records(kind, pool)
+		p := &pager{store: s, what: fmt.Sprintf("list %s of pool %q", kind, pool), first: first, end: clientv3.GetPrefixRangeEnd(first), limit: firstListPage}
+		for !p.done {
+			kvs, _, err := p.next(ctx)
+			if err != nil {
+				yield(store.Record{}, err)
+				return
+			}
+			if !s.yieldRecords(ctx, kvs, yield) {
+				return
+			}
+		}
+	}
+}
+
+// yieldRecords yields the records of a page, and reports whether to go on.
+func (s *Store) yieldRecords(ctx context.Context, kvs []*mvccpb.KeyValue, yield func(store.Record, error) bool) bool {
+	for _, kv := range kvs {
+		key, err := s.keys.parseRecord(kv.Key)
+		var record store.Record
+		if err == nil {
+			record, err = s.decode(key, kv)
+		}
+		if usable := s.usable(ctx); usable != nil {
+			err = usable
+		}
+		if err != nil {
+			yield(store.Record{}, err)
+			return false
+		}
+		if !yield(record, nil) {
+			return false
+		}
+	}
+	return true
+}
+
+// Close implements [store.Store]. It ends the calls of Watch. It also closes the client, if the store was made by [Open]: calls that run then
+// fail, a commit among them with [store.ErrUnknown].
+func (s *Store) Close() error {
+	if s.closed.Swap(true) {
+		return nil
+	}
+	err := s.watcher.Close()
+	if s.owned {
+		err = s.client.Close()
+	}
+	if err != nil {
+		return fmt.Errorf("etcd: close: %w", err)
+	}
+	return nil
+}
+
+// usable returns why no call may begin, or nil.
+func (s *Store) usable(ctx context.Context) error {
+	if s.closed.Load() {
+		return fmt.Errorf("etcd: %w", store.ErrClosed)
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("etcd: %w", err)
+	}
+	return nil
+}
