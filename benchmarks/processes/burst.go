@@ -207,16 +207,7 @@ func (r *burstRun) wrong(format string, args ...any) {
 
 // audit compares what was told with each other, and with what the pool holds.
 func (r *burstRun) audit(ctx context.Context) error {
-	owners := map[netip.Addr]string{}
-	for owner, addr := range r.told {
-		if other, twice := owners[addr]; twice {
-			r.wrong("%v was granted to %q and to %q", addr, owner, other)
-		}
-		owners[addr] = owner
-	}
-	if want := r.Processes * r.Claims; len(r.told) != want {
-		r.wrong("%d owners were granted an address, of %d", len(r.told), want)
-	}
+	r.compareTold()
 	pool, err := r.Kind.Open(ctx, r.address, r.Prefix)
 	if err != nil {
 		return err
@@ -227,6 +218,21 @@ func (r *burstRun) audit(ctx context.Context) error {
 	return pool.Close()
 }
 
+// compareTold looks for what was granted twice, and for owners who were granted nothing.
+func (r *burstRun) compareTold() {
+	owners := map[netip.Addr]string{}
+	for owner, addr := range r.told {
+		if other, twice := owners[addr]; twice {
+			r.wrong("%v was granted to %q and to %q", addr, owner, other)
+		}
+		owners[addr] = owner
+	}
+	if want := r.Processes * r.Claims; len(r.told) != want {
+		r.wrong("%d owners were granted an address, of %d", len(r.told), want)
+	}
+}
+
+// compare looks for grants that the pool does not hold, and for what it holds without a grant.
 func (r *burstRun) compare(held map[string]netip.Addr, err error) {
 	if err != nil {
 		r.wrong("the audit: %v", err)
