@@ -5,6 +5,7 @@ go 1.26.0
 replace (
 	github.com/ipalloc/ipalloc => ..
 	github.com/ipalloc/ipalloc/store/bolt => ../store/bolt
+	github.com/ipalloc/ipalloc/store/etcd => ../store/etcd
 )
 
 require (
@@ -13,6 +14,7 @@ require (
 	github.com/containernetworking/plugins v1.9.1
 	github.com/ipalloc/ipalloc v0.1.0
 	github.com/ipalloc/ipalloc/store/bolt v0.1.0
+	github.com/ipalloc/ipalloc/store/etcd v0.1.0
 	github.com/metal-stack/go-ipam v1.14.14
 	github.com/moby/moby/v2 v2.0.0-beta.18
 	github.com/stretchr/testify v1.12.1
