@@ -381,13 +381,13 @@ func (p *Pool) planAll(ctx context.Context, batch []*op) (doubtful bool, err err
 		if o.done {
 			continue
 		}
-		start := p.ledger.mark()
-		if err := p.planOp(ctx, o); err != nil {
-			return false, err
+		if o.whole {
+			err = p.planWhole(ctx, o)
+		} else {
+			err = p.planOp(ctx, o)
 		}
-		if o.whole && (o.refusal() != nil || o.later()) {
-			p.ledger.undo(start)
-			o.unplan(p)
+		if err != nil {
+			return false, err
 		}
 		for i := range o.tasks {
 			t := &o.tasks[i]
@@ -395,6 +395,40 @@ func (p *Pool) planAll(ctx context.Context, batch []*op) (doubtful bool, err err
 		}
 	}
 	return doubtful, nil
+}
+
+// planWhole plans all tasks of an op, or none.
+func (p *Pool) planWhole(ctx context.Context, o *op) error {
+	start := p.ledger.mark()
+	err := p.planOp(ctx, o)
+	if err == nil && o.refusal() != nil {
+		// Perhaps what is in the way was planned for an owner who holds something already.
+		var more bool
+		if more, err = p.fetchRest(ctx, o); err == nil && more {
+			p.ledger.undo(start)
+			o.unplan(p)
+			err = p.planOp(ctx, o)
+		}
+	}
+	if err == nil && (o.refusal() != nil || o.later()) {
+		p.ledger.undo(start)
+		o.unplan(p)
+	}
+	return err
+}
+
+// fetchRest reads the records of those owners of the op that were not read for this plan. It is false if there are none.
+func (p *Pool) fetchRest(ctx context.Context, o *op) (more bool, err error) {
+	for i := range o.tasks {
+		if t := &o.tasks[i]; !t.fetched {
+			more = true
+			if err := p.fetch(ctx, t); err != nil {
+				return more, err
+			}
+		}
+		o.tasks[i].fresh = true
+	}
+	return more, nil
 }
 
 // planOp plans the tasks of an op; if they need not be done together, as many of them as there is room for.

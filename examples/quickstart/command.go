@@ -17,7 +17,8 @@ An owner that holds addresses already keeps them. With no OWNER it only prints.
 
   -db FILE         the file that keeps the pools (default ipalloc.db); created if there is none
   -pool POOL.yaml  a pool of the Cluster API in-cluster IPAM provider: an InClusterIPPool or GlobalInClusterIPPool,
-                   v1alpha1 or v1alpha2; created in FILE if it is not there yet
+                   v1alpha1 or v1alpha2; created in FILE if it is not there yet, and changed there if POOL.yaml
+                   has changed, unless that would leave out addresses that are held
                    (default: a built-in one of 192.0.2.0/24 and 2001:db8::/64)
   -release         release what each OWNER holds
   -h               print this
@@ -29,8 +30,7 @@ Examples:
   quickstart -release alice
 
 A command does its work for all the owners that it names, or says why not in one line on standard error, ends with
-status 1, and changes nothing. (If the disk fails or it is interrupted half-way, the line says how many owners were done;
-give the same command again.)
+status 1, and changes nothing that anybody holds. It waits a second for another one that uses FILE.
 `
 
 // command is what the command line asks for.

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/ipalloc/ipalloc/cidr"
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/bolt"
@@ -58,83 +57,43 @@ func (c command) openStore(ctx context.Context) (*bolt.Store, error) {
 	return s, err
 }
 
-// openPool creates the pool, unless the command is to release what it holds; if it is there already, it opens it.
+// openPool opens the pool, and unless the command is to release what it holds, creates it if it is not there yet, and changes it if its
+// definition has changed.
 func (c command) openPool(ctx context.Context, s store.Store, d definition) (*pool.Pool, error) {
-	if !c.release {
-		p, err := pool.Create(ctx, s, d.name, d.spec, nil)
-		if !errors.Is(err, pool.ErrExists) {
-			return p, err
-		}
+	if c.release {
+		return pool.Open(ctx, s, d.name, nil)
 	}
-	p, err := pool.Open(ctx, s, d.name, nil)
+	p, err := pool.OpenOrCreate(ctx, s, d.name, d.spec, nil)
 	if err != nil {
 		return nil, err
 	}
 	info, err := p.Info(ctx)
-	if err != nil {
-		return nil, err
+	if err != nil || info.Spec.Equal(d.spec) {
+		return p, err
 	}
-	return p, d.checkUnchanged(info.Spec)
+	return p, p.Update(ctx, d.spec)
 }
 
-// allocate gives each owner an address of each family, in their order, if there are enough for all. Nobody else can take
-// them in between, since the store is locked.
+// allocate gives each owner an address of each family, in their order, or nothing to any.
 func allocate(ctx context.Context, p *pool.Pool, owners []string) error {
-	if err := checkFree(ctx, p, owners); err != nil {
-		return err
-	}
+	claims := make([]pool.Claim, len(owners))
 	for i, owner := range owners {
-		if _, err := p.Allocate(ctx, pool.Claim{Owner: owner, Policy: pool.PreferDualStack}); err != nil {
-			return halfWay(err, i, len(owners))
-		}
+		claims[i] = pool.Claim{Owner: owner, Policy: pool.PreferDualStack}
+	}
+	if _, err := p.AllocateAll(ctx, claims); err != nil {
+		return fmt.Errorf("%w; nothing was allocated", err)
 	}
 	return nil
 }
 
-// checkFree refuses to allocate if there is not enough for those of the owners who hold nothing yet.
-func checkFree(ctx context.Context, p *pool.Pool, owners []string) error {
-	needed := 0
-	for _, owner := range owners {
-		_, err := p.Get(ctx, owner)
-		switch {
-		case errors.Is(err, pool.ErrNotFound):
-			needed++
-		case err != nil:
-			return err
-		}
-	}
-	stats, err := p.Stats(ctx)
-	if err != nil {
-		return err
-	}
-	for _, s := range stats {
-		if s.Free.Cmp(cidr.CountOf(uint64(needed))) < 0 {
-			return exhausted(p.Name(), s.Family, s.Free, needed)
-		}
-	}
-	return nil
-}
-
-// release releases what each owner holds, if each of them holds something.
+// release releases what the owners hold, or nothing if one of them holds nothing.
 func release(ctx context.Context, p *pool.Pool, owners []string) error {
-	for _, owner := range owners {
-		_, err := p.Get(ctx, owner)
-		switch {
-		case errors.Is(err, pool.ErrNotFound):
-			return fmt.Errorf("the owner %q holds nothing in the pool %q; nothing was released", owner, p.Name())
-		case err != nil:
-			return err
-		}
-	}
-	for i, owner := range owners {
-		if _, err := p.Release(ctx, owner); err != nil {
-			return halfWay(err, i, len(owners))
-		}
+	_, err := p.ReleaseAll(ctx, owners)
+	switch {
+	case errors.Is(err, pool.ErrNotFound):
+		return fmt.Errorf("%w: this owner holds nothing; nothing was released", err)
+	case err != nil:
+		return fmt.Errorf("%w; nothing was released", err)
 	}
 	return nil
-}
-
-// halfWay says how far a command came that was interrupted, or whose disk failed.
-func halfWay(err error, done, owners int) error {
-	return fmt.Errorf("%w; done for %d of %d owners, in their order", err, done, owners)
 }

@@ -155,8 +155,8 @@ func TestRelease(t *testing.T) {
 	assertHolds(t, released, "carol", "192.0.2.4, 2001:db8::4")
 	assertCounts(t, released, "IPv4", "256 1 252 3")
 
-	d.refused([]string{"-release", "alice"}, `the owner "alice" holds nothing`, "built-in:dual-stack", "nothing was released")
-	d.refused([]string{"-release", "carol", "alice"}, `the owner "alice" holds nothing`)
+	d.refused([]string{"-release", "alice"}, `release for "alice": not found: this owner holds nothing`, "built-in:dual-stack", "nothing was released")
+	d.refused([]string{"-release", "carol", "alice"}, `release for "alice": not found`)
 	assertHolds(t, d.ok(), "carol", "192.0.2.4, 2001:db8::4")
 
 	assertHolds(t, d.ok("dave"), "dave", "192.0.2.2, 2001:db8::2")
@@ -197,7 +197,7 @@ func TestPoolsInOneFileAreApart(t *testing.T) {
 	assertHolds(t, d.ok("-pool", v1alpha2Pool), "c", "")
 	assertHolds(t, d.ok("-pool", globalPool), "c", "10.10.10.2")
 	assertHolds(t, d.ok(), "b", "")
-	d.refused([]string{"-pool", globalPool, "-release", "b"}, `the owner "b" holds nothing in the pool "inclusterippool"`)
+	d.refused([]string{"-pool", globalPool, "-release", "b"}, `pool "inclusterippool": release for "b": not found`)
 }
 
 const smallPool = `
@@ -213,47 +213,57 @@ spec:
 func TestExhausted(t *testing.T) {
 	d := newDesk(t)
 	file := d.path("small.yaml", smallPool)
-	d.refused([]string{"-pool", file, "a", "b", "c", "d"}, `the pool "default/small" is exhausted`, "4 owners need an IPv4 address each, but 3 are free")
+	d.refused([]string{"-pool", file, "a", "b", "c", "d"}, `the pool "default/small" is too small`, "4 owners need an IPv4 address each, and it has 3")
 	assert.NoFileExists(t, d.db)
 
 	d.ok("-pool", file, "a", "b")
-	d.refused([]string{"-pool", file, "a", "c", "d"}, `the pool "default/small" is exhausted`, "2 owners need", "but 1 are free", "nothing was allocated")
+	d.refused([]string{"-pool", file, "a", "c", "d"}, `pool "default/small": allocate for "d": exhausted`, "nothing was allocated")
 	full := d.ok("-pool", file, "a", "c")
 	assertHolds(t, full, "c", "10.0.0.4")
 	assertCounts(t, full, "IPv4", "4 3 0 1")
 	assert.Equal(t, full, d.ok("-pool", file, "c", "b", "a"), "owners who hold something need nothing more")
-	d.refused([]string{"-pool", file, "d"}, "is exhausted", "1 owners need")
+	d.refused([]string{"-pool", file, "d"}, "exhausted", "free addresses: 0 of 3")
 
 	d.ok("-pool", file, "-release", "b")
 	assertHolds(t, d.ok("-pool", file, "d"), "d", "10.0.0.3")
 }
 
 func TestPoolChanged(t *testing.T) {
-	for _, c := range []struct{ what, old, now, have, want string }{
-		{"addresses", "10.0.0.1-10.0.0.4", "10.0.0.1-10.0.0.5", "10.0.0.1-10.0.0.4", "10.0.0.1-10.0.0.5"},
-		{"subnets", "gateway: 10.0.0.1", "gateway: 10.0.0.2", "10.0.0.0/24 with gateway 10.0.0.1", "10.0.0.0/24 with gateway 10.0.0.2"},
-		{"subnets", "prefix: 24", "prefix: 25", "10.0.0.0/24", "10.0.0.0/25"},
-		{"exclusions", "prefix: 24", "prefix: 24\n  excludedAddresses: [10.0.0.2]", "none", "10.0.0.2"},
-		{"reserved addresses", "prefix: 24", "prefix: 24\n  allocateReservedIPAddresses: true", "kept back", "handed out too"},
+	for _, c := range []struct{ old, now, counts string }{
+		{"10.0.0.1-10.0.0.4", "10.0.0.1-10.0.0.5", "5 2 2 1"},
+		{"gateway: 10.0.0.1", "gateway: 10.0.0.4", "4 2 1 1"},
+		{"prefix: 24", "prefix: 29", "4 2 1 1"},
+		{"prefix: 24", "prefix: 24\n  excludedAddresses: [10.0.0.4]", "4 2 0 2"},
+		{"10.0.0.1-10.0.0.4", "10.0.0.3-10.0.0.4, 10.0.0.1-10.0.0.2", "4 2 1 1"},
 	} {
 		t.Run(c.now, func(t *testing.T) {
 			d := newDesk(t)
 			file := d.path("small.yaml", smallPool)
 			d.ok("-pool", file, "a")
 			d.path("small.yaml", strings.Replace(smallPool, c.old, c.now, 1))
-			for _, args := range [][]string{{"a"}, {"b"}, {}, {"-release", "a"}} {
-				d.refused(append([]string{"-pool", file}, args...),
-					`the pool "default/small" has other `+c.what, c.have, file+" says: "+c.want, "cannot be changed yet")
-			}
+			output := d.ok("-pool", file, "a", "b")
+			assertHolds(t, output, "a", "10.0.0.2")
+			assertCounts(t, output, "IPv4", c.counts)
 		})
 	}
-	t.Run("only in another order", func(t *testing.T) {
-		d := newDesk(t)
-		file := d.path("small.yaml", smallPool)
-		first := d.ok("-pool", file, "a")
-		d.path("small.yaml", strings.Replace(smallPool, "10.0.0.1-10.0.0.4", "10.0.0.3-10.0.0.4, 10.0.0.1-10.0.0.2", 1))
-		assert.Equal(t, first, d.ok("-pool", file, "a"))
-	})
+	for _, c := range []struct{ old, now string }{
+		{"10.0.0.1-10.0.0.4", "10.0.0.3-10.0.0.4"},
+		{"gateway: 10.0.0.1", "gateway: 10.0.0.2"},
+		{"prefix: 24", "prefix: 24\n  excludedAddresses: [10.0.0.2]"},
+	} {
+		t.Run("strands: "+c.now, func(t *testing.T) {
+			d := newDesk(t)
+			file := d.path("small.yaml", smallPool)
+			d.ok("-pool", file, "a")
+			d.path("small.yaml", strings.Replace(smallPool, c.old, c.now, 1))
+			for _, args := range [][]string{{"a"}, {"b"}, {}} {
+				d.refused(append([]string{"-pool", file}, args...),
+					`pool "default/small": update: allocations would be out of range: 1: "a" holds [10.0.0.2/32]`)
+			}
+			assertHolds(t, d.ok("-pool", file, "-release", "a"), "a", "")
+			d.ok("-pool", file, "b")
+		})
+	}
 }
 
 func TestBadInput(t *testing.T) {
@@ -439,7 +449,7 @@ func TestProcess(t *testing.T) {
 	stdout, stderr, err := start("-release", "zed")
 	var exit *exec.ExitError
 	require.ErrorAs(t, err, &exit)
-	assertRefused(t, exit.ExitCode(), stdout, stderr, []string{`the owner "zed" holds nothing`})
+	assertRefused(t, exit.ExitCode(), stdout, stderr, []string{`release for "zed": not found`})
 }
 
 // A pool file that is named, but empty, does not mean the built-in pool.
