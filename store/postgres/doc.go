@@ -1,0 +1,2 @@
+// Package postgres keeps the records of package store in PostgreSQL.
+package postgres

@@ -1,0 +1,137 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/ipalloc/ipalloc/store"
+)
+
+// Errors of this package, for use with [errors.Is].
+var (
+	// ErrNoSchema says that the tables are not there, or old, and that this program may not, or was told not to, create them.
+	ErrNoSchema = errors.New("no tables of this version in the schema")
+	// ErrVersion says that the tables were made by a newer version of this package, which this version does not know.
+	ErrVersion = errors.New("the tables have an unknown version")
+	// ErrOverlap says that a commit was refused because an address would have had two holders. The error is an [OverlapError].
+	ErrOverlap = errors.New("addresses overlap")
+)
+
+// OverlapError is why a commit was refused, and has changed nothing: after it, two records of [store.KindAllocation] or [store.KindCooling] in one pool would have had
+// prefixes that overlap. It matches [ErrOverlap], and wraps PostgreSQL's own error.
+type OverlapError struct {
+	// Constraint is the name of the constraint in the database.
+	Constraint string
+	// Record is the record of the commit that was to have Prefix. It is the zero Key if the database does not tell.
+	Record store.Key
+	// Prefix is what was to be written, and Standing what it overlaps with: a prefix of another record, also one of the same commit. They are not valid if the database does not
+	// tell, which it does not if the role may not read the table.
+	Prefix, Standing netip.Prefix
+
+	cause error
+}
+
+// Error names the constraint, the prefixes and the record.
+func (e *OverlapError) Error() string {
+	return fmt.Sprintf("%v: the constraint %q keeps prefix %v of %v from overlapping with %v of another record in pool %q: %v",
+		ErrOverlap, e.Constraint, e.Prefix, e.Record, e.Standing, e.Record.Pool, e.cause)
+}
+
+// Is makes errors.Is(e, ErrOverlap) true.
+func (e *OverlapError) Is(target error) bool { return target == ErrOverlap }
+
+// Unwrap returns PostgreSQL's error.
+func (e *OverlapError) Unwrap() error { return e.cause }
+
+// The codes of PostgreSQL's errors that are told apart, see its documentation, appendix A.
+const (
+	codeInvalidSchema     = "3F000"
+	codeUndefinedTable    = "42P01"
+	codeNoPrivilege       = "42501"
+	codeUniqueViolation   = "23505"
+	codeExclusion         = "23P01"
+	codeSerialization     = "40001"
+	codeDeadlock          = "40P01"
+	classLimitExceeded    = "54"
+	classOperatorsDecided = "57" // shut down, cancelled
+)
+
+// judge says of the error that came of a commit whether the outcome is unknown. Completed says that the server had said that the function is done.
+//
+// The function runs in a transaction of its own, which the server commits after it has said that the function is done and before it says that it is ready
+// for the next statement. So an error before the former is a refusal, whatever it is. An error after it is a refusal too if it is one of committing, such as a
+// deferred constraint that is violated; if the session ends then, or was to be cancelled, it may have committed before. With the simple protocol, it says that the
+// function is done only after it has committed. Where there is no error from the server, but none of its answers either, nothing is known.
+func judge(ctx context.Context, err error, completed bool, mode pgx.QueryExecMode) error {
+	var refused *pgconn.PgError
+	switch {
+	case pgconn.SafeToRetry(err): // nothing was sent
+		return withContext(ctx, err)
+	case errors.As(err, &refused):
+		ending := refused.SeverityUnlocalized == "FATAL" || refused.SeverityUnlocalized == "PANIC" || strings.HasPrefix(refused.Code, classOperatorsDecided)
+		if !ending || !completed && mode != pgx.QueryExecModeSimpleProtocol {
+			return err
+		}
+	}
+	return fmt.Errorf("%w: %w", store.ErrUnknown, withContext(ctx, err))
+}
+
+// retriable says of the error of a commit that was refused whether another commit that ran at the same time is the reason: it created a record first, or the two waited for
+// one another. Tried again, it succeeds, or fails with a reason that can be told.
+func retriable(err error) bool {
+	var refused *pgconn.PgError
+	if errors.Is(err, store.ErrUnknown) || !errors.As(err, &refused) {
+		return false
+	}
+	switch refused.Code {
+	case codeSerialization, codeDeadlock, codeUniqueViolation:
+		return true
+	default:
+		return false
+	}
+}
+
+// explain turns PostgreSQL's refusals into this library's, where there is one.
+func explain(b *batch, err error) error {
+	var refused *pgconn.PgError
+	if errors.Is(err, store.ErrUnknown) || !errors.As(err, &refused) {
+		return err
+	}
+	switch {
+	case refused.Code == codeExclusion:
+		return overlapError(b, refused)
+	case strings.HasPrefix(refused.Code, classLimitExceeded):
+		return errors.Join(&store.TooLargeError{What: "commit, as PostgreSQL says: " + refused.Message}, err)
+	default:
+		return err
+	}
+}
+
+// overlapDetail finds the two prefixes in the detail of the error, which begins, in whatever language, with
+// "Key (prefix, …)=(10.0.0.1/32, …) conflicts with existing key (prefix, …)=(10.0.0.0/24, …)".
+var overlapDetail = regexp.MustCompile(`\)=\(([0-9a-f.:/]+), .*\)=\(([0-9a-f.:/]+), `)
+
+func overlapError(b *batch, refused *pgconn.PgError) error {
+	e := &OverlapError{Constraint: refused.ConstraintName, cause: refused}
+	found := overlapDetail.FindStringSubmatch(refused.Detail)
+	if found == nil {
+		return e
+	}
+	e.Prefix, _ = netip.ParsePrefix(found[1])
+	e.Standing, _ = netip.ParsePrefix(found[2])
+	for i, text := range b.prefixes {
+		holds := b.kinds[i] == string(store.KindAllocation) || b.kinds[i] == string(store.KindCooling)
+		if holds && b.ops[i] != opDelete && strings.Contains(","+strings.Trim(text, "{}")+",", ","+found[1]+",") {
+			e.Record = b.keys[i]
+			break
+		}
+	}
+	return e
+}

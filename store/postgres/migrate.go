@@ -1,0 +1,90 @@
+package postgres
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Version is the version of the tables that this package works with.
+const Version = 1
+
+//go:embed migrations
+var migrationFiles embed.FS
+
+// Migration is one step from no tables to the newest version. It is a value; it may be copied.
+type Migration struct {
+	// Version is the version to which it brings the schema, from the one before.
+	Version int
+	// SQL is all its statements. It must be run in one transaction.
+	SQL string
+}
+
+// Migrations returns all steps to [Version], in their order, for a schema of that name ("" for [DefaultSchema]). They are what [New] runs; they are here for
+// database administrators, who may want to read them, or to run them themselves, in one transaction. The table "migration" in the schema says which have been run.
+func Migrations(schema string) ([]Migration, error) {
+	name, err := (&Options{Schema: schema}).schema()
+	if err != nil {
+		return nil, err
+	}
+	all := make([]Migration, Version)
+	for i := range all {
+		text, err := migrationFiles.ReadFile(fmt.Sprintf("migrations/%d.sql", i+1))
+		if err != nil {
+			return nil, err
+		}
+		all[i] = Migration{i + 1, strings.ReplaceAll(string(text), "@schema@", pgx.Identifier{name}.Sanitize())}
+	}
+	return all, nil
+}
+
+// migrationLock is the advisory lock under which schemas of the database change. It is one for all schemas, because they share the extension.
+const migrationLock = 0x69_70_61_6c_6c_6f_63 // "ipalloc"
+
+// migrate brings the schema to Version.
+func migrate(ctx context.Context, conn *pgxpool.Conn, schema string) error {
+	all, err := Migrations(schema)
+	if err != nil {
+		return err
+	}
+	err = pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, fmt.Sprintf("SELECT pg_advisory_xact_lock(%d)", migrationLock)); err != nil {
+			return err
+		}
+		version, err := migratedVersion(ctx, tx, schema)
+		if err != nil {
+			return err
+		}
+		if version > Version {
+			return fmt.Errorf("%w: it is %d, this program knows up to %d", ErrVersion, version, Version)
+		}
+		for _, m := range all[version:] {
+			if _, err := tx.Conn().PgConn().Exec(ctx, m.SQL).ReadAll(); err != nil {
+				return fmt.Errorf("bring it from version %d to %d: %w", m.Version-1, m.Version, err)
+			}
+		}
+		return nil
+	})
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) && refused.Code == codeNoPrivilege {
+		return fmt.Errorf("%w: its tables are missing or old, and this role may not create them: %w", ErrNoSchema, err)
+	}
+	return err
+}
+
+// migratedVersion is schemaVersion within a transaction, which must not fail.
+func migratedVersion(ctx context.Context, tx pgx.Tx, schema string) (version int, err error) {
+	quoted := pgx.Identifier{schema}.Sanitize()
+	exists := false
+	if err := tx.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", quoted+".migration").Scan(&exists); err != nil || !exists {
+		return 0, err
+	}
+	err = tx.QueryRow(ctx, "SELECT coalesce(max(version), 0) FROM "+quoted+".migration").Scan(&version)
+	return version, err
+}

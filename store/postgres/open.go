@@ -1,0 +1,134 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/ipalloc/ipalloc/store"
+)
+
+// Options are the options of [Open] and [New]. The zero Options are the defaults. Options may be copied; they are not kept.
+type Options struct {
+	// Schema is the name of the schema that holds the tables, up to 63 bytes, as it is: it is quoted. Stores with different schemas share
+	// nothing. The default, "", is [DefaultSchema].
+	Schema string
+
+	// MustExist makes Open and New fail with [ErrNoSchema] rather than create the tables or bring them to a newer version, for programs whose role may
+	// not do that, or in which a schema that is missing means the wrong database.
+	MustExist bool
+}
+
+// DefaultSchema is the schema in which the tables are if [Options.Schema] does not say otherwise.
+const DefaultSchema = "ipalloc"
+
+// maxSchemaBytes is how long the name of a schema may be; PostgreSQL would cut what is longer.
+const maxSchemaBytes = 63
+
+func (o *Options) schema() (string, error) {
+	if o.Schema == "" {
+		return DefaultSchema, nil
+	}
+	if len(o.Schema) > maxSchemaBytes || !utf8.ValidString(o.Schema) || strings.ContainsRune(o.Schema, 0) {
+		return "", fmt.Errorf("%w: the schema name %.80q is not valid UTF-8 of at most %d bytes without NUL", store.ErrInvalid, o.Schema, maxSchemaBytes)
+	}
+	return o.Schema, nil
+}
+
+// Open connects to the database that connString names, as [pgxpool.ParseConfig] reads it, and opens the store in it, see [New]. Close closes the connections.
+//
+// Of several hosts in connString, and of several servers behind one, only a primary is used, unless target_session_attrs says otherwise: what a standby
+// returns may be old.
+func Open(ctx context.Context, connString string, opts *Options) (*Store, error) {
+	config, err := pgxpool.ParseConfig(connString)
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	if config.ConnConfig.ValidateConnect == nil {
+		config.ConnConfig.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsPrimary
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	s, err := New(ctx, pool, opts)
+	if err != nil {
+		pool.Close()
+		return nil, err
+	}
+	s.closePool = pool.Close
+	return s, nil
+}
+
+// New opens the store that is reached through pool, which stays the caller's: Close does not close it. A nil opts is the same as the zero Options.
+//
+// It creates the schema and its tables if they are not there, and brings older ones to [Version], in one transaction; any number of processes may do so at
+// once. That needs a role that may create schemas in the database, and the extension btree_gist, which is part of PostgreSQL. A database administrator can do it instead, see
+// [Migrations]; what the role of the program then needs is in the package comment.
+//
+// The errors wrap [ErrNoSchema], [ErrVersion], [store.ErrInvalid], the context's error or that of pgx, and name the schema.
+//
+// Cost: one round trip, and a few more when it creates or upgrades.
+func New(ctx context.Context, pool *pgxpool.Pool, opts *Options) (*Store, error) {
+	if opts == nil {
+		opts = &Options{}
+	}
+	schema, err := opts.schema()
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	if err := prepareSchema(ctx, pool, schema, opts.MustExist); err != nil {
+		return nil, fmt.Errorf("open store in schema %q: %w", schema, err)
+	}
+	return newStore(pool, schema), nil
+}
+
+// prepareSchema makes the schema be at Version.
+func prepareSchema(ctx context.Context, pool *pgxpool.Pool, schema string, mustExist bool) error {
+	conn, err := pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	version, err := schemaVersion(ctx, conn, schema)
+	switch {
+	case err != nil:
+		return err
+	case version > Version:
+		return fmt.Errorf("%w: it is %d, this program knows up to %d", ErrVersion, version, Version)
+	case version == Version:
+		return nil
+	case mustExist:
+		return fmt.Errorf("%w: found version %d, want %d", ErrNoSchema, version, Version)
+	}
+	return migrate(ctx, conn, schema)
+}
+
+// querier is a connection or a transaction.
+type querier interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// schemaVersion returns the version of the schema, 0 if there is none.
+func schemaVersion(ctx context.Context, q querier, schema string) (version int, err error) {
+	quoted := pgx.Identifier{schema}.Sanitize()
+	var encoding string
+	err = q.QueryRow(ctx, "SELECT current_setting('server_encoding'), (SELECT coalesce(max(version), 0) FROM "+quoted+".migration)").Scan(&encoding, &version)
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) && (refused.Code == codeUndefinedTable || refused.Code == codeInvalidSchema) {
+		err = q.QueryRow(ctx, "SELECT current_setting('server_encoding')").Scan(&encoding)
+	}
+	switch {
+	case err != nil:
+		return 0, err
+	case encoding != "UTF8":
+		return 0, fmt.Errorf("%w: the database has the encoding %s, want UTF8", store.ErrInvalid, encoding)
+	}
+	return version, nil
+}

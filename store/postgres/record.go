@@ -1,0 +1,73 @@
+package postgres
+
+import (
+	"encoding/json"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/ipalloc/ipalloc/store"
+)
+
+// scanRecord reads a row of the columns that statementsFor selects.
+func scanRecord(row pgx.CollectableRow) (store.Record, error) {
+	var r store.Record
+	var f fields
+	err := row.Scan((*string)(&r.Kind), &r.Pool, &r.Name, &r.Revision, &f.state, &f.prefixes, &f.created, &f.expires, &f.data)
+	f.into(&r)
+	return r, err
+}
+
+// fields are columns as they are read: those that may be null are nil then.
+type fields struct {
+	state            *string
+	prefixes         []netip.Prefix
+	created, expires *time.Time
+	data             *string
+}
+
+func (f *fields) into(r *store.Record) {
+	if f.state != nil {
+		r.State = *f.state
+	}
+	if len(f.prefixes) > 0 {
+		r.Prefixes = f.prefixes
+	}
+	if f.created != nil {
+		r.Created = f.created.UTC()
+	}
+	if f.expires != nil {
+		r.Expires = f.expires.UTC()
+	}
+	if f.data != nil {
+		r.Data = json.RawMessage(*f.data)
+	}
+}
+
+// prefixArray is prefixes as PostgreSQL writes an array.
+func prefixArray(prefixes []netip.Prefix) string {
+	text := make([]string, len(prefixes))
+	for i, p := range prefixes {
+		text[i] = p.String()
+	}
+	return "{" + strings.Join(text, ",") + "}"
+}
+
+// timeOrNull is a time as it is kept: cut to the microsecond, or null if there is none.
+func timeOrNull(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+// dataOrNull is data as it is kept.
+func dataOrNull(data json.RawMessage) *string {
+	if len(data) == 0 {
+		return nil
+	}
+	text := string(data)
+	return &text
+}

@@ -1,0 +1,188 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"sync"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/ipalloc/ipalloc/store"
+)
+
+// Store is a [store.Store] in a schema of a PostgreSQL database, and a [store.Finder], [store.SeveralCommitter], [store.Watcher] and [store.Expirer]. The package comment
+// says what it guarantees.
+//
+// The zero Store is not usable, see [Open] and [New]. A Store must not be copied. All methods may be called by any number of goroutines at once; each
+// takes a connection from the pool while it runs, but for Watch.
+type Store struct {
+	pool      *pgxpool.Pool
+	schema    string
+	sql       statements
+	closePool func() // nil if the pool is the caller's
+	closing   sync.Once
+	closed    chan struct{}
+	listener  *listener
+}
+
+var (
+	_ store.Store            = (*Store)(nil)
+	_ store.Finder           = (*Store)(nil)
+	_ store.SeveralCommitter = (*Store)(nil)
+	_ store.Watcher          = (*Store)(nil)
+	_ store.Expirer          = (*Store)(nil)
+)
+
+func newStore(pool *pgxpool.Pool, schema string) *Store {
+	s := &Store{pool: pool, schema: schema, sql: statementsFor(schema), closed: make(chan struct{})}
+	s.listener = newListener(pool, s.sql)
+	return s
+}
+
+// statements are the texts of what is sent, for one schema.
+type statements struct {
+	get, listPool, listAll, byExpiry, find string
+	apply, listen, await                   string
+}
+
+func statementsFor(schema string) statements {
+	in := pgx.Identifier{schema}.Sanitize() + "."
+	columns := "SELECT r.kind, r.pool, r.name, r.revision, r.state, r.prefixes, r.created, r.expires, r.data::text FROM " + in
+	return statements{
+		get:      columns + "record r WHERE r.kind = $1 AND r.pool = $2 AND r.name = $3",
+		listPool: columns + "record r WHERE r.kind = $1 AND r.pool = $2 AND ($5 OR r.name > $3) ORDER BY r.name LIMIT $4",
+		listAll:  columns + "record r WHERE r.kind = $1 AND ($5 OR (r.pool, r.name) > ($2, $3)) ORDER BY r.pool, r.name LIMIT $4",
+		byExpiry: columns + "record r WHERE r.kind = $1 AND r.pool = $2 AND r.expires IS NOT NULL AND ($6 OR (r.expires, r.name) > ($3, $4)) ORDER BY r.expires, r.name LIMIT $5",
+		find: columns + "address a JOIN " + in + "allocation r USING (kind, pool, name) WHERE a.prefix >>= $2::inet AND hashtextextended(a.pool, 0) = hashtextextended($1, 0)" +
+			" AND a.pool = $1 AND a.kind = 'allocation' ORDER BY masklen(a.prefix) DESC LIMIT 1",
+		apply:  "SELECT * FROM " + in + "apply($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+		listen: "SELECT " + in + "listen()",
+		await:  "SELECT " + in + "await_commits()",
+	}
+}
+
+// Schema returns the name of the schema that the store is in.
+func (s *Store) Schema() string { return s.schema }
+
+// Get implements [store.Store]. Cost: one round trip.
+func (s *Store) Get(ctx context.Context, key store.Key) (store.Record, error) {
+	if err := key.Validate(); err != nil {
+		return store.Record{}, err
+	}
+	all, err := s.query(ctx, s.sql.get, string(key.Kind), key.Pool, key.Name)
+	switch {
+	case err != nil:
+		return store.Record{}, s.wrap(fmt.Errorf("get %v: %w", key, err))
+	case len(all) == 0:
+		return store.Record{}, s.wrap(fmt.Errorf("%w: %v", store.ErrNotFound, key))
+	}
+	return all[0], nil
+}
+
+// query returns the records that a statement selects. It holds no connection when it returns.
+func (s *Store) query(ctx context.Context, sql string, args ...any) ([]store.Record, error) {
+	conn, err := s.acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Release()
+	rows, err := conn.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, withContext(ctx, err)
+	}
+	all, err := pgx.CollectRows(rows, scanRecord)
+	return all, withContext(ctx, err)
+}
+
+// acquire takes a connection from the pool.
+func (s *Store) acquire(ctx context.Context) (*pgxpool.Conn, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if s.isClosed() {
+		return nil, store.ErrClosed
+	}
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil && s.isClosed() {
+		return nil, fmt.Errorf("%w: %w", store.ErrClosed, err)
+	}
+	return conn, withContext(ctx, err)
+}
+
+// withContext adds the context's error to err, if that has ended: what pgx returns then may not have it.
+func withContext(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() == nil || errors.Is(err, ctx.Err()) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ctx.Err(), err)
+}
+
+func (s *Store) isClosed() bool {
+	select {
+	case <-s.closed:
+		return true
+	default:
+		return false
+	}
+}
+
+// wrap adds the schema to err.
+func (s *Store) wrap(err error) error { return fmt.Errorf("schema %q: %w", s.schema, err) }
+
+// Close implements [store.Store]. It ends the calls of Watch. If the pool is the store's own, see [Open], it waits for the calls that run, and closes the connections.
+func (s *Store) Close() error {
+	s.closing.Do(func() {
+		close(s.closed)
+		s.listener.close()
+		if s.closePool != nil {
+			s.closePool()
+		}
+	})
+	return nil
+}
+
+// pageRecords is how many records List reads at once.
+const pageRecords = 256
+
+// List implements [store.Store]. It yields the records in the order of their pools and names, byte by byte, and holds at most 256 of them in memory, read in
+// one statement; it holds no connection while it yields.
+func (s *Store) List(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
+	return func(yield func(store.Record, error) bool) {
+		if err := store.ValidateList(kind, pool); err != nil {
+			yield(store.Record{}, err)
+			return
+		}
+		sql, last := s.sql.listAll, store.Key{}
+		if pool != "" {
+			sql, last.Pool = s.sql.listPool, pool
+		}
+		for first := true; ; first = false {
+			page, err := s.query(ctx, sql, string(kind), last.Pool, last.Name, pageRecords, first)
+			if err != nil {
+				yield(store.Record{}, s.wrap(fmt.Errorf("list: %w", err)))
+				return
+			}
+			for _, r := range page {
+				if !s.yield(ctx, r, yield) {
+					return
+				}
+			}
+			if len(page) < pageRecords {
+				return
+			}
+			last = page[len(page)-1].Key
+		}
+	}
+}
+
+// yield yields r, or an error if the context has ended, and reports whether to go on.
+func (s *Store) yield(ctx context.Context, r store.Record, yield func(store.Record, error) bool) bool {
+	if err := ctx.Err(); err != nil {
+		yield(store.Record{}, s.wrap(err))
+		return false
+	}
+	return yield(r, nil)
+}
