@@ -1,63 +1,59 @@
 package view
 
 // grid is a rectangle of 2^bits cells in the order of a Hilbert curve: a square, or for odd bits two squares side by side. Cells that
-// follow each other touch, and an aligned block of 2^n cells is a square or a rectangle of 2:1.
+// follow each other touch, and an aligned block of cells is a square or a rectangle of 2:1.
 type grid struct{ bits int }
 
 func (g grid) cells() int { return 1 << g.bits }
-func (g grid) height() int {
-	return 1 << (g.bits / 2)
-}
 
-func (g grid) width() int { return g.cells() / g.height() }
+func (g grid) height() int { return 1 << (g.bits / 2) }
 
-// point is where a cell is: column and row, from the top left.
+func (g grid) width() int { return 1 << (g.bits - g.bits/2) }
+
+// point is a column and a row, from the top left.
 type point struct{ x, y int }
 
 // at returns where cell i is. The curve of a square begins at the top left and ends at the top right, so that a second square
 // goes on beside it.
 func (g grid) at(i int) point {
-	side := g.height()
-	square, i := i/(side*side), i%(side*side)
+	square, i := i>>(g.bits/2*2), i&(1<<(g.bits/2*2)-1)
 	var p point
-	for s := 1; s < side; s *= 2 {
+	for side := 1; side < g.height(); side *= 2 {
 		right, down := i>>1&1, (i^i>>1)&1
 		if down == 0 {
 			if right == 1 {
-				p.x, p.y = s-1-p.x, s-1-p.y
+				p.x, p.y = side-1-p.x, side-1-p.y
 			}
 			p.x, p.y = p.y, p.x
 		}
-		p.x += s * right
-		p.y += s * down
+		p.x += side * right
+		p.y += side * down
 		i >>= 2
 	}
-	p.x += square * side
+	p.x += square * g.height()
 	return p
 }
 
-// rectangle returns the corner and the size, in cells, of an aligned block of 2^bits cells that begins with cell i.
-func (g grid) rectangle(i, bits int) (corner point, width, height int) {
-	first, last := g.at(i), g.at(i+1<<bits-1)
-	if bits%2 == 1 { // the curve of a 2:1 block may begin and end on the same long side
-		last = g.at(i + 1<<(bits-1) - 1)
-		middle := g.at(i + 1<<(bits-1))
-		end := g.at(i + 1<<bits - 1)
-		return bounds(first, last, middle, end)
-	}
-	quarter := 1 << max(bits-2, 0)
-	if bits < 2 {
-		quarter = 0
-	}
-	return bounds(first, g.at(i+quarter), g.at(i+2*quarter), last)
+// block is a rectangle of cells.
+type block struct {
+	point
+	width, height int
 }
 
-// bounds returns the smallest rectangle that has all the points.
-func bounds(points ...point) (corner point, width, height int) {
-	corner, end := points[0], points[0]
-	for _, p := range points[1:] {
-		corner = point{min(corner.x, p.x), min(corner.y, p.y)}
-		end = point{max(end.x, p.x), max(end.y, p.y)}
+// block returns the aligned block of 2^bits cells that begins with cell i.
+func (g grid) block(i, bits int) block {
+	side := 1 << (bits / 2)
+	first := g.square(i, side)
+	if bits%2 == 0 {
+		return block{first, side, side}
 	}
-	return corner, end.x - corner.x + 1, end.y - corner.y + 1
+	second := g.square(i+side*side, side)
+	corner := point{min(first.x, second.x), min(first.y, second.y)}
+	return block{corner, max(first.x, second.x) - corner.x + side, max(first.y, second.y) - corner.y + side}
+}
+
+// square returns the corner of the aligned square that cell i is in.
+func (g grid) square(i, side int) point {
+	p := g.at(i)
+	return point{p.x &^ (side - 1), p.y &^ (side - 1)}
 }

@@ -1,0 +1,2 @@
+// Package view draws pools.
+package view
