@@ -47,11 +47,12 @@ func (s *Store) CommitSeveral(ctx context.Context, changes []store.Change) ([]st
 // what there is, and is planned again with that. The indexes are exact at every revision, whatever races, and whoever reads
 // them need not doubt them.
 func (s *Store) update(ctx context.Context, changes []store.Change) ([]store.Record, error) {
-	if err := s.learnHeads(ctx, changes); err != nil {
+	seen := make(sightings)
+	if err := s.learnHeads(ctx, changes, seen); err != nil {
 		return nil, err
 	}
 	for {
-		p, err := s.plan(changes)
+		p, err := s.plan(changes, seen)
 		if err != nil {
 			return nil, err
 		}
@@ -63,17 +64,31 @@ func (s *Store) update(ctx context.Context, changes []store.Change) ([]store.Rec
 		if response.Succeeded {
 			return s.succeeded(changes, p, response.Header.Revision), nil
 		}
-		if err := s.failed(p, response.Responses); err != nil {
+		if err := s.failed(p, response.Responses, seen); err != nil {
 			return nil, err
 		}
 	}
 }
 
+// sightings are what one commit has found out. The handle's memory is shared, and may have forgotten it before it is used.
+type sightings map[store.Key]indexed
+
+// recall returns what is known of a record, at revision 0 if it is nothing.
+func (s *Store) recall(key store.Key, seen sightings) indexed {
+	if known, ok := seen[key]; ok {
+		return known
+	}
+	return s.known.recall(key)
+}
+
 // learnHeads reads the heads of which the handle does not remember what the indexes have of them.
-func (s *Store) learnHeads(ctx context.Context, changes []store.Change) error {
+func (s *Store) learnHeads(ctx context.Context, changes []store.Change, seen sightings) error {
 	for i := range changes {
 		head := changes[i].Head
-		if head.Revision == 0 || s.known.recall(head.Key).revision == head.Revision {
+		if head.Revision == 0 {
+			continue
+		}
+		if seen[head.Key] = s.known.recall(head.Key); seen[head.Key].revision == head.Revision {
 			continue
 		}
 		current, _, err := s.get(ctx, head.Key)
@@ -86,6 +101,7 @@ func (s *Store) learnHeads(ctx context.Context, changes []store.Change) error {
 		if current.Revision != head.Revision {
 			return &store.ConflictError{Expected: head.Revision, Current: current}
 		}
+		seen[head.Key] = indexedOf(current)
 	}
 	return nil
 }
@@ -109,19 +125,21 @@ func (s *Store) succeeded(changes []store.Change, p *plan, revision int64) []sto
 
 // failed returns why a transaction did nothing, or nil if it is to be planned again. The responses tell what there is under the key
 // of each guard.
-func (s *Store) failed(p *plan, responses []*pb.ResponseOp) error {
+func (s *Store) failed(p *plan, responses []*pb.ResponseOp, seen sightings) error {
 	current := make([]store.Record, len(p.guards))
 	for i, g := range p.guards {
 		current[i].Key = g.key
 		kvs := responses[i].GetResponseRange().Kvs
 		if len(kvs) == 0 {
 			s.known.forget(g.key)
+			seen[g.key] = indexed{}
 			continue
 		}
 		var err error
 		if current[i], err = s.decode(g.key, kvs[0]); err != nil {
 			return err
 		}
+		seen[g.key] = indexedOf(current[i])
 	}
 	for i, g := range p.guards {
 		if g.role == roleHead && current[i].Revision != g.revision {

@@ -36,16 +36,15 @@ type plan struct {
 	thens, elses []clientv3.Op
 }
 
-// plan makes the transaction for changes, with what the handle remembers.
-func (s *Store) plan(changes []store.Change) (*plan, error) {
+// plan makes the transaction for changes, with what is known of the records.
+func (s *Store) plan(changes []store.Change, seen sightings) (*plan, error) {
 	p := &plan{}
 	alters := false
 	for i := range changes {
 		head, writes := changes[i].Head, changes[i].Writes
 		old := indexed{}
 		if head.Revision != 0 {
-			old = s.known.recall(head.Key)
-			old.revision = head.Revision
+			old = s.recall(head.Key, seen)
 		}
 		deletes := store.DeletesHead(head.Key, writes)
 		alters = alters || !deletes || old.revision != 0
@@ -62,7 +61,7 @@ func (s *Store) plan(changes []store.Change) (*plan, error) {
 			}
 			role, old := roleCreate, indexed{}
 			if writes[j].Op != store.Create {
-				role, old = roleChange, s.known.recall(writes[j].Record.Key)
+				role, old = roleChange, s.recall(writes[j].Record.Key, seen)
 			}
 			alters = alters || writes[j].Op != store.Delete || old.revision != 0
 			if err := s.planWrite(p, writes[j], role, old); err != nil {

@@ -130,12 +130,12 @@ func backends(t testing.TB, s *server) func(testing.TB) storetest.Backend {
 
 func TestConformance(t *testing.T) { storetest.Run(t, backends(t, startServer(t))) }
 
-// TestConformanceWithTightLimits has nearly every commit nested, nearly nothing remembered, and few operations a transaction.
+// TestConformanceForgetful has nearly nothing remembered, and few operations in a transaction.
 func TestConformanceForgetful(t *testing.T) {
 	s := startServer(t)
 	var n atomic.Int64
 	storetest.Run(t, func(testing.TB) storetest.Backend {
-		options := &etcd.Options{Prefix: fmt.Sprint("forgetful-", n.Add(1)), Remembered: 1, MaxTxnOps: 128}
+		options := &etcd.Options{Prefix: fmt.Sprint("forgetful-", n.Add(1)), Remembered: 1, MaxTxnOps: 110}
 		return storetest.Backend{Open: func(ctx context.Context) (store.Store, error) {
 			return etcd.Open(ctx, clientConfig(s.addr), options)
 		}}
