@@ -561,6 +561,7 @@ func (p *Pool) commit(ctx context.Context, batch []*op) error {
 		return p.learn(ctx, batch, err)
 	}
 	p.committed(head, next)
+	p.takeMore()
 	p.settleAll(batch)
 	return nil
 }
@@ -653,7 +654,7 @@ func (p *Pool) settle(o *op) {
 			p.settleTask(t)
 		}
 	}
-	o.done = !open
+	o.done, o.attempts = !open, 0
 }
 
 // later tells whether some task of the op has no plan yet.
@@ -694,6 +695,9 @@ func (p *Pool) settleTask(t *task) {
 
 // learn takes from a failed commit what the next attempt needs. It returns an error if there is no point in one.
 func (p *Pool) learn(ctx context.Context, batch []*op, err error) error {
+	if errors.Is(err, store.ErrTooLarge) && p.takeLess(batch) {
+		return nil
+	}
 	for _, o := range batch {
 		o.attempts++
 	}
@@ -708,8 +712,6 @@ func (p *Pool) learn(ctx context.Context, batch []*op, err error) error {
 		return p.adopt(ctx, conflict.Current)
 	case errors.As(err, &exists):
 		return p.takeNote(batch, exists.Records)
-	case errors.Is(err, store.ErrTooLarge) && p.takeLess(batch):
-		return nil
 	case errors.Is(err, store.ErrUnknown):
 		return p.findOut(ctx, batch, err)
 	default:
@@ -722,13 +724,24 @@ func (p *Pool) takeLess(batch []*op) bool {
 	tasks := countTasks(batch)
 	switch t := &batch[0].tasks[0]; {
 	case tasks > 1 && !(len(batch) == 1 && batch[0].whole):
-		p.maxBatch = tasks / 2
+		p.maxBatch, p.full = tasks/2, 0
 		return true
 	case tasks == 1 && t.kind == taskReap && len(t.writes) > 1:
 		t.limit = len(t.writes) / 2
 		return true
 	}
 	return false
+}
+
+// takeMore lets batches grow again, some time after one was too large: perhaps it had larger records than most.
+func (p *Pool) takeMore() {
+	const patience = 32 // full batches
+	if p.maxBatch == maxBatch || p.room > 0 {
+		return
+	}
+	if p.full++; p.full >= patience {
+		p.maxBatch, p.full = min(2*p.maxBatch, maxBatch), 0
+	}
 }
 
 func countTasks(batch []*op) int {

@@ -176,3 +176,31 @@ func TestExactRequestsComeFirst(t *testing.T) {
 	require.Equal(t, uint64(3), used(t, p))
 	require.Equal(t, "10.0.0.3", texts(allocate(t, p, pool.Claim{Owner: "c"})))
 }
+
+// Batches that were made smaller grow again when the store takes more, and are made smaller again when it does not.
+func TestBatchesGrowAgain(t *testing.T) {
+	hooks := &hooked{Store: store.NewMemory()}
+	p := create(t, hooks, specOf("10.0.0.0/16"))
+	limit, largest, refused := 2, 0, 0
+	hooks.beforeCommit = func(_ store.Record, writes []store.Write) error {
+		if len(writes) > limit {
+			refused++
+			return &store.TooLargeError{What: "writes in a commit", Limit: int64(limit)}
+		}
+		largest = max(largest, len(writes))
+		return nil
+	}
+	var claims []pool.Claim
+	for i := range 1000 {
+		claims = append(claims, pool.Claim{Owner: fmt.Sprint(i)})
+	}
+	_, err := p.AllocateMany(t.Context(), claims[:400])
+	require.NoError(t, err)
+	require.Equal(t, 2, largest)
+	require.Less(t, refused, 30, "not for each batch")
+	limit = 100
+	_, err = p.AllocateMany(t.Context(), claims[400:])
+	require.NoError(t, err)
+	require.Greater(t, largest, 8)
+	requireOK(t, p)
+}

@@ -102,6 +102,7 @@ type Pool struct {
 	parent   *Parent      // as in head
 	held     map[string]*holding
 	maxBatch int
+	full     int // how many batches of that size were committed since it was made smaller
 	company  int // how many calls the last round knew of
 	// Of the batch that is planned: when, for whom, which records it writes, which op is planned now, and for how many tasks there is room.
 	time     time.Time
