@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"time"
 
@@ -72,7 +71,7 @@ const (
 	maxAttempts = 1000
 	firstPause  = 2 * time.Millisecond
 	lastPause   = 50 * time.Millisecond
-	cleanUpTime = 10 * time.Second // for what is tidied up after the caller's context has ended
+	cleanUpTime = 2 * time.Second // for what is tidied up after the caller's context has ended
 )
 
 func (s *Store) commit(ctx context.Context, changes []store.Change) ([]store.Record, error) {
@@ -291,10 +290,14 @@ func (t *transaction) undecided(ctx context.Context, err error) (int64, error) {
 			return revision, nil
 		}
 	}
-	if refused {
+	switch {
+	case !refused:
+		return 0, unknown
+	case readErr == nil && head.key == t.head.key && head.pending == nil && head.revision() != t.head.expected:
+		return 0, t.conflict(&t.head, head)
+	default:
 		return 0, errAgain
 	}
-	return 0, unknown
 }
 
 // ours reports whether the commit has come about, and its revision, by the head's object.
@@ -356,10 +359,7 @@ func (s *Store) store(ctx context.Context, o *object) (*object, error) {
 
 // bury removes the object of a head that has just been deleted, after settling what it lists. What fails stays for Sweep.
 func (t *transaction) bury(ctx context.Context, head *object) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTime)
-	defer cancel()
-	log := slices.Clone(head.log)
-	if t.settleAll(ctx, log) != nil {
+	if t.settleAll(ctx, head.log) != nil {
 		return
 	}
 	buried := *head

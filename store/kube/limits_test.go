@@ -2,7 +2,6 @@ package kube_test
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -104,7 +103,7 @@ func TestTooLarge(t *testing.T) {
 				continue
 			}
 			var tooLarge *store.TooLargeError
-			require.True(t, errors.As(err, &tooLarge), "%d: %v", size, err)
+			require.ErrorAs(t, err, &tooLarge, "%d", size)
 			require.Greater(t, tooLarge.Size, int64(size))
 			now, err := s.Get(t.Context(), head.Key)
 			require.NoError(t, err)

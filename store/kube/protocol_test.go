@@ -325,6 +325,9 @@ func runHistory(t *testing.T, seed uint64) int {
 				if random.IntN(2) == 0 {
 					old = id
 				}
+				if random.IntN(4) == 0 {
+					_, _ = s.Sweep(t.Context())
+				}
 			}
 		})
 	}

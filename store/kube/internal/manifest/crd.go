@@ -112,7 +112,7 @@ func definition(kind, singular, short string, columns []column) apiextensions.Cu
 func root() *schema {
 	return object("A record of an address pool. It is written by github.com/ipalloc/ipalloc/store/kube only; do not edit it.", map[string]schema{
 		"key": *object("Which record this is.", map[string]schema{
-			"kind": bounded(1, 1024), "pool": bounded(1, 1024), "name": bounded(0, 1024),
+			"kind": bounded(1), "pool": bounded(1), "name": bounded(0),
 		}, "kind", "pool"),
 		"spec": *record("The record."),
 		"show": *object("What printer columns show. Nothing reads it.", map[string]schema{
@@ -140,7 +140,7 @@ func root() *schema {
 func record(description string) *schema {
 	return object(description, map[string]schema{
 		"revision": integer(),
-		"state":    bounded(0, 1024),
+		"state":    bounded(0),
 		"prefixes": list("Addresses and prefixes, such as 10.0.0.1/32."),
 		"created":  text("RFC 3339, in UTC, to the microsecond."),
 		"expires":  text("RFC 3339, in UTC, to the microsecond."),
@@ -154,7 +154,11 @@ func object(description string, properties map[string]schema, required ...string
 
 func text(description string) schema { return schema{Type: "string", Description: description} }
 
-func bounded(shortest, longest int64) schema {
+// maxText is store.MaxNameBytes, in characters.
+const maxText = 1024
+
+func bounded(shortest int64) schema {
+	longest := int64(maxText)
 	return schema{Type: "string", MinLength: &shortest, MaxLength: &longest}
 }
 

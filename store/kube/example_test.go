@@ -1,0 +1,65 @@
+package kube_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"os"
+	"testing"
+
+	"k8s.io/client-go/rest"
+
+	"github.com/ipalloc/ipalloc/cidr"
+	"github.com/ipalloc/ipalloc/pool"
+	"github.com/ipalloc/ipalloc/store/kube"
+)
+
+func Example() {
+	config, done := cluster() // or rest.InClusterConfig(), or mgr.GetConfig()
+	defer done()
+	ctx := context.Background()
+
+	s, err := kube.Open(config, &kube.Options{Namespace: "network"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer s.Close()
+
+	ranges, err := cidr.ParseRanges("10.0.0.0/24")
+	if err != nil {
+		log.Fatal(err)
+	}
+	nodes, err := pool.OpenOrCreate(ctx, s, "nodes", pool.Spec{Ranges: ranges}, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	a, err := nodes.Allocate(ctx, pool.Claim{Owner: "node-7"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(a.Prefixes[0].Addr())
+	// Output:
+	// 10.0.0.1
+}
+
+// cluster starts an API server for the example.
+func cluster() (config *rest.Config, done func()) {
+	t := &exampleTB{}
+	dir, err := os.MkdirTemp("", "ipalloc-example")
+	if err != nil {
+		log.Fatal(err)
+	}
+	s := startServer(t, dir)
+	return s.config(writer), func() {
+		s.stop()
+		s.etcd.Close()
+		os.RemoveAll(dir)
+	}
+}
+
+// exampleTB is the t of a function that has none.
+type exampleTB struct{ testing.TB }
+
+func (*exampleTB) Helper()                           {}
+func (*exampleTB) Errorf(format string, args ...any) { log.Printf(format, args...) }
+func (*exampleTB) FailNow()                          { os.Exit(1) }
