@@ -261,6 +261,11 @@ func (l *ledger) covers(prefixes []netip.Prefix) bool {
 	return true
 }
 
+// coversSome tells whether the pool hands out any address of the prefixes.
+func (l *ledger) coversSome(prefixes []netip.Prefix) bool {
+	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return !l.sizeInside(p).IsZero() })
+}
+
 // free gives back what h holds or has held, all of it or nothing: what the pool hands out becomes free, the rest leaves the tally.
 func (l *ledger) free(h *holding) error {
 	start := l.mark()

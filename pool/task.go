@@ -227,8 +227,43 @@ func (p *Pool) grant(ctx context.Context, t *task) ([]netip.Prefix, error) {
 	if err != nil {
 		p.ledger.undo(start)
 		t.writes = t.writes[:writes]
+		if own, failed := p.aside(ctx, t); own != nil || failed != nil {
+			return own, failed
+		}
 	}
 	return prefixes, err
+}
+
+// aside takes what the owner itself released, and what was put aside since, if that is what the claim asks for; nil if there is no such.
+func (p *Pool) aside(ctx context.Context, t *task) ([]netip.Prefix, error) {
+	if p.ledger.tallies.strays == 0 {
+		return nil, nil
+	}
+	for h, err := range p.strayHoldings(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		if h.Owner == t.owner && !p.written[h.key(p.name)] && p.ledger.isMet(&t.claim, h.Prefixes) && p.ledger.covers(h.Prefixes) {
+			p.ledger.warm(h.Prefixes)
+			p.remove(t, h)
+			return h.Prefixes, nil
+		}
+	}
+	return nil, nil
+}
+
+// strayHoldings iterates over what cools down beside what its owner holds.
+func (p *Pool) strayHoldings(ctx context.Context) iter.Seq2[*holding, error] {
+	if p.store != nil {
+		return holdings(p.store.List(ctx, store.KindCooling, p.name))
+	}
+	return func(yield func(*holding, error) bool) {
+		for _, h := range p.strays {
+			if !yield(h, nil) {
+				return
+			}
+		}
+	}
 }
 
 // grantExpired frees what has ended and could be of use, the earliest first, until the claim can be granted. refusal is why it cannot be yet.
@@ -314,7 +349,7 @@ func (p *Pool) planRelease(t *task, h *holding) error {
 	}
 	t.result = h.Allocation
 	cooldown := p.ledger.spec.Cooldown.Truncate(time.Microsecond)
-	if cooldown == 0 || h.Expired(p.time) || !p.ledger.covers(h.Prefixes) {
+	if cooldown == 0 || h.Expired(p.time) || !p.ledger.coversSome(h.Prefixes) {
 		p.remove(t, h)
 		return p.ledger.free(h)
 	}

@@ -336,26 +336,25 @@ func (p *Pool) deletion(ctx context.Context, head store.Record, data headData) (
 		change.Writes = append(change.Writes, store.Write{Op: store.Delete, Record: store.Record{Key: key}})
 	}
 	remove(head.Key)
-	stats := data.Left
 	for _, space := range data.Spaces {
-		stats = append(stats, space.FamilyStats)
+		if !space.Used.IsZero() {
+			return change, fmt.Errorf("%w: %v of its %v addresses are held", ErrInUse, space.Used, space.Family)
+		}
 		for _, piece := range space.Pieces {
 			if piece.ID != "" {
 				remove(store.Key{Kind: store.KindSpace, Pool: head.Pool, Name: piece.ID})
 			}
 		}
 	}
-	for _, f := range stats {
-		if held := f.Used.Add(f.OutOfRange); !held.IsZero() {
-			return change, fmt.Errorf("%w: %v of its %v addresses are held", ErrInUse, held, f.Family)
-		}
-	}
-	if data.Expiring == 0 {
+	if tallies := data.tallies(); data.Expiring == 0 && tallies.families[0].outOfRange.IsZero() && tallies.families[1].outOfRange.IsZero() {
 		return change, nil
 	}
 	for h, err := range p.all(ctx) {
 		if err != nil {
 			return change, err
+		}
+		if h.live() { // out of range
+			return change, fmt.Errorf("%w: %v is held, though out of range", ErrInUse, h.Prefixes)
 		}
 		remove(h.key(head.Pool))
 	}
