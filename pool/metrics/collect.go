@@ -1,0 +1,105 @@
+package metrics
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/ipalloc/ipalloc/cidr"
+	"github.com/ipalloc/ipalloc/pool"
+)
+
+// Describe is for [prometheus.Registerer].
+func (m *Metrics) Describe(descs chan<- *prometheus.Desc) {
+	m.calls.Describe(descs)
+	m.callDurations.Describe(descs)
+	m.commits.Describe(descs)
+	m.commitDurations.Describe(descs)
+	descs <- m.addresses
+	descs <- m.up
+}
+
+// Collect is for [prometheus.Registerer]. It reads the pools.
+func (m *Metrics) Collect(metrics chan<- prometheus.Metric) {
+	m.calls.Collect(metrics)
+	m.callDurations.Collect(metrics)
+	m.commits.Collect(metrics)
+	m.commitDurations.Collect(metrics)
+
+	sums, err := m.read()
+	up := 1.0
+	if err != nil {
+		up = 0
+		m.options.Logger.Warn("pools could not be read for metrics", "error", err)
+	}
+	metrics <- prometheus.MustNewConstMetric(m.up, prometheus.GaugeValue, up)
+	for key, count := range sums {
+		metrics <- prometheus.MustNewConstMetric(m.addresses, prometheus.GaugeValue, float(count), key.pool, key.family.String(), key.state)
+	}
+}
+
+// series is one of the addresses.
+type series struct {
+	pool   string
+	family pool.Family
+	state  string
+}
+
+// read adds up the counts of all pools. It goes on after an error, and returns the first.
+func (m *Metrics) read() (map[series]cidr.Count, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), m.options.Timeout)
+	defer cancel()
+	m.mu.RLock()
+	stores, pools := slices.Clone(m.stores), maps.Clone(m.pools)
+	m.mu.RUnlock()
+
+	var first error
+	failed := func(err error) {
+		if first == nil {
+			first = err
+		}
+	}
+	sums := map[series]cidr.Count{}
+	for _, name := range slices.Sorted(maps.Keys(pools)) {
+		stats, err := pools[name].Stats(ctx)
+		if err != nil {
+			failed(err)
+			continue
+		}
+		m.add(sums, name, stats)
+	}
+	for _, s := range stores {
+		for info, err := range pool.List(ctx, s) {
+			if err != nil {
+				failed(err)
+				break
+			}
+			if pools[info.Name] == nil {
+				m.add(sums, info.Name, info.Stats)
+			}
+		}
+	}
+	return sums, first
+}
+
+func (m *Metrics) add(sums map[series]cidr.Count, name string, stats pool.Stats) {
+	label := m.label(name)
+	for _, s := range stats {
+		for _, part := range []struct {
+			state string
+			count cidr.Count
+		}{{"used", s.Used}, {"free", s.Free}, {"cooling", s.Cooling}, {"reserved", s.Reserved}, {"out_of_range", s.OutOfRange}} {
+			key := series{label, s.Family, part.state}
+			sums[key] = sums[key].Add(part.count)
+		}
+	}
+}
+
+// float returns the nearest floating-point number.
+func float(c cidr.Count) float64 {
+	f, _ := strconv.ParseFloat(c.String(), 64) // which it always is
+	return f
+}

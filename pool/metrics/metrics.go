@@ -1,0 +1,159 @@
+package metrics
+
+import (
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/ipalloc/ipalloc/pool"
+	"github.com/ipalloc/ipalloc/store"
+)
+
+// Options are what a Metrics may be told. The zero Options, and a nil pointer to it, mean the defaults.
+type Options struct {
+	// Namespace is what the names of the metrics begin with. Default: "ipalloc".
+	Namespace string
+
+	// ConstLabels are labels of every metric, such as the name of the store where a process uses several. Default: none.
+	ConstLabels prometheus.Labels
+
+	// Buckets are the upper bounds of the histograms, in seconds. Default: 16 of them, from 50 µs, each twice the one before.
+	Buckets []float64
+
+	// MaxPools is how many pools have metrics of their own. Default: 1,000.
+	MaxPools int
+
+	// Timeout bounds how long a scrape reads pools. Default: 5 s.
+	Timeout time.Duration
+
+	// Logger is told why a scrape could not read pools. Default: nothing is logged.
+	Logger *slog.Logger
+}
+
+func (o *Options) withDefaults() Options {
+	var with Options
+	if o != nil {
+		with = *o
+	}
+	if with.Namespace == "" {
+		with.Namespace = "ipalloc"
+	}
+	if len(with.Buckets) == 0 {
+		with.Buckets = prometheus.ExponentialBuckets(50e-6, 2, 16)
+	}
+	if with.MaxPools <= 0 {
+		with.MaxPools = 1000
+	}
+	if with.Timeout <= 0 {
+		with.Timeout = 5 * time.Second
+	}
+	if with.Logger == nil {
+		with.Logger = slog.New(slog.DiscardHandler)
+	}
+	return with
+}
+
+// otherPools is the label of the pools for which there is no room.
+const otherPools = "_other"
+
+// Metrics is a [prometheus.Collector], to be registered, and a [pool.Observer], for [pool.Options].
+//
+// The zero Metrics is not usable, and a Metrics must not be copied. All methods may be called by any number of goroutines at once.
+type Metrics struct {
+	options Options
+
+	calls           *prometheus.CounterVec
+	callDurations   *prometheus.HistogramVec
+	commits         *prometheus.CounterVec
+	commitDurations *prometheus.HistogramVec
+	addresses, up   *prometheus.Desc
+
+	mu     sync.RWMutex
+	labels map[string]bool // the names of pools that have metrics of their own
+	stores []store.Store
+	pools  map[string]*pool.Pool
+}
+
+var (
+	_ prometheus.Collector = (*Metrics)(nil)
+	_ pool.Observer        = (*Metrics)(nil)
+)
+
+// New returns a Metrics that observes whoever is given it as an observer, and reads no pools until it is told of some.
+func New(options *Options) *Metrics {
+	o := options.withDefaults()
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: o.Namespace, Name: name, Help: help, ConstLabels: o.ConstLabels,
+		}, labels)
+	}
+	histogram := func(name, help string, labels ...string) *prometheus.HistogramVec {
+		return prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: o.Namespace, Name: name, Help: help, ConstLabels: o.ConstLabels, Buckets: o.Buckets,
+		}, labels)
+	}
+	gauge := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc(prometheus.BuildFQName(o.Namespace, "", name), help, labels, o.ConstLabels)
+	}
+	return &Metrics{
+		options:         o,
+		calls:           counter("calls_total", "Calls that allocate, release or renew, by how they ended.", "pool", "call", "result"),
+		callDurations:   histogram("call_duration_seconds", "How long calls took, waiting for their turn included.", "pool", "call"),
+		commits:         counter("commits_total", "Attempts to commit to the store, by how they ended.", "pool", "result"),
+		commitDurations: histogram("commit_duration_seconds", "How long the store took for an attempt to commit.", "pool"),
+		addresses:       gauge("addresses", "Addresses of the pool by their state.", "pool", "family", "state"),
+		up:              gauge("up", "1 if all pools could be read at this scrape, else 0."),
+		labels:          map[string]bool{},
+		pools:           map[string]*pool.Pool{},
+	}
+}
+
+// AddStore has each scrape read the counts of all pools in the store. Two stores with a pool of one name want a Metrics each, with their own ConstLabels.
+func (m *Metrics) AddStore(s store.Store) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.stores = append(m.stores, s)
+}
+
+// AddPool has each scrape read the counts of one pool, with that name as its label: for a pool in memory, which has no name of its own (see [Metrics.Named]),
+// or for one of a store of which not all are to be read. It replaces an earlier one of the same name, and hides one in a store.
+func (m *Metrics) AddPool(name string, p *pool.Pool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.pools[name] = p
+}
+
+// Forget drops the metrics of a pool, and no scrape reads it any more unless it is in a store that was added. If it is used again its metrics begin anew.
+func (m *Metrics) Forget(name string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.labels, name)
+	delete(m.pools, name)
+	of := prometheus.Labels{"pool": name}
+	m.calls.DeletePartialMatch(of)
+	m.callDurations.DeletePartialMatch(of)
+	m.commits.DeletePartialMatch(of)
+	m.commitDurations.DeletePartialMatch(of)
+}
+
+// label returns the label of a pool: its name, or that of all for which there is no room.
+func (m *Metrics) label(name string) string {
+	m.mu.RLock()
+	known, full := m.labels[name], len(m.labels) >= m.options.MaxPools
+	m.mu.RUnlock()
+	switch {
+	case known:
+		return name
+	case full:
+		return otherPools
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.labels[name] && len(m.labels) >= m.options.MaxPools {
+		return otherPools
+	}
+	m.labels[name] = true
+	return name
+}

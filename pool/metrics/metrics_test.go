@@ -1,0 +1,291 @@
+package metrics_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ipalloc/ipalloc/pool"
+	"github.com/ipalloc/ipalloc/pool/metrics"
+	"github.com/ipalloc/ipalloc/store"
+)
+
+// spec is that of a pool.
+func spec(t testing.TB, texts ...string) pool.Spec {
+	t.Helper()
+	s, err := pool.ParseSpec(texts...)
+	require.NoError(t, err)
+	return s
+}
+
+// gathered checks that the registry has exactly these lines for the metrics of those names.
+func gathered(t *testing.T, m *metrics.Metrics, want string, names ...string) {
+	t.Helper()
+	registry := prometheus.NewPedanticRegistry()
+	require.NoError(t, registry.Register(m))
+	require.NoError(t, testutil.GatherAndCompare(registry, strings.NewReader(want), names...))
+}
+
+func TestCountsCallsAndCommits(t *testing.T) {
+	ctx, db, m := t.Context(), store.NewMemory(), metrics.New(nil)
+	m.AddStore(db)
+	p, err := pool.Create(ctx, db, "pods", spec(t, "192.0.2.8-192.0.2.9", "2001:db8::5"), &pool.Options{Observer: m})
+	require.NoError(t, err)
+	for _, owner := range []string{"a", "a", "b"} {
+		_, err = p.Allocate(ctx, pool.Claim{Owner: owner, TTL: time.Hour})
+		require.NoError(t, err)
+	}
+	_, err = p.Allocate(ctx, pool.Claim{Owner: "c"})
+	require.ErrorIs(t, err, pool.ErrExhausted)
+	_, err = p.Renew(ctx, "a", 2*time.Hour)
+	require.NoError(t, err)
+	_, err = p.Release(ctx, "b")
+	require.NoError(t, err)
+	_, err = p.Release(ctx, "b")
+	require.ErrorIs(t, err, pool.ErrNotFound)
+
+	gathered(t, m, `
+# HELP ipalloc_addresses Addresses of the pool by their state.
+# TYPE ipalloc_addresses gauge
+ipalloc_addresses{family="IPv4",pool="pods",state="cooling"} 0
+ipalloc_addresses{family="IPv4",pool="pods",state="free"} 1
+ipalloc_addresses{family="IPv4",pool="pods",state="out_of_range"} 0
+ipalloc_addresses{family="IPv4",pool="pods",state="reserved"} 0
+ipalloc_addresses{family="IPv4",pool="pods",state="used"} 1
+ipalloc_addresses{family="IPv6",pool="pods",state="cooling"} 0
+ipalloc_addresses{family="IPv6",pool="pods",state="free"} 1
+ipalloc_addresses{family="IPv6",pool="pods",state="out_of_range"} 0
+ipalloc_addresses{family="IPv6",pool="pods",state="reserved"} 0
+ipalloc_addresses{family="IPv6",pool="pods",state="used"} 0
+# HELP ipalloc_calls_total Calls that allocate, release or renew, by how they ended.
+# TYPE ipalloc_calls_total counter
+ipalloc_calls_total{call="allocate",pool="pods",result="exhausted"} 1
+ipalloc_calls_total{call="allocate",pool="pods",result="ok"} 3
+ipalloc_calls_total{call="release",pool="pods",result="not_found"} 1
+ipalloc_calls_total{call="release",pool="pods",result="ok"} 1
+ipalloc_calls_total{call="renew",pool="pods",result="ok"} 1
+# HELP ipalloc_commits_total Attempts to commit to the store, by how they ended.
+# TYPE ipalloc_commits_total counter
+ipalloc_commits_total{pool="pods",result="ok"} 4
+# HELP ipalloc_up 1 if all pools could be read at this scrape, else 0.
+# TYPE ipalloc_up gauge
+ipalloc_up 1
+`, "ipalloc_addresses", "ipalloc_calls_total", "ipalloc_commits_total", "ipalloc_up")
+}
+
+// Two handles of one pool: the one that does not know of the other's commit meets a conflict, goes on by itself, and both are counted.
+func TestCountsConflicts(t *testing.T) {
+	ctx, db, m := t.Context(), store.NewMemory(), metrics.New(nil)
+	here, err := pool.Create(ctx, db, "pods", spec(t, "192.0.2.0/24"), &pool.Options{Observer: m})
+	require.NoError(t, err)
+	there, err := pool.Open(ctx, db, "pods", nil)
+	require.NoError(t, err)
+	_, err = there.Allocate(ctx, pool.Claim{Owner: "a"})
+	require.NoError(t, err)
+	_, err = here.Allocate(ctx, pool.Claim{Owner: "b"})
+	require.NoError(t, err)
+	gathered(t, m, `
+# HELP ipalloc_commits_total Attempts to commit to the store, by how they ended.
+# TYPE ipalloc_commits_total counter
+ipalloc_commits_total{pool="pods",result="conflict"} 1
+ipalloc_commits_total{pool="pods",result="ok"} 1
+`, "ipalloc_commits_total")
+}
+
+func TestResults(t *testing.T) {
+	for _, test := range []struct {
+		err          error
+		call, commit string
+	}{
+		{nil, "ok", "ok"},
+		{&pool.Error{Op: "allocate", Err: &pool.ExhaustedError{}}, "exhausted", "error"},
+		{fmt.Errorf("%w: cut off: %w", store.ErrUnknown, context.DeadlineExceeded), "unknown", "unknown"},
+		{pool.ErrBusy, "conflict", "error"},
+		{&store.ConflictError{}, "error", "conflict"},
+		{&store.TooLargeError{}, "error", "too_large"},
+		{pool.ErrTaken, "taken", "error"},
+		{pool.ErrHeld, "held", "error"},
+		{pool.ErrNotInPool, "not_in_pool", "error"},
+		{pool.ErrNoPool, "not_found", "error"},
+		{pool.ErrScope, "invalid", "error"},
+		{context.Canceled, "canceled", "error"},
+		{errors.New("disk on fire"), "error", "error"},
+	} {
+		m := metrics.New(nil)
+		m.ObserveCall(pool.CallEvent{Pool: "p", Err: test.err})
+		m.ObserveCommit(pool.CommitEvent{Pool: "p", Err: test.err})
+		gathered(t, m, fmt.Sprintf(`
+# HELP ipalloc_calls_total Calls that allocate, release or renew, by how they ended.
+# TYPE ipalloc_calls_total counter
+ipalloc_calls_total{call="allocate",pool="p",result=%q} 1
+# HELP ipalloc_commits_total Attempts to commit to the store, by how they ended.
+# TYPE ipalloc_commits_total counter
+ipalloc_commits_total{pool="p",result=%q} 1
+`, test.call, test.commit), "ipalloc_calls_total", "ipalloc_commits_total")
+	}
+}
+
+func TestDurationsAreInSeconds(t *testing.T) {
+	m := metrics.New(&metrics.Options{Namespace: "net", Buckets: []float64{0.1, 1}, ConstLabels: prometheus.Labels{"store": "main"}})
+	m.ObserveCall(pool.CallEvent{Pool: "p", Call: pool.CallRenew, Duration: 250 * time.Millisecond})
+	m.ObserveCommit(pool.CommitEvent{Pool: "p", Duration: 50 * time.Millisecond})
+	gathered(t, m, `
+# HELP net_call_duration_seconds How long calls took, waiting for their turn included.
+# TYPE net_call_duration_seconds histogram
+net_call_duration_seconds_bucket{call="renew",pool="p",store="main",le="0.1"} 0
+net_call_duration_seconds_bucket{call="renew",pool="p",store="main",le="1"} 1
+net_call_duration_seconds_bucket{call="renew",pool="p",store="main",le="+Inf"} 1
+net_call_duration_seconds_sum{call="renew",pool="p",store="main"} 0.25
+net_call_duration_seconds_count{call="renew",pool="p",store="main"} 1
+# HELP net_commit_duration_seconds How long the store took for an attempt to commit.
+# TYPE net_commit_duration_seconds histogram
+net_commit_duration_seconds_bucket{pool="p",store="main",le="0.1"} 1
+net_commit_duration_seconds_bucket{pool="p",store="main",le="1"} 1
+net_commit_duration_seconds_bucket{pool="p",store="main",le="+Inf"} 1
+net_commit_duration_seconds_sum{pool="p",store="main"} 0.05
+net_commit_duration_seconds_count{pool="p",store="main"} 1
+`, "net_call_duration_seconds", "net_commit_duration_seconds")
+}
+
+func TestLint(t *testing.T) {
+	m := metrics.New(nil)
+	p, err := pool.New(spec(t, "10.0.0.0/29"), &pool.Options{Observer: m.Named("memory")})
+	require.NoError(t, err)
+	m.AddPool("memory", p)
+	_, err = p.Allocate(t.Context(), pool.Claim{Owner: "a"})
+	require.NoError(t, err)
+	m.ObserveCommit(pool.CommitEvent{Pool: "memory"})
+	problems, err := testutil.CollectAndLint(m)
+	require.NoError(t, err)
+	require.Empty(t, problems)
+}
+
+// No more series than the option says, whatever pools there are, and no address is lost in those that are counted together.
+func TestCardinalityIsBounded(t *testing.T) {
+	ctx, db := t.Context(), store.NewMemory()
+	m := metrics.New(&metrics.Options{MaxPools: 2})
+	m.AddStore(db)
+	for i := range 5 {
+		name := fmt.Sprint("block-", i)
+		p, err := pool.Create(ctx, db, name, spec(t, fmt.Sprintf("10.0.%d.0-10.0.%d.9", i, i)), &pool.Options{Observer: m})
+		require.NoError(t, err)
+		_, err = p.Allocate(ctx, pool.Claim{Owner: "someone"})
+		require.NoError(t, err)
+	}
+	gathered(t, m, `
+# HELP ipalloc_calls_total Calls that allocate, release or renew, by how they ended.
+# TYPE ipalloc_calls_total counter
+ipalloc_calls_total{call="allocate",pool="_other",result="ok"} 3
+ipalloc_calls_total{call="allocate",pool="block-0",result="ok"} 1
+ipalloc_calls_total{call="allocate",pool="block-1",result="ok"} 1
+`, "ipalloc_calls_total")
+	require.Equal(t, 3*5, testutil.CollectAndCount(m, "ipalloc_addresses"))
+	require.Equal(t, 50.0, sumOf(t, m, "used")+sumOf(t, m, "free"))
+
+	m.Forget("block-0")
+	m.ObserveCall(pool.CallEvent{Pool: "block-3"})
+	require.Equal(t, 3, testutil.CollectAndCount(m, "ipalloc_calls_total"), "block-1, block-3 in the place of block-0, and the others")
+}
+
+// sumOf adds the addresses of a state over all pools.
+func sumOf(t *testing.T, m *metrics.Metrics, state string) float64 {
+	t.Helper()
+	registry := prometheus.NewRegistry()
+	require.NoError(t, registry.Register(m))
+	families, err := registry.Gather()
+	require.NoError(t, err)
+	sum := 0.0
+	for _, f := range families {
+		for _, metric := range f.GetMetric() {
+			for _, label := range metric.GetLabel() {
+				if f.GetName() == "ipalloc_addresses" && label.GetName() == "state" && label.GetValue() == state {
+					sum += metric.GetGauge().GetValue()
+				}
+			}
+		}
+	}
+	return sum
+}
+
+func TestScrapeErrorLosesNothingElse(t *testing.T) {
+	ctx, db, log := t.Context(), store.NewMemory(), new(bytes.Buffer)
+	m := metrics.New(&metrics.Options{Logger: slog.New(slog.NewTextHandler(log, nil))})
+	m.AddStore(db)
+	p, err := pool.Create(ctx, db, "pods", spec(t, "192.0.2.0/28"), &pool.Options{Observer: m})
+	require.NoError(t, err)
+	_, err = p.Allocate(ctx, pool.Claim{Owner: "a"})
+	require.NoError(t, err)
+	memory, err := pool.New(spec(t, "10.0.0.1"), nil)
+	require.NoError(t, err)
+	m.AddPool("memory", memory)
+	require.NoError(t, db.Close())
+	gathered(t, m, `
+# HELP ipalloc_addresses Addresses of the pool by their state.
+# TYPE ipalloc_addresses gauge
+ipalloc_addresses{family="IPv4",pool="memory",state="cooling"} 0
+ipalloc_addresses{family="IPv4",pool="memory",state="free"} 1
+ipalloc_addresses{family="IPv4",pool="memory",state="out_of_range"} 0
+ipalloc_addresses{family="IPv4",pool="memory",state="reserved"} 0
+ipalloc_addresses{family="IPv4",pool="memory",state="used"} 0
+# HELP ipalloc_calls_total Calls that allocate, release or renew, by how they ended.
+# TYPE ipalloc_calls_total counter
+ipalloc_calls_total{call="allocate",pool="pods",result="ok"} 1
+# HELP ipalloc_up 1 if all pools could be read at this scrape, else 0.
+# TYPE ipalloc_up gauge
+ipalloc_up 0
+`, "ipalloc_addresses", "ipalloc_calls_total", "ipalloc_up")
+	require.Contains(t, log.String(), "closed")
+}
+
+// Calls, scrapes, added and forgotten pools at once, under the race detector.
+func TestConcurrent(t *testing.T) {
+	ctx, db := t.Context(), store.NewMemory()
+	m := metrics.New(&metrics.Options{MaxPools: 3})
+	m.AddStore(db)
+	registry := prometheus.NewPedanticRegistry()
+	require.NoError(t, registry.Register(m))
+	var wg sync.WaitGroup
+	for i := range 4 {
+		p, err := pool.Create(ctx, db, fmt.Sprint("pool-", i), spec(t, "192.0.2.0/24"), &pool.Options{Observer: m})
+		require.NoError(t, err)
+		wg.Go(func() {
+			for j := range 50 {
+				owner := fmt.Sprint(j)
+				if _, err := p.Allocate(ctx, pool.Claim{Owner: owner}); err != nil {
+					t.Error(err)
+				}
+				if _, err := p.Release(ctx, owner); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		wg.Go(func() {
+			for range 20 {
+				if _, err := registry.Gather(); err != nil {
+					t.Error(err)
+				}
+				m.AddPool("again", p)
+				m.Forget("again")
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func BenchmarkObserveCall(b *testing.B) {
+	m := metrics.New(nil)
+	b.ReportAllocs()
+	for b.Loop() {
+		m.ObserveCall(pool.CallEvent{Pool: "pods", Duration: time.Millisecond})
+	}
+}

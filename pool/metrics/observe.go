@@ -1,0 +1,87 @@
+package metrics
+
+import (
+	"context"
+	"errors"
+
+	"github.com/ipalloc/ipalloc/pool"
+	"github.com/ipalloc/ipalloc/store"
+)
+
+// ObserveCall counts a call. It is for package pool.
+func (m *Metrics) ObserveCall(e pool.CallEvent) {
+	label, call := m.label(e.Pool), e.Call.String()
+	m.calls.WithLabelValues(label, call, callResult(e.Err)).Inc()
+	m.callDurations.WithLabelValues(label, call).Observe(e.Duration.Seconds())
+}
+
+// ObserveCommit counts an attempt to commit. It is for package pool.
+func (m *Metrics) ObserveCommit(e pool.CommitEvent) {
+	label := m.label(e.Pool)
+	m.commits.WithLabelValues(label, commitResult(e.Err)).Inc()
+	m.commitDurations.WithLabelValues(label).Observe(e.Duration.Seconds())
+}
+
+// Named returns an observer that counts what it is told of as that pool's: for a pool in memory, which has no name of its own.
+func (m *Metrics) Named(name string) pool.Observer { return named{m, name} }
+
+type named struct {
+	*Metrics
+	name string
+}
+
+func (n named) ObserveCall(e pool.CallEvent) {
+	e.Pool = n.name
+	n.Metrics.ObserveCall(e)
+}
+
+func (n named) ObserveCommit(e pool.CommitEvent) {
+	e.Pool = n.name
+	n.Metrics.ObserveCommit(e)
+}
+
+// result is a kind of error and its label.
+type result struct {
+	is    error
+	label string
+}
+
+// callResults are how calls end; the first that matches counts. What is not known goes first, since such an error may wrap others.
+var callResults = []result{
+	{store.ErrUnknown, "unknown"},
+	{pool.ErrExhausted, "exhausted"},
+	{pool.ErrTaken, "taken"},
+	{pool.ErrHeld, "held"},
+	{pool.ErrNotInPool, "not_in_pool"},
+	{pool.ErrBusy, "conflict"},
+	{pool.ErrNotFound, "not_found"},
+	{pool.ErrInvalid, "invalid"},
+	{pool.ErrFamily, "invalid"},
+	{pool.ErrScope, "invalid"},
+	{pool.ErrGeneration, "invalid"},
+	{pool.ErrInUse, "invalid"},
+	{context.Canceled, "canceled"},
+	{context.DeadlineExceeded, "canceled"},
+}
+
+var commitResults = []result{
+	{store.ErrUnknown, "unknown"},
+	{store.ErrConflict, "conflict"},
+	{store.ErrTooLarge, "too_large"},
+}
+
+func callResult(err error) string { return labelOf(err, callResults) }
+
+func commitResult(err error) string { return labelOf(err, commitResults) }
+
+func labelOf(err error, results []result) string {
+	if err == nil {
+		return "ok"
+	}
+	for _, r := range results {
+		if errors.Is(err, r.is) {
+			return r.label
+		}
+	}
+	return "error"
+}
