@@ -721,7 +721,7 @@ func (p *Pool) learn(ctx context.Context, batch []*op, err error) error {
 
 // takeLess makes the next batch smaller than one that was too large. It is false if that is not possible.
 func (p *Pool) takeLess(batch []*op) bool {
-	tasks := countTasks(batch)
+	tasks := countPlanned(batch)
 	switch t := &batch[0].tasks[0]; {
 	case tasks > 1 && !(len(batch) == 1 && batch[0].whole):
 		p.maxBatch, p.full = tasks/2, 0
@@ -744,11 +744,12 @@ func (p *Pool) takeMore() {
 	}
 }
 
-func countTasks(batch []*op) int {
+// countPlanned is how many tasks have something to write.
+func countPlanned(batch []*op) int {
 	n := 0
 	for _, o := range batch {
 		for i := range o.tasks {
-			if !o.tasks[i].done {
+			if !o.tasks[i].done && len(o.tasks[i].writes) > 0 {
 				n++
 			}
 		}
