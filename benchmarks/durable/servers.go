@@ -97,7 +97,6 @@ func (s *Servers) start(sort string) *server {
 		}
 		one.command = exec.Command(program)
 		one.command.Env = append(os.Environ(), serverVariable+"="+string(text))
-		one.command.Stderr = os.Stderr
 		if one.leash, err = one.command.StdinPipe(); err != nil {
 			return err
 		}
