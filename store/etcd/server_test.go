@@ -66,7 +66,14 @@ func (s *server) start(t testing.TB) {
 	e, err := embed.StartEtcd(s.config)
 	require.NoError(t, err)
 	s.etcd = e
-	t.Cleanup(e.Close)
+	t.Cleanup(s.stop)
+}
+
+func (s *server) stop() {
+	if s.etcd != nil {
+		s.etcd.Close()
+		s.etcd = nil
+	}
 }
 
 func (s *server) ready(t testing.TB) {
@@ -81,7 +88,7 @@ func (s *server) ready(t testing.TB) {
 // restart stops the server and starts it again with what it has on disk.
 func (s *server) restart(t testing.TB) {
 	t.Helper()
-	s.etcd.Close()
+	s.stop()
 	s.start(t)
 	s.ready(t)
 }
