@@ -1,9 +1,10 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -99,10 +100,10 @@ func (s *Store) apply(ctx context.Context, b *batch) ([]answer, error) {
 	return answers, nil
 }
 
-// batch is what the function apply is given, in columns: a row for each head and for each write.
+// batch is what the function apply is given, in columns: a row for each head, and then one for each write.
 type batch struct {
-	keys             []store.Key
-	heads            []store.Record // nothing for what is no head
+	rows             []row
+	heads            int
 	ops              []string
 	expected         []int64
 	kinds            []string
@@ -113,35 +114,65 @@ type batch struct {
 	created, expires []*time.Time
 	data             []*string
 	changed          string
-	bytes            int
 }
 
-// The operations of apply.
+// row is one head or write.
+type row struct {
+	op     string
+	change int // of which it is the head
+	record store.Record
+}
+
+// The operations of apply, in the order of their rows.
 const (
 	opHead       = "h"
 	opDeleteHead = "x"
+	opDelete     = "d"
 	opCreate     = "c"
 	opPut        = "p"
-	opDelete     = "d"
 )
 
+// rowOrder is the order of the rows, in which commits lock the records: two commits that lock several do not wait for one another.
+func rowOrder(a, b row) int {
+	return cmp.Or(cmp.Compare(rank(a.op), rank(b.op)), cmp.Compare(a.record.Kind, b.record.Kind),
+		cmp.Compare(a.record.Pool, b.record.Pool), cmp.Compare(a.record.Name, b.record.Name))
+}
+
+func rank(op string) int {
+	switch op {
+	case opHead, opDeleteHead:
+		return 0
+	case opDelete:
+		return 1
+	default:
+		return 2
+	}
+}
+
 func encodeBatch(changes []store.Change) (*batch, error) {
-	b := &batch{}
+	b := &batch{heads: len(changes)}
 	for i := range changes {
 		head, writes := changes[i].Head, changes[i].Writes
 		op := opHead
 		if store.DeletesHead(head.Key, writes) {
 			op = opDeleteHead
 		}
-		b.add(op, head)
+		b.rows = append(b.rows, row{op, i, head.Canonical()})
 		for j := range writes {
 			if writes[j].Record.Key != head.Key {
-				b.add(opOf(writes[j].Op), writes[j].Record)
+				b.rows = append(b.rows, row{opOf(writes[j].Op), i, writes[j].Record})
 			}
 		}
 	}
-	b.changed = changedText(b.keys)
-	return b, b.checkSize()
+	slices.SortFunc(b.rows, rowOrder)
+	if err := b.checkSize(); err != nil {
+		return nil, err
+	}
+	for i := range b.rows {
+		b.add(&b.rows[i])
+	}
+	b.changed = changedText(b.rows)
+	return b, nil
 }
 
 func opOf(op store.Op) string {
@@ -155,37 +186,21 @@ func opOf(op store.Op) string {
 	}
 }
 
-func (b *batch) add(op string, r store.Record) {
-	head := store.Record{}
-	switch op {
-	case opHead, opDeleteHead:
-		r.Created, r.Expires = timeOf(r.Created), timeOf(r.Expires)
-		head = r.Canonical()
-	case opDelete:
+func (b *batch) add(w *row) {
+	r := w.record
+	if w.op == opDelete {
 		r = store.Record{Key: r.Key}
 	}
-	b.keys, b.heads = append(b.keys, r.Key), append(b.heads, head)
-	b.ops, b.expected = append(b.ops, op), append(b.expected, expectedOf(op, r))
-	b.kinds, b.pools, b.names = append(b.kinds, string(r.Kind)), append(b.pools, r.Pool), append(b.names, r.Name)
-	b.states, b.prefixes = append(b.states, r.State), append(b.prefixes, prefixArray(r.Prefixes))
-	b.created, b.expires = append(b.created, timeOrNull(timeOf(r.Created))), append(b.expires, timeOrNull(timeOf(r.Expires)))
-	b.data = append(b.data, dataOrNull(r.Data))
-	b.bytes += len(r.Kind) + len(r.Pool) + len(r.Name) + len(r.State) + len(r.Data) + len(b.prefixes[len(b.prefixes)-1])
-}
-
-// timeOf cuts a time to the microsecond, in UTC.
-func timeOf(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
-
-// expectedOf is the revision that a head must have; for what is no head one that none has.
-func expectedOf(op string, r store.Record) int64 {
-	if op == opHead || op == opDeleteHead {
-		return r.Revision
+	if w.op == opHead || w.op == opDeleteHead {
+		b.expected = append(b.expected, r.Revision)
 	}
-	return -1
+	b.ops, b.kinds, b.pools, b.names = append(b.ops, w.op), append(b.kinds, string(r.Kind)), append(b.pools, r.Pool), append(b.names, r.Name)
+	b.states, b.prefixes = append(b.states, r.State), append(b.prefixes, prefixArray(r.Prefixes))
+	b.created, b.expires, b.data = append(b.created, timeOrNull(r.Created)), append(b.expires, timeOrNull(r.Expires)), append(b.data, dataOrNull(r.Data))
 }
 
 func (b *batch) args() []any {
-	return []any{b.ops, b.expected, b.kinds, b.pools, b.names, b.states, b.prefixes, b.created, b.expires, b.data, b.changed}
+	return []any{b.heads, b.ops, b.expected, b.kinds, b.pools, b.names, b.states, b.prefixes, b.created, b.expires, b.data, b.changed}
 }
 
 // How much goes into one commit. A key must fit into an entry of an index, which is at most 2,704 bytes; PostgreSQL takes messages up to 1 GiB, and has several copies
@@ -193,17 +208,21 @@ func (b *batch) args() []any {
 const (
 	maxKeyBytes    = 2600
 	maxCommitBytes = 128 << 20
+	prefixBytes    = 44 // at most, as text
 )
 
 func (b *batch) checkSize() error {
-	for i, key := range b.keys {
-		size := len(key.Kind) + len(key.Pool) + len(key.Name)
-		if size > maxKeyBytes && b.ops[i] != opDelete {
+	total := 0
+	for i := range b.rows {
+		w := &b.rows[i]
+		size := len(w.record.Kind) + len(w.record.Pool) + len(w.record.Name)
+		if size > maxKeyBytes && w.op != opDelete {
 			return &store.TooLargeError{What: "key in bytes", Size: int64(size), Limit: maxKeyBytes}
 		}
+		total += size + len(w.record.State) + len(w.record.Data) + prefixBytes*len(w.record.Prefixes)
 	}
-	if b.bytes > maxCommitBytes {
-		return &store.TooLargeError{What: "commit in bytes", Size: int64(b.bytes), Limit: maxCommitBytes}
+	if total > maxCommitBytes {
+		return &store.TooLargeError{What: "commit in bytes", Size: int64(total), Limit: maxCommitBytes}
 	}
 	return nil
 }
@@ -218,53 +237,49 @@ type answer struct {
 
 func scanAnswer(row pgx.CollectableRow) (answer, error) {
 	var a answer
-	var position int64
 	f := &a.fields
-	err := row.Scan(&a.outcome, &position, &a.revision, &f.state, &f.prefixes, &f.created, &f.expires, &f.data)
-	a.position = int(position) - 1
+	err := row.Scan(&a.outcome, &a.position, &a.revision, &f.state, &f.prefixes, &f.created, &f.expires, &f.data)
+	a.position--
 	return a, err
 }
 
 // stored is the record that an answer has.
 func (b *batch) stored(a answer) store.Record {
-	r := store.Record{Key: b.keys[a.position], Revision: a.revision}
+	r := store.Record{Key: b.rows[a.position].record.Key, Revision: a.revision}
 	a.fields.into(&r)
 	return r
 }
 
 // result returns what the answers say: the new heads, or why there are none.
 func (b *batch) result(answers []answer) ([]store.Record, error) {
-	var heads, exist []store.Record
+	heads := make([]store.Record, b.heads)
+	var exist []store.Record
 	for _, a := range answers {
-		switch a.outcome {
+		switch w := &b.rows[a.position]; a.outcome {
 		case "conflict":
-			return nil, &store.ConflictError{Expected: b.expected[a.position], Current: b.stored(a)}
+			return nil, &store.ConflictError{Expected: w.record.Revision, Current: b.stored(a)}
 		case "exists":
 			exist = append(exist, b.stored(a))
 		default:
-			head := b.heads[a.position]
-			head.Revision = a.revision
-			heads = append(heads, head)
+			heads[w.change] = w.record
+			heads[w.change].Revision = a.revision
 		}
 	}
-	switch {
-	case len(exist) > 0:
+	if len(exist) > 0 {
 		return nil, &store.ExistsError{Records: exist}
-	case len(heads) == 0:
-		return nil, errors.New("the database gave no answer")
 	}
 	return heads, nil
 }
 
 // changedText tells listeners which records a commit changes, or that they are many. It is shorter than the 8,000 bytes that a notification may have.
-func changedText(keys []store.Key) string {
+func changedText(rows []row) string {
 	const most = 256
-	if len(keys) > most {
+	if len(rows) > most {
 		return changedMany
 	}
-	text := make([]string, len(keys))
-	for i, key := range keys {
-		text[i] = strconv.FormatUint(keyHash(key), 36)
+	text := make([]string, len(rows))
+	for i := range rows {
+		text[i] = strconv.FormatUint(keyHash(rows[i].record.Key), 36)
 	}
 	return strings.Join(text, " ")
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -115,8 +116,8 @@ func explain(b *batch, err error) error {
 }
 
 // overlapDetail finds the two prefixes in the detail of the error, which begins, in whatever language, with
-// "Key (prefix, …)=(10.0.0.1/32, …) conflicts with existing key (prefix, …)=(10.0.0.0/24, …)".
-var overlapDetail = regexp.MustCompile(`\)=\(([0-9a-f.:/]+), .*\)=\(([0-9a-f.:/]+), `)
+// "Key (prefix, …)=(10.0.0.1, …) conflicts with existing key (prefix, …)=(10.0.0.0/24, …)".
+var overlapDetail = regexp.MustCompile(`(?s)\)=\(([0-9a-f.:/]+), .*\)=\(([0-9a-f.:/]+), `)
 
 func overlapError(b *batch, refused *pgconn.PgError) error {
 	e := &OverlapError{Constraint: refused.ConstraintName, cause: refused}
@@ -124,14 +125,23 @@ func overlapError(b *batch, refused *pgconn.PgError) error {
 	if found == nil {
 		return e
 	}
-	e.Prefix, _ = netip.ParsePrefix(found[1])
-	e.Standing, _ = netip.ParsePrefix(found[2])
-	for i, text := range b.prefixes {
-		holds := b.kinds[i] == string(store.KindAllocation) || b.kinds[i] == string(store.KindCooling)
-		if holds && b.ops[i] != opDelete && strings.Contains(","+strings.Trim(text, "{}")+",", ","+found[1]+",") {
-			e.Record = b.keys[i]
+	e.Prefix, e.Standing = parseInet(found[1]), parseInet(found[2])
+	for i := range b.rows {
+		r := &b.rows[i].record
+		holds := r.Kind == store.KindAllocation || r.Kind == store.KindCooling
+		if holds && b.rows[i].op != opDelete && slices.Contains(r.Prefixes, e.Prefix) {
+			e.Record = r.Key
 			break
 		}
 	}
 	return e
+}
+
+// parseInet parses a prefix as PostgreSQL writes it: without a length if it is a single address.
+func parseInet(text string) netip.Prefix {
+	if addr, err := netip.ParseAddr(text); err == nil {
+		return netip.PrefixFrom(addr, addr.BitLen())
+	}
+	p, _ := netip.ParsePrefix(text) // not valid if it is something else
+	return p
 }

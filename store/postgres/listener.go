@@ -54,7 +54,9 @@ type waiter struct {
 	wake    chan struct{} // has one element if the record may have changed since it was looked at
 }
 
-func newListener(pool *pgxpool.Pool, sql statements) *listener { return &listener{pool: pool, sql: sql} }
+func newListener(pool *pgxpool.Pool, sql statements) *listener {
+	return &listener{pool: pool, sql: sql}
+}
 
 // enter adds a waiter, and begins a session if there is none. The waiter is woken as soon as it can rely on the session, so that it looks at the record once more.
 func (l *listener) enter(key store.Key) (*waiter, error) {

@@ -5,6 +5,8 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"hash/fnv"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -33,15 +35,27 @@ func Migrations(schema string) ([]Migration, error) {
 	if err != nil {
 		return nil, err
 	}
+	quoted, lock := pgx.Identifier{name}.Sanitize(), schemaLock(name)
+	names := strings.NewReplacer(
+		"@schema@", quoted, "@sequence@", strings.ReplaceAll(quoted+".revision", "'", "''"),
+		"@committing@", strconv.FormatInt(lock, 10), "@listening@", strconv.FormatInt(lock+1, 10),
+	)
 	all := make([]Migration, Version)
 	for i := range all {
 		text, err := migrationFiles.ReadFile(fmt.Sprintf("migrations/%d.sql", i+1))
 		if err != nil {
 			return nil, err
 		}
-		all[i] = Migration{i + 1, strings.ReplaceAll(string(text), "@schema@", pgx.Identifier{name}.Sanitize())}
+		all[i] = Migration{i + 1, names.Replace(string(text))}
 	}
 	return all, nil
+}
+
+// schemaLock is the number of the first of the two advisory locks that commits in the schema use. It is even.
+func schemaLock(schema string) int64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte("ipalloc " + schema))
+	return int64(h.Sum64() >> 2 << 1)
 }
 
 // migrationLock is the advisory lock under which schemas of the database change. It is one for all schemas, because they share the extension.

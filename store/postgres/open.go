@@ -16,7 +16,7 @@ import (
 
 // Options are the options of [Open] and [New]. The zero Options are the defaults. Options may be copied; they are not kept.
 type Options struct {
-	// Schema is the name of the schema that holds the tables, up to 63 bytes, as it is: it is quoted. Stores with different schemas share
+	// Schema is the name of the schema that holds the tables, up to 63 bytes, as it is: it is quoted. It may not contain $ipalloc$. Stores with different schemas share
 	// nothing. The default, "", is [DefaultSchema].
 	Schema string
 
@@ -31,12 +31,15 @@ const DefaultSchema = "ipalloc"
 // maxSchemaBytes is how long the name of a schema may be; PostgreSQL would cut what is longer.
 const maxSchemaBytes = 63
 
+// functionQuote begins and ends the text of a function in the migrations.
+const functionQuote = "$ipalloc$"
+
 func (o *Options) schema() (string, error) {
 	if o.Schema == "" {
 		return DefaultSchema, nil
 	}
-	if len(o.Schema) > maxSchemaBytes || !utf8.ValidString(o.Schema) || strings.ContainsRune(o.Schema, 0) {
-		return "", fmt.Errorf("%w: the schema name %.80q is not valid UTF-8 of at most %d bytes without NUL", store.ErrInvalid, o.Schema, maxSchemaBytes)
+	if len(o.Schema) > maxSchemaBytes || !utf8.ValidString(o.Schema) || strings.ContainsRune(o.Schema, 0) || strings.Contains(o.Schema, functionQuote) {
+		return "", fmt.Errorf("%w: the schema name %.80q is not valid UTF-8 of at most %d bytes without NUL and %s", store.ErrInvalid, o.Schema, maxSchemaBytes, functionQuote)
 	}
 	return o.Schema, nil
 }

@@ -57,6 +57,7 @@ func prefixArray(prefixes []netip.Prefix) string {
 
 // timeOrNull is a time as it is kept: cut to the microsecond, or null if there is none.
 func timeOrNull(t time.Time) *time.Time {
+	t = t.UTC().Truncate(time.Microsecond)
 	if t.IsZero() {
 		return nil
 	}

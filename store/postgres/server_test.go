@@ -161,6 +161,9 @@ func (s *server) stop(signal os.Signal) error {
 	return nil
 }
 
+// restart starts a server that was stopped, however that was.
+func (s *server) restart() error { return s.start() }
+
 // remove ends the server for good.
 func (s *server) remove() error { return errors.Join(s.stop(os.Interrupt), os.RemoveAll(s.dir)) }
 

@@ -58,7 +58,7 @@ func statementsFor(schema string) statements {
 		byExpiry: columns + "record r WHERE r.kind = $1 AND r.pool = $2 AND r.expires IS NOT NULL AND ($6 OR (r.expires, r.name) > ($3, $4)) ORDER BY r.expires, r.name LIMIT $5",
 		find: columns + "address a JOIN " + in + "allocation r USING (kind, pool, name) WHERE a.prefix >>= $2::inet AND hashtextextended(a.pool, 0) = hashtextextended($1, 0)" +
 			" AND a.pool = $1 AND a.kind = 'allocation' ORDER BY masklen(a.prefix) DESC LIMIT 1",
-		apply:  "SELECT * FROM " + in + "apply($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+		apply:  "SELECT * FROM " + in + "apply($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
 		listen: "SELECT " + in + "listen()",
 		await:  "SELECT " + in + "await_commits()",
 	}

@@ -64,15 +64,18 @@ CREATE VIEW @schema@.holding AS
 	FROM @schema@.address a JOIN @schema@.allocation r USING (kind, pool, name);
 
 CREATE FUNCTION @schema@.keep_address() RETURNS trigger LANGUAGE plpgsql
-SET search_path = @schema@, pg_temp
-SET enable_seqscan = off
 AS $ipalloc$
 BEGIN
 	IF TG_OP <> 'INSERT' THEN
-		DELETE FROM address a WHERE a.pool = OLD.pool AND a.name = OLD.name AND a.kind = OLD.kind;
+		DELETE FROM @schema@.address a WHERE a.pool = OLD.pool AND a.name = OLD.name AND a.kind = OLD.kind;
 	END IF;
-	IF TG_OP <> 'DELETE' THEN
-		INSERT INTO address (prefix, pool, kind, name)
+	IF TG_OP = 'DELETE' THEN
+		RETURN NULL;
+	END IF;
+	IF cardinality(NEW.prefixes) = 1 THEN
+		INSERT INTO @schema@.address (prefix, pool, kind, name) VALUES (NEW.prefixes[1], NEW.pool, NEW.kind, NEW.name);
+	ELSE
+		INSERT INTO @schema@.address (prefix, pool, kind, name)
 		SELECT DISTINCT p, NEW.pool, NEW.kind, NEW.name FROM unnest(NEW.prefixes) AS p;
 	END IF;
 	RETURN NULL;
@@ -82,16 +85,15 @@ $ipalloc$;
 CREATE TRIGGER address_insert AFTER INSERT ON @schema@.allocation
 	FOR EACH ROW WHEN (NEW.prefixes <> '{}') EXECUTE FUNCTION @schema@.keep_address();
 CREATE TRIGGER address_update AFTER UPDATE ON @schema@.allocation
-	FOR EACH ROW WHEN ((OLD.prefixes, OLD.pool, OLD.kind, OLD.name) IS DISTINCT FROM (NEW.prefixes, NEW.pool, NEW.kind, NEW.name))
+	FOR EACH ROW WHEN (OLD.prefixes <> NEW.prefixes OR OLD.pool <> NEW.pool OR OLD.kind <> NEW.kind OR OLD.name <> NEW.name)
 	EXECUTE FUNCTION @schema@.keep_address();
 CREATE TRIGGER address_delete AFTER DELETE ON @schema@.allocation
 	FOR EACH ROW WHEN (OLD.prefixes <> '{}') EXECUTE FUNCTION @schema@.keep_address();
 
 CREATE FUNCTION @schema@.truncate_address() RETURNS trigger LANGUAGE plpgsql
-SET search_path = @schema@, pg_temp
 AS $ipalloc$
 BEGIN
-	TRUNCATE address;
+	TRUNCATE @schema@.address;
 	RETURN NULL;
 END
 $ipalloc$;
@@ -99,148 +101,162 @@ $ipalloc$;
 CREATE TRIGGER address_truncate AFTER TRUNCATE ON @schema@.allocation
 	FOR EACH STATEMENT EXECUTE FUNCTION @schema@.truncate_address();
 
--- The locks and the channel by which commits wake who waits for a change.
+-- The locks and the channel by which commits wake who waits for a change. @committing@ and @listening@ are numbers of this schema's own.
 --
 -- NOTIFY makes all commits of the server that use it wait for one another, so a commit notifies only if someone listens. A listener
--- holds lock listening, shared; a commit that can take that lock alone, for a moment, knows that there is no listener. It holds lock committing,
+-- holds lock @listening@, shared; a commit that can take that lock alone, for a moment, knows that there is no listener. It holds lock @committing@,
 -- shared, to its end; a new listener takes that lock alone once, and so knows that all commits have ended that did not see it.
--- They are those of the current schema, which whoever calls these functions sets.
-CREATE FUNCTION @schema@.signal_key(what text) RETURNS bigint LANGUAGE sql STABLE
-RETURN hashtextextended('ipalloc ' || what || ' ' || current_schema(), 0);
-
-CREATE FUNCTION @schema@.signal_channel() RETURNS text LANGUAGE sql STABLE
-RETURN 'ipalloc_' || to_hex(hashtextextended(current_schema(), 0));
 
 -- listen begins to listen, for as long as the session lasts. After it, in a transaction of its own, comes await_commits.
 CREATE FUNCTION @schema@.listen() RETURNS void LANGUAGE plpgsql
-SET search_path = @schema@, pg_temp
 AS $ipalloc$
 BEGIN
-	EXECUTE format('LISTEN %I', signal_channel());
-	PERFORM pg_advisory_lock_shared(signal_key('listening'));
+	LISTEN "ipalloc @listening@";
+	PERFORM pg_advisory_lock_shared(@listening@);
 END
 $ipalloc$;
 
-CREATE FUNCTION @schema@.await_commits() RETURNS void LANGUAGE sql
-SET search_path = @schema@, pg_temp
+CREATE FUNCTION @schema@.await_commits() RETURNS void LANGUAGE plpgsql
 AS $ipalloc$
-	SELECT pg_advisory_xact_lock(signal_key('committing'))
+BEGIN
+	PERFORM pg_advisory_xact_lock(@committing@);
+END
 $ipalloc$;
 
--- apply is a commit. It is given a row, in arrays, for each head and for each write:
---   ops       h: replace this head; x: delete this head; c: create; p: put; d: delete
---   expected  for heads, the revision that it must have, 0 for none
+-- apply is a commit. It is given rows, in arrays: first the heads, then the writes, each in the order of their keys, deletes before the others.
+--   heads     how many of the rows are heads
+--   ops       h: replace this head; x: delete this head; d: delete; c: create; p: put
+--   expected  the revisions that the heads must have, 0 for none
 --   changed   what listeners are told
--- It returns, with the position of what it is about:
+-- It returns, with the position of the row that it is about:
 --   done      for each head, and its new revision
 --   conflict  for one head that is not at its revision: as it is, with revision 0 if it is not there; then nothing was changed
 --   exists    for each record to be created that exists: as it is; then nothing was changed
 CREATE FUNCTION @schema@.apply(
-	ops text[], expected bigint[], kinds text[], pools text[], names text[], states text[], prefixes text[],
+	heads integer, ops text[], expected bigint[], kinds text[], pools text[], names text[], states text[], prefixes text[],
 	created timestamptz[], expires timestamptz[], data text[], changed text
 ) RETURNS TABLE (
-	outcome text, "position" bigint, stored_revision bigint, stored_state text, stored_prefixes cidr[],
+	outcome text, "position" integer, stored_revision bigint, stored_state text, stored_prefixes cidr[],
 	stored_created timestamptz, stored_expires timestamptz, stored_data text
-) LANGUAGE plpgsql
-SET search_path = @schema@, pg_temp
-SET enable_seqscan = off
-SET enable_hashjoin = off
-SET enable_mergejoin = off
+) LANGUAGE plpgsql ROWS 1
+-- One plan for all calls, which uses the index although the tables may be small when it is made.
 SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
 AS $ipalloc$
-#variable_conflict use_column
+#variable_conflict use_variable
 DECLARE
-	head record;
-	stored record;
 	new_revision bigint;
-	written bigint;
+	found_revision bigint;
+	careful boolean := heads > 1 OR expected[1] = 0 OR ops[1] = 'x';
 BEGIN
 	-- A commit is durable when it returns, whatever the default is.
 	IF current_setting('synchronous_commit') = 'off' THEN
 		PERFORM set_config('synchronous_commit', 'on', true);
 	END IF;
-	PERFORM pg_advisory_xact_lock_shared(signal_key('committing'));
+	PERFORM pg_advisory_xact_lock_shared(@committing@);
 
-	-- Lock the heads, in the same order in every commit.
-	FOR head IN
-		SELECT w.n, w.op, w.expected, w.kind, w.pool, w.name
-		FROM unnest(apply.ops, apply.expected, apply.kinds, apply.pools, apply.names) WITH ORDINALITY AS w (op, expected, kind, pool, name, n)
-		WHERE w.op IN ('h', 'x')
-		ORDER BY w.kind COLLATE "C", w.pool COLLATE "C", w.name COLLATE "C"
-	LOOP
-		SELECT * INTO stored FROM record r WHERE r.kind = head.kind AND r.pool = head.pool AND r.name = head.name FOR UPDATE;
-		IF FOUND AND stored.revision = head.expected OR NOT FOUND AND head.expected = 0 THEN
-			CONTINUE;
+	FOR i IN heads + 1 .. cardinality(ops) LOOP
+		EXIT WHEN careful;
+		IF ops[i] = 'c' THEN
+			PERFORM FROM @schema@.record r WHERE r.kind = kinds[i] AND r.pool = pools[i] AND r.name = names[i];
+			careful := FOUND;
 		END IF;
-		RETURN QUERY SELECT 'conflict', head.n, coalesce(stored.revision, 0), coalesce(stored.state, ''), coalesce(stored.prefixes, '{}'),
-			stored.created, stored.expires, stored.data::text;
-		RETURN;
 	END LOOP;
 
-	IF 'c' = ANY (ops) THEN
+	-- What is not the usual case is looked at before anything is changed. Heads are locked in the same order in every commit.
+	IF careful THEN
+		FOR i IN 1 .. heads LOOP
+			SELECT r.revision INTO found_revision FROM @schema@.record r
+				WHERE r.kind = kinds[i] AND r.pool = pools[i] AND r.name = names[i] FOR UPDATE;
+			IF coalesce(found_revision, 0) <> expected[i] THEN
+				RETURN QUERY SELECT c.* FROM @schema@.conflict(i, kinds[i], pools[i], names[i]) c;
+				RETURN;
+			END IF;
+		END LOOP;
 		RETURN QUERY
-			SELECT 'exists', w.n, r.revision, r.state, r.prefixes, r.created, r.expires, r.data::text
-			FROM unnest(apply.ops, apply.kinds, apply.pools, apply.names) WITH ORDINALITY AS w (op, kind, pool, name, n)
-			JOIN record r ON r.kind = w.kind AND r.pool = w.pool AND r.name = w.name
+			SELECT 'exists', w.n::integer, r.revision, r.state, r.prefixes, r.created, r.expires, r.data::text
+			FROM unnest(ops, kinds, pools, names) WITH ORDINALITY AS w (op, kind, pool, name, n)
+			JOIN @schema@.record r ON r.kind = w.kind AND r.pool = w.pool AND r.name = w.name
 			WHERE w.op = 'c';
 		IF FOUND THEN
 			RETURN;
 		END IF;
+		-- A new head takes its place before its revision is drawn, which so is higher than any that its key had before. Another commit
+		-- that was faster makes this fail, and it is tried again.
+		FOR i IN 1 .. heads LOOP
+			IF expected[i] = 0 THEN
+				INSERT INTO @schema@.record (kind, pool, name, revision) VALUES (kinds[i], pools[i], names[i], 0);
+			END IF;
+		END LOOP;
 	END IF;
 
-	-- A new head takes its place before its revision is drawn, which so is higher than any that its key had before. Another commit that
-	-- was faster makes this fail, and it is tried again.
-	IF 0 = ANY (expected) THEN
-		INSERT INTO record (kind, pool, name, revision)
-			SELECT w.kind, w.pool, w.name, 0
-			FROM unnest(apply.ops, apply.expected, apply.kinds, apply.pools, apply.names) AS w (op, expected, kind, pool, name)
-			WHERE w.op IN ('h', 'x') AND w.expected = 0
-			ORDER BY w.kind COLLATE "C", w.pool COLLATE "C", w.name COLLATE "C";
-	END IF;
-	new_revision := nextval('revision');
+	new_revision := nextval('@sequence@');
+	FOR i IN 1 .. heads LOOP
+		IF ops[i] = 'x' THEN
+			DELETE FROM @schema@.record r WHERE r.kind = kinds[i] AND r.pool = pools[i] AND r.name = names[i];
+		ELSE
+			UPDATE @schema@.record r SET revision = new_revision, state = states[i], prefixes = apply.prefixes[i]::cidr[],
+				created = apply.created[i], expires = apply.expires[i], data = apply.data[i]::json
+				WHERE r.kind = kinds[i] AND r.pool = pools[i] AND r.name = names[i] AND r.revision = expected[i];
+			IF NOT FOUND THEN -- of the usual case, in which nothing has been changed yet
+				RETURN QUERY SELECT c.* FROM @schema@.conflict(i, kinds[i], pools[i], names[i]) c;
+				RETURN;
+			END IF;
+		END IF;
+		outcome := 'done';
+		position := i;
+		stored_revision := new_revision;
+		RETURN NEXT;
+	END LOOP;
 
-	IF ops && '{d,x}' THEN
-		DELETE FROM record r
-			USING unnest(apply.ops, apply.kinds, apply.pools, apply.names) AS w (op, kind, pool, name)
-			WHERE w.op IN ('d', 'x') AND r.kind = w.kind AND r.pool = w.pool AND r.name = w.name;
+	IF cardinality(ops) - heads <= 16 THEN
+		FOR i IN heads + 1 .. cardinality(ops) LOOP
+			found_revision := @schema@.write(ops[i], new_revision, kinds[i], pools[i], names[i], states[i], prefixes[i]::cidr[], created[i], expires[i], data[i]::json);
+		END LOOP;
+	ELSE
+		PERFORM @schema@.write(w.op, new_revision, w.kind, w.pool, w.name, w.state, w.prefixes::cidr[], w.created, w.expires, w.data::json)
+			FROM unnest(ops, kinds, pools, names, states, prefixes, created, expires, data)
+			WITH ORDINALITY AS w (op, kind, pool, name, state, prefixes, created, expires, data, n)
+			WHERE w.n > heads;
 	END IF;
-	UPDATE record r
-		SET revision = new_revision, state = w.state, prefixes = w.prefixes::cidr[], created = w.created, expires = w.expires, data = w.data::json
-		FROM unnest(apply.ops, apply.kinds, apply.pools, apply.names, apply.states, apply.prefixes, apply.created, apply.expires, apply.data)
-			AS w (op, kind, pool, name, state, prefixes, created, expires, data)
-		WHERE w.op = 'h' AND r.kind = w.kind AND r.pool = w.pool AND r.name = w.name;
-	IF 'c' = ANY (ops) THEN
-		INSERT INTO record (kind, pool, name, revision, state, prefixes, created, expires, data)
-			SELECT w.kind, w.pool, w.name, new_revision, w.state, w.prefixes::cidr[], w.created, w.expires, w.data::json
-			FROM unnest(apply.ops, apply.kinds, apply.pools, apply.names, apply.states, apply.prefixes, apply.created, apply.expires, apply.data)
-				AS w (op, kind, pool, name, state, prefixes, created, expires, data)
-			WHERE w.op = 'c'
-			ORDER BY w.kind COLLATE "C", w.pool COLLATE "C", w.name COLLATE "C";
+
+	IF NOT (pg_try_advisory_lock(@listening@) AND pg_advisory_unlock(@listening@)) THEN
+		PERFORM pg_notify('ipalloc @listening@', changed);
 	END IF;
-	IF 'p' = ANY (ops) THEN
-		INSERT INTO record AS r (kind, pool, name, revision, state, prefixes, created, expires, data)
-			SELECT w.kind, w.pool, w.name, new_revision, w.state, w.prefixes::cidr[], w.created, w.expires, w.data::json
-			FROM unnest(apply.ops, apply.kinds, apply.pools, apply.names, apply.states, apply.prefixes, apply.created, apply.expires, apply.data)
-				AS w (op, kind, pool, name, state, prefixes, created, expires, data)
-			WHERE w.op = 'p'
-			ORDER BY w.kind COLLATE "C", w.pool COLLATE "C", w.name COLLATE "C"
-			ON CONFLICT (kind, pool, name) DO UPDATE
+END
+$ipalloc$;
+
+-- conflict is the row that apply returns of a head that is not at its revision.
+CREATE FUNCTION @schema@.conflict(head integer, kind text, pool text, name text) RETURNS TABLE (
+	outcome text, "position" integer, revision bigint, state text, prefixes cidr[], created timestamptz, expires timestamptz, data text
+) LANGUAGE sql VOLATILE
+AS $ipalloc$
+	SELECT 'conflict', conflict.head, coalesce(r.revision, 0), r.state, r.prefixes, r.created, r.expires, r.data::text
+	FROM (VALUES (0)) AS one LEFT JOIN @schema@.record r ON r.kind = conflict.kind AND r.pool = conflict.pool AND r.name = conflict.name
+$ipalloc$;
+
+-- write is one write of a commit.
+CREATE FUNCTION @schema@.write(
+	op text, new_revision bigint, kind text, pool text, name text, state text, prefixes cidr[], created timestamptz, expires timestamptz, data json
+) RETURNS bigint LANGUAGE plpgsql
+AS $ipalloc$
+#variable_conflict use_variable
+BEGIN
+	IF op = 'd' THEN
+		DELETE FROM @schema@.record r WHERE r.kind = kind AND r.pool = pool AND r.name = name;
+	ELSIF op = 'c' THEN
+		INSERT INTO @schema@.record VALUES (kind, pool, name, new_revision, state, prefixes, created, expires, data);
+	ELSE
+		INSERT INTO @schema@.record AS r VALUES (kind, pool, name, new_revision, state, prefixes, created, expires, data)
+			ON CONFLICT ON CONSTRAINT record_pkey DO UPDATE
 			SET revision = excluded.revision, state = excluded.state, prefixes = excluded.prefixes,
 				created = excluded.created, expires = excluded.expires, data = excluded.data
 			WHERE r.revision < excluded.revision;
-		GET DIAGNOSTICS written = ROW_COUNT;
-		IF written <> cardinality(array_positions(ops, 'p')) THEN
+		IF NOT FOUND THEN
 			RAISE serialization_failure USING MESSAGE = 'a record was written meanwhile by a later commit';
 		END IF;
 	END IF;
-
-	IF NOT (pg_try_advisory_lock(signal_key('listening')) AND pg_advisory_unlock(signal_key('listening'))) THEN
-		PERFORM pg_notify(signal_channel(), changed);
-	END IF;
-	RETURN QUERY
-		SELECT 'done', w.n, new_revision, NULL::text, NULL::cidr[], NULL::timestamptz, NULL::timestamptz, NULL::text
-		FROM unnest(apply.ops) WITH ORDINALITY AS w (op, n)
-		WHERE w.op IN ('h', 'x');
+	RETURN new_revision;
 END
 $ipalloc$;
 
