@@ -65,7 +65,7 @@ func fullSizes() sizes {
 func quickSizes() sizes {
 	return sizes{
 		sparse: 20_000, mixed: 5_000, mixedFew: 200, largeHoles: 500_000, owners: 5_000, files: 500,
-		processes: 12, claims: 4, kill: 2, most: 50_000,
+		processes: 6, claims: 4, kill: 1, most: 50_000,
 	}
 }
 
