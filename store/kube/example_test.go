@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log"
+	"net/netip"
 	"os"
 	"testing"
 
@@ -15,31 +16,35 @@ import (
 )
 
 func Example() {
-	config, done := cluster() // or rest.InClusterConfig(), or mgr.GetConfig()
+	config, done := cluster()
 	defer done()
-	ctx := context.Background()
+	// In a cluster: config, err := rest.InClusterConfig(). With controller-runtime: config := manager.GetConfig().
+	addr, err := allocate(context.Background(), config)
+	fmt.Println(addr, err)
+	// Output:
+	// 10.0.0.1 <nil>
+}
 
+// allocate allocates an address of the pool nodes, which it creates if need be.
+func allocate(ctx context.Context, config *rest.Config) (netip.Addr, error) {
 	s, err := kube.Open(config, &kube.Options{Namespace: "network"})
 	if err != nil {
-		log.Fatal(err)
+		return netip.Addr{}, err
 	}
 	defer s.Close()
-
 	ranges, err := cidr.ParseRanges("10.0.0.0/24")
 	if err != nil {
-		log.Fatal(err)
+		return netip.Addr{}, err
 	}
 	nodes, err := pool.OpenOrCreate(ctx, s, "nodes", pool.Spec{Ranges: ranges}, nil)
 	if err != nil {
-		log.Fatal(err)
+		return netip.Addr{}, err
 	}
 	a, err := nodes.Allocate(ctx, pool.Claim{Owner: "node-7"})
 	if err != nil {
-		log.Fatal(err)
+		return netip.Addr{}, err
 	}
-	fmt.Println(a.Prefixes[0].Addr())
-	// Output:
-	// 10.0.0.1
+	return a.Prefixes[0].Addr(), nil
 }
 
 // cluster starts an API server for the example.
