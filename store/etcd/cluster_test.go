@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
 
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
@@ -50,7 +51,12 @@ func startCluster(t *testing.T) *cluster {
 func TestThreeMembers(t *testing.T) {
 	c := startCluster(t)
 	ctx := t.Context()
-	s := openClusterStore(t, c)
+	watching := make(chan struct{}, 10)
+	s := openClusterStore(t, c, func(ctx context.Context, d *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, options ...grpc.CallOption) (grpc.ClientStream, error) {
+		stream, err := open(ctx, d, cc, method, options...)
+		watching <- struct{}{}
+		return stream, err
+	})
 	p, err := pool.Create(ctx, s, "blue", parseSpec(t, "10.0.0.0/24"), &pool.Options{CommitTimeout: 20 * time.Second})
 	require.NoError(t, err)
 	var owners []string
@@ -80,6 +86,7 @@ func TestThreeMembers(t *testing.T) {
 		_, err := s.Watch(ctx, h.Key, h.Revision)
 		watched <- err
 	}()
+	<-watching
 	c.peers[1].Stall() // no member has a majority
 	c.peers[2].Stall()
 	short, cancel := context.WithTimeout(ctx, 3*time.Second)
@@ -106,13 +113,15 @@ func TestThreeMembers(t *testing.T) {
 }
 
 // openClusterStore opens a store that knows all members.
-func openClusterStore(t *testing.T, c *cluster) *etcd.Store {
+func openClusterStore(t *testing.T, c *cluster, streams grpc.StreamClientInterceptor) *etcd.Store {
 	t.Helper()
 	var addrs []string
 	for _, p := range c.clients {
 		addrs = append(addrs, p.Addr())
 	}
-	s, err := etcd.Open(t.Context(), clientConfig(addrs...), nil)
+	config := clientConfig(addrs...)
+	config.DialOptions = append(config.DialOptions, grpc.WithChainStreamInterceptor(streams))
+	s, err := etcd.Open(t.Context(), config, nil)
 	require.NoError(t, err)
 	t.Cleanup(func() { s.Close() })
 	return s
