@@ -507,3 +507,6 @@ func requireConsistent(t *testing.T, p *pool.Pool) map[string]pool.Allocation {
 	}
 	return found
 }
+
+// crashTime is some time.
+var crashTime = time.Date(2024, 2, 29, 12, 0, 0, 123456000, time.UTC)

@@ -263,13 +263,18 @@ func open(t testing.TB, url, schema string) *postgres.Store {
 	return s
 }
 
-// execute runs statements, with the schema in the search path.
-func execute(t testing.TB, url, schema, sql string) {
+// execute runs statements one after the other, with the schema in the search path.
+func execute(t testing.TB, url, schema string, statements ...string) {
 	t.Helper()
 	ctx := context.Background()
 	conn, err := pgx.Connect(ctx, url)
 	require.NoError(t, err)
 	defer conn.Close(ctx)
-	_, err = conn.PgConn().Exec(ctx, "SET search_path TO "+pgx.Identifier{schema}.Sanitize()+"; "+sql).ReadAll()
-	require.NoError(t, err)
+	for _, sql := range append([]string{"SET search_path TO " + quoted(schema)}, statements...) {
+		_, err = conn.PgConn().Exec(ctx, sql).ReadAll()
+		require.NoError(t, err)
+	}
 }
+
+// quoted is a name in SQL.
+func quoted(name string) string { return pgx.Identifier{name}.Sanitize() }

@@ -1,0 +1,100 @@
+package postgres_test
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ipalloc/ipalloc/pool"
+	"github.com/ipalloc/ipalloc/store"
+	"github.com/ipalloc/ipalloc/store/postgres"
+)
+
+// countedConn counts what is written at once: the client writes once before it waits for an answer.
+type countedConn struct {
+	net.Conn
+	writes *atomic.Int64
+}
+
+func (c countedConn) Write(p []byte) (int, error) {
+	c.writes.Add(1)
+	return c.Conn.Write(p)
+}
+
+// counted makes a pool of connections count in writes.
+func counted(writes *atomic.Int64) func(*pgxpool.Config) {
+	return func(config *pgxpool.Config) {
+		dial := config.ConnConfig.DialFunc
+		config.MaxConns = 1
+		config.ConnConfig.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := dial(ctx, network, addr)
+			return countedConn{conn, writes}, err
+		}
+	}
+}
+
+// TestRoundTrips counts what the connection to the server is used for, when its statements have been prepared.
+func TestRoundTrips(t *testing.T) {
+	var writes atomic.Int64
+	s, err := postgres.New(t.Context(), connect(t, sharedServer(t).url("postgres"), counted(&writes)), &postgres.Options{Schema: newSchema()})
+	require.NoError(t, err)
+	p, err := pool.Create(t.Context(), s, crashPool, crashSpec(t), nil)
+	require.NoError(t, err)
+	trips := func(want int64, do func() error) {
+		t.Helper()
+		before := writes.Load()
+		require.NoError(t, do())
+		require.Equal(t, want, writes.Load()-before)
+	}
+	allocate := func(owner string) func() error {
+		return func() error {
+			_, err := p.Allocate(t.Context(), pool.Claim{Owner: owner, Policy: pool.RequireDualStack})
+			return err
+		}
+	}
+	release := func(owner string) func() error {
+		return func() error {
+			_, err := p.Release(t.Context(), owner)
+			return err
+		}
+	}
+	require.NoError(t, allocate("warm up")())
+	require.NoError(t, release("warm up")())
+	for range 3 {
+		trips(1, allocate("x"))
+		trips(1, release("x"))
+	}
+	require.NoError(t, allocate("y")())
+	find := func() error {
+		_, err := store.Find(t.Context(), s, crashPool, netip.MustParseAddr("10.0.0.2"))
+		return err
+	}
+	get := func() error {
+		_, err := s.Get(t.Context(), store.Key{Kind: store.KindPool, Pool: crashPool})
+		return err
+	}
+	conflict := func() error {
+		_, err := s.Commit(t.Context(), store.Record{Key: store.Key{Kind: store.KindPool, Pool: crashPool}}, nil)
+		require.ErrorIs(t, err, store.ErrConflict)
+		return nil
+	}
+	head, err := s.Get(t.Context(), store.Key{Kind: store.KindPool, Pool: crashPool})
+	require.NoError(t, err)
+	exists := func() error {
+		standing := store.Write{Op: store.Create, Record: store.Record{Key: store.Key{Kind: store.KindAllocation, Pool: crashPool, Name: "y"}}}
+		_, err := s.Commit(t.Context(), head, []store.Write{standing})
+		require.ErrorIs(t, err, store.ErrExists)
+		return nil
+	}
+	for _, do := range []func() error{find, get} {
+		require.NoError(t, do()) // prepares the statement
+		trips(1, do)
+	}
+	trips(1, conflict)
+	trips(1, exists)
+}
