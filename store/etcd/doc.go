@@ -1,1 +1,67 @@
+// Package etcd keeps the records of package store in etcd, with version 3 of its API. It is the store for programs on many machines that have
+// an etcd cluster, or want one.
+//
+// # Guarantees
+//
+// A commit is one etcd transaction: all of it or nothing, guarded by the revision of the head, and in the logs of a majority of the members when
+// it returns. All reads are linearizable. The revision of a record is its mod_revision, which etcd never uses twice.
+//
+// [store.ErrUnknown] means that a transaction was sent and no answer came that tells its outcome: the connection was lost, the
+// context ended, the servers timed out, or lost their leader. A transaction that never reached a connection, and one that a server refused, are
+// other errors. A transaction is sent at most once, where the client of etcd would send it again.
+//
+// # Cost
+//
+// In round trips:
+//
+//   - Get: one.
+//   - Commit, CommitSeveral: one, if the handle has seen the head, and the records that are replaced or deleted, as they are now stored: read or
+//     written them itself, or met them in the error of a commit. It remembers [Options.Remembered] of them. If it has not, two.
+//   - A commit that fails with a conflict, or because something exists: one as well. The answer has the records.
+//   - Find: one. Two if the record has so many prefixes that copies of it would be larger than 4 KiB together, or if nothing is found for an IPv6 address.
+//   - List, ByExpiry: one for each page of about a mebibyte.
+//   - Watch: one, and one for what it waits for.
+//
+// A record is written once, once more for each of an allocation's prefixes up to 4 KiB in all, and once more if it expires.
+//
+// # Limits
+//
+// A commit has at most 127 writes beside its head, and 1.5 MiB: the defaults of etcd's --max-txn-ops and --max-request-bytes. Servers with
+// other limits want [Options.MaxTxnOps] and [Options.MaxRequestBytes] to match; whatever they refuse is a [store.TooLargeError]. An
+// allocation has at most about 4000 prefixes. Package pool cuts what it commits together to what fits.
+//
+// # Layout
+//
+// With the default prefix:
+//
+//	/ipalloc/records/KIND/POOL/NAME               a record, as JSON
+//	/ipalloc/prefixes/POOL/ADDRESS/BITS/NAME      the allocation with that prefix: a copy, or empty
+//	/ipalloc/expiry/KIND/POOL/TIME/NAME           a record that expires then: a copy
+//	/ipalloc/revision                             what a commit writes that has nothing else to write
+//
+// So etcdctl get --prefix /ipalloc/records/allocation/blue/ shows who holds what in the pool blue, and get --prefix
+// /ipalloc/prefixes/blue/10.0.0.5/ who holds an address. In KIND, POOL and NAME the slash, the percent sign, spaces, control
+// characters, and characters that change the direction of text are written as in a URL: %2F. All else is as it is. A value has the name,
+// state, prefixes, created, expires and data of the record.
+//
+// The two indexes are exact at every revision, because each commit changes them in its transaction. Do not change keys by hand: what is written there by others,
+// index and record apart, stays apart.
+//
+// # Caveats
+//
+// Contexts. A call waits for a connection until its context ends. Give it a deadline; package pool gives its commits one.
+//
+// Dead connections. Without keep-alive probes a client notices after many minutes that a server has vanished without closing its connections. Set
+// DialKeepAliveTime and DialKeepAliveTimeout in the configuration of a client of your own; [Open] does.
+//
+// Space. etcd keeps old revisions until it is told to compact (--auto-compaction-retention), and a head is rewritten by each commit. A
+// server whose database is at its quota refuses commits with "database space exceeded"; reads go on. Compact, defragment and disarm the alarm, as etcd's
+// documentation says, and commits go on.
+//
+// Restored backups. A cluster that was restored from a snapshot has lower revisions than before, and forgets what was granted since. Bump the revision (etcdutl snapshot
+// restore --bump-revision --mark-compacted), restart the programs that use the pools, and compare with what is in use.
+//
+// Security. Whoever may write under the prefix may do anything. A role for users of the store needs to read and write keys with the prefix, nothing else.
+//
+// Tested with etcd 3.6.8, client and servers.
 package etcd

@@ -56,8 +56,8 @@ func (o *Options) withDefaults() (Options, error) {
 		all.Prefix += "/"
 	}
 	for _, number := range []struct {
-		name           string
-		value          *int
+		name             string
+		value            *int
 		least, otherwise int
 	}{
 		{"MaxTxnOps", &all.MaxTxnOps, leastMaxTxnOps, defaultMaxTxnOps},

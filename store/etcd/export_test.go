@@ -1,0 +1,7 @@
+package etcd
+
+// What tests look at inside.
+var (
+	Escape   = escape
+	Unescape = unescape
+)
