@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"go4.org/netipx"
+
 	"github.com/ipalloc/ipalloc/cidr"
 	"github.com/ipalloc/ipalloc/pool"
 )
@@ -97,7 +99,8 @@ func newPager(r *http.Request, items, rows int) (pager, error) {
 type statsRow struct {
 	Family                                           pool.Family
 	Used, Free, Cooling, Reserved, OutOfRange, Total string
-	Percent                                          string // of what can be handed out, how much is held or cools down
+	Percent                                          string  // of what can be handed out, how much is held or cools down
+	Part                                             float64 // the same as a number
 }
 
 func statsRows(stats pool.Stats) []statsRow {
@@ -110,7 +113,7 @@ func statsRows(stats pool.Stats) []statsRow {
 		}
 		rows[i] = statsRow{
 			s.Family, formatCount(s.Used), formatCount(s.Free), formatCount(s.Cooling), formatCount(s.Reserved), formatCount(s.OutOfRange),
-			formatCount(s.Total), formatPercent(percent),
+			formatCount(s.Total), formatPercent(percent), percent,
 		}
 	}
 	return rows
@@ -120,11 +123,11 @@ func statsRows(stats pool.Stats) []statsRow {
 func formatPercent(percent float64) string {
 	switch {
 	case percent > 0 && percent < 0.1:
-		return "0.1"
+		return "<0.1%"
 	case percent > 99.9 && percent < 100:
-		return "99.9"
+		return ">99.9%"
 	default:
-		return strings.TrimSuffix(strconv.FormatFloat(percent, 'f', 1, 64), ".0")
+		return strings.TrimSuffix(strconv.FormatFloat(percent, 'f', 1, 64), ".0") + "%"
 	}
 }
 
@@ -136,9 +139,10 @@ func number(c cidr.Count) float64 {
 // row is an allocation for people.
 type row struct {
 	Owner, State, Scope, Child, ChildPath string
-	Shown                                 []netip.Prefix
+	Shown                                 []string
 	MorePrefixes                          int
-	Created, Expires, Left                string
+	Created, Expires                      when
+	Left                                  string
 	Labels                                []string
 }
 
@@ -153,7 +157,9 @@ func newRow(a pool.Allocation, state string, now time.Time) *row {
 		Owner: short(a.Owner, shownLetters), State: state, Scope: short(a.Scope, shownLetters), Child: short(a.Child, shownLetters),
 		ChildPath: segmentOf(a.Child), Created: formatTime(a.Created), Expires: formatTime(a.Expires),
 	}
-	r.Shown = a.Prefixes[:min(shownPrefixes, len(a.Prefixes))]
+	for _, p := range a.Prefixes[:min(shownPrefixes, len(a.Prefixes))] {
+		r.Shown = append(r.Shown, cidr.FormatRange(netipx.RangeOfPrefix(p)))
+	}
 	r.MorePrefixes = len(a.Prefixes) - len(r.Shown)
 	if !a.Expires.IsZero() {
 		r.Left = left(a.Expires, now)
@@ -166,12 +172,18 @@ func newRow(a pool.Allocation, state string, now time.Time) *row {
 	return r
 }
 
-func formatTime(t time.Time) string {
+// when is a time for people: a date and a time of the day in UTC, both empty for none.
+type when struct{ Date, Time string }
+
+func formatTime(t time.Time) when {
 	if t.IsZero() {
-		return ""
+		return when{}
 	}
-	return t.UTC().Format("2006-01-02 15:04:05Z")
+	t = t.UTC()
+	return when{t.Format(time.DateOnly), t.Format("15:04:05Z")}
 }
+
+func (w when) String() string { return strings.TrimSpace(w.Date + " " + w.Time) }
 
 // left says when it ends, or since when it has ended. A lease that has ended is still held until somebody needs its addresses.
 func left(expires, now time.Time) string {

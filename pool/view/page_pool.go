@@ -170,7 +170,7 @@ func (a *answer) poolText(s pool.Snapshot, whole bool, pager pager, options *Opt
 		if r.MorePrefixes > 0 {
 			more = fmt.Sprintf(" and %d more", r.MorePrefixes)
 		}
-		fmt.Fprintf(table, "%s%s\t%s\t%s\t%s\t%s\n", strings.Trim(fmt.Sprint(r.Shown), "[]"), more, r.Owner, r.State, r.Created, r.Expires)
+		fmt.Fprintf(table, "%s%s\t%s\t%s\t%s\t%s\n", strings.Join(r.Shown, " "), more, r.Owner, r.State, r.Created, r.Expires)
 	}
 	table.Flush() //nolint:errcheck // a Buffer takes everything
 	a.pageText(pager)
@@ -238,7 +238,7 @@ func specRows(info pool.Info) []specRow {
 	if info.Parent != (pool.Parent{}) {
 		add("Carved from", fmt.Sprintf("%s, held there by %s", short(info.Parent.Pool, shownLetters), short(info.Parent.Owner, shownLetters)))
 	}
-	add("Created", formatTime(info.Created))
+	add("Created", formatTime(info.Created).String())
 	add("Revision", fmt.Sprint(info.Revision))
 	return rows
 }
