@@ -31,3 +31,9 @@ func serverAttributes(dir string) (*syscall.SysProcAttr, error) {
 	attributes.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
 	return attributes, os.Chown(dir, int(uid), int(gid))
 }
+
+// mountTemporary mounts an empty file system of so many bytes.
+func mountTemporary(dir string, size int) (unmount func(), err error) {
+	err = syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d,mode=0777", size))
+	return func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) }, err
+}
