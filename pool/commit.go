@@ -686,7 +686,7 @@ func (p *Pool) settleTask(t *task) {
 			p.remember(w.holding)
 		}
 	}
-	if t.result.Generation == 0 {
+	if t.result.Owner != "" && t.result.Generation == 0 {
 		t.result.Generation = p.head.Revision
 	}
 	t.result = t.result.clone()

@@ -83,7 +83,7 @@ func (p *Pool) applyInMemory(t *task) {
 		}
 		p.replaceInMemory(w)
 	}
-	if t.result.Generation == 0 {
+	if t.result.Owner != "" && t.result.Generation == 0 {
 		t.result.Generation = p.clock
 	}
 }
