@@ -171,9 +171,7 @@ func (p *Pool) rebuilt(ctx context.Context, spec Spec, foreign []netipx.IPRange,
 		return nil, err
 	}
 	l.tallies.expiring, l.tallies.strays = p.ledger.tallies.expiring, p.ledger.tallies.strays
-	for i := range l.tallies.families {
-		l.tallies.families[i].cursor = p.ledger.tallies.families[i].cursor
-	}
+	l.keepCursors(p.ledger)
 	if p.movesWhole(l) {
 		return l, nil
 	}
@@ -181,9 +179,7 @@ func (p *Pool) rebuilt(ctx context.Context, spec Spec, foreign []netipx.IPRange,
 	if l, err = p.emptyLedger(spec, foreign); err != nil {
 		return nil, err
 	}
-	for i := range l.tallies.families {
-		l.tallies.families[i].cursor = p.ledger.tallies.families[i].cursor
-	}
+	l.keepCursors(p.ledger)
 	var stranded []Allocation
 	for h, err := range p.all(ctx) {
 		if err != nil {
@@ -199,6 +195,14 @@ func (p *Pool) rebuilt(ctx context.Context, spec Spec, foreign []netipx.IPRange,
 	}
 	l.forget()
 	return l, nil
+}
+
+// keepCursors makes l look first where old does, in the families that it has.
+func (l *ledger) keepCursors(old *ledger) {
+	for _, family := range l.spec.families {
+		i := family.index()
+		l.tallies.families[i].cursor = old.tallies.families[i].cursor
+	}
 }
 
 // movesWhole takes in l all that is taken in the pool. It is false if l does not hand out all of that.
