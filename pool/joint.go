@@ -137,6 +137,7 @@ func planGroup(ctx context.Context, group []*jointPart) error {
 			}
 			if holds {
 				candidates = []*jointPart{part}
+				break
 			}
 		}
 	}
