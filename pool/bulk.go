@@ -59,6 +59,12 @@ func (p *Pool) ReleaseMany(ctx context.Context, owners []string) ([]Result, erro
 	if err == nil {
 		err = p.each(ctx, CallRelease, tasks, results)
 	}
+	for i, owner := range owners {
+		if child := childIn(results[i].Err); child != "" {
+			a, err := p.releaseWithChild(ctx, owner, 0, child)
+			results[i] = Result{a, p.failed("release", owner, err)}
+		}
+	}
 	return results, p.failed("release many", "", err)
 }
 
