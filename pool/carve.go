@@ -140,7 +140,7 @@ func (p *Pool) releaseWithChildAnd(ctx context.Context, owner string, generation
 	o := wholeOp(ctx, task{kind: taskRelease, owner: owner, generation: generation, child: name})
 	j := newJoint([]*jointPart{{pool: p, op: o}})
 	j.extra = func(ctx context.Context) ([]store.Change, error) {
-		changes, err := child.deletionIfThere(ctx)
+		changes, err := child.deletionFrom(ctx, Parent{p.name, owner})
 		if err != nil || more == nil {
 			return changes, err
 		}
@@ -153,7 +153,8 @@ func (p *Pool) releaseWithChildAnd(ctx context.Context, owner string, generation
 	return o.tasks[0].result, nil
 }
 
-func (p *Pool) deletionIfThere(ctx context.Context) ([]store.Change, error) {
+// deletionFrom is the change that deletes the pool, if it was carved from there; none if it is another's, or not there.
+func (p *Pool) deletionFrom(ctx context.Context, from Parent) ([]store.Change, error) {
 	head, err := getHead(ctx, p.store, p.name)
 	if errors.Is(err, ErrNoPool) {
 		return nil, nil
@@ -162,7 +163,7 @@ func (p *Pool) deletionIfThere(ctx context.Context) ([]store.Change, error) {
 		return nil, err
 	}
 	data, _, err := parseHead(head)
-	if err != nil {
+	if err != nil || data.Parent == nil || *data.Parent != from {
 		return nil, err
 	}
 	change, err := p.deletion(ctx, head, data)
