@@ -178,16 +178,28 @@ func (p *Pool) checkChild(ctx context.Context, spec Spec) error {
 	if spec.Network != p.ledger.spec.Network {
 		return invalid("the pool was carved from %q and stays in its network, %q", p.parent.Pool, p.ledger.spec.Network)
 	}
-	record, err := p.store.Get(ctx, store.Key{Kind: store.KindAllocation, Pool: p.parent.Pool, Name: p.parent.Owner})
-	if err != nil {
+	return p.checkParent(ctx, *p.parent, spec)
+}
+
+// checkParent tells whether a pool of this name and spec is what was carved from there.
+func (p *Pool) checkParent(ctx context.Context, from Parent, spec Spec) error {
+	record, err := p.store.Get(ctx, store.Key{Kind: store.KindAllocation, Pool: from.Pool, Name: from.Owner})
+	var held *holding
+	if err == nil {
+		held, err = holdingOf(record)
+	}
+	switch {
+	case errors.Is(err, store.ErrNotFound) || err == nil && held.Child != p.name:
+		return invalid("the pool %q holds nothing for %q that this pool was carved from", from.Pool, from.Owner)
+	case err != nil:
 		return err
 	}
 	var own []netipx.IPRange
-	for _, prefix := range record.Prefixes {
+	for _, prefix := range held.Prefixes {
 		own = append(own, netipx.RangeOfPrefix(prefix))
 	}
 	if outside := cidr.Difference(cidr.SetOf(spec.ranges()...), cidr.SetOf(own...)); len(outside.Ranges()) > 0 {
-		return invalid("the ranges %v are none that the parent %q has granted", cidr.FormatSet(outside), p.parent.Pool)
+		return invalid("the ranges %v are none that the parent %q has granted", cidr.FormatSet(outside), from.Pool)
 	}
 	return nil
 }

@@ -186,7 +186,8 @@ func (p *Pool) Export(ctx context.Context, w io.Writer) error {
 
 // Import makes a pool of that name in the store which is what the snapshot says: the same spec, and the same held and withheld by the same
 // owners until the same times, so that a pool moves from one store to another. Each allocation gets a new generation. If the spec names a
-// network the pool comes into that, and respects what is foreign there.
+// network the pool comes into that, and respects what is foreign there. One that was carved from another is imported under its own name, after its
+// parent; clear [Info.Parent] to import it as a pool by itself.
 //
 // All of it is checked before anything is written. A pool that is too large for one commit is written in several; until the last one it cannot be
 // opened ([ErrUnfinished]). If that does not come, import it again, or [Delete] it.
@@ -214,19 +215,15 @@ func (p *Pool) importAll(ctx context.Context, s *Snapshot) error {
 	}
 	return p.retry(func() error {
 		var n *network
-		if s.Spec.Network != "" && s.Parent == (Parent{}) {
+		if s.Spec.Network != "" {
 			if n, err = readNetwork(ctx, p.store, s.Spec.Network); err != nil {
 				return err
 			}
-			if err := n.admit(p.name, s.Spec); err != nil {
-				return err
-			}
 		}
-		foreign := n.foreignIn(s.Spec)
-		if n == nil {
-			foreign = s.Foreign
+		if err := p.admitImport(ctx, s, n); err != nil {
+			return err
 		}
-		l, err := p.emptyLedger(s.Spec, foreign)
+		l, err := p.emptyLedger(s.Spec, n.foreignIn(s.Spec))
 		if err != nil {
 			return err
 		}
@@ -238,6 +235,17 @@ func (p *Pool) importAll(ctx context.Context, s *Snapshot) error {
 		}
 		return p.write(ctx, s, l, held, n)
 	})
+}
+
+// admitImport finds a place for the pool: in its network, or in what its parent has granted for it.
+func (p *Pool) admitImport(ctx context.Context, s *Snapshot, n *network) error {
+	switch {
+	case s.Parent != (Parent{}):
+		return p.checkParent(ctx, s.Parent, s.Spec)
+	case n != nil:
+		return n.admit(p.name, s.Spec)
+	}
+	return nil
 }
 
 // holdings are what the snapshot says, checked as far as that is possible without a pool.
