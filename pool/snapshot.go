@@ -252,7 +252,11 @@ func (p *Pool) admitImport(ctx context.Context, s *Snapshot, n *network) error {
 func (s *Snapshot) holdings() ([]*holding, error) {
 	held := make([]*holding, 0, len(s.Allocations)+len(s.Cooling))
 	owners := map[string]bool{}
-	for i, list := range [][]Allocation{s.Allocations, s.Cooling} {
+	// Of what one owner has released, the last is what it gets back; the rest is aside.
+	cooling := slices.SortedStableFunc(slices.Values(s.Cooling), func(a, b Allocation) int {
+		return cmp.Or(cmp.Compare(b.Generation, a.Generation), b.Expires.Compare(a.Expires))
+	})
+	for i, list := range [][]Allocation{s.Allocations, cooling} {
 		for _, a := range list {
 			h := &holding{Allocation: a.clone(), cooling: i == 1}
 			h.Generation = 0
