@@ -426,7 +426,9 @@ func (p *Pool) fetchRest(ctx context.Context, o *op) (more bool, err error) {
 				return more, err
 			}
 		}
-		o.tasks[i].fresh = true
+	}
+	for i := range o.tasks {
+		o.tasks[i].fresh = more // for the plan that comes next, if one does
 	}
 	return more, nil
 }
