@@ -137,6 +137,13 @@ func (e *StrandedError) Error() string {
 // Is makes errors.Is(e, ErrStranded) true.
 func (e *StrandedError) Is(target error) bool { return target == ErrStranded }
 
+// takenError is [ErrTaken], and says when the first lease or cooldown in the pool ends; zero if nothing in it ends.
+type takenError struct{ next time.Time }
+
+func (e *takenError) Error() string { return ErrTaken.Error() }
+
+func (e *takenError) Is(target error) bool { return target == ErrTaken }
+
 // delegatedError is why what is held cannot be released by itself: a pool was carved out of it.
 type delegatedError struct{ child string }
 

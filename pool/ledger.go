@@ -225,7 +225,7 @@ func (l *ledger) explain(r *Request, err error) error {
 			Free: free.Free(), Total: free.Total(), Cooling: l.tallies.families[r.Family.index()].cooling, hint: l.hint(r),
 		}
 	case errors.Is(err, allocator.ErrTaken):
-		return &Error{Prefix: r.Exact, Err: ErrTaken}
+		return &Error{Prefix: r.Exact, Err: &takenError{}}
 	case errors.Is(err, allocator.ErrOutside):
 		return &Error{Prefix: r.Exact, Err: fmt.Errorf("%w: %s", ErrNotInPool, l.spec.whyNot(r.Exact))}
 	default:

@@ -29,15 +29,23 @@ func (p *Pool) AllocateWait(ctx context.Context, claim Claim) (Allocation, error
 		if !errors.Is(err, ErrExhausted) && !errors.Is(err, ErrTaken) {
 			return a, err
 		}
-		var exhausted *ExhaustedError
-		var next time.Time
-		if errors.As(err, &exhausted) {
-			next = exhausted.Next
-		}
-		if ended := p.wait(ctx, revision, changed, next); ended != nil {
+		if ended := p.wait(ctx, revision, changed, nextEnd(err)); ended != nil {
 			return Allocation{}, p.failed("allocate", claim.Owner, errors.Join(ended, err))
 		}
 	}
+}
+
+// nextEnd is when a lease or a cooldown ends that may be why a claim was refused; zero if there is none.
+func nextEnd(err error) time.Time {
+	var exhausted *ExhaustedError
+	var taken *takenError
+	switch {
+	case errors.As(err, &exhausted):
+		return exhausted.Next
+	case errors.As(err, &taken):
+		return taken.next
+	}
+	return time.Time{}
 }
 
 // revision is that of the pool as this handle knows it, or as it is stored if it does not.
@@ -129,7 +137,7 @@ func (p *Pool) Watch(ctx context.Context, since int64) iter.Seq2[Change, error] 
 				yield(Change{}, p.failed("watch", "", err))
 				return
 			}
-			if change.Revision != since {
+			if change.Revision != since || before == nil && since == 0 {
 				for _, f := range families {
 					i := f.index()
 					if before == nil {
