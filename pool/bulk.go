@@ -158,7 +158,9 @@ func (p *Pool) each(ctx context.Context, call Call, tasks []task, results []Resu
 				t.err = err
 			}
 			results[places[i]] = Result{t.result, p.failed(t.kind.String(), t.owner, t.err)}
-			p.observe(begin, call, t.owner, t.result, t.err)
+			if t.kind != taskMark { // which is no call
+				p.observe(begin, call, t.owner, t.result, t.err)
+			}
 		}
 		chunk, places = nil, places[:0]
 		return err

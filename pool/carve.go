@@ -52,7 +52,7 @@ func carve(ctx context.Context, parent *Pool, claim Claim, name string, spec Spe
 	if err != nil {
 		return nil, err
 	}
-	own := &jointPart{pool: parent, op: wholeOp(ctx, task{kind: taskAllocate, owner: claim.Owner, claim: claim, child: name})}
+	own := newPart(parent, wholeOp(ctx, task{kind: taskAllocate, owner: claim.Owner, claim: claim, child: name}))
 	j := newJoint([]*jointPart{own})
 	var next prepared
 	j.extra = func(ctx context.Context) ([]store.Change, error) {
@@ -75,6 +75,7 @@ func carve(ctx context.Context, parent *Pool, claim Claim, name string, spec Spe
 		}
 	}
 	err = child.existsAlready(j.run(ctx))
+	j.observe(CallAllocate, claim.Owner, err)
 	if err == nil && !created {
 		return Open(ctx, parent.base, name, options)
 	}

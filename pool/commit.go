@@ -354,7 +354,7 @@ func (p *Pool) fence(ctx context.Context) error {
 		p.unsettled = 0
 		return nil
 	}
-	head, err := p.store.Commit(ctx, p.head, nil)
+	head, err := p.commitOne(ctx, p.head, nil)
 	var conflict *store.ConflictError
 	switch {
 	case err == nil:
@@ -555,9 +555,7 @@ func (p *Pool) commit(ctx context.Context, batch []*op) error {
 		p.settleAll(batch)
 		return nil
 	}
-	begin := p.begin()
-	head, err := p.store.Commit(ctx, next.change.Head, next.change.Writes)
-	p.observeCommit(begin, len(next.change.Writes), err)
+	head, err := p.commitOne(ctx, next.change.Head, next.change.Writes)
 	if err != nil {
 		p.ledger.undo(mark{})
 		return p.learn(ctx, batch, err)

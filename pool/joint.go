@@ -1,18 +1,20 @@
 package pool
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/ipalloc/ipalloc/store"
 )
 
 // joint is one commit of several pools: all that is planned in them takes effect together, or nothing does.
 type joint struct {
-	parts []*jointPart // in the order of the pools' names, which is that in which they are locked
+	parts []*jointPart // in the order of the pools' names, or in memory of Pool.order, which is that in which they are locked
 	// groups are the parts in which one op each is planned: by the first part of a group that has room.
 	groups [][]*jointPart
 	// extra returns changes beside those of the pools, as of now. May be nil.
@@ -29,6 +31,23 @@ type jointPart struct {
 	// passed says that another part of its group has been chosen. Its head is committed as it is, so that nobody else changes the pool
 	// meanwhile.
 	passed bool
+	begin  time.Time // of the call, for the observer
+}
+
+func newPart(p *Pool, op *op) *jointPart { return &jointPart{pool: p, op: op, begin: p.begin()} }
+
+// observe tells the observers of a call over several pools: of each pool that took part or, if the call failed, of the first of each group.
+func (j *joint) observe(call Call, owner string, err error) {
+	for _, group := range j.groups {
+		for i, part := range group {
+			switch {
+			case err == nil && !part.passed:
+				part.pool.observe(part.begin, call, owner, part.op.tasks[0].result, nil)
+			case err != nil && i == 0:
+				part.pool.observe(part.begin, call, owner, Allocation{}, err)
+			}
+		}
+	}
 }
 
 // newJoint returns a joint of these groups.
@@ -41,7 +60,9 @@ func (j *joint) run(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	slices.SortFunc(j.parts, func(a, b *jointPart) int { return strings.Compare(a.pool.name, b.pool.name) })
+	slices.SortFunc(j.parts, func(a, b *jointPart) int {
+		return cmp.Or(strings.Compare(a.pool.name, b.pool.name), cmp.Compare(a.pool.order, b.pool.order))
+	})
 	first := j.parts[0].pool
 	for i, part := range j.parts[1:] {
 		switch previous := j.parts[i].pool; {
@@ -114,13 +135,28 @@ func (j *joint) attempt(ctx context.Context) (again bool, err error) {
 		j.settle(nil)
 		return false, nil
 	}
-	heads, err := j.parts[0].pool.commitChanges(ctx, changes)
+	heads, err := j.commit(ctx, changes)
 	if err != nil {
 		j.undo()
 		return j.learn(ctx, err)
 	}
 	j.settle(heads)
 	return false, nil
+}
+
+// commit commits the changes, and tells the observers of the pools that are changed.
+func (j *joint) commit(ctx context.Context, changes []store.Change) ([]store.Record, error) {
+	begins := make([]time.Time, len(j.parts))
+	for i, part := range j.parts {
+		begins[i] = part.pool.begin()
+	}
+	heads, err := commitSeveral(ctx, j.parts[0].pool.store, changes)
+	for i, part := range j.parts {
+		if part.next.pieces != nil {
+			part.pool.observeCommit(begins[i], len(part.next.change.Writes), err)
+		}
+	}
+	return heads, err
 }
 
 // planGroup plans the group's op in the pool in which its owner holds something, or else in the first one that has room.
@@ -331,10 +367,13 @@ func allocateTogether(ctx context.Context, owner string, parts []Part) ([]Grante
 			return nil, invalid("a part of a claim over several pools names no pool")
 		}
 		for _, p := range part.Pools {
-			groups[i] = append(groups[i], &jointPart{pool: p, op: wholeOp(ctx, task{kind: taskAllocate, owner: owner, claim: claim})})
+			groups[i] = append(groups[i], newPart(p, wholeOp(ctx, task{kind: taskAllocate, owner: owner, claim: claim})))
 		}
 	}
-	if err := newJoint(groups...).run(ctx); err != nil {
+	j := newJoint(groups...)
+	err := j.run(ctx)
+	j.observe(CallAllocate, owner, err)
+	if err != nil {
 		return nil, err
 	}
 	granted := make([]Granted, len(groups))
@@ -373,9 +412,12 @@ func releaseTogether(ctx context.Context, owner string, pools []*Pool) ([]Alloca
 	}
 	groups := make([][]*jointPart, len(pools))
 	for i, p := range pools {
-		groups[i] = []*jointPart{{pool: p, op: wholeOp(ctx, task{kind: taskRelease, owner: owner, ifHeld: true})}}
+		groups[i] = []*jointPart{newPart(p, wholeOp(ctx, task{kind: taskRelease, owner: owner, ifHeld: true}))}
 	}
-	if err := newJoint(groups...).run(ctx); err != nil {
+	j := newJoint(groups...)
+	err := j.run(ctx)
+	j.observe(CallRelease, owner, err)
+	if err != nil {
 		return nil, err
 	}
 	released, found := make([]Allocation, len(pools)), false

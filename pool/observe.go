@@ -7,7 +7,8 @@ import (
 // Observer is told what a handle does, for metrics. It is called by the goroutine of the call, which waits for it: it should be quick. It may be
 // called by any number of goroutines at once, and must not use the pool.
 type Observer interface {
-	// ObserveCall is told of each call that allocates, releases or renews, when it has ended.
+	// ObserveCall is told of each call that allocates, releases or renews, when it has ended: once for each owner, and for each pool of a call over
+	// several. [Carve] allocates in the parent.
 	ObserveCall(CallEvent)
 	// ObserveCommit is told of each attempt to commit to the store, when it has ended. Pools in memory have none.
 	ObserveCommit(CommitEvent)

@@ -120,8 +120,9 @@ type Pool struct {
 	index  index
 	expiry expiry
 	strays map[netip.Prefix]*holding
-	clock  int64 // the last generation
-	own    task  // for doInMemory
+	clock  int64  // the last generation
+	order  uint64 // at random, for the order in which joint calls lock pools, which have no names in memory
+	own    task   // for doInMemory
 }
 
 // New returns a pool that lives in memory, with the same rules as one in a store.
@@ -129,7 +130,7 @@ type Pool struct {
 // Errors: [ErrInvalid] if the spec breaks a rule.
 func New(spec Spec, options *Options) (*Pool, error) {
 	p := blank("", options)
-	p.index, p.strays = newIndex(), map[netip.Prefix]*holding{}
+	p.index, p.strays, p.order = newIndex(), map[netip.Prefix]*holding{}, rand.Uint64()
 	err := needsStore(spec)
 	if err == nil {
 		p.ledger, err = p.emptyLedger(spec, nil)
@@ -233,13 +234,29 @@ func (p *Pool) existsAlready(err error) error {
 	return err
 }
 
-// commitChanges commits one change, or several at once.
+// commitOne commits a change of the pool alone.
+func (p *Pool) commitOne(ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
+	begin := p.begin()
+	head, err := p.store.Commit(ctx, head, writes)
+	p.observeCommit(begin, len(writes), err)
+	return head, err
+}
+
+// commitChanges commits a change of the pool, the first one, and with it the others.
 func (p *Pool) commitChanges(ctx context.Context, changes []store.Change) ([]store.Record, error) {
+	begin := p.begin()
+	heads, err := commitSeveral(ctx, p.store, changes)
+	p.observeCommit(begin, len(changes[0].Writes), err)
+	return heads, err
+}
+
+// commitSeveral commits one change, or several at once.
+func commitSeveral(ctx context.Context, s store.SeveralStore, changes []store.Change) ([]store.Record, error) {
 	if len(changes) == 1 {
-		head, err := p.store.Commit(ctx, changes[0].Head, changes[0].Writes)
+		head, err := s.Commit(ctx, changes[0].Head, changes[0].Writes)
 		return []store.Record{head}, err
 	}
-	return p.store.CommitSeveral(ctx, changes)
+	return s.CommitSeveral(ctx, changes)
 }
 
 // retry calls f until it returns another error than a conflict, and not too often.

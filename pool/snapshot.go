@@ -388,7 +388,7 @@ func (p *Pool) writeInPieces(ctx context.Context, l *ledger, held []*holding) er
 	if err != nil {
 		return err
 	}
-	if p.head, err = p.store.Commit(ctx, next.change.Head, next.change.Writes); err != nil {
+	if p.head, err = p.commitOne(ctx, next.change.Head, next.change.Writes); err != nil {
 		return err
 	}
 	if err := p.clearRecords(ctx); err != nil {
@@ -421,7 +421,7 @@ func (p *Pool) clearRecords(ctx context.Context) error {
 func (p *Pool) commitAll(ctx context.Context, writes []store.Write) error {
 	for size := maxBatch; len(writes) > 0; {
 		n := min(size, len(writes))
-		head, err := p.store.Commit(ctx, p.head, writes[:n])
+		head, err := p.commitOne(ctx, p.head, writes[:n])
 		switch {
 		case errors.Is(err, store.ErrTooLarge) && n > 1:
 			size = n / 2

@@ -239,7 +239,7 @@ func (p *Pool) replaceSpaces(ctx context.Context, l *ledger) error {
 		return err
 	}
 	p.ledger = nil
-	head, err := p.store.Commit(ctx, next.change.Head, next.change.Writes)
+	head, err := p.commitOne(ctx, next.change.Head, next.change.Writes)
 	if err != nil {
 		return err
 	}
