@@ -187,7 +187,7 @@ func (p *Pool) planHeld(t *task, h *holding) error {
 			return fmt.Errorf("%w: the pool %q was carved out of it", ErrHeld, h.Child)
 		}
 		kept := h.copy()
-		kept.Child = t.child
+		kept.Child, kept.Expires, kept.missing = t.child, time.Time{}, time.Time{} // a pool is carved out of a reservation only
 		p.put(t, h, kept)
 		t.result = kept.Allocation
 		return nil
@@ -305,8 +305,12 @@ func (p *Pool) planningOf(h *holding) *op {
 // untilNext adds to the error of a grant when the next address may become free.
 func untilNext(err error, next time.Time) error {
 	var exhausted *ExhaustedError
-	if errors.As(err, &exhausted) {
+	var taken *takenError
+	switch {
+	case errors.As(err, &exhausted):
 		exhausted.Next = next
+	case errors.As(err, &taken):
+		taken.next = next
 	}
 	return err
 }
@@ -335,6 +339,7 @@ func (p *Pool) planRelease(t *task, h *holding) error {
 		return nil
 	}
 	if t.ifHeld && !h.live() {
+		t.result = Allocation{} // an earlier attempt may have seen something
 		return nil
 	}
 	if err := checkRelease(h, t.generation); err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"net/netip"
+	"slices"
 
 	"go4.org/netipx"
 
@@ -98,7 +99,7 @@ func (p *Pool) updateInStore(ctx context.Context, spec Spec, drain bool) error {
 func (p *Pool) networkChanges(ctx context.Context, spec Spec) ([]store.Change, []netipx.IPRange, error) {
 	old := p.ledger.spec.Spec
 	if p.parent != nil {
-		return nil, p.ledger.spec.foreign, p.checkChild(ctx, spec)
+		return p.childChanges(ctx, spec)
 	}
 	var changes []store.Change
 	if old.Network != spec.Network {
@@ -125,6 +126,20 @@ func (p *Pool) networkChanges(ctx context.Context, spec Spec) ([]store.Change, [
 	}
 	change, err := n.change()
 	return append(changes, change), n.foreignIn(spec), err
+}
+
+// childChanges is networkChanges for a pool that was carved from another. The network's record is committed as it is, so that nobody changes
+// what is foreign meanwhile.
+func (p *Pool) childChanges(ctx context.Context, spec Spec) ([]store.Change, []netipx.IPRange, error) {
+	if err := p.checkChild(ctx, spec); err != nil || spec.Network == "" {
+		return nil, nil, err
+	}
+	n, err := readNetwork(ctx, p.store, spec.Network)
+	if err != nil {
+		return nil, nil, err
+	}
+	change, err := n.change()
+	return []store.Change{change}, n.foreignIn(spec), err
 }
 
 // withoutChildren refuses what cannot be done while pools are carved from this one.
@@ -185,7 +200,7 @@ func (p *Pool) rebuilt(ctx context.Context, spec Spec, foreign []netipx.IPRange,
 		if err != nil {
 			return nil, err
 		}
-		if h.live() && !h.Expired(p.now()) && p.ledger.covers(h.Prefixes) && !l.covers(h.Prefixes) {
+		if h.live() && !h.Expired(p.now()) && slices.ContainsFunc(h.Prefixes, func(prefix netip.Prefix) bool { return strands(p.ledger, l, prefix) }) {
 			stranded = append(stranded, h.Allocation.clone())
 		}
 		l.hold(h)
@@ -195,6 +210,15 @@ func (p *Pool) rebuilt(ctx context.Context, spec Spec, foreign []netipx.IPRange,
 	}
 	l.forget()
 	return l, nil
+}
+
+// strands tells whether any address of the prefix is one that the pool hands out, and would be none with next.
+func strands(now, next *ledger, prefix netip.Prefix) bool {
+	if one := []netip.Prefix{prefix}; next.covers(one) {
+		return false
+	}
+	inside, _ := now.parts(prefix)
+	return slices.ContainsFunc(inside, func(part netip.Prefix) bool { return !next.covers([]netip.Prefix{part}) })
 }
 
 // keepCursors makes l look first where old does, in the families that it has.
@@ -329,7 +353,7 @@ func (p *Pool) deleteUnfinished(ctx context.Context, head store.Record) error {
 	if err := p.clearRecords(ctx); err != nil {
 		return err
 	}
-	_, err := p.store.Commit(ctx, p.head, []store.Write{{Op: store.Delete, Record: store.Record{Key: head.Key}}})
+	_, err := p.commitOne(ctx, p.head, []store.Write{{Op: store.Delete, Record: store.Record{Key: head.Key}}})
 	return err
 }
 
