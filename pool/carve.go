@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -56,6 +57,11 @@ func carve(ctx context.Context, parent *Pool, claim Claim, name string, spec Spe
 	j := newJoint([]*jointPart{own})
 	var next prepared
 	j.extra = func(ctx context.Context) ([]store.Change, error) {
+		if j.reread { // perhaps there is a pool of that name
+			if _, err := getHead(ctx, child.store, name); !errors.Is(err, ErrNoPool) {
+				return nil, cmp.Or(err, ErrExists)
+			}
+		}
 		var err error
 		if next, err = child.carved(own, spec); err != nil {
 			return nil, err

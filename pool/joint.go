@@ -21,6 +21,8 @@ type joint struct {
 	extra func(ctx context.Context) ([]store.Change, error)
 	// done is told the heads of the extra changes when all has been committed. May be nil.
 	done func(heads []store.Record)
+	// reread says that the attempt before met a conflict about an extra head, and that what is in the store has been read since.
+	reread bool
 }
 
 // jointPart is what a joint does in one pool.
@@ -281,6 +283,7 @@ func (j *joint) settle(heads []store.Record) {
 
 // learn takes from a failed commit what the next attempt needs, if there is a point in one.
 func (j *joint) learn(ctx context.Context, err error) (again bool, _ error) {
+	j.reread = false
 	var conflict *store.ConflictError
 	var exists *store.ExistsError
 	switch {
@@ -290,7 +293,8 @@ func (j *joint) learn(ctx context.Context, err error) (again bool, _ error) {
 				return j.again(part.pool.learn(ctx, []*op{part.op}, err))
 			}
 		}
-		return true, nil // it was an extra one, which is read again
+		j.reread = true // it was an extra one
+		return j.again(j.readAgain(ctx))
 	case errors.As(err, &exists):
 		for _, part := range j.parts {
 			for _, record := range exists.Records {
@@ -309,6 +313,23 @@ func (j *joint) learn(ctx context.Context, err error) (again bool, _ error) {
 		return true, nil
 	}
 	return false, err
+}
+
+// readAgain reads the heads, and what the owners hold, for another attempt.
+func (j *joint) readAgain(ctx context.Context) error {
+	for _, part := range j.parts {
+		if err := part.pool.refresh(ctx); err != nil {
+			return err
+		}
+		for i := range part.op.tasks {
+			t := &part.op.tasks[i]
+			if err := part.pool.fetch(ctx, t); err != nil {
+				return err
+			}
+			t.fresh = true
+		}
+	}
+	return nil
 }
 
 func (j *joint) again(err error) (bool, error) { return err == nil, err }
