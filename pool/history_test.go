@@ -54,14 +54,14 @@ func (h *history) replay(t require.TestingT, m *model, claimOf func(owner string
 			switch {
 			case r.Kind != store.KindAllocation:
 			case w.Op == store.Delete:
-				require.Contains(t, m.held, r.Name, "what is released was held")
-				m.release(r.Name)
+				require.NotNil(t, m.live(r.Name), "what is released was held")
+				m.remove(m.live(r.Name))
 			default:
-				want, err := m.allocate(claimOf(r.Name))
+				require.Nil(t, m.live(r.Name))
+				after, want, err := m.allocate(claimOf(r.Name), "", sight{})
 				require.NoError(t, err, "%q", r.Name)
-				require.NotContains(t, m.held, r.Name)
-				require.Equal(t, want, r.Prefixes, "%q", r.Name)
-				m.grant(pool.Allocation{Owner: r.Name, Prefixes: r.Prefixes})
+				require.Equal(t, want.Prefixes, r.Prefixes, "%q", r.Name)
+				*m = *after
 			}
 		}
 	}
@@ -75,7 +75,7 @@ func requireStored(t require.TestingT, m *model, p *pool.Pool) {
 		got[a.Owner] = a.Prefixes
 	}
 	want := map[string][]netip.Prefix{}
-	for owner, a := range m.held {
+	for owner, a := range m.held() {
 		want[owner] = a.Prefixes
 	}
 	require.Equal(t, want, got)
@@ -87,12 +87,8 @@ func requireStored(t require.TestingT, m *model, p *pool.Pool) {
 
 // smallDual is a model of a pool of both families that is soon exhausted.
 func smallDual() *model {
-	m := &model{
-		spec:     specOf("10.0.0.0/26", "2001:db8::/122"),
-		universe: map[pool.Family]netip.Prefix{pool.IPv4: worlds[pool.IPv4][0], pool.IPv6: worlds[pool.IPv6][0]},
-	}
-	m.reset()
-	return m
+	universe := map[pool.Family]netip.Prefix{pool.IPv4: worlds[pool.IPv4][0], pool.IPv6: worlds[pool.IPv6][0]}
+	return newModel(universe, specOf("10.0.0.0/26", "2001:db8::/122"))
 }
 
 // claimNamed is the claim of an owner whose name says what it wants.
@@ -270,7 +266,7 @@ func settleFaults(t require.TestingT, faults *storetest.Faults, s store.Store) {
 
 func requireBeliefs(t require.TestingT, m *model, beliefs map[string]*belief) {
 	for owner, b := range beliefs {
-		a, ok := m.held[owner]
+		a, ok := m.held()[owner]
 		if b.certain {
 			require.Equal(t, b.held != nil, ok, "%q", owner)
 		}

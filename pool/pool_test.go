@@ -197,10 +197,10 @@ func TestInvariant7AnotherSpecUnderLiveHandles(t *testing.T) {
 		memory := store.NewMemory()
 		first, second := anyModel().Draw(t, "first"), anyModel().Draw(t, "second")
 		if rapid.Bool().Draw(t, "same spec") {
-			*second = *first
-			second.reset()
+			*second = *first.clone()
 		}
-		stale, err := pool.Create(ctx, memory, "blue", first.spec, nil)
+		s := newMachine(t, memory)
+		stale, err := pool.Create(ctx, memory, "blue", first.spec, s.options)
 		require.NoError(t, err)
 		held := rapid.IntRange(0, 3).Draw(t, "held")
 		for i := range held {
@@ -216,10 +216,11 @@ func TestInvariant7AnotherSpecUnderLiveHandles(t *testing.T) {
 			require.NoError(t, err)
 		}
 		require.NoError(t, pool.Delete(ctx, memory, "blue"))
-		fresh, err := pool.Create(ctx, memory, "blue", second.spec, nil)
+		fresh, err := pool.Create(ctx, memory, "blue", second.spec, s.options)
 		require.NoError(t, err)
-		s := &machine{model: second, handles: []*pool.Pool{stale, fresh}, stale: map[string]int64{}}
-		t.Repeat(s.actions())
+		second.name = "blue"
+		s.run(second, stale, fresh)
+		s.repeat(t)
 	})
 }
 

@@ -239,9 +239,10 @@ func TestInvariant6HeadAgreesWithRecords(t *testing.T) {
 		ctx := context.Background()
 		m := anyModel().Draw(t, "pool")
 		memory := store.NewMemory()
-		p, err := pool.Create(ctx, memory, "blue", m.spec, nil)
-		require.NoError(t, err)
-		s := &machine{model: m, handles: []*pool.Pool{p}, stale: map[string]int64{}}
+		m.name = "blue"
+		s := newMachine(t, memory)
+		s.add(t, m)
+		p := s.handles["blue"][0]
 		for range rapid.IntRange(0, 8).Draw(t, "claims") {
 			s.Allocate(t)
 		}

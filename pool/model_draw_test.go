@@ -1,0 +1,311 @@
+package pool_test
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"go4.org/netipx"
+	"pgregory.net/rapid"
+
+	"github.com/ipalloc/ipalloc/cidr"
+	"github.com/ipalloc/ipalloc/pool"
+	"github.com/ipalloc/ipalloc/store"
+)
+
+// worlds are the universes: at both ends of the address space, and in the middle.
+var worlds = map[pool.Family][]netip.Prefix{
+	pool.IPv4: {prefix("10.0.0.0/26"), prefix("0.0.0.0/27"), prefix("255.255.255.192/26")},
+	pool.IPv6: {prefix("2001:db8::/122"), prefix("::/123"), prefix("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffc0/122")},
+}
+
+func nthOf(p netip.Prefix, n int) netip.Addr {
+	a, ok := cidr.Nth(cidr.SetOf(netipx.RangeOfPrefix(p)), cidr.CountOf(uint64(n)))
+	if !ok {
+		panic(fmt.Sprintf("%v has no address %d", p, n))
+	}
+	return a
+}
+
+func addrsOf(p netip.Prefix) []netip.Addr {
+	var out []netip.Addr
+	for a := p.Masked().Addr(); p.Contains(a); a = a.Next() {
+		out = append(out, a)
+	}
+	return out
+}
+
+func anyAddr(universe netip.Prefix) *rapid.Generator[netip.Addr] {
+	return rapid.Custom(func(t *rapid.T) netip.Addr {
+		return nthOf(universe, rapid.IntRange(0, 1<<(universe.Addr().BitLen()-universe.Bits())-1).Draw(t, "n"))
+	})
+}
+
+func anyPrefix(universe netip.Prefix) *rapid.Generator[netip.Prefix] {
+	return rapid.Custom(func(t *rapid.T) netip.Prefix {
+		bits := rapid.IntRange(universe.Bits(), universe.Addr().BitLen()).Draw(t, "bits")
+		return netip.PrefixFrom(anyAddr(universe).Draw(t, "addr"), bits).Masked()
+	})
+}
+
+func anyRange(universe netip.Prefix) *rapid.Generator[netipx.IPRange] {
+	return rapid.Custom(func(t *rapid.T) netipx.IPRange {
+		if rapid.Bool().Draw(t, "prefix") {
+			return netipx.RangeOfPrefix(anyPrefix(universe).Draw(t, "prefix"))
+		}
+		a, b := anyAddr(universe).Draw(t, "a"), anyAddr(universe).Draw(t, "b")
+		if b.Less(a) {
+			a, b = b, a
+		}
+		return netipx.IPRangeFrom(a, b)
+	})
+}
+
+// anyModel draws a model of an empty pool of the default policies whose spec is valid.
+func anyModel() *rapid.Generator[*model] {
+	return rapid.Custom(func(t *rapid.T) *model {
+		universe := anyUniverse(t)
+		m := newModel(universe, anyAddresses(t, universe))
+		for _, f := range m.families() {
+			if got, err := m.take([]pool.Request{{Family: f, Bits: m.bits(f)}}, sight{}); err != nil {
+				t.Skip("nothing to hand out", got)
+			}
+		}
+		m.reset()
+		return m
+	})
+}
+
+func anyUniverse(t *rapid.T) map[pool.Family]netip.Prefix {
+	universe := map[pool.Family]netip.Prefix{}
+	for _, f := range []pool.Family{pool.IPv4, pool.IPv6} {
+		universe[f] = rapid.SampledFrom(worlds[f]).Draw(t, "universe")
+	}
+	return universe
+}
+
+// anyAddresses draws what a spec says of addresses.
+func anyAddresses(t *rapid.T, universe map[pool.Family]netip.Prefix) pool.Spec {
+	spec := pool.Spec{AllocateReserved: rapid.Bool().Draw(t, "allocate reserved")}
+	families := rapid.SampledFrom([][]pool.Family{
+		{pool.IPv4}, {pool.IPv6}, {pool.IPv4, pool.IPv6}, {pool.IPv6, pool.IPv4},
+	}).Draw(t, "families")
+	for _, f := range families {
+		addFamily(t, &spec, f, universe[f])
+	}
+	return spec
+}
+
+// partOf draws a universe that is the whole, or one of its quarters.
+func partOf(t *rapid.T, universe map[pool.Family]netip.Prefix) map[pool.Family]netip.Prefix {
+	part := map[pool.Family]netip.Prefix{}
+	quarter := rapid.IntRange(-1, 3).Draw(t, "quarter")
+	for _, f := range []pool.Family{pool.IPv4, pool.IPv6} {
+		part[f] = universe[f]
+		if quarter >= 0 {
+			size := 1 << (f.Width() - universe[f].Bits() - 2)
+			part[f] = netip.PrefixFrom(nthOf(universe[f], quarter*size), universe[f].Bits()+2)
+		}
+	}
+	return part
+}
+
+// addFamily adds ranges of a family within the universe, and the subnets, exclusions and length that go with them.
+func addFamily(t *rapid.T, spec *pool.Spec, f pool.Family, universe netip.Prefix) {
+	within := []netip.Prefix{universe}
+	if rapid.Bool().Draw(t, "subnets") {
+		// Either one subnet of any size, or the halves of the universe.
+		within = []netip.Prefix{anyPrefix(universe).Draw(t, "subnet")}
+		if rapid.Bool().Draw(t, "halves") {
+			half := universe.Bits() + 1
+			within = []netip.Prefix{
+				netip.PrefixFrom(universe.Addr(), half), netip.PrefixFrom(netipx.PrefixLastIP(universe), half).Masked(),
+			}
+		}
+		for _, p := range within {
+			subnet := pool.Subnet{Prefix: p}
+			if rapid.Bool().Draw(t, "gateway") {
+				subnet.Gateway = anyAddr(p).Draw(t, "gateway")
+			}
+			spec.Subnets = append(spec.Subnets, subnet)
+		}
+	}
+	for range rapid.IntRange(1, 3).Draw(t, "ranges") {
+		spec.Ranges = append(spec.Ranges, anyRange(rapid.SampledFrom(within).Draw(t, "in")).Draw(t, "range"))
+	}
+	for range rapid.IntRange(0, 2).Draw(t, "exclusions") {
+		spec.Exclude = append(spec.Exclude, anyRange(universe).Draw(t, "exclusion"))
+	}
+	if rapid.IntRange(0, 2).Draw(t, "kind of lengths") == 0 {
+		bits := rapid.IntRange(f.Width()-3, f.Width()).Draw(t, "bits")
+		if f == pool.IPv4 {
+			spec.IPv4Bits = bits
+		} else {
+			spec.IPv6Bits = bits
+		}
+	}
+}
+
+// anyPolicies draws the rest of a spec but for the network.
+func anyPolicies(t *rapid.T, spec *pool.Spec) {
+	spec.Strategy = rapid.SampledFrom([]pool.Strategy{pool.LowestFree, pool.NextFree, pool.RandomFree}).Draw(t, "strategy")
+	spec.Cooldown = time.Duration(rapid.SampledFrom([]int{0, 0, 1, 3}).Draw(t, "cooldown")) * time.Minute
+	spec.Scope = rapid.SampledFrom([]string{"", "", "", "team"}).Draw(t, "scope")
+	anyBands(t, spec)
+}
+
+func anyBands(t *rapid.T, spec *pool.Spec) {
+	spec.Bands = nil
+	for _, name := range []string{"static", "late"}[:rapid.SampledFrom([]int{0, 0, 1, 2}).Draw(t, "bands")] {
+		r := rapid.SampledFrom(spec.Ranges).Draw(t, "in")
+		from := anyAddr(r.Prefixes()[0]).Draw(t, "from")
+		band := pool.Band{Name: name, Ranges: []netipx.IPRange{netipx.IPRangeFrom(from, r.To())}, Exclusive: rapid.Bool().Draw(t, "exclusive")}
+		if to := anyAddr(r.Prefixes()[0]).Draw(t, "to"); !to.Less(from) {
+			band.Ranges[0] = netipx.IPRangeFrom(from, to)
+		}
+		if len(spec.Bands) == 0 || !spec.Bands[0].Ranges[0].Overlaps(band.Ranges[0]) {
+			spec.Bands = append(spec.Bands, band)
+		}
+	}
+}
+
+// anyChange draws another spec, which may not be valid.
+func anyChange(t *rapid.T, m *model, networks []string) pool.Spec {
+	spec := m.spec
+	spec.Ranges, spec.Exclude, spec.Subnets = slices.Clone(spec.Ranges), slices.Clone(spec.Exclude), slices.Clone(spec.Subnets)
+	f := rapid.SampledFrom([]pool.Family{pool.IPv4, pool.IPv6}).Draw(t, "family")
+	ofFamily := func(r netipx.IPRange) bool { return pool.FamilyOf(r.From()) == f }
+	switch rapid.IntRange(0, 9).Draw(t, "change") {
+	case 0: // the policies
+		anyPolicies(t, &spec)
+	case 1: // everything
+		other := anyAddresses(t, m.universe)
+		spec.Ranges, spec.Exclude, spec.Subnets, spec.IPv4Bits, spec.IPv6Bits, spec.Bands =
+			other.Ranges, other.Exclude, other.Subnets, other.IPv4Bits, other.IPv6Bits, nil
+	case 2: // grow
+		spec.Ranges = append(spec.Ranges, anyRange(m.universe[f]).Draw(t, "range"))
+	case 3: // shrink
+		spec.Ranges = slices.Delete(spec.Ranges, 0, min(1, len(spec.Ranges)-1))
+	case 4: // exclude
+		spec.Exclude = append(spec.Exclude, anyRange(m.universe[f]).Draw(t, "exclusion"))
+	case 5:
+		spec.Exclude, spec.AllocateReserved = nil, !spec.AllocateReserved
+	case 6: // move the gateways
+		for i, subnet := range spec.Subnets {
+			spec.Subnets[i].Gateway = anyAddr(subnet.Prefix).Draw(t, "gateway")
+		}
+	case 7: // drop a family
+		spec.Ranges, spec.Exclude = slices.DeleteFunc(spec.Ranges, ofFamily), slices.DeleteFunc(spec.Exclude, ofFamily)
+		spec.Subnets = slices.DeleteFunc(spec.Subnets, func(s pool.Subnet) bool { return pool.FamilyOf(s.Prefix.Addr()) == f })
+		if f == pool.IPv4 {
+			spec.IPv4Bits = 0
+		} else {
+			spec.IPv6Bits = 0
+		}
+	case 8: // add one
+		if !slices.Contains(m.families(), f) {
+			addFamily(t, &spec, f, m.universe[f])
+		}
+	case 9:
+		spec.Network = rapid.SampledFrom(networks).Draw(t, "network")
+	}
+	if spec.Validate() != nil {
+		spec.Bands = nil // which may be out of range now
+	}
+	return spec
+}
+
+var owners = []string{
+	"a", "b", "c", "d", "e", "f", "pod-7/eth0", "uid: \"x\"", "line\nbreak", "ünïcode 🐘", strings.Repeat("long", 256), "../..",
+}
+
+// anyClaim draws a claim that breaks no rule.
+func anyClaim(m *model) *rapid.Generator[pool.Claim] {
+	return rapid.Custom(func(t *rapid.T) pool.Claim {
+		c := anyOwnersClaim(t, m, rapid.SampledFrom(owners).Draw(t, "owner"))
+		c.Policy = rapid.SampledFrom([]pool.FamilyPolicy{0, 0, pool.PreferDualStack, pool.RequireDualStack}).Draw(t, "policy")
+		for range rapid.SampledFrom([]int{0, 0, 1, 1, 1, 2, 3}).Draw(t, "requests") {
+			c.Requests = append(c.Requests, anyRequest(t, m))
+		}
+		if m.spec.Strategy == pool.RandomFree && len(c.Requests) > 1 {
+			c.Requests = c.Requests[:1] // what the second one gets would depend on the first
+		}
+		return c
+	})
+}
+
+// anyOwnersClaim draws a claim for the default.
+func anyOwnersClaim(t *rapid.T, m *model, owner string) pool.Claim {
+	c := pool.Claim{Owner: owner, Scope: m.spec.Scope, TTL: anyTTL(t)}
+	if rapid.IntRange(0, 9).Draw(t, "other scope") == 0 {
+		c.Scope = rapid.SampledFrom([]string{"", "team", "others"}).Draw(t, "scope")
+	}
+	if rapid.IntRange(0, 3).Draw(t, "labelled") == 0 {
+		c.Labels = map[string]string{"node": rapid.SampledFrom([]string{"", "n1", "ñ"}).Draw(t, "label")}
+	}
+	return c
+}
+
+// anyTTL draws how long a lease lasts; 0 for ever. All are whole minutes, and each call is made at another millisecond
+// of its minute, so that what ends at once was made at once.
+func anyTTL(t *rapid.T) time.Duration {
+	return time.Duration(rapid.SampledFrom([]int{0, 0, 1, 2, 5}).Draw(t, "minutes")) * time.Minute
+}
+
+func anyRequest(t *rapid.T, m *model) pool.Request {
+	f := rapid.SampledFrom([]pool.Family{pool.IPv4, pool.IPv6, m.families()[0], m.families()[0]}).Draw(t, "family")
+	universe := m.universe[f]
+	var r pool.Request
+	if rapid.Bool().Draw(t, "family is said") {
+		r.Family = f
+	}
+	switch rapid.IntRange(0, 6).Draw(t, "kind") {
+	case 0:
+		r.Exact = anyPrefix(universe).Draw(t, "exact")
+	case 1:
+		r = pool.ExactAddr(anyAddr(universe).Draw(t, "address"))
+	case 2:
+		r.Within = cidr.SetOf(anyRange(universe).Draw(t, "within"), anyRange(universe).Draw(t, "within"))
+	case 3:
+		r.Family, r.Bits = f, rapid.IntRange(f.Width()-6, f.Width()).Draw(t, "bits")
+	case 4:
+		r.Family, r.Bits = f, rapid.IntRange(f.Width()-3, f.Width()).Draw(t, "bits")
+		r.Within = cidr.SetOf(anyRange(universe).Draw(t, "within"))
+	case 5:
+		r.Band = rapid.SampledFrom([]string{"static", "late"}).Draw(t, "band")
+	}
+	return r
+}
+
+// badClaim draws a claim against one rule.
+func badClaim(t *rapid.T, m *model) pool.Claim {
+	f := m.families()[0]
+	host := netip.PrefixFrom(netipx.PrefixLastIP(m.universe[f]), f.Width()-1)
+	bad := []pool.Claim{
+		{},
+		{Owner: strings.Repeat("x", store.MaxNameBytes+1)},
+		{Owner: "a\x00b"},
+		{Owner: "a\xffb"},
+		{Owner: "x", Policy: 9},
+		{Owner: "x", Requests: []pool.Request{{Family: f, Bits: f.Width() + 1}}},
+		{Owner: "x", Requests: []pool.Request{{Family: f, Bits: -1}}},
+		{Owner: "x", Requests: []pool.Request{{Family: 5}}},
+		{Owner: "x", Requests: []pool.Request{{Exact: host}}},
+		{Owner: "x", Requests: []pool.Request{{Exact: host.Masked(), Bits: f.Width()}}},
+		{Owner: "x", Requests: []pool.Request{{Exact: host.Masked(), Family: 10 - f}}},
+		{Owner: "x", Requests: []pool.Request{{Within: &netipx.IPSet{}}}},
+		{Owner: "x", Requests: []pool.Request{{Within: setOf("10.0.0.1", "2001:db8::1")}}},
+		{Owner: "x", Requests: []pool.Request{pool.ExactAddr(addr("::ffff:10.0.0.1"))}},
+		{Owner: "x", Requests: []pool.Request{{Band: "nobody's"}}},
+		{Owner: "x", TTL: -time.Second},
+		{Owner: "x", TTL: time.Nanosecond},
+		{Owner: "x", TTL: pool.MaxTTL + 1},
+		{Owner: "x", Labels: map[string]string{"x": strings.Repeat("x", pool.MaxLabelBytes)}},
+		{Owner: "x", Labels: map[string]string{"x": "\xff"}},
+	}
+	c := rapid.SampledFrom(bad).Draw(t, "bad claim")
+	c.Scope = m.spec.Scope
+	return c
+}
