@@ -19,6 +19,8 @@ type Workload struct {
 	World *World
 	// Open returns the store as a process sees it; a nil process sees it without steps.
 	Open func(*Process) store.Store
+	// Refusals are errors of the backend's own that calls may have when things go wrong, after which nothing has changed.
+	Refusals []error
 
 	acked   map[string]pool.Allocation // what an owner was told that it holds of a pool, by pool and owner
 	trying  map[string]int             // how many calls of an owner are under way
@@ -247,7 +249,7 @@ func claimOf(owner string) pool.Claim {
 
 // expected are the errors that a call may have when things go wrong.
 func (l *Workload) expected(call, key string, err error, also ...error) {
-	also = append(also, ErrRefused, store.ErrUnknown, pool.ErrBusy)
+	also = append(append(also, l.Refusals...), ErrRefused, store.ErrUnknown, pool.ErrBusy)
 	for _, each := range also {
 		if err == nil || errors.Is(err, each) {
 			return

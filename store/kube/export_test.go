@@ -70,3 +70,9 @@ var (
 	LabelValue = labelValue
 	ParseRef   = parseRef
 )
+
+// Pending reports whether a commit that is under way wants o to have its value.
+func (o *Object) Pending() bool { return o.pending != nil }
+
+// Decided returns o as if that commit had come about.
+func (o *Object) Decided() *Object { return o.committed(max(1, o.revision()+1)) }

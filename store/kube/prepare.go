@@ -201,8 +201,10 @@ func (s *Store) abort(ctx context.Context, p *pending) error {
 // inParallel calls do(0) to do(n-1), at most limit at once, and returns their errors. With one call it starts no goroutine.
 func inParallel(limit, n int, do func(i int) error) []error {
 	errs := make([]error, n)
-	if n == 1 {
-		errs[0] = do(0)
+	if n == 1 || limit == 1 {
+		for i := range n {
+			errs[i] = do(i)
+		}
 		return errs
 	}
 	var all sync.WaitGroup

@@ -1,0 +1,169 @@
+package kube_test
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ipalloc/ipalloc/internal/simulation"
+	"github.com/ipalloc/ipalloc/store"
+	"github.com/ipalloc/ipalloc/store/kube"
+)
+
+var steps = flag.Int("steps", 100_000, "how many requests TestSimulation makes, over all its seeds")
+
+// stepClient is how a simulated process reaches a simServer: each request is a step. Without a process it has no steps.
+type stepClient struct {
+	server  *simServer
+	process *simulation.Process
+	faults  brokenSteps
+}
+
+// brokenSteps are steps of the protocol that are broken on purpose.
+type brokenSteps struct {
+	unguarded bool // objects are replaced whatever their version is
+	unsettled bool // what a commit left pending is never settled, though it is said to be
+	early     bool // what is prepared takes effect before the head does
+}
+
+func (c *stepClient) do(verb string, r kube.Ref, o *kube.Object) (*kube.Object, error) {
+	c.server.mu.Lock()
+	defer c.server.mu.Unlock()
+	if c.faults.unguarded && verb == "update" {
+		if old := c.server.objects[r]; old != nil {
+			o = o.WithIdentity(old.Identity())
+		}
+	}
+	if verb != "get" && r.Resource() != kube.RefOf(poolKey("a")).Resource() {
+		if c.faults.unsettled && verb != "create" && !o.Pending() {
+			return o, nil
+		}
+		if c.faults.early && o.Pending() {
+			o = o.Decided()
+		}
+	}
+	return c.server.do(verb, r, o)
+}
+
+func (c *stepClient) step(verb string, r kube.Ref, o *kube.Object) (*kube.Object, error) {
+	if c.process == nil {
+		return c.do(verb, r, o)
+	}
+	switch c.process.Step(verb != "get") {
+	case simulation.Refuse:
+		return nil, simulation.ErrRefused
+	case simulation.LoseRequest:
+		return nil, kube.ErrUnsure
+	case simulation.LoseReply:
+		_, _ = c.do(verb, r, o)
+		return nil, kube.ErrUnsure
+	case simulation.Late:
+		c.process.World.Postpone(func() { _, _ = c.do(verb, r, o) })
+		return nil, kube.ErrUnsure
+	case simulation.CrashAfter:
+		_, _ = c.do(verb, r, o)
+		c.process.Die()
+	}
+	return c.do(verb, r, o)
+}
+
+func (c *stepClient) Get(_ context.Context, r kube.Ref) (*kube.Object, error) {
+	return c.step("get", r, nil)
+}
+
+func (c *stepClient) Create(_ context.Context, o *kube.Object) (*kube.Object, error) {
+	return c.step("create", o.Where(), o)
+}
+
+func (c *stepClient) Update(_ context.Context, o *kube.Object) (*kube.Object, error) {
+	return c.step("update", o.Where(), o)
+}
+
+func (c *stepClient) Remove(_ context.Context, o *kube.Object) error {
+	_, err := c.step("remove", o.Where(), o)
+	return err
+}
+
+func (c *stepClient) List(_ context.Context, resource, selector, token string) (kube.Page, error) {
+	if c.process != nil && c.process.Step(false) == simulation.Refuse {
+		return kube.Page{}, simulation.ErrRefused
+	}
+	return c.server.list(resource, selector, token)
+}
+
+func (c *stepClient) Watch(ctx context.Context, _ kube.Ref, _ string) error { return ctx.Err() }
+
+// simulate runs the library's workload on a simulated API server for so many requests.
+func simulate(seed uint64, steps int, faults brokenSteps) error {
+	w, server, names := simulation.NewWorld(seed, simulation.Some), newSimServer(), counterID("id")
+	open := func(p *simulation.Process) store.Store {
+		return kube.NewStore(&stepClient{server, p, faults}, kube.Options{Patience: time.Nanosecond, Parallel: 1}, names, noPause)
+	}
+	l, err := simulation.NewWorkload(w, open)
+	if err != nil {
+		return err
+	}
+	l.Refusals = []error{kube.ErrUnsure, store.ErrConflict}
+	audited := 0
+	w.AfterStep = func() error {
+		if w.Steps < audited+500 {
+			return nil
+		}
+		audited = w.Steps
+		return l.Audit()
+	}
+	for i := range 1 + seed%3 {
+		w.Go(fmt.Sprint(i), l.Body)
+	}
+	if err := w.Run(steps); err != nil {
+		return err
+	}
+	return l.Audit()
+}
+
+// TestSimulation runs pools on the driver, one request of one process at a time, with crashes, lost answers and late requests.
+func TestSimulation(t *testing.T) {
+	seed := rand.Uint64()
+	if text := os.Getenv("SIMULATION_SEED"); text != "" {
+		var err error
+		seed, err = strconv.ParseUint(text, 10, 64)
+		require.NoError(t, err)
+	}
+	t.Logf("to run it again: SIMULATION_SEED=%d", seed)
+	total := *steps
+	if testing.Short() {
+		total /= 20
+	}
+	const runs = 10
+	for i := range uint64(runs) {
+		require.NoError(t, simulate(seed+i, total/runs, brokenSteps{}), "SIMULATION_SEED=%d", seed+i)
+	}
+}
+
+// Steps of the protocol that are broken on purpose are found, and found again with the same seed.
+func TestBrokenStepsAreFound(t *testing.T) {
+	for name, faults := range map[string]brokenSteps{
+		"guard dropped":                       {unguarded: true},
+		"roll-forward skipped":                {unsettled: true},
+		"records take effect before the head": {early: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for seed := uint64(1); ; seed++ {
+				err := simulate(seed, 20_000, faults)
+				if err == nil {
+					require.Less(t, seed, uint64(20), "not found")
+					continue
+				}
+				require.EqualError(t, simulate(seed, 20_000, faults), err.Error())
+				return
+			}
+		})
+	}
+}
