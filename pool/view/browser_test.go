@@ -77,7 +77,8 @@ func TestInBrowser(t *testing.T) {
 	} {
 		dom, log := visit(t, server.URL+root+test.target, "--dump-dom")
 		for _, want := range test.want {
-			require.True(t, strings.Contains(dom, want), "%s: %s is not in what the browser shows", test.target, want)
+			shown := strings.Contains(dom, want)
+			require.True(t, shown, "%s: %s is not in what the browser shows", test.target, want)
 		}
 		require.NotContains(t, log, "Content Security Policy")
 		require.NotContains(t, dom, "<title>1</title>")

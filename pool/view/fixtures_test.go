@@ -106,10 +106,3 @@ func sparse64(t testing.TB, s store.Store, name string) *pool.Pool {
 	}
 	return p
 }
-
-func open(t testing.TB, s store.Store, name string) *pool.Pool {
-	t.Helper()
-	p, err := pool.Open(context.Background(), s, name, &pool.Options{Clock: clock})
-	require.NoError(t, err)
-	return p
-}

@@ -160,7 +160,7 @@ func (h *handler) fail(w http.ResponseWriter, err error) {
 	told := &requestError{http.StatusInternalServerError, "the pools cannot be read; the log says why"}
 	switch {
 	case errors.As(err, &told):
-	case errors.Is(err, pool.ErrNotFound):
+	case errors.Is(err, pool.ErrNotFound), errors.Is(err, pool.ErrInvalid): // no pool can have such a name
 		told = &requestError{http.StatusNotFound, "no such pool"}
 	case errors.Is(err, pool.ErrUnfinished):
 		told = &requestError{http.StatusServiceUnavailable, pool.ErrUnfinished.Error()}
