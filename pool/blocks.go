@@ -121,8 +121,18 @@ func (b *Blocks) refresh(ctx context.Context) error {
 	return nil
 }
 
-// change is what makes the stored list this one.
-func (b *Blocks) change(list []block, next int) (store.Change, error) {
+// errListChanged says that another handle of the writer has changed the list.
+var errListChanged = errors.New("another handle of the writer has changed its blocks")
+
+// change is what makes the stored list this one, if it is still the one that this handle knows.
+func (b *Blocks) change(ctx context.Context, list []block, next int) (store.Change, error) {
+	stored, err := b.parent.store.Get(ctx, b.key())
+	switch {
+	case err != nil && !errors.Is(err, store.ErrNotFound):
+		return store.Change{}, err
+	case stored.Revision != b.head.Revision:
+		return store.Change{}, errListChanged
+	}
 	data := blocksData{Next: next}
 	for _, each := range list {
 		data.Blocks = append(data.Blocks, each.number)
@@ -149,12 +159,12 @@ func (b *Blocks) Pools() []*Pool {
 //
 // Errors: those of [Pool.Allocate]; [ErrExhausted] if the parent has no more blocks, or if a block does not have room for the claim at all. Cost:
 // one commit in a block, which no other writer commits to, and one read for each block, to see whether the owner is there; a new block costs
-// one commit more.
+// one read and one commit more.
 func (b *Blocks) Allocate(ctx context.Context, claim Claim) (Allocation, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	a, err := b.allocate(ctx, claim)
-	for attempt := 0; attempt < b.parent.options.Attempts && (errors.Is(err, ErrNoPool) || errors.Is(err, store.ErrConflict)); attempt++ {
+	for attempt := 0; attempt < b.parent.options.Attempts && (errors.Is(err, ErrNoPool) || errors.Is(err, errListChanged)); attempt++ {
 		// Another handle of this writer has changed the list.
 		if err = b.refresh(ctx); err == nil {
 			a, err = b.allocate(ctx, claim)
@@ -216,8 +226,8 @@ func (b *Blocks) take(ctx context.Context) (*Pool, error) {
 	claim := b.claim
 	claim.Owner = b.name(number)
 	var taken block
-	p, err := carve(ctx, b.parent, claim, claim.Owner, b.spec, b.options, func(context.Context) ([]store.Change, error) {
-		change, err := b.change(append(slices.Clone(b.list), block{number: number}), number+1)
+	p, err := carve(ctx, b.parent, claim, claim.Owner, b.spec, b.options, func(ctx context.Context) ([]store.Change, error) {
+		change, err := b.change(ctx, append(slices.Clone(b.list), block{number: number}), number+1)
 		return []store.Change{change}, err
 	})
 	if err != nil {
@@ -255,10 +265,29 @@ func (b *Blocks) Release(ctx context.Context, owner string) (Allocation, error) 
 	if err != nil {
 		return a, err
 	}
-	if _, err := b.giveBack(ctx, 1); err != nil {
+	if err := b.giveBackIf(ctx, home); err != nil {
 		return a, fmt.Errorf("released, but: %w", err)
 	}
 	return a, nil
+}
+
+// giveBackIf gives a block back if it is empty and another one has room.
+func (b *Blocks) giveBackIf(ctx context.Context, home *block) error {
+	stats, err := home.pool.Stats(ctx)
+	if err != nil || !stats.empty() {
+		return err
+	}
+	for _, each := range b.list {
+		stats, err := each.pool.Stats(ctx)
+		if err != nil {
+			return err
+		}
+		if each.number != home.number && stats.room() {
+			_, err := b.giveBackOne(ctx, *home)
+			return err
+		}
+	}
+	return nil
 }
 
 // GiveBack gives empty blocks back to the parent, all but keep of them, and returns how many. A block in which something cools down is not empty.
@@ -286,25 +315,36 @@ func (b *Blocks) giveBack(ctx context.Context, keep int) (given int, err error) 
 		}
 	}
 	for len(empty) > keep {
-		last := empty[len(empty)-1]
-		empty = empty[:len(empty)-1]
-		rest := slices.DeleteFunc(slices.Clone(b.list), func(each block) bool { return each.number == last.number })
-		_, err := b.parent.releaseWithChildAnd(ctx, last.pool.name, 0, last.pool.name, func(context.Context) ([]store.Change, error) {
-			change, err := b.change(rest, b.next)
-			return []store.Change{change}, err
-		})
-		if errors.Is(err, ErrInUse) {
-			continue // somebody was faster
-		}
+		gone, err := b.giveBackOne(ctx, empty[len(empty)-1])
 		if err != nil {
 			return given, err
 		}
-		given++
-		if err := b.reload(ctx, rest); err != nil {
-			return given, err
+		empty = empty[:len(empty)-1]
+		if gone {
+			given++
 		}
 	}
 	return given, nil
+}
+
+// giveBackOne deletes the pool of an empty block, releases it, and takes it out of the list, in one commit. It is false if somebody was faster.
+func (b *Blocks) giveBackOne(ctx context.Context, gone block) (bool, error) {
+	begin := b.parent.begin()
+	rest := slices.DeleteFunc(slices.Clone(b.list), func(each block) bool { return each.number == gone.number })
+	a, err := b.parent.releaseWithChildAnd(ctx, gone.pool.name, 0, gone.pool.name, func(ctx context.Context) ([]store.Change, error) {
+		change, err := b.change(ctx, rest, b.next)
+		return []store.Change{change}, err
+	})
+	b.parent.observe(begin, CallRelease, gone.pool.name, a, err)
+	switch {
+	case errors.Is(err, ErrInUse):
+		return false, nil
+	case errors.Is(err, errListChanged):
+		return false, b.refresh(ctx)
+	case err != nil:
+		return false, err
+	}
+	return true, b.reload(ctx, rest)
 }
 
 // Lookup returns the allocation in the blocks that addr belongs to. Errors and cost: as for [Pool.Lookup], for each block.
@@ -316,6 +356,11 @@ func (b *Blocks) Lookup(ctx context.Context, addr netip.Addr) (Allocation, error
 		}
 	}
 	return Allocation{}, &Error{Op: "lookup", Pool: b.parent.name, Prefix: singleAddr(addr), Err: ErrNotFound}
+}
+
+// room tells whether an address of each family is free.
+func (s Stats) room() bool {
+	return !slices.ContainsFunc(s, func(f FamilyStats) bool { return f.Free.IsZero() })
 }
 
 // empty tells whether nothing is held and nothing cools down.
