@@ -246,6 +246,11 @@ func TestPoolsInStoreAgreeWithModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := newMachine(t, store.NewMemory())
 		s.names, s.networks = []string{"blue", "green", "red", "node-1"}, []string{"", "net", "net"}
+		if rapid.Bool().Draw(t, "begin with a large pool in the network") {
+			m := newModel(s.universe(), specOf("10.0.0.0/26", "2001:db8::/122"))
+			m.name, m.spec.Network = "blue", "net"
+			s.add(t, m)
+		}
 		s.repeat(t)
 	})
 }
