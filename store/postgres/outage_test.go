@@ -155,7 +155,9 @@ func TestRefused(t *testing.T) {
 				c.prepare(t, o)
 			}
 			if c.blocked != nil {
-				lockHead(t, o, func() { c.blocked(t, o) }, func() { _, err = s.Commit(t.Context(), o.head, []store.Write{create(allocation("a", "x", "10.0.0.1/32"))}) })
+				lockHead(t, o, func() { c.blocked(t, o) }, func() {
+					_, err = s.Commit(t.Context(), o.head, []store.Write{create(allocation("a", "x", "10.0.0.1/32"))})
+				})
 			} else {
 				_, err = s.Commit(t.Context(), o.head, []store.Write{create(allocation("a", "x", "10.0.0.1/32"))})
 			}

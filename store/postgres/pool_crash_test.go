@@ -346,7 +346,7 @@ func TestPoolKilled(t *testing.T) {
 		t.Skip("starts and kills processes")
 	}
 	at := place{sharedServer(t).url("postgres"), newSchema()}
-	killAgain(t, at, 2000, func(child *exec.Cmd) error { return child.Process.Kill() }, func() error { return nil })
+	killAgain(t, at, 2000, true, func(child *exec.Cmd) error { return child.Process.Kill() }, func() error { return nil })
 }
 
 // TestServerKilled kills the server amid the work of such a child: with SIGKILL to the process that starts all others, whose sessions so end by and by, and with an immediate
@@ -361,16 +361,17 @@ func TestServerKilled(t *testing.T) {
 	}
 	s := ownServer(t)
 	for _, signal := range []os.Signal{syscall.SIGQUIT, syscall.SIGKILL} {
+		cutsOff := signal == syscall.SIGQUIT // a session that lost its parent first answers
 		t.Run(signal.String(), func(t *testing.T) {
 			at := place{s.url("postgres"), newSchema()}
-			killAgain(t, at, 300, func(*exec.Cmd) error { return s.stop(signal) }, s.restart)
+			killAgain(t, at, 300, cutsOff, func(*exec.Cmd) error { return s.stop(signal) }, s.restart)
 		})
 	}
 }
 
 // killAgain kills, as kill does, what a child works with, has it come back, and compares all that the pool says with what the child has told; until so many calls had
-// returned, and some that had not had taken effect, and some not.
-func killAgain(t *testing.T, at place, wanted int, kill func(child *exec.Cmd) error, back func() error) {
+// returned, and of those that had not some had taken effect, if kill cuts off answers, and some not.
+func killAgain(t *testing.T, at place, wanted int, cutsOff bool, kill func(child *exec.Cmd) error, back func() error) {
 	t.Helper()
 	seed := uint64(time.Now().UnixNano())
 	random := rand.New(rand.NewPCG(seed, 0))
@@ -380,7 +381,7 @@ func killAgain(t *testing.T, at place, wanted int, kill func(child *exec.Cmd) er
 	const rounds, maxRounds = 8, 100
 	calls, done, undone := 0, 0, 0
 	// A few of the kills come between a commit and its answer; rarely none of the first ones does.
-	for round := 0; round < rounds || round < maxRounds && (calls < wanted || done == 0 || undone == 0); round++ {
+	for round := 0; round < rounds || round < maxRounds && (calls < wanted || cutsOff && done == 0 || undone == 0); round++ {
 		calls += killAmidWork(t, at, time.Duration(random.Int64N(int64(200*time.Millisecond))), m, kill)
 		require.NoError(t, back())
 		roundDone, roundUndone := checkKilledPool(t, at, m)
@@ -388,7 +389,9 @@ func killAgain(t *testing.T, at place, wanted int, kill func(child *exec.Cmd) er
 	}
 	t.Logf("%d calls returned; of those cut off, %d had taken effect and %d had not", calls, done, undone)
 	require.GreaterOrEqual(t, calls, wanted)
-	require.Positive(t, done, "no kill came between a commit and its answer")
+	if cutsOff {
+		require.Positive(t, done, "no kill came between a commit and its answer")
+	}
 	require.Positive(t, undone, "no kill came before a commit")
 }
 

@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -161,8 +162,14 @@ func (s *server) stop(signal os.Signal) error {
 	return nil
 }
 
-// restart starts a server that was stopped, however that was.
-func (s *server) restart() error { return s.start() }
+// restart starts a server that was stopped, however that was: the processes of one that was killed may still be ending, and do not let another start.
+func (s *server) restart() error {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		if err := s.start(); err == nil || time.Now().After(deadline) {
+			return err
+		}
+	}
+}
 
 // remove ends the server for good.
 func (s *server) remove() error { return errors.Join(s.stop(os.Interrupt), os.RemoveAll(s.dir)) }
@@ -187,6 +194,9 @@ var shared = sync.OnceValues(func() (*server, error) {
 })
 
 func TestMain(m *testing.M) {
+	if _, err := serverPrograms(); err != nil && !inCI() {
+		_ = flag.Set("test.skip", "^Example") // the tests skip themselves
+	}
 	code := m.Run()
 	if s, err := sharedIfStarted(); s != nil && err == nil {
 		if err := s.remove(); err != nil {
@@ -215,9 +225,22 @@ func sharedServer(t testing.TB) *server {
 	return s
 }
 
+// inCI tells whether a server that is not installed is a failure.
+func inCI() bool { return os.Getenv("CI") == "true" }
+
+// exampleURL is how the example reaches the server.
+func exampleURL() string {
+	sharedStarted.Store(true)
+	s, err := shared()
+	if err != nil {
+		return err.Error()
+	}
+	return s.url("postgres")
+}
+
 func requireServer(t testing.TB, err error) {
 	t.Helper()
-	if errors.Is(err, errNoServer) && os.Getenv("CI") != "true" {
+	if errors.Is(err, errNoServer) && !inCI() {
 		t.Skip(err)
 	}
 	require.NoError(t, err)

@@ -1,0 +1,68 @@
+package postgres_test
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ipalloc/ipalloc/store"
+	"github.com/ipalloc/ipalloc/store/postgres"
+)
+
+// TestIsolation has writers contend for heads, one and several at once, and for a record beside them, under each default isolation level that a database can have. All that they may
+// see is conflicts, and no commit is lost.
+func TestIsolation(t *testing.T) {
+	for _, level := range []string{"read committed", "repeatable read", "serializable"} {
+		t.Run(level, func(t *testing.T) {
+			db := connect(t, sharedServer(t).url("postgres"), parameter("default_transaction_isolation", level))
+			s, err := postgres.New(t.Context(), db, &postgres.Options{Schema: newSchema()})
+			require.NoError(t, err)
+			requireWorks(t, s)
+			const writers, each = 4, 25
+			errs := make([]error, writers)
+			var wg sync.WaitGroup
+			for i := range writers {
+				wg.Go(func() {
+					for n := range each {
+						errs[i] = errors.Join(errs[i], contend(t, s, fmt.Sprint(i, " ", n), n%2 == 0))
+					}
+				})
+			}
+			wg.Wait()
+			require.NoError(t, errors.Join(errs...))
+			n := 0
+			for r, err := range s.List(t.Context(), store.KindAllocation, "one") {
+				require.NoError(t, err)
+				require.NotEqual(t, "last", r.Name)
+				n++
+			}
+			require.Equal(t, writers*each, n)
+		})
+	}
+}
+
+// contend creates a record beside one or two heads, which others want to change too, and beside a record that is written with heads of its own.
+func contend(t *testing.T, s *postgres.Store, name string, both bool) error {
+	for {
+		changes := []store.Change{{Head: head("one"), Writes: []store.Write{create(allocation("one", name, ""))}}}
+		if both {
+			changes = append(changes, store.Change{Head: head("two"), Writes: []store.Write{put(holding("other", "shared", "last", ""))}})
+		}
+		for i := range changes {
+			stored, err := s.Get(t.Context(), changes[i].Head.Key)
+			switch {
+			case err == nil:
+				changes[i].Head = stored
+			case !errors.Is(err, store.ErrNotFound):
+				return err
+			}
+		}
+		_, err := s.CommitSeveral(t.Context(), changes)
+		if !errors.Is(err, store.ErrConflict) {
+			return err
+		}
+	}
+}

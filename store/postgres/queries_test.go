@@ -1,0 +1,90 @@
+package postgres_test
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ipalloc/ipalloc/cidr"
+	"github.com/ipalloc/ipalloc/pool"
+)
+
+// documentedQueries are the queries in the package comment, by the line before each.
+func documentedQueries(t *testing.T) map[string]string {
+	t.Helper()
+	text, err := os.ReadFile("doc.go")
+	require.NoError(t, err)
+	queries, title := map[string]string{}, ""
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSuffix(line, "\n")
+		if sql, ok := strings.CutPrefix(line, "//\t"); ok {
+			queries[title] += sql + "\n"
+		} else if line != "//" {
+			title = strings.TrimPrefix(line, "// ")
+		}
+	}
+	return queries
+}
+
+// TestDocumentedQueries runs the queries of the package comment on pools of package pool.
+func TestDocumentedQueries(t *testing.T) {
+	url := ownDatabase(t, "queries")
+	ranges, err := cidr.ParseRanges("10.0.0.0/29", "fd00::/64")
+	require.NoError(t, err)
+	s := open(t, url, "")
+	p, err := pool.Create(t.Context(), s, "lab", pool.Spec{Ranges: ranges, AllocateReserved: true, Cooldown: time.Hour}, nil)
+	require.NoError(t, err)
+	_, err = p.Allocate(t.Context(), pool.Claim{Owner: "vm-1", Policy: pool.RequireDualStack})
+	require.NoError(t, err)
+	_, err = p.Allocate(t.Context(), pool.Claim{Owner: "vm-2", TTL: 30 * time.Minute})
+	require.NoError(t, err)
+	_, err = p.Allocate(t.Context(), pool.Claim{Owner: "vm-3", TTL: 2 * time.Hour})
+	require.NoError(t, err)
+	_, err = p.Release(t.Context(), "vm-3")
+	require.NoError(t, err)
+
+	db := connect(t, url)
+	queries := documentedQueries(t)
+	for title, want := range map[string][][]any{
+		"Who has 10.0.0.7, in whatever pool, the closest first:":           {},
+		"Who has anything of 10.0.0.0/24:":                                 {{"10.0.0.0/32", "lab", "vm-1"}, {"10.0.0.1/32", "lab", "vm-2"}, {"10.0.0.2/32", "lab", "vm-3"}},
+		"What an owner has:":                                               {{"lab", "{10.0.0.0/32,fd00::/128}", "allocated", nil}},
+		"How many addresses each pool has, and how many of them are free:": {{"lab", "IPv4", "8", "2", "5"}, {"lab", "IPv6", "18446744073709551616", "1", "18446744073709551615"}},
+		"What expires within the next hour:":                               {{"lab", "vm-2", "10.0.0.1/32", nil}},
+		"What cools down, and until when:":                                 {{"lab", "10.0.0.2/32", nil}},
+	} {
+		sql, ok := queries[title]
+		require.True(t, ok, title)
+		require.Equal(t, want, texts(t, db, sql), title)
+		delete(queries, title)
+	}
+	require.Len(t, queries, 1, "the grants are left, see TestOpenRoles: %v", queries)
+	got := texts(t, db, strings.Replace(documentedQueries(t)["Who has 10.0.0.7, in whatever pool, the closest first:"], "10.0.0.7", "10.0.0.0", 1))
+	require.Equal(t, [][]any{{"lab", "vm-1", "10.0.0.0/32", "allocated", nil}}, got)
+}
+
+// texts are the rows of a query as texts; nil for what is null, or a time.
+func texts(t *testing.T, db *pgxpool.Pool, sql string) [][]any {
+	t.Helper()
+	rows, err := db.Query(t.Context(), sql, pgx.QueryExecModeSimpleProtocol)
+	require.NoError(t, err)
+	all := [][]any{}
+	for rows.Next() {
+		var row []any
+		for i, raw := range rows.RawValues() {
+			if name := rows.FieldDescriptions()[i].Name; raw == nil || name == "expires" || name == "created" {
+				row = append(row, nil)
+			} else {
+				row = append(row, string(raw))
+			}
+		}
+		all = append(all, row)
+	}
+	require.NoError(t, rows.Err())
+	return all
+}

@@ -1,0 +1,168 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ipalloc/ipalloc/store"
+	"github.com/ipalloc/ipalloc/store/postgres"
+)
+
+// listening counts the sessions that listen for changes in the schema, as a lock tells.
+func listening(t *testing.T, db *pgxpool.Pool) (n int) {
+	t.Helper()
+	err := db.QueryRow(t.Context(), "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.locktype = 'advisory' AND l.mode = 'ShareLock' AND a.query LIKE '%await_commits%'"+
+		" AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())").Scan(&n)
+	require.NoError(t, err)
+	return n
+}
+
+func requireListening(t *testing.T, db *pgxpool.Pool, want int) {
+	t.Helper()
+	require.Eventually(t, func() bool { return listening(t, db) == want }, 20*time.Second, 5*time.Millisecond)
+}
+
+// ownDatabase makes a database, and returns how to reach it.
+func ownDatabase(t *testing.T, name string) string {
+	t.Helper()
+	execute(t, sharedServer(t).url("postgres"), "public", "CREATE DATABASE "+name)
+	return sharedServer(t).url(name)
+}
+
+// TestWatchSmallPool waits with a pool of one connection, which is free for others meanwhile, and returned when nobody waits any more.
+func TestWatchSmallPool(t *testing.T) {
+	url := ownDatabase(t, "watch_small")
+	db := connect(t, url)
+	s, err := postgres.New(t.Context(), connect(t, url, func(config *pgxpool.Config) { config.MaxConns = 1 }), nil)
+	require.NoError(t, err)
+	h, err := s.Commit(t.Context(), head("a"), nil)
+	require.NoError(t, err)
+	for range 3 {
+		result := make(chan store.Record)
+		for range 5 {
+			go func() {
+				r, err := s.Watch(t.Context(), h.Key, h.Revision)
+				if err != nil {
+					t.Error(err)
+				}
+				result <- r
+			}()
+		}
+		requireListening(t, db, 1)
+		next, err := s.Commit(t.Context(), h, nil)
+		require.NoError(t, err)
+		for range 5 {
+			require.Equal(t, next.Revision, (<-result).Revision)
+		}
+		h = next
+	}
+	requireListening(t, db, 0)
+	require.NoError(t, s.Close())
+}
+
+// TestWatchConnectionLost cuts the connection that listens. The call says so, and the next one waits again.
+func TestWatchConnectionLost(t *testing.T) {
+	o := newOutage(t)
+	for range 2 {
+		result := make(chan error, 1)
+		go func() {
+			_, err := o.through.Watch(t.Context(), o.head.Key, o.head.Revision)
+			result <- err
+		}()
+		require.Eventually(t, func() bool {
+			o.proxy.Cut()
+			select {
+			case err := <-result:
+				require.Error(t, err)
+				require.NotErrorIs(t, err, store.ErrClosed)
+				return true
+			default:
+				return false
+			}
+		}, 20*time.Second, 20*time.Millisecond)
+	}
+	seen := make(chan int64, 1)
+	go func() {
+		for {
+			r, err := o.through.Watch(t.Context(), o.head.Key, o.head.Revision)
+			if err == nil {
+				seen <- r.Revision
+				return
+			}
+			if errors.Is(err, context.Canceled) {
+				return
+			}
+		}
+	}()
+	next, err := o.direct.Commit(t.Context(), o.head, nil)
+	require.NoError(t, err)
+	require.Equal(t, next.Revision, <-seen)
+}
+
+// TestNotifiesOnlyListeners checks that a commit notifies exactly if someone listens: it would make commits wait for one another.
+func TestNotifiesOnlyListeners(t *testing.T) {
+	url := ownDatabase(t, "watch_quiet")
+	s, db := open(t, url, ""), connect(t, url)
+	ctx := t.Context()
+	conn, err := db.Acquire(ctx)
+	require.NoError(t, err)
+	defer conn.Release()
+	_, err = conn.Exec(ctx, "SELECT ipalloc.listen()")
+	require.NoError(t, err)
+	h, err := s.Commit(ctx, head("a"), nil)
+	require.NoError(t, err)
+	_, err = conn.Conn().WaitForNotification(ctx)
+	require.NoError(t, err)
+
+	_, err = conn.Exec(ctx, "SELECT pg_advisory_unlock_all()") // now it listens, but no commit knows
+	require.NoError(t, err)
+	for range 3 {
+		h, err = s.Commit(ctx, h, nil)
+		require.NoError(t, err)
+	}
+	_, err = conn.Exec(ctx, "SELECT ipalloc.listen()")
+	require.NoError(t, err)
+	_, err = s.Commit(ctx, h, []store.Write{create(allocation("a", "the next to be heard", "10.0.0.1/32"))})
+	require.NoError(t, err)
+	notification, err := conn.Conn().WaitForNotification(ctx)
+	require.NoError(t, err)
+	require.Contains(t, notification.Payload, " ", "this is the notification of the last commit, the only one with two records")
+}
+
+// TestWatchHandover has one writer and one watcher in turns: each waits for what the other has written, so a wake-up that is missed would stop both.
+func TestWatchHandover(t *testing.T) {
+	url, schema := sharedServer(t).url("postgres"), newSchema()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	first := open(t, url, schema)
+	h, err := first.Commit(ctx, head("a"), nil)
+	require.NoError(t, err)
+	const turns = 150
+	other := open(t, url, schema)
+	done := make(chan error, 1)
+	play := func(s *postgres.Store, h store.Record, mine bool) error {
+		for n := 0; n < turns; mine = !mine {
+			var err error
+			if mine {
+				h.State = fmt.Sprint(n)
+				h, err = s.Commit(ctx, h, nil)
+				n++
+			} else {
+				h, err = s.Watch(ctx, h.Key, h.Revision)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	go func() { done <- play(other, h, false) }()
+	require.NoError(t, play(first, h, true))
+	require.NoError(t, <-done)
+}
