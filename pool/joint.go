@@ -95,9 +95,11 @@ func (j *joint) lock(ctx context.Context, rest []*jointPart) error {
 }
 
 func (j *joint) inMemory(ctx context.Context) error {
-	for _, part := range j.parts {
-		defer part.pool.endBatch()
-	}
+	defer func() {
+		for _, part := range j.parts {
+			part.pool.endBatch()
+		}
+	}()
 	for _, group := range j.groups {
 		if err := planGroup(ctx, group); err != nil {
 			j.undo()

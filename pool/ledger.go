@@ -144,9 +144,6 @@ func (l *ledger) count(expiring, strays int) {
 	}
 }
 
-// unchanged tells whether nothing has been done since the last commit.
-func (l *ledger) unchanged() bool { return len(l.journal) == 0 && len(l.earlier) == 0 }
-
 // forget says that what has been done stays.
 func (l *ledger) forget() { l.journal, l.earlier = l.journal[:0], l.earlier[:0] }
 

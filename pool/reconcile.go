@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 )
 
@@ -152,10 +154,7 @@ func (p *Pool) snapshot(ctx context.Context) iter.Seq2[*holding, error] {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	all := make([]*holding, 0, len(p.held)+len(p.strays))
-	for h := range p.allInMemory() {
-		all = append(all, h)
-	}
+	all := slices.AppendSeq(slices.Collect(maps.Values(p.held)), maps.Values(p.strays))
 	return func(yield func(*holding, error) bool) {
 		for _, h := range all {
 			if !yield(h, nil) {

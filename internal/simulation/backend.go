@@ -100,7 +100,7 @@ func (b *Backend) read(p *Process, key store.Key) (store.Record, bool) {
 }
 
 // List reads one record a step, each as it is then.
-func (h *handle) List(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
+func (h *handle) List(_ context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
 	return func(yield func(store.Record, error) bool) {
 		if h.step(false) == Refuse {
 			yield(store.Record{}, ErrRefused)

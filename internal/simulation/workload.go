@@ -314,9 +314,8 @@ func (l *Workload) renew(ctx context.Context, p *pool.Pool, owner string) {
 }
 
 func (l *Workload) together(ctx context.Context, owner string, a, b *pool.Pool) {
-	for _, p := range []*pool.Pool{a, b} {
-		defer l.try(p.Name() + "/" + owner)()
-	}
+	defer l.try(poolA + "/" + owner)()
+	defer l.try(poolB + "/" + owner)()
 	claim := pool.Claim{Labels: map[string]string{"together": "yes"}}
 	got, err := pool.AllocateTogether(ctx, owner, pool.Part{Pools: []*pool.Pool{a}, Claim: claim}, pool.Part{Pools: []*pool.Pool{b}, Claim: claim})
 	l.expected("allocate together", owner, err, pool.ErrExhausted)
@@ -382,11 +381,17 @@ func (l *Workload) clean(ctx context.Context, p *pool.Pool) {
 func (l *Workload) bulk(ctx context.Context, process *Process, p *pool.Pool) {
 	var claims []pool.Claim
 	var names []string
+	var done []func()
 	for i := range owners {
 		owner := fmt.Sprintf("%s.%d", process.Name, i)
-		defer l.try(p.Name() + "/" + owner)()
+		done = append(done, l.try(p.Name()+"/"+owner))
 		claims, names = append(claims, claimOf(owner)), append(names, owner)
 	}
+	defer func() {
+		for _, each := range done {
+			each()
+		}
+	}()
 	switch l.World.Random.IntN(3) {
 	case 0:
 		got, err := p.AllocateAll(ctx, claims)
