@@ -1,7 +1,6 @@
 package postgres_test
 
 import (
-	"errors"
 	"net/netip"
 	"strings"
 	"testing"
@@ -69,7 +68,7 @@ func TestOverlapRefused(t *testing.T) {
 			require.ErrorContains(t, err, part)
 		}
 		var refused *pgconn.PgError
-		require.True(t, errors.As(err, &refused))
+		require.ErrorAs(t, err, &refused)
 		got, err := s.Get(t.Context(), stored.Key)
 		require.NoError(t, err)
 		require.Equal(t, stored.Revision, got.Revision)

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ipalloc/ipalloc/cidr"
@@ -345,8 +346,26 @@ func TestPoolKilled(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts and kills processes")
 	}
-	at := place{sharedServer(t).url("postgres"), newSchema()}
-	killAgain(t, at, 2000, true, func(child *exec.Cmd) error { return child.Process.Kill() }, func() error { return nil })
+	url := sharedServer(t).url("postgres")
+	at, db := place{url + "&application_name=" + poolChildName, newSchema()}, connect(t, url)
+	killAgain(t, at, 2000, true, func(child *exec.Cmd) error { return child.Process.Kill() }, func() error { return awaitSessions(t, db) })
+}
+
+// poolChildName is the name of the sessions of children.
+const poolChildName = "ipalloc_child"
+
+// awaitSessions waits until the sessions of a child that was killed have ended: what they were doing they do to the end.
+func awaitSessions(t *testing.T, db *pgxpool.Pool) error {
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		n := 0
+		err := db.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1", poolChildName).Scan(&n)
+		if err == nil && n > 0 && time.Now().After(deadline) {
+			err = fmt.Errorf("%d sessions of a killed process are still there", n)
+		}
+		if err != nil || n == 0 {
+			return err
+		}
+	}
 }
 
 // TestServerKilled kills the server amid the work of such a child: with SIGKILL to the process that starts all others, whose sessions so end by and by, and with an immediate
