@@ -39,7 +39,9 @@ func gathered(t *testing.T, m *metrics.Metrics, want string, names ...string) {
 func TestCountsCallsAndCommits(t *testing.T) {
 	ctx, db, m := t.Context(), store.NewMemory(), metrics.New(nil)
 	m.AddStore(db)
-	p, err := pool.Create(ctx, db, "pods", spec(t, "192.0.2.8-192.0.2.9", "2001:db8::5"), &pool.Options{Observer: m})
+	_, err := pool.Create(ctx, db, "pods", spec(t, "192.0.2.8-192.0.2.9", "2001:db8::5"), nil)
+	require.NoError(t, err)
+	p, err := pool.Open(ctx, db, "pods", &pool.Options{Observer: m})
 	require.NoError(t, err)
 	for _, owner := range []string{"a", "a", "b"} {
 		_, err = p.Allocate(ctx, pool.Claim{Owner: owner, TTL: time.Hour})
@@ -86,9 +88,9 @@ ipalloc_up 1
 // Two handles of one pool: the one that does not know of the other's commit meets a conflict, goes on by itself, and both are counted.
 func TestCountsConflicts(t *testing.T) {
 	ctx, db, m := t.Context(), store.NewMemory(), metrics.New(nil)
-	here, err := pool.Create(ctx, db, "pods", spec(t, "192.0.2.0/24"), &pool.Options{Observer: m})
+	there, err := pool.Create(ctx, db, "pods", spec(t, "192.0.2.0/24"), nil)
 	require.NoError(t, err)
-	there, err := pool.Open(ctx, db, "pods", nil)
+	here, err := pool.Open(ctx, db, "pods", &pool.Options{Observer: m})
 	require.NoError(t, err)
 	_, err = there.Allocate(ctx, pool.Claim{Owner: "a"})
 	require.NoError(t, err)
