@@ -273,21 +273,30 @@ func (b *Blocks) Release(ctx context.Context, owner string) (Allocation, error) 
 
 // giveBackIf gives a block back if it is empty and another one has room.
 func (b *Blocks) giveBackIf(ctx context.Context, home *block) error {
-	stats, err := home.pool.Stats(ctx)
-	if err != nil || !stats.empty() {
+	stats, err := blockStats(ctx, home)
+	if err != nil || stats == nil || !stats.empty() {
 		return err
 	}
-	for _, each := range b.list {
-		stats, err := each.pool.Stats(ctx)
+	for i := range b.list {
+		stats, err := blockStats(ctx, &b.list[i])
 		if err != nil {
 			return err
 		}
-		if each.number != home.number && stats.room() {
+		if b.list[i].number != home.number && stats != nil && stats.room() {
 			_, err := b.giveBackOne(ctx, *home)
 			return err
 		}
 	}
 	return nil
+}
+
+// blockStats counts the addresses of a block; nil if another handle of the writer has given it back.
+func blockStats(ctx context.Context, of *block) (Stats, error) {
+	stats, err := of.pool.Stats(ctx)
+	if errors.Is(err, ErrNoPool) {
+		return nil, nil
+	}
+	return stats, err
 }
 
 // GiveBack gives empty blocks back to the parent, all but keep of them, and returns how many. A block in which something cools down is not empty.
@@ -306,11 +315,11 @@ func (b *Blocks) GiveBack(ctx context.Context, keep int) (int, error) {
 func (b *Blocks) giveBack(ctx context.Context, keep int) (given int, err error) {
 	var empty []block
 	for _, each := range b.list {
-		stats, err := each.pool.Stats(ctx)
+		stats, err := blockStats(ctx, &each)
 		if err != nil {
 			return 0, err
 		}
-		if stats.empty() {
+		if stats != nil && stats.empty() {
 			empty = append(empty, each)
 		}
 	}

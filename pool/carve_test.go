@@ -1,0 +1,325 @@
+package pool_test
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ipalloc/ipalloc/pool"
+	"github.com/ipalloc/ipalloc/store"
+	"github.com/ipalloc/ipalloc/store/storetest"
+)
+
+func ofBits(owner string, bits int) pool.Claim {
+	return pool.Claim{Owner: owner, Requests: []pool.Request{{Bits: bits}}}
+}
+
+func carve(t testing.TB, parent *pool.Pool, c pool.Claim, name string) *pool.Pool {
+	t.Helper()
+	p, err := pool.Carve(t.Context(), parent, c, name, pool.Spec{AllocateReserved: true}, nil)
+	require.NoError(t, err)
+	return p
+}
+
+func TestNodeCIDRsAreCarved(t *testing.T) {
+	s := store.NewMemory()
+	spec := specOf("10.244.0.0/16", "fd00:10:244::/48")
+	spec.IPv4Bits, spec.IPv6Bits = 24, 64
+	cluster := createNamed(t, s, "cluster", spec)
+	for i := range 3 {
+		node := fmt.Sprint("node-", i)
+		p, err := pool.Carve(t.Context(), cluster, pool.Claim{Owner: node, Policy: pool.RequireDualStack}, node, pool.Spec{}, nil)
+		require.NoError(t, err)
+		info, err := p.Info(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, pool.Parent{Pool: "cluster", Owner: node}, info.Parent)
+		require.Equal(t, ranges(fmt.Sprintf("10.244.%d.0/24", i), fmt.Sprintf("fd00:10:244:%d::/64", i)), info.Spec.Ranges)
+		pod := allocate(t, p, pool.Claim{Owner: "pod", Policy: pool.RequireDualStack})
+		want := []netip.Addr{addr(fmt.Sprintf("10.244.%d.1", i)), addr(fmt.Sprintf("fd00:10:244:%d::1", i))}
+		require.Equal(t, want, pod.Addrs(), "a subnet, with its reserved addresses")
+		held, err := cluster.Get(t.Context(), node)
+		require.NoError(t, err)
+		require.Equal(t, node, held.Child)
+	}
+	requireOK(t, cluster)
+}
+
+func TestVPCIsCutIntoSubnetsOfVariableLengths(t *testing.T) {
+	s := store.NewMemory()
+	vpc := createNamed(t, s, "vpc", specOf("10.0.0.0/16"))
+	for _, c := range []struct {
+		name string
+		bits int
+		want string
+	}{{"public", 20, "10.0.0.0/20"}, {"private", 18, "10.0.64.0/18"}, {"small", 28, "10.0.16.0/28"}, {"more", 20, "10.0.32.0/20"}} {
+		p := carve(t, vpc, ofBits(c.name, c.bits), c.name)
+		info, err := p.Info(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, ranges(c.want), info.Spec.Ranges)
+	}
+	// And in it again: a subnet of a subnet.
+	private, err := pool.Open(t.Context(), s, "private", nil)
+	require.NoError(t, err)
+	inner := carve(t, private, ofBits("inner", 24), "inner")
+	require.Equal(t, "10.0.64.0", texts(allocate(t, inner, pool.Claim{Owner: "host"})))
+	requireOK(t, vpc)
+	requireOK(t, private)
+}
+
+// RFC 8415 prefix delegation: each customer gets a /56 and hands out /64s of it.
+func TestDHCPv6PrefixDelegation(t *testing.T) {
+	s := store.NewMemory()
+	spec := specOf("2001:db8::/32")
+	spec.IPv6Bits = 56
+	provider := createNamed(t, s, "provider", spec)
+	for i := range 3 {
+		customer := fmt.Sprint("duid-", i)
+		p, err := pool.Carve(t.Context(), provider, pool.Claim{Owner: customer}, customer, pool.Spec{IPv6Bits: 64}, nil)
+		require.NoError(t, err)
+		lan := allocate(t, p, pool.Claim{Owner: "lan"})
+		require.Equal(t, []netip.Prefix{prefix(fmt.Sprintf("2001:db8:0:%x00::/64", i))}, lan.Prefixes)
+	}
+}
+
+func TestCarveIsIdempotent(t *testing.T) {
+	s := store.NewMemory()
+	parent := createNamed(t, s, "parent", specOf("10.0.0.0/16"))
+	first := carve(t, parent, ofBits("n", 24), "child")
+	allocate(t, first, pool.Claim{Owner: "x"})
+	other, err := pool.Open(t.Context(), s, "parent", nil)
+	require.NoError(t, err)
+	again := carve(t, other, ofBits("n", 24), "child")
+	_, err = again.Get(t.Context(), "x")
+	require.NoError(t, err)
+	require.Equal(t, uint64(256), used(t, parent))
+	_, err = pool.Carve(t.Context(), parent, ofBits("n", 24), "another", pool.Spec{}, nil)
+	require.ErrorIs(t, err, pool.ErrHeld)
+	_, err = pool.Carve(t.Context(), parent, ofBits("n", 25), "child", pool.Spec{}, nil)
+	require.ErrorIs(t, err, pool.ErrHeld)
+	_, err = pool.Carve(t.Context(), parent, ofBits("m", 24), "child", pool.Spec{}, nil)
+	require.ErrorIs(t, err, pool.ErrExists)
+	requireHoldsNothing(t, parent, "m")
+	requireOK(t, parent)
+}
+
+func TestCarveOfWhatIsHeldAlready(t *testing.T) {
+	b := stored(t, specOf("10.0.0.0/16"))
+	want := allocate(t, b.Pool, pool.Claim{Owner: "n", Requests: []pool.Request{{Bits: 24}}, TTL: time.Minute})
+	p := carve(t, b.Pool, ofBits("n", 24), "child")
+	got, err := b.Get(t.Context(), "n")
+	require.NoError(t, err)
+	require.Equal(t, want.Prefixes, got.Prefixes)
+	require.Zero(t, got.Expires, "a pool is carved out of a reservation: it does not end under those who use it")
+	allocate(t, p, pool.Claim{Owner: "x"})
+	b.clock.Add(time.Hour)
+	_, err = b.Allocate(t.Context(), ofBits("n", 25))
+	require.ErrorIs(t, err, pool.ErrHeld)
+	_, err = b.Release(t.Context(), "n")
+	require.ErrorIs(t, err, pool.ErrInUse)
+	require.Equal(t, "child", allocate(t, b.Pool, ofBits("n", 24)).Child)
+}
+
+func TestReleaseIsRefusedWhileTheChildHoldsAnything(t *testing.T) {
+	for name, free := range map[string]func(t *testing.T, s store.Store, parent *pool.Pool) error{
+		"release": func(t *testing.T, _ store.Store, p *pool.Pool) error {
+			_, err := p.Release(t.Context(), "n")
+			return err
+		},
+		"delete of the child": func(t *testing.T, s store.Store, _ *pool.Pool) error { return pool.Delete(t.Context(), s, "child") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := stored(t, cooling("10.0.0.0/23"))
+			p := carve(t, b.Pool, ofBits("n", 24), "child")
+			allocate(t, p, pool.Claim{Owner: "x"})
+			for range 2 {
+				require.ErrorIs(t, free(t, b.memory, b.Pool), pool.ErrInUse)
+			}
+			for _, err := range b.otherReleases(t) {
+				require.ErrorIs(t, err, pool.ErrInUse)
+			}
+			require.ErrorIs(t, pool.Delete(t.Context(), b.memory, "blue"), pool.ErrInUse)
+			require.Equal(t, uint64(256), b.stats(t).Used.Uint64())
+			release(t, p, "x")
+			require.NoError(t, free(t, b.memory, b.Pool))
+			requireHoldsNothing(t, b.Pool, "n")
+			_, err := pool.Open(t.Context(), b.memory, "child", nil)
+			require.ErrorIs(t, err, pool.ErrNoPool)
+			_, err = p.Allocate(t.Context(), pool.Claim{Owner: "y"})
+			require.ErrorIs(t, err, pool.ErrNoPool, "by a handle that is still there")
+			require.Equal(t, uint64(256), b.stats(t).Cooling.Uint64(), "the parent's rules hold for what comes back")
+			b.clock.Add(time.Minute)
+			_, err = b.Reap(t.Context())
+			require.NoError(t, err)
+			require.NoError(t, pool.Delete(t.Context(), b.memory, "blue"))
+			requireNoRecords(t, b.memory)
+		})
+	}
+}
+
+// otherReleases are the errors of all other ways to release what a pool was carved from.
+func (b *trial) otherReleases(t *testing.T) (errs []error) {
+	t.Helper()
+	many, err := b.ReleaseMany(t.Context(), []string{"n"})
+	require.NoError(t, err)
+	errs = append(errs, many[0].Err)
+	_, err = b.ReleaseAll(t.Context(), []string{"n"})
+	errs = append(errs, err)
+	_, err = pool.ReleaseTogether(t.Context(), "n", b.Pool)
+	return append(errs, err)
+}
+
+func TestWhatIsCarvedIsNeitherReapedNorReconciledAway(t *testing.T) {
+	b := stored(t, specOf("10.0.0.0/24"))
+	carve(t, b.Pool, ofBits("n", 25), "child")
+	allocate(t, b.Pool, ofBits("gone", 26))
+	b.clock.Add(1000 * time.Hour)
+	_, err := b.Reap(t.Context())
+	require.NoError(t, err)
+	done, err := b.Reconcile(t.Context(), live(), nil)
+	require.NoError(t, err)
+	require.Len(t, done.Released, 1)
+	require.Equal(t, "gone", done.Released[0].Owner)
+	_, err = b.Get(t.Context(), "n")
+	require.NoError(t, err)
+}
+
+func TestCarveThatMakesNoSense(t *testing.T) {
+	s := store.NewMemory()
+	parent := createNamed(t, s, "parent", inNetwork("blue", "10.0.0.0/24"))
+	memory, err := pool.New(specOf("10.0.0.0/24"), nil)
+	require.NoError(t, err)
+	leased := ofBits("n", 26)
+	leased.TTL = time.Hour
+	for name, c := range map[string]struct {
+		parent *pool.Pool
+		claim  pool.Claim
+		child  string
+		spec   pool.Spec
+		want   error
+	}{
+		"a parent in memory": {memory, ofBits("n", 26), "child", pool.Spec{}, pool.ErrInvalid},
+		"a lease":            {parent, leased, "child", pool.Spec{}, pool.ErrInvalid},
+		"ranges":             {parent, ofBits("n", 26), "child", specOf("10.0.0.0/26"), pool.ErrInvalid},
+		"itself":             {parent, ofBits("n", 26), "parent", pool.Spec{}, pool.ErrInvalid},
+		"no name":            {parent, ofBits("n", 26), "", pool.Spec{}, pool.ErrInvalid},
+		"no owner":           {parent, ofBits("", 26), "child", pool.Spec{}, pool.ErrInvalid},
+		"another network":    {parent, ofBits("n", 26), "child", pool.Spec{Network: "green"}, pool.ErrInvalid},
+		"no room":            {parent, ofBits("n", 20), "child", pool.Spec{}, pool.ErrExhausted},
+		"nothing in it":      {parent, ofBits("n", 26), "child", pool.Spec{Exclude: ranges("10.0.0.0/24")}, pool.ErrInvalid},
+	} {
+		_, err := pool.Carve(t.Context(), c.parent, c.claim, c.child, c.spec, nil)
+		require.ErrorIs(t, err, c.want, name)
+	}
+	require.Zero(t, used(t, parent))
+	requireOK(t, parent)
+}
+
+func TestCarvedPoolStaysInWhatItsParentGranted(t *testing.T) {
+	s := store.NewMemory()
+	parent := createNamed(t, s, "parent", inNetwork("blue", "10.0.0.0/24"))
+	child := carve(t, parent, ofBits("n", 26), "child")
+	info, err := child.Info(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, "blue", info.Spec.Network)
+	require.ErrorIs(t, child.Update(t.Context(), inNetwork("blue", "10.0.0.0/25")), pool.ErrInvalid)
+	require.ErrorIs(t, child.Update(t.Context(), inNetwork("green", "10.0.0.0/27")), pool.ErrInvalid)
+	require.ErrorIs(t, child.Update(t.Context(), specOf("10.0.0.0/27")), pool.ErrInvalid)
+	require.NoError(t, child.Update(t.Context(), inNetwork("blue", "10.0.0.0/27")))
+	require.NoError(t, child.Update(t.Context(), inNetwork("blue", "10.0.0.0/26")))
+	require.ErrorIs(t, parent.Update(t.Context(), inNetwork("green", "10.0.0.0/24")), pool.ErrInUse)
+	require.Equal(t, []string{"n"}, stranded(t, parent.Update(t.Context(), inNetwork("blue", "10.0.0.64/26"))))
+}
+
+// The process dies, or a reply is lost, at each call to the store, while it carves and while it gives back. Whoever tries again brings it about,
+// and nothing leaks: all that the parent has taken is held, and all that is held has its pool.
+func TestCrashesWhileCarvingAndGivingBack(t *testing.T) {
+	for name, act := range map[string]func(t *testing.T, s store.Store) error{
+		"carve": func(t *testing.T, s store.Store) error {
+			parent, err := pool.Open(t.Context(), s, "blue", nil)
+			if err != nil {
+				return err
+			}
+			_, err = pool.Carve(t.Context(), parent, ofBits("new", 24), "new", pool.Spec{}, nil)
+			return err
+		},
+		"delete": func(t *testing.T, s store.Store) error {
+			err := pool.Delete(t.Context(), s, "old")
+			if errors.Is(err, pool.ErrNoPool) {
+				return nil
+			}
+			return err
+		},
+		"release": func(t *testing.T, s store.Store) error {
+			parent, err := pool.Open(t.Context(), s, "blue", nil)
+			if err != nil {
+				return err
+			}
+			_, err = parent.Release(t.Context(), "n")
+			if errors.Is(err, pool.ErrNotFound) {
+				return nil
+			}
+			return err
+		},
+	} {
+		for _, dies := range []bool{false, true} {
+			for _, effect := range []storetest.Effect{storetest.Refuse, storetest.LoseRequest, storetest.LoseReply, storetest.LandLate} {
+				t.Run(fmt.Sprintf("%s, dies %v, effect %v", name, dies, effect), func(t *testing.T) {
+					for n := 1; ; n++ {
+						memory, faults := store.NewMemory(), &storetest.Faults{}
+						parent := create(t, memory, specOf("10.0.0.0/16"))
+						carve(t, parent, ofBits("n", 24), "old")
+						calls := 0
+						faults.Choose = func(storetest.Call) storetest.Fault {
+							switch calls++; {
+							case calls == n:
+								return storetest.Fault{Effect: effect, Late: 3}
+							case calls > n && dies:
+								return storetest.Fault{Effect: storetest.Refuse}
+							}
+							return storetest.Fault{}
+						}
+						faulty := faults.Wrap(memory)
+						err := act(t, faulty)
+						if calls < n {
+							require.NoError(t, err)
+							require.Greater(t, n, 2)
+							return
+						}
+						requireNothingLeaked(t, memory)
+						require.NoError(t, act(t, memory), "call %d", n)
+						settleFaults(t, faults, faulty)
+						requireNothingLeaked(t, memory)
+						_, err = pool.Open(t.Context(), memory, "new", nil)
+						require.Equal(t, name == "carve", err == nil)
+						_, err = pool.Open(t.Context(), memory, "old", nil)
+						require.Equal(t, name == "carve", err == nil)
+					}
+				})
+			}
+		}
+	}
+}
+
+// requireNothingLeaked requires that what the pool "blue" has taken are the ranges of the pools that were carved from it.
+func requireNothingLeaked(t testing.TB, s store.Store) {
+	t.Helper()
+	parent := open(t, s)
+	requireOK(t, parent)
+	held := map[string]bool{}
+	for a, err := range parent.Allocations(t.Context()) {
+		require.NoError(t, err)
+		held[a.Child] = true
+	}
+	for info, err := range pool.List(t.Context(), s) {
+		require.NoError(t, err)
+		if info.Name != "blue" {
+			require.True(t, held[info.Name], "%q is carved out of nothing", info.Name)
+			delete(held, info.Name)
+		}
+	}
+	require.Empty(t, held, "these have no pool")
+}
