@@ -27,7 +27,7 @@
 //
 // # Cost
 //
-// A map costs O(cells + records·log records) in time, and some tens of bytes a cell and a record in memory, whatever the size of the pool. An SVG has at most some hundred bytes
+// A map costs O(cells + records·log records) in time, and about 160 bytes a cell and a record in memory, whatever the size of the pool. An SVG has at most some hundred bytes
 // a cell; 2,000 allocations in a /16 make about 15 KB.
 //
 // # Pages
