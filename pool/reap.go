@@ -7,6 +7,10 @@ import "context"
 //
 // Errors: [ErrBusy]; those of the store. Cost: O(what has ended), with a store that is a [store.Expirer], and one commit for every 4,096.
 func (p *Pool) Reap(ctx context.Context) (reaped int, err error) {
+	// This handle may not know yet that anything expires, and a commit without writes would not tell.
+	if err := p.exclusively(ctx, p.catchUp); err != nil {
+		return 0, p.failed("reap", "", err)
+	}
 	for {
 		o := &op{ctx: ctx, tasks: []task{{kind: taskReap}}}
 		if err := p.submitAny(o); err != nil {
