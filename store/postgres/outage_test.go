@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
@@ -110,6 +111,25 @@ func TestSlowServer(t *testing.T) {
 	require.NotErrorIs(t, err, store.ErrUnknown)
 	o.proxy.Heal()
 	o.requireHead(t, true)
+}
+
+// TestContextEndsBeforeSending has the context end when the commit has a connection, and has not used it.
+func TestContextEndsBeforeSending(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	armed := false
+	o := newOutage(t, func(config *pgxpool.Config) {
+		config.PrepareConn = func(context.Context, *pgx.Conn) (bool, error) {
+			if armed {
+				cancel()
+			}
+			return true, nil
+		}
+	})
+	armed = true
+	_, err := o.through.Commit(ctx, o.head, nil)
+	require.ErrorIs(t, err, context.Canceled)
+	require.NotErrorIs(t, err, store.ErrUnknown)
+	o.requireHead(t, false)
 }
 
 // TestServerDown commits when nobody answers: nothing is sent, so nothing is unknown.

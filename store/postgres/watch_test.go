@@ -166,3 +166,41 @@ func TestWatchHandover(t *testing.T) {
 	require.NoError(t, play(first, h, true))
 	require.NoError(t, <-done)
 }
+
+// TestWatchBesideCommit begins to wait while a commit is under way that found nobody to notify, and has not ended: it ends in a trigger that waits for a lock. The change must not be missed.
+func TestWatchBesideCommit(t *testing.T) {
+	url := ownDatabase(t, "watch_beside")
+	s, db := open(t, url, ""), connect(t, url)
+	h, err := s.Commit(t.Context(), head("a"), nil)
+	require.NoError(t, err)
+	execute(t, url, "ipalloc", `
+		CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock(4711); RETURN NULL; END $$;
+		CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON allocation DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION slow()`)
+	holder, err := db.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = holder.Exec(t.Context(), "SELECT pg_advisory_xact_lock(4711)")
+	require.NoError(t, err)
+	requireWaiting := func(n int) {
+		t.Helper()
+		require.Eventually(t, func() bool {
+			waiting := 0
+			err := db.QueryRow(t.Context(), "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted").Scan(&waiting)
+			return err == nil && waiting == n
+		}, 20*time.Second, time.Millisecond)
+	}
+
+	committed, watched := make(chan error, 1), make(chan error, 1)
+	go func() {
+		_, err := s.Commit(t.Context(), h, []store.Write{create(allocation("a", "x", "10.0.0.1/32"))})
+		committed <- err
+	}()
+	requireWaiting(1)
+	go func() {
+		_, err := s.Watch(t.Context(), h.Key, h.Revision)
+		watched <- err
+	}()
+	requireWaiting(2) // the one who begins to wait waits for the commit
+	require.NoError(t, holder.Rollback(t.Context()))
+	require.NoError(t, <-committed)
+	require.NoError(t, <-watched)
+}
