@@ -182,12 +182,14 @@ func (m *model) grant(c pool.Claim, seen sight) ([]netip.Prefix, error) {
 		return nil, err
 	}
 	got, err := m.take(wants, seen)
+	var last *record
 	for _, old := range m.ended(seen) {
-		if !errors.Is(err, pool.ErrExhausted) && !errors.Is(err, pool.ErrTaken) {
-			break
-		}
-		if useful(wants, old) {
+		full := errors.Is(err, pool.ErrExhausted) || errors.Is(err, pool.ErrTaken)
+		// Of those that ended at once, any may have been the last that was needed.
+		together := last != nil && old.Expires.Equal(last.Expires) && seen.left != nil && !seen.left(old)
+		if useful(wants, old) && (full || together) {
 			m.remove(old)
+			last = old
 			got, err = m.take(wants, seen)
 		}
 	}
