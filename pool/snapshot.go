@@ -209,6 +209,9 @@ func (p *Pool) importAll(ctx context.Context, s *Snapshot) error {
 	if err := s.Spec.Validate(); err != nil {
 		return err
 	}
+	if err := s.check(p.name); err != nil {
+		return err
+	}
 	held, err := s.holdings()
 	if err != nil {
 		return err
@@ -248,6 +251,31 @@ func (p *Pool) admitImport(ctx context.Context, s *Snapshot, n *network) error {
 	return nil
 }
 
+// check finds what the head of a pool of that name must not have.
+func (s *Snapshot) check(name string) error {
+	if s.Parent != (Parent{}) {
+		if err := validateName("parent's name", s.Parent.Pool); err != nil {
+			return err
+		}
+		if err := validateOwner(s.Parent.Owner); err != nil {
+			return err
+		}
+		if s.Parent.Pool == name {
+			return invalid("the pool %q is its own parent", name)
+		}
+	}
+	for _, addr := range s.Next {
+		if !addr.IsValid() || addr.Zone() != "" || addr.Is4In6() {
+			return invalid("the next address %v is not valid, want one without zone that is not IPv4-mapped", addr)
+		}
+	}
+	record := store.Record{Key: headKey(name), Created: s.Created}
+	if err := record.Validate(); err != nil {
+		return invalid("%v", err)
+	}
+	return nil
+}
+
 // holdings are what the snapshot says, checked as far as that is possible without a pool.
 func (s *Snapshot) holdings() ([]*holding, error) {
 	held := make([]*holding, 0, len(s.Allocations)+len(s.Cooling))
@@ -276,8 +304,17 @@ func (s *Snapshot) holdings() ([]*holding, error) {
 
 // check finds what no record may hold.
 func (h *holding) check() error {
-	if err := validateOwner(h.Owner); err != nil {
+	claim := Claim{Owner: h.Owner, Scope: h.Scope, Labels: h.Labels}
+	if err := claim.checkOwnerAndRest(); err != nil {
 		return err
+	}
+	if h.Child != "" {
+		if err := validateName("name of the pool that was carved out", h.Child); err != nil {
+			return err
+		}
+		if h.cooling || !h.Expires.IsZero() {
+			return invalid("the pool %q was carved out of what %q has for a time only, want a reservation", h.Child, h.Owner)
+		}
 	}
 	if len(h.Prefixes) == 0 {
 		return invalid("the owner %q has an allocation without prefixes", h.Owner)
@@ -304,11 +341,29 @@ func (h *holding) check() error {
 	return nil
 }
 
-// holdAll takes all that records hold, each address once.
+// holdAll takes all that records hold, each address once, also out of range.
 func (l *ledger) holdAll(held []*holding) error {
+	if err := apart(held); err != nil {
+		return err
+	}
 	for _, h := range held {
 		if twice := l.hold(h); len(twice) > 0 {
 			return invalid("%v of the owner %q is held by another owner too", twice, h.Owner)
+		}
+	}
+	return nil
+}
+
+// apart refuses prefixes that overlap.
+func apart(held []*holding) error {
+	var all []netip.Prefix
+	for _, h := range held {
+		all = append(all, h.Prefixes...)
+	}
+	slices.SortFunc(all, func(a, b netip.Prefix) int { return cmp.Or(a.Addr().Compare(b.Addr()), a.Bits()-b.Bits()) })
+	for i := 1; i < len(all); i++ {
+		if all[i-1].Overlaps(all[i]) { // the larger ones come first, and prefixes overlap only if one contains the other
+			return invalid("%v and %v are both held, and overlap", all[i-1], all[i])
 		}
 	}
 	return nil

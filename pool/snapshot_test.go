@@ -1,0 +1,480 @@
+package pool_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ipalloc/ipalloc/pool"
+	"github.com/ipalloc/ipalloc/store"
+	"github.com/ipalloc/ipalloc/store/storetest"
+)
+
+// fullSpec has every setting.
+func fullSpec() pool.Spec {
+	return pool.Spec{
+		Ranges: ranges("10.0.0.0/24", "2001:db8::/64"), Exclude: ranges("10.0.0.200-10.0.0.210"),
+		Subnets:  []pool.Subnet{{Prefix: prefix("10.0.0.0/24"), Gateway: addr("10.0.0.1")}},
+		Strategy: pool.NextFree, Bands: []pool.Band{{Name: "static", Ranges: ranges("10.0.0.2-10.0.0.9"), Exclusive: true}},
+		Cooldown: time.Minute, Scope: "team-a",
+	}
+}
+
+// holdSomeOfAll holds some of everything: reservations, leases, what cools down and what was put aside, labels, prefixes, two families.
+func holdSomeOfAll(t testing.TB, b *trial) {
+	t.Helper()
+	team := func(c pool.Claim) pool.Claim { c.Scope = "team-a"; return c }
+	allocate(t, b.Pool, team(pool.Claim{Owner: "dual", Policy: pool.RequireDualStack, Labels: map[string]string{"pod": "web-0"}}))
+	allocate(t, b.Pool, team(lease("leased", time.Hour)))
+	allocate(t, b.Pool, team(ofBits("prefix", 28)))
+	for _, address := range []string{"10.0.0.100", "10.0.0.101"} {
+		allocate(t, b.Pool, team(claim("released", address)))
+		release(t, b.Pool, "released")
+		b.clock.Add(time.Second)
+	}
+	allocate(t, b.Pool, team(claim("released", "10.0.0.102")))
+}
+
+func export(t testing.TB, p *pool.Pool) string {
+	t.Helper()
+	var text bytes.Buffer
+	require.NoError(t, p.Export(t.Context(), &text))
+	return text.String()
+}
+
+func snapshotOf(t testing.TB, text string) pool.Snapshot {
+	t.Helper()
+	var s pool.Snapshot
+	require.NoError(t, json.Unmarshal([]byte(text), &s))
+	return s
+}
+
+// comparable is a snapshot without what another store makes anew: name, revision and generations.
+func comparable(s pool.Snapshot) pool.Snapshot {
+	s.Name, s.Revision = "", 0
+	for _, list := range [][]pool.Allocation{s.Allocations, s.Cooling} {
+		for i := range list {
+			list[i].Generation = 0
+		}
+	}
+	return s
+}
+
+func snapshot(t testing.TB, p *pool.Pool) pool.Snapshot {
+	t.Helper()
+	s, err := p.Snapshot(t.Context())
+	require.NoError(t, err)
+	return s
+}
+
+const goldenExport = `{
+  "format": 1,
+  "name": "blue",
+  "spec": {
+    "ranges": [
+      "10.0.0.0/29"
+    ],
+    "allocateReserved": true,
+    "cooldown": "1m0s"
+  },
+  "created": "2026-03-01T12:00:00Z",
+  "revision": 5,
+  "stats": [
+    {
+      "family": "IPv4",
+      "total": "8",
+      "reserved": "0",
+      "used": "2",
+      "cooling": "1",
+      "free": "5"
+    }
+  ],
+  "allocations": [
+    {
+      "owner": "a",
+      "state": "allocated",
+      "prefixes": [
+        "10.0.0.0/32"
+      ],
+      "generation": 2,
+      "created": "2026-03-01T12:00:00Z",
+      "expires": "2026-03-01T13:00:00Z",
+      "labels": {
+        "pod": "web-0"
+      }
+    },
+    {
+      "owner": "c",
+      "state": "allocated",
+      "prefixes": [
+        "10.0.0.2/32"
+      ],
+      "generation": 5,
+      "created": "2026-03-01T12:00:00Z"
+    },
+    {
+      "owner": "b",
+      "state": "cooling",
+      "prefixes": [
+        "10.0.0.1/32"
+      ],
+      "generation": 3,
+      "created": "2026-03-01T12:00:00Z",
+      "expires": "2026-03-01T12:01:00Z"
+    }
+  ]
+}
+`
+
+func TestExportIsReadable(t *testing.T) {
+	b := stored(t, cooling("10.0.0.0/29"))
+	allocate(t, b.Pool, pool.Claim{Owner: "a", TTL: time.Hour, Labels: map[string]string{"pod": "web-0"}})
+	allocate(t, b.Pool, pool.Claim{Owner: "b"})
+	release(t, b.Pool, "b")
+	allocate(t, b.Pool, pool.Claim{Owner: "c"})
+	require.Equal(t, goldenExport, export(t, b.Pool))
+}
+
+func TestImportMakesAnEqualPool(t *testing.T) {
+	inMemoryAndStored(t, fullSpec(), func(t *testing.T, b *trial) {
+		holdSomeOfAll(t, b)
+		want := snapshot(t, b.Pool)
+		require.Len(t, want.Allocations, 4)
+		require.Len(t, want.Cooling, 2)
+		for name, s := range map[string]pool.Snapshot{"as it is": want, "through JSON": snapshotOf(t, export(t, b.Pool))} {
+			t.Run(name, func(t *testing.T) {
+				p, err := pool.Import(t.Context(), store.NewMemory(), "other", s, b.options())
+				require.NoError(t, err)
+				requireOK(t, p)
+				got := snapshot(t, p)
+				if want.Created.IsZero() { // a pool in memory has none
+					got.Created = time.Time{}
+				}
+				require.Equal(t, comparable(snapshotOf(t, mustJSON(t, want))), comparable(snapshotOf(t, mustJSON(t, got))))
+				// And it goes on as the other does.
+				next := pool.Claim{Owner: "new", Scope: "team-a", Policy: pool.RequireDualStack}
+				require.Equal(t, texts(dry(t, b.Pool, next)), texts(allocate(t, p, next)))
+				_, err = p.Allocate(t.Context(), pool.Claim{Owner: "x", Scope: "team-a", Requests: claim("", "10.0.0.101").Requests})
+				require.ErrorIs(t, err, pool.ErrTaken)
+				again := allocate(t, p, pool.Claim{Owner: "leased", Scope: "team-a", TTL: time.Minute})
+				require.Equal(t, b.clock.Now().Add(time.Hour-2*time.Second), again.Expires)
+				require.Equal(t, "10.0.0.102", texts(release(t, p, "released")))
+			})
+		}
+	})
+}
+
+func dry(t testing.TB, p *pool.Pool, c pool.Claim) pool.Allocation {
+	t.Helper()
+	a, err := p.DryRun(t.Context(), c)
+	require.NoError(t, err)
+	return a
+}
+
+func mustJSON(t testing.TB, v any) string {
+	t.Helper()
+	b, err := json.Marshal(v)
+	require.NoError(t, err)
+	return string(b)
+}
+
+// While others write, a snapshot is of one moment: its counts are those of what it lists.
+func TestSnapshotIsOfOneMoment(t *testing.T) {
+	inMemoryAndStored(t, specOf("10.0.0.0/24"), func(t *testing.T, b *trial) {
+		ctx, stop := context.WithCancel(t.Context())
+		var writers sync.WaitGroup
+		for w := range 2 {
+			handle := b.another(t)
+			writers.Go(func() {
+				for i := 0; ctx.Err() == nil; i++ {
+					owner := fmt.Sprint(w, i%20)
+					if _, err := handle.Allocate(t.Context(), pool.Claim{Owner: owner}); err != nil {
+						t.Error(err)
+					}
+					if i%3 == 0 {
+						_, _ = handle.Release(t.Context(), owner)
+					}
+				}
+			})
+		}
+		taken := 0
+		for range 30 {
+			s, err := b.Snapshot(t.Context())
+			if errors.Is(err, pool.ErrBusy) {
+				continue // the pool did not stay the same for long enough
+			}
+			require.NoError(t, err)
+			taken++
+			require.Equal(t, int(s.Stats.Of(pool.IPv4).Used.Uint64()), len(s.Allocations))
+			p, err := pool.Import(t.Context(), store.NewMemory(), "copy", s, nil)
+			require.NoError(t, err, "and so it can be imported")
+			requireOK(t, p)
+		}
+		stop()
+		writers.Wait()
+		require.Positive(t, taken)
+	})
+}
+
+func TestImportIntoANetwork(t *testing.T) {
+	from := store.NewMemory()
+	p := createNamed(t, from, "a", inNetwork("blue", "10.0.0.0/29"))
+	allocate(t, p, pool.Claim{Owner: "x"})
+	s := snapshot(t, p)
+	to := store.NewMemory()
+	createNamed(t, to, "b", inNetwork("blue", "10.0.0.7"))
+	_, err := pool.Import(t.Context(), to, "a", s, nil)
+	require.ErrorIs(t, err, pool.ErrOverlap)
+	require.NoError(t, pool.Delete(t.Context(), to, "b"))
+	require.NoError(t, pool.SetForeign(t.Context(), to, "blue", ranges("10.0.0.1"), false))
+	imported, err := pool.Import(t.Context(), to, "a", s, nil)
+	require.NoError(t, err)
+	require.Equal(t, "10.0.0.2", texts(allocate(t, imported, pool.Claim{Owner: "y"})), "it respects what is foreign there")
+	require.Contains(t, network(t, to, "blue").Pools, "a")
+	_, err = pool.Import(t.Context(), to, "a", s, nil)
+	require.ErrorIs(t, err, pool.ErrExists)
+	_, err = pool.Import(t.Context(), to, "", s, nil)
+	require.ErrorIs(t, err, pool.ErrInvalid)
+}
+
+func TestImportOfAParentAndItsChild(t *testing.T) {
+	from, to := store.NewMemory(), store.NewMemory()
+	parent := create(t, from, specOf("10.0.0.0/24"))
+	child := carve(t, parent, ofBits("n", 26), "child")
+	allocate(t, child, pool.Claim{Owner: "x"})
+	for _, p := range []*pool.Pool{parent, child} {
+		_, err := pool.Import(t.Context(), to, p.Name(), snapshot(t, p), nil)
+		require.NoError(t, err)
+	}
+	requireNothingLeaked(t, to)
+	_, err := open(t, to).Release(t.Context(), "n")
+	require.ErrorIs(t, err, pool.ErrInUse)
+	moved, err := pool.Open(t.Context(), to, "child", nil)
+	require.NoError(t, err)
+	release(t, moved, "x")
+	require.NoError(t, pool.Delete(t.Context(), to, "child"))
+	requireHoldsNothing(t, open(t, to), "n")
+}
+
+// large is a snapshot of more allocations than a small store takes at once.
+func large(t testing.TB, n int) pool.Snapshot {
+	t.Helper()
+	p, err := pool.New(specOf("10.0.0.0/16"), nil)
+	require.NoError(t, err)
+	for i := range n {
+		allocate(t, p, claim(fmt.Sprint(i), fmt.Sprintf("10.0.%d.%d", i>>6, i<<2&0xff)))
+	}
+	return snapshot(t, p)
+}
+
+func TestLargeImportInSeveralCommits(t *testing.T) {
+	s := large(t, 200)
+	small := &tooLarge{Store: store.NewMemory(), limit: 30}
+	p, err := pool.Import(t.Context(), small, "blue", s, nil)
+	require.NoError(t, err)
+	require.Greater(t, small.commits, 200/30)
+	requireOK(t, p)
+	requireOK(t, open(t, small))
+	require.Equal(t, uint64(200), used(t, p))
+}
+
+func TestImportThatIsUnfinished(t *testing.T) {
+	s := large(t, 100)
+	s.Spec.Network = "blue"
+	for name, finish := range map[string]func(t *testing.T, s2 store.Store) error{
+		"import again": func(t *testing.T, to store.Store) error {
+			_, err := pool.Import(t.Context(), to, "blue", s, nil)
+			return err
+		},
+		"import another": func(t *testing.T, to store.Store) error {
+			_, err := pool.Import(t.Context(), to, "blue", large(t, 40), nil)
+			return err
+		},
+		"delete": func(t *testing.T, to store.Store) error { return pool.Delete(t.Context(), to, "blue") },
+	} {
+		for _, effect := range []storetest.Effect{storetest.Refuse, storetest.LoseReply} {
+			t.Run(fmt.Sprintf("%s, effect %v", name, effect), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { // in which nobody waits for who has gone
+					for n := 1; ; n++ {
+						memory, faults := store.NewMemory(), &storetest.Faults{}
+						small := &tooLarge{Store: memory, limit: 30}
+						calls := 0
+						faults.Choose = func(storetest.Call) storetest.Fault {
+							if calls++; calls >= n {
+								return storetest.Fault{Effect: effect}
+							}
+							return storetest.Fault{}
+						}
+						_, err := pool.Import(t.Context(), onlyStore{faults.Wrap(small)}, "blue", s, nil)
+						if calls < n {
+							require.NoError(t, err)
+							require.Greater(t, n, 5)
+							return
+						}
+						require.Error(t, err)
+						_, err = pool.Open(t.Context(), small, "blue", nil)
+						if err == nil { // the last commit came through
+							requireOK(t, open(t, small))
+							return
+						}
+						if !errors.Is(err, pool.ErrNoPool) {
+							require.ErrorIs(t, err, pool.ErrUnfinished)
+							for range pool.List(t.Context(), small) {
+								require.Fail(t, "it is not listed")
+							}
+							_, err = pool.Create(t.Context(), small, "blue", specOf("10.0.0.0/24"), nil)
+							require.ErrorIs(t, err, pool.ErrExists)
+							_, err = pool.OpenOrCreate(t.Context(), small, "blue", specOf("10.0.0.0/24"), nil)
+							require.ErrorIs(t, err, pool.ErrUnfinished)
+						} else if name == "delete" {
+							continue
+						}
+						require.NoError(t, finish(t, small), "call %d", n)
+						if name == "delete" {
+							requireNoRecords(t, memory)
+							continue
+						}
+						requireOK(t, open(t, small))
+					}
+				})
+			})
+		}
+	}
+}
+
+// onlyStore hides what a store can do beside.
+type onlyStore struct{ store.Store }
+
+// breakRules are snapshots that break a rule each.
+func breakRules() map[string]func(*pool.Snapshot) {
+	held := func(s *pool.Snapshot, owner string, prefixes ...string) *pool.Allocation {
+		a := pool.Allocation{Owner: owner}
+		for _, text := range prefixes {
+			a.Prefixes = append(a.Prefixes, prefix(text))
+		}
+		s.Allocations = append(s.Allocations, a)
+		return &s.Allocations[len(s.Allocations)-1]
+	}
+	return map[string]func(*pool.Snapshot){
+		"no spec":                 func(s *pool.Snapshot) { s.Spec = pool.Spec{} },
+		"an owner twice":          func(s *pool.Snapshot) { held(s, "a", "10.0.0.5/32"); held(s, "a", "10.0.0.6/32") },
+		"an address twice":        func(s *pool.Snapshot) { held(s, "a", "10.0.0.5/32"); held(s, "b", "10.0.0.5/32") },
+		"an address and a prefix": func(s *pool.Snapshot) { held(s, "a", "10.0.0.4/30"); held(s, "b", "10.0.0.5/32") },
+		"twice in one":            func(s *pool.Snapshot) { held(s, "a", "10.0.0.5/32", "10.0.0.5/32") },
+		"twice out of range":      func(s *pool.Snapshot) { held(s, "a", "192.0.2.0/24"); held(s, "b", "192.0.2.5/32") },
+		"held and cooling": func(s *pool.Snapshot) {
+			held(s, "a", "10.0.0.5/32")
+			s.Cooling = []pool.Allocation{{Owner: "b", Prefixes: []netip.Prefix{prefix("10.0.0.5/32")}, Expires: time.Unix(1, 0)}}
+		},
+		"cooling for ever": func(s *pool.Snapshot) {
+			s.Cooling = []pool.Allocation{{Owner: "b", Prefixes: []netip.Prefix{prefix("10.0.0.5/32")}}}
+		},
+		"host bits":            func(s *pool.Snapshot) { held(s, "a", "10.0.0.5/31") },
+		"no prefixes":          func(s *pool.Snapshot) { held(s, "a") },
+		"no owner":             func(s *pool.Snapshot) { held(s, "", "10.0.0.5/32") },
+		"an IPv4-mapped one":   func(s *pool.Snapshot) { held(s, "a", "::ffff:10.0.0.5/128") },
+		"a prefix that is not": func(s *pool.Snapshot) { held(s, "a").Prefixes = []netip.Prefix{{}} },
+		"a broken scope":       func(s *pool.Snapshot) { held(s, "a", "10.0.0.5/32").Scope = "\x00" },
+		"large labels": func(s *pool.Snapshot) {
+			held(s, "a", "10.0.0.5/32").Labels = map[string]string{"x": strings.Repeat("x", pool.MaxLabelBytes)}
+		},
+		"a time that no store keeps": func(s *pool.Snapshot) {
+			held(s, "a", "10.0.0.5/32").Expires = time.Date(10_000, 1, 1, 0, 0, 0, 0, time.UTC)
+		},
+		"a creation before our era":  func(s *pool.Snapshot) { s.Created = time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC) },
+		"a child with a broken name": func(s *pool.Snapshot) { held(s, "a", "10.0.0.5/32").Child = "\x00" },
+		"a child of a lease": func(s *pool.Snapshot) {
+			a := held(s, "a", "10.0.0.5/32")
+			a.Child, a.Expires = "child", time.Unix(1, 0)
+		},
+		"a parent without a name":   func(s *pool.Snapshot) { s.Parent = pool.Parent{Owner: "a"} },
+		"a parent without an owner": func(s *pool.Snapshot) { s.Parent = pool.Parent{Pool: "a"} },
+		"its own parent":            func(s *pool.Snapshot) { s.Parent = pool.Parent{Pool: "blue", Owner: "a"} },
+		"a next address with zone":  func(s *pool.Snapshot) { s.Next = []netip.Addr{addr("fe80::1%eth0")} },
+	}
+}
+
+func TestImportOfWhatBreaksARuleWritesNothing(t *testing.T) {
+	p, err := pool.New(specOf("10.0.0.0/24"), nil)
+	require.NoError(t, err)
+	for name, spoil := range breakRules() {
+		t.Run(name, func(t *testing.T) {
+			s := snapshot(t, p)
+			spoil(&s)
+			memory, faults := store.NewMemory(), &storetest.Faults{}
+			_, err := pool.Import(t.Context(), faults.Wrap(memory), "blue", s, nil)
+			require.ErrorIs(t, err, pool.ErrInvalid)
+			require.Zero(t, faults.Counts().Commit+faults.Counts().CommitSeveral)
+			requireNoRecords(t, memory)
+		})
+	}
+}
+
+func TestSnapshotTextThatBreaksARule(t *testing.T) {
+	for _, text := range []string{
+		``, `[]`, `{}`, `{"format": 2}`, `{"format": 1, "spec": {"ranges": ["10.0.0.0/33"]}}`, `{"format": 1, "spec": {"unknown": 1}}`,
+		`{"format": 1, "foreign": ["x"]}`, `{"format": 1, "allocations": [{"owner": "a", "state": "strange"}]}`,
+		`{"format": 1, "allocations": [{"owner": "a", "state": "cooling", "prefixes": ["10.0.0.1/99"]}]}`,
+		`{"format": 1, "next": ["x"]}`, `{"format": 1, "allocations": [{"created": "yesterday"}]}`,
+	} {
+		var s pool.Snapshot
+		require.Error(t, json.Unmarshal([]byte(text), &s), text)
+		require.Empty(t, s, "it is left as it was")
+	}
+}
+
+// Whatever the text: no panic, nothing is written that cannot be used, and what is imported verifies clean and exports to the same.
+func FuzzImport(f *testing.F) {
+	f.Add([]byte(goldenExport))
+	p, err := pool.New(fullSpec(), nil)
+	require.NoError(f, err)
+	_, err = p.Allocate(f.Context(), pool.Claim{Owner: "dual", Policy: pool.RequireDualStack, Scope: "team-a"})
+	require.NoError(f, err)
+	f.Add([]byte(export(f, p)))
+	for _, spoil := range breakRules() {
+		s := snapshot(f, p)
+		spoil(&s)
+		if text, err := json.Marshal(s); err == nil {
+			f.Add(text)
+		}
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		var s pool.Snapshot
+		if json.Unmarshal(text, &s) != nil {
+			return
+		}
+		memory := store.NewMemory()
+		p, err := pool.Import(t.Context(), memory, "blue", s, nil)
+		if err != nil {
+			requireNoRecords(t, memory)
+			return
+		}
+		for _, p := range []*pool.Pool{p, open(t, memory)} {
+			requireOK(t, p)
+			first := snapshot(t, p)
+			require.Len(t, first.Allocations, len(s.Allocations))
+			require.Len(t, first.Cooling, len(s.Cooling))
+			again, err := pool.Import(t.Context(), store.NewMemory(), "blue", first, nil)
+			require.NoError(t, err)
+			require.Equal(t, mustJSON(t, comparable(first)), mustJSON(t, comparable(snapshot(t, again))))
+		}
+		for _, list := range [][]pool.Allocation{s.Allocations, s.Cooling} {
+			for _, a := range list {
+				if _, err := p.Release(t.Context(), a.Owner); err != nil && !errors.Is(err, pool.ErrNotFound) {
+					require.ErrorIs(t, err, pool.ErrInUse) // of a pool that was carved out
+				}
+			}
+		}
+		requireOK(t, p)
+	})
+}
