@@ -63,7 +63,8 @@ type Counter interface {
 // Kinds are all kinds of places, this library first.
 func Kinds() []Kind {
 	return []Kind{
-		ipallocBolt(), bareBolt(), hostLocalDisk(), goIPAMFile(), ipallocEtcd(), bareEtcd(), goIPAMEtcd(), barePostgres(), goIPAMPostgres(),
+		ipallocBolt(), bareBolt(), hostLocalDisk(), goIPAMFile(), ipallocEtcd(), bareEtcd(), goIPAMEtcd(),
+		ipallocPostgres(), barePostgres(), goIPAMPostgres(), ipallocKube(), bareKube(),
 	}
 }
 

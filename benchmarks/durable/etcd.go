@@ -19,15 +19,28 @@ import (
 
 const etcdServer = "etcd"
 
-// startEtcd starts a server of one member on the loopback interface, with etcd's defaults.
+// startEtcd starts a server, and returns the address for its clients.
 func startEtcd(dir string) (string, func() error, error) {
+	e, err := embedEtcd(dir)
+	if err != nil {
+		return "", nil, err
+	}
+	stop := func() error {
+		e.Close()
+		return nil
+	}
+	return e.Config().ListenClientUrls[0].Host, stop, nil
+}
+
+// embedEtcd starts a server of one member on the loopback interface, with etcd's defaults.
+func embedEtcd(dir string) (*embed.Etcd, error) {
 	cfg := embed.NewConfig()
 	cfg.Dir, cfg.LogLevel, cfg.LogOutputs = dir, "panic", []string{os.DevNull}
 	cfg.QuotaBackendBytes = 8 << 30
 	for _, urls := range []*[]url.URL{&cfg.ListenClientUrls, &cfg.ListenPeerUrls} {
 		address, err := freeAddress()
 		if err != nil {
-			return "", nil, err
+			return nil, err
 		}
 		*urls = []url.URL{{Scheme: "http", Host: address}}
 	}
@@ -35,19 +48,15 @@ func startEtcd(dir string) (string, func() error, error) {
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
 	e, err := embed.StartEtcd(cfg)
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
 	select {
 	case <-e.Server.ReadyNotify():
 	case <-time.After(time.Minute):
 		e.Close()
-		return "", nil, errors.New("etcd was not ready after a minute")
+		return nil, errors.New("etcd was not ready after a minute")
 	}
-	stop := func() error {
-		e.Close()
-		return nil
-	}
-	return cfg.ListenClientUrls[0].Host, stop, nil
+	return e, nil
 }
 
 // freeAddress is a port of the loopback interface that nobody listens on at the moment.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"sync"
 
 	"go4.org/netipx"
 
@@ -78,22 +77,10 @@ func (p ourPool) Release(ctx context.Context, owner string) error {
 // Fill has many calls wait at once, which share commits.
 func (p ourPool) Fill(ctx context.Context, owners []string) error {
 	const atOnce = 250
-	var wg sync.WaitGroup
-	errs := make([]error, atOnce)
-	for g := range atOnce {
-		wg.Go(func() {
-			for i := g; i < len(owners) && errs[g] == nil; i += atOnce {
-				_, errs[g] = p.Allocate(ctx, owners[i])
-			}
-		})
-	}
-	wg.Wait()
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return fillTogether(owners, atOnce, func(owner string) error {
+		_, err := p.Allocate(ctx, owner)
+		return err
+	})
 }
 
 // Audit implements Auditor. The addresses in blocks are those of the owners there.

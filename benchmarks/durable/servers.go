@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"k8s.io/klog/v2"
 )
 
 // Servers are the servers that kinds share: one of each sort for all, so that they are measured side by side. Each runs in a
@@ -27,6 +29,7 @@ type Servers struct {
 
 // server is one that runs, or the reason why it does not.
 type server struct {
+	started chan struct{} // closed when the others are set
 	command *exec.Cmd
 	leash   io.Closer // the server ends when this is closed
 	address string
@@ -36,43 +39,68 @@ type server struct {
 // NewServers returns servers that keep their data in the folder. None runs yet.
 func NewServers(dir string) *Servers { return &Servers{dir: dir, running: map[string]*server{}} }
 
-// Close ends the servers.
+// Close ends the servers, once those that are about to run do.
 func (s *Servers) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var all error
 	for _, one := range s.running {
+		<-one.started
 		if one.err == nil {
-			all = errors.Join(all, one.leash.Close(), one.command.Wait())
+			all = errors.Join(all, one.leash.Close())
+		}
+	}
+	for _, one := range s.running {
+		if one.err == nil {
+			all = errors.Join(all, one.command.Wait())
 		}
 	}
 	s.running = map[string]*server{}
 	return all
 }
 
-// Start starts all of them, so that no case has to wait for one. One that cannot be had is told to the cases that need it.
+// Start starts all of them at once, so that no case has to wait for one, and does not wait itself. One that cannot be had is told
+// to the cases that need it.
 func (s *Servers) Start() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, sort := range []string{etcdServer, postgresServer} {
-		if s.running[sort] == nil {
-			s.running[sort] = s.start(sort)
-		}
+	for _, sort := range []string{etcdServer, postgresServer, kubeServer} {
+		s.server(sort)
 	}
 }
 
-// place is an address for a new place on the server: its host and port, a slash, and a name that no other place has.
-func (s *Servers) place(sort string) (string, error) {
+// Wait returns when each of those that were started runs, or has failed to.
+func (s *Servers) Wait() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, one := range s.running {
+		<-one.started
+	}
+}
+
+// server is the one of that sort, which is started if it is not.
+func (s *Servers) server(sort string) *server {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	one, ok := s.running[sort]
 	if !ok {
-		one = s.start(sort)
+		one = &server{started: make(chan struct{})}
 		s.running[sort] = one
+		go func() {
+			defer close(one.started)
+			one.err = one.start(serverJob{sort, filepath.Join(s.dir, sort)})
+		}()
 	}
+	return one
+}
+
+// place is an address for a new place on the server: its host and port, a slash, and a name that no other place has.
+func (s *Servers) place(sort string) (string, error) {
+	one := s.server(sort)
+	<-one.started
 	if one.err != nil {
 		return "", one.err
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.places++
 	return one.address + "/place" + strconv.Itoa(s.places), nil
 }
@@ -83,33 +111,30 @@ const serverVariable = "IPALLOC_BENCHMARK_SERVER"
 // serverJob is what such a process is told.
 type serverJob struct{ Sort, Dir string }
 
-func (s *Servers) start(sort string) *server {
-	one := &server{}
-	one.err = func() error {
-		job := serverJob{sort, filepath.Join(s.dir, sort)}
-		text, err := json.Marshal(job)
-		if err != nil {
-			return err
-		}
-		program, err := os.Executable()
-		if err != nil {
-			return err
-		}
-		one.command = exec.Command(program)
-		one.command.Env = append(os.Environ(), serverVariable+"="+string(text))
-		if one.leash, err = one.command.StdinPipe(); err != nil {
-			return err
-		}
-		output, err := one.command.StdoutPipe()
-		if err != nil {
-			return err
-		}
-		if err := one.command.Start(); err != nil {
-			return err
-		}
-		return one.await(output)
-	}()
-	return one
+// start starts it as a copy of this program.
+func (s *server) start(job serverJob) error {
+	text, err := json.Marshal(job)
+	if err != nil {
+		return err
+	}
+	program, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	s.command = exec.Command(program)
+	s.command.Env = append(os.Environ(), serverVariable+"="+string(text))
+	s.command.SysProcAttr = ownGroup()
+	if s.leash, err = s.command.StdinPipe(); err != nil {
+		return err
+	}
+	output, err := s.command.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := s.command.Start(); err != nil {
+		return err
+	}
+	return s.await(output)
 }
 
 // await waits for the line with the address, or with the reason why there is none. The process itself gives up after a while.
@@ -128,8 +153,11 @@ func (s *server) await(output io.Reader) error {
 }
 
 // RunServer is the server that this process was started to be, until whoever started it closes its standard input or ends, and
-// then returns true; or false in any other process.
+// then returns true; or false in any other process. It also keeps off the standard error what clients log, those of go-ipam
+// once the servers have ended: they cannot be closed.
 func RunServer() bool {
+	klog.LogToStderr(false)
+	klog.SetOutput(io.Discard)
 	text, ok := os.LookupEnv(serverVariable)
 	if !ok {
 		return false
@@ -147,7 +175,7 @@ func RunServer() bool {
 
 func serve(job serverJob) error {
 	sorts := map[string]func(dir string) (address string, stop func() error, err error){
-		etcdServer: startEtcd, postgresServer: startPostgres,
+		etcdServer: startEtcd, postgresServer: startPostgres, kubeServer: startKube,
 	}
 	start, ok := sorts[job.Sort]
 	if !ok {

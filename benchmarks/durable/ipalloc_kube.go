@@ -1,0 +1,20 @@
+package durable
+
+import (
+	"context"
+	"strings"
+
+	"github.com/ipalloc/ipalloc/store"
+	"github.com/ipalloc/ipalloc/store/kube"
+)
+
+func ipallocKube() Kind {
+	k := Kind{
+		Name: "ipalloc on Kubernetes", Note: "an API server for custom resources alone, on an etcd in the same process",
+		Prepare: onServer(kubeServer),
+	}
+	return ours(k, func(_ context.Context, address string) (store.Store, error) {
+		server, place, _ := strings.Cut(address, "/")
+		return kube.Open(kubeConfig(server), &kube.Options{Namespace: place})
+	})
+}
