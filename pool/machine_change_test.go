@@ -37,8 +37,17 @@ func (s *machine) Update(t *rapid.T) {
 	after, stranded, no := m.update(spec, drain)
 	if no.answers(t, err) {
 		s.become(after)
+		s.tell(t, m.name)
 	}
 	requireStranded(t, m, stranded, err)
+}
+
+// tell has all handles of a pool read its head: one that does not know of another spec yet may still tell an owner, by the old one, what it holds.
+func (s *machine) tell(t *rapid.T, name string) {
+	for _, p := range s.handles[name] {
+		_, err := p.Snapshot(context.Background())
+		require.NoError(t, err)
+	}
 }
 
 // requireStranded requires an error, if it is about what would be stranded, to have the whole list.
@@ -202,6 +211,9 @@ func (s *machine) SetForeign(t *rapid.T) {
 	if no.answers(t, err) {
 		s.world.foreign[network] = cidr.SetOf(foreign...).Ranges()
 		maps.Copy(s.world.pools, after)
+		for name := range after {
+			s.tell(t, name)
+		}
 	}
 	var about *pool.Error
 	if errors.As(err, &about) && errors.Is(err, pool.ErrStranded) {
