@@ -6,6 +6,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ipalloc/ipalloc/store"
@@ -65,4 +66,21 @@ func contend(t *testing.T, s *postgres.Store, name string, both bool) error {
 			return err
 		}
 	}
+}
+
+// TestRevisionsDoNotFall has a record with a revision that another commit, which began later, has written. A commit does not put a lower one in its place.
+func TestRevisionsDoNotFall(t *testing.T) {
+	url, schema := sharedServer(t).url("postgres"), newSchema()
+	s := open(t, url, schema)
+	h, err := s.Commit(t.Context(), head("a"), []store.Write{create(allocation("a", "x", "10.0.0.1/32"))})
+	require.NoError(t, err)
+	execute(t, url, schema, "UPDATE allocation SET revision = revision + 1000")
+	_, err = s.Commit(t.Context(), h, []store.Write{put(allocation("a", "x", "10.0.0.2/32"))})
+	var refused *pgconn.PgError
+	require.ErrorAs(t, err, &refused)
+	require.Equal(t, "40001", refused.Code)
+	require.NotErrorIs(t, err, store.ErrUnknown)
+	got, err := s.Get(t.Context(), h.Key)
+	require.NoError(t, err)
+	require.Equal(t, h.Revision, got.Revision)
 }

@@ -178,6 +178,7 @@ func TestWatchBesideCommit(t *testing.T) {
 		CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON allocation DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION slow()`)
 	holder, err := db.Begin(t.Context())
 	require.NoError(t, err)
+	defer holder.Rollback(context.Background())
 	_, err = holder.Exec(t.Context(), "SELECT pg_advisory_xact_lock(4711)")
 	require.NoError(t, err)
 	requireWaiting := func(n int) {
