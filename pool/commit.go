@@ -476,8 +476,8 @@ func (p *Pool) planNext(ctx context.Context, t *task) error {
 		}
 	}
 	err := p.planTask(ctx, t, p.held[t.owner])
-	if err != nil && !t.fetched {
-		// Perhaps the owner's record is another than this handle knows, or there is one.
+	if (err != nil || len(t.writes) == 0) && !t.fetched {
+		// Perhaps the owner's record is another than this handle knows, or there is one; and no commit would tell.
 		if err := p.fetch(ctx, t); err != nil {
 			return err
 		}

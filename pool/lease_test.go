@@ -244,6 +244,21 @@ func TestRenewOfALeaseThatHasEndedWorksUntilSomebodyNeededIt(t *testing.T) {
 	})
 }
 
+// A renewal that makes the lease no longer writes nothing, but does not answer from memory what is not true any more.
+func TestRenewOfWhatAnotherProcessHasReleased(t *testing.T) {
+	b := stored(t, specOf("10.0.0.0/30"))
+	allocate(t, b.Pool, lease("a", time.Hour))
+	release(t, b.another(t), "a")
+	_, err := b.Renew(t.Context(), "a", time.Minute)
+	require.ErrorIs(t, err, pool.ErrNotFound)
+	allocate(t, b.Pool, lease("a", time.Hour))
+	release(t, b.another(t), "a")
+	want := allocate(t, b.another(t), lease("a", 2*time.Hour))
+	got, err := b.Renew(t.Context(), "a", time.Minute)
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+}
+
 func TestLeaseBecomesAReservationAndNotTheContrary(t *testing.T) {
 	inMemoryAndStored(t, specOf("10.0.0.0/30"), func(t *testing.T, b *trial) {
 		leased := allocate(t, b.Pool, lease("a", time.Minute))
