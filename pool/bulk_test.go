@@ -2,8 +2,16 @@ package pool_test
 
 import (
 	"context"
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
 
+	"github.com/stretchr/testify/require"
+
+	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
+	"github.com/ipalloc/ipalloc/store/storetest"
 )
 
 // tooLarge is a store that takes no more than so many writes in one commit.
@@ -19,4 +27,201 @@ func (s *tooLarge) Commit(ctx context.Context, head store.Record, writes []store
 	}
 	s.commits++
 	return s.Store.Commit(ctx, head, writes)
+}
+
+// addrOf is the nth address of 10.0.0.0/8.
+func addrOf(n int) netip.Addr {
+	return netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)})
+}
+
+func numbered(prefix string, n int) (all []string) {
+	for i := range n {
+		all = append(all, fmt.Sprint(prefix, i))
+	}
+	return all
+}
+
+func claimsOf(owners ...string) (claims []pool.Claim) {
+	for _, owner := range owners {
+		claims = append(claims, pool.Claim{Owner: owner})
+	}
+	return claims
+}
+
+func TestManyClaimsHaveResultsOneByOne(t *testing.T) {
+	inMemoryAndStored(t, specOf("10.0.0.0/29"), func(t *testing.T, b *trial) {
+		allocate(t, b.Pool, claim("held", "10.0.0.1"))
+		b.faults.ResetCounts()
+		results, err := b.AllocateMany(t.Context(), []pool.Claim{
+			{Owner: "a"}, claim("b", "10.0.0.1"), {Owner: "held"}, {}, ofBits("c", 31), ofBits("d", 29), claim("e", "10.9.9.9"), {Owner: "f"},
+		})
+		require.NoError(t, err)
+		require.Len(t, results, 8)
+		for i, want := range []string{"10.0.0.0", "", "10.0.0.1", "", "10.0.0.2/31", "", "", "10.0.0.4"} { // as if called in turn
+			require.Equal(t, want, texts(results[i].Allocation), "%d", i)
+		}
+		for i, want := range map[int]error{1: pool.ErrTaken, 3: pool.ErrInvalid, 5: pool.ErrExhausted, 6: pool.ErrNotInPool} {
+			require.ErrorIs(t, results[i].Err, want)
+			require.ErrorAs(t, results[i].Err, new(*pool.Error))
+		}
+		if b.memory != nil {
+			require.Equal(t, 1, b.faults.Counts().Commit)
+		}
+		require.Equal(t, uint64(5), b.stats(t).Used.Uint64())
+		again, err := b.another(t).AllocateMany(t.Context(), claimsOf("a", "f"))
+		require.NoError(t, err)
+		require.Equal(t, results[0], again[0])
+		require.Equal(t, results[7], again[1])
+
+		_, err = b.AllocateMany(t.Context(), claimsOf("x", "y", "x"))
+		require.ErrorIs(t, err, pool.ErrInvalid)
+		requireHoldsNothing(t, b.Pool, "y")
+		none, err := b.AllocateMany(t.Context(), nil)
+		require.NoError(t, err)
+		require.Empty(t, none)
+
+		released, err := b.another(t).ReleaseMany(t.Context(), []string{"a", "nobody", "", "c"})
+		require.NoError(t, err)
+		require.Equal(t, "10.0.0.0", texts(released[0].Allocation))
+		require.ErrorIs(t, released[1].Err, pool.ErrNotFound)
+		require.ErrorIs(t, released[2].Err, pool.ErrInvalid)
+		require.Equal(t, "10.0.0.2/31", texts(released[3].Allocation))
+	})
+}
+
+func TestAllOrNothingLeavesNoTrace(t *testing.T) {
+	spec := cooling("10.0.0.0/29")
+	spec.Strategy = pool.NextFree
+	inMemoryAndStored(t, spec, func(t *testing.T, b *trial) {
+		allocate(t, b.Pool, claim("held", "10.0.0.1"))
+		allocate(t, b.Pool, lease("leased", time.Second))
+		release(t, b.Pool, "held")
+		allocate(t, b.Pool, claim("held", "10.0.0.2"))
+		b.clock.Add(time.Second)
+		before := comparable(snapshot(t, b.Pool))
+		for name, claims := range map[string][]pool.Claim{
+			"one is taken":       {{Owner: "a"}, claim("b", "10.0.0.2"), {Owner: "c"}},
+			"one is not in it":   {{Owner: "a"}, claim("b", "10.9.9.9")},
+			"too many":           claimsOf(numbered("n", 8)...),
+			"one holds another":  {{Owner: "a"}, claim("held", "10.0.0.5")},
+			"one breaks a rule":  {{Owner: "a"}, {}},
+			"one is there twice": claimsOf("a", "b", "a"),
+			"too large":          {{Owner: "a"}, ofBits("b", 29)},
+		} {
+			got, err := b.AllocateAll(t.Context(), claims)
+			require.Error(t, err, name)
+			require.Empty(t, got)
+			require.Equal(t, before, comparable(snapshot(t, b.Pool)), name)
+			requireOK(t, b.Pool)
+		}
+		_, err := b.AllocateAll(t.Context(), []pool.Claim{{Owner: "a"}, claim("b", "10.0.0.2")})
+		require.ErrorContains(t, err, `allocate for "b": 10.0.0.2/32: taken`, "it says which one")
+		for _, names := range [][]string{{"held", "nobody"}, {"held", ""}, {"held", "held"}} {
+			_, err := b.ReleaseAll(t.Context(), names)
+			require.Error(t, err)
+			require.Equal(t, before, comparable(snapshot(t, b.Pool)), "%q", names)
+		}
+
+		got, err := b.AllocateAll(t.Context(), claimsOf(numbered("n", 6)...)) // what is left, and the lease that has ended
+		require.NoError(t, err)
+		require.Len(t, got, 6)
+		require.Equal(t, got[0].Generation, got[5].Generation, "in one commit")
+		released, err := b.another(t).ReleaseAll(t.Context(), numbered("n", 6))
+		require.NoError(t, err)
+		require.Len(t, released, 6)
+		none, err := b.AllocateAll(t.Context(), nil)
+		require.NoError(t, err)
+		require.Empty(t, none)
+	})
+}
+
+func TestManyClaimsOfAStoreThatTakesFewAtOnce(t *testing.T) {
+	small := &tooLarge{Store: store.NewMemory(), limit: 10}
+	p, err := pool.Create(t.Context(), onlyStore{small}, "blue", specOf("10.0.0.0/24"), nil)
+	require.NoError(t, err)
+	small.commits = 0
+	results, err := p.AllocateMany(t.Context(), claimsOf(numbered("n", 100)...))
+	require.NoError(t, err)
+	for i, result := range results {
+		require.NoError(t, result.Err)
+		require.Equal(t, addrOf(i), result.Allocation.Addrs()[0], "in the order of the claims")
+	}
+	require.LessOrEqual(t, small.commits, 100/5+2)
+	_, err = p.AllocateAll(t.Context(), claimsOf(numbered("m", 20)...))
+	require.ErrorIs(t, err, store.ErrTooLarge)
+	require.Equal(t, uint64(100), used(t, p))
+	_, err = p.AllocateAll(t.Context(), claimsOf(numbered("m", 10)...))
+	require.NoError(t, err)
+	_, err = p.ReleaseMany(t.Context(), numbered("n", 100))
+	require.NoError(t, err)
+	requireOK(t, p)
+}
+
+func TestFaultsInBulk(t *testing.T) {
+	for _, effect := range []storetest.Effect{storetest.LoseRequest, storetest.LoseReply, storetest.LandLate} {
+		t.Run(fmt.Sprint(effect), func(t *testing.T) {
+			b := stored(t, specOf("10.0.0.0/28"))
+			b.faults.ResetCounts()
+			b.faults.Choose = storetest.Script(storetest.Fault{Effect: effect, Late: 2})
+			results, err := b.AllocateMany(t.Context(), claimsOf(numbered("n", 8)...))
+			require.NoError(t, err)
+			for i, result := range results {
+				require.NoError(t, result.Err)
+				require.Equal(t, addrOf(i), result.Allocation.Addrs()[0])
+			}
+			b.faults.ResetCounts()
+			released, err := b.ReleaseAll(t.Context(), numbered("n", 8))
+			require.NoError(t, err)
+			require.Len(t, released, 8)
+			b.faults.ResetCounts()
+			all, err := b.AllocateAll(t.Context(), claimsOf(numbered("m", 16)...))
+			require.NoError(t, err)
+			require.Len(t, all, 16)
+			requireOK(t, b.Pool)
+			requireOK(t, b.another(t))
+		})
+	}
+	b := stored(t, specOf("10.0.0.0/28"))
+	b.faults.ResetCounts()
+	b.faults.Choose = storetest.Script(storetest.Fault{Effect: storetest.Refuse})
+	results, err := b.AllocateMany(t.Context(), []pool.Claim{{Owner: "a"}, {}})
+	require.ErrorIs(t, err, storetest.ErrInjected)
+	require.ErrorIs(t, results[0].Err, storetest.ErrInjected)
+	require.ErrorIs(t, results[1].Err, pool.ErrInvalid)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	results, err = b.AllocateMany(ctx, claimsOf("a"))
+	require.ErrorIs(t, err, context.Canceled)
+	require.ErrorIs(t, results[0].Err, context.Canceled)
+	requireHoldsNothing(t, b.Pool, "a")
+}
+
+func TestDryRunTakesNothing(t *testing.T) {
+	for _, strategy := range []pool.Strategy{pool.LowestFree, pool.NextFree} {
+		inMemoryAndStored(t, specWith(strategy, "10.0.0.0/29"), func(t *testing.T, b *trial) {
+			allocate(t, b.Pool, lease("leased", time.Minute))
+			before := snapshot(t, b.Pool)
+			for _, c := range []pool.Claim{{Owner: "a"}, ofBits("a", 30), claim("a", "10.0.0.7"), lease("leased", time.Minute)} {
+				b.faults.ResetCounts()
+				want := dry(t, b.another(t), c)
+				require.Equal(t, want.Prefixes, dry(t, b.Pool, c).Prefixes)
+				require.Zero(t, b.faults.Counts().Commit)
+				require.LessOrEqual(t, b.faults.Counts().RoundTrips(), 2)
+				require.Equal(t, before, snapshot(t, b.Pool))
+			}
+			for _, c := range []pool.Claim{{Owner: "a"}, ofBits("b", 30)} {
+				require.Equal(t, texts(dry(t, b.Pool, c)), texts(allocate(t, b.Pool, c)), "what a claim would get is what it gets")
+			}
+			_, err := b.DryRun(t.Context(), ofBits("x", 29))
+			require.ErrorIs(t, err, pool.ErrExhausted)
+			_, err = b.DryRun(t.Context(), claim("leased", "10.0.0.7"))
+			require.ErrorIs(t, err, pool.ErrHeld)
+			_, err = b.DryRun(t.Context(), pool.Claim{})
+			require.ErrorIs(t, err, pool.ErrInvalid)
+			b.clock.Add(time.Minute)
+			require.Equal(t, "10.0.0.0", texts(dry(t, b.Pool, claim("y", "10.0.0.0"))), "it would take a lease that has ended")
+			_, err = b.Get(t.Context(), "leased")
+			require.NoError(t, err)
+		})
+	}
 }

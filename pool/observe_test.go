@@ -1,0 +1,195 @@
+package pool_test
+
+import (
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ipalloc/ipalloc/pool"
+	"github.com/ipalloc/ipalloc/store"
+	"github.com/ipalloc/ipalloc/store/storetest"
+)
+
+// witness keeps what an observer is told.
+type witness struct {
+	mu      sync.Mutex
+	calls   []pool.CallEvent
+	commits []pool.CommitEvent
+}
+
+func (w *witness) ObserveCall(e pool.CallEvent) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.calls = append(w.calls, e)
+}
+
+func (w *witness) ObserveCommit(e pool.CommitEvent) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.commits = append(w.commits, e)
+}
+
+// take returns what came since, and forgets it.
+func (w *witness) take() ([]pool.CallEvent, []pool.CommitEvent) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	calls, commits := w.calls, w.commits
+	w.calls, w.commits = nil, nil
+	return calls, commits
+}
+
+// observed runs a test on observed pools, whose clock goes on by a second each time that it is asked.
+func observed(t *testing.T, spec pool.Spec, test func(t *testing.T, p *pool.Pool, w *witness, faults *storetest.Faults)) {
+	options := func(w *witness) *pool.Options {
+		clock := newManualClock()
+		return &pool.Options{Observer: w, Clock: func() time.Time { clock.Add(time.Second); return clock.Now() }}
+	}
+	t.Run("in memory", func(t *testing.T) {
+		w := &witness{}
+		p, err := pool.New(spec, options(w))
+		require.NoError(t, err)
+		test(t, p, w, nil)
+		_, commits := w.take()
+		require.Empty(t, commits, "pools in memory have none")
+	})
+	t.Run("stored", func(t *testing.T) {
+		w, faults := &witness{}, &storetest.Faults{}
+		p, err := pool.Create(t.Context(), faults.Wrap(store.NewMemory()), "blue", spec, options(w))
+		require.NoError(t, err)
+		_, commits := w.take()
+		require.Len(t, commits, 1, "that which made the pool")
+		test(t, p, w, faults)
+	})
+}
+
+func TestObserverIsToldOfEachCall(t *testing.T) {
+	observed(t, cooling("10.0.0.0/31"), func(t *testing.T, p *pool.Pool, w *witness, _ *storetest.Faults) {
+		requireCalls := func(want ...pool.CallEvent) {
+			t.Helper()
+			calls, _ := w.take()
+			require.Len(t, calls, len(want))
+			for i, call := range calls {
+				require.Equal(t, p.Name(), call.Pool)
+				require.Equal(t, want[i].Call, call.Call)
+				require.Equal(t, want[i].Owner, call.Owner)
+				require.GreaterOrEqual(t, call.Duration, time.Second)
+				if want[i].Err != nil {
+					require.ErrorIs(t, call.Err, want[i].Err)
+					require.Empty(t, call.Allocation)
+				} else {
+					require.NoError(t, call.Err)
+					require.Equal(t, call.Owner, call.Allocation.Owner)
+					require.NotEmpty(t, call.Allocation.Prefixes)
+				}
+			}
+		}
+		event := func(call pool.Call, owner string, err error) pool.CallEvent {
+			return pool.CallEvent{Call: call, Owner: owner, Err: err}
+		}
+		allocate(t, p, lease("a", time.Hour))
+		requireCalls(event(pool.CallAllocate, "a", nil))
+		_, _ = p.Renew(t.Context(), "a", 2*time.Hour)
+		_, _ = p.Renew(t.Context(), "x", time.Hour)
+		requireCalls(event(pool.CallRenew, "a", nil), event(pool.CallRenew, "x", pool.ErrNotFound))
+		_, _ = p.Allocate(t.Context(), ofBits("b", 31))
+		_, _ = p.Allocate(t.Context(), pool.Claim{})
+		requireCalls(event(pool.CallAllocate, "b", pool.ErrExhausted), event(pool.CallAllocate, "", pool.ErrInvalid))
+		release(t, p, "a")
+		_, _ = p.Release(t.Context(), "a")
+		requireCalls(event(pool.CallRelease, "a", nil), event(pool.CallRelease, "a", pool.ErrNotFound))
+
+		_, _ = p.AllocateMany(t.Context(), claimsOf("b", "c"))
+		requireCalls(event(pool.CallAllocate, "b", nil), event(pool.CallAllocate, "c", pool.ErrExhausted))
+		_, _ = p.AllocateAll(t.Context(), claimsOf("d", "e"))
+		requireCalls(event(pool.CallAllocate, "d", pool.ErrExhausted), event(pool.CallAllocate, "e", pool.ErrExhausted))
+		_, _ = p.ReleaseMany(t.Context(), []string{"b", "c"})
+		requireCalls(event(pool.CallRelease, "b", nil), event(pool.CallRelease, "c", pool.ErrNotFound))
+		_, err := pool.AllocateTogether(t.Context(), "a", pool.Part{Pools: []*pool.Pool{p}})
+		require.NoError(t, err)
+		requireCalls(event(pool.CallAllocate, "a", nil))
+		_, err = pool.AllocateTogether(t.Context(), "f", pool.Part{Pools: []*pool.Pool{p}, Claim: ofBits("", 31)})
+		require.Error(t, err)
+		requireCalls(event(pool.CallAllocate, "f", pool.ErrExhausted))
+		_, err = pool.ReleaseTogether(t.Context(), "a", p)
+		require.NoError(t, err)
+		requireCalls(event(pool.CallRelease, "a", nil))
+
+		// What is no call of an owner is not told as one: looks, marks, changes.
+		allocate(t, p, pool.Claim{Owner: "b"})
+		requireCalls(event(pool.CallAllocate, "b", nil))
+		reconcile(t, p, live(), &pool.ReconcileOptions{Grace: time.Hour})
+		dry(t, p, pool.Claim{Owner: "b"})
+		require.NoError(t, p.Update(t.Context(), cooling("10.0.0.0/30")))
+		requireOK(t, p)
+		requireCalls()
+		reconcile(t, p, live(), nil)
+		requireCalls(event(pool.CallRelease, "b", nil))
+	})
+}
+
+func TestObserverSeesConflictsAndUnknownOutcomes(t *testing.T) {
+	observed(t, specOf("10.0.0.0/24"), func(t *testing.T, p *pool.Pool, w *witness, faults *storetest.Faults) {
+		if faults == nil {
+			return
+		}
+		requireCommits := func(want ...error) {
+			t.Helper()
+			_, commits := w.take()
+			require.Len(t, commits, len(want))
+			for i, commit := range commits {
+				require.Equal(t, "blue", commit.Pool)
+				require.Positive(t, commit.Duration)
+				if want[i] == nil {
+					require.NoError(t, commit.Err)
+				} else {
+					require.ErrorIs(t, commit.Err, want[i])
+				}
+			}
+		}
+		allocate(t, p, pool.Claim{Owner: "a"})
+		requireCommits(nil)
+		allocate(t, p, pool.Claim{Owner: "a"})
+		requireCommits() // the answer was there
+
+		faults.ResetCounts()
+		faults.Choose = storetest.Script(storetest.Fault{Effect: storetest.LoseReply})
+		allocate(t, p, pool.Claim{Owner: "b"})
+		requireCommits(store.ErrUnknown, store.ErrExists)
+		faults.ResetCounts()
+		faults.Choose = storetest.Script(storetest.Fault{Effect: storetest.Refuse})
+		_, err := p.Allocate(t.Context(), pool.Claim{Owner: "c"})
+		require.ErrorIs(t, err, storetest.ErrInjected)
+		requireCommits(storetest.ErrInjected)
+		faults.ResetCounts()
+		_, err = pool.AllocateTogether(t.Context(), "d", pool.Part{Pools: []*pool.Pool{p}})
+		require.ErrorIs(t, err, storetest.ErrInjected)
+		requireCommits(storetest.ErrInjected)
+		faults.Choose = nil
+		require.NoError(t, p.Update(t.Context(), specOf("10.0.0.0/25")))
+		requireCommits(nil)
+	})
+
+	w, memory := &witness{}, store.NewMemory()
+	create(t, memory, specOf("10.0.0.0/24"))
+	p, err := pool.Open(t.Context(), memory, "blue", &pool.Options{Observer: w})
+	require.NoError(t, err)
+	allocate(t, open(t, memory.Open()), pool.Claim{Owner: "a"})
+	allocate(t, p, pool.Claim{Owner: "b"})
+	_, commits := w.take()
+	require.Len(t, commits, 2)
+	require.True(t, errors.Is(commits[0].Err, store.ErrConflict))
+	require.Equal(t, 1, commits[1].Writes)
+}
+
+func TestDurationIsNeverNegative(t *testing.T) {
+	w, clock := &witness{}, newManualClock()
+	back := func() time.Time { clock.Add(-time.Hour); return clock.Now() }
+	p, err := pool.New(specOf("10.0.0.0/24"), &pool.Options{Observer: w, Clock: back})
+	require.NoError(t, err)
+	allocate(t, p, pool.Claim{Owner: "a"})
+	calls, _ := w.take()
+	require.Zero(t, calls[0].Duration)
+}
