@@ -1,0 +1,55 @@
+package pool_test
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/ipalloc/ipalloc/cidr"
+	"github.com/ipalloc/ipalloc/pool"
+	"github.com/ipalloc/ipalloc/store"
+)
+
+// A network of a /16 is cut into subnets of different sizes, each a pool of its own.
+func ExampleCarve() {
+	ctx := context.Background()
+	s := store.NewMemory()
+	vpc := must(pool.Create(ctx, s, "vpc", pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.0/16")), AllocateReserved: true}, nil))
+
+	public := pool.Claim{Owner: "public", Requests: []pool.Request{{Bits: 20}}}
+	subnet := must(pool.Carve(ctx, vpc, public, "vpc/public", pool.Spec{}, nil))
+	fmt.Println(must(vpc.Get(ctx, "public")).Prefixes[0])
+	fmt.Println(must(subnet.Allocate(ctx, pool.Claim{Owner: "web"})).Addrs()[0])
+
+	_, err := vpc.Release(ctx, "public")
+	fmt.Println(err)
+	must(subnet.Release(ctx, "web"))
+	fmt.Println(pool.Delete(ctx, s, "vpc/public", nil))
+	fmt.Println("used:", must(vpc.Stats(ctx)).Of(pool.IPv4).Used)
+	// Output:
+	// 10.0.0.0/20
+	// 10.0.0.1
+	// pool "vpc": release for "public": the pool "vpc/public" was carved out of it: in use: 1 of its IPv4 addresses are held
+	// <nil>
+	// used: 0
+}
+
+// Each node allocates in blocks of its own, and meets the others only when it needs another block.
+func ExampleOpenBlocks() {
+	ctx := context.Background()
+	s := store.NewMemory()
+	pods := must(pool.Create(ctx, s, "pods", pool.Spec{Ranges: must(cidr.ParseRanges("10.244.0.0/16")), AllocateReserved: true}, nil))
+
+	block := pool.Claim{Requests: []pool.Request{{Bits: 31}}} // so small for the sake of the example
+	for _, node := range []string{"node-1", "node-2"} {
+		blocks := must(pool.OpenBlocks(ctx, pods, node, block, pool.Spec{AllocateReserved: true}, nil))
+		for _, pod := range []string{"a", "b", "c"} {
+			fmt.Print(must(blocks.Allocate(ctx, pool.Claim{Owner: pod})).Addrs()[0], " ")
+		}
+		must(blocks.Release(ctx, "c")) // its block stays, since the other one is full
+		must(blocks.Release(ctx, "b")) // and now it has room
+		fmt.Println(len(blocks.Pools()), "blocks,", must(blocks.GiveBack(ctx, 0)), "given back")
+	}
+	// Output:
+	// 10.244.0.0 10.244.0.1 10.244.0.2 2 blocks, 1 given back
+	// 10.244.0.2 10.244.0.3 10.244.0.4 2 blocks, 1 given back
+}

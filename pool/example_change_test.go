@@ -1,0 +1,84 @@
+package pool_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/ipalloc/ipalloc/cidr"
+	"github.com/ipalloc/ipalloc/pool"
+	"github.com/ipalloc/ipalloc/store"
+)
+
+// A pool grows, and shrinks again unless that would strand somebody.
+func ExamplePool_Update() {
+	ctx := context.Background()
+	p := must(pool.Create(ctx, store.NewMemory(), "vms", pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.10-10.0.0.10"))}, nil))
+	must(p.Allocate(ctx, pool.Claim{Owner: "vm-1"}))
+
+	fmt.Println(p.Update(ctx, pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.10-10.0.0.99"))}))
+	must(p.Allocate(ctx, pool.Claim{Owner: "vm-2"}))
+
+	err := p.Update(ctx, pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.10-10.0.0.10"))})
+	var stranded *pool.StrandedError
+	if errors.As(err, &stranded) {
+		for _, a := range stranded.Allocations {
+			fmt.Println("in the way:", a.Owner, a.Addrs()[0])
+		}
+	}
+	// Output:
+	// <nil>
+	// in the way: vm-2 10.0.0.11
+}
+
+// A range is to be given up while some of it is held.
+func ExamplePool_Drain() {
+	ctx := context.Background()
+	p := must(pool.Create(ctx, store.NewMemory(), "vms", pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.10-10.0.0.19"))}, nil))
+	must(p.Allocate(ctx, pool.Claim{Owner: "vm-1"}))
+
+	fmt.Println(p.Drain(ctx, pool.Spec{Ranges: must(cidr.ParseRanges("10.9.0.10-10.9.0.19"))}))
+	fmt.Println("out of range:", must(p.Stats(ctx)).Of(pool.IPv4).OutOfRange)
+	fmt.Println("vm-1 still has", must(p.Get(ctx, "vm-1")).Addrs()[0])
+	must(p.Release(ctx, "vm-1"))
+	fmt.Println("and then gets", must(p.Allocate(ctx, pool.Claim{Owner: "vm-1"})).Addrs()[0])
+	// Output:
+	// <nil>
+	// out of range: 1
+	// vm-1 still has 10.0.0.10
+	// and then gets 10.9.0.10
+}
+
+// Pools of one network do not overlap, whoever creates them; other networks are separate worlds.
+func ExampleSpec_network() {
+	ctx := context.Background()
+	s := store.NewMemory()
+	spec := func(network, text string) pool.Spec {
+		return pool.Spec{Ranges: must(cidr.ParseRanges(text)), Network: network}
+	}
+	must(pool.Create(ctx, s, "nodes", spec("blue", "10.0.0.0/24"), nil))
+	_, err := pool.Create(ctx, s, "vips", spec("blue", "10.0.0.128-10.0.1.9"), nil)
+	fmt.Println(err)
+	_, err = pool.Create(ctx, s, "vips", spec("green", "10.0.0.128-10.0.1.9"), nil)
+	fmt.Println(err)
+	// Output:
+	// pool "vips": create: overlaps in the network: [10.0.0.128/25] are of the pool "nodes" in the network "blue"
+	// <nil>
+}
+
+// A DHCP server hands out a part of the network by itself.
+func ExampleSetForeign() {
+	ctx := context.Background()
+	s := store.NewMemory()
+	p := must(pool.Create(ctx, s, "nodes", pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.10-10.0.0.99")), Network: "blue"}, nil))
+
+	fmt.Println(pool.SetForeign(ctx, s, "blue", must(cidr.ParseRanges("10.0.0.1-10.0.0.49")), false, nil))
+	fmt.Println(must(p.Allocate(ctx, pool.Claim{Owner: "node-1"})).Addrs()[0])
+	for network, err := range pool.Networks(ctx, s) {
+		fmt.Println(network.Name, len(network.Pools), "pool, foreign:", cidr.FormatSet(cidr.SetOf(network.Foreign...)), err)
+	}
+	// Output:
+	// <nil>
+	// 10.0.0.50
+	// blue 1 pool, foreign: [10.0.0.1-10.0.0.49] <nil>
+}

@@ -1,0 +1,92 @@
+package pool_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+
+	"go4.org/netipx"
+
+	"github.com/ipalloc/ipalloc/cidr"
+	"github.com/ipalloc/ipalloc/pool"
+)
+
+// The same claims and releases, by each strategy.
+func ExampleStrategy() {
+	ctx := context.Background()
+	for _, strategy := range []pool.Strategy{pool.LowestFree, pool.NextFree, pool.RandomFree} {
+		spec := pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.10-10.0.0.99")), Strategy: strategy}
+		p := must(pool.New(spec, &pool.Options{Random: rand.New(rand.NewPCG(1, 2)).Uint64}))
+		fmt.Print(strategy, ":")
+		for range 3 {
+			fmt.Print(" ", must(p.Allocate(ctx, pool.Claim{Owner: "a"})).Addrs()[0])
+			must(p.Release(ctx, "a"))
+		}
+		fmt.Println()
+	}
+	// Output:
+	// lowest: 10.0.0.10 10.0.0.10 10.0.0.10
+	// next: 10.0.0.10 10.0.0.11 10.0.0.12
+	// random: 10.0.0.36 10.0.0.70 10.0.0.24
+}
+
+// Claims that ask for the band get it first, those that do not get it last.
+func ExampleBand() {
+	ctx := context.Background()
+	spec := pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.1-10.0.0.9"))}
+	spec.Bands = []pool.Band{{Name: "appliances", Ranges: must(cidr.ParseRanges("10.0.0.1-10.0.0.3"))}}
+	p := must(pool.New(spec, nil))
+
+	fmt.Println(must(p.Allocate(ctx, pool.Claim{Owner: "vm"})).Addrs()[0])
+	inBand := []pool.Request{{Band: "appliances"}}
+	fmt.Println(must(p.Allocate(ctx, pool.Claim{Owner: "firewall", Requests: inBand})).Addrs()[0])
+	// Output:
+	// 10.0.0.4
+	// 10.0.0.1
+}
+
+// Kubernetes keeps the low addresses of a Service range for those who name the address themselves.
+func ExampleServiceBand() {
+	ctx := context.Background()
+	services := netip.MustParsePrefix("10.96.0.0/24")
+	spec := pool.Spec{Ranges: []netipx.IPRange{netipx.RangeOfPrefix(services)}}
+	if band, ok := pool.ServiceBand(services); ok {
+		fmt.Println("static:", cidr.FormatRange(band))
+		spec.Bands = []pool.Band{{Name: "static", Ranges: []netipx.IPRange{band}}}
+	}
+	p := must(pool.New(spec, nil))
+
+	dns := pool.ExactAddr(netip.MustParseAddr("10.96.0.10"))
+	fmt.Println(must(p.Allocate(ctx, pool.Claim{Owner: "web"})).Addrs()[0])
+	fmt.Println(must(p.Allocate(ctx, pool.Claim{Owner: "kube-dns", Requests: []pool.Request{dns}})).Addrs()[0])
+	// Output:
+	// static: 10.96.0.1-10.96.0.16
+	// 10.96.0.17
+	// 10.96.0.10
+}
+
+// A pool for one namespace.
+func ExampleClaim_scope() {
+	ctx := context.Background()
+	p := must(pool.New(pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.1-10.0.0.9")), Scope: "team-a"}, nil))
+
+	fmt.Println(must(p.Allocate(ctx, pool.Claim{Owner: "vm-1", Scope: "team-a"})).Addrs()[0])
+	_, err := p.Allocate(ctx, pool.Claim{Owner: "vm-2", Scope: "team-b"})
+	fmt.Println(errors.Is(err, pool.ErrScope), err)
+	// Output:
+	// 10.0.0.1
+	// true allocate for "vm-2": other scope: the pool is for "team-a", the claim is of "team-b"
+}
+
+func ExamplePool_DryRun() {
+	ctx := context.Background()
+	p := must(pool.New(pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.1-10.0.0.9"))}, nil))
+
+	fmt.Println("would get", must(p.DryRun(ctx, pool.Claim{Owner: "vm-1"})).Addrs()[0])
+	fmt.Println("used:", must(p.Stats(ctx)).Of(pool.IPv4).Used)
+	// Output:
+	// would get 10.0.0.1
+	// used: 0
+}
