@@ -113,7 +113,7 @@ func (s Spec) hasWholeSubnets() bool { return len(s.Ranges) == 0 && len(s.Subnet
 
 // uncarve deletes the pool and gives what it was carved from back to its parent.
 func (p *Pool) uncarve(ctx context.Context, from *Parent) error {
-	parent, err := Open(ctx, p.base, from.Pool, nil)
+	parent, err := Open(ctx, p.base, from.Pool, &p.options)
 	if err != nil {
 		return err
 	}
@@ -140,7 +140,7 @@ func (p *Pool) releaseWithChild(ctx context.Context, owner string, generation in
 
 // releaseWithChildAnd is that with changes that are committed too. more may be nil.
 func (p *Pool) releaseWithChildAnd(ctx context.Context, owner string, generation int64, name string, more func(context.Context) ([]store.Change, error)) (Allocation, error) {
-	child, err := newHandle(p.base, name, nil)
+	child, err := newHandle(p.base, name, &p.options)
 	if err != nil {
 		return Allocation{}, err
 	}

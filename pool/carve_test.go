@@ -129,7 +129,9 @@ func TestReleaseIsRefusedWhileTheChildHoldsAnything(t *testing.T) {
 			_, err := p.Release(t.Context(), "n")
 			return err
 		},
-		"delete of the child": func(t *testing.T, s store.Store, _ *pool.Pool) error { return pool.Delete(t.Context(), s, "child") },
+		"delete of the child": func(t *testing.T, s store.Store, _ *pool.Pool) error {
+			return pool.Delete(t.Context(), s, "child", nil)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := stored(t, cooling("10.0.0.0/23"))
@@ -141,7 +143,7 @@ func TestReleaseIsRefusedWhileTheChildHoldsAnything(t *testing.T) {
 			for _, err := range b.otherReleases(t) {
 				require.ErrorIs(t, err, pool.ErrInUse)
 			}
-			require.ErrorIs(t, pool.Delete(t.Context(), b.memory, "blue"), pool.ErrInUse)
+			require.ErrorIs(t, pool.Delete(t.Context(), b.memory, "blue", nil), pool.ErrInUse)
 			require.Equal(t, uint64(256), b.stats(t).Used.Uint64())
 			release(t, p, "x")
 			require.NoError(t, free(t, b.memory, b.Pool))
@@ -154,7 +156,7 @@ func TestReleaseIsRefusedWhileTheChildHoldsAnything(t *testing.T) {
 			b.clock.Add(time.Minute)
 			_, err = b.Reap(t.Context())
 			require.NoError(t, err)
-			require.NoError(t, pool.Delete(t.Context(), b.memory, "blue"))
+			require.NoError(t, pool.Delete(t.Context(), b.memory, "blue", nil))
 			requireNoRecords(t, b.memory)
 		})
 	}
@@ -247,7 +249,7 @@ func TestCrashesWhileCarvingAndGivingBack(t *testing.T) {
 			return err
 		},
 		"delete": func(t *testing.T, s store.Store) error {
-			err := pool.Delete(t.Context(), s, "old")
+			err := pool.Delete(t.Context(), s, "old", nil)
 			if errors.Is(err, pool.ErrNoPool) {
 				return nil
 			}

@@ -332,13 +332,32 @@ func (r *Request) isMetBy(p netip.Prefix) bool {
 }
 
 // isMet tells whether prefixes are an answer to the claim. A claim that prefers both families is also met by
-// one, granted when the pool had no other.
+// one, granted when the pool had no other. What is held of a family that the pool has given up is judged as if it had the families of what
+// is held.
 func (l *ledger) isMet(c *Claim, prefixes []netip.Prefix) bool {
-	return l.isMetUnder(c.Policy, c, prefixes) || c.Policy == PreferDualStack && l.isMetUnder(SingleStack, c, prefixes)
+	if l.isMetIn(l.spec, c, prefixes) {
+		return true
+	}
+	given := func(p netip.Prefix) bool { return !l.spec.has(FamilyOf(p.Addr())) }
+	if !slices.ContainsFunc(prefixes, given) {
+		return false
+	}
+	earlier := *l.spec
+	earlier.families = nil
+	for _, p := range prefixes {
+		if family := FamilyOf(p.Addr()); !earlier.has(family) {
+			earlier.families = append(earlier.families, family)
+		}
+	}
+	return l.isMetIn(&earlier, c, prefixes)
 }
 
-func (l *ledger) isMetUnder(policy FamilyPolicy, c *Claim, prefixes []netip.Prefix) bool {
-	requests, err := c.resolve(l.spec, policy, l.scratch[:0])
+func (l *ledger) isMetIn(spec *resolvedSpec, c *Claim, prefixes []netip.Prefix) bool {
+	return l.isMetUnder(c.Policy, spec, c, prefixes) || c.Policy == PreferDualStack && l.isMetUnder(SingleStack, spec, c, prefixes)
+}
+
+func (l *ledger) isMetUnder(policy FamilyPolicy, spec *resolvedSpec, c *Claim, prefixes []netip.Prefix) bool {
+	requests, err := c.resolve(spec, policy, l.scratch[:0])
 	if err != nil || len(requests) != len(prefixes) {
 		return false
 	}

@@ -242,10 +242,10 @@ func TestCoolingAddressesDoNotKeepAPoolFromBeingDeleted(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := stored(t, cooling("10.0.0.0/29"))
 			allocate(t, b.Pool, pool.Claim{Owner: "a"})
-			require.ErrorIs(t, pool.Delete(t.Context(), b.memory, "blue"), pool.ErrInUse)
+			require.ErrorIs(t, pool.Delete(t.Context(), b.memory, "blue", nil), pool.ErrInUse)
 			release(t, b.Pool, "a")
 			before(t, b.Pool)
-			require.NoError(t, pool.Delete(t.Context(), b.memory, "blue"))
+			require.NoError(t, pool.Delete(t.Context(), b.memory, "blue", nil))
 			requireNoRecords(t, b.memory)
 		})
 	}

@@ -54,7 +54,7 @@ func ExampleCreate() {
 
 	fmt.Println(must(here.Allocate(ctx, pool.Claim{Owner: "node-1"})).Addrs()[0])
 	fmt.Println(must(there.Allocate(ctx, pool.Claim{Owner: "node-2"})).Addrs()[0])
-	fmt.Println(pool.Delete(ctx, s, "nodes"))
+	fmt.Println(pool.Delete(ctx, s, "nodes", nil))
 	// Output:
 	// 10.0.0.10
 	// 10.0.0.11

@@ -97,7 +97,7 @@ func (s *machine) Delete(t *rapid.T) {
 	if m != nil && m.parent != (pool.Parent{}) && s.world.pools[m.parent.Pool].spec.Cooldown > 0 {
 		t.Skip("Delete has no clock of the caller's")
 	}
-	err := pool.Delete(context.Background(), s.store.Open(), name)
+	err := pool.Delete(context.Background(), s.store.Open(), name, nil)
 	switch {
 	case m == nil:
 		require.ErrorIs(t, err, pool.ErrNoPool)
@@ -206,7 +206,7 @@ func (s *machine) SetForeign(t *rapid.T) {
 		foreign = append(foreign, anyRange(partOf(t, s.universe())[f]).Draw(t, "foreign"))
 	}
 	drain := rapid.Bool().Draw(t, "drain")
-	err := pool.SetForeign(context.Background(), s.store.Open(), network, foreign, drain)
+	err := pool.SetForeign(context.Background(), s.store.Open(), network, foreign, drain, nil)
 	after, stranded, no := s.world.declare(network, foreign, drain)
 	if no.answers(t, err) {
 		s.world.foreign[network] = cidr.SetOf(foreign...).Ranges()

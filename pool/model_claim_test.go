@@ -83,8 +83,24 @@ func (m *model) wants(c pool.Claim, policy pool.FamilyPolicy) ([]pool.Request, e
 	return wants, nil
 }
 
-// meets tells whether what is held is what the claim asks for.
+// meets tells whether what is held is what the claim asks for. If the pool does not have a family of it any more, it goes by those that
+// are held.
 func (m *model) meets(c pool.Claim, held []netip.Prefix) bool {
+	if m.meetsNow(c, held) {
+		return true
+	}
+	earlier, gone := *m, false
+	for _, p := range held {
+		f := pool.FamilyOf(p.Addr())
+		gone = gone || !slices.Contains(m.families(), f)
+		if !slices.Contains(earlier.had, f) {
+			earlier.had = append(slices.Clone(earlier.had), f)
+		}
+	}
+	return gone && earlier.meetsNow(c, held)
+}
+
+func (m *model) meetsNow(c pool.Claim, held []netip.Prefix) bool {
 	policies := []pool.FamilyPolicy{c.Policy}
 	if c.Policy == pool.PreferDualStack {
 		policies = append(policies, pool.SingleStack)

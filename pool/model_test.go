@@ -30,6 +30,7 @@ type world struct {
 
 // model is one of its pools.
 type model struct {
+	had      []pool.Family // instead of those of the spec, if not nil
 	world    *world
 	name     string
 	spec     pool.Spec
@@ -94,6 +95,9 @@ func (m *model) clone() *model {
 }
 
 func (m *model) families() []pool.Family {
+	if m.had != nil {
+		return m.had
+	}
 	var families []pool.Family
 	for _, r := range m.spec.Ranges {
 		if f := pool.FamilyOf(r.From()); !slices.Contains(families, f) {

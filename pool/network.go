@@ -134,7 +134,7 @@ func Networks(ctx context.Context, s store.Store) iter.Seq2[Network, error] {
 //
 // Errors: [ErrInvalid], also if nothing would be left of a pool; [ErrStranded]; [ErrBusy]; those of the store. Cost: one read for each pool in
 // the store, O(allocations) of the pools that it concerns, and one commit.
-func SetForeign(ctx context.Context, s store.Store, networkName string, foreign []netipx.IPRange, drain bool) error {
+func SetForeign(ctx context.Context, s store.Store, networkName string, foreign []netipx.IPRange, drain bool, options *Options) error {
 	err := validateName("network", networkName)
 	for _, r := range foreign {
 		if err == nil {
@@ -142,7 +142,7 @@ func SetForeign(ctx context.Context, s store.Store, networkName string, foreign 
 		}
 	}
 	if err == nil {
-		err = setForeign(ctx, s, networkName, cidr.SetOf(foreign...).Ranges(), drain)
+		err = setForeign(ctx, s, networkName, cidr.SetOf(foreign...).Ranges(), drain, options)
 	}
 	if err == nil {
 		return nil
@@ -154,9 +154,9 @@ func SetForeign(ctx context.Context, s store.Store, networkName string, foreign 
 	return &Error{Op: "declare foreign in network " + networkName, Err: storeError(err)}
 }
 
-func setForeign(ctx context.Context, s store.Store, name string, foreign []netipx.IPRange, drain bool) error {
+func setForeign(ctx context.Context, s store.Store, name string, foreign []netipx.IPRange, drain bool, options *Options) error {
 	joint := store.Several(s)
-	return blank("", nil).retry(func() error {
+	return blank("", options).retry(func() error {
 		n, err := readNetwork(ctx, joint, name)
 		if err != nil {
 			return err
@@ -174,7 +174,7 @@ func setForeign(ctx context.Context, s store.Store, name string, foreign []netip
 			if info.Spec.Network != name || slices.Equal(info.Foreign, n.foreignIn(info.Spec)) {
 				continue
 			}
-			change, err := foreignChange(ctx, s, info.Name, n, drain)
+			change, err := foreignChange(ctx, s, info.Name, n, drain, options)
 			if err != nil {
 				return err
 			}
@@ -186,8 +186,8 @@ func setForeign(ctx context.Context, s store.Store, name string, foreign []netip
 }
 
 // foreignChange is the change of one pool.
-func foreignChange(ctx context.Context, s store.Store, name string, n *network, drain bool) (store.Change, error) {
-	p, err := Open(ctx, s, name, nil)
+func foreignChange(ctx context.Context, s store.Store, name string, n *network, drain bool, options *Options) (store.Change, error) {
+	p, err := Open(ctx, s, name, options)
 	if err != nil {
 		return store.Change{}, err
 	}

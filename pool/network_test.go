@@ -152,7 +152,7 @@ func TestUpdateInANetwork(t *testing.T) {
 func TestDeleteFreesTheRangeInTheNetwork(t *testing.T) {
 	s := store.NewMemory()
 	createNamed(t, s, "a", inNetwork("blue", "10.0.0.0/24"))
-	require.NoError(t, pool.Delete(t.Context(), s, "a"))
+	require.NoError(t, pool.Delete(t.Context(), s, "a", nil))
 	requireNoRecords(t, s)
 	createNamed(t, s, "b", inNetwork("blue", "10.0.0.0/24"))
 }
@@ -161,7 +161,7 @@ func TestForeignRangesAreRespectedByAllPoolsOfTheNetwork(t *testing.T) {
 	s := store.NewMemory()
 	a := createNamed(t, s, "a", inNetwork("blue", "10.0.0.0/30"))
 	elsewhere := createNamed(t, s, "elsewhere", inNetwork("green", "10.0.0.0/30"))
-	require.NoError(t, pool.SetForeign(t.Context(), s, "blue", ranges("10.0.0.0-10.0.0.1", "10.0.1.0/24"), false))
+	require.NoError(t, pool.SetForeign(t.Context(), s, "blue", ranges("10.0.0.0-10.0.0.1", "10.0.1.0/24"), false, nil))
 	require.Equal(t, ranges("10.0.0.0/31", "10.0.1.0/24"), network(t, s, "blue").Foreign)
 	require.Equal(t, "10.0.0.2", texts(allocate(t, a, pool.Claim{Owner: "x"})), "also by a handle that was open")
 	_, err := a.Allocate(t.Context(), claim("y", "10.0.0.1"))
@@ -182,18 +182,18 @@ func TestForeignRangesAreRespectedByAllPoolsOfTheNetwork(t *testing.T) {
 	_, err = later.Allocate(t.Context(), claim("y", "10.0.1.7"))
 	require.ErrorIs(t, err, pool.ErrNotInPool, "also after it grew")
 	moved := createNamed(t, s, "moved", specOf("10.0.3.0/30"))
-	require.NoError(t, pool.SetForeign(t.Context(), s, "blue", ranges("10.0.3.0"), false))
+	require.NoError(t, pool.SetForeign(t.Context(), s, "blue", ranges("10.0.3.0"), false, nil))
 	require.NoError(t, moved.Update(t.Context(), inNetwork("blue", "10.0.3.0/30")))
 	require.Equal(t, "10.0.3.1", texts(allocate(t, moved, pool.Claim{Owner: "x"})), "also by one that comes into the network")
 
 	require.Equal(t, "10.0.0.0", texts(allocate(t, a, pool.Claim{Owner: "y"})), "what is foreign no more is free")
-	require.NoError(t, pool.SetForeign(t.Context(), s, "blue", nil, false))
+	require.NoError(t, pool.SetForeign(t.Context(), s, "blue", nil, false, nil))
 	require.Equal(t, "10.0.3.0", texts(allocate(t, moved, pool.Claim{Owner: "y"})))
 	for _, p := range []*pool.Pool{a, later, moved} {
 		requireOK(t, p)
 	}
-	require.ErrorIs(t, pool.SetForeign(t.Context(), s, "", nil, false), pool.ErrInvalid)
-	require.ErrorIs(t, pool.SetForeign(t.Context(), s, "blue", ranges("10.0.0.0/8"), true), pool.ErrInvalid, "nothing would be left")
+	require.ErrorIs(t, pool.SetForeign(t.Context(), s, "", nil, false, nil), pool.ErrInvalid)
+	require.ErrorIs(t, pool.SetForeign(t.Context(), s, "blue", ranges("10.0.0.0/8"), true, nil), pool.ErrInvalid, "nothing would be left")
 }
 
 func TestForeignRangesThatAreHeld(t *testing.T) {
@@ -201,7 +201,7 @@ func TestForeignRangesThatAreHeld(t *testing.T) {
 	a := createNamed(t, s, "a", inNetwork("blue", "10.0.0.0/30"))
 	b := createNamed(t, s, "b", inNetwork("blue", "10.0.1.0/30"))
 	allocate(t, a, pool.Claim{Owner: "x"})
-	err := pool.SetForeign(t.Context(), s, "blue", ranges("10.0.0.0", "10.0.1.0"), false)
+	err := pool.SetForeign(t.Context(), s, "blue", ranges("10.0.0.0", "10.0.1.0"), false, nil)
 	require.Equal(t, []string{"x"}, stranded(t, err))
 	var where *pool.Error
 	require.ErrorAs(t, err, &where)
@@ -209,7 +209,7 @@ func TestForeignRangesThatAreHeld(t *testing.T) {
 	require.Equal(t, "10.0.1.0", texts(allocate(t, b, pool.Claim{Owner: "y"})), "nothing has changed in any pool")
 	release(t, b, "y")
 
-	require.NoError(t, pool.SetForeign(t.Context(), s, "blue", ranges("10.0.0.0", "10.0.1.0"), true))
+	require.NoError(t, pool.SetForeign(t.Context(), s, "blue", ranges("10.0.0.0", "10.0.1.0"), true, nil))
 	stats, err := a.Stats(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, uint64(1), stats[0].OutOfRange.Uint64())
@@ -223,13 +223,13 @@ func TestForeignRangesAreRespectedByCarvedPools(t *testing.T) {
 	parent := createNamed(t, s, "parent", inNetwork("blue", "10.0.0.0/16"))
 	child, err := pool.Carve(t.Context(), parent, pool.Claim{Owner: "n", Requests: []pool.Request{{Bits: 29}}}, "child", pool.Spec{AllocateReserved: true}, nil)
 	require.NoError(t, err)
-	require.ErrorIs(t, pool.SetForeign(t.Context(), s, "blue", ranges("10.0.0.0-10.0.0.3"), false), pool.ErrStranded, "the child holds them")
-	require.NoError(t, pool.SetForeign(t.Context(), s, "blue", ranges("10.0.0.0-10.0.0.3"), true))
+	require.ErrorIs(t, pool.SetForeign(t.Context(), s, "blue", ranges("10.0.0.0-10.0.0.3"), false, nil), pool.ErrStranded, "the child holds them")
+	require.NoError(t, pool.SetForeign(t.Context(), s, "blue", ranges("10.0.0.0-10.0.0.3"), true, nil))
 	require.Equal(t, "10.0.0.4", texts(allocate(t, child, pool.Claim{Owner: "x"})))
 
 	// Also one that was carved later, and one that shrinks and grows again.
 	require.NoError(t, child.Update(t.Context(), inNetwork("blue", "10.0.0.4-10.0.0.5")))
-	require.NoError(t, pool.SetForeign(t.Context(), s, "blue", ranges("10.0.0.0-10.0.0.3", "10.0.0.7", "10.0.0.8"), true))
+	require.NoError(t, pool.SetForeign(t.Context(), s, "blue", ranges("10.0.0.0-10.0.0.3", "10.0.0.7", "10.0.0.8"), true, nil))
 	require.NoError(t, child.Update(t.Context(), inNetwork("blue", "10.0.0.0/29")))
 	for _, foreign := range []string{"10.0.0.3", "10.0.0.7"} {
 		_, err := child.Allocate(t.Context(), claim("y", foreign))
@@ -247,7 +247,7 @@ func TestForeignRangesFromAnotherProcessAtOnce(t *testing.T) {
 			memory, faults := store.NewMemory(), &storetest.Faults{Choose: storetest.Random(seed, storetest.Rates{MaxDelay: 50 * time.Millisecond})}
 			var calls sync.WaitGroup
 			calls.Go(func() {
-				if err := pool.SetForeign(t.Context(), faults.Wrap(memory.Open()), "blue", ranges("10.0.0.0"), true); err != nil {
+				if err := pool.SetForeign(t.Context(), faults.Wrap(memory.Open()), "blue", ranges("10.0.0.0"), true, nil); err != nil {
 					t.Error(err)
 				}
 			})
@@ -288,14 +288,14 @@ func TestCrashesInANetwork(t *testing.T) {
 			return p.Update(t.Context(), inNetwork("blue", "10.0.9.0/24"))
 		},
 		"delete": func(t *testing.T, s store.Store) error {
-			err := pool.Delete(t.Context(), s, "a")
+			err := pool.Delete(t.Context(), s, "a", nil)
 			if errors.Is(err, pool.ErrNoPool) {
 				return nil
 			}
 			return err
 		},
 		"foreign": func(t *testing.T, s store.Store) error {
-			return pool.SetForeign(t.Context(), s, "blue", ranges("10.0.0.0-10.0.0.1"), false)
+			return pool.SetForeign(t.Context(), s, "blue", ranges("10.0.0.0-10.0.0.1"), false, nil)
 		},
 	} {
 		for _, effect := range []storetest.Effect{storetest.Refuse, storetest.LoseReply} {

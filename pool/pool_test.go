@@ -149,7 +149,7 @@ func TestNamesOfPools(t *testing.T) {
 		require.ErrorIs(t, err, pool.ErrInvalid)
 		_, err = pool.Open(t.Context(), s, name, nil)
 		require.ErrorIs(t, err, pool.ErrInvalid)
-		require.Error(t, pool.Delete(t.Context(), s, name))
+		require.Error(t, pool.Delete(t.Context(), s, name, nil))
 	}
 }
 
@@ -157,7 +157,7 @@ func TestPoolsComeAndGo(t *testing.T) {
 	memory := store.NewMemory()
 	_, err := pool.Open(t.Context(), memory, "blue", nil)
 	require.ErrorIs(t, err, pool.ErrNotFound)
-	require.ErrorIs(t, pool.Delete(t.Context(), memory, "blue"), pool.ErrNotFound)
+	require.ErrorIs(t, pool.Delete(t.Context(), memory, "blue", nil), pool.ErrNotFound)
 
 	p := create(t, memory, specOf("10.0.0.0/24", "2001:db8::/64"))
 	_, err = pool.Create(t.Context(), memory, "blue", specOf("192.0.2.0/24"), nil)
@@ -167,12 +167,12 @@ func TestPoolsComeAndGo(t *testing.T) {
 	require.Equal(t, specOf("10.0.0.0/24", "2001:db8::/64"), info.Spec, "the one that exists is as it was")
 
 	allocate(t, p, pool.Claim{Owner: "six", Requests: []pool.Request{{Family: pool.IPv6}}})
-	err = pool.Delete(t.Context(), memory, "blue")
+	err = pool.Delete(t.Context(), memory, "blue", nil)
 	require.ErrorIs(t, err, pool.ErrInUse)
 	require.ErrorContains(t, err, "1 of its IPv6 addresses")
 	requireOK(t, p)
 	release(t, p, "six")
-	require.NoError(t, pool.Delete(t.Context(), memory, "blue"))
+	require.NoError(t, pool.Delete(t.Context(), memory, "blue", nil))
 
 	for name, call := range map[string]func() error{
 		"allocate": func() error { _, err := p.Allocate(t.Context(), pool.Claim{Owner: "a"}); return err },
@@ -211,11 +211,11 @@ func TestInvariant7AnotherSpecUnderLiveHandles(t *testing.T) {
 			}
 		}
 		for i := range held {
-			require.ErrorIs(t, pool.Delete(ctx, memory, "blue"), pool.ErrInUse)
+			require.ErrorIs(t, pool.Delete(ctx, memory, "blue", nil), pool.ErrInUse)
 			_, err := stale.Release(ctx, owners[i])
 			require.NoError(t, err)
 		}
-		require.NoError(t, pool.Delete(ctx, memory, "blue"))
+		require.NoError(t, pool.Delete(ctx, memory, "blue", nil))
 		fresh, err := pool.Create(ctx, memory, "blue", second.spec, s.options)
 		require.NoError(t, err)
 		second.name = "blue"

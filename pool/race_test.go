@@ -136,7 +136,7 @@ func TestDeleteGivesUpWhenOthersAreAlwaysFirst(t *testing.T) {
 		release(t, other, "a")
 		return nil
 	}
-	err := pool.Delete(t.Context(), hooks, "blue")
+	err := pool.Delete(t.Context(), hooks, "blue", nil)
 	require.ErrorIs(t, err, pool.ErrBusy)
 	_, err = other.Stats(t.Context())
 	require.NoError(t, err, "the pool is still there")
@@ -148,7 +148,7 @@ func TestReleaseIsNotSaidToBeUndoneWhenThePoolGoes(t *testing.T) {
 	p := create(t, hooks, specOf("10.0.0.0/24"))
 	allocate(t, p, pool.Claim{Owner: "a"})
 	hooks.afterCommit = func(store.Record, []store.Write, error) error {
-		require.NoError(t, pool.Delete(t.Context(), memory, "blue"))
+		require.NoError(t, pool.Delete(t.Context(), memory, "blue", nil))
 		return store.ErrUnknown
 	}
 	_, err := p.Release(t.Context(), "a")

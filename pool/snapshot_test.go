@@ -235,8 +235,8 @@ func TestImportIntoANetwork(t *testing.T) {
 	createNamed(t, to, "b", inNetwork("blue", "10.0.0.7"))
 	_, err := pool.Import(t.Context(), to, "a", s, nil)
 	require.ErrorIs(t, err, pool.ErrOverlap)
-	require.NoError(t, pool.Delete(t.Context(), to, "b"))
-	require.NoError(t, pool.SetForeign(t.Context(), to, "blue", ranges("10.0.0.1"), false))
+	require.NoError(t, pool.Delete(t.Context(), to, "b", nil))
+	require.NoError(t, pool.SetForeign(t.Context(), to, "blue", ranges("10.0.0.1"), false, nil))
 	imported, err := pool.Import(t.Context(), to, "a", s, nil)
 	require.NoError(t, err)
 	require.Equal(t, "10.0.0.2", texts(allocate(t, imported, pool.Claim{Owner: "y"})), "it respects what is foreign there")
@@ -262,7 +262,7 @@ func TestImportOfAParentAndItsChild(t *testing.T) {
 	moved, err := pool.Open(t.Context(), to, "child", nil)
 	require.NoError(t, err)
 	release(t, moved, "x")
-	require.NoError(t, pool.Delete(t.Context(), to, "child"))
+	require.NoError(t, pool.Delete(t.Context(), to, "child", nil))
 	requireHoldsNothing(t, open(t, to), "n")
 }
 
@@ -300,7 +300,7 @@ func TestImportThatIsUnfinished(t *testing.T) {
 			_, err := pool.Import(t.Context(), to, "blue", large(t, 40), nil)
 			return err
 		},
-		"delete": func(t *testing.T, to store.Store) error { return pool.Delete(t.Context(), to, "blue") },
+		"delete": func(t *testing.T, to store.Store) error { return pool.Delete(t.Context(), to, "blue", nil) },
 	} {
 		for _, effect := range []storetest.Effect{storetest.Refuse, storetest.LoseReply} {
 			t.Run(fmt.Sprintf("%s, effect %v", name, effect), func(t *testing.T) {

@@ -73,7 +73,7 @@ func TestFreeSet(t *testing.T) {
 		require.Equal(t, []string{"10.0.0.2/31", "10.0.0.8-10.0.0.14"}, cidr.FormatSet(free))
 	}
 	release(t, other, "a")
-	require.NoError(t, pool.Delete(t.Context(), s, "blue"))
+	require.NoError(t, pool.Delete(t.Context(), s, "blue", nil))
 	_, err = p.FreeSet(t.Context(), pool.IPv4)
 	require.ErrorIs(t, err, pool.ErrNoPool)
 	require.ErrorIs(t, err, pool.ErrNotFound)

@@ -301,8 +301,8 @@ func (p *Pool) all(ctx context.Context) iter.Seq2[*holding, error] {
 //
 // Errors: [ErrNoPool]; [ErrInUse] if any address of it is held, and nothing has changed then; [ErrBusy]; those of the store. Addresses that cool
 // down are no hindrance. Cost: two or three reads and one commit.
-func Delete(ctx context.Context, s store.Store, name string) error {
-	p, err := newHandle(s, name, nil)
+func Delete(ctx context.Context, s store.Store, name string, options *Options) error {
+	p, err := newHandle(s, name, options)
 	if err == nil {
 		err = p.retry(func() error { return p.deleteNow(ctx) })
 	}

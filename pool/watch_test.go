@@ -142,7 +142,7 @@ func TestWaitEndsWhenThePoolIsDeleted(t *testing.T) {
 			ended := waitIn(t.Context(), p, pool.Claim{Owner: "b", Requests: []pool.Request{{}, {}}})
 			requireWaits(t, ended)
 			release(t, p, "a")
-			require.NoError(t, pool.Delete(t.Context(), s, "blue"))
+			require.NoError(t, pool.Delete(t.Context(), s, "blue", nil))
 			require.ErrorIs(t, <-ended, pool.ErrNoPool)
 		})
 	}
@@ -258,7 +258,7 @@ func TestWatchEnds(t *testing.T) {
 	for _, err := range p.Watch(t.Context(), 0) {
 		if n++; n == 1 {
 			require.NoError(t, err)
-			require.NoError(t, pool.Delete(t.Context(), memory, "blue"))
+			require.NoError(t, pool.Delete(t.Context(), memory, "blue", nil))
 			continue
 		}
 		require.ErrorIs(t, err, pool.ErrNoPool)

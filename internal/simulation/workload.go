@@ -353,12 +353,12 @@ func (l *Workload) carve(ctx context.Context, s store.Store, parent *pool.Pool, 
 	_, err = child.Allocate(ctx, pool.Claim{Owner: "tenant"})
 	l.expected("allocate in a child", name, err, pool.ErrNoPool)
 	if l.World.Random.IntN(2) == 0 {
-		err = pool.Delete(ctx, s, name)
+		err = pool.Delete(ctx, s, name, l.options())
 		l.expected("delete of a child in use", name, err, pool.ErrInUse, pool.ErrNoPool)
 	}
 	_, err = child.Release(ctx, "tenant")
 	l.expected("release in a child", name, err, pool.ErrNotFound)
-	err = pool.Delete(ctx, s, name)
+	err = pool.Delete(ctx, s, name, l.options())
 	l.expected("delete of a child", name, err, pool.ErrInUse, pool.ErrNoPool)
 }
 

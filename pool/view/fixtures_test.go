@@ -37,7 +37,7 @@ func busy24(t testing.TB, s store.Store, name string) *pool.Pool {
 		Bands:    []pool.Band{{Name: "static", Ranges: must(cidr.ParseRanges("192.0.2.192/27")), Exclusive: true}},
 		Cooldown: time.Hour, Network: "lab",
 	}
-	require.NoError(t, pool.SetForeign(ctx, s, "lab", must(cidr.ParseRanges("192.0.2.240/28")), false))
+	require.NoError(t, pool.SetForeign(ctx, s, "lab", must(cidr.ParseRanges("192.0.2.240/28")), false, nil))
 	p, err := pool.Create(ctx, s, name, spec, &pool.Options{Clock: clock})
 	require.NoError(t, err)
 	for i := range 120 {
