@@ -26,6 +26,15 @@ func freeBackend(t testing.TB, parameters string) storetest.Backend {
 	}
 }
 
+// TestConformanceNoOverlap runs the suite on the tables as they are.
+func TestConformanceNoOverlap(t *testing.T) {
+	storetest.Run(t, func(t testing.TB) storetest.Backend {
+		b := newBackend(t)
+		b.NoOverlap = true
+		return b
+	})
+}
+
 func TestConformance(t *testing.T) {
 	storetest.Run(t, func(t testing.TB) storetest.Backend { return freeBackend(t, "") })
 }

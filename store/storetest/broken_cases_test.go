@@ -975,6 +975,11 @@ func findBreaches() []breach {
 				}}
 			}
 		})},
+		{"overlaps are taken", "find/overlap refused", func() storetest.Backend {
+			b := wrapped(func(s store.Store) store.Store { return s })()
+			b.NoOverlap = true
+			return b
+		}},
 		{"Find looks at all pools", "find/pools and kinds apart", withFind(func(s store.Store, ctx context.Context, pool string, addr netip.Addr) (store.Record, error) {
 			r, err := store.Find(ctx, s, pool, addr)
 			if other, otherErr := store.Find(ctx, s, "b", addr); err != nil && otherErr == nil {

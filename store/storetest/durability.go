@@ -18,7 +18,7 @@ func durabilityReopen(s *subject) {
 		for i := range 8 {
 			key := claimKey("a", fmt.Sprint(i))
 			head.Data = json.RawMessage(fmt.Sprintf(`{"round":%d,"i":%d}`, round, i))
-			switch r := fullRecord(key); {
+			switch r := apart(fullRecord(key), i); {
 			case round > 0 && (round+i)%3 == 0:
 				head = s.commit(head, remove(key))
 				delete(records, key)

@@ -73,7 +73,7 @@ func expiryOrder(s *subject) {
 	writes := []store.Write{create(claim("a", "never"))}
 	var want []store.Record
 	for i, at := range times {
-		r := fullRecord(claimKey("a", fmt.Sprint(len(times)-i)))
+		r := apart(fullRecord(claimKey("a", fmt.Sprint(len(times)-i))), i)
 		r.Expires = at
 		want = append(want, r)
 		writes = append(writes, create(r))

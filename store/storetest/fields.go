@@ -32,16 +32,25 @@ func fullRecord(key store.Key) store.Record {
 	}
 }
 
+// apart returns r with prefixes like those of fullRecord, which overlap with those of no other number up to 255.
+func apart(r store.Record, i int) store.Record {
+	r.Prefixes = nil
+	for _, format := range []string{"10.1.%d.3/32", "2001:db8:0:%x::/64", "10.1.%d.0/24"} {
+		r.Prefixes = append(r.Prefixes, netip.MustParsePrefix(fmt.Sprintf(format, i)))
+	}
+	return r
+}
+
 // roundTrip stores each record, as head and beside one, and checks all ways in which it comes back.
 func (s *subject) roundTrip(rule string, records []store.Record) {
 	s.Helper()
 	guard := s.commit(newHead("guard"))
 	for i, r := range records {
-		r.Key = claimKey("a", fmt.Sprint(i))
+		r.Key = claimKey(fmt.Sprint("pool-", i), "x")
 		guard = s.commit(guard, create(r))
 		s.holds(rule, at(r, guard.Revision))
 		s.existsWith(s.refused(ruleExists, store.ErrExists, guard, create(r)), []store.Record{at(r, guard.Revision)})
-		s.same(rule, "the record that List yields", s.list(store.KindAllocation, "a")[r.Key], at(r, guard.Revision))
+		s.same(rule, "the record that List yields", s.list(store.KindAllocation, r.Pool)[r.Key], at(r, guard.Revision))
 		r.Key = headKey(fmt.Sprint("head-", i))
 		head := s.commit(r)
 		s.holds(rule, head)

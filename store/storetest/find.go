@@ -13,6 +13,7 @@ func findCases() []testCase {
 		{"find/containing prefix", findContaining},
 		{"find/longest prefix", findLongest},
 		{"find/after changes", findAfterChanges},
+		{"find/overlap refused", findOverlapRefused},
 		{"find/pools and kinds apart", findApart},
 		{"find/addresses in no prefix", findNoPrefix},
 		{"find/invalid pool", findInvalid},
@@ -68,6 +69,12 @@ func findContaining(s *subject) {
 }
 
 func findLongest(s *subject) {
+	if s.backend.NoOverlap { // all in one record
+		s.commit(newHead("a"), create(holding("a", "nested", "10.0.0.0/8 10.0.0.7/32 10.0.0.0/24")), create(holding("a", "other", "11.0.0.0/8")))
+		s.finds(ruleFind, "a", "10.0.0.7", "nested")
+		s.finds(ruleFind, "a", "10.0.1.7", "nested")
+		return
+	}
 	s.commit(newHead("a"),
 		create(holding("a", "all", "0.0.0.0/0")),
 		create(holding("a", "eight", "10.0.0.0/8 2001:db8::/32")),
@@ -95,8 +102,10 @@ func findAfterChanges(s *subject) {
 	head = s.commit(head, remove(claimKey("a", "x")), put(holding("a", "y", "10.0.0.2/32")))
 	s.finds(ruleFresh, "a", "10.0.0.2", "y")
 	s.finds(ruleFresh, "a", "10.0.0.1", "")
-	head = s.commit(head, create(holding("a", "z", "10.0.0.2/32")))
-	head = s.commit(head, remove(claimKey("a", "y")))
+	if !s.backend.NoOverlap {
+		head = s.commit(head, create(holding("a", "z", "10.0.0.2/32")))
+	}
+	head = s.commit(head, remove(claimKey("a", "y")), put(holding("a", "z", "10.0.0.2/32")))
 	s.finds(ruleFresh, "a", "10.0.0.2", "z")
 	s.refused(ruleExists, store.ErrExists, head, create(holding("a", "w", "10.0.0.9/32")), create(holding("a", "z", "10.0.0.8/32")))
 	s.finds(ruleFailed, "a", "10.0.0.9", "")
@@ -105,6 +114,33 @@ func findAfterChanges(s *subject) {
 	s.finds(ruleFresh, "a", "10.0.0.2", "z")
 	s.commit(head, remove(claimKey("a", "z")))
 	s.finds(ruleFresh, "a", "10.0.0.2", "")
+}
+
+// findOverlapRefused has commits give addresses twice, and then change hands within one commit, which is no overlap.
+func findOverlapRefused(s *subject) {
+	if !s.backend.NoOverlap {
+		return
+	}
+	cooling := holding("a", "10.0.2.0/24", "10.0.2.0/24")
+	cooling.Kind = store.KindCooling
+	x, y := holding("a", "x", "10.0.0.0/24 10.0.0.0/8 10.0.0.0/24"), holding("a", "y", "2001:db8::/64")
+	head := s.commit(newHead("a"), create(x), create(y), create(holding("b", "x", "10.0.0.0/8")))
+	verify := s.unchanged(headKey("a"), x.Key, y.Key, claimKey("a", "z"), cooling.Key)
+	for _, w := range []store.Write{
+		create(holding("a", "z", "10.0.0.0/24")), create(holding("a", "z", "10.0.0.7/32")), put(holding("a", "z", "0.0.0.0/0")), put(holding("a", "y", "10.9.0.0/16")),
+		create(holding("a", "z", "192.0.2.1/32 2001:db8::1/128")), create(cooling),
+	} {
+		_, err := s.s.Commit(s.ctx, head, []store.Write{w})
+		s.check(err != nil, ruleRefused, "a commit after which %v and others hold the same addresses succeeded", w.Record.Key)
+		for _, other := range []error{store.ErrUnknown, store.ErrConflict, store.ErrExists, store.ErrInvalid, store.ErrTooLarge, store.ErrClosed} {
+			s.check(!errors.Is(err, other), ruleRefused, "a commit whose addresses overlap returned the error %q, which is %q", err, other)
+		}
+		verify(ruleFailed)
+	}
+	head = s.commit(head, put(holding("a", "x", "2001:db8::/64")), put(holding("a", "y", "10.0.0.0/8")))
+	head = s.commit(head, create(cooling), remove(y.Key))
+	s.commit(head, create(holding("a", "z", "10.0.2.7/32")), remove(cooling.Key))
+	s.finds(ruleFresh, "a", "10.0.2.7", "z")
 }
 
 func findApart(s *subject) {

@@ -27,6 +27,7 @@ const (
 	ruleExists          = "an ExistsError if the key of a Create exists"
 	ruleExistsRecords   = "Records are the records that stand in the way, as they are stored: all of them if the backend can tell, at least one in any case"
 	ruleTooLarge        = "a TooLargeError if the backend cannot take so much in one commit"
+	ruleRefused         = "any other error if the backend refused"
 	ruleUnknown         = "this alone means that it may have, or may yet"
 
 	// Writes and records.

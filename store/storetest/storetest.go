@@ -62,6 +62,10 @@ type Backend struct {
 	// locked file. The suite then uses one handle where it would use several.
 	OneHandle bool
 
+	// NoOverlap says that the backend is stricter than the contract: it refuses each commit after which prefixes of two records of
+	// [store.KindAllocation] or [store.KindCooling] in one pool would overlap. The suite then checks that it does, instead of what comes of such records.
+	NoOverlap bool
+
 	// MaxCommitBytes and MaxCommitWrites are how far the suite goes in search of what is too large for one
 	// commit: up to so many bytes of data, and so many writes. The defaults, 0, are 4 MiB and 1024.
 	MaxCommitBytes, MaxCommitWrites int
