@@ -267,7 +267,7 @@ func TestForeignRangesFromAnotherProcessAtOnce(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, ranges("10.0.0.0"), info.Foreign)
 			_, err = p.Allocate(t.Context(), claim("y", "10.0.0.0"))
-			require.True(t, errors.Is(err, pool.ErrNotInPool), "%v", err)
+			require.ErrorIs(t, err, pool.ErrNotInPool)
 			requireOK(t, p)
 		})
 	}
@@ -322,7 +322,7 @@ func TestCrashesInANetwork(t *testing.T) {
 						require.NoError(t, err)
 						listed[info.Name] = info.Spec.Ranges
 					}
-					require.Equal(t, len(listed), len(network(t, memory, "blue").Pools))
+					require.Len(t, network(t, memory, "blue").Pools, len(listed))
 					for name, ranges := range network(t, memory, "blue").Pools {
 						require.Equal(t, listed[name], ranges)
 					}

@@ -1,7 +1,6 @@
 package pool_test
 
 import (
-	"errors"
 	"sync"
 	"testing"
 	"time"
@@ -180,7 +179,7 @@ func TestObserverSeesConflictsAndUnknownOutcomes(t *testing.T) {
 	allocate(t, p, pool.Claim{Owner: "b"})
 	_, commits := w.take()
 	require.Len(t, commits, 2)
-	require.True(t, errors.Is(commits[0].Err, store.ErrConflict))
+	require.ErrorIs(t, commits[0].Err, store.ErrConflict)
 	require.Equal(t, 1, commits[1].Writes)
 }
 

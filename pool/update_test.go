@@ -260,8 +260,8 @@ func TestUpdateWhileOthersAllocate(t *testing.T) {
 func TestConflictAmidAnUpdate(t *testing.T) {
 	memory := store.NewMemory()
 	hooks := &hooked{Store: memory}
-	p := create(t, memory, specOf("10.0.0.0/29"))
-	p = open(t, hooks)
+	create(t, memory, specOf("10.0.0.0/29"))
+	p := open(t, hooks)
 	other := open(t, memory.Open())
 	hooks.beforeCommit = func(store.Record, []store.Write) error {
 		hooks.beforeCommit = nil

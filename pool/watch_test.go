@@ -2,7 +2,6 @@ package pool_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"iter"
 	"testing"
@@ -70,11 +69,11 @@ func TestClaimThatWaitsWakesByARelease(t *testing.T) {
 	watched(t, specOf("10.0.0.0/31"), func(t *testing.T, p, other *pool.Pool) {
 		allocate(t, p, pool.Claim{Owner: "a"})
 		allocate(t, p, pool.Claim{Owner: "b"})
-		any, exact := waitIn(t.Context(), p, pool.Claim{Owner: "any"}), waitIn(t.Context(), p, claim("exact", "10.0.0.0"))
-		requireWaits(t, any)
+		some, exact := waitIn(t.Context(), p, pool.Claim{Owner: "any"}), waitIn(t.Context(), p, claim("exact", "10.0.0.0"))
+		requireWaits(t, some)
 		requireWaits(t, exact)
 		release(t, other, "b")
-		require.NoError(t, <-any)
+		require.NoError(t, <-some)
 		requireWaits(t, exact)
 		release(t, other, "a")
 		require.NoError(t, <-exact)
@@ -336,5 +335,5 @@ func TestWatchTellsOfABrokenStore(t *testing.T) {
 		last = err
 	}
 	require.ErrorIs(t, last, storetest.ErrInjected)
-	require.True(t, errors.As(last, new(*pool.Error)))
+	require.ErrorAs(t, last, new(*pool.Error))
 }
