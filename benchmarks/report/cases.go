@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"math"
 	"net/netip"
 	"sync"
 	"time"
@@ -18,8 +19,10 @@ type benchCase struct {
 	// prepare makes what is measured for a subject, checks that its results are right, and leaves it ready. The context ends
 	// when that takes too long.
 	prepare func(ctx context.Context, s subject) (work, error)
-	// in tells whether the case is for allocators in memory or for durable pools.
+	// durable tells whether the case is for allocators in memory or for durable pools.
 	durable bool
+	// holds is what the durable pools hold. Rows are measured in its order, as they use the pools of the rows before.
+	holds content
 }
 
 // subject is an allocator or a kind of durable pool: one of both.
@@ -27,18 +30,21 @@ type subject struct {
 	peer    *peer.Peer
 	kind    *durable.Kind
 	servers *durable.Servers // that the kinds share
+	places  *places          // that the rows share
 }
 
 // work is a case that is ready to be measured.
 type work struct {
 	// round measures once, for about so long.
-	round func(atLeast time.Duration) (reading, error)
-	// took is how long a round takes, if that is known from preparing it; otherwise a first round tells.
-	took time.Duration
-	// most is how many rounds are enough, if the figure hardly differs; 0 if it does.
+	round func(ctx context.Context, atLeast time.Duration) (reading, error)
+	// first is a round that preparing it was; nil if the first round is yet to come.
+	first *reading
+	// spent is how long the first round took.
+	spent time.Duration
+	// most is how many rounds are enough; 0 if there is no such number.
 	most int
-	// end cleans up; nil if there is nothing to do.
-	end func() error
+	// place is the durable pool, which the row gives back; nil if there is none to give back.
+	place *place
 }
 
 // reading is what one round gave.
@@ -53,19 +59,21 @@ type sizes struct {
 	processes, claims, kill                            int
 	// most is how much is held in any other case.
 	most int
+	// whole is the prefix that is filled.
+	whole string
 }
 
 func fullSizes() sizes {
 	return sizes{
 		sparse: 1_000_000, mixed: 100_000, mixedFew: 1_000, largeHoles: 16_000_000, owners: 60_000, files: 60_000,
-		processes: 128, claims: 16, kill: 13, most: 1 << 24,
+		processes: 128, claims: 16, kill: 13, most: 1 << 24, whole: "10.0.0.0/16",
 	}
 }
 
 func quickSizes() sizes {
 	return sizes{
-		sparse: 20_000, mixed: 5_000, mixedFew: 200, largeHoles: 500_000, owners: 5_000, files: 500,
-		processes: 6, claims: 4, kill: 1, most: 50_000,
+		sparse: 2_000, mixed: 2_000, mixedFew: 100, largeHoles: 2_000, owners: 200, files: 50,
+		processes: 4, claims: 2, kill: 1, most: 2_000, whole: "10.0.0.0/24",
 	}
 }
 
@@ -100,25 +108,28 @@ func allCases(n sizes) []benchCase {
 	return all
 }
 
-// lazily makes a list once, for all subjects of a row.
-func lazily(list func() []netip.Prefix) func() ([]netip.Prefix, error) {
-	return sync.OnceValues(func() ([]netip.Prefix, error) { return list(), nil })
+// lazily makes a list once, for all subjects of a row, and cuts it.
+func (n sizes) lazily(list func() []netip.Prefix) func() ([]netip.Prefix, error) {
+	return sync.OnceValues(func() ([]netip.Prefix, error) {
+		all := list()
+		return all[:min(len(all), n.most)], nil
+	})
 }
 
 func addressCases(n sizes) []benchCase {
 	var all []benchCase
 	add := func(name, plot string, x float64, s peer.Shape, held func() []netip.Prefix) {
 		row := Row{Name: name, Group: groupAddresses, Unit: Nanoseconds, Plot: plot, X: x}
-		all = append(all, benchCase{Row: row, prepare: pairs(s, lazily(held))})
+		all = append(all, benchCase{Row: row, prepare: pairs(s, n.lazily(held))})
 	}
 	slash16 := peer.Addresses("10.0.0.0/16")
 	for _, fill := range []float64{0, 1, 50, 99, 99.9} {
 		name := fmt.Sprintf("v4-16/packed/fill=%v%%", fill)
-		add(name, plotFill, 100-fill, slash16, func() []netip.Prefix { return packed(slash16, share(slash16, fill)) })
+		add(name, plotFill, 100-fill, slash16, func() []netip.Prefix { return packed(slash16, min(share(slash16, fill), n.most)) })
 	}
 	for _, fill := range []float64{1, 50, 99, 99.9} {
 		name := fmt.Sprintf("v4-16/holes/fill=%v%%", fill)
-		add(name, plotHoles, 100-fill, slash16, func() []netip.Prefix { return holes(slash16, share(slash16, fill)) })
+		add(name, plotHoles, 100-fill, slash16, func() []netip.Prefix { return holes(slash16, min(share(slash16, fill), n.most)) })
 	}
 	add("v4-16/holes/taken=60000", "", 0, slash16, func() []netip.Prefix { return holes(slash16, 60_000) })
 	for _, bits := range []int{24, 20, 16, 12, 8} {
@@ -144,12 +155,12 @@ func prefixCases(n sizes) []benchCase {
 	var all []benchCase
 	add := func(name string, s peer.Shape, held func() []netip.Prefix) {
 		row := Row{Name: name, Group: groupPrefixes, Unit: Nanoseconds}
-		all = append(all, benchCase{Row: row, prepare: pairs(s, lazily(held))})
+		all = append(all, benchCase{Row: row, prepare: pairs(s, n.lazily(held))})
 	}
 	nodes := peer.Prefixes("10.0.0.0/8", 24)
 	add("v4-8-into-24/fill=0%", nodes, func() []netip.Prefix { return nil })
 	add("v4-8-into-24/held=1000", nodes, func() []netip.Prefix { return packed(nodes, 1000) })
-	add("v4-8-into-24/fill=99%", nodes, func() []netip.Prefix { return packed(nodes, share(nodes, 99)) })
+	add("v4-8-into-24/fill=99%", nodes, func() []netip.Prefix { return packed(nodes, min(share(nodes, 99), n.most)) })
 	add("v4-8-into-24/free=1", nodes, func() []netip.Prefix { return packed(nodes, capacity(nodes)-1) })
 	sites := peer.Prefixes("2001:db8::/48", 64)
 	add("v6-48-into-64/fill=50%", sites, func() []netip.Prefix { return packed(sites, share(sites, 50)) })
@@ -165,15 +176,15 @@ func prefixCases(n sizes) []benchCase {
 
 func wholeCases(n sizes) []benchCase {
 	slash16 := peer.Addresses("10.0.0.0/16")
-	every := lazily(func() []netip.Prefix { return alternate(slash16) })
+	every := n.lazily(func() []netip.Prefix { return alternate(slash16) })
 	all := []benchCase{
-		{Row: Row{Name: "fill a /16", Group: groupWhole, Unit: Nanoseconds}, prepare: fillWhole(slash16)},
+		{Row: Row{Name: "fill a /16", Group: groupWhole, Unit: Nanoseconds}, prepare: fillWhole(peer.Addresses(n.whole))},
 		{Row: Row{Name: "encode and decode v4-16/alternate", Group: groupWhole, Unit: Nanoseconds}, prepare: snapshot(slash16, every)},
 		{Row: Row{Name: "encoded size of v4-16/alternate", Group: groupWhole, Unit: Bytes}, prepare: snapshotSize(slash16, every)},
 	}
 	add := func(name, plot string, x float64, s peer.Shape, held func() []netip.Prefix) {
 		row := Row{Name: name, Group: groupWhole, Unit: Bytes, Plot: plot, X: x}
-		all = append(all, benchCase{Row: row, prepare: memory(s, lazily(held))})
+		all = append(all, benchCase{Row: row, prepare: memory(s, n.lazily(held))})
 	}
 	add("memory: v4-16/packed/taken=60000", "", 0, slash16, func() []netip.Prefix { return packed(slash16, 60_000) })
 	add("memory: v4-16/alternate", "", 0, slash16, func() []netip.Prefix { return alternate(slash16) })
@@ -198,35 +209,41 @@ func ownerCases(n sizes) []benchCase {
 
 func durableCases(n sizes) []benchCase {
 	var all []benchCase
-	add := func(name string, unit Unit, plot string, x float64, prepare func(context.Context, subject) (work, error)) {
-		all = append(all, benchCase{Row: Row{Name: name, Group: groupDurable, Unit: unit, Plot: plot, X: x}, prepare: prepare, durable: true})
+	add := func(name string, unit Unit, holds content, prepare func(content) func(context.Context, subject) (work, error)) *Row {
+		holds.held = min(holds.held, n.files)
+		row := Row{Name: name, Group: groupDurable, Unit: unit}
+		all = append(all, benchCase{Row: row, prepare: prepare(holds), durable: true, holds: holds})
+		return &all[len(all)-1].Row
 	}
 	for _, held := range []int{0, 1_000, 10_000, 60_000} {
-		add(fmt.Sprintf("allocate/held=%d", held), Nanoseconds, "", 0, allocateOnce(min(held, n.files)))
+		add(fmt.Sprintf("allocate/held=%d", held), Nanoseconds, content{held, 1}, allocateOnce)
 	}
 	for _, writers := range []int{1, 4, 16, 64} {
-		add(fmt.Sprintf("allocate and release/writers=%d", writers), PairsSecond, plotWriters, float64(writers), throughput(writers))
+		row := add(fmt.Sprintf("allocate and release/writers=%d", writers), PairsSecond, content{0, 1}, throughput(writers))
+		row.Plot, row.X = plotWriters, float64(writers)
 	}
 	for _, held := range []int{100, 1_000, 10_000, 60_000} {
-		add(fmt.Sprintf("bytes written a change/held=%d", held), Bytes, plotBytes, float64(held), bytesWritten(min(held, n.files), 1))
+		row := add(fmt.Sprintf("bytes written a change/held=%d", held), Bytes, content{held, 1}, bytesWritten)
+		row.Plot, row.X = plotBytes, float64(held)
 	}
 	for _, held := range []int{100, 60_000} {
-		add(fmt.Sprintf("bytes given to the store a change/held=%d", held), Bytes, "", 0, bytesGiven(min(held, n.files), 1))
+		add(fmt.Sprintf("bytes given to the store a change/held=%d", held), Bytes, content{held, 1}, bytesGiven)
 	}
-	add("bytes given to the store a change/every other of a /16 held", Bytes, "", 0, bytesGiven(n.files, 2))
-	add("bytes written a change/every other of a /16 held", Bytes, "", 0, bytesWritten(n.files, 2))
+	add("bytes given to the store a change/every other of a /16 held", Bytes, content{60_000, 2}, bytesGiven)
+	add("bytes written a change/every other of a /16 held", Bytes, content{60_000, 2}, bytesWritten)
 	return all
 }
 
 func processCases(n sizes) []benchCase {
 	var all []benchCase
-	add := func(name string, prepare func(context.Context, subject) (work, error)) {
-		all = append(all, benchCase{Row: Row{Name: name, Group: groupBurst, Unit: Nanoseconds}, prepare: prepare, durable: true})
+	add := func(name string, holds content, prepare func(context.Context, subject) (work, error)) {
+		all = append(all, benchCase{Row: Row{Name: name, Group: groupBurst, Unit: Nanoseconds}, prepare: prepare, durable: true, holds: holds})
 	}
-	add("fresh process, held=60000: open and allocate", freshProcess(n.files, false))
-	add("fresh process, held=60000: from its start to its end", freshProcess(n.files, true))
-	add("burst: 128 processes, 16 claims each", burst(n, 0, false))
-	add("burst: the same, a tenth killed and tried again", burst(n, n.kill, false))
-	add("burst: the same, none killed, a block a process", burst(n, 0, true))
+	full, last := content{n.files, 1}, content{math.MaxInt, 1}
+	add("fresh process, held=60000: open and allocate", full, freshProcess(full, false))
+	add("fresh process, held=60000: from its start to its end", full, freshProcess(full, true))
+	add("burst: 128 processes, 16 claims each", last, burst(n, 0, false))
+	add("burst: the same, a tenth killed and tried again", last, burst(n, n.kill, false))
+	add("burst: the same, none killed, a block a process", last, burst(n, 0, true))
 	return all
 }

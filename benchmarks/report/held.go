@@ -48,12 +48,29 @@ func packed(s peer.Shape, n int) []netip.Prefix {
 // holes are n at random, in random order, without the first two and the last two, which some peers keep.
 func holes(s peer.Shape, n int) []netip.Prefix {
 	random := rand.New(rand.NewPCG(seed, 1))
-	order := random.Perm(capacity(s) - 4)
-	held := make([]netip.Prefix, min(n, len(order)-1))
+	all := capacity(s) - 4
+	order := choose(random, all, min(n, all-1))
+	held := make([]netip.Prefix, len(order))
 	for i := range held {
 		held[i] = nth(s, order[i]+2)
 	}
 	return held
+}
+
+// choose are n different numbers below all, in random order.
+func choose(random *rand.Rand, all, n int) []int {
+	const few = 8 // then most of those drawn are new
+	if n > all/few {
+		return random.Perm(all)[:n]
+	}
+	seen, chosen := make(map[int]bool, n), make([]int, 0, n)
+	for len(chosen) < n {
+		if one := random.IntN(all); !seen[one] {
+			seen[one] = true
+			chosen = append(chosen, one)
+		}
+	}
+	return chosen
 }
 
 // alternate is every other one: the most fragmented space that there is.

@@ -2,7 +2,8 @@
 //
 //	go run ./benchmarks/report [-quick] [-o DIR] [-run TEXT] [-against FILE]
 //
-// A full run takes about half an hour and wants a machine where nothing else runs. With -quick, the sizes are cut, and it only
+// A full run takes about twenty minutes and wants a machine where nothing else runs. It writes what it has after each row, and also
+// when it is interrupted. With -quick, the sizes are cut, and it only
 // proves that every row still runs. With -against it says what of this library got slower than in an earlier results.json
 // beyond noise, and then fails; see compare for the rule.
 package main
@@ -13,7 +14,9 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 
 	"github.com/ipalloc/ipalloc/benchmarks/processes"
 )
@@ -32,7 +35,9 @@ func main() {
 		s = quickSettings()
 	}
 	s.only, s.log = *only, os.Stderr
-	if err := report(context.Background(), s, *dir, *against); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := report(ctx, s, *dir, *against); err != nil {
 		fmt.Fprintln(os.Stderr, "report:", err)
 		os.Exit(1)
 	}
@@ -54,15 +59,10 @@ func report(ctx context.Context, s settings, dir, against string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
+	s.keep = func(r Results) error { return writeTables(dir, r) }
 	now, err := run(ctx, s)
-	if err != nil {
+	if err := errors.Join(err, writeAll(dir, now)); err != nil || against == "" {
 		return err
-	}
-	if err := writeAll(dir, now); err != nil {
-		return err
-	}
-	if against == "" {
-		return nil
 	}
 	changes := compare(before, now)
 	writeChanges(os.Stdout, before, now, changes)
@@ -72,7 +72,13 @@ func report(ctx context.Context, s settings, dir, against string) error {
 	return nil
 }
 
+// writeAll writes all files.
 func writeAll(dir string, r Results) error {
+	return errors.Join(writeTables(dir, r), writePlots(dir, r))
+}
+
+// writeTables writes all but the plots.
+func writeTables(dir string, r Results) error {
 	if err := r.write(filepath.Join(dir, "results.json")); err != nil {
 		return err
 	}
@@ -82,5 +88,5 @@ func writeAll(dir string, r Results) error {
 	}
 	defer f.Close()
 	writeTable(f, r)
-	return errors.Join(f.Close(), writePlots(dir, r))
+	return f.Close()
 }

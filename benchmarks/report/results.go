@@ -18,7 +18,9 @@ type Results struct {
 	Taken   time.Time `json:"taken"`
 	Took    string    `json:"took"`
 	// Quick marks a run that only proves that every row still runs: its sizes are cut, and its figures mean nothing.
-	Quick    bool      `json:"quick"`
+	Quick bool `json:"quick"`
+	// Missing is how many rows a run that did not come to its end has not measured.
+	Missing  int       `json:"missing,omitempty"`
 	Subjects []Subject `json:"subjects"`
 	Rows     []Row     `json:"rows"`
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,36 +20,45 @@ import (
 type settings struct {
 	sizes sizes
 	quick bool
-	// rounds is how often each cell is measured, in turns with the others of its row, unless that takes too long.
+	// rounds is how often each cell is measured, in turns with the others of its row, unless that takes too long. At 0 the round
+	// that warms a cell up is its figure.
 	rounds int
 	// each is how long a round takes at least.
 	each time.Duration
-	// most is how long a cell may take, without the one row in progress: to prepare it, and then all rounds together.
+	// most is how long a cell may take, without the one row in progress: to prepare it, and for its first round.
 	most time.Duration
+	// all is how long the rounds of a cell may take together. If not even two would fit, the first is the figure.
+	all time.Duration
 	// only are parts of the names of the rows to measure; all if empty.
 	only string
 	log  io.Writer
-	// servers are what durable pools may need.
+	// keep keeps the results so far, after each row.
+	keep func(Results) error
+	// servers are what durable pools may need, and places what rows leave to each other.
 	servers *durable.Servers
+	places  *places
 }
 
+// mostOurs is how long a cell of this library may take, whose figures are wanted whatever they are.
+const mostOurs = 5 * time.Minute
+
 func fullSettings() settings {
-	return settings{sizes: fullSizes(), rounds: 11, each: 50 * time.Millisecond, most: time.Minute}
+	return settings{sizes: fullSizes(), rounds: 11, each: 30 * time.Millisecond, most: 30 * time.Second, all: 5 * time.Second}
 }
 
 func quickSettings() settings {
-	return settings{sizes: quickSizes(), quick: true, rounds: 2, each: time.Millisecond, most: 500 * time.Millisecond}
+	return settings{sizes: quickSizes(), quick: true, most: 5 * time.Second}
 }
 
-// run measures all cases.
+// run measures the chosen cases. When the context ends it returns what it has.
 func run(ctx context.Context, s settings) (results Results, err error) {
 	dir, err := os.MkdirTemp("", "ipalloc-servers-")
 	if err != nil {
 		return results, err
 	}
-	defer os.RemoveAll(dir)
-	s.servers = durable.NewServers(dir)
-	defer func() { err = errors.Join(err, s.servers.Close()) }()
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	s.servers, s.places = durable.NewServers(dir), newPlaces()
+	defer func() { err = errors.Join(err, s.places.end(), s.servers.Close()) }()
 	return s.measureAll(ctx, s.chosen())
 }
 
@@ -59,25 +69,81 @@ func (s settings) chosen() []benchCase {
 	})
 }
 
+// measureAll measures one row after the other. A row that fails is in the results as well, and does not keep the others from
+// being measured.
 func (s settings) measureAll(ctx context.Context, cases []benchCase) (Results, error) {
-	if slices.ContainsFunc(cases, func(c benchCase) bool { return c.durable }) {
-		s.servers.Start()
-	}
-
 	start := time.Now()
 	r := Results{Machine: thisMachine(), Taken: start.UTC().Truncate(time.Second), Quick: s.quick, Subjects: subjects()}
-	for i, c := range cases {
+	rows := make([]*Row, len(cases))
+	var all error
+	for done, i := range inOrder(cases) {
+		c := cases[i]
 		cases[i] = benchCase{} // so that what it holds can go once it is measured
+		if s.quick && done == 0 || c.durable {
+			s.startServers(cases, c)
+		}
 		began := time.Now()
 		row, err := s.measureRow(ctx, c)
-		if err != nil {
-			return r, fmt.Errorf("%s: %w", c.Name, err)
+		if ctx.Err() != nil {
+			return r, errors.Join(all, fmt.Errorf("ended in the row %q: %w", c.Name, context.Cause(ctx)))
 		}
-		r.Rows = append(r.Rows, row)
+		if err != nil {
+			all = errors.Join(all, fmt.Errorf("%s: %w", c.Name, err))
+		}
+		rows[i] = &row
 		fmt.Fprintf(s.log, "%-60s %s\n", c.Name, time.Since(began).Round(10*time.Millisecond))
+		r.Rows, r.Took = present(rows), time.Since(start).Round(time.Second).String()
+		r.Missing = len(rows) - len(r.Rows)
+		if err := s.keep(r); err != nil {
+			return r, errors.Join(all, err)
+		}
 	}
-	r.Took = time.Since(start).Round(time.Second).String()
-	return r, nil
+	return r, all
+}
+
+// startServers starts them if any of the cases may need one. A full run has them all run before it goes on, so that none starts
+// while something is measured.
+func (s settings) startServers(cases []benchCase, now benchCase) {
+	if now.durable || slices.ContainsFunc(cases, func(c benchCase) bool { return c.durable }) {
+		s.servers.Start()
+	}
+	if !s.quick {
+		s.servers.Wait()
+	}
+}
+
+// inOrder are the indexes of the cases in the order in which they are measured.
+func inOrder(cases []benchCase) []int {
+	order := make([]int, len(cases))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int {
+		x, y := cases[a].holds, cases[b].holds
+		return cmp.Or(compareBool(cases[a].durable, cases[b].durable), cmp.Compare(x.held, y.held), cmp.Compare(x.nth, y.nth))
+	})
+	return order
+}
+
+// compareBool puts false before true.
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
+}
+
+func present(rows []*Row) []Row {
+	var all []Row
+	for _, row := range rows {
+		if row != nil {
+			all = append(all, *row)
+		}
+	}
+	return all
 }
 
 // subjects are all columns.
@@ -95,40 +161,62 @@ func subjects() []Subject {
 
 // running is a cell that is measured.
 type running struct {
-	name string
-	ours bool
-	work work
-	left int
-	took []float64
-	last reading
+	name   string
+	ours   bool
+	work   work
+	left   int
+	took   []float64
+	last   reading
+	failed bool
 }
 
-// measureRow prepares the case for each subject, measures all in turns, and cleans up. What a peer cannot do stands in its cell;
-// what this library cannot do is an error.
+// measureRow prepares the case for each subject, measures all in turns, and gives the pools back. What a peer cannot do stands in
+// its cell; what this library cannot do is an error as well.
 func (s settings) measureRow(ctx context.Context, c benchCase) (Row, error) {
 	row := c.Row
 	row.Cells = map[string]Cell{}
 	var cells []*running
+	var all error
 	for _, one := range s.columns(c.durable) {
 		cell, err := s.begin(ctx, c, one)
 		if err != nil {
-			if one.ours() && !errors.Is(err, durable.ErrNoServer) {
-				return row, errors.Join(err, endAll(cells))
+			if one.ours() && !errors.Is(err, durable.ErrNoServer) && !errors.Is(err, errNone) {
+				all = errors.Join(all, fmt.Errorf("%s: %w", one.name(), err))
 			}
-			row.Cells[one.name()] = Cell{Missing: s.why(err)}
+			row.Cells[one.name()] = Cell{Missing: s.why(err, s.limit(one))}
 			continue
 		}
 		cells = append(cells, cell)
 	}
-	if err := s.interleave(row.Cells, cells); err != nil {
-		return row, errors.Join(err, endAll(cells))
-	}
+	all = errors.Join(all, s.interleave(ctx, row.Cells, cells))
 	for _, cell := range cells {
 		if len(cell.took) > 0 {
 			row.Cells[cell.name] = Cell{Spread: measure.SpreadOf(cell.took), Allocs: cell.last.allocs, Note: cell.last.note}
 		}
+		all = errors.Join(all, s.leave(cell))
 	}
-	return row, endAll(cells)
+	return row, all
+}
+
+// leave gives the cell's pool to the next row, or ends it if it cannot be known what it holds.
+func (s settings) leave(cell *running) error {
+	switch p := cell.work.place; {
+	case p == nil:
+		return nil
+	case cell.failed:
+		return p.end()
+	default:
+		s.places.giveBack(p)
+		return nil
+	}
+}
+
+// limit is how long preparing may take, and one round.
+func (s settings) limit(one subject) time.Duration {
+	if one.ours() {
+		return max(s.most, mostOurs)
+	}
+	return s.most
 }
 
 // columns are the subjects of a row.
@@ -136,7 +224,7 @@ func (s settings) columns(isDurable bool) []subject {
 	var all []subject
 	if isDurable {
 		for _, k := range durable.Kinds() {
-			all = append(all, subject{kind: &k, servers: s.servers})
+			all = append(all, subject{kind: &k, servers: s.servers, places: s.places})
 		}
 		return all
 	}
@@ -160,75 +248,75 @@ func (s subject) ours() bool { return isOurs(s.name()) }
 // isOurs tells whether a column is this library.
 func isOurs(name string) bool { return strings.HasPrefix(name, peer.Ours) }
 
-// begin prepares a cell and measures it once, as a probe that also warms it up.
+// begin prepares a cell and measures it once, which warms it up, and is its figure if there is no time for more.
 func (s settings) begin(ctx context.Context, c benchCase, one subject) (*running, error) {
 	if one.kind != nil && one.kind.Absent != "" {
 		return nil, fmt.Errorf("%w: %s", peer.ErrCannot, one.kind.Absent)
 	}
-	most := s.most
-	if one.ours() {
-		most = max(most, time.Minute)
-	}
-	limited, cancel := context.WithTimeout(ctx, most)
+	limited, cancel := context.WithTimeout(ctx, s.limit(one))
 	defer cancel()
 	w, err := c.prepare(limited, one)
+	if err == nil && w.first == nil {
+		limited, cancel = context.WithTimeout(ctx, s.limit(one))
+		defer cancel()
+		var first reading
+		start := time.Now()
+		first, err = w.round(limited, 0)
+		w.first, w.spent = &first, time.Since(start)
+	}
+	cell := &running{name: one.name(), ours: one.ours(), work: w, failed: err != nil}
 	if err != nil && limited.Err() != nil {
 		err = errors.Join(peer.ErrSlow, err) // the peer may have hidden that its context ended
 	}
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, s.leave(cell))
 	}
-	cell := &running{name: one.name(), ours: one.ours(), work: w}
-	took := w.took
-	if took == 0 {
-		start := time.Now()
-		if _, err = w.round(0); err != nil {
-			return nil, errors.Join(err, cell.end())
-		}
-		took = time.Since(start)
-	}
-	if cell.left = s.roundsFor(max(took, s.each), most); cell.left == 0 {
-		return nil, errors.Join(fmt.Errorf("%w: one operation takes %v", peer.ErrSlow, took.Round(time.Second)), cell.end())
-	}
-	if w.most > 0 {
+	if cell.left = s.roundsFor(max(w.spent, s.each)); w.most > 0 {
 		cell.left = min(cell.left, w.most)
+	}
+	if cell.left < 2 {
+		cell.left, cell.took, cell.last = 0, []float64{w.first.value}, *w.first
 	}
 	return cell, nil
 }
 
-// roundsFor is how many rounds of that length fit, none if not even one does.
-func (s settings) roundsFor(one, most time.Duration) int {
-	return min(s.rounds, int(most/one))
+// roundsFor is how many rounds of that length fit.
+func (s settings) roundsFor(one time.Duration) int {
+	if s.rounds == 0 {
+		return 0
+	}
+	return min(s.rounds, int(s.all/one))
 }
 
 // interleave measures each cell in turn, beginning with another one in each round, so that what disturbs the machine disturbs all.
-func (s settings) interleave(missing map[string]Cell, cells []*running) error {
+func (s settings) interleave(ctx context.Context, missing map[string]Cell, cells []*running) error {
+	var all error
 	for round := range s.rounds {
 		for i := range cells {
 			cell := cells[(i+round)%len(cells)]
-			if cell.left == 0 {
+			if cell.left == 0 || ctx.Err() != nil {
 				continue
 			}
 			cell.left--
 			var err error
-			if cell.last, err = cell.work.round(s.each); err == nil {
+			if cell.last, err = cell.work.round(ctx, s.each); err == nil {
 				cell.took = append(cell.took, cell.last.value)
 				continue
 			}
 			if cell.ours {
-				return err
+				all = errors.Join(all, fmt.Errorf("%s: %w", cell.name, err))
 			}
-			missing[cell.name], cell.left, cell.took = Cell{Missing: s.why(err)}, 0, nil
+			missing[cell.name], cell.left, cell.took, cell.failed = Cell{Missing: s.why(err, s.most)}, 0, nil, true
 		}
 	}
-	return nil
+	return all
 }
 
 // why is what a cell without a figure says.
-func (s settings) why(err error) string {
+func (s settings) why(err error, limit time.Duration) string {
 	switch {
 	case errors.Is(err, peer.ErrSlow), errors.Is(err, context.DeadlineExceeded):
-		return fmt.Sprintf("over %v", s.most)
+		return fmt.Sprintf("over %v", limit)
 	case errors.Is(err, peer.ErrCannot):
 		_, reason, _ := strings.Cut(err.Error(), peer.ErrCannot.Error()+": ")
 		return shorten(reason)
@@ -246,19 +334,4 @@ func shorten(text string) string {
 		text = strings.ToValidUTF8(text[:most], "") + " …"
 	}
 	return text
-}
-
-func (r *running) end() error {
-	if r.work.end == nil {
-		return nil
-	}
-	return r.work.end()
-}
-
-func endAll(cells []*running) error {
-	var all error
-	for _, cell := range cells {
-		all = errors.Join(all, cell.end())
-	}
-	return all
 }

@@ -33,8 +33,8 @@ func filled(ctx context.Context, p *peer.Peer, s peer.Shape, held []netip.Prefix
 }
 
 // timed measures an operation.
-func timed(operation func() error) func(time.Duration) (reading, error) {
-	return func(atLeast time.Duration) (reading, error) {
+func timed(operation func() error) func(context.Context, time.Duration) (reading, error) {
+	return func(_ context.Context, atLeast time.Duration) (reading, error) {
 		per, err := measure.Time(atLeast, operation)
 		return reading{value: per.Nanoseconds, allocs: per.Allocs}, err
 	}
@@ -101,8 +101,7 @@ func fillWhole(s peer.Shape) func(context.Context, subject) (work, error) {
 			return reading{value: float64(time.Since(start).Nanoseconds()), allocs: -1}, err
 		}
 		first, err := fill(ctx)
-		again := func(time.Duration) (reading, error) { return fill(context.Background()) }
-		return work{round: again, took: time.Duration(first.value)}, err
+		return work{first: &first, spent: time.Duration(first.value), round: func(ctx context.Context, _ time.Duration) (reading, error) { return fill(ctx) }}, err
 	}
 }
 
@@ -135,7 +134,7 @@ func snapshot(s peer.Shape, held func() ([]netip.Prefix, error)) func(context.Co
 func snapshotSize(s peer.Shape, held func() ([]netip.Prefix, error)) func(context.Context, subject) (work, error) {
 	return func(ctx context.Context, subject subject) (work, error) {
 		space, err := snapshotter(ctx, subject.peer, s, held)
-		return work{round: func(time.Duration) (reading, error) {
+		return work{round: func(context.Context, time.Duration) (reading, error) {
 			n, err := space.Snapshot()
 			return reading{value: float64(n), allocs: -1}, err
 		}}, err
@@ -150,17 +149,17 @@ func memory(s peer.Shape, held func() ([]netip.Prefix, error)) func(context.Cont
 			return work{}, err
 		}
 		// Once to see whether it can be done in time, and is right.
-		start := time.Now()
 		if _, err := filled(ctx, subject.peer, s, list, s.Bits); err != nil {
 			return work{}, err
 		}
-		return work{took: time.Since(start), most: 3, round: func(time.Duration) (reading, error) {
+		const enough = 3 // it hardly differs
+		return work{most: enough, round: func(ctx context.Context, _ time.Duration) (reading, error) {
 			bytes, err := measure.Heap(func() (any, error) {
 				space, err := subject.peer.NewSpace(s)
 				if err != nil {
 					return nil, err
 				}
-				return space, space.Fill(context.Background(), list)
+				return space, space.Fill(ctx, list)
 			})
 			return reading{value: max(bytes, 0), allocs: -1}, err
 		}}, nil
@@ -191,8 +190,8 @@ func ownerPairs(held, goroutines int) func(context.Context, subject) (work, erro
 		if goroutines == 1 {
 			return work{round: timed(func() error { return ownerPair(context.Background(), pool, "the owner") })}, nil
 		}
-		return work{round: func(atLeast time.Duration) (reading, error) {
-			rate, err := together(pool, goroutines, atLeast)
+		return work{round: func(ctx context.Context, atLeast time.Duration) (reading, error) {
+			rate, err := together(ctx, pool, goroutines, atLeast)
 			return reading{value: 1e9 / rate, allocs: -1}, err
 		}}, nil
 	}
@@ -206,7 +205,7 @@ func ownerPair(ctx context.Context, pool peer.Owners, owner string) error {
 }
 
 // together is how many pairs a second so many goroutines do. Each does one at least.
-func together(pool peer.Owners, goroutines int, atLeast time.Duration) (float64, error) {
+func together(ctx context.Context, pool peer.Owners, goroutines int, atLeast time.Duration) (float64, error) {
 	var wg sync.WaitGroup
 	var done atomic.Int64
 	errs := make([]error, goroutines)
@@ -215,7 +214,7 @@ func together(pool peer.Owners, goroutines int, atLeast time.Duration) (float64,
 		wg.Go(func() {
 			owner := fmt.Sprintf("goroutine-%d", g)
 			for first := true; first || time.Since(start) < atLeast; first = false {
-				if errs[g] = ownerPair(context.Background(), pool, owner); errs[g] != nil {
+				if errs[g] = ownerPair(ctx, pool, owner); errs[g] != nil {
 					return
 				}
 				done.Add(1)

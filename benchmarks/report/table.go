@@ -13,6 +13,9 @@ func writeTable(w io.Writer, r Results) {
 	if r.Quick {
 		fmt.Fprint(w, "\n**This is a -quick run: sizes are cut, and the figures mean nothing.**\n")
 	}
+	if r.Missing > 0 {
+		fmt.Fprintf(w, "\n**This run did not come to its end: %d rows are missing.**\n", r.Missing)
+	}
 	for _, group := range groups(r) {
 		writeGroup(w, r, group)
 	}
