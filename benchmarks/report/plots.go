@@ -3,10 +3,8 @@ package main
 import (
 	"cmp"
 	"fmt"
-	"image/color"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/font"
@@ -14,8 +12,6 @@ import (
 	"gonum.org/v1/plot/text"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
-
-	"github.com/ipalloc/ipalloc/benchmarks/peer"
 )
 
 // figure is a picture: one line a subject, both axes logarithmic.
@@ -54,7 +50,7 @@ func writePlots(dir string, r Results) error {
 // line is what is drawn for a subject.
 type line struct {
 	name   string
-	color  color.Color
+	style  draw.LineStyle
 	points plotter.XYs
 }
 
@@ -69,7 +65,7 @@ func (f figure) lines(r Results) []line {
 			}
 		}
 		if len(l.points) > 0 {
-			l.color = colorOf(s.Name, len(all))
+			l.style = styleOf(s.Name, len(all))
 			slices.SortFunc(l.points, func(a, b plotter.XY) int { return cmp.Compare(a.X, b.X) })
 			all = append(all, l)
 		}
@@ -80,9 +76,7 @@ func (f figure) lines(r Results) []line {
 func (f figure) write(path string, lines []line) error {
 	p := plot.New()
 	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = f.title, f.x, f.y
-	for _, style := range []*text.Style{
-		&p.Title.TextStyle, &p.X.Label.TextStyle, &p.Y.Label.TextStyle, &p.X.Tick.Label, &p.Y.Tick.Label, &p.Legend.TextStyle,
-	} {
+	for _, style := range []*text.Style{&p.Title.TextStyle, &p.X.Label.TextStyle, &p.Y.Label.TextStyle, &p.X.Tick.Label, &p.Y.Tick.Label} {
 		style.Font.Variant = "Sans"
 	}
 	p.Title.TextStyle.Font.Size, p.Title.Padding = font.Points(13), vg.Points(8)
@@ -90,49 +84,25 @@ func (f figure) write(path string, lines []line) error {
 	if f.falling {
 		p.X.Scale = plot.InvertedScale{Normalizer: plot.LogScale{}}
 	}
-	p.X.Tick.Marker, p.Y.Tick.Marker = ticks{Number}, ticks{f.unit}
+	p.X.Tick.Marker, p.Y.Tick.Marker = ticksAt(lines), ticks{f.unit}
 	p.Add(plotter.NewGrid())
-	// Beside the picture, so that it covers no line.
-	p.Legend.Top, p.Legend.XOffs, p.Legend.Padding = true, legendWidth, vg.Points(2)
-	for i, l := range lines {
+	for _, l := range lines {
 		drawn, points, err := plotter.NewLinePoints(l.points)
 		if err != nil {
 			return err
 		}
-		drawn.Color, drawn.Width = l.color, vg.Points(1.2)
-		if isOurs(l.name) {
-			drawn.Width = vg.Points(3)
-		}
-		points.Color, points.Shape, points.Radius = l.color, shapes()[i%len(shapes())], vg.Points(3.5)
+		drawn.LineStyle = l.style
+		points.Color, points.Shape, points.Radius = l.style.Color, draw.CircleGlyph{}, l.style.Width/2+vg.Points(1.5)
 		p.Add(drawn, points)
-		p.Legend.Add(l.name, drawn, points)
 	}
-	return save(p, path)
+	p.Y.Min, p.Y.Max = p.Y.Min/margin, p.Y.Max*margin
+	return save(p, f.labels(lines), path)
 }
+
+// margin is the factor between the outermost points and the frame.
+const margin = 1.3
 
 const (
-	plotWidth, plotHeight = 24 * vg.Centimeter, 13 * vg.Centimeter
-	legendWidth           = 4.6 * vg.Centimeter
+	plotWidth, plotHeight = 25 * vg.Centimeter, 14 * vg.Centimeter
+	labelWidth            = 5.4 * vg.Centimeter
 )
-
-// colorOf is red for this library, grey for floors, and another colour for the n-th line of the others.
-func colorOf(name string, n int) color.Color {
-	switch {
-	case isOurs(name):
-		return color.RGBA{R: 0xc0, A: 0xff}
-	case name == peer.Floor || strings.HasPrefix(name, "bare "):
-		return color.Gray{0x80}
-	}
-	others := []color.Color{
-		color.RGBA{R: 0x1f, G: 0x5f, B: 0xd0, A: 0xff}, color.RGBA{R: 0xe0, G: 0x80, B: 0x10, A: 0xff}, color.RGBA{R: 0x20, G: 0x90, B: 0x30, A: 0xff},
-		color.RGBA{R: 0x80, G: 0x30, B: 0xa0, A: 0xff}, color.RGBA{R: 0x10, G: 0x90, B: 0x90, A: 0xff}, color.RGBA{R: 0xd0, G: 0x40, B: 0x90, A: 0xff},
-		color.RGBA{R: 0x60, G: 0x60, B: 0x20, A: 0xff}, color.RGBA{R: 0x60, G: 0x9c, B: 0xf0, A: 0xff}, color.Black,
-	}
-	return others[n%len(others)]
-}
-
-func shapes() []draw.GlyphDrawer {
-	return []draw.GlyphDrawer{
-		draw.CircleGlyph{}, draw.CrossGlyph{}, draw.SquareGlyph{}, draw.TriangleGlyph{}, draw.PyramidGlyph{}, draw.RingGlyph{}, draw.BoxGlyph{}, draw.PlusGlyph{},
-	}
-}

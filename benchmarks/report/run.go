@@ -178,7 +178,11 @@ func (s settings) measureRow(ctx context.Context, c benchCase) (Row, error) {
 	var cells []*running
 	var all error
 	for _, one := range s.columns(c.durable) {
+		began := time.Now()
 		cell, err := s.begin(ctx, c, one)
+		if took := time.Since(began); took > worthTelling {
+			fmt.Fprintf(s.log, "  %s: %s to prepare\n", one.name(), took.Round(10*time.Millisecond))
+		}
 		if err != nil {
 			if one.ours() && !errors.Is(err, durable.ErrNoServer) && !errors.Is(err, errNone) {
 				all = errors.Join(all, fmt.Errorf("%s: %w", one.name(), err))
@@ -197,6 +201,9 @@ func (s settings) measureRow(ctx context.Context, c benchCase) (Row, error) {
 	}
 	return row, all
 }
+
+// worthTelling is how long a cell takes to prepare if the log is to say so.
+const worthTelling = 3 * time.Second
 
 // leave gives the cell's pool to the next row, or ends it if it cannot be known what it holds.
 func (s settings) leave(cell *running) error {

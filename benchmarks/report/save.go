@@ -4,14 +4,17 @@ import (
 	"os"
 
 	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 	"gonum.org/v1/plot/vg/vgsvg"
 )
 
-// save writes the plot with room for its legend on the right.
-func save(p *plot.Plot, path string) error {
+// save writes the plot with its labels on the right.
+func save(p *plot.Plot, labels []label, path string) error {
 	canvas := vgsvg.New(plotWidth, plotHeight)
-	p.Draw(draw.Crop(draw.New(canvas), 0, -legendWidth, 0, 0))
+	area := draw.Crop(draw.New(canvas), 0, -labelWidth, 0, -vg.Points(6))
+	p.Draw(area)
+	drawLabels(p, p.DataCanvas(area), labels)
 	f, err := os.Create(path)
 	if err != nil {
 		return err

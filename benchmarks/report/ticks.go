@@ -1,16 +1,30 @@
 package main
 
-import "gonum.org/v1/plot"
+import (
+	"math"
 
-// ticks are those of a log axis: a label with its unit at each power of ten, and small ones between.
+	"gonum.org/v1/plot"
+)
+
+// ticks are those of a log axis: a label with its unit at each power of ten, and small ones between. On a short axis twice and
+// five times a power of ten have labels as well.
 type ticks struct{ unit Unit }
 
 // Ticks implements plot.Ticker.
 func (t ticks) Ticks(lowest, highest float64) []plot.Tick {
-	all := plot.LogTicks{Prec: -1}.Ticks(lowest, highest)
-	for i := range all {
-		if all[i].Label != "" {
-			all[i].Label = t.label(all[i].Value)
+	const short = 100
+	var all []plot.Tick
+	for power := math.Pow(10, math.Floor(math.Log10(lowest))); power <= highest; power *= 10 {
+		for times := 1.0; times < 10; times++ {
+			value := power * times
+			if value < lowest || value > highest {
+				continue
+			}
+			tick := plot.Tick{Value: value}
+			if times == 1 || highest/lowest < short && (times == 2 || times == 5) {
+				tick.Label = t.label(value)
+			}
+			all = append(all, tick)
 		}
 	}
 	return all
@@ -22,4 +36,19 @@ func (t ticks) label(value float64) string {
 		return formatScaled(value, 1000, "B", "kB", "MB", "GB")
 	}
 	return format(value, t.unit)
+}
+
+// ticksAt are the places of the points, which are few.
+func ticksAt(lines []line) plot.ConstantTicks {
+	var all plot.ConstantTicks
+	seen := map[float64]bool{}
+	for _, l := range lines {
+		for _, p := range l.points {
+			if !seen[p.X] {
+				seen[p.X] = true
+				all = append(all, plot.Tick{Value: p.X, Label: format(p.X, Number)})
+			}
+		}
+	}
+	return all
 }
