@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"io"
 	"path/filepath"
 	"testing"
 
@@ -108,7 +109,7 @@ func TestChanges(t *testing.T) {
 func TestReportAgainst(t *testing.T) {
 	const row = "v4-24/packed/fill=50%"
 	first, second := t.TempDir(), t.TempDir()
-	require.NoError(t, main.QuickReport(t.Context(), false, row, first, ""))
+	require.NoError(t, main.QuickReport(t.Context(), false, row, first, "", io.Discard))
 	path := filepath.Join(first, "results.json")
 	r, err := main.ReadResults(path)
 	require.NoError(t, err)
@@ -119,14 +120,14 @@ func TestReportAgainst(t *testing.T) {
 		r.Rows[0].Cells[name] = c
 	}
 	require.NoError(t, main.WriteAll(first, r))
-	require.ErrorIs(t, main.QuickReport(t.Context(), false, row, second, path), main.ErrSlower)
-	require.ErrorIs(t, main.QuickReport(t.Context(), true, row, second, path), main.ErrQuick)
+	require.ErrorIs(t, main.QuickReport(t.Context(), false, row, second, path, io.Discard), main.ErrSlower)
+	require.ErrorIs(t, main.QuickReport(t.Context(), true, row, second, path, io.Discard), main.ErrQuick)
 }
 
 // TestQuickRows runs rows of each kind, with what they need of processes.
 func TestQuickRows(t *testing.T) {
 	dir := t.TempDir()
 	for _, only := range []string{"fresh process", "every other of a /16", "goroutines=64", "lengths=20-32/held=1000", "free=1"} {
-		require.NoError(t, main.QuickReport(t.Context(), true, only, dir, ""), only)
+		require.NoError(t, main.QuickReport(t.Context(), true, only, dir, "", io.Discard), only)
 	}
 }

@@ -43,7 +43,7 @@ type settings struct {
 const mostOurs = 5 * time.Minute
 
 func fullSettings() settings {
-	return settings{sizes: fullSizes(), rounds: 11, each: 30 * time.Millisecond, most: 30 * time.Second, all: 5 * time.Second}
+	return settings{sizes: fullSizes(), rounds: 11, each: 30 * time.Millisecond, most: 20 * time.Second, all: 3 * time.Second}
 }
 
 func quickSettings() settings {
