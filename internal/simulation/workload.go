@@ -22,13 +22,16 @@ type Workload struct {
 	// Refusals are errors of the backend's own that calls may have when things go wrong, after which nothing has changed.
 	Refusals []error
 
-	acked   map[string]pool.Allocation // what an owner was told that it holds of a pool, by pool and owner
-	trying  map[string]int             // how many calls of an owner are under way
-	doubt   map[string]bool            // a call of whom has not said what came of it, so that it may yet take effect
-	asked   map[string]*pool.Pool      // through which handle that was, if its process lives: it sees to it that nothing does after its next answer
-	absent  map[string]bool            // who was told that it holds nothing, and has not asked since
-	holders map[netip.Addr]int         // by pool and address, how many records hold it
-	shared  map[netip.Addr]bool        // those with more than one
+	acked  map[string]pool.Allocation // what an owner was told that it holds of a pool, by pool and owner
+	trying map[string]int             // how many calls of an owner are under way
+	doubt  map[string]bool            // a call of whom has not said what came of it, so that it may yet take effect
+	asked  map[string]*pool.Pool      // through which handle that was, if its process lives: it sees to it that nothing does after its next answer
+	// leaving are those whose last release did not say what came of it, as when its process died: it may yet take effect on what they held
+	// then, so that what they are told that they hold is not certain until a release has come to its end.
+	leaving map[string]bool
+	absent  map[string]bool     // who was told that it holds nothing, and has not asked since
+	holders map[netip.Addr]int  // by pool and address, how many records hold it
+	shared  map[netip.Addr]bool // those with more than one
 	Calls   int
 }
 
@@ -55,7 +58,7 @@ func specs() [2]pool.Spec {
 func NewWorkload(w *World, open func(*Process) store.Store) (*Workload, error) {
 	l := &Workload{
 		World: w, Open: open,
-		acked: map[string]pool.Allocation{}, trying: map[string]int{}, doubt: map[string]bool{}, asked: map[string]*pool.Pool{}, absent: map[string]bool{}, holders: map[netip.Addr]int{}, shared: map[netip.Addr]bool{},
+		acked: map[string]pool.Allocation{}, trying: map[string]int{}, doubt: map[string]bool{}, asked: map[string]*pool.Pool{}, absent: map[string]bool{}, leaving: map[string]bool{}, holders: map[netip.Addr]int{}, shared: map[netip.Addr]bool{},
 	}
 	ctx := context.Background()
 	if _, err := pool.Create(ctx, open(nil), poolA, specs()[0], l.options()); err != nil {
@@ -95,7 +98,8 @@ func (l *Workload) Observe(before, now store.Record) {
 	same := now.Revision > 0 && now.State == "allocated" && fmt.Sprint(now.Prefixes) == fmt.Sprint(before.Prefixes)
 	ended := !before.Expires.IsZero() && !before.Expires.After(l.World.Latest())
 	if !same && !ended {
-		l.World.Fail("%s was told that it holds %v, and it was taken away: %+v became %+v", key, acked, before, now)
+		l.World.Fail("%s was told that it holds %v, and it was taken away: %s %v at %d %s became %s %v at %d %s", key, acked,
+			before.State, before.Prefixes, before.Revision, before.Data, now.State, now.Prefixes, now.Revision, now.Data)
 	}
 }
 
@@ -276,7 +280,21 @@ func (l *Workload) allocate(ctx context.Context, p *pool.Pool, owner string) {
 	if known && before.Expires.IsZero() && (got.Generation != before.Generation || fmt.Sprint(got.Prefixes) != fmt.Sprint(before.Prefixes)) {
 		l.World.Fail("%s holds %v and is told %v", key, before, got)
 	}
-	l.acked[key] = got
+	l.ack(key, got)
+}
+
+// ack notes what an owner was told that it holds.
+func (l *Workload) ack(key string, a pool.Allocation) {
+	if !l.leaving[key] {
+		l.acked[key] = a
+	}
+}
+
+// leave notes that a release of an owner is under way, until the function that it returns is called with its outcome.
+func (l *Workload) leave(key string) (done func(error)) {
+	delete(l.acked, key)
+	l.leaving[key] = true
+	return func(err error) { l.leaving[key] = errors.Is(err, store.ErrUnknown) }
 }
 
 // try notes that a call of an owner to allocate is under way, until the function that it returns is called.
@@ -291,8 +309,9 @@ func (l *Workload) try(key string) (done func()) {
 func (l *Workload) release(ctx context.Context, p *pool.Pool, owner string) {
 	key := p.Name() + "/" + owner
 	before, known := l.acked[key]
-	delete(l.acked, key)
+	done := l.leave(key)
 	_, err := p.Release(ctx, owner)
+	done(err)
 	if err == nil {
 		l.doubt[key] = false
 	}
@@ -323,14 +342,15 @@ func (l *Workload) together(ctx context.Context, owner string, a, b *pool.Pool) 
 		return
 	}
 	for _, each := range got {
-		l.acked[each.Pool.Name()+"/"+owner] = each.Allocation
+		l.ack(each.Pool.Name()+"/"+owner, each.Allocation)
 	}
 }
 
 func (l *Workload) apart(ctx context.Context, owner string, a, b *pool.Pool) {
-	delete(l.acked, poolA+"/"+owner)
-	delete(l.acked, poolB+"/"+owner)
+	doneA, doneB := l.leave(poolA+"/"+owner), l.leave(poolB+"/"+owner)
 	_, err := pool.ReleaseTogether(ctx, owner, a, b)
+	doneA(err)
+	doneB(err)
 	l.expected("release together", owner, err, pool.ErrNotFound)
 }
 
@@ -397,7 +417,7 @@ func (l *Workload) bulk(ctx context.Context, process *Process, p *pool.Pool) {
 		got, err := p.AllocateAll(ctx, claims)
 		l.expected("allocate all", p.Name(), err, pool.ErrExhausted)
 		for _, a := range got {
-			l.acked[p.Name()+"/"+a.Owner] = a
+			l.ack(p.Name()+"/"+a.Owner, a)
 		}
 	case 1:
 		results, err := p.AllocateMany(ctx, claims)
@@ -405,14 +425,18 @@ func (l *Workload) bulk(ctx context.Context, process *Process, p *pool.Pool) {
 		for i, r := range results {
 			l.expected("allocate many", names[i], r.Err, pool.ErrExhausted)
 			if r.Err == nil {
-				l.acked[p.Name()+"/"+names[i]] = r.Allocation
+				l.ack(p.Name()+"/"+names[i], r.Allocation)
 			}
 		}
 	default:
+		var left []func(error)
 		for _, owner := range names {
-			delete(l.acked, p.Name()+"/"+owner)
+			left = append(left, l.leave(p.Name()+"/"+owner))
 		}
 		_, err := p.ReleaseAll(ctx, names)
+		for _, each := range left {
+			each(err)
+		}
 		l.expected("release all", p.Name(), err, pool.ErrNotFound)
 	}
 }
