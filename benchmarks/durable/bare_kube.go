@@ -17,7 +17,7 @@ import (
 
 func bareKube() Kind {
 	return Kind{
-		Name: "bare Kubernetes", Module: "k8s.io/client-go", Floor: true,
+		Name: "bare Kubernetes", Module: "k8s.io/client-go", Floor: true, Grows: true,
 		Note:    "no allocator: one object of a custom resource created, or deleted",
 		Prepare: onServer(kubeServer), Open: openBareKube,
 	}

@@ -26,7 +26,7 @@ func ipallocBolt() Kind {
 
 func bareBolt() Kind {
 	return Kind{
-		Name: "bare bbolt", Module: "go.etcd.io/bbolt", Floor: true, OneAtATime: true,
+		Name: "bare bbolt", Module: "go.etcd.io/bbolt", Floor: true, Grows: true, OneAtATime: true,
 		Note:    "no allocator: one value of 200 bytes put, or deleted, in one synced transaction",
 		Prepare: inFolder, Open: openBareBolt,
 	}

@@ -26,6 +26,10 @@ type Kind struct {
 	OneAtATime bool
 	// ReleaseFirst tells that an owner who asks again after a crash must release first: a second claim is an error.
 	ReleaseFirst bool
+	// Grows tells that Fill may be called again, with more owners.
+	Grows bool
+	// Processes is how many take part in a burst with kills or blocks at most, where more take minutes; 0 for any number.
+	Processes int
 	// Prepare makes an empty place, in the folder or on one of the servers, and returns its address, by which other
 	// processes find it, and what ends it. An error that wraps [ErrNoServer] says which server is missing.
 	Prepare func(ctx context.Context, servers *Servers, dir string) (address string, end func() error, err error)

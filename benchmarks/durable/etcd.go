@@ -15,6 +15,7 @@ import (
 	goipam "github.com/metal-stack/go-ipam"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
 )
 
 const etcdServer = "etcd"
@@ -88,13 +89,18 @@ func dialEtcd(address string) (*clientv3.Client, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	client, err := clientv3.New(clientv3.Config{Endpoints: []string{net.JoinHostPort(host, port)}, DialTimeout: 5 * time.Second})
+	client, err := clientv3.New(etcdConfig(host, port))
 	return client, place, err
+}
+
+// etcdConfig is a client's, which logs nothing.
+func etcdConfig(host, port string) clientv3.Config {
+	return clientv3.Config{Endpoints: []string{net.JoinHostPort(host, port)}, DialTimeout: 5 * time.Second, Logger: zap.NewNop()}
 }
 
 func bareEtcd() Kind {
 	return Kind{
-		Name: "bare etcd", Module: "go.etcd.io/etcd/client/v3", Floor: true,
+		Name: "bare etcd", Module: "go.etcd.io/etcd/client/v3", Floor: true, Grows: true,
 		Note:    "no allocator: one value of 200 bytes put, or deleted, in one Txn",
 		Prepare: onServer(etcdServer),
 		Open: func(_ context.Context, address string, prefix netip.Prefix) (Pool, error) {

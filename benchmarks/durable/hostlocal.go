@@ -13,6 +13,8 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/containernetworking/plugins/plugins/ipam/host-local/backend/allocator"
 	"github.com/containernetworking/plugins/plugins/ipam/host-local/backend/disk"
+
+	"github.com/ipalloc/ipalloc/benchmarks/peer"
 )
 
 func hostLocalDisk() Kind {
@@ -73,15 +75,16 @@ func (h *hostLocalPool) Release(_ context.Context, owner string) error {
 }
 
 // Fill writes the files without the search for what each owner holds already.
-func (h *hostLocalPool) Fill(_ context.Context, owners []string) error {
+func (h *hostLocalPool) Fill(ctx context.Context, owners []string) error {
 	addr := h.first.Next() // the gateway
-	for _, owner := range owners {
+	return peer.Each(ctx, owners, func(owner string) error {
 		addr = addr.Next()
-		if reserved, err := h.store.Reserve(owner, hostLocalInterface, addr.AsSlice(), hostLocalRange); err != nil || !reserved {
-			return fmt.Errorf("reserve %v: %t, %w", addr, reserved, err)
+		reserved, err := h.store.Reserve(owner, hostLocalInterface, addr.AsSlice(), hostLocalRange)
+		if err == nil && !reserved {
+			err = fmt.Errorf("%v is not free", addr)
 		}
-	}
-	return nil
+		return err
+	})
 }
 
 // Audit implements Auditor. A file is a held address; an empty one is held by nobody.

@@ -2,10 +2,6 @@ package durable
 
 import (
 	"context"
-	"net"
-	"time"
-
-	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/etcd"
@@ -18,7 +14,6 @@ func ipallocEtcd() Kind {
 		if err != nil {
 			return nil, err
 		}
-		config := clientv3.Config{Endpoints: []string{net.JoinHostPort(host, port)}, DialTimeout: 5 * time.Second}
-		return etcd.Open(ctx, config, &etcd.Options{Prefix: "/ipalloc/" + place})
+		return etcd.Open(ctx, etcdConfig(host, port), &etcd.Options{Prefix: "/ipalloc/" + place})
 	})
 }

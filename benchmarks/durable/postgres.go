@@ -128,7 +128,7 @@ func onPostgres(ctx context.Context, servers *Servers, _ string) (string, func()
 
 func barePostgres() Kind {
 	return Kind{
-		Name: "bare PostgreSQL", Module: "github.com/lib/pq", Floor: true,
+		Name: "bare PostgreSQL", Module: "github.com/lib/pq", Floor: true, Grows: true,
 		Note:    "no allocator: one row of 200 bytes inserted, or deleted, in one transaction",
 		Prepare: onPostgres, Open: openBarePostgres,
 	}

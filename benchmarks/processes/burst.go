@@ -105,7 +105,7 @@ func (r *burstRun) all() []int {
 	return all
 }
 
-// wave starts a process for each number, gives all the word, kills some, and returns when all have ended.
+// wave starts a process for each number, gives all the word once all wait for it, kills some, and returns when all have ended.
 func (r *burstRun) wave(ctx context.Context, numbers []int, kill int, again bool) error {
 	started := make([]*process, len(numbers))
 	for i, number := range numbers {
@@ -115,6 +115,11 @@ func (r *burstRun) wave(ctx context.Context, numbers []int, kill int, again bool
 		}
 		var err error
 		if started[i], err = start(ctx, job); err != nil {
+			return err
+		}
+	}
+	for _, p := range started {
+		if err := p.awaitReady(); err != nil {
 			return err
 		}
 	}

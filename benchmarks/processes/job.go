@@ -21,6 +21,9 @@ import (
 // jobVariable is the environment variable by which a process knows that it is a copy, and what it is to do.
 const jobVariable = "IPALLOC_BENCHMARK_JOB"
 
+// ready is the first line that a process writes. Events follow once it was given the word.
+const ready = "ready"
+
 // Job is what a process does: it waits for the word to go, allocates for owners of its own, and ends.
 type Job struct {
 	// Kind is the name of a [durable.Kind], and Address where its pool is.
@@ -74,6 +77,7 @@ func RunJob() bool {
 		return true
 	}
 	teller := &teller{to: os.Stdout}
+	fmt.Println(ready)
 	if _, err := bufio.NewReader(os.Stdin).ReadByte(); err != nil {
 		teller.tell(Event{Error: fmt.Sprintf("waiting for the word to go: %v", err)})
 		return true

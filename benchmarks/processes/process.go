@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -15,9 +16,10 @@ type process struct {
 	command *exec.Cmd
 	word    io.WriteCloser
 	output  io.ReadCloser
+	lines   *bufio.Scanner // of the output
 }
 
-// start starts a process, which waits until it is told to go. It is killed when the context ends.
+// start starts a process, which says that it is ready, and waits until it is told to go. It is killed when the context ends.
 func start(ctx context.Context, job Job) (*process, error) {
 	program, err := os.Executable()
 	if err != nil {
@@ -36,7 +38,16 @@ func start(ctx context.Context, job Job) (*process, error) {
 	if p.output, err = p.command.StdoutPipe(); err != nil {
 		return nil, err
 	}
+	p.lines = bufio.NewScanner(p.output)
 	return p, p.command.Start()
+}
+
+// awaitReady returns when the process waits for the word.
+func (p *process) awaitReady() error {
+	if p.lines.Scan() && p.lines.Text() == ready {
+		return nil
+	}
+	return errors.Join(fmt.Errorf("a process told %q before it was ready", p.lines.Text()), p.lines.Err())
 }
 
 // goAhead gives the word.
@@ -49,11 +60,10 @@ func (p *process) goAhead() error {
 
 // events gives what the process tells to take, until it ends. A process that was killed is no error.
 func (p *process) events(take func(Event)) error {
-	lines := bufio.NewScanner(p.output)
-	for lines.Scan() {
+	for p.lines.Scan() {
 		var e Event
-		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
-			return fmt.Errorf("a process told %q: %w", lines.Text(), err)
+		if err := json.Unmarshal(p.lines.Bytes(), &e); err != nil {
+			return fmt.Errorf("a process told %q: %w", p.lines.Text(), err)
 		}
 		take(e)
 	}
@@ -73,7 +83,7 @@ func Once(ctx context.Context, job Job) (Event, error) {
 	if err != nil {
 		return Event{}, err
 	}
-	if err := p.goAhead(); err != nil {
+	if err := errors.Join(p.awaitReady(), p.goAhead()); err != nil {
 		return Event{}, err
 	}
 	var got Event

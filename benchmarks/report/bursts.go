@@ -20,11 +20,15 @@ func burst(n sizes, kill int, blocks bool) func(context.Context, subject) (work,
 		if err := s.places.drop(s.kind.Name); err != nil {
 			return work{}, err
 		}
+		count := n.processes
+		if most := s.kind.Processes; most > 0 && (kill > 0 || blocks) {
+			count = min(count, most)
+		}
 		runs := uint64(0)
 		once := func(ctx context.Context) (reading, error) {
 			runs++
 			return burstOnce(ctx, s, processes.Burst{
-				Kind: *s.kind, Prefix: netip.MustParsePrefix(poolPrefix), Processes: n.processes, Claims: n.claims, Kill: kill,
+				Kind: *s.kind, Prefix: netip.MustParsePrefix(poolPrefix), Processes: count, Claims: n.claims, Kill: kill * count / n.processes,
 				Blocks: blocks, Seed: runs,
 			})
 		}
@@ -55,11 +59,12 @@ func burstOnce(ctx context.Context, s subject, b processes.Burst) (reading, erro
 		}
 		return reading{}, fmt.Errorf("%w: %d of %d claims failed; %s", peer.ErrCannot, o.Failed, b.Processes*b.Claims, first)
 	}
-	return reading{value: float64(o.Total.Nanoseconds()), allocs: -1, note: burstNote(o)}, nil
+	return reading{value: float64(o.Total.Nanoseconds()), allocs: -1, note: burstNote(b, o)}, nil
 }
 
-func burstNote(o processes.Outcome) string {
-	note := "slowest claim " + formatNanoseconds(float64(o.Slowest.Nanoseconds()))
+// burstNote says what the time does not.
+func burstNote(b processes.Burst, o processes.Outcome) string {
+	note := fmt.Sprintf("%d processes, slowest claim %s", b.Processes, formatNanoseconds(float64(o.Slowest.Nanoseconds())))
 	if o.Commits > 0 {
 		note += fmt.Sprintf(", %d commits, %d too late", o.Commits, o.Conflicts)
 	}

@@ -85,7 +85,7 @@ func (all *places) of(ctx context.Context, s subject, want content) (*place, err
 	p := all.last[name]
 	delete(all.last, name)
 	var err error
-	if p != nil && p.holds != want && p.holds != (content{want.held, 1}) {
+	if p != nil && !p.canBecome(want) {
 		err, p = p.end(), nil
 	}
 	if p == nil && err == nil {
@@ -104,10 +104,21 @@ func (all *places) of(ctx context.Context, s subject, want content) (*place, err
 	return p, nil
 }
 
-// become opens the pool, and thins out what it holds.
+// canBecome tells whether nothing must be taken away but by thinning out.
+func (p *place) canBecome(want content) bool {
+	whole := p.holds.nth == 1
+	return p.holds == want || whole && p.holds.held == want.held || whole && p.kind.Grows && p.holds.held < want.held
+}
+
+// become opens the pool, adds owners, and thins out what it holds.
 func (p *place) become(ctx context.Context, want content) error {
 	if err := p.open(ctx); err != nil || p.holds == want {
 		return err
+	}
+	if p.holds.held < want.held {
+		if err := p.Fill(ctx, owners(want.held)[p.holds.held:]); err != nil {
+			return err
+		}
 	}
 	p.holds = want
 	return thin(ctx, p, want.held, want.nth)

@@ -92,6 +92,7 @@ func TestPlaces(t *testing.T) {
 	require.Same(t, first, take(20, 2))
 	other := take(20, 1)
 	require.NotSame(t, first, other)
+	require.Same(t, other, take(30, 1), "owners are added")
 	require.NotSame(t, other, take(10, 1))
 	require.NoError(t, all.End())
 	left, err := filepath.Glob(filepath.Join(os.TempDir(), "ipalloc-*"))
