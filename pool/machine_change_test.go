@@ -264,7 +264,7 @@ func (s *machine) Copy(t *rapid.T) {
 		p, err = pool.Open(context.Background(), memory, "copy", s.options)
 		require.NoError(t, err)
 		requireSame(t, imported, p)
-		require.False(t, p.Name() == m.name)
+		require.NotEqual(t, m.name, p.Name())
 	}
 }
 

@@ -113,7 +113,7 @@ func (s *machine) Adopt(t *rapid.T) {
 	p := s.handle(t, m.name)
 	n, err := p.Adopt(context.Background(), slices.Values(claims), func(c pool.Clash) { clashes[c.Claim.Owner] = c })
 	require.NoError(t, err)
-	require.Equal(t, len(claims)-n, len(clashes))
+	require.Len(t, clashes, len(claims)-n)
 	latest := s.latest[m.name]
 	for _, c := range claims {
 		m := s.world.pools[m.name]
