@@ -3,6 +3,7 @@ package processes_test
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -20,7 +21,7 @@ var (
 func TestJudge(t *testing.T) {
 	right := []processes.Event{{Owner: "a", Addr: one}, {Owner: "b", Addr: two}, {Ended: true, Commits: 2, Conflicts: 1}}
 	held := map[string]netip.Addr{"a": one, "b": two}
-	again := append(right, processes.Event{Owner: "a", Addr: netip.MustParseAddr("10.0.0.3")})
+	again := append(slices.Clone(right), processes.Event{Owner: "a", Addr: netip.MustParseAddr("10.0.0.3")})
 	for name, c := range map[string]struct {
 		told []processes.Event
 		held map[string]netip.Addr

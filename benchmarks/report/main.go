@@ -36,8 +36,9 @@ func main() {
 	}
 	s.only, s.log = *only, os.Stderr
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := report(ctx, s, *dir, *against); err != nil {
+	err := report(ctx, s, *dir, *against)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "report:", err)
 		os.Exit(1)
 	}
