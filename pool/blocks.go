@@ -28,10 +28,13 @@ type Blocks struct {
 	spec    Spec
 	options *Options
 
-	mu   sync.Mutex
+	mu   sync.RWMutex // of the list: to read while allocating, to write while it changes
 	head store.Record // the list as it is stored, to the knowledge of this handle
 	list []block
 	next int // the number of the next block
+
+	ownersMu sync.Mutex
+	owners   map[string]chan struct{} // for whom a call is under way; closed when it ends
 }
 
 // block is one block that is open here.
@@ -52,7 +55,7 @@ type blocksData struct {
 //
 // Errors: [ErrInvalid]; those of the store. The parent must be in a store. Cost: one read, and one for each block.
 func OpenBlocks(ctx context.Context, parent *Pool, writer string, claim Claim, spec Spec, options *Options) (*Blocks, error) {
-	b := &Blocks{parent: parent, writer: writer, claim: claim, spec: spec, options: options}
+	b := &Blocks{owners: map[string]chan struct{}{}, parent: parent, writer: writer, claim: claim, spec: spec, options: options}
 	err := b.check()
 	if err == nil {
 		err = b.refresh(ctx)
@@ -161,14 +164,16 @@ func (b *Blocks) Pools() []*Pool {
 // one commit in a block, which no other writer commits to, and one read for each block, to see whether the owner is there; a new block costs
 // one read and one commit more.
 func (b *Blocks) Allocate(ctx context.Context, claim Claim) (Allocation, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	a, err := b.allocate(ctx, claim)
-	for attempt := 0; attempt < b.parent.options.Attempts && (errors.Is(err, ErrNoPool) || errors.Is(err, errListChanged)); attempt++ {
-		// Another handle of this writer has changed the list.
-		if err = b.refresh(ctx); err == nil {
-			a, err = b.allocate(ctx, claim)
-		}
+	err := claim.Validate()
+	var a Allocation
+	if err == nil {
+		defer b.lockOwner(claim.Owner)()
+		b.mu.RLock()
+		a, err = b.allocateHere(ctx, claim)
+		b.mu.RUnlock()
+	}
+	if errors.Is(err, errBlocksFull) || errors.Is(err, ErrNoPool) {
+		a, err = b.allocateAnew(ctx, claim)
 	}
 	var inner *Error
 	if err != nil && !errors.As(err, &inner) {
@@ -177,10 +182,33 @@ func (b *Blocks) Allocate(ctx context.Context, claim Claim) (Allocation, error) 
 	return a, err
 }
 
-func (b *Blocks) allocate(ctx context.Context, claim Claim) (Allocation, error) {
-	if err := claim.Validate(); err != nil {
-		return Allocation{}, err
+// lockOwner keeps other calls for the owner out until the function that it returns is called, so that two of them do not find room in two blocks.
+func (b *Blocks) lockOwner(owner string) (unlock func()) {
+	for {
+		b.ownersMu.Lock()
+		busy, found := b.owners[owner]
+		if !found {
+			busy = make(chan struct{})
+			b.owners[owner] = busy
+		}
+		b.ownersMu.Unlock()
+		if !found {
+			return func() {
+				b.ownersMu.Lock()
+				defer b.ownersMu.Unlock()
+				delete(b.owners, owner)
+				close(busy)
+			}
+		}
+		<-busy
 	}
+}
+
+// errBlocksFull says that no block of the list has room.
+var errBlocksFull = errors.New("all blocks are full")
+
+// allocateHere allocates in the blocks of the list. The caller holds b.mu, if only to read.
+func (b *Blocks) allocateHere(ctx context.Context, claim Claim) (Allocation, error) {
 	home, err := b.find(ctx, claim.Owner)
 	if err != nil {
 		return Allocation{}, err
@@ -194,11 +222,33 @@ func (b *Blocks) allocate(ctx context.Context, claim Claim) (Allocation, error) 
 			return a, err
 		}
 	}
+	return Allocation{}, errBlocksFull
+}
+
+// allocateAnew does that, and takes another block if need be.
+func (b *Blocks) allocateAnew(ctx context.Context, claim Claim) (Allocation, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	a, err := b.allocate(ctx, claim)
+	for attempt := 0; attempt < b.parent.options.Attempts && (errors.Is(err, ErrNoPool) || errors.Is(err, errListChanged)); attempt++ {
+		// Another handle of this writer has changed the list.
+		if err = b.refresh(ctx); err == nil {
+			a, err = b.allocate(ctx, claim)
+		}
+	}
+	return a, err
+}
+
+func (b *Blocks) allocate(ctx context.Context, claim Claim) (Allocation, error) {
+	a, err := b.allocateHere(ctx, claim)
+	if !errors.Is(err, errBlocksFull) {
+		return a, err
+	}
 	fresh, err := b.take(ctx)
 	if err != nil {
 		return Allocation{}, err
 	}
-	a, err := fresh.Allocate(ctx, claim)
+	a, err = fresh.Allocate(ctx, claim)
 	if isFull(err) { // a block cannot hold it: do not keep one for that
 		_, giveErr := b.giveBack(ctx, 0)
 		return a, errors.Join(err, giveErr)
@@ -247,28 +297,72 @@ func (b *Blocks) reload(ctx context.Context, known []block) error {
 //
 // Errors: those of [Pool.Release]. Cost: one read for each block up to the owner's, one commit, and one more if a block is given back.
 func (b *Blocks) Release(ctx context.Context, owner string) (Allocation, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	home, err := b.find(ctx, owner)
-	if err == nil && home == nil {
-		if err = b.refresh(ctx); err == nil {
-			home, err = b.find(ctx, owner)
-		}
+	err := validateOwner(owner)
+	var a Allocation
+	var number int
+	if err == nil {
+		defer b.lockOwner(owner)()
+		b.mu.RLock()
+		a, number, err = b.releaseHere(ctx, owner)
+		b.mu.RUnlock()
 	}
-	if err == nil && home == nil {
-		err = ErrNotFound
+	if errors.Is(err, ErrNotFound) {
+		b.mu.Lock()
+		if err = b.refresh(ctx); err == nil {
+			a, number, err = b.releaseHere(ctx, owner)
+		}
+		b.mu.Unlock()
 	}
 	if err != nil {
 		return Allocation{}, b.parent.failed("release in a block", owner, err)
 	}
-	a, err := home.pool.Release(ctx, owner)
-	if err != nil {
-		return a, err
-	}
-	if err := b.giveBackIf(ctx, home); err != nil {
+	if err := b.giveBackEmpty(ctx, number); err != nil {
 		return a, fmt.Errorf("released, but: %w", err)
 	}
 	return a, nil
+}
+
+// releaseHere releases in the blocks of the list, and returns the number of the block. The caller holds b.mu, if only to read.
+func (b *Blocks) releaseHere(ctx context.Context, owner string) (Allocation, int, error) {
+	home, err := b.find(ctx, owner)
+	switch {
+	case err != nil:
+		return Allocation{}, 0, err
+	case home == nil:
+		return Allocation{}, 0, ErrNotFound
+	}
+	a, err := home.pool.Release(ctx, owner)
+	return a, home.number, err
+}
+
+// giveBackEmpty gives back the block of that number if it is empty and another one has room.
+func (b *Blocks) giveBackEmpty(ctx context.Context, number int) error {
+	b.mu.RLock()
+	home := b.numbered(number)
+	b.mu.RUnlock()
+	if home == nil {
+		return nil
+	}
+	stats, err := blockStats(ctx, home)
+	if err != nil || stats == nil || !stats.empty() {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if home = b.numbered(number); home == nil {
+		return nil
+	}
+	return b.giveBackIf(ctx, home)
+}
+
+// numbered returns a copy of the block of that number; nil if it is not in the list.
+func (b *Blocks) numbered(number int) *block {
+	for _, each := range b.list {
+		if each.number == number {
+			return &each
+		}
+	}
+	return nil
 }
 
 // giveBackIf gives a block back if it is empty and another one has room.

@@ -40,7 +40,14 @@ func ours(k Kind, open openStore) Kind {
 		if err != nil {
 			return nil, errors.Join(err, p.Close())
 		}
-		return blocksPool{p, blocks}, nil
+		opened := blocksPool{p, blocks}
+		if _, err = opened.Allocate(ctx, writer); err == nil { // so that it has its first block
+			err = opened.Release(ctx, writer)
+		}
+		if err != nil {
+			return nil, errors.Join(err, p.Close())
+		}
+		return opened, nil
 	}
 	return k
 }

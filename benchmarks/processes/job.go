@@ -77,12 +77,17 @@ func RunJob() bool {
 		return true
 	}
 	teller := &teller{to: os.Stdout}
+	r := runner{job: job, teller: teller}
+	if err := r.takeBlock(context.Background()); err != nil {
+		teller.tell(Event{Error: err.Error()})
+		return true
+	}
 	fmt.Println(ready)
 	if _, err := bufio.NewReader(os.Stdin).ReadByte(); err != nil {
 		teller.tell(Event{Error: fmt.Sprintf("waiting for the word to go: %v", err)})
 		return true
 	}
-	r := runner{job: job, teller: teller, start: time.Now()}
+	r.start = time.Now()
 	if err := r.run(context.Background()); err != nil {
 		teller.tell(Event{Error: err.Error()})
 	}
@@ -112,6 +117,28 @@ type runner struct {
 	teller *teller
 	start  time.Time
 	end    Event
+	before Event        // the commits until the word was given
+	block  durable.Pool // if it allocates from blocks: it has one before the word is given, as a node has
+}
+
+// takeBlock opens the blocks of a job that allocates from blocks.
+func (r *runner) takeBlock(ctx context.Context) (err error) {
+	if !r.job.Blocks {
+		return nil
+	}
+	var ok bool
+	if r.kind, ok = durable.Named(r.job.Kind); !ok {
+		return fmt.Errorf("no kind is called %q", r.job.Kind)
+	}
+	if r.kind.OpenBlock == nil {
+		return fmt.Errorf("%q has no blocks", r.kind.Name)
+	}
+	length := r.job.Prefix.Addr().BitLen() - bits.Len(uint(r.job.Claims-1))
+	r.block, err = r.kind.OpenBlock(ctx, r.job.Address, r.job.Prefix, "process-"+strconv.Itoa(r.job.Process), length)
+	if c, ok := r.block.(durable.Counter); err == nil && ok {
+		r.before.Commits, r.before.Conflicts = c.Commits()
+	}
+	return err
 }
 
 func (r *runner) run(ctx context.Context) error {
@@ -148,20 +175,17 @@ func (r *runner) session(ctx context.Context, first, last int) error {
 	wg.Wait()
 	if c, ok := pool.(durable.Counter); ok {
 		commits, conflicts := c.Commits()
-		r.end.Commits, r.end.Conflicts = r.end.Commits+commits, r.end.Conflicts+conflicts
+		r.end.Commits += commits - r.before.Commits
+		r.end.Conflicts += conflicts - r.before.Conflicts
 	}
 	return pool.Close()
 }
 
 func (r *runner) open(ctx context.Context) (durable.Pool, error) {
-	if !r.job.Blocks {
-		return r.kind.Open(ctx, r.job.Address, r.job.Prefix)
+	if r.block != nil {
+		return r.block, nil
 	}
-	if r.kind.OpenBlock == nil {
-		return nil, fmt.Errorf("%q has no blocks", r.kind.Name)
-	}
-	length := r.job.Prefix.Addr().BitLen() - bits.Len(uint(r.job.Claims-1))
-	return r.kind.OpenBlock(ctx, r.job.Address, r.job.Prefix, "process-"+strconv.Itoa(r.job.Process), length)
+	return r.kind.Open(ctx, r.job.Address, r.job.Prefix)
 }
 
 func (r *runner) claim(ctx context.Context, pool durable.Pool, n int, opened time.Duration) {
