@@ -79,8 +79,10 @@ func newPlaces() *places { return &places{map[string]*place{}, map[string]error{
 func (all *places) of(ctx context.Context, s subject, want content) (*place, error) {
 	name := s.kind.Name
 	key := fmt.Sprint(name, want)
-	if err := all.failed[key]; err != nil {
-		return nil, err
+	for _, needed := range []string{key, fmt.Sprint(name, content{want.held, 1})} {
+		if err := all.failed[needed]; err != nil {
+			return nil, err
+		}
 	}
 	p := all.last[name]
 	delete(all.last, name)
