@@ -121,7 +121,7 @@ type runner struct {
 	block  durable.Pool // if it allocates from blocks: it has one before the word is given, as a node has
 }
 
-// takeBlock opens the blocks of a job that allocates from blocks.
+// takeBlock opens the blocks of a job that allocates from blocks, unless only one process at a time can open the pool.
 func (r *runner) takeBlock(ctx context.Context) (err error) {
 	if !r.job.Blocks {
 		return nil
@@ -130,11 +130,10 @@ func (r *runner) takeBlock(ctx context.Context) (err error) {
 	if r.kind, ok = durable.Named(r.job.Kind); !ok {
 		return fmt.Errorf("no kind is called %q", r.job.Kind)
 	}
-	if r.kind.OpenBlock == nil {
-		return fmt.Errorf("%q has no blocks", r.kind.Name)
+	if r.kind.OneAtATime {
+		return nil
 	}
-	length := r.job.Prefix.Addr().BitLen() - bits.Len(uint(r.job.Claims-1))
-	r.block, err = r.kind.OpenBlock(ctx, r.job.Address, r.job.Prefix, "process-"+strconv.Itoa(r.job.Process), length)
+	r.block, err = r.openBlock(ctx)
 	if c, ok := r.block.(durable.Counter); err == nil && ok {
 		r.before.Commits, r.before.Conflicts = c.Commits()
 	}
@@ -182,10 +181,22 @@ func (r *runner) session(ctx context.Context, first, last int) error {
 }
 
 func (r *runner) open(ctx context.Context) (durable.Pool, error) {
-	if r.block != nil {
+	switch {
+	case r.block != nil:
 		return r.block, nil
+	case r.job.Blocks:
+		return r.openBlock(ctx)
+	default:
+		return r.kind.Open(ctx, r.job.Address, r.job.Prefix)
 	}
-	return r.kind.Open(ctx, r.job.Address, r.job.Prefix)
+}
+
+func (r *runner) openBlock(ctx context.Context) (durable.Pool, error) {
+	if r.kind.OpenBlock == nil {
+		return nil, fmt.Errorf("%q has no blocks", r.kind.Name)
+	}
+	length := r.job.Prefix.Addr().BitLen() - bits.Len(uint(r.job.Claims-1))
+	return r.kind.OpenBlock(ctx, r.job.Address, r.job.Prefix, "process-"+strconv.Itoa(r.job.Process), length)
 }
 
 func (r *runner) claim(ctx context.Context, pool durable.Pool, n int, opened time.Duration) {
