@@ -20,14 +20,16 @@ type figure struct {
 	unit                    Unit
 	// falling turns the x axis round, so that it falls from left to right.
 	falling bool
+	// size tells that x is how many addresses an IPv4 prefix has, which its length says better.
+	size bool
 }
 
 func figures() []figure {
 	return []figure{
 		{plot: plotFill, file: "fill.svg", title: "Take one address and release it: a /16, packed", x: "free addresses, %", y: "time", unit: Nanoseconds, falling: true},
 		{plot: plotHoles, file: "fill-holes.svg", title: "Take one address and release it: a /16, random holes", x: "free addresses, %", y: "time", unit: Nanoseconds, falling: true},
-		{plot: plotSize, file: "size.svg", title: "Take one address and release it: half full, packed", x: "addresses in the space", y: "time", unit: Nanoseconds},
-		{plot: plotMemory, file: "memory.svg", title: "Memory: half full, random holes", x: "addresses in the space", y: "heap", unit: Bytes},
+		{plot: plotSize, file: "size.svg", title: "Take one address and release it: half full, packed", x: "length of the IPv4 prefix", size: true, y: "time", unit: Nanoseconds},
+		{plot: plotMemory, file: "memory.svg", title: "Memory: half full, random holes", x: "length of the IPv4 prefix", size: true, y: "heap", unit: Bytes},
 		{plot: plotBytes, file: "bytes.svg", title: "Written for one change of a durable pool", x: "addresses held", y: "bytes", unit: Bytes},
 		{plot: plotWriters, file: "writers.svg", title: "Allocate and release in a durable pool", x: "writers in one process", y: "pairs a second", unit: PairsSecond},
 	}
@@ -84,7 +86,7 @@ func (f figure) write(path string, lines []line) error {
 	if f.falling {
 		p.X.Scale = plot.InvertedScale{Normalizer: plot.LogScale{}}
 	}
-	p.X.Tick.Marker, p.Y.Tick.Marker = ticksAt(lines), ticks{f.unit}
+	p.X.Tick.Marker, p.Y.Tick.Marker = f.ticks(lines), ticks{f.unit}
 	p.Add(plotter.NewGrid())
 	for _, l := range lines {
 		drawn, points, err := plotter.NewLinePoints(l.points)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"math"
 
 	"gonum.org/v1/plot"
@@ -38,17 +39,24 @@ func (t ticks) label(value float64) string {
 	return format(value, t.unit)
 }
 
-// ticksAt are the places of the points, which are few.
-func ticksAt(lines []line) plot.ConstantTicks {
+// ticks are the places of the points on the x axis, which are few.
+func (f figure) ticks(lines []line) plot.ConstantTicks {
 	var all plot.ConstantTicks
 	seen := map[float64]bool{}
 	for _, l := range lines {
 		for _, p := range l.points {
 			if !seen[p.X] {
 				seen[p.X] = true
-				all = append(all, plot.Tick{Value: p.X, Label: format(p.X, Number)})
+				all = append(all, plot.Tick{Value: p.X, Label: f.label(p.X)})
 			}
 		}
 	}
 	return all
+}
+
+func (f figure) label(x float64) string {
+	if f.size {
+		return fmt.Sprintf("/%.0f", 32-math.Log2(x))
+	}
+	return format(x, Number)
 }
