@@ -48,6 +48,7 @@ func newServer(t testing.TB, durable bool) *server {
 	c.InitialCluster = fmt.Sprintf("%s=http://%s", c.Name, peer)
 	c.LogLevel, c.LogOutputs = "fatal", []string{"/dev/null"}
 	c.TickMs, c.ElectionMs = 10, 100
+	c.WarningUnaryRequestDuration = embed.DefaultWarningUnaryRequestDuration // which the server sets, but not its package: 0 logs all
 	c.UnsafeNoFsync = !durable
 	return &server{config: c, addr: addr}
 }
