@@ -38,6 +38,7 @@ func embedEtcd(dir string) (*embed.Etcd, error) {
 	cfg := embed.NewConfig()
 	cfg.Dir, cfg.LogLevel, cfg.LogOutputs = dir, "panic", []string{os.DevNull}
 	cfg.QuotaBackendBytes = 8 << 30
+	cfg.WarningUnaryRequestDuration = embed.DefaultWarningUnaryRequestDuration // which the server sets, but not its package: 0 logs all
 	for _, urls := range []*[]url.URL{&cfg.ListenClientUrls, &cfg.ListenPeerUrls} {
 		address, err := freeAddress()
 		if err != nil {
