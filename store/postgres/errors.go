@@ -115,9 +115,9 @@ func explain(b *batch, err error) error {
 	}
 }
 
-// overlapDetail finds the two prefixes in the detail of the error, which begins, in whatever language, with
-// "Key (prefix, …)=(10.0.0.1, …) conflicts with existing key (prefix, …)=(10.0.0.0/24, …)".
-var overlapDetail = regexp.MustCompile(`(?s)\)=\(([0-9a-f.:/]+), .*\)=\(([0-9a-f.:/]+), `)
+// overlapDetail finds the two prefixes in the detail of the error, which is, in whatever language,
+// "Key (…, prefix)=(…, 10.0.0.1/32) conflicts with existing key (…, prefix)=(…, 10.0.0.0/24)".
+var overlapDetail = regexp.MustCompile(`(?s), ([0-9a-f.:/]+)\).*, ([0-9a-f.:/]+)\)`)
 
 func overlapError(b *batch, refused *pgconn.PgError) error {
 	e := &OverlapError{Constraint: refused.ConstraintName, cause: refused}

@@ -1,10 +1,13 @@
 package postgres_test
 
 import (
+	"encoding/binary"
+	"math/rand/v2"
 	"net/netip"
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
@@ -126,4 +129,56 @@ func TestOverlapByHand(t *testing.T) {
 	execute(t, url, schema, "TRUNCATE allocation")
 	_, err = s.Find(t.Context(), "a", netip.MustParseAddr("10.0.2.1"))
 	require.ErrorIs(t, err, store.ErrNotFound)
+}
+
+// TestBoxesOverlapAsPrefixes compares pairs of prefixes, most of which have much in common: the boxes that the constraint looks for first
+// must overlap just if the prefixes do.
+func TestBoxesOverlapAsPrefixes(t *testing.T) {
+	url, schema := sharedServer(t).url("postgres"), newSchema()
+	open(t, url, schema)
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	var left, right []string
+	for range 20_000 {
+		a, b := relatedPrefixes(random)
+		left, right = append(left, a.String()), append(right, b.String())
+	}
+	in := pgx.Identifier{schema}.Sanitize() + "."
+	var differ, overlap int
+	var example *string
+	err := connect(t, url).QueryRow(t.Context(), `
+		SELECT count(*) FILTER (WHERE boxes <> prefixes), count(*) FILTER (WHERE prefixes), min(a || ' ' || b) FILTER (WHERE boxes <> prefixes)
+		FROM (SELECT a, b, a && b AS prefixes, `+in+`high_box(a) && `+in+`high_box(b) AND `+in+`low_box(a) && `+in+`low_box(b) AS boxes
+			FROM unnest($1::text[]::cidr[], $2::text[]::cidr[]) AS pairs (a, b)) AS compared`, left, right).Scan(&differ, &overlap, &example)
+	require.NoError(t, err)
+	require.Zero(t, differ, "for example %v", example)
+	require.Greater(t, overlap, 1000)
+	require.Less(t, overlap, 19_000)
+}
+
+// relatedPrefixes are of the same family, most often, and alike up to some bit, at which or near which one or both may end: many are neighbours.
+func relatedPrefixes(random *rand.Rand) (a, b netip.Prefix) {
+	var first [16]byte
+	binary.BigEndian.PutUint64(first[:], random.Uint64())
+	binary.BigEndian.PutUint64(first[8:], random.Uint64())
+	second := first
+	bit := random.IntN(128)
+	if first[0]%2 == 0 {
+		bit %= 32
+	}
+	second[bit/8] ^= 0x80 >> (bit % 8)
+	return prefixNear(random, first, bit), prefixNear(random, second, bit)
+}
+
+func prefixNear(random *rand.Rand, bytes [16]byte, bit int) netip.Prefix {
+	addr := netip.AddrFrom16(bytes)
+	if bit < 32 && bytes[15]%8 > 0 {
+		addr = netip.AddrFrom4([4]byte(bytes[:4]))
+	}
+	bits := bit + random.IntN(3)
+	if random.IntN(4) == 0 {
+		bits = random.IntN(addr.BitLen() + 1)
+	}
+	return netip.PrefixFrom(addr, min(bits, addr.BitLen())).Masked()
 }

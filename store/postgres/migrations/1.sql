@@ -43,6 +43,33 @@ CREATE TABLE @schema@.other PARTITION OF @schema@.record DEFAULT WITH (fillfacto
 ALTER TABLE @schema@.pool ALTER COLUMN data SET STORAGE EXTERNAL;
 ALTER TABLE @schema@.other ALTER COLUMN data SET STORAGE EXTERNAL;
 
+-- Prefixes as boxes, whose index is several times as fast as that of prefixes: high_box is of the first 64 bits, low_box of the last. IPv4 is
+-- beside IPv6, at x = -1. The 32-bit words of a prefix are at first one number each, then one range, then all numbers: so two prefixes
+-- overlap just if their words do.
+-- (They are in plpgsql because it prepares an expression once in a session, and an index one in SQL for each statement.)
+CREATE FUNCTION @schema@.high_box(prefix cidr) RETURNS box LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+AS $ipalloc$
+BEGIN
+	IF family(prefix) = 4 THEN
+		RETURN box(point(-1, @schema@.word(prefix, 0)), point(-0.5, @schema@.word(broadcast(prefix), 0) + 0.5));
+	END IF;
+	RETURN box(point(@schema@.word(prefix, 0), @schema@.word(prefix, 1)), point(@schema@.word(broadcast(prefix), 0) + 0.5, @schema@.word(broadcast(prefix), 1) + 0.5));
+END
+$ipalloc$;
+
+CREATE FUNCTION @schema@.low_box(prefix cidr) RETURNS box LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
+AS $ipalloc$
+BEGIN
+	IF family(prefix) = 4 THEN
+		RETURN '(0,0),(0.5,0.5)';
+	END IF;
+	RETURN box(point(@schema@.word(prefix, 2), @schema@.word(prefix, 3)), point(@schema@.word(broadcast(prefix), 2) + 0.5, @schema@.word(broadcast(prefix), 3) + 0.5));
+END
+$ipalloc$;
+
+CREATE FUNCTION @schema@.word(addr inet, number integer) RETURNS double precision LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN ('x' || encode(substr(inet_send(addr), 5 + 4 * number, 4), 'hex'))::bit(32)::bigint;
+
 -- Each prefix in table allocation, kept by triggers: write to allocation, not here.
 CREATE TABLE @schema@.address (
 	prefix cidr NOT NULL,
@@ -52,11 +79,16 @@ CREATE TABLE @schema@.address (
 	PRIMARY KEY (pool, name, kind, prefix),
 	-- No two rows of allocation, in one pool, have prefixes that overlap. Names are hashed because they may be too long for the index.
 	CONSTRAINT address_overlap EXCLUDE USING gist (
-		prefix inet_ops WITH &&,
+		@schema@.high_box(prefix) WITH &&,
+		@schema@.low_box(prefix) WITH &&,
 		hashtextextended(pool, 0) WITH =,
-		hashtextextended(name, CASE kind WHEN 'allocation' THEN 0 ELSE 1 END) WITH <>
+		hashtextextended(name, CASE kind WHEN 'allocation' THEN 0 ELSE 1 END) WITH <>,
+		prefix inet_ops WITH &&
 	) DEFERRABLE INITIALLY DEFERRED
 );
+
+-- For those who ask for prefixes that contain an address, or are in another, in whatever pool.
+CREATE INDEX address_prefix ON @schema@.address USING spgist (prefix);
 
 -- Who holds each prefix, in one row a prefix.
 CREATE VIEW @schema@.holding AS
@@ -147,6 +179,9 @@ AS $ipalloc$
 DECLARE
 	new_revision bigint;
 	found_revision bigint;
+	written boolean;
+	last integer := cardinality(ops);
+	only_write boolean := last = heads + 1;
 	careful boolean := heads > 1 OR expected[1] = 0 OR ops[1] = 'x';
 BEGIN
 	-- A commit is durable when it returns, whatever the default is.
@@ -155,13 +190,12 @@ BEGIN
 	END IF;
 	PERFORM pg_advisory_xact_lock_shared(@committing@);
 
-	FOR i IN heads + 1 .. cardinality(ops) LOOP
-		EXIT WHEN careful;
-		IF ops[i] = 'c' THEN
-			PERFORM FROM @schema@.record r WHERE r.kind = kinds[i] AND r.pool = pools[i] AND r.name = names[i];
-			careful := FOUND;
-		END IF;
-	END LOOP;
+	IF NOT only_write THEN
+		careful := careful OR EXISTS (SELECT FROM @schema@.existing(ops, kinds, pools, names));
+	ELSIF ops[last] = 'c' THEN
+		PERFORM FROM @schema@.record r WHERE r.kind = kinds[last] AND r.pool = pools[last] AND r.name = names[last];
+		careful := careful OR FOUND;
+	END IF;
 
 	-- What is not the usual case is looked at before anything is changed. Heads are locked in the same order in every commit.
 	IF careful THEN
@@ -173,11 +207,7 @@ BEGIN
 				RETURN;
 			END IF;
 		END LOOP;
-		RETURN QUERY
-			SELECT 'exists', w.n::integer, r.revision, r.state, r.prefixes, r.created, r.expires, r.data::text
-			FROM unnest(ops, kinds, pools, names) WITH ORDINALITY AS w (op, kind, pool, name, n)
-			JOIN @schema@.record r ON r.kind = w.kind AND r.pool = w.pool AND r.name = w.name
-			WHERE w.op = 'c';
+		RETURN QUERY SELECT 'exists', e.* FROM @schema@.existing(ops, kinds, pools, names) e;
 		IF FOUND THEN
 			RETURN;
 		END IF;
@@ -209,15 +239,11 @@ BEGIN
 		RETURN NEXT;
 	END LOOP;
 
-	IF cardinality(ops) - heads <= 16 THEN
-		FOR i IN heads + 1 .. cardinality(ops) LOOP
-			found_revision := @schema@.write(ops[i], new_revision, kinds[i], pools[i], names[i], states[i], prefixes[i]::cidr[], created[i], expires[i], data[i]::json);
-		END LOOP;
+	IF only_write THEN
+		written := @schema@.write(ops[last], new_revision, kinds[last], pools[last], names[last], states[last], prefixes[last]::cidr[],
+			created[last], expires[last], data[last]::json);
 	ELSE
-		PERFORM @schema@.write(w.op, new_revision, w.kind, w.pool, w.name, w.state, w.prefixes::cidr[], w.created, w.expires, w.data::json)
-			FROM unnest(ops, kinds, pools, names, states, prefixes, created, expires, data)
-			WITH ORDINALITY AS w (op, kind, pool, name, state, prefixes, created, expires, data, n)
-			WHERE w.n > heads;
+		PERFORM @schema@.write_all(new_revision, ops, kinds, pools, names, states, prefixes, created, expires, data);
 	END IF;
 
 	IF NOT (pg_try_advisory_lock(@listening@) AND pg_advisory_unlock(@listening@)) THEN
@@ -235,10 +261,29 @@ AS $ipalloc$
 	FROM (VALUES (0)) AS one LEFT JOIN @schema@.record r ON r.kind = conflict.kind AND r.pool = conflict.pool AND r.name = conflict.name
 $ipalloc$;
 
--- write is one write of a commit.
+-- existing are the rows that apply returns of records to be created that exist.
+CREATE FUNCTION @schema@.existing(ops text[], kinds text[], pools text[], names text[]) RETURNS TABLE (
+	"position" integer, revision bigint, state text, prefixes cidr[], created timestamptz, expires timestamptz, data text
+) LANGUAGE plpgsql STABLE
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+AS $ipalloc$
+#variable_conflict use_column
+BEGIN
+	RETURN QUERY
+		SELECT w.n::integer, r.revision, r.state, r.prefixes, r.created, r.expires, r.data::text
+		FROM unnest(ops, kinds, pools, names) WITH ORDINALITY AS w (op, kind, pool, name, n)
+		JOIN @schema@.record r ON r.kind = w.kind AND r.pool = w.pool AND r.name = w.name
+		WHERE w.op = 'c';
+END
+$ipalloc$;
+
+-- write is the only write of a commit, which costs less than a set of one.
 CREATE FUNCTION @schema@.write(
 	op text, new_revision bigint, kind text, pool text, name text, state text, prefixes cidr[], created timestamptz, expires timestamptz, data json
-) RETURNS bigint LANGUAGE plpgsql
+) RETURNS boolean LANGUAGE plpgsql
 AS $ipalloc$
 #variable_conflict use_variable
 BEGIN
@@ -256,7 +301,48 @@ BEGIN
 			RAISE serialization_failure USING MESSAGE = 'a record was written meanwhile by a later commit';
 		END IF;
 	END IF;
-	RETURN new_revision;
+	RETURN true;
+END
+$ipalloc$;
+
+-- write_all are the writes of a commit: the rows of apply, of which it leaves out the heads.
+CREATE FUNCTION @schema@.write_all(
+	new_revision bigint, ops text[], kinds text[], pools text[], names text[], states text[], prefixes text[],
+	created timestamptz[], expires timestamptz[], data text[]
+) RETURNS void LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+AS $ipalloc$
+#variable_conflict use_column
+DECLARE
+	puts integer := cardinality(array_positions(ops, 'p'));
+	written integer;
+BEGIN
+	DELETE FROM @schema@.record r USING unnest(ops, kinds, pools, names) AS w (op, kind, pool, name)
+		WHERE w.op = 'd' AND r.kind = w.kind AND r.pool = w.pool AND r.name = w.name;
+	INSERT INTO @schema@.record
+		SELECT w.kind, w.pool, w.name, new_revision, w.state, w.prefixes::cidr[], w.created, w.expires, w.data::json
+		FROM unnest(ops, kinds, pools, names, states, prefixes, created, expires, data)
+			AS w (op, kind, pool, name, state, prefixes, created, expires, data)
+		WHERE w.op = 'c';
+	IF puts = 0 THEN
+		RETURN;
+	END IF;
+	INSERT INTO @schema@.record AS r
+		SELECT w.kind, w.pool, w.name, new_revision, w.state, w.prefixes::cidr[], w.created, w.expires, w.data::json
+		FROM unnest(ops, kinds, pools, names, states, prefixes, created, expires, data)
+			AS w (op, kind, pool, name, state, prefixes, created, expires, data)
+		WHERE w.op = 'p'
+		ON CONFLICT ON CONSTRAINT record_pkey DO UPDATE
+		SET revision = excluded.revision, state = excluded.state, prefixes = excluded.prefixes,
+			created = excluded.created, expires = excluded.expires, data = excluded.data
+		WHERE r.revision < excluded.revision;
+	GET DIAGNOSTICS written = ROW_COUNT;
+	IF written < puts THEN
+		RAISE serialization_failure USING MESSAGE = 'a record was written meanwhile by a later commit';
+	END IF;
 END
 $ipalloc$;
 
