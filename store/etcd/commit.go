@@ -14,7 +14,7 @@ import (
 
 // Commit implements [store.Store]. It is one etcd transaction. One more round trip comes first if the handle has not seen the record of
 // the head at its revision, and one comes after each attempt that finds that a record to be replaced or deleted is not what the
-// handle has seen last.
+// handle has seen last; two if the records are more than eight.
 func (s *Store) Commit(ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
 	if err := s.usable(ctx); err != nil {
 		return store.Record{}, err
@@ -57,14 +57,25 @@ func (s *Store) update(ctx context.Context, changes []store.Change) ([]store.Rec
 			return nil, err
 		}
 		a := &attempt{KVClient: s.remote, limit: s.options.MaxRequestBytes}
-		response, err := clientv3.NewKVFromKVClient(a, s.client).Txn(ctx).If(p.ifs...).Then(p.thens...).Else(p.elses...).Commit()
+		reads := p.elses()
+		response, err := clientv3.NewKVFromKVClient(a, s.client).Txn(ctx).If(p.ifs...).Then(p.thens...).Else(s.gets(reads)...).Commit()
 		if err != nil {
 			return nil, s.explain(ctx, a, p, err)
 		}
 		if response.Succeeded {
 			return s.succeeded(changes, p, response.Header.Revision), nil
 		}
-		if err := s.failed(p, response.Responses, seen); err != nil {
+		if err := s.failed(reads, response.Responses, seen); err != nil {
+			return nil, err
+		}
+		if len(reads) == len(p.guards) {
+			continue
+		}
+		response, err = s.kv.Txn(ctx).Then(s.gets(p.guards)...).Commit()
+		if err != nil {
+			return nil, s.wrap(ctx, fmt.Sprintf("commit %v", p.guards[0].key), err)
+		}
+		if err := s.failed(p.guards, response.Responses, seen); err != nil {
 			return nil, err
 		}
 	}
@@ -123,11 +134,11 @@ func (s *Store) succeeded(changes []store.Change, p *plan, revision int64) []sto
 	return heads
 }
 
-// failed returns why a transaction did nothing, or nil if it is to be planned again. The responses tell what there is under the key
-// of each guard.
-func (s *Store) failed(p *plan, responses []*pb.ResponseOp, seen sightings) error {
-	current := make([]store.Record, len(p.guards))
-	for i, g := range p.guards {
+// failed returns why a transaction did nothing, or nil if the guards do not say or it is to be planned again. The responses tell what there is
+// under the key of each guard.
+func (s *Store) failed(guards []guard, responses []*pb.ResponseOp, seen sightings) error {
+	current := make([]store.Record, len(guards))
+	for i, g := range guards {
 		current[i].Key = g.key
 		kvs := responses[i].GetResponseRange().Kvs
 		if len(kvs) == 0 {
@@ -141,13 +152,13 @@ func (s *Store) failed(p *plan, responses []*pb.ResponseOp, seen sightings) erro
 		}
 		seen[g.key] = indexedOf(current[i])
 	}
-	for i, g := range p.guards {
+	for i, g := range guards {
 		if g.role == roleHead && current[i].Revision != g.revision {
 			return &store.ConflictError{Expected: g.revision, Current: current[i]}
 		}
 	}
 	var standing []store.Record
-	for i, g := range p.guards {
+	for i, g := range guards {
 		if g.role == roleCreate && current[i].Revision != 0 {
 			standing = append(standing, current[i])
 		}

@@ -16,13 +16,13 @@
 //
 //   - Get: one.
 //   - Commit, CommitSeveral: one, if the handle has seen the head, and the records that are replaced or deleted, as they are now stored: read or
-//     written them itself, or met them in the error of a commit. It remembers [Options.Remembered] of them. If it has not, two.
-//   - A commit that fails with a conflict, or because something exists: one as well. The answer has the records.
-//   - Find: one. Two if the record has so many prefixes that copies of it would be larger than 4 KiB together, or if nothing is found for an IPv6 address.
+//     written them itself, or met them in the error of a commit. It remembers [Options.Remembered] of them. If it has not, two; three of more than eight.
+//   - A commit that fails with a conflict, or because something exists: one as well, whose answer has the records; two if something exists and the records are more than eight.
+//   - Find: two. One for an IPv4 address that nothing has.
 //   - List, ByExpiry: one for each page of about a mebibyte.
 //   - Watch: one, and one for what it waits for.
 //
-// A record is written once, once more for each of an allocation's prefixes up to 4 KiB in all, and once more if it expires.
+// A record is written once, and once more if it expires. Each of an allocation's prefixes is a key with an empty value.
 //
 // # Limits
 //
@@ -35,7 +35,7 @@
 // With the default prefix:
 //
 //	/ipalloc/records/KIND/POOL/NAME               a record, as JSON
-//	/ipalloc/prefixes/POOL/ADDRESS/BITS/NAME      the allocation with that prefix: a copy, or empty
+//	/ipalloc/prefixes/POOL/ADDRESS/BITS/NAME      the allocation with that prefix; empty
 //	/ipalloc/expiry/KIND/POOL/TIME/NAME           a record that expires then: a copy
 //	/ipalloc/revision                             what a commit writes that has nothing else to write
 //

@@ -12,8 +12,8 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Find implements [store.Finder]. It is one transaction that looks for each prefix length in the index, and finds a copy of the record there. One more
-// read comes for a record with so many prefixes that the index has no copies, and if nothing is found for an IPv6 address.
+// Find implements [store.Finder]. It is one transaction that looks for each prefix length in the index, and a read of the record that it finds. One more
+// transaction comes if nothing is found for an IPv6 address but perhaps the length 0.
 func (s *Store) Find(ctx context.Context, pool string, addr netip.Addr) (store.Record, error) {
 	if err := (store.Key{Kind: store.KindAllocation, Pool: pool}).Validate(); err != nil {
 		return store.Record{}, err
@@ -80,10 +80,6 @@ func (s *Store) holder(ctx context.Context, pool string, prefix netip.Prefix, kv
 		return store.Record{}, false, err
 	}
 	key := store.Key{Kind: store.KindAllocation, Pool: pool, Name: name}
-	if len(kv.Value) > 0 {
-		record, err := s.decode(key, kv)
-		return record, err == nil, err
-	}
 	response, err := s.kv.Get(ctx, s.keys.record(key))
 	switch {
 	case err != nil:

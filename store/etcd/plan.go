@@ -25,15 +25,35 @@ type guard struct {
 	role     role
 }
 
-// plan is a commit as a transaction. If the guards do not hold, it reads all guarded keys, in their order. The first guard is that of a head.
+// plan is a commit as a transaction. If the guards do not hold, it reads the keys of the heads, and of all guards if they are few: what a transaction may read makes it larger
+// whether it does or not. The first guard is that of a head.
 type plan struct {
 	guards     []guard
 	written    []store.Record
 	deleted    []store.Key
 	operations int // before they were nested
 
-	ifs          []clientv3.Cmp
-	thens, elses []clientv3.Op
+	ifs   []clientv3.Cmp
+	thens []clientv3.Op
+}
+
+// fewGuards is how many guards a plan reads all of.
+const fewGuards = 8
+
+// elses returns the guards that the transaction reads if one does not hold.
+func (p *plan) elses() []guard {
+	if len(p.guards) <= fewGuards {
+		return p.guards
+	}
+	return slices.DeleteFunc(slices.Clone(p.guards), func(g guard) bool { return g.role != roleHead })
+}
+
+func (s *Store) gets(guards []guard) []clientv3.Op {
+	gets := make([]clientv3.Op, len(guards))
+	for i, g := range guards {
+		gets[i] = clientv3.OpGet(s.keys.record(g.key))
+	}
+	return gets
 }
 
 // plan makes the transaction for changes, with what is known of the records.
@@ -82,7 +102,6 @@ func (s *Store) planWrite(p *plan, w store.Write, role role, old indexed) error 
 	at := s.keys.record(key)
 	p.guards = append(p.guards, guard{key, old.revision, role})
 	p.ifs = append(p.ifs, clientv3.Compare(clientv3.ModRevision(at), "=", old.revision))
-	p.elses = append(p.elses, clientv3.OpGet(at))
 	entries := map[string]string{}
 	if w.Op == store.Delete {
 		p.deleted = append(p.deleted, key)
@@ -110,20 +129,11 @@ func (s *Store) planWrite(p *plan, w store.Write, role role, old indexed) error 
 	return nil
 }
 
-// largestCopies is how large, in bytes, all copies of a record in the index by prefix may be together. Of a record with so many prefixes that
-// they would be larger, the entries are empty.
-const largestCopies = 4 << 10
-
-// entries returns what the indexes have of a record: the keys, and a copy of the record under each, so that who finds an entry need not
-// read again.
+// entries returns what the indexes have of a record: the keys, and under those by expiry a copy of the record, since who finds one wants the records of a whole page.
 func (k keyspace) entries(key store.Key, r indexed, value string) map[string]string {
 	entries := make(map[string]string, len(r.prefixes)+1)
-	copied := value
-	if len(value)*len(r.prefixes) > largestCopies {
-		copied = ""
-	}
 	for _, p := range r.prefixes {
-		entries[k.holder(key, p)] = copied
+		entries[k.holder(key, p)] = ""
 	}
 	if !r.expires.IsZero() {
 		entries[k.expiry(key, r.expires)] = value

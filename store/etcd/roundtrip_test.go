@@ -93,7 +93,7 @@ func TestPoolRoundTrips(t *testing.T) {
 		_, err := p.Renew(ctx, "lease", 2*time.Hour)
 		require.NoError(t, err)
 	}), "renew")
-	require.Equal(t, oneTxn, sent.during(func() {
+	require.Equal(t, "map[Range:1 Txn:1]", sent.during(func() {
 		a, err := p.Lookup(ctx, parsePrefix("10.0.0.1/32").Addr())
 		require.NoError(t, err)
 		require.Equal(t, "pod-1", a.Owner)
@@ -137,5 +137,25 @@ func TestStoreRoundTrips(t *testing.T) {
 	require.Equal(t, "map[Txn:2]", sent.during(commit(put(lease("x", 2)), remove("y"))), "records that were not seen")
 	require.Equal(t, oneTxn, sent.during(commit(put(lease("x", 3)), remove("y"))))
 	require.Equal(t, oneTxn, sent.during(commit(put(lease("new", 3)))))
+
+	var many []store.Write
+	for i := range 20 {
+		many = append(many, create(lease(fmt.Sprint("many ", i), i)))
+	}
+	require.Equal(t, oneTxn, sent.during(commit(many...)))
+	require.Equal(t, "map[Txn:2]", sent.during(func() {
+		_, err := s.Commit(ctx, head, many)
+		var exists *store.ExistsError
+		require.ErrorAs(t, err, &exists)
+		require.Len(t, exists.Records, 20)
+	}), "what exists, of many")
+	newer, err := writer.Commit(ctx, head, nil)
+	require.NoError(t, err)
+	require.Equal(t, oneTxn, sent.during(func() {
+		_, err := s.Commit(ctx, head, many)
+		var conflict *store.ConflictError
+		require.ErrorAs(t, err, &conflict)
+		require.Equal(t, newer, conflict.Current)
+	}), "a conflict, of many")
 	requireExactIndexes(t, server, "/ipalloc/")
 }
