@@ -135,7 +135,7 @@ func (p *Pool) handOver() {
 // lead commits batches until own is done.
 func (p *Pool) lead(own *op) {
 	for !p.round(own) {
-		p.pause(own)
+		p.backOff(own.ctx, own.attempts)
 	}
 }
 
@@ -237,17 +237,18 @@ func (p *Pool) reserve(o *op) bool {
 	return true
 }
 
-// pause waits before another attempt, longer after each conflict. It ends early with the context of the op that leads.
-func (p *Pool) pause(own *op) {
-	if own.attempts == 0 || own.attempts >= p.options.Attempts {
+// backOff waits before another attempt, longer the more attempts have come to nothing, and not at all before the first one or if there is to be
+// no other. It ends early with the context.
+func (p *Pool) backOff(ctx context.Context, attempts int) {
+	if attempts == 0 || attempts >= p.options.Attempts {
 		return
 	}
-	longest := p.options.Backoff << min(own.attempts-1, 6)
+	longest := p.options.Backoff << min(attempts-1, 6)
 	timer := time.NewTimer(time.Duration(fraction(p.options.Random()) * float64(longest)))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-	case <-own.ctx.Done():
+	case <-ctx.Done():
 	}
 }
 

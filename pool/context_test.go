@@ -329,3 +329,34 @@ func TestOneOwnerAtOnce(t *testing.T) {
 		requireOK(t, p)
 	})
 }
+
+// Calls that commit in other ways than a claim back off alike.
+func TestBackoffOfOtherCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory := store.NewMemory()
+		hooks := &hooked{Store: memory}
+		create(t, memory, specOf("10.0.0.0/24"))
+		options := &pool.Options{Attempts: 10, Backoff: 8 * time.Millisecond, Random: func() uint64 { return 1 << 63 }}
+		p, err := pool.Open(t.Context(), hooks, "blue", options)
+		require.NoError(t, err)
+		other := open(t, memory.Open())
+		hooks.beforeCommit = func(store.Record, []store.Write) error {
+			allocate(t, other, pool.Claim{Owner: "other"})
+			release(t, other, "other")
+			return nil
+		}
+		for name, call := range map[string]func(context.Context) error{
+			"together": func(ctx context.Context) error {
+				_, err := pool.AllocateTogether(ctx, "a", pool.Part{Pools: []*pool.Pool{p}})
+				return err
+			},
+			"update": func(ctx context.Context) error { return p.Update(ctx, specOf("10.0.0.0/25")) },
+			"delete": func(ctx context.Context) error { return pool.Delete(ctx, hooks, "blue", options) },
+		} {
+			begin := time.Now()
+			err := call(t.Context())
+			require.ErrorIs(t, err, pool.ErrBusy, name)
+			require.Equal(t, (1+2+4+8+16+32+64+64+64)*4*time.Millisecond, time.Since(begin), name)
+		}
+	})
+}

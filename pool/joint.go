@@ -85,13 +85,14 @@ func (j *joint) lock(ctx context.Context, rest []*jointPart) error {
 	if j.parts[0].pool.store == nil {
 		return j.inMemory(ctx)
 	}
-	attempts := j.parts[0].pool.options.Attempts
-	for range attempts {
+	first := j.parts[0].pool
+	for attempts := range first.options.Attempts {
+		first.backOff(ctx, attempts)
 		if again, err := j.attempt(ctx); !again {
 			return err
 		}
 	}
-	return fmt.Errorf("%w: %d attempts", ErrBusy, attempts)
+	return fmt.Errorf("%w: %d attempts", ErrBusy, first.options.Attempts)
 }
 
 func (j *joint) inMemory(ctx context.Context) error {

@@ -156,7 +156,7 @@ func SetForeign(ctx context.Context, s store.Store, networkName string, foreign 
 
 func setForeign(ctx context.Context, s store.Store, name string, foreign []netipx.IPRange, drain bool, options *Options) error {
 	joint := store.Several(s)
-	return blank("", options).retry(func() error {
+	return blank("", options).retry(ctx, func() error {
 		n, err := readNetwork(ctx, joint, name)
 		if err != nil {
 			return err

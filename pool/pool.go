@@ -179,7 +179,7 @@ func create(ctx context.Context, s store.Store, name string, spec Spec, options 
 	if spec.Network == "" {
 		return p, p.createIn(ctx, spec, nil)
 	}
-	err = p.retry(func() error {
+	err = p.retry(ctx, func() error {
 		n, err := readNetwork(ctx, p.store, spec.Network)
 		if err == nil {
 			err = n.admit(name, spec)
@@ -260,8 +260,9 @@ func commitSeveral(ctx context.Context, s store.SeveralStore, changes []store.Ch
 }
 
 // retry calls f until it returns another error than a conflict, and not too often.
-func (p *Pool) retry(f func() error) error {
-	for range p.options.Attempts {
+func (p *Pool) retry(ctx context.Context, f func() error) error {
+	for attempts := range p.options.Attempts {
+		p.backOff(ctx, attempts)
 		if err := f(); !errors.Is(err, store.ErrConflict) {
 			return err
 		}

@@ -216,7 +216,7 @@ func (p *Pool) importAll(ctx context.Context, s *Snapshot) error {
 	if err != nil {
 		return err
 	}
-	return p.retry(func() error {
+	return p.retry(ctx, func() error {
 		var n *network
 		if s.Spec.Network != "" {
 			if n, err = readNetwork(ctx, p.store, s.Spec.Network); err != nil {

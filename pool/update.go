@@ -43,7 +43,7 @@ func (p *Pool) update(ctx context.Context, spec Spec, drain bool) error {
 		if p.store == nil {
 			return p.updateInMemory(ctx, spec, drain)
 		}
-		return p.retry(func() error { return p.updateInStore(ctx, spec, drain) })
+		return p.retry(ctx, func() error { return p.updateInStore(ctx, spec, drain) })
 	})
 }
 
@@ -304,7 +304,7 @@ func (p *Pool) all(ctx context.Context) iter.Seq2[*holding, error] {
 func Delete(ctx context.Context, s store.Store, name string, options *Options) error {
 	p, err := newHandle(s, name, options)
 	if err == nil {
-		err = p.retry(func() error { return p.deleteNow(ctx) })
+		err = p.retry(ctx, func() error { return p.deleteNow(ctx) })
 	}
 	if err != nil {
 		return &Error{Op: "delete", Pool: name, Err: storeError(err)}

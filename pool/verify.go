@@ -75,14 +75,11 @@ func (p *Pool) Verify(ctx context.Context) (Report, error) {
 // Errors and cost: as for [Pool.Verify].
 func (p *Pool) Repair(ctx context.Context) (Report, error) {
 	var report Report
-	err := p.exclusively(ctx, func(ctx context.Context) (err error) {
-		for range p.options.Attempts {
+	err := p.exclusively(ctx, func(ctx context.Context) error {
+		return p.retry(ctx, func() (err error) {
 			report, err = p.repair(ctx)
-			if !errors.Is(err, store.ErrConflict) {
-				return err
-			}
-		}
-		return fmt.Errorf("%w: %d attempts", ErrBusy, p.options.Attempts)
+			return err
+		})
 	})
 	return report, p.failed("repair", "", err)
 }
