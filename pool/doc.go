@@ -28,6 +28,10 @@
 // Each grant has a generation. Who releases late, when the owner may have been given something else meanwhile, names the generation
 // that it means with [Pool.ReleaseGeneration].
 //
+// What a process had sent to its store when it died may still arrive there, until another commit changes the pool. A handle sees to it
+// that no earlier commit of its own can. But an owner of whom one process has sent a release, and then died, may be told by another process that it holds what
+// it held before, which takes no commit, and lose it a moment later: the successor of a process that releases should release anew, or claim for another owner.
+//
 // # Several families, addresses and lengths
 //
 // A claim without requests is for one address of the pool's primary family, which is that of its first range.
