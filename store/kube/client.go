@@ -81,7 +81,7 @@ func (c *client) send(ctx context.Context, r *rest.Request, verb string, o *obje
 	if err != nil {
 		return nil, err
 	}
-	body, err := c.do(ctx, r.SetHeader("Content-Type", contentType).Body(text), verb+" "+o.ref.String(), len(text))
+	body, err := c.do(ctx, r.Param("fieldValidation", "Ignore").SetHeader("Content-Type", contentType).Body(text), verb+" "+o.ref.String(), len(text))
 	if err != nil {
 		return nil, err
 	}

@@ -57,7 +57,8 @@ type transaction struct {
 	id       string
 	head     intent
 	intents  []intent
-	waited   map[string]time.Duration // for commits of others, by their identifiers
+	several  bool                     // there are more heads, among the intents
+	waited   map[string]time.Duration // for commits of others and their turns, by their identifiers
 	base     *object                  // of the head, as the attempt found it
 	prepared []*object                // that the attempt has written, pending
 
@@ -75,7 +76,7 @@ const (
 )
 
 func (s *Store) commit(ctx context.Context, changes []store.Change) ([]store.Record, error) {
-	t := &transaction{Store: s, id: s.newID(), waited: make(map[string]time.Duration)}
+	t := &transaction{Store: s, id: s.newID(), several: len(changes) > 1, waited: make(map[string]time.Duration)}
 	heads := make([]store.Record, len(changes))
 	for i, c := range changes {
 		heads[i] = c.Head.Canonical()
@@ -161,7 +162,7 @@ func (t *transaction) attempt(ctx context.Context) (int64, error) {
 
 // findHead returns the object of the head, at the revision that is expected; it creates it, without a record, where there is none.
 func (t *transaction) findHead(ctx context.Context) (*object, error) {
-	if known := t.cache.get(t.head.ref); known != nil && known.pending == nil && known.key == t.head.key && t.head.expected > 0 && known.revision() == t.head.expected {
+	if known := t.cache.get(t.head.ref); known != nil && known.pending == nil && known.key == t.head.key && t.head.expected > 0 && known.revision() == t.head.expected && t.rivalry() == 0 {
 		return known, nil
 	}
 	if t.head.expected == 0 {
@@ -186,7 +187,7 @@ func (t *transaction) findHead(ctx context.Context) (*object, error) {
 	case o.revision() != t.head.expected:
 		return nil, t.conflict(&t.head, o)
 	}
-	return o, nil
+	return t.takeTurn(ctx, o)
 }
 
 // conflict returns the error of a guarded write whose record is stored as found; nil if there is no object.
@@ -221,7 +222,7 @@ func (t *transaction) decide(ctx context.Context, log []entry) (int64, error) {
 		return 0, err
 	}
 	next := *t.base
-	next.value, next.pending, next.last, next.log = nil, nil, t.id, log
+	next.value, next.pending, next.last, next.log, next.turn = nil, nil, t.id, log, turn{}
 	if t.head.value != nil {
 		value := *t.head.value
 		value.Revision = revision
@@ -290,6 +291,7 @@ func (t *transaction) undecided(ctx context.Context, err error) (int64, error) {
 			return revision, nil
 		}
 	}
+	t.rivals.lost(t.head.ref)
 	switch {
 	case !refused:
 		return 0, unknown
@@ -313,6 +315,7 @@ func (t *transaction) ours(head *object) (int64, bool) {
 
 // done remembers that the commit has come about.
 func (t *transaction) done(revision int64, head *object) {
+	t.rivals.won(t.head.ref)
 	if head.pending == nil {
 		t.cache.put(head)
 	}
@@ -330,11 +333,13 @@ func (t *transaction) done(revision int64, head *object) {
 }
 
 // rollBack removes what the attempt has written, as far as it can: what stays is of a commit that never comes about, and so means nothing.
-// The last attempt also removes an object for the head that it made, or found, without anything in it.
+// The last attempt also removes an object for the head that it made, or found, without anything in it, and gives its turn back.
 func (t *transaction) rollBack(ctx context.Context, last bool) {
 	written := t.prepared
-	if last && t.base != nil && t.base.empty() {
-		written = append(written, t.base)
+	if last && t.base != nil && (t.base.empty() || t.base.turn.id == t.id) {
+		base := *t.base
+		base.turn = turn{}
+		written = append(written, &base)
 	}
 	t.prepared, t.base = nil, nil
 	if len(written) == 0 {

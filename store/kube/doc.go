@@ -61,6 +61,11 @@
 // written and begins anew. What a crashed process leaves pending means nothing, and the next commit on the same record replaces it; [Store.Sweep]
 // removes the rest.
 //
+// Of several that commit to one head at once one gets through, and what the others have written is for nothing. So a handle that has lost a head
+// reads it first, the next time, and announces its commit there (its turn) before it writes a record. Whoever reads that
+// waits until the head has changed: then its commit is a conflict that has cost two reads. Nothing depends on turns but time. One that
+// lasts longer than [Options.Patience], and a hundredth of that more for each record, is that of a crashed process, and the next one takes over.
+//
 // A handle settles its own commits, and those of others only where a log lists more than 64 of their objects. So a process that
 // makes one commit and ends pays for no more than that.
 //
@@ -103,7 +108,8 @@
 //	Get             1 (2 if the record is pending by another handle)
 //	List            1 for each [Options.PageSize] records, 1 for each head with pending records
 //	Find            1; the server looks at each object of the pool, and sends what fits
-//	Conflict        4 (of which one takes back step 1)
+//	Conflict        4 (of which one takes back step 1); after the first, 1, or 2 if it waited for a turn
+//	after conflicts 2 more for each commit (read the head, announce the turn), until some were not disturbed
 //
 // Config's rate limit counts: client-go's default of 5 requests a second is far too low, and [Open] takes no limit for that. Priority and fairness on
 // the server may hold requests up under load; give agents a flow schema of their own if there are thousands.

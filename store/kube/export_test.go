@@ -45,6 +45,9 @@ func (r Ref) Name() string { return r.name }
 // UID returns the uid and the resourceVersion of o.
 func (o *Object) Identity() (uid, version string) { return o.uid, o.version }
 
+// Turn returns the identifier of the commit that has the turn at o.
+func (o *Object) Turn() string { return o.turn.id }
+
 // WithIdentity returns o with another identity.
 func (o *Object) WithIdentity(uid, version string) *Object {
 	next := *o

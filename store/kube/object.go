@@ -26,6 +26,7 @@ type object struct {
 	log    []entry // commits whose objects may still have to be settled, the oldest first
 	last   string  // identifier of the latest commit
 	aborts int64   // counts how often a commit of a stranger was stopped; see abort
+	turn   turn    // who is about to commit
 
 	// floor is the revision of the pending commit that this object was found to have come about. It is not stored.
 	floor int64
@@ -121,6 +122,7 @@ type (
 		Log        []entryJSON  `json:"log,omitempty"`
 		Last       string       `json:"last,omitempty"`
 		Aborts     int64        `json:"aborts,omitempty"`
+		Turn       *turnJSON    `json:"turn,omitempty"`
 	}
 	metadataJSON struct {
 		Name              string            `json:"name"`
@@ -129,6 +131,7 @@ type (
 		ResourceVersion   string            `json:"resourceVersion,omitempty"`
 		Labels            map[string]string `json:"labels,omitempty"`
 		DeletionTimestamp string            `json:"deletionTimestamp,omitempty"`
+		ManagedFields     []struct{}        `json:"managedFields,omitempty"` // only sent
 	}
 	keyJSON struct {
 		Kind string `json:"kind"`
@@ -150,6 +153,10 @@ type (
 		Fence  string      `json:"fence"`
 		Before *recordJSON `json:"before,omitempty"`
 	}
+	turnJSON struct {
+		ID      string `json:"id"`
+		Records int    `json:"records"`
+	}
 	entryJSON struct {
 		ID       string   `json:"id"`
 		Revision int64    `json:"revision"`
@@ -157,7 +164,8 @@ type (
 	}
 )
 
-// encode returns o as the API takes it.
+// encode returns o as the API takes it. What replaces an object says, with one empty element, that the server shall not note which client
+// manages which field: nobody else may write the objects, and the notes would be half of what the server stores, and a tenth of its work.
 func (o *object) encode(namespace string) ([]byte, error) {
 	wire := objectJSON{
 		APIVersion: Group + "/" + Version,
@@ -168,6 +176,12 @@ func (o *object) encode(namespace string) ([]byte, error) {
 		Show:       showOf(o.resource, o.value),
 		Last:       o.last,
 		Aborts:     o.aborts,
+	}
+	if o.version != "" {
+		wire.Metadata.ManagedFields = make([]struct{}, 1)
+	}
+	if o.turn.id != "" {
+		wire.Turn = &turnJSON{o.turn.id, o.turn.records}
 	}
 	if p := o.pending; p != nil {
 		wire.Pending = &pendingJSON{p.id, p.head.String(), p.uid, p.fence, encodeRecord(p.before)}
@@ -207,6 +221,9 @@ func (wire *objectJSON) decode(resource string) (*object, error) {
 	var err error
 	if o.value, err = wire.Spec.decode(o.key); err != nil {
 		return nil, damaged(err)
+	}
+	if wire.Turn != nil {
+		o.turn = turn{wire.Turn.ID, wire.Turn.Records}
 	}
 	if p := wire.Pending; p != nil {
 		o.pending = &pending{id: p.ID, uid: p.UID, fence: p.Fence}

@@ -61,6 +61,7 @@ type Store struct {
 	options Options
 	cache   *cache
 	own     *ownCommits
+	rivals  *rivals
 	newID   func() string
 	pause   func(ctx context.Context, d time.Duration) error
 
@@ -103,7 +104,7 @@ func Open(config *rest.Config, opts *Options) (*Store, error) {
 func newStore(a api, options Options) *Store {
 	closing, stop := context.WithCancelCause(context.Background())
 	return &Store{
-		api: a, options: options, cache: newCache(), own: newOwnCommits(),
+		api: a, options: options, cache: newCache(), own: newOwnCommits(), rivals: newRivals(),
 		newID: rand.Text, pause: pause, closing: closing, close: stop,
 	}
 }

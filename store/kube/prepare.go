@@ -80,7 +80,7 @@ func (t *transaction) propose(base *object, in *intent) *object {
 		*next = *base
 	}
 	next.pending = &pending{id: t.id, head: t.head.ref, uid: t.base.uid, fence: t.base.version, before: next.current()}
-	next.value = in.value
+	next.value, next.turn = in.value, turn{}
 	return next
 }
 

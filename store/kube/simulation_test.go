@@ -29,6 +29,7 @@ type stepClient struct {
 // brokenSteps are steps of the protocol that are broken on purpose.
 type brokenSteps struct {
 	unguarded bool // objects are replaced whatever their version is
+	jumped    bool // who takes the turn at a head replaces it whatever its version is
 	unsettled bool // what a commit left pending is never settled, though it is said to be
 	early     bool // what is prepared takes effect before the head does
 }
@@ -36,7 +37,7 @@ type brokenSteps struct {
 func (c *stepClient) do(verb string, r kube.Ref, o *kube.Object) (*kube.Object, error) {
 	c.server.mu.Lock()
 	defer c.server.mu.Unlock()
-	if c.faults.unguarded && verb == "update" {
+	if verb == "update" && (c.faults.unguarded || c.faults.jumped && o.Turn() != "") {
 		if old := c.server.objects[r]; old != nil {
 			o = o.WithIdentity(old.Identity())
 		}
@@ -151,6 +152,7 @@ func TestSimulation(t *testing.T) {
 func TestBrokenStepsAreFound(t *testing.T) {
 	for name, faults := range map[string]brokenSteps{
 		"guard dropped":                       {unguarded: true},
+		"guard of the turn dropped":           {jumped: true},
 		"roll-forward skipped":                {unsettled: true},
 		"records take effect before the head": {early: true},
 	} {

@@ -134,6 +134,9 @@ func root() *schema {
 		},
 		"last":   text("Identifier of the latest commit of this head."),
 		"aborts": integer(),
+		"turn": *object("The commit that announces itself as the next one of this head. Others wait for it, but not for ever.", map[string]schema{
+			"id": text("Identifier of the commit."), "records": integer(),
+		}, "id", "records"),
 	}, "key")
 }
 
