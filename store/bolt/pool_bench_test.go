@@ -16,6 +16,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/ipalloc/ipalloc/cidr"
+	"github.com/ipalloc/ipalloc/internal/pooltest"
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/bolt"
@@ -66,9 +67,9 @@ func (s shape) build(b *testing.B, in store.Store) *pool.Pool {
 	b.Helper()
 	ranges, err := cidr.ParseRanges(s.prefix.String())
 	require.NoError(b, err)
-	p, err := pool.Create(b.Context(), in, crashPool, pool.Spec{Ranges: ranges, AllocateReserved: true}, nil)
+	p, err := pool.Create(b.Context(), in, pooltest.Name, pool.Spec{Ranges: ranges, AllocateReserved: true}, nil)
 	require.NoError(b, err)
-	allocateAll(b, p, s.claims(s.prefix))
+	pooltest.AllocateAll(b, p, s.claims(s.prefix))
 	return p
 }
 
@@ -225,7 +226,7 @@ func BenchmarkPoolOpen(b *testing.B) {
 				var p *pool.Pool
 				watch.measure("pool+allocate", func() {
 					var err error
-					p, err = pool.Open(b.Context(), file, crashPool, nil)
+					p, err = pool.Open(b.Context(), file, pooltest.Name, nil)
 					require.NoError(b, err)
 					_, err = p.Allocate(b.Context(), pool.Claim{Owner: "new"})
 					require.NoError(b, err)

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/ipalloc/ipalloc/cidr"
+	"github.com/ipalloc/ipalloc/internal/pooltest"
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/etcd"
@@ -79,9 +80,9 @@ func newSubject(b *testing.B, prefix netip.Prefix, claims []pool.Claim) *subject
 	b.Cleanup(func() { opened.Close() })
 	ranges, err := cidr.ParseRanges(prefix.String())
 	require.NoError(b, err)
-	s.pool, err = pool.Create(b.Context(), opened, crashPool, pool.Spec{Ranges: ranges, AllocateReserved: true}, nil)
+	s.pool, err = pool.Create(b.Context(), opened, pooltest.Name, pool.Spec{Ranges: ranges, AllocateReserved: true}, nil)
 	require.NoError(b, err)
-	allocateAll(b, s.pool, claims)
+	pooltest.AllocateAll(b, s.pool, claims)
 	return s
 }
 
