@@ -3,19 +3,14 @@ package etcd_test
 import (
 	"context"
 	"fmt"
-	"net/netip"
-	"slices"
-	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 
-	"github.com/ipalloc/ipalloc/cidr"
 	"github.com/ipalloc/ipalloc/internal/pooltest"
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
@@ -45,11 +40,6 @@ func BenchmarkStore(b *testing.B) {
 	})
 }
 
-const packedHeld = 60_000
-
-// heldOwner is as long as a UID.
-func heldOwner(i int) string { return fmt.Sprintf("6f1d2c3b-0000-4000-8000-%012d", i) }
-
 // sizes counts the transactions that a client sends, and their bytes.
 type sizes struct{ bytes, commits atomic.Int64 }
 
@@ -61,165 +51,59 @@ func (s *sizes) intercept(ctx context.Context, method string, request, reply any
 	return invoke(ctx, method, request, reply, cc, options...)
 }
 
-// subject is a pool on a server of its own, and a client of that server for bare transactions.
-type subject struct {
-	pool *pool.Pool
-	bare *clientv3.Client
-	sent sizes
-}
+// newPlace is a server of its own, with room for bare transactions.
+func newPlace(b *testing.B) pooltest.Place { return placeOf(b, &sizes{}) }
 
-// newSubject makes a pool of a prefix in which claims hold something.
-func newSubject(b *testing.B, prefix netip.Prefix, claims []pool.Claim) *subject {
+// placeOf is such a place. It counts what its store sends.
+func placeOf(b *testing.B, sent *sizes) pooltest.Place {
 	b.Helper()
-	server, s := startDurable(b), &subject{}
+	server := startDurable(b)
 	config := clientConfig(server.addr)
-	s.bare = connect(b, config)
-	config.DialOptions = []grpc.DialOption{grpc.WithChainUnaryInterceptor(s.sent.intercept)}
-	opened, err := etcd.New(connect(b, config), &etcd.Options{MaxTxnOps: benchTxnOps})
-	require.NoError(b, err)
-	b.Cleanup(func() { opened.Close() })
-	ranges, err := cidr.ParseRanges(prefix.String())
-	require.NoError(b, err)
-	s.pool, err = pool.Create(b.Context(), opened, pooltest.Name, pool.Spec{Ranges: ranges, AllocateReserved: true}, nil)
-	require.NoError(b, err)
-	pooltest.AllocateAll(b, s.pool, claims)
-	return s
-}
-
-func packed(n int) []pool.Claim {
-	claims := make([]pool.Claim, n)
-	for i := range claims {
-		claims[i].Owner = heldOwner(i)
+	config.DialOptions = []grpc.DialOption{grpc.WithChainUnaryInterceptor(sent.intercept)}
+	return pooltest.Place{
+		Open: func(ctx context.Context) (store.Store, error) {
+			return etcd.Open(ctx, config, &etcd.Options{MaxTxnOps: benchTxnOps})
+		},
+		Bare: func(int) func(string) error { // beside what the pool of the place holds
+			client := connect(b, clientConfig(server.addr))
+			return func(owner string) error { return putBare(b.Context(), client, "bare/"+owner) }
+		},
 	}
-	return claims
 }
 
-// everyOther is the most fragmented free space that there is.
-func everyOther(addr netip.Addr, n int) []pool.Claim {
-	claims := packed(n)
-	for i := range claims {
-		claims[i].Requests = []pool.Request{pool.ExactAddr(addr)}
-		addr = addr.Next().Next()
-	}
-	return claims
-}
-
-// put is one bare transaction, which guards one key and writes it.
-func (s *subject) put(b *testing.B, key string) {
-	response, err := s.bare.Txn(b.Context()).If(clientv3.Compare(clientv3.ModRevision(key), "=", 0)).
+// putBare is one bare transaction, which guards one key and writes it.
+func putBare(ctx context.Context, client *clientv3.Client, key string) error {
+	response, err := client.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(key), "=", 0)).
 		Then(clientv3.OpPut(key, string(make([]byte, 200)))).Commit()
-	require.NoError(b, err)
-	require.True(b, response.Succeeded)
+	if err == nil && !response.Succeeded {
+		err = fmt.Errorf("%q is there already", key)
+	}
+	return err
 }
 
-// stopwatch keeps how long each of several things took that are done in turns: what disturbs the machine meanwhile disturbs
-// all of them.
-type stopwatch map[string][]time.Duration
+func BenchmarkPoolCommit(b *testing.B) { pooltest.BenchmarkCommit(b, newPlace) }
 
-func (w stopwatch) measure(name string, do func()) {
-	start := time.Now()
-	do()
-	w[name] = append(w[name], time.Since(start))
-}
-
-func (w stopwatch) median(name string) float64 {
-	slices.Sort(w[name])
-	return float64(w[name][len(w[name])/2].Nanoseconds())
-}
-
-// BenchmarkPoolCommit is one caller, who allocates and releases, beside a bare transaction that writes one small value. Each
-// is done with nothing held and with 60,000 held, all in turns. It reports medians, and how they compare.
-func BenchmarkPoolCommit(b *testing.B) {
-	prefix := netip.MustParsePrefix("10.0.0.0/16")
-	subjects := map[string]*subject{"held=0": newSubject(b, prefix, nil), "held=60000": newSubject(b, prefix, packed(packedHeld))}
-	watch, turn := stopwatch{}, packedHeld
-	for b.Loop() {
-		turn++
-		owner := heldOwner(turn)
-		for name, s := range subjects {
-			watch.measure(name+"/bare", func() { s.put(b, "bare/"+owner) })
-			watch.measure(name+"/allocate", func() {
-				_, err := s.pool.Allocate(b.Context(), pool.Claim{Owner: owner})
-				require.NoError(b, err)
-			})
-			watch.measure(name+"/release", func() {
-				_, err := s.pool.Release(b.Context(), owner)
-				require.NoError(b, err)
-			})
-		}
-	}
-	b.ReportMetric(0, "ns/op")
-	for name := range watch {
-		b.ReportMetric(watch.median(name), name+"-ns")
-	}
-	b.ReportMetric(watch.median("held=0/allocate")/watch.median("held=0/bare"), "allocate/bare")
-	b.ReportMetric(watch.median("held=60000/allocate")/watch.median("held=0/allocate"), "held=60000/held=0")
-}
-
-// BenchmarkPoolParallel allocates and releases from one goroutine and from 64, each for owners of its own, in turns. It
-// reports such pairs a second, of all goroutines together, and how they compare.
-func BenchmarkPoolParallel(b *testing.B) {
-	const each = 20
-	watch, subjects := stopwatch{}, map[int]*subject{}
-	for _, goroutines := range []int{1, 64} {
-		subjects[goroutines] = newSubject(b, netip.MustParsePrefix("10.0.0.0/16"), nil)
-	}
-	for b.Loop() {
-		for goroutines, s := range subjects {
-			watch.measure(fmt.Sprint(goroutines), func() { pairs(b, s.pool, goroutines, each) })
-		}
-	}
-	b.ReportMetric(0, "ns/op")
-	rate := func(goroutines int) float64 {
-		return float64(goroutines*each) / watch.median(fmt.Sprint(goroutines)) * 1e9
-	}
-	for goroutines := range subjects {
-		b.ReportMetric(rate(goroutines), fmt.Sprintf("goroutines=%d/pairs/s", goroutines))
-	}
-	b.ReportMetric(rate(64)/rate(1), "goroutines=64/goroutines=1")
-}
-
-// pairs allocates and releases n times in each of so many goroutines.
-func pairs(b *testing.B, p *pool.Pool, goroutines, n int) {
-	var all sync.WaitGroup
-	for i := range goroutines {
-		all.Go(func() {
-			for range n {
-				_, err := p.Allocate(b.Context(), pool.Claim{Owner: heldOwner(i)})
-				if err == nil {
-					_, err = p.Release(b.Context(), heldOwner(i))
-				}
-				if err != nil {
-					b.Error(err)
-				}
-			}
-		})
-	}
-	all.Wait()
-}
+func BenchmarkPoolParallel(b *testing.B) { pooltest.BenchmarkParallel(b, newPlace) }
 
 // BenchmarkPoolBytes reports how many bytes a transaction has, mean over claims of the lowest free address and their releases.
 func BenchmarkPoolBytes(b *testing.B) {
-	for _, c := range []struct {
-		name, prefix string
-		claims       []pool.Claim
-	}{
-		{"v4-16/packed/held=60000", "10.0.0.0/16", packed(packedHeld)},
-		{"v4-16/every-other/held=32768", "10.0.0.0/16", everyOther(netip.MustParseAddr("10.0.0.0"), 1<<15)},
-	} {
-		b.Run(c.name, func(b *testing.B) {
-			s := newSubject(b, netip.MustParsePrefix(c.prefix), c.claims)
-			s.sent.bytes.Store(0)
-			s.sent.commits.Store(0)
-			turn := packedHeld
+	for _, shape := range []pooltest.Shape{pooltest.Packed(60_000), pooltest.EveryOther(16)} {
+		b.Run(shape.String(), func(b *testing.B) {
+			sent := &sizes{}
+			opened, err := placeOf(b, sent).Open(b.Context())
+			require.NoError(b, err)
+			b.Cleanup(func() { opened.Close() })
+			p, turn := shape.Build(b, opened), 60_000
+			sent.bytes.Store(0)
+			sent.commits.Store(0)
 			for b.Loop() {
 				turn++
-				_, err := s.pool.Allocate(b.Context(), pool.Claim{Owner: heldOwner(turn)})
+				_, err := p.Allocate(b.Context(), pool.Claim{Owner: pooltest.Owner(turn)})
 				require.NoError(b, err)
-				_, err = s.pool.Release(b.Context(), heldOwner(turn))
+				_, err = p.Release(b.Context(), pooltest.Owner(turn))
 				require.NoError(b, err)
 			}
-			b.ReportMetric(float64(s.sent.bytes.Load())/float64(s.sent.commits.Load()), "bytes/commit")
+			b.ReportMetric(float64(sent.bytes.Load())/float64(sent.commits.Load()), "bytes/commit")
 		})
 	}
 }

@@ -125,10 +125,5 @@ func requireConsistent(t *testing.T, p *pool.Pool) map[string]pool.Allocation {
 	return pooltest.RequireConsistent(t, p)
 }
 
-func allocateAll(t testing.TB, p *pool.Pool, claims []pool.Claim) []pool.Allocation {
-	t.Helper()
-	return pooltest.AllocateAll(t, p, claims)
-}
-
 // crashTime is some time.
 var crashTime = time.Date(2024, 2, 29, 12, 0, 0, 123456000, time.UTC)

@@ -1,0 +1,148 @@
+package pooltest
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ipalloc/ipalloc/pool"
+	"github.com/ipalloc/ipalloc/store"
+)
+
+// Place is where a pool is measured, new and empty.
+type Place struct {
+	// Open opens a store there.
+	Open func(ctx context.Context) (store.Store, error)
+	// Bare makes a bare commit possible, beside so many small values, and returns what does one: it writes a small value of a
+	// new owner, with the backend's own client.
+	Bare func(held int) func(owner string) error
+}
+
+// build makes the pool of the shape there, in a store that is closed at the end of the benchmark.
+func (p Place) build(b *testing.B, s Shape) *pool.Pool {
+	b.Helper()
+	in, err := p.Open(b.Context())
+	require.NoError(b, err)
+	b.Cleanup(func() { require.NoError(b, in.Close()) })
+	return s.Build(b, in)
+}
+
+const packedHeld = 60_000
+
+// BenchmarkCommit is one caller who allocates and releases, beside a bare commit: each with nothing held and with 60,000 held,
+// all in turns. It reports medians, and how they compare.
+func BenchmarkCommit(b *testing.B, newPlace func(b *testing.B) Place) {
+	var cases []commitCase
+	for _, held := range []int{0, packedHeld} {
+		place := newPlace(b)
+		p := place.build(b, Packed(held))
+		cases = append(cases, commitCase{fmt.Sprintf("held=%d", held), place.Bare(held), p})
+	}
+	watch, turn := stopwatch{}, packedHeld
+	for b.Loop() {
+		turn++
+		for _, c := range cases {
+			c.measure(b, watch, Owner(turn))
+		}
+	}
+	watch.report(b)
+	b.ReportMetric(watch.median("held=0/allocate")/watch.median("held=0/bare"), "allocate/bare")
+	b.ReportMetric(watch.median("held=60000/allocate")/watch.median("held=0/allocate"), "held=60000/held=0")
+}
+
+type commitCase struct {
+	name string
+	bare func(owner string) error
+	pool *pool.Pool
+}
+
+func (c commitCase) measure(b *testing.B, watch stopwatch, owner string) {
+	b.Helper()
+	watch.measure(c.name+"/bare", func() { require.NoError(b, c.bare(owner)) })
+	watch.measure(c.name+"/allocate", func() {
+		_, err := c.pool.Allocate(b.Context(), pool.Claim{Owner: owner})
+		require.NoError(b, err)
+	})
+	watch.measure(c.name+"/release", func() {
+		_, err := c.pool.Release(b.Context(), owner)
+		require.NoError(b, err)
+	})
+}
+
+// BenchmarkParallel allocates and releases from one goroutine and from 64, each for owners of its own, in turns. It reports
+// such pairs a second, of all goroutines together, and how they compare.
+func BenchmarkParallel(b *testing.B, newPlace func(b *testing.B) Place) {
+	const each = 20
+	watch, pools := stopwatch{}, map[int]*pool.Pool{}
+	for _, goroutines := range []int{1, 64} {
+		pools[goroutines] = newPlace(b).build(b, Packed(0))
+	}
+	for b.Loop() {
+		for goroutines, p := range pools {
+			watch.measure(fmt.Sprint(goroutines), func() { pairs(b, p, goroutines, each) })
+		}
+	}
+	b.ReportMetric(0, "ns/op")
+	rate := func(goroutines int) float64 {
+		return float64(goroutines*each) / watch.median(fmt.Sprint(goroutines)) * 1e9
+	}
+	for goroutines := range pools {
+		b.ReportMetric(rate(goroutines), fmt.Sprintf("goroutines=%d/pairs/s", goroutines))
+	}
+	b.ReportMetric(rate(64)/rate(1), "goroutines=64/goroutines=1")
+}
+
+// pairs allocates and releases n times in each of so many goroutines.
+func pairs(b *testing.B, p *pool.Pool, goroutines, n int) {
+	b.Helper()
+	var all sync.WaitGroup
+	for i := range goroutines {
+		all.Go(func() {
+			owner := Owner(i)
+			for range n {
+				_, err := p.Allocate(b.Context(), pool.Claim{Owner: owner})
+				if err == nil {
+					_, err = p.Release(b.Context(), owner)
+				}
+				if err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
+// BenchmarkOpen is what a program does that runs once for each claim: open the store, open the pool, allocate. The first is
+// reported under the name that is given, the last two together.
+func BenchmarkOpen(b *testing.B, opening string, newPlace func(b *testing.B) Place) {
+	for _, s := range []Shape{Packed(0), Packed(packedHeld), EveryOther(16)} {
+		b.Run(s.String(), func(b *testing.B) {
+			place, watch := newPlace(b), stopwatch{}
+			in, err := place.Open(b.Context())
+			require.NoError(b, err)
+			s.Build(b, in)
+			require.NoError(b, in.Close())
+			for b.Loop() {
+				watch.measure(opening, func() {
+					in, err = place.Open(b.Context())
+					require.NoError(b, err)
+				})
+				var p *pool.Pool
+				watch.measure("pool+allocate", func() {
+					p, err = pool.Open(b.Context(), in, Name, nil)
+					require.NoError(b, err)
+					_, err = p.Allocate(b.Context(), pool.Claim{Owner: "new"})
+					require.NoError(b, err)
+				})
+				_, err = p.Release(b.Context(), "new")
+				require.NoError(b, err)
+				require.NoError(b, in.Close())
+			}
+			watch.report(b)
+		})
+	}
+}
