@@ -13,7 +13,7 @@ func ipallocKube() Kind {
 		Name: "ipalloc on Kubernetes",
 		Note: "an API server for custom resources alone, on an etcd in the same process, without a limit of requests in flight: the " +
 			"driver gives up when a server refuses for that",
-		Processes: 32, Prepare: onServer(kubeServer),
+		Processes: 128, Prepare: onServer(kubeServer),
 	}
 	return ours(k, func(_ context.Context, address string) (store.Store, error) {
 		server, place, _ := strings.Cut(address, "/")
