@@ -43,7 +43,7 @@ type settings struct {
 func fullSettings() settings {
 	return settings{
 		sizes: fullSizes(), rounds: 11, each: 30 * time.Millisecond, all: 3 * time.Second,
-		most: 20 * time.Second, mostDurable: 30 * time.Second, mostOurs: 3 * time.Minute,
+		most: time.Minute, mostDurable: time.Minute, mostOurs: 6 * time.Minute,
 	}
 }
 
