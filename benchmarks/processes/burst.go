@@ -3,8 +3,10 @@ package processes
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -18,7 +20,7 @@ type Burst struct {
 	Prefix netip.Prefix
 	// Processes is how many there are, and Claims how many claims each makes.
 	Processes, Claims int
-	// Kill is how many of them are killed at a random moment; when all have ended, their owners are tried again by as many others.
+	// Kill is how many of them are killed, random ones at random moments; when all have ended, their owners are tried again by as many others.
 	Kill int
 	// Apart makes each process open and close the pool for each claim; see [Job].
 	Apart bool
@@ -129,11 +131,11 @@ func (r *burstRun) wave(ctx context.Context, numbers []int, kill int, again bool
 			return err
 		}
 	}
-	victims := r.victims(len(numbers), kill)
+	strikes := r.newStrikes(started, numbers, kill)
 	var wg sync.WaitGroup
 	errs := make([]error, len(numbers))
 	for i, p := range started {
-		wg.Go(func() { errs[i] = r.follow(p, numbers[i], victims[i]) })
+		wg.Go(func() { errs[i] = r.follow(p, numbers[i], strikes) })
 	}
 	wg.Wait()
 	r.outcome.Total = time.Since(start)
@@ -145,44 +147,71 @@ func (r *burstRun) wave(ctx context.Context, numbers []int, kill int, again bool
 	return nil
 }
 
-// victims chooses who is killed, and after how many of its claims were granted.
-func (r *burstRun) victims(n, kill int) map[int]int {
-	victims := map[int]int{}
-	for _, i := range r.random.Perm(n)[:min(kill, n)] {
-		victims[i] = r.random.IntN(r.Claims)
-	}
-	for i := range n {
-		if _, ok := victims[i]; !ok {
-			victims[i] = -1
-		}
-	}
-	return victims
+// strikes are when processes of a wave are killed. They are guarded by the run's lock.
+type strikes struct {
+	after   []int // so many grants in all processes together, ascending
+	granted int
+	running map[int]*process // by their numbers; those that may still be killed
+	struck  map[int]bool
 }
 
-// follow keeps what the process tells, and kills it as soon as so many claims were granted: at once for 0, never for less.
-func (r *burstRun) follow(p *process, number, killAfter int) error {
-	if killAfter == 0 {
-		p.kill()
+// newStrikes chooses when that many are killed: at any moment until most has been granted.
+func (r *burstRun) newStrikes(started []*process, numbers []int, kill int) *strikes {
+	s := &strikes{running: map[int]*process{}, struck: map[int]bool{}}
+	for i, number := range numbers {
+		s.running[number] = started[i]
 	}
-	granted, ended := 0, false
+	for range min(kill, len(numbers)) {
+		s.after = append(s.after, r.random.IntN(len(numbers)*r.Claims*3/4))
+	}
+	slices.Sort(s.after)
+	return s
+}
+
+// strike kills a random one of those that run, for each moment that has come.
+func (r *burstRun) strike(s *strikes) {
+	for len(s.after) > 0 && s.granted >= s.after[0] && len(s.running) > 0 {
+		numbers := slices.Sorted(maps.Keys(s.running))
+		victim := numbers[r.random.IntN(len(numbers))]
+		s.running[victim].kill()
+		delete(s.running, victim)
+		s.struck[victim] = true
+		s.after = s.after[1:]
+	}
+}
+
+// follow keeps what the process tells, and strikes. One that was struck when it had just ended does not count, and another is struck.
+func (r *burstRun) follow(p *process, number int, s *strikes) error {
+	ended := false
+	r.mu.Lock()
+	r.strike(s)
+	r.mu.Unlock()
 	err := p.events(func(e Event) {
-		r.take(e)
-		ended = ended || e.Ended
-		if granted++; granted == killAfter {
-			p.kill()
-		}
-	})
-	if !ended && killAfter >= 0 {
 		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.take(e)
+		if e.Addr.IsValid() {
+			s.granted++
+		}
+		if e.Ended {
+			ended = true
+			delete(s.running, number)
+			if s.struck[number] {
+				s.after = append([]int{0}, s.after...)
+			}
+		}
+		r.strike(s)
+	})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s.struck[number] && !ended {
 		r.killed = append(r.killed, number)
-		r.mu.Unlock()
 	}
 	return err
 }
 
+// take keeps what a process tells. The caller holds r.mu, if there are others.
 func (r *burstRun) take(e Event) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.outcome.Commits += e.Commits
 	r.outcome.Conflicts += e.Conflicts
 	r.outcome.Slowest = max(r.outcome.Slowest, e.Took)
