@@ -63,7 +63,10 @@ func (a *Allocator) AppendBinary(b []byte) ([]byte, error) {
 }
 
 // MarshalBinary returns the same as [Allocator.AppendBinary] to nil. It implements [encoding.BinaryMarshaler].
-func (a *Allocator) MarshalBinary() ([]byte, error) { return a.AppendBinary(nil) }
+func (a *Allocator) MarshalBinary() ([]byte, error) {
+	const fewRanges = 128
+	return a.AppendBinary(make([]byte, 0, fewRanges+8*len(a.tree.slab)))
+}
 
 // Decode returns the allocator that [Allocator.AppendBinary] encoded. Bytes that are cut short, changed or not an encoding give an
 // error that wraps [ErrCorrupt].
@@ -230,7 +233,11 @@ func (a *Allocator) countItem(it item) (cidr.Count, bool) {
 }
 
 func (a *Allocator) coversWord(base uint128, word uint64) bool {
-	r := runs{first: base, last: base.last(wordOrder), free: true, yield: func(first, last uint128) bool {
+	whole := span{base, base.last(wordOrder)}
+	if a.coversSpan(whole) {
+		return true
+	}
+	r := runs{first: whole.first, last: whole.last, free: true, yield: func(first, last uint128) bool {
 		return a.coversSpan(span{first, last})
 	}}
 	return r.word(base, word) && r.flush()

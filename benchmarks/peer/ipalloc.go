@@ -23,8 +23,13 @@ func thisLibrary() Peer {
 
 type ipallocSpace struct{ *allocator.Allocator }
 
+// newIpallocSpace keeps the network and broadcast addresses back, as pools do, and most peers.
 func newIpallocSpace(s Shape) (Space, error) {
-	a, err := allocator.New(cidr.SetOf(netipx.RangeOfPrefix(s.Prefix)))
+	r := netipx.RangeOfPrefix(s.Prefix)
+	if s.Single() {
+		r = cidr.Usable(s.Prefix)
+	}
+	a, err := allocator.New(cidr.SetOf(r))
 	return ipallocSpace{a}, err
 }
 

@@ -160,7 +160,7 @@ func TestFillForesees(t *testing.T) {
 	require.NoError(t, err)
 	held := make([]netip.Prefix, 1<<20)
 	for i := range held {
-		held[i] = netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 32)
+		held[i] = netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 1 + byte(i>>16), byte(i >> 8), byte(i)}), 32)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()

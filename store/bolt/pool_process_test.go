@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ipalloc/ipalloc/internal/pooltest"
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store/bolt"
 )
@@ -38,7 +39,7 @@ func TestPoolProcesses(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ipalloc.db")
 	createRunPool(t, path)
 	var wg sync.WaitGroup
-	var told [lines][]crashEvent
+	var told [lines][]pooltest.Event
 	for line := range lines {
 		wg.Go(func() {
 			for run := range runs {
@@ -56,7 +57,7 @@ func createRunPool(t *testing.T, path string) {
 	t.Helper()
 	s, err := bolt.Open(t.Context(), path, nil)
 	require.NoError(t, err)
-	_, err = pool.Create(t.Context(), s, crashPool, crashSpec(t), nil)
+	_, err = pool.Create(t.Context(), s, pooltest.Name, pooltest.Spec(t), nil)
 	require.NoError(t, err)
 	require.NoError(t, s.Close())
 }
@@ -68,32 +69,32 @@ func runOnce(t *testing.T, path string) {
 	require.NoError(t, err)
 	s, err := bolt.Open(t.Context(), path, &bolt.Options{LockWait: time.Minute})
 	require.NoError(t, err)
-	p, err := pool.Open(t.Context(), s, crashPool, nil)
+	p, err := pool.Open(t.Context(), s, pooltest.Name, nil)
 	require.NoError(t, err)
 	for n := range runOwners {
 		c := pool.Claim{Owner: runOwner(line, run, n), Policy: pool.FamilyPolicy(n % 3)}
-		require.NoError(t, allocateTold(t.Context(), p, c))
+		require.NoError(t, pooltest.Allocate(t.Context(), p, c))
 	}
 	for n := range runReleases {
 		if run > 0 {
-			require.NoError(t, releaseTold(t.Context(), p, runOwner(line, run-1, n)))
+			require.NoError(t, pooltest.Release(t.Context(), p, runOwner(line, run-1, n)))
 		}
 	}
 	require.NoError(t, s.Close())
 }
 
 // startRun runs a child to its end, and returns what it has told.
-func startRun(t *testing.T, path string, line, run int) (told []crashEvent) {
-	child, output := startPoolChild(t, path, fmt.Sprintf("%s=%d %d", poolChildRun, line, run))
-	others := readEvents(output, func(e crashEvent) { told = append(told, e) })
+func startRun(t *testing.T, path string, line, run int) (told []pooltest.Event) {
+	child, output := pooltest.Start(t, poolChildPath+"="+path, fmt.Sprintf("%s=%d %d", poolChildRun, line, run))
+	others := pooltest.ReadEvents(output, func(e pooltest.Event) { told = append(told, e) })
 	assert.NoError(t, child.Wait(), others)
 	return told
 }
 
 // heldAfter is what is held after these events, of which no two are a grant, or a release, for the same owner.
-func heldAfter(t *testing.T, events []crashEvent) map[string]crashEvent {
+func heldAfter(t *testing.T, events []pooltest.Event) map[string]pooltest.Event {
 	t.Helper()
-	held := map[string]crashEvent{}
+	held := map[string]pooltest.Event{}
 	for _, release := range []bool{false, true} {
 		for _, e := range events {
 			switch {
@@ -111,13 +112,13 @@ func heldAfter(t *testing.T, events []crashEvent) map[string]crashEvent {
 }
 
 // requireHeld checks that the pool in the file holds this and nothing else.
-func requireHeld(t *testing.T, path string, want map[string]crashEvent) {
+func requireHeld(t *testing.T, path string, want map[string]pooltest.Event) {
 	t.Helper()
 	s, err := bolt.Open(t.Context(), path, nil)
 	require.NoError(t, err)
-	p, err := pool.Open(t.Context(), s, crashPool, nil)
+	p, err := pool.Open(t.Context(), s, pooltest.Name, nil)
 	require.NoError(t, err)
-	found := requireConsistent(t, p)
+	found := pooltest.RequireConsistent(t, p)
 	require.Len(t, found, len(want))
 	for owner, e := range want {
 		require.Equal(t, e.Prefixes, found[owner].Prefixes, "what %s was granted", owner)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -185,7 +186,8 @@ func TestModes(t *testing.T) {
 func requireWorks(t *testing.T, s *postgres.Store) {
 	t.Helper()
 	x := allocation("a", `x's "\`, "10.0.0.0/24 2001:db8::/64")
-	x.Created, x.Expires = crashTime, crashTime.AddDate(8000-2024, 0, 0)
+	x.Created = time.Date(2024, 2, 29, 12, 0, 0, 123456000, time.UTC)
+	x.Expires = x.Created.AddDate(8000-2024, 0, 0)
 	x.Data = []byte(`{"a": [1, "\u0000\ud800 \\ '"]}`)
 	h, err := s.Commit(t.Context(), head("a"), []store.Write{create(x)})
 	require.NoError(t, err)

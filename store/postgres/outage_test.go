@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ipalloc/ipalloc/internal/pooltest"
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/postgres"
@@ -277,7 +278,7 @@ func TestDurable(t *testing.T) {
 // TestPoolOutages has several workers allocate and release through a proxy that loses requests and answers all the time. What they were told holds, nothing is given twice, and nothing leaks.
 func TestPoolOutages(t *testing.T) {
 	o := newOutage(t)
-	p, err := pool.Create(t.Context(), o.through, crashPool, crashSpec(t), nil)
+	p, err := pool.Create(t.Context(), o.through, pooltest.Name, pooltest.Spec(t), nil)
 	require.NoError(t, err)
 	const workers, each = 8, 40
 	var mu sync.Mutex
@@ -306,7 +307,7 @@ func TestPoolOutages(t *testing.T) {
 	for worker := range workers {
 		wg.Go(func() {
 			for n := range each {
-				c := crashPlan(worker, n)
+				c := pooltest.Claim(worker, n)
 				a, err := p.Allocate(t.Context(), c)
 				release := err == nil && n%3 == 0
 				if release {
@@ -332,9 +333,9 @@ func TestPoolOutages(t *testing.T) {
 	o.proxy.Heal()
 	t.Logf("of %d claims %d ended with an error, %d of them with an unknown outcome", workers*each, len(unsure), unknown)
 
-	direct, err := pool.Open(t.Context(), o.direct, crashPool, nil)
+	direct, err := pool.Open(t.Context(), o.direct, pooltest.Name, nil)
 	require.NoError(t, err)
-	found := requireConsistent(t, direct)
+	found := pooltest.RequireConsistent(t, direct)
 	for owner, want := range held {
 		require.Equal(t, want.Prefixes, found[owner].Prefixes, owner)
 	}

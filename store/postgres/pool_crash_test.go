@@ -11,7 +11,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/ipalloc/ipalloc/internal/pooltest"
-	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/postgres"
 )
@@ -111,19 +110,3 @@ func TestServerKilled(t *testing.T) {
 		})
 	}
 }
-
-// What other tests of this package take from pooltest.
-
-const crashPool = pooltest.Name
-
-func crashSpec(t *testing.T) pool.Spec { return pooltest.Spec(t) }
-
-func crashPlan(worker, n int) pool.Claim { return pooltest.Claim(worker, n) }
-
-func requireConsistent(t *testing.T, p *pool.Pool) map[string]pool.Allocation {
-	t.Helper()
-	return pooltest.RequireConsistent(t, p)
-}
-
-// crashTime is some time.
-var crashTime = time.Date(2024, 2, 29, 12, 0, 0, 123456000, time.UTC)

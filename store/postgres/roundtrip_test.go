@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ipalloc/ipalloc/internal/pooltest"
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/postgres"
@@ -43,7 +44,7 @@ func TestRoundTrips(t *testing.T) {
 	var writes atomic.Int64
 	s, err := postgres.New(t.Context(), connect(t, sharedServer(t).url("postgres"), counted(&writes)), &postgres.Options{Schema: newSchema()})
 	require.NoError(t, err)
-	p, err := pool.Create(t.Context(), s, crashPool, crashSpec(t), nil)
+	p, err := pool.Create(t.Context(), s, pooltest.Name, pooltest.Spec(t), nil)
 	require.NoError(t, err)
 	trips := func(want int64, do func() error) {
 		t.Helper()
@@ -71,22 +72,22 @@ func TestRoundTrips(t *testing.T) {
 	}
 	require.NoError(t, allocate("y")())
 	find := func() error {
-		_, err := store.Find(t.Context(), s, crashPool, netip.MustParseAddr("10.0.0.2"))
+		_, err := store.Find(t.Context(), s, pooltest.Name, netip.MustParseAddr("10.0.0.2"))
 		return err
 	}
 	get := func() error {
-		_, err := s.Get(t.Context(), store.Key{Kind: store.KindPool, Pool: crashPool})
+		_, err := s.Get(t.Context(), store.Key{Kind: store.KindPool, Pool: pooltest.Name})
 		return err
 	}
 	conflict := func() error {
-		_, err := s.Commit(t.Context(), store.Record{Key: store.Key{Kind: store.KindPool, Pool: crashPool}}, nil)
+		_, err := s.Commit(t.Context(), store.Record{Key: store.Key{Kind: store.KindPool, Pool: pooltest.Name}}, nil)
 		require.ErrorIs(t, err, store.ErrConflict)
 		return nil
 	}
-	head, err := s.Get(t.Context(), store.Key{Kind: store.KindPool, Pool: crashPool})
+	head, err := s.Get(t.Context(), store.Key{Kind: store.KindPool, Pool: pooltest.Name})
 	require.NoError(t, err)
 	exists := func() error {
-		standing := store.Write{Op: store.Create, Record: store.Record{Key: store.Key{Kind: store.KindAllocation, Pool: crashPool, Name: "y"}}}
+		standing := store.Write{Op: store.Create, Record: store.Record{Key: store.Key{Kind: store.KindAllocation, Pool: pooltest.Name, Name: "y"}}}
 		_, err := s.Commit(t.Context(), head, []store.Write{standing})
 		require.ErrorIs(t, err, store.ErrExists)
 		return nil
