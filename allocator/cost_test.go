@@ -70,8 +70,16 @@ func TestMemory(t *testing.T) {
 	}
 	require.Less(t, packed.Bytes(), 1<<10, "a packed /16")
 
+	holes := bench.NewAllocator("10.0.0.0/16")
+	random := rand.New(rand.NewPCG(1, 2))
+	for _, i := range random.Perm(1 << 16)[:1<<15] {
+		require.NoError(t, holes.Take(netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 32)))
+	}
+	require.Less(t, holes.Bytes(), 12<<10, "a /16, half of its addresses taken in random order")
+
 	alternate := bench.NewAllocator("10.0.0.0/16")
 	bench.Alternate(alternate)
+	require.Less(t, alternate.Bytes(), 12<<10, "a /16, every other address taken one by one")
 	b, err := alternate.MarshalBinary()
 	require.NoError(t, err)
 	require.LessOrEqual(t, len(b), 8704, "encoded /16, every other address taken")

@@ -485,8 +485,8 @@ func (t *tree) setPage(page uint128, words *[64]uint64) {
 	t.freeSlots(nd)
 	nd.full, nd.mixed = full, mixed
 	if count := bits.OnesCount64(mixed); count > 1 {
-		nd.class = uint8(bits.Len(uint(count - 1)))
-		nd.slots = t.newRun(nd.class)
+		class := uint8(bits.Len(uint(count - 1)))
+		nd.slots, nd.class = t.newRun(class), class
 	}
 	values := t.values(nd)
 	for m := mixed; m != 0; m &= m - 1 {

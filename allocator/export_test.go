@@ -109,12 +109,17 @@ func (c *checker) unused() error {
 		}
 		c.nodes[n] = true
 	}
+	unused := 0
 	for class, at := range c.t.freeRun {
 		for ; at != 0; at = uint32(c.t.slab[at]) {
 			if err := c.run(at, uint8(class), 0); err != nil {
 				return err
 			}
+			unused += 1 << class
 		}
+	}
+	if unused != c.t.unused {
+		return fmt.Errorf("%d words are unused, counted as %d", unused, c.t.unused)
 	}
 	c.slab[0] = true
 	for n, used := range c.nodes {

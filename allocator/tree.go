@@ -16,13 +16,14 @@ import "math/bits"
 // than 64 slots looked at on each.
 //
 // The words and edges of a node stand in slab, sorted and packed, in runs of 2, 4, … 64 that are reused through free
-// lists, as the nodes are; a single one stands in the node itself. Nothing is given back to the heap, and nothing is taken from it
-// while the tree stays within the size that it once had.
+// lists, as the nodes are; a single one stands in the node itself. When slab is full it is copied to a larger one, without its
+// unused runs if they are many.
 type tree struct {
 	nodes    []node
 	slab     []uint64
 	freeNode uint32    // head of the list of unused nodes, linked through node.slots; 0 ends it
 	freeRun  [7]uint32 // heads of the lists of unused runs of 1<<i in slab, linked through their first word
+	unused   int       // words of slab in these lists
 
 	path [maxLevels]uint32 // from the root to the node that is being changed
 	top  uint32            // the node that all that is free lies beneath, if the root has no more to tell; else 0
@@ -43,6 +44,8 @@ type node struct {
 const (
 	rootNode = 0
 	noRun    = 255
+	// fewWords is the least room that a larger slab has.
+	fewWords = 16
 	// maxLevels is the number of levels of an IPv6 tree, whose root at level 21 has four slots of 2^126.
 	maxLevels = 22
 )
@@ -506,14 +509,37 @@ func (t *tree) resize(nd *node, class uint8, count uint32) {
 }
 
 func (t *tree) newRun(class uint8) uint32 {
+	size := 1 << class
 	if run := t.freeRun[class]; run != 0 {
 		t.freeRun[class] = uint32(t.slab[run])
+		t.unused -= size
 		return run
 	}
-	run := uint32(len(t.slab))
-	var zeros [64]uint64
-	t.slab = append(t.slab, zeros[:1<<class]...)
-	return run
+	if len(t.slab)+size > cap(t.slab) {
+		t.makeRoom(size)
+	}
+	run := len(t.slab)
+	t.slab = t.slab[:run+size]
+	return uint32(run)
+}
+
+// makeRoom copies slab to where there is room for size more words and a quarter of those in use.
+func (t *tree) makeRoom(size int) {
+	used := len(t.slab) - t.unused
+	old, room := t.slab, size+max(used/4, fewWords)
+	if t.unused < len(old)/8 {
+		t.slab = append(make([]uint64, 0, len(old)+room), old...)
+		return
+	}
+	t.slab = make([]uint64, 1, used+room)
+	t.freeRun, t.unused = [7]uint32{}, 0
+	for n := range t.nodes {
+		if nd := &t.nodes[n]; nd.class != noRun {
+			run := old[nd.slots:][:1<<nd.class]
+			nd.slots = uint32(len(t.slab))
+			t.slab = append(t.slab, run...)
+		}
+	}
 }
 
 func (t *tree) freeSlots(nd *node) {
@@ -522,6 +548,7 @@ func (t *tree) freeSlots(nd *node) {
 	}
 	t.slab[nd.slots] = uint64(t.freeRun[nd.class])
 	t.freeRun[nd.class] = nd.slots
+	t.unused += 1 << nd.class
 	nd.class, nd.slots = noRun, 0
 }
 
