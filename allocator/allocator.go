@@ -36,8 +36,8 @@ var (
 //
 // Unless said otherwise, a method costs O(levels): at most 6 for IPv4 and 22 for IPv6, and mostly 2 to 4,
 // whatever the size of the set, the number of addresses taken and their pattern; and it does not allocate on the
-// heap, except that taking or releasing may grow the structure when it becomes more fragmented than it
-// has ever been.
+// heap, except that taking or releasing may copy the structure to a larger place when it becomes more fragmented, or
+// fragmented in another way, than it has been; that cost is amortized.
 //
 // Prefixes given to it must be masked (no host bits). An IPv4-mapped IPv6 address (4in6, such as ::ffff:192.0.2.1) is an IPv6 one
 // here, as it is for package netip.

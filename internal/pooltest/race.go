@@ -26,24 +26,26 @@ const raceClaims = 16
 func Race(t *testing.T, s store.Store, err error) {
 	t.Helper()
 	require.NoError(t, err)
-	race(t, s, os.Getenv(raceWriter))
+	require.NoError(t, race(t.Context(), s, os.Getenv(raceWriter)))
 	require.NoError(t, s.Close())
 }
 
-func race(t *testing.T, s store.Store, writer string) {
-	t.Helper()
-	p, err := pool.Open(t.Context(), s, Name, nil)
-	if !assert.NoError(t, err, writer) {
-		return
+func race(ctx context.Context, s store.Store, writer string) error {
+	p, err := pool.Open(ctx, s, Name, nil)
+	if err != nil {
+		return err
 	}
 	for n := range raceClaims {
 		owner := fmt.Sprint(writer, "/", n)
-		_, err := p.Allocate(t.Context(), pool.Claim{Owner: owner, Policy: pool.FamilyPolicy(n % 3)})
+		_, err := p.Allocate(ctx, pool.Claim{Owner: owner, Policy: pool.FamilyPolicy(n % 3)})
 		if err == nil && n%4 == 0 {
-			_, err = p.Release(t.Context(), owner)
+			_, err = p.Release(ctx, owner)
 		}
-		assert.NoError(t, err, owner)
+		if err != nil {
+			return fmt.Errorf("%s: %w", owner, err)
+		}
 	}
+	return nil
 }
 
 // Racing has many processes, and in this one several handles, allocate from one pool at once, and release a part.
@@ -78,7 +80,7 @@ func (r Racing) Run(t *testing.T) {
 	}
 	for i := range handles {
 		s := open()
-		wg.Go(func() { race(t, s, fmt.Sprint("handle-", i)) })
+		wg.Go(func() { assert.NoError(t, race(t.Context(), s, fmt.Sprint("handle-", i))) })
 	}
 	wg.Wait()
 	p, err := pool.Open(t.Context(), first, Name, nil)
