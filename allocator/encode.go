@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"math"
 	"math/bits"
 	"slices"
 
@@ -289,26 +290,64 @@ func (e *encoder) run(first, last uint128, free bool) bool {
 	return true
 }
 
-func (e *encoder) word(base uint128, free uint64) bool {
+func (e *encoder) words(base uint128, free []uint64) bool {
 	if e.full(base) {
 		return false
 	}
-	extends := e.wordsAt > 0 && !e.open && e.wordsEnd == base && e.b[e.wordsAt] < 255
-	needed := runsToOpenWords
-	if extends {
-		needed = runsToExtendWords
+	for len(free) > 0 {
+		n := e.extend(base, free)
+		if n == 0 {
+			e.word(base, free[0])
+			n = 1
+		}
+		base, free = base.add(uint128{lo: uint64(n) << wordOrder}), free[n:]
 	}
-	whole := !base.less(e.within.first) && !e.within.last.less(base.last(wordOrder))
-	if whole && bits.OnesCount64(free&^(free<<1)) >= needed {
-		e.addWord(base, free, extends)
-		return true
+	return true
+}
+
+// extend appends words to the item of words that ends before them, and returns how many.
+func (e *encoder) extend(base uint128, free []uint64) int {
+	if e.wordsAt == 0 || e.open || e.wordsEnd != base {
+		return 0
+	}
+	free = free[:min(len(free), math.MaxUint8-int(e.b[e.wordsAt]), e.wholeWords(base))]
+	n := 0
+	for ; n < len(free) && runsIn(free[n]) >= runsToExtendWords; n++ {
+		e.b = binary.LittleEndian.AppendUint64(e.b, free[n])
+	}
+	e.b[e.wordsAt] += byte(n)
+	e.endWords(base.add(uint128{lo: uint64(n) << wordOrder}))
+	return n
+}
+
+// word appends a word that extends nothing: as a new item if it has many runs and lies within the range, or else as runs.
+func (e *encoder) word(base uint128, free uint64) {
+	if runsIn(free) >= runsToOpenWords && !base.less(e.within.first) && e.wholeWords(base) > 0 {
+		e.flush()
+		e.b = appendTagged(e.b, base.sub(e.pos), 1)
+		e.wordsAt = len(e.b)
+		e.b = binary.LittleEndian.AppendUint64(append(e.b, 0), free)
+		e.endWords(base.last(wordOrder).next())
+		return
 	}
 	r := runs{first: e.within.first, last: e.within.last, free: true, yield: func(first, last uint128) bool {
 		e.addRun(first, last)
 		return true
 	}}
-	return r.word(base, free) && r.flush()
+	r.word(base, free)
+	r.flush()
 }
+
+// wholeWords is how many words from base on lie in the range, at most a page of them.
+func (e *encoder) wholeWords(base uint128) int {
+	last := earlier(e.within.last, base.last(pageOrder))
+	return int(last.sub(base).next().lo >> wordOrder)
+}
+
+func (e *encoder) endWords(end uint128) { e.wordsEnd, e.pos = end, end }
+
+// runsIn is the number of runs of ones in a word.
+func runsIn(word uint64) int { return bits.OnesCount64(word &^ (word << 1)) }
 
 func (e *encoder) addRun(first, last uint128) {
 	if e.open && e.pending.last.next() == first {
@@ -317,21 +356,6 @@ func (e *encoder) addRun(first, last uint128) {
 	}
 	e.flush()
 	e.open, e.pending = true, span{first, last}
-}
-
-// addWord appends a word, to the item of words before it or as a new one.
-func (e *encoder) addWord(base uint128, free uint64, extends bool) {
-	if extends {
-		e.b[e.wordsAt]++
-	} else {
-		e.flush()
-		e.b = appendTagged(e.b, base.sub(e.pos), 1)
-		e.wordsAt = len(e.b)
-		e.b = append(e.b, 0)
-	}
-	e.b = binary.LittleEndian.AppendUint64(e.b, free)
-	e.wordsEnd = base.last(wordOrder).next()
-	e.pos = e.wordsEnd
 }
 
 // flush writes the pending run.

@@ -45,7 +45,7 @@ const (
 	rootNode = 0
 	noRun    = 255
 	// fewWords is the least room that a larger slab has.
-	fewWords = 16
+	fewWords = 4
 	// maxLevels is the number of levels of an IPv6 tree, whose root at level 21 has four slots of 2^126.
 	maxLevels = 22
 )
@@ -523,10 +523,10 @@ func (t *tree) newRun(class uint8) uint32 {
 	return uint32(run)
 }
 
-// makeRoom copies slab to where there is room for size more words and a quarter of those in use.
+// makeRoom copies slab to where there is room for size more words and an eighth of those in use.
 func (t *tree) makeRoom(size int) {
 	used := len(t.slab) - t.unused
-	old, room := t.slab, size+max(used/4, fewWords)
+	old, room := t.slab, size+max(used/8, fewWords)
 	if t.unused < len(old)/8 {
 		t.slab = append(make([]uint64, 0, len(old)+room), old...)
 		return

@@ -6,8 +6,8 @@ import "math/bits"
 type visitor interface {
 	// run is told of addresses that are all free or all taken. It returns false to end the walk.
 	run(first, last uint128, free bool) bool
-	// word is told of 64 addresses of which some are free (their bit is set) and some are not.
-	word(first uint128, free uint64) bool
+	// words is told of words in one page, from first on, of 64 addresses each, of which some are free (their bit is set) and some are not.
+	words(first uint128, free []uint64) bool
 }
 
 // walk visits what lies from first to last. It returns false if the visitor ended the walk.
@@ -25,31 +25,30 @@ func (t *tree) walkNode(n uint32, first, last uint128, v visitor) bool {
 	values := t.values(nd)[rank(nd.mixed, from):]
 	for s := from; s <= to; {
 		lo := nd.slotStart(s)
-		if nd.mixed>>s&1 == 0 {
+		count := uint(1)
+		var more bool
+		switch {
+		case nd.mixed>>s&1 == 0:
 			// As many slots as are alike, at once.
 			free := nd.full>>s&1 != 0
 			alike := nd.full
 			if !free {
 				alike = ^(nd.full | nd.mixed)
 			}
-			end := s + uint(bits.TrailingZeros64(^(alike & wanted >> s)))
-			s = end
-			if !v.run(later(lo, first), earlier(nd.slotStart(end-1).last(shift), last), free) {
-				return false
-			}
-			continue
+			count = uint(bits.TrailingZeros64(^(alike & wanted >> s)))
+			more = v.run(later(lo, first), earlier(nd.slotStart(s+count-1).last(shift), last), free)
+		case shift == wordOrder:
+			count = uint(bits.TrailingZeros64(^(nd.mixed & wanted >> s)))
+			more = v.words(lo, values[:count])
+			values = values[count:]
+		default:
+			more = t.walkEdge(edge(values[0]), later(lo, first), earlier(lo.last(shift), last), v)
+			values = values[1:]
 		}
-		ok := false
-		if shift == wordOrder {
-			ok = v.word(lo, values[0])
-		} else {
-			ok = t.walkEdge(edge(values[0]), later(lo, first), earlier(lo.last(shift), last), v)
-		}
-		if !ok {
+		if !more {
 			return false
 		}
-		values = values[1:]
-		s++
+		s += count
 	}
 	return true
 }
@@ -102,6 +101,15 @@ func (r *runs) run(first, last uint128, free bool) bool {
 		r.open, r.start = true, first
 	}
 	r.end = last
+	return true
+}
+
+func (r *runs) words(base uint128, free []uint64) bool {
+	for i, word := range free {
+		if !r.word(base.add(uint128{lo: uint64(i) << wordOrder}), word) {
+			return false
+		}
+	}
 	return true
 }
 
