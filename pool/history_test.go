@@ -374,5 +374,5 @@ func hammer(t *testing.T, seed uint64) {
 	for _, p := range append(handles, open(t, memory)) {
 		requireStored(t, m, p)
 	}
-	require.Greater(t, faults.Counts().Commit, 30, "of which many failed")
+	require.Greater(t, faults.Counts().Commit, 10, "how many depends on which calls share one: 40 are usual")
 }
