@@ -95,11 +95,14 @@ func cannot(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrCannot, fmt.Sprintf(format, args...))
 }
 
-// Each takes one after the other, and gives up as soon as it can be foreseen that the context will end before it is done.
+// Each takes one after the other, until the context ends, and gives up as soon as it can be foreseen that it will end before all is done.
 func Each[T any](ctx context.Context, all []T, take func(T) error) error {
 	const stride = 64
 	start := time.Now()
 	for i, one := range all {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		if i%stride == stride-1 {
 			if err := foresee(ctx, start, i, len(all)); err != nil {
 				return err

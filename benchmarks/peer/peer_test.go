@@ -166,3 +166,16 @@ func TestFillForesees(t *testing.T) {
 	defer cancel()
 	require.ErrorIs(t, space.Fill(ctx, held), peer.ErrSlow)
 }
+
+func TestEachEndsWithTheContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	done := 0
+	err := peer.Each(ctx, make([]int, 20), func(int) error {
+		if done++; done == 3 {
+			cancel()
+		}
+		return nil
+	})
+	require.ErrorIs(t, err, context.Canceled)
+	require.Equal(t, 3, done)
+}

@@ -14,7 +14,7 @@
 //   - holding: a view of address with the state and the times of what holds it;
 //   - migration: the versions of the tables.
 //
-// There are indexes by key, by prefix (GiST) and by expiry. [Migrations] has all the SQL.
+// There are indexes by key, by prefix (SP-GiST) and by expiry. [Migrations] has all the SQL.
 //
 // The constraint address_overlap makes it impossible, also for SQL written by hand, that two rows of table allocation hold overlapping addresses in one pool. Only what holds at
 // the end of a transaction counts, so that addresses may change hands within it in any order. Package pool never runs into it; whoever does gets an [OverlapError].
@@ -77,7 +77,7 @@
 // A commit is one round trip, also one that fails with [store.ErrConflict]; [store.Store.Get] and Find are one. A commit that meets another may take more: see above. The first use of a statement on a connection takes one more, to prepare it, and pgxpool asks
 // whether a connection that was idle for a second is still there. List reads 256 records in each round trip.
 //
-// In the server a commit that allocates one address takes very roughly 0.1 ms of a processor beyond a bare transaction of one row, and then waits for the same flush of the log.
+// In the server a commit that allocates one address takes very roughly 0.1 ms of a processor beyond a bare transaction of one row (and one of 64 addresses 2 ms, half of it for the constraint against overlap), and then waits for the same flush of the log.
 //
 // # Watch
 //
