@@ -16,7 +16,8 @@
 //
 //   - Get: one.
 //   - Commit, CommitSeveral: one, if the handle has seen the head, and the records that are replaced or deleted, as they are now stored: read or
-//     written them itself, or met them in the error of a commit. It remembers [Options.Remembered] of them. If it has not, two; three of more than eight.
+//     written them itself, or met them in the error of a commit. It remembers [Options.Remembered] of them. One more for each head that it has not seen at its
+//     revision, and one more (two, of more than eight) if some record is not as it has seen it last.
 //   - A commit that fails with a conflict, or because something exists: one as well, whose answer has the records; two if something exists and the records are more than eight.
 //   - Find: two. One for an IPv4 address that nothing has.
 //   - List, ByExpiry: one for each page of about a mebibyte.
@@ -26,7 +27,7 @@
 //
 // # Limits
 //
-// A commit has at most 127 writes beside its head, and 1.5 MiB: the defaults of etcd's --max-txn-ops and --max-request-bytes. Servers with
+// A commit has at most 127 writes beside its head (about 124 if these are allocations, which have index entries), and 1.5 MiB: the defaults of etcd's --max-txn-ops and --max-request-bytes. Servers with
 // other limits want [Options.MaxTxnOps] and [Options.MaxRequestBytes] to match; whatever they refuse is a [store.TooLargeError]. An
 // allocation has at most about 4000 prefixes. Package pool cuts what it commits together to what fits.
 //
@@ -63,5 +64,5 @@
 //
 // Security. Whoever may write under the prefix may do anything. A role for users of the store needs to read and write keys with the prefix, nothing else.
 //
-// Tested with etcd 3.6.8, client and servers.
+// Tested with etcd 3.6.14, client and servers. go.mod asks for 3.6.8.
 package etcd

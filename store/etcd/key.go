@@ -16,7 +16,7 @@ import (
 //	records/KIND/POOL/NAME          the record
 //	prefixes/POOL/PREFIX/NAME       for Find: a record of KindAllocation with that prefix
 //	expiry/KIND/POOL/TIME/NAME      for ByExpiry: a record that expires then
-//	revision                        see deletesNothing
+//	revision                        written by a commit that would write nothing else
 //
 // KIND, POOL and NAME are escaped, so that they contain no slash.
 type keyspace string

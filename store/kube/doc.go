@@ -22,7 +22,8 @@
 // One object a record: ippools (short name ipp) for heads of pools, ipallocations (ipa) for allocations and for what cools down, iprecords
 // (ipr) for all other kinds. They are namespaced. kubectl get shows the pool, owner, addresses, state, expiry and age of an allocation, and the
 // families, total, used and free addresses of a pool (-o wide: more). Each object is labelled with its kind and its pool, and an allocation with
-// its prefix of each family, so that people can ask too:
+// its prefix of each family (or many, if it has several; IPv6 in full, as 2001-0db8-0000-0000-0000-0000-0000-0001-128), so that people can ask
+// who has that very prefix alone:
 //
 //	kubectl get ipa -l ipalloc.github.io/pool=lab,ipalloc.github.io/ipv4=10.0.0.7-32
 //
@@ -105,13 +106,13 @@
 //
 //	allocate        2 (create the allocation, beside it settle the one before; update the head)
 //	renew, release  2 (update the object, if this handle knows it; else 3)
-//	Get             1 (2 if the record is pending by another handle)
-//	List            1 for each [Options.PageSize] records, 1 for each head with pending records
-//	Find            1; the server looks at each object of the pool, and sends what fits
+//	Get             1 (2 or 3 if the record is pending by another handle)
+//	List            1 for each [Options.PageSize] records, 1 for each head with pending records, about 2 for each that a crash left behind
+//	Find            1, and what List adds; the server looks at each object of the pool, and sends what fits
 //	Conflict        4 (of which one takes back step 1); after the first, 1, or 2 if it waited for a turn
 //	after conflicts 2 more for each commit (read the head, announce the turn), until some were not disturbed
 //
-// Config's rate limit counts: client-go's default of 5 requests a second is far too low, and [Open] takes no limit for that. Priority and fairness on
+// A rate limit that the config names is kept; where it names none, [Open] sets none, instead of client-go's 5 requests a second. Priority and fairness on
 // the server may hold requests up under load; give agents a flow schema of their own if there are thousands.
 //
 // # Tested versions

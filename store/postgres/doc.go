@@ -8,7 +8,8 @@
 //   - record: all records, with the columns kind, pool, name, revision, state, prefixes (cidr[], in the order asked for), created, expires (timestamptz) and data (json,
 //     to the letter). It is partitioned by kind into the next three;
 //   - pool: the pools. name is empty, data has the specification and the counts;
-//   - allocation: who holds what. name is the owner. Of kind cooling is what was released and nobody may have yet;
+//   - allocation: who holds what (state allocated), and what was released and nobody may have yet (state cooling). name is the owner. Of kind cooling is what cools
+//     down when its owner holds something else by then;
 //   - other: records of all other kinds, also of kinds that this package does not know;
 //   - address: one row for each prefix in allocation: prefix (cidr), pool, kind, name. Triggers keep it: write to allocation;
 //   - holding: a view of address with the state and the times of what holds it;
@@ -34,7 +35,7 @@
 //
 // What an owner has:
 //
-//	SELECT pool, prefixes, state, created FROM ipalloc.allocation WHERE kind = 'allocation' AND name = 'vm-1'
+//	SELECT pool, prefixes, state, created FROM ipalloc.allocation WHERE kind = 'allocation' AND name = 'vm-1' AND state = 'allocated'
 //
 // How many addresses each pool has, and how many of them are free:
 //

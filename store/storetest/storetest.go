@@ -5,7 +5,7 @@
 //
 // 1. Read the comments of [store.Store], [store.Record] and [store.Key]: they are the whole contract. Two questions decide the design. What in
 // the backend replaces one record only if it is still at a revision, with other records in the same atomic step? And what
-// gives revisions that never repeat under a key, also after it was deleted? A counter of the backend that counts all commits does.
+// gives revisions that only rise under a key, also after it was deleted and created again? A counter of the backend that counts all commits does.
 //
 // 2. Run the suite from the first day. A driver's own test is a few lines:
 //
