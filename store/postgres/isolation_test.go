@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
@@ -83,4 +84,35 @@ func TestRevisionsDoNotFall(t *testing.T) {
 	got, err := s.Get(t.Context(), h.Key)
 	require.NoError(t, err)
 	require.Equal(t, h.Revision, got.Revision)
+}
+
+// TestHeadCreatedMeanwhile has a commit look for a head that is not there yet, and wait; meanwhile another creates it, with a record that both want to create. That the
+// head is another one is what the first must say, not that the record exists.
+func TestHeadCreatedMeanwhile(t *testing.T) {
+	url, schema := sharedServer(t).url("postgres"), newSchema()
+	s, db := open(t, url, schema), connect(t, url)
+	b, err := s.Commit(t.Context(), head("b"), nil)
+	require.NoError(t, err)
+	locked, err := db.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = locked.Exec(t.Context(), "SELECT FROM "+quoted(schema)+".record WHERE kind = 'pool' AND pool = 'b' FOR UPDATE")
+	require.NoError(t, err)
+	writes := []store.Write{create(allocation("a", "x", "10.0.0.1/32"))}
+	result := make(chan error, 1)
+	go func() {
+		_, err := s.CommitSeveral(t.Context(), []store.Change{{Head: head("a"), Writes: writes}, {Head: b}})
+		result <- err
+	}()
+	require.Eventually(t, func() bool {
+		var waits bool
+		err := db.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND strpos(query, $1) > 0)", quoted(schema)).Scan(&waits)
+		return err == nil && waits
+	}, time.Minute, time.Millisecond)
+	created, err := s.Commit(t.Context(), head("a"), writes)
+	require.NoError(t, err)
+	require.NoError(t, locked.Rollback(t.Context()))
+	var conflict *store.ConflictError
+	require.ErrorAs(t, <-result, &conflict)
+	require.Equal(t, created.Key, conflict.Current.Key)
+	require.Equal(t, created.Revision, conflict.Current.Revision)
 }

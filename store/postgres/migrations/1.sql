@@ -209,6 +209,12 @@ BEGIN
 		END LOOP;
 		RETURN QUERY SELECT 'exists', e.* FROM @schema@.existing(ops, kinds, pools, names) e;
 		IF FOUND THEN
+			-- A head that was not there is not locked. If it has come meanwhile, that is what must be said: this is tried again.
+			FOR i IN 1 .. heads LOOP
+				IF expected[i] = 0 AND EXISTS (SELECT FROM @schema@.record r WHERE r.kind = kinds[i] AND r.pool = pools[i] AND r.name = names[i]) THEN
+					RAISE serialization_failure USING MESSAGE = 'a head was created meanwhile';
+				END IF;
+			END LOOP;
 			RETURN;
 		END IF;
 		-- A new head takes its place before its revision is drawn, which so is higher than any that its key had before. Another commit
