@@ -52,8 +52,8 @@ type Allocator struct {
 // span is a range of addresses, both ends included.
 type span struct{ first, last uint128 }
 
-// New returns an allocator for the addresses of set, all of them free. The set must not be empty, and must be of one family;
-// otherwise the error wraps [ErrInvalid].
+// New returns an allocator for the addresses of set, all of them free. The set must be of one family, and must not be empty, because
+// an empty one has no family: see [Empty]. Otherwise the error wraps [ErrInvalid].
 //
 // Cost: O(ranges in the set × levels).
 func New(set *netipx.IPSet) (*Allocator, error) {
@@ -75,6 +75,12 @@ func New(set *netipx.IPSet) (*Allocator, error) {
 	a.free = a.total
 	return a, nil
 }
+
+// Empty returns an allocator of the IPv4 family, or of the IPv6 one, that hands out nothing: every search is [ErrExhausted] and
+// every prefix of the family is [ErrOutside]. Unlike the zero Allocator it has a family, and can be encoded and decoded.
+//
+// Cost: O(1).
+func Empty(is4 bool) *Allocator { return &Allocator{is4: is4, tree: newTree(is4)} }
 
 // Is4 tells whether the allocator's addresses are IPv4.
 func (a *Allocator) Is4() bool { return a.is4 }
@@ -337,6 +343,9 @@ func (a *Allocator) covers(x uint128, order uint) bool {
 
 // coversSpan tells whether all addresses of s are in the set.
 func (a *Allocator) coversSpan(s span) bool {
+	if len(a.universe) == 0 {
+		return false
+	}
 	low, high := 0, len(a.universe)-1
 	for low < high { // the range that s lies in, if any does, is the first that ends at s.last or above
 		middle := int(uint(low+high) >> 1)

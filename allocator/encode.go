@@ -91,7 +91,7 @@ func Decode(b []byte) (*Allocator, error) {
 
 func (a *Allocator) decodeUniverse(b []byte) ([]byte, error) {
 	count, n := binary.Uvarint(b)
-	if n <= 0 || count == 0 || count > uint64(len(b)) {
+	if n <= 0 || count > uint64(len(b)) {
 		return nil, fmt.Errorf("%w: the number of ranges in the set is wrong", ErrCorrupt)
 	}
 	b = b[n:]

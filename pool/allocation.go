@@ -136,6 +136,13 @@ func holdingOf(r store.Record) (*holding, error) {
 	return h, nil
 }
 
+// copy returns a holding that may be changed, before it is written in the place of h. It keeps the generation.
+func (h *holding) copy() *holding {
+	c := *h
+	c.place = 0
+	return &c
+}
+
 // due tells whether its addresses are free for others at the time now: its lease or its cooldown has ended.
 func (h *holding) due(now time.Time) bool { return h.Expired(now) }
 

@@ -120,7 +120,7 @@ func (s Spec) band(name string, family Family) ([]netipx.IPRange, bool) {
 }
 
 // tiers are the ranges that the request tries, one after the other.
-func (r *Request) tiers(spec *resolvedSpec) tiers {
+func (r *Request) tiers(spec *rules) tiers {
 	ts := spec.tiers[r.Family.index()]
 	if r.Band != "" {
 		ranges, _ := spec.band(r.Band, r.Family)

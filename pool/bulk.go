@@ -59,20 +59,13 @@ func (p *Pool) ReleaseMany(ctx context.Context, owners []string) ([]Result, erro
 	if err == nil {
 		err = p.each(ctx, CallRelease, tasks, results)
 	}
-	for i, owner := range owners {
-		if child := childIn(results[i].Err); child != "" {
-			a, err := p.releaseWithChild(ctx, owner, 0, child)
-			results[i] = Result{a, p.failed("release", owner, err)}
-		}
-	}
 	return results, p.failed("release many", "", err)
 }
 
 // ReleaseAll frees what all the owners hold, or nothing, in one commit. What it returns is in their order.
 //
 // Errors: those of [Pool.Release], for the first owner that nothing can be released for; [ErrInvalid] if an owner is named twice;
-// [store.ErrTooLarge] if there are more than the store takes in one commit. Pools that were carved from what they hold are not deleted with it.
-// Cost: one commit.
+// [store.ErrTooLarge] if there are more than the store takes in one commit. Cost: one commit.
 func (p *Pool) ReleaseAll(ctx context.Context, owners []string) ([]Allocation, error) {
 	tasks := make([]task, len(owners))
 	for i, owner := range owners {
@@ -91,7 +84,7 @@ func allocateTasks(claims []Claim) ([]task, []Result, error) {
 	tasks := make([]task, len(claims))
 	results := make([]Result, len(claims))
 	for i := range claims {
-		tasks[i] = task{kind: taskAllocate, owner: claims[i].Owner, claim: claims[i]}
+		tasks[i] = task{kind: taskAllocate, owner: claims[i].Owner, claim: &claims[i]}
 		results[i].Err = claims[i].checkOwnerAndRest()
 	}
 	return tasks, results, distinct(tasks)
@@ -111,37 +104,39 @@ func distinct(tasks []task) error {
 // whole does all tasks or none.
 func (p *Pool) whole(ctx context.Context, call Call, tasks []task) ([]Allocation, error) {
 	begin := p.begin()
-	o := wholeOp(ctx, tasks...)
-	err := p.submitAny(o)
-	if err != nil && o.refusal() != nil {
-		for i := range o.tasks {
-			if t := &o.tasks[i]; t.refusal != nil {
-				err = p.failed(t.kind.String(), t.owner, t.refusal)
-				break
-			}
-		}
+	o := opOf(ctx, p, true, stepsOf(tasks))
+	err := o.run()
+	if s := o.refused(); err != nil && s != nil {
+		err = p.failed(s.kind.String(), s.owner, err)
 	} else {
 		err = p.failed(tasks[0].kind.String()+" all", "", err)
 	}
 	var results []Allocation
-	for i := range o.tasks {
+	for _, s := range o.parts[0].steps {
 		if err == nil {
-			results = append(results, o.tasks[i].result)
+			results = append(results, s.result)
 		}
-		p.observe(begin, call, o.tasks[i].owner, o.tasks[i].result, err)
+		p.observe(begin, call, s.owner, s.result, err)
 	}
 	return results, err
 }
 
-func (p *Pool) submitAny(o *op) error {
-	switch {
-	case o.ctx.Err() != nil:
-		return o.ctx.Err()
-	case p.store == nil:
-		return p.submitInMemory(o.ctx, o)
-	default:
-		return p.submit(o)
+// refused is the first step of an op that was ended by a refusal; nil if it was not.
+func (o *op) refused() *step {
+	for i := range o.parts[0].steps {
+		if s := &o.parts[0].steps[i]; s.outcome.verdict == verdictRefuse && errors.Is(o.err, s.outcome.refusal) {
+			return s
+		}
 	}
+	return nil
+}
+
+func stepsOf(tasks []task) []step {
+	steps := make([]step, len(tasks))
+	for i, t := range tasks {
+		steps[i].task = t
+	}
+	return steps
 }
 
 // each does the tasks whose results have no error yet, each by itself, and fills in the results.
@@ -150,10 +145,10 @@ func (p *Pool) each(ctx context.Context, call Call, tasks []task, results []Resu
 	var chunk []task
 	var places []int
 	flush := func() error {
-		o := &op{ctx: ctx, tasks: chunk}
-		err := p.submitAny(o)
-		for i := range o.tasks {
-			t := &o.tasks[i]
+		o := opOf(ctx, p, false, stepsOf(chunk))
+		err := o.run()
+		for i := range o.parts[0].steps {
+			t := &o.parts[0].steps[i]
 			if err != nil && !t.done {
 				t.err = err
 			}
@@ -283,38 +278,19 @@ func (p *Pool) holder(ctx context.Context, err error) string {
 // Errors: those of [Pool.Allocate]. Cost: one or two reads.
 func (p *Pool) DryRun(ctx context.Context, claim Claim) (Allocation, error) {
 	err := claim.checkOwnerAndRest()
-	var a Allocation
+	var found Allocation
 	if err == nil {
-		err = p.exclusively(ctx, func(ctx context.Context) error {
-			a, err = p.dryRun(ctx, &claim)
+		err = exclusively(ctx, func(a *attempt) error {
+			d, err := a.present(p)
+			if err != nil {
+				return err
+			}
+			start := a.mark()
+			out, err := a.planIn(d, &task{kind: taskAllocate, owner: claim.Owner, claim: &claim})
+			a.rollback(start)
+			found = out.result.clone()
 			return err
-		})
+		}, p)
 	}
-	return a, p.failed("dry run", claim.Owner, err)
-}
-
-func (p *Pool) dryRun(ctx context.Context, claim *Claim) (Allocation, error) {
-	if err := p.catchUp(ctx); err != nil {
-		return Allocation{}, err
-	}
-	o := wholeOp(ctx, task{kind: taskAllocate, owner: claim.Owner, claim: *claim})
-	part := jointPart{pool: p, op: o}
-	if p.store != nil {
-		if err := p.fetch(ctx, &o.tasks[0]); err != nil {
-			return Allocation{}, err
-		}
-		o.tasks[0].fresh = true
-	}
-	err := part.plan(ctx)
-	p.endBatch()
-	if p.ledger != nil {
-		p.ledger.undo(mark{})
-	}
-	if err == nil {
-		err = o.refusal()
-	}
-	if err != nil {
-		return Allocation{}, err
-	}
-	return o.tasks[0].result.clone(), nil
+	return found, p.failed("dry run", claim.Owner, err)
 }

@@ -41,6 +41,12 @@ type Claim struct {
 	// the same owner holds by a claim of another scope.
 	Scope string
 
+	// Fenced asks for an answer that nothing sent earlier can undo. Without it, an owner that holds what the claim asks for is told so
+	// after a read; a release of that owner which another process sent before it died may still be on its way to the store, and take
+	// effect after the answer. With it the answer comes after a commit, which makes all that was sent before it fail. It costs one commit
+	// where there would be none, and nothing where something is granted.
+	Fenced bool
+
 	// Labels are kept with what is granted, for people and for pictures: a pod's name, a node. They play no part in what is granted; an
 	// owner who asks again keeps the first ones. At most [MaxLabelBytes] bytes in all.
 	Labels map[string]string
@@ -188,7 +194,7 @@ func (c *Claim) checkRequests() error {
 var defaultRequests = []Request{{}}
 
 // resolve appends the claim's requests to to, each with its family and length, as spec and policy have them.
-func (c *Claim) resolve(spec *resolvedSpec, policy FamilyPolicy, to []Request) ([]Request, error) {
+func (c *Claim) resolve(spec *rules, policy FamilyPolicy, to []Request) ([]Request, error) {
 	if policy > RequireDualStack {
 		return nil, invalid("%v is not a family policy", policy)
 	}
@@ -293,7 +299,7 @@ func (r *Request) familyExact() Family {
 }
 
 // complete fills in the length, once the family is known.
-func (r *Request) complete(spec *resolvedSpec) error {
+func (r *Request) complete(spec *rules) error {
 	if !spec.has(r.Family) {
 		return fmt.Errorf("%w: %v", ErrFamily, r.Family)
 	}
@@ -331,37 +337,36 @@ func (r *Request) isMetBy(p netip.Prefix) bool {
 		(r.Within == nil || r.Within.ContainsPrefix(p))
 }
 
-// isMet tells whether prefixes are an answer to the claim. A claim that prefers both families is also met by
-// one, granted when the pool had no other. What is held of a family that the pool has given up is judged as if it had the families of what
-// is held.
-func (l *ledger) isMet(c *Claim, prefixes []netip.Prefix) bool {
-	if l.isMetIn(l.spec, c, prefixes) {
+// isMet reports whether prefixes are an answer to the claim. A claim that prefers both families is also met by one, granted when the pool
+// had no other. What is held of a family that the pool has given up is judged as if the pool had the families of what is held.
+func (v *view) isMet(c *Claim, prefixes []netip.Prefix) bool {
+	if v.isMetIn(v.rules, c, prefixes) {
 		return true
 	}
-	given := func(p netip.Prefix) bool { return !l.spec.has(FamilyOf(p.Addr())) }
+	given := func(p netip.Prefix) bool { return !v.rules.has(FamilyOf(p.Addr())) }
 	if !slices.ContainsFunc(prefixes, given) {
 		return false
 	}
-	earlier := *l.spec
+	earlier := *v.rules
 	earlier.families = nil
 	for _, p := range prefixes {
 		if family := FamilyOf(p.Addr()); !earlier.has(family) {
 			earlier.families = append(earlier.families, family)
 		}
 	}
-	return l.isMetIn(&earlier, c, prefixes)
+	return v.isMetIn(&earlier, c, prefixes)
 }
 
-func (l *ledger) isMetIn(spec *resolvedSpec, c *Claim, prefixes []netip.Prefix) bool {
-	return l.isMetUnder(c.Policy, spec, c, prefixes) || c.Policy == PreferDualStack && l.isMetUnder(SingleStack, spec, c, prefixes)
+func (v *view) isMetIn(r *rules, c *Claim, prefixes []netip.Prefix) bool {
+	return v.isMetUnder(c.Policy, r, c, prefixes) || c.Policy == PreferDualStack && v.isMetUnder(SingleStack, r, c, prefixes)
 }
 
-func (l *ledger) isMetUnder(policy FamilyPolicy, spec *resolvedSpec, c *Claim, prefixes []netip.Prefix) bool {
-	requests, err := c.resolve(spec, policy, l.scratch[:0])
+func (v *view) isMetUnder(policy FamilyPolicy, r *rules, c *Claim, prefixes []netip.Prefix) bool {
+	requests, err := c.resolve(r, policy, v.scratch.met[:0])
 	if err != nil || len(requests) != len(prefixes) {
 		return false
 	}
-	l.scratch = requests
+	v.scratch.met = requests
 	for i := range requests {
 		if !requests[i].isMetBy(prefixes[i]) {
 			return false

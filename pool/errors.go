@@ -79,6 +79,16 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
+// wrapped returns err as an [*Error]: itself if it is one, else as. It returns nil for nil.
+func wrapped(err error, as Error) error {
+	var inner *Error
+	if err == nil || errors.As(err, &inner) && inner.Op != "" {
+		return err
+	}
+	as.Err = storeError(err)
+	return &as
+}
+
 // ExhaustedError says what there was nothing left of. It matches [ErrExhausted]. It is the caller's.
 type ExhaustedError struct {
 	// Family and Bits are those of the request that could not be met.

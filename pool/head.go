@@ -6,42 +6,109 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
+	"go4.org/netipx"
+
+	"github.com/ipalloc/ipalloc/pool/internal/space"
 	"github.com/ipalloc/ipalloc/store"
 )
 
 // headFormat is the version of the head's data. A higher one is of a later release, and is refused.
 const headFormat = 1
 
+// The states of a head.
+const (
+	stateActive = "active"
+	// stateImporting is that of the head of a pool whose records are not all there yet.
+	stateImporting = "importing"
+)
+
 // headData is what the record of a head has as its data.
 type headData struct {
 	Format int             `json:"format"`
 	Spec   json.RawMessage `json:"spec"`
-	Spaces []headSpace     `json:"spaces"`
-	// Foreign are the addresses of the ranges that are foreign in the pool's network.
-	Foreign []string `json:"foreign,omitempty"`
-	// Left counts what is held of families that the spec does not have.
-	Left []FamilyStats `json:"left,omitempty"`
-	// Expiring and Strays count records; see tallies.
-	Expiring int `json:"expiring,omitempty"`
-	Strays   int `json:"strays,omitempty"`
+	space.Head
+	// Withheld are the addresses that the pool may not hand out because others decide so.
+	Withheld []string `json:"withheld,omitempty"`
 	// Parent is where the pool was carved from.
 	Parent *Parent `json:"parent,omitempty"`
 }
 
-// headSpace is one family of it: counts for people, pieces for machines.
-type headSpace struct {
-	FamilyStats
-	Cursor netip.Addr `json:"cursor,omitzero"` // see tally
-	Pieces []piece    `json:"pieces"`
-}
-
-// Parent says where a pool was carved from; see [Carve]. It is a value; it may be copied and compared.
+// Parent says which pool another one was carved from, and what that granted for it; see [Carve]. The zero Parent is that of a pool by itself. A
+// Parent may be copied; the copy shares Grants.
 type Parent struct {
 	// Pool is the name of the parent.
 	Pool string `json:"pool"`
-	// Owner is who holds, in the parent, what the pool hands out.
-	Owner string `json:"owner"`
+	// Grants are what the parent has granted for the pool, in the order in which it did.
+	Grants []Grant `json:"grants"`
+}
+
+// Grant is what an owner holds in a parent of which a pool was made. A Grant may be copied; the copy shares Prefixes.
+type Grant struct {
+	Owner    string         `json:"owner"`
+	Prefixes []netip.Prefix `json:"prefixes"`
+}
+
+// isZero reports whether there is no parent.
+func (p Parent) isZero() bool { return p.Pool == "" }
+
+// granted is the set of all that the parent has granted.
+func (p Parent) granted() *netipx.IPSet {
+	var all []netip.Prefix
+	for _, g := range p.Grants {
+		all = append(all, g.Prefixes...)
+	}
+	return setOfPrefixes(all)
+}
+
+// grantOf returns the index of what the parent has granted to the owner; -1 if that is nothing.
+func (p Parent) grantOf(owner string) int {
+	return slices.IndexFunc(p.Grants, func(g Grant) bool { return g.Owner == owner })
+}
+
+// clone returns a copy that shares nothing with p.
+func (p Parent) clone() Parent {
+	p.Grants = slices.Clone(p.Grants)
+	for i, g := range p.Grants {
+		p.Grants[i].Prefixes = slices.Clone(g.Prefixes)
+	}
+	return p
+}
+
+// state is a pool as one head has it: by which rules it hands out what.
+type state struct {
+	rules  *rules
+	space  *space.Space
+	parent Parent
+
+	// What follows is memory for plans.
+	view    view
+	around  around
+	scratch scratch
+}
+
+// newState returns the state of an empty pool.
+func newState(r *rules, parent Parent, random func() uint64) (*state, error) {
+	free, err := r.newSpace(random)
+	if err != nil {
+		return nil, err
+	}
+	return &state{rules: r, space: free, parent: parent}, nil
+}
+
+// encode returns the data of a head that has the state, and what becomes of the records of pieces. base is the revision that it replaces.
+func (s *state) encode(base int64) (json.RawMessage, space.Head, []space.PieceWrite, error) {
+	head, pieces, err := s.space.Encode(base)
+	if err != nil {
+		return nil, head, nil, err
+	}
+	data := headData{Format: headFormat, Spec: s.rules.text, Head: head, Withheld: formatRanges(s.rules.withheld)}
+	if !s.parent.isZero() {
+		data.Parent = &s.parent
+	}
+	text, err := json.Marshal(data)
+	return text, head, pieces, err
 }
 
 func headKey(pool string) store.Key { return store.Key{Kind: store.KindPool, Pool: pool} }
@@ -50,7 +117,7 @@ func headKey(pool string) store.Key { return store.Key{Kind: store.KindPool, Poo
 func getHead(ctx context.Context, s store.Store, pool string) (store.Record, error) {
 	head, err := s.Get(ctx, headKey(pool))
 	switch {
-	case errors.Is(err, store.ErrNotFound):
+	case errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrUnknown):
 		return head, ErrNoPool
 	case err == nil && head.State == stateImporting:
 		return head, ErrUnfinished
@@ -58,116 +125,80 @@ func getHead(ctx context.Context, s store.Store, pool string) (store.Record, err
 	return head, err
 }
 
-func parseHead(r store.Record) (headData, Spec, error) {
-	var data headData
-	var spec Spec
-	if err := json.Unmarshal(r.Data, &data); err != nil {
-		return data, spec, fmt.Errorf("%w: the head of the pool: %w", ErrCorrupt, err)
+// parsedHead is a head that has been read.
+type parsedHead struct {
+	headData
+	spec     Spec
+	withheld []netipx.IPRange
+}
+
+// parseHead reads a head.
+func parseHead(r store.Record) (*parsedHead, error) {
+	h, err := parseSpec(r)
+	if err != nil {
+		return nil, err
 	}
-	if data.Format != headFormat {
-		return data, spec, fmt.Errorf("%w: the head of the pool has format %d, want %d", ErrCorrupt, data.Format, headFormat)
+	var families []space.Family
+	for _, family := range h.spec.Families() {
+		families = append(families, family.inSpace())
 	}
-	if err := json.Unmarshal(data.Spec, &spec); err != nil {
-		return data, spec, badSpec(err)
+	if err := h.Check(families); err != nil {
+		return nil, corrupt(err)
 	}
-	families := spec.Families()
-	if len(families) != len(data.Spaces) {
-		return data, spec, fmt.Errorf("%w: the head of the pool has %d families, its specification %d", ErrCorrupt, len(data.Spaces), len(families))
+	return h, nil
+}
+
+// parseSpec reads a head, of which the free space need not be readable.
+func parseSpec(r store.Record) (*parsedHead, error) {
+	var h parsedHead
+	if err := json.Unmarshal(r.Data, &h.headData); err != nil {
+		return nil, fmt.Errorf("%w: the head of the pool: %w", ErrCorrupt, err)
 	}
-	for i, s := range data.Spaces {
-		if s.Family != families[i] || !inOrder(s.Pieces, families[i]) {
-			return data, spec, fmt.Errorf("%w: the head of the pool has no free space for %v, or not in order", ErrCorrupt, families[i])
-		}
+	if h.Format != headFormat {
+		return nil, fmt.Errorf("%w: the head of the pool has format %d, want %d", ErrCorrupt, h.Format, headFormat)
 	}
-	return data, spec, nil
+	if err := json.Unmarshal(h.Spec, &h.spec); err != nil {
+		return nil, badSpec(err)
+	}
+	var err error
+	if h.withheld, err = parseRanges(h.Withheld); err != nil {
+		return nil, badSpec(err)
+	}
+	return &h, nil
 }
 
 func badSpec(err error) error {
 	return fmt.Errorf("%w: the specification of the pool: %w", ErrCorrupt, err)
 }
 
-// inOrder tells whether pieces cover all addresses of the family, each only once.
-func inOrder(pieces []piece, family Family) bool {
-	for i, p := range pieces {
-		if p.From.BitLen() != family.Width() || p.From.Zone() != "" || i > 0 && !pieces[i-1].From.Less(p.From) {
-			return false
-		}
+// corrupt makes the free space's way to say that it cannot be read this package's.
+func corrupt(err error) error { return fmt.Errorf("%w: the head of the pool: %w", ErrCorrupt, err) }
+
+// parentOf is the parent in a head; zero if there is none.
+func (h *parsedHead) parentOf() Parent {
+	if h.Parent == nil {
+		return Parent{}
 	}
-	return len(pieces) > 0 && pieces[0].From == wholeOf(family).From()
+	return *h.Parent
 }
 
-// tallies are those of a head.
-func (d *headData) tallies() tallies {
-	all := tallies{expiring: d.Expiring, strays: d.Strays}
-	for _, s := range d.Spaces {
-		all.families[s.Family.index()] = tally{s.Cooling, s.OutOfRange, s.Cursor}
-	}
-	for _, left := range d.Left {
-		all.families[left.Family.index()].outOfRange = left.OutOfRange
-	}
-	return all
-}
-
-// ledger returns a ledger for the spec of a head, with nothing taken.
-func (d *headData) ledger(spec Spec, random func() uint64) (*ledger, error) {
-	foreign, err := parseRanges(d.Foreign)
+// rules are those of the head.
+func (h *parsedHead) rules() (*rules, error) {
+	r, err := newRules(h.spec, h.withheld)
 	if err != nil {
 		return nil, badSpec(err)
 	}
-	resolved, err := resolveSpec(spec, foreign)
+	return r, nil
+}
+
+// infoOf describes the pool of a head.
+func infoOf(head store.Record) (Info, error) {
+	h, err := parseHead(head)
 	if err != nil {
-		return nil, badSpec(err)
+		return Info{}, err
 	}
-	l, err := newLedger(resolved, random)
-	if err != nil {
-		return nil, badSpec(err)
-	}
-	return l, nil
-}
-
-// encodeHead returns the data of the head with the given pieces, one list a family.
-func (l *ledger) encodeHead(pieces [][]piece, parent *Parent) (json.RawMessage, error) {
-	data := headData{
-		Format: headFormat, Spec: l.spec.text, Foreign: formatRanges(l.spec.foreign),
-		Expiring: l.tallies.expiring, Strays: l.tallies.strays, Parent: parent,
-	}
-	stats := l.stats()
-	for i, s := range l.spaces {
-		cursor := l.tallies.families[s.family.index()].cursor
-		data.Spaces = append(data.Spaces, headSpace{FamilyStats: stats[i], Cursor: cursor, Pieces: pieces[i]})
-	}
-	data.Left = stats[len(l.spaces):]
-	return json.Marshal(data)
-}
-
-// nextHead prepares what the journal's changes make of the head: its data and the pieces, and in d the writes for
-// these.
-func (l *ledger) nextHead(d *draft) (json.RawMessage, [][]piece, error) {
-	pieces := make([][]piece, len(l.spaces))
-	for i, s := range l.spaces {
-		var changes []change
-		for _, c := range l.journal {
-			if c.space == i {
-				changes = append(changes, c)
-			}
-		}
-		pieces[i] = s.pieces
-		if len(changes) == 0 && len(s.pieces) > 0 {
-			continue
-		}
-		var err error
-		if pieces[i], err = s.nextPieces(changes, d); err != nil {
-			return nil, nil, err
-		}
-	}
-	data, err := l.encodeHead(pieces, d.parent)
-	return data, pieces, err
-}
-
-// committed says that what nextHead prepared has been committed.
-func (l *ledger) committed(pieces [][]piece) {
-	for i, s := range l.spaces {
-		s.pieces = pieces[i]
-	}
-	l.forget()
+	return Info{
+		Name: head.Pool, Spec: h.spec, Created: head.Created, Revision: head.Revision,
+		Stats: statsOf(h.Counts()), Withheld: h.withheld, Parent: h.parentOf(),
+	}, nil
 }

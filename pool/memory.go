@@ -3,193 +3,294 @@ package pool
 import (
 	"context"
 	"iter"
+	"maps"
 	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// doInMemory brings one task to its end in a pool without a store.
-func (p *Pool) doInMemory(ctx context.Context, t *task) (Allocation, error) {
-	now := p.now()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.time = now
-	// A task of the pool's own, so that nothing is allocated on the heap for it.
-	own, writes := &p.own, p.own.writes[:0]
-	*own = *t
-	own.writes = writes
-	if err := p.planTask(ctx, own, p.held[t.owner]); err != nil {
-		own.writes = writes
-		return Allocation{}, err
-	}
-	p.ledger.forget()
-	if len(own.writes) > 0 {
-		p.clock++
-		p.wakeWaiting()
-	}
-	p.applyInMemory(own)
-	if own.kind == taskRelease && len(own.writes) == 1 && own.writes[0].op == store.Delete {
-		return own.result, nil // which nobody else has any more
-	}
-	return own.result.clone(), nil
+// memory is a pool's home without a store. Whoever holds mu leads.
+type memory struct {
+	options *Options
+	order   uint64 // in which calls over several pools lock them
+
+	mu     sync.Mutex
+	runner runner
+	one    [1]*op // the batch of a call
+	known  *state
+	clock  int64 // the revision: how many changes there were
+	held   map[string]*holding
+	strays map[netip.Prefix]*holding
+	index  index
+	expiry expiry
+
+	waiting chan struct{} // closed with the next change; nil if nobody waits
 }
 
-// submitInMemory brings an op of several tasks to its end in a pool without a store.
-func (p *Pool) submitInMemory(ctx context.Context, o *op) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	defer p.endBatch()
-	for !o.done {
-		clear(p.planning)
-		p.reserve(o)
-		if _, err := p.planAll(ctx, []*op{o}); err != nil {
-			return err
-		}
-		p.settleInMemory(o)
+// memories counts the pools in memory.
+var memories atomic.Uint64
+
+func newMemory(s *state, options *Options) *memory {
+	return &memory{
+		options: options, order: memories.Add(1), known: s,
+		held: map[string]*holding{}, strays: map[netip.Prefix]*holding{}, index: newIndex(),
 	}
+}
+
+// lead implements [home].
+func (m *memory) lead(o *op) error {
+	if len(o.pools) > 1 {
+		defer lockAll(o.pools)()
+	} else {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+	}
+	m.one[0] = o
+	for !o.IsDone() {
+		m.runner.Round(m.one[:])
+	}
+	m.one[0] = nil
 	return o.err
 }
 
-// endBatch forgets what was noted for a batch, since single tasks in memory are none.
-func (p *Pool) endBatch() {
-	clear(p.planning)
-	clear(p.written)
-}
+// reading implements [home].
+func (m *memory) reading(o *op) (context.Context, context.CancelFunc) { return o.ctx, func() {} }
 
-// settleInMemory makes the plan of an op come true.
-func (p *Pool) settleInMemory(o *op) {
-	p.ledger.forget()
-	written := false
-	for i := range o.tasks {
-		written = written || !o.tasks[i].done && len(o.tasks[i].writes) > 0
+// lockAll locks pools in memory, in their order, until the function that it returns is called.
+func lockAll(pools []*Pool) (unlock func()) {
+	all := make([]*memory, len(pools))
+	for i, p := range pools {
+		all[i] = p.home.(*memory)
 	}
-	if written {
-		p.clock++
-		p.wakeWaiting()
+	slices.SortFunc(all, func(a, b *memory) int { return int(int64(a.order) - int64(b.order)) })
+	for _, m := range all {
+		m.mu.Lock()
 	}
-	for i := range o.tasks {
-		if !o.tasks[i].done {
-			p.applyInMemory(&o.tasks[i])
+	return func() {
+		for _, m := range all {
+			m.mu.Unlock()
 		}
 	}
-	p.settle(o)
 }
 
-// applyInMemory does the writes of a task.
-func (p *Pool) applyInMemory(t *task) {
-	for _, w := range t.writes {
+func (m *memory) state() *state                           { return m.known }
+func (m *memory) revision() int64                         { return m.clock }
+func (m *memory) created() time.Time                      { return time.Time{} }
+func (m *memory) batch() int                              { return maxBatch }
+func (m *memory) limit(int)                               {}
+func (m *memory) ready(context.Context) (bool, error)     { return false, nil }
+func (m *memory) refresh(context.Context) error           { return nil }
+func (m *memory) reread(context.Context) error            { return nil }
+func (m *memory) unchanged(context.Context) (bool, error) { return true, nil }
+func (m *memory) learn(context.Context, error) bool       { return false }
+
+func (m *memory) isAt(context.Context, int64) (bool, error) { return true, nil }
+
+// spaceRecords implements [home]. There are none.
+func (m *memory) spaceRecords(context.Context) iter.Seq2[store.Key, error] {
+	return func(func(store.Key, error) bool) {}
+}
+
+// blank implements [home].
+func (m *memory) blank(context.Context) (*state, error) {
+	return newState(m.known.rules, Parent{}, m.options.Random)
+}
+
+// aside implements [home].
+func (m *memory) aside(context.Context) iter.Seq2[*holding, error] {
+	return each(maps.Values(m.strays))
+}
+
+// holding implements [home].
+func (m *memory) holding(_ context.Context, owner string, _ bool) (*holding, bool, error) {
+	return m.held[owner], true, nil
+}
+
+// ending implements [home].
+func (m *memory) ending(context.Context) iter.Seq2[*holding, error] { return each(m.expiry.inOrder()) }
+
+// all implements [home].
+func (m *memory) all(context.Context) iter.Seq2[*holding, error] {
+	return func(yield func(*holding, error) bool) {
+		for _, h := range m.held {
+			if !yield(h, nil) {
+				return
+			}
+		}
+		for _, h := range m.strays {
+			if !yield(h, nil) {
+				return
+			}
+		}
+	}
+}
+
+// each iterates over values, without an error.
+func each(all iter.Seq[*holding]) iter.Seq2[*holding, error] {
+	return func(yield func(*holding, error) bool) {
+		for h := range all {
+			if !yield(h, nil) {
+				return
+			}
+		}
+	}
+}
+
+// errNeedsStore says that something is for pools in a store.
+func errNeedsStore(what string) error {
+	return invalid("%s needs a store, such as store.NewMemory; the pool is in memory", what)
+}
+
+// beside implements [home].
+func (m *memory) beside(other home) bool {
+	_, ok := other.(*memory)
+	return ok
+}
+
+// neighbour implements [home].
+func (m *memory) neighbour(string) (*Pool, error) {
+	return nil, errNeedsStore("a pool within another one")
+}
+
+// network implements [home].
+func (m *memory) network(_ context.Context, name string) (*network, error) {
+	return nil, errNeedsStore("the network " + name)
+}
+
+// commit implements [home].
+func (m *memory) commit(a *attempt) error {
+	for _, d := range a.drafts {
+		d.pool.home.(*memory).apply(d)
+	}
+	return nil
+}
+
+// apply makes true what is planned.
+func (m *memory) apply(d *draft) {
+	if d.next != nil {
+		m.known = d.next
+	}
+	m.known.space.Keep()
+	if d.next == nil && len(d.writes) == 0 {
+		return
+	}
+	m.clock++
+	for _, w := range d.writes {
 		if w.holding.Generation == 0 {
-			w.holding.Generation = p.clock
+			w.holding.Generation = m.clock
 		}
-		p.replaceInMemory(w)
+		m.replace(w)
 	}
-	if t.result.Owner != "" && t.result.Generation == 0 {
-		t.result.Generation = p.clock
+	if m.waiting != nil {
+		close(m.waiting)
+		m.waiting = nil
 	}
 }
 
-// replaceInMemory does one write.
-func (p *Pool) replaceInMemory(w write) {
+// replace does one write.
+func (m *memory) replace(w write) {
 	h := w.holding
 	if h.stray {
 		name := h.Prefixes[0]
 		if w.op == store.Delete {
-			p.expiry.replace(p.strays[name], nil)
-			delete(p.strays, name)
+			m.expiry.replace(m.strays[name], nil)
+			delete(m.strays, name)
 			return
 		}
-		p.strays[name] = h
-		p.expiry.replace(nil, h)
+		m.strays[name] = h
+		m.expiry.replace(nil, h)
 		return
 	}
-	old := p.held[h.Owner]
+	old := m.held[h.Owner]
 	if old.live() {
-		p.index.remove(old)
+		m.index.remove(old)
 	}
 	if w.op == store.Delete {
-		p.expiry.replace(old, nil)
-		delete(p.held, h.Owner)
+		m.expiry.replace(old, nil)
+		delete(m.held, h.Owner)
 		return
 	}
-	p.expiry.replace(old, h)
-	p.held[h.Owner] = h
+	m.expiry.replace(old, h)
+	m.held[h.Owner] = h
 	if h.live() {
-		p.index.add(h)
+		m.index.add(h)
 	}
 }
 
-// allInMemory iterates over what is held and what cools down. The caller holds p.mu.
-func (p *Pool) allInMemory() iter.Seq2[*holding, error] {
-	return func(yield func(*holding, error) bool) {
-		for _, h := range p.held {
-			if !yield(h, nil) {
-				return
-			}
-		}
-		for _, h := range p.strays {
-			if !yield(h, nil) {
-				return
-			}
-		}
+// get implements [home].
+func (m *memory) get(_ context.Context, owner string) (*holding, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if h := m.held[owner]; h != nil {
+		return h, nil // which is never changed, only replaced
+	}
+	return nil, ErrNotFound
+}
+
+// find implements [home].
+func (m *memory) find(_ context.Context, addr netip.Addr) (*holding, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if h := m.index.find(addr.WithZone("")); h != nil {
+		return h, nil
+	}
+	return nil, ErrNotFound
+}
+
+// info implements [home].
+func (m *memory) info(context.Context) (Info, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return Info{Spec: m.known.rules.Spec.clone(), Revision: m.clock, Stats: statsOf(m.known.space.Counts())}, nil
+}
+
+// records implements [home].
+func (m *memory) records(ctx context.Context) iter.Seq2[*holding, error] {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return each(slices.Values(slices.AppendSeq(slices.Collect(maps.Values(m.held)), maps.Values(m.strays))))
+}
+
+// current implements [home].
+func (m *memory) current(context.Context) (int64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.clock, nil
+}
+
+// wait implements [home].
+func (m *memory) wait(ctx context.Context, revision int64, until time.Time) error {
+	changed := m.nextChange(revision)
+	if changed == nil {
+		return nil
+	}
+	within := ctx
+	if !until.IsZero() {
+		var cancel context.CancelFunc
+		within, cancel = context.WithTimeout(ctx, max(until.Sub(m.options.Clock()), time.Millisecond))
+		defer cancel()
+	}
+	select {
+	case <-changed:
+		return nil
+	case <-within.Done():
+		return ctx.Err()
 	}
 }
 
-func (p *Pool) allocationsInMemory() iter.Seq2[Allocation, error] {
-	return func(yield func(Allocation, error) bool) {
-		p.mu.Lock()
-		all := make([]Allocation, 0, len(p.held))
-		for _, h := range p.held {
-			if h.live() {
-				all = append(all, h.Allocation) // which is never changed, only replaced
-			}
-		}
-		p.mu.Unlock()
-		for _, a := range all {
-			if !yield(a.clone(), nil) {
-				return
-			}
-		}
+// nextChange returns a channel that is closed with the next change; nil if the pool has another revision already.
+func (m *memory) nextChange(revision int64) <-chan struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.clock != revision {
+		return nil
 	}
-}
-
-// index finds who holds an address: a map by prefix, and how many prefixes there are of each length.
-type index struct {
-	byPrefix map[netip.Prefix]*holding
-	lengths  [2][129]int // for IPv4 and IPv6
-}
-
-func newIndex() index { return index{byPrefix: map[netip.Prefix]*holding{}} }
-
-func (x *index) count(p netip.Prefix) *int {
-	if p.Addr().Is4() {
-		return &x.lengths[0][p.Bits()]
+	if m.waiting == nil {
+		m.waiting = make(chan struct{})
 	}
-	return &x.lengths[1][p.Bits()]
-}
-
-func (x *index) add(a *holding) {
-	for _, p := range a.Prefixes {
-		x.byPrefix[p] = a
-		*x.count(p)++
-	}
-}
-
-func (x *index) remove(a *holding) {
-	for _, p := range a.Prefixes {
-		delete(x.byPrefix, p)
-		*x.count(p)--
-	}
-}
-
-func (x *index) find(addr netip.Addr) *holding {
-	for bits := addr.BitLen(); bits >= 0; bits-- {
-		p := netip.PrefixFrom(addr, bits).Masked()
-		if !p.IsValid() || *x.count(p) == 0 {
-			continue
-		}
-		if a := x.byPrefix[p]; a != nil {
-			return a
-		}
-	}
-	return nil
+	return m.waiting
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"net/netip"
 	"slices"
 
 	"go4.org/netipx"
@@ -15,36 +16,47 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Network describes a network: a routing domain, in which the ranges of pools must not overlap. A network comes into being with its first pool
-// or foreign range; see [Spec.Network] and [SetForeign].
+// Network describes a network: a routing domain, in which no address is held twice, in whatever pools. A network comes into being with its
+// first pool or foreign range; see [Spec.Network] and [SetForeign]. The zero Network is none. A Network may be copied; the copy shares its maps.
 type Network struct {
 	// Name is the name of the network.
 	Name string
 	// Pools are the ranges of each pool in it, by the pool's name. Pools that were carved from these are not listed.
 	Pools map[string][]netipx.IPRange
+	// Held are the addresses that a pool holds outside of its ranges, since it was drained or imported so, by the pool's name. No other pool
+	// of the network may have them in its ranges. Addresses that were released since may still be listed; they are no hindrance.
+	Held map[string][]netipx.IPRange
 	// Foreign are the addresses that others hand out, such as a DHCP server.
 	Foreign []netipx.IPRange
 }
 
-// network is the record of a network.
+// network is the record of a network, as it is or as it is to be.
 type network struct {
 	head    store.Record
 	ranges  map[string][]netipx.IPRange
+	held    map[string][]netipx.IPRange
 	foreign []netipx.IPRange
 }
 
 // networkData is what the record of a network has as its data.
 type networkData struct {
 	Pools   map[string][]string `json:"pools,omitempty"`
+	Held    map[string][]string `json:"held,omitempty"`
 	Foreign []string            `json:"foreign,omitempty"`
 }
 
-// readNetwork reads a network. One that does not exist is empty.
+func networkKey(name string) store.Key { return store.Key{Kind: store.KindNetwork, Pool: name} }
+
+// network implements [home]. A network that does not exist is empty.
+func (s *stored) network(ctx context.Context, name string) (*network, error) {
+	return readNetwork(ctx, s.store, name)
+}
+
 func readNetwork(ctx context.Context, s store.Store, name string) (*network, error) {
-	key := store.Key{Kind: store.KindNetwork, Pool: name}
-	head, err := s.Get(ctx, key)
+	head, err := s.Get(ctx, networkKey(name))
 	if errors.Is(err, store.ErrNotFound) {
-		return &network{head: store.Record{Key: key, State: stateActive}, ranges: map[string][]netipx.IPRange{}}, nil
+		empty := store.Record{Key: networkKey(name), State: stateActive}
+		return &network{head: empty, ranges: map[string][]netipx.IPRange{}, held: map[string][]netipx.IPRange{}}, nil
 	}
 	if err != nil {
 		return nil, err
@@ -53,13 +65,14 @@ func readNetwork(ctx context.Context, s store.Store, name string) (*network, err
 }
 
 func networkOf(head store.Record) (*network, error) {
-	n := &network{head: head, ranges: map[string][]netipx.IPRange{}}
+	n := &network{head: head}
 	var data networkData
 	err := json.Unmarshal(head.Data, &data)
-	for name, texts := range data.Pools {
-		if err == nil {
-			n.ranges[name], err = parseRanges(texts)
-		}
+	if err == nil {
+		n.ranges, err = parseRangeMap(data.Pools)
+	}
+	if err == nil {
+		n.held, err = parseRangeMap(data.Held)
 	}
 	if err == nil {
 		n.foreign, err = parseRanges(data.Foreign)
@@ -70,25 +83,23 @@ func networkOf(head store.Record) (*network, error) {
 	return n, nil
 }
 
-// admit puts the ranges of a pool in the place of those that it has in the network, unless they overlap with another pool's.
-func (n *network) admit(pool string, spec Spec) error {
-	ranges := cidr.SetOf(spec.ranges()...).Ranges()
-	mine := cidr.SetOf(ranges...)
-	for _, other := range slices.Sorted(maps.Keys(n.ranges)) {
-		if common := cidr.Intersection(mine, cidr.SetOf(n.ranges[other]...)); other != pool && len(common.Ranges()) > 0 {
-			return fmt.Errorf("%w: %v are of the pool %q in the network %q", ErrOverlap, cidr.FormatSet(common), other, n.head.Pool)
+func parseRangeMap(texts map[string][]string) (map[string][]netipx.IPRange, error) {
+	ranges := map[string][]netipx.IPRange{}
+	for name, list := range texts {
+		var err error
+		if ranges[name], err = parseRanges(list); err != nil {
+			return nil, err
 		}
 	}
-	n.ranges[pool] = ranges
-	return nil
+	return ranges, nil
 }
 
-// foreignIn returns what is foreign of the ranges of a pool. A nil network has nothing foreign.
-func (n *network) foreignIn(spec Spec) []netipx.IPRange {
-	if n == nil || len(n.foreign) == 0 {
-		return nil
+func formatRangeMap(ranges map[string][]netipx.IPRange) map[string][]string {
+	texts := map[string][]string{}
+	for name, list := range ranges {
+		texts[name] = formatRanges(list)
 	}
-	return cidr.Intersection(cidr.SetOf(n.foreign...), cidr.SetOf(spec.ranges()...)).Ranges()
+	return texts
 }
 
 // change is what makes the stored network this one. A network that is empty goes.
@@ -97,19 +108,122 @@ func (n *network) change() (store.Change, error) {
 	if len(n.ranges) == 0 && len(n.foreign) == 0 {
 		return store.Change{Head: head, Writes: []store.Write{{Op: store.Delete, Record: store.Record{Key: head.Key}}}}, nil
 	}
-	data := networkData{Pools: map[string][]string{}, Foreign: formatRanges(n.foreign)}
-	for name, ranges := range n.ranges {
-		data.Pools[name] = formatRanges(ranges)
-	}
 	var err error
-	head.Data, err = json.Marshal(data)
+	head.Data, err = json.Marshal(networkData{formatRangeMap(n.ranges), formatRangeMap(n.held), formatRanges(n.foreign)})
 	return store.Change{Head: head}, err
+}
+
+// foreignIn returns what is foreign of the ranges of a spec.
+func (n *network) foreignIn(spec Spec) []netipx.IPRange {
+	if len(n.foreign) == 0 {
+		return nil
+	}
+	return cidr.Intersection(cidr.SetOf(n.foreign...), cidr.SetOf(spec.ranges()...)).Ranges()
+}
+
+// put makes these the ranges of a pool in the network, and what it holds outside of them.
+func (n *network) put(pool string, ranges, held []netipx.IPRange) {
+	n.ranges[pool] = ranges
+	delete(n.held, pool)
+	if len(held) > 0 {
+		n.held[pool] = held
+	}
+}
+
+// drop takes a pool out of the network.
+func (n *network) drop(pool string) {
+	delete(n.ranges, pool)
+	delete(n.held, pool)
+}
+
+// network returns a network that takes part in the attempt, and is read unless it did before.
+func (a *attempt) network(p *Pool, name string) (*network, error) {
+	for _, n := range a.nets {
+		if n.head.Key == networkKey(name) {
+			return n, nil
+		}
+	}
+	n, err := p.home.network(a.ctx, name)
+	if err == nil {
+		a.nets = append(a.nets, n)
+	}
+	return n, err
+}
+
+// admit puts the ranges of a pool into the network, and what it holds outside of them, unless they overlap with another pool's, or with what
+// another pool holds outside of its ranges.
+//
+// What a pool holds outside of its ranges only grows by commits that also replace the network's record. So what is read of another pool here needs no
+// guard but that.
+func (a *attempt) admit(p *Pool, n *network, spec Spec, held []netipx.IPRange) error {
+	ranges := cidr.SetOf(spec.ranges()...).Ranges()
+	mine := cidr.SetOf(append(slices.Clone(ranges), held...)...)
+	for _, other := range slices.Sorted(maps.Keys(n.ranges)) {
+		if other == p.name {
+			continue
+		}
+		if common := cidr.Intersection(mine, cidr.SetOf(n.ranges[other]...)); len(common.Ranges()) > 0 {
+			return fmt.Errorf("%w: %v are of the pool %q in the network %q", ErrOverlap, cidr.FormatSet(common), other, n.head.Pool)
+		}
+		if !cidr.Overlaps(mine, cidr.SetOf(n.held[other]...)) {
+			continue
+		}
+		still, err := a.heldOutside(p, other)
+		if err != nil {
+			return err
+		}
+		if common := cidr.Intersection(mine, cidr.SetOf(still...)); len(common.Ranges()) > 0 {
+			return fmt.Errorf("%w: %v are out of range of the pool %q in the network %q, and still held there",
+				ErrOverlap, cidr.FormatSet(common), other, n.head.Pool)
+		}
+		n.put(other, n.ranges[other], still)
+	}
+	n.put(p.name, ranges, held)
+	return nil
+}
+
+// heldOutside returns what the pool of that name, in the store of p, holds outside of its ranges.
+func (a *attempt) heldOutside(p *Pool, name string) ([]netipx.IPRange, error) {
+	other, err := p.home.neighbour(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := other.home.refresh(a.ctx); err != nil {
+		return nil, fmt.Errorf("the pool %q of the network: %w", name, err)
+	}
+	var outside outside
+	for h, err := range other.home.all(a.ctx) {
+		if err != nil {
+			return nil, err
+		}
+		outside.add(h)
+	}
+	return outside.of(other.home.state().rules.Spec), nil
+}
+
+// outside collects what records hold.
+type outside struct{ prefixes []netip.Prefix }
+
+func (o *outside) add(h *holding) { o.prefixes = append(o.prefixes, h.Prefixes...) }
+
+// of returns what of it lies outside of the ranges of a spec.
+func (o *outside) of(spec Spec) []netipx.IPRange {
+	return cidr.Difference(setOfPrefixes(o.prefixes), cidr.SetOf(spec.ranges()...)).Ranges()
+}
+
+// setOfPrefixes is the set of all addresses of the prefixes.
+func setOfPrefixes(prefixes []netip.Prefix) *netipx.IPSet {
+	ranges := make([]netipx.IPRange, len(prefixes))
+	for i, p := range prefixes {
+		ranges[i] = netipx.RangeOfPrefix(p)
+	}
+	return cidr.SetOf(ranges...)
 }
 
 // Networks iterates over the networks in the store, in the store's order. An error is the last thing that it yields. Cost: O(pools in networks).
 func Networks(ctx context.Context, s store.Store) iter.Seq2[Network, error] {
 	return func(yield func(Network, error) bool) {
-		for head, err := range store.Several(s).List(ctx, store.KindNetwork, "") {
+		for head, err := range s.List(ctx, store.KindNetwork, "") {
 			var n *network
 			if err == nil {
 				n, err = networkOf(head)
@@ -118,7 +232,7 @@ func Networks(ctx context.Context, s store.Store) iter.Seq2[Network, error] {
 				yield(Network{}, &Error{Op: "list networks", Err: err})
 				return
 			}
-			if !yield(Network{Name: head.Pool, Pools: n.ranges, Foreign: n.foreign}, nil) {
+			if !yield(Network{Name: head.Pool, Pools: n.ranges, Held: n.held, Foreign: n.foreign}, nil) {
 				return
 			}
 		}
@@ -132,8 +246,9 @@ func Networks(ctx context.Context, s store.Store) iter.Seq2[Network, error] {
 // If any of them are held the change is refused with a [StrandedError] about the pool in the error; with drain they stay held, count as out of
 // range, and are not handed out again.
 //
-// Errors: [ErrInvalid], also if nothing would be left of a pool; [ErrStranded]; [ErrBusy]; those of the store. Cost: one read for each pool in
-// the store, O(allocations) of the pools that it concerns, and one commit.
+// Errors: [ErrInvalid], also if nothing would be left of a pool; [ErrStranded]; [ErrBusy]; [store.ErrTooLarge] if it concerns more pools than the
+// store takes in one commit; those of the store. Cost: one read for each pool of the network and for each that was carved from one which has
+// any of the addresses, O(allocations) of the pools that it concerns, and one commit.
 func SetForeign(ctx context.Context, s store.Store, networkName string, foreign []netipx.IPRange, drain bool, options *Options) error {
 	err := validateName("network", networkName)
 	for _, r := range foreign {
@@ -144,57 +259,46 @@ func SetForeign(ctx context.Context, s store.Store, networkName string, foreign 
 	if err == nil {
 		err = setForeign(ctx, s, networkName, cidr.SetOf(foreign...).Ranges(), drain, options)
 	}
-	if err == nil {
-		return nil
-	}
-	var inner *Error
-	if errors.As(err, &inner) {
-		return err
-	}
-	return &Error{Op: "declare foreign in network " + networkName, Err: storeError(err)}
+	return wrapped(err, Error{Op: "declare foreign in network " + networkName})
 }
 
 func setForeign(ctx context.Context, s store.Store, name string, foreign []netipx.IPRange, drain bool, options *Options) error {
-	joint := store.Several(s)
-	return blank("", options).retry(ctx, func() error {
-		n, err := readNetwork(ctx, joint, name)
+	// The queue of a pool of its own, which does not take part, since nobody waits for a network.
+	turn := &Pool{options: options.withDefaults()}
+	turn.home = newStored(s, "", &turn.options)
+	return exclusively(ctx, func(a *attempt) error {
+		n, err := a.network(turn, name)
 		if err != nil {
 			return err
 		}
 		n.foreign = foreign
-		change, err := n.change()
-		if err != nil {
-			return err
-		}
-		changes := []store.Change{change}
-		for info, err := range List(ctx, s) {
-			if err != nil {
-				return err
-			}
-			if info.Spec.Network != name || slices.Equal(info.Foreign, n.foreignIn(info.Spec)) {
+		for _, pool := range slices.Sorted(maps.Keys(n.ranges)) {
+			d, err := a.open(turn, pool)
+			if errors.Is(err, ErrNoPool) { // deleted by hand
 				continue
 			}
-			change, err := foreignChange(ctx, s, info.Name, n, drain, options)
 			if err != nil {
 				return err
 			}
-			changes = append(changes, change)
+			if err := a.withhold(d, n.foreignIn(d.state().rules.Spec), drain); err != nil {
+				return d.pool.failed("declare foreign", "", err)
+			}
 		}
-		_, err = joint.CommitSeveral(ctx, changes)
-		return err
-	})
+		return nil
+	}, turn)
 }
 
-// foreignChange is the change of one pool.
-func foreignChange(ctx context.Context, s store.Store, name string, n *network, drain bool, options *Options) (store.Change, error) {
-	p, err := Open(ctx, s, name, options)
-	if err != nil {
-		return store.Change{}, err
+// withhold gives the draft's pool other addresses that it may not hand out.
+func (a *attempt) withhold(d *draft, withheld []netipx.IPRange, drain bool) error {
+	now := d.state()
+	if slices.Equal(now.rules.withheld, withheld) {
+		return nil
 	}
-	rebuilt, err := p.rebuilt(ctx, p.ledger.spec.Spec, n.foreignIn(p.ledger.spec.Spec), drain)
-	if err != nil {
-		return store.Change{}, p.failed("declare foreign", "", err)
+	if err := a.rebuild(d, now.rules.Spec, withheld, now.parent, drain); err != nil {
+		return err
 	}
-	next, err := p.replacement(rebuilt)
-	return next.change, err
+	if now.parent.isZero() {
+		return d.next.rules.requireRoom()
+	}
+	return nil
 }

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
-	"sync"
 	"time"
 
 	"go4.org/netipx"
@@ -33,14 +32,11 @@ type Options struct {
 	// handle. Default: [rand.Uint64].
 	Random func() uint64
 
-	// CommitTimeout is how long one commit, or reading again what became of it, may take. A commit that has
-	// begun is not cut short by the context of the call, since that would leave open whether it took effect.
+	// CommitTimeout bounds how long one commit may take, and, after one of unknown outcome, for how long the call goes on to find out
+	// what became of it before it returns [store.ErrUnknown]. A commit that has begun is not cut short by the context of the call, since
+	// that would leave open whether it took effect: a call returns within three times CommitTimeout after its context has ended.
 	// Default: 30 s.
 	CommitTimeout time.Duration
-
-	// Poll is how often [Pool.AllocateWait] and [Pool.Watch] look whether another process has changed the pool, with a store
-	// that cannot tell. Default: 1 s.
-	Poll time.Duration
 
 	// Observer is told of calls and commits. Default: nobody is, and it costs nothing.
 	Observer Observer
@@ -70,9 +66,6 @@ func (o *Options) withDefaults() Options {
 	if with.CommitTimeout <= 0 {
 		with.CommitTimeout = 30 * time.Second
 	}
-	if with.Poll <= 0 {
-		with.Poll = time.Second
-	}
 	if with.Logger == nil {
 		with.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -88,189 +81,106 @@ func (o *Options) withDefaults() Options {
 // A Pool holds nothing that needs closing, and starts no goroutine. It ends with its store.
 type Pool struct {
 	name    string
-	store   store.SeveralStore // nil in memory
-	base    store.Store        // what the caller gave as the store
 	options Options
-
-	mu      sync.Mutex
-	queue   []*op // calls that wait for a commit
-	leading bool  // whether some call is committing
-
-	// What follows belongs to the call that is leading; in memory, to who holds mu.
-	ledger   *ledger      // nil if the store must be read first
-	head     store.Record // as committed last, to the knowledge of this handle
-	parent   *Parent      // as in head
-	held     map[string]*holding
-	maxBatch int
-	full     int // how many batches of that size were committed since it was made smaller
-	company  int // how many calls the last round knew of
-	// Of the batch that is planned: when, for whom, which records it writes, which op is planned now, and for how many tasks there is room.
-	time     time.Time
-	planning map[string]*op
-	written  map[store.Key]bool
-	current  *op
-	room     int
-	// unsettled is the revision of the head on which a commit of unknown outcome was made; 0 if there is none. As long
-	// as the head has it, that commit may yet take effect.
-	unsettled int64
-
-	waiting chan struct{} // in memory: closed with the next change; nil if nobody waits
-
-	// In memory only: held is complete, and these are its index, what expires, and what cools down beside what its owner holds.
-	index  index
-	expiry expiry
-	strays map[netip.Prefix]*holding
-	clock  int64  // the last generation
-	order  uint64 // at random, for the order in which joint calls lock pools, which have no names in memory
-	own    task   // for doInMemory
+	home    home
 }
 
 // New returns a pool that lives in memory, with the same rules as one in a store.
 //
-// Errors: [ErrInvalid] if the spec breaks a rule.
+// Errors: [ErrInvalid] if the spec breaks a rule, or names a network, which needs a store.
 func New(spec Spec, options *Options) (*Pool, error) {
-	p := blank("", options)
-	p.index, p.strays, p.order = newIndex(), map[netip.Prefix]*holding{}, rand.Uint64()
-	err := needsStore(spec)
-	if err == nil {
-		p.ledger, err = p.emptyLedger(spec, nil)
+	p := &Pool{options: options.withDefaults()}
+	if spec.Network != "" {
+		return nil, &Error{Op: "new", Err: errNeedsStore("a network")}
 	}
+	r, err := newRules(spec, nil)
 	if err != nil {
 		return nil, &Error{Op: "new", Err: err}
 	}
+	s, err := newState(r, Parent{}, p.options.Random)
+	if err != nil {
+		return nil, &Error{Op: "new", Err: err}
+	}
+	p.home = newMemory(s, &p.options)
 	return p, nil
 }
 
-// needsStore refuses a spec that makes no sense for one pool by itself.
-func needsStore(spec Spec) error {
-	if spec.Network != "" {
-		return invalid("the pool in memory is in the network %q; a network needs a store, such as store.NewMemory", spec.Network)
+// newHandle returns a handle of a pool in a store of which nothing is known yet.
+func newHandle(s store.Store, name string, options *Options) (*Pool, error) {
+	if err := validateName("pool's name", name); err != nil {
+		return nil, err
 	}
-	return nil
+	p := &Pool{name: name, options: options.withDefaults()}
+	p.home = newStored(s, name, &p.options)
+	return p, nil
 }
 
-func blank(name string, options *Options) *Pool {
-	return &Pool{
-		name: name, options: options.withDefaults(), maxBatch: maxBatch,
-		held: map[string]*holding{}, planning: map[string]*op{}, written: map[store.Key]bool{},
-	}
-}
+// setOptions gives a handle that is not in use yet other options.
+func (p *Pool) setOptions(options *Options) { p.options = options.withDefaults() }
 
 // Create makes a pool of that name in the store and returns a handle of it. The name is any UTF-8 without NUL, 1 to
 // [store.MaxNameBytes] bytes.
 //
-// Errors: [ErrInvalid] if the name or the spec breaks a rule; [ErrExists]; those of the store. Cost: one commit.
+// Errors: [ErrInvalid] if the name or the spec breaks a rule; [ErrExists]; [ErrOverlap] if the spec names a network in which another pool
+// has, or still holds, any of the addresses; those of the store. Cost: one commit.
 func Create(ctx context.Context, s store.Store, name string, spec Spec, options *Options) (*Pool, error) {
-	p, err := create(ctx, s, name, spec, options)
+	p, err := newHandle(s, name, options)
+	if err == nil {
+		err = spec.Validate()
+	}
+	if err == nil {
+		err = p.create(ctx, spec)
+	}
 	if err != nil {
-		return nil, &Error{Op: "create", Pool: name, Err: err}
+		return nil, wrapped(err, Error{Op: "create", Pool: name})
 	}
 	return p, nil
 }
 
-func create(ctx context.Context, s store.Store, name string, spec Spec, options *Options) (*Pool, error) {
-	p, err := newHandle(s, name, options)
-	if err != nil {
-		return nil, err
-	}
-	if err := spec.Validate(); err != nil {
-		return nil, err
-	}
-	if spec.Network == "" {
-		return p, p.createIn(ctx, spec, nil)
-	}
-	err = p.retry(ctx, func() error {
-		n, err := readNetwork(ctx, p.store, spec.Network)
-		if err == nil {
-			err = n.admit(name, spec)
+func (p *Pool) create(ctx context.Context, spec Spec) error {
+	var created time.Time
+	return exclusively(ctx, func(a *attempt) error {
+		if a.uncertain() {
+			if err := p.home.refresh(a.ctx); err != nil && !errors.Is(err, ErrNoPool) {
+				return err
+			}
 		}
+		if s := p.home.state(); s != nil { // it was in the way of the last attempt, or is what that made
+			if a.uncertain() && s.rules.Equal(spec) && p.home.created().Equal(created) {
+				return nil
+			}
+			return ErrExists
+		}
+		created = a.now
+		return a.create(p, spec)
+	}, p)
+}
+
+// create plans that a pool is made.
+func (a *attempt) create(p *Pool, spec Spec) error {
+	d := a.draft(p)
+	var withheld []netipx.IPRange
+	if spec.Network != "" {
+		n, err := a.network(p, spec.Network)
 		if err != nil {
 			return err
 		}
-		return p.createIn(ctx, spec, n)
-	})
-	return p, err
-}
-
-// createIn makes the pool, and its entry in the network if that is not nil.
-func (p *Pool) createIn(ctx context.Context, spec Spec, n *network) error {
-	next, err := p.firstHead(spec, n.foreignIn(spec), nil)
+		withheld = n.foreignIn(spec)
+		if err := a.admit(p, n, spec, nil); err != nil {
+			return err
+		}
+	}
+	r, err := newRules(spec, withheld)
 	if err != nil {
 		return err
 	}
-	changes := []store.Change{next.change}
-	if n != nil {
-		change, err := n.change()
-		if err != nil {
-			return err
-		}
-		changes = append(changes, change)
-	}
-	heads, err := p.commitChanges(ctx, changes)
-	if err := p.existsAlready(err); err != nil {
+	if err := r.requireRoom(); err != nil {
 		return err
 	}
-	p.committed(heads[0], next)
-	return nil
-}
-
-// firstHead prepares the head of a pool that does not exist yet.
-func (p *Pool) firstHead(spec Spec, foreign []netipx.IPRange, parent *Parent) (prepared, error) {
-	var err error
-	if p.ledger, err = p.emptyLedger(spec, foreign); err != nil {
-		return prepared{}, err
-	}
-	p.head = store.Record{Key: headKey(p.name), State: stateActive, Created: p.now()}
-	p.parent = parent
-	return p.finishDraft(p.ledger, p.draft())
-}
-
-// existsAlready makes a conflict about the pool's head [ErrExists].
-func (p *Pool) existsAlready(err error) error {
-	var conflict *store.ConflictError
-	if errors.As(err, &conflict) && conflict.Current.Key == headKey(p.name) {
-		return ErrExists
-	}
+	d.created = a.now
+	d.next, err = newState(r, Parent{}, p.options.Random)
 	return err
 }
-
-// commitOne commits a change of the pool alone.
-func (p *Pool) commitOne(ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
-	begin := p.begin()
-	head, err := p.store.Commit(ctx, head, writes)
-	p.observeCommit(begin, len(writes), err)
-	return head, err
-}
-
-// commitChanges commits a change of the pool, the first one, and with it the others.
-func (p *Pool) commitChanges(ctx context.Context, changes []store.Change) ([]store.Record, error) {
-	begin := p.begin()
-	heads, err := commitSeveral(ctx, p.store, changes)
-	p.observeCommit(begin, len(changes[0].Writes), err)
-	return heads, err
-}
-
-// commitSeveral commits one change, or several at once.
-func commitSeveral(ctx context.Context, s store.SeveralStore, changes []store.Change) ([]store.Record, error) {
-	if len(changes) == 1 {
-		head, err := s.Commit(ctx, changes[0].Head, changes[0].Writes)
-		return []store.Record{head}, err
-	}
-	return s.CommitSeveral(ctx, changes)
-}
-
-// retry calls f until it returns another error than a conflict, and not too often.
-func (p *Pool) retry(ctx context.Context, f func() error) error {
-	for attempts := range p.options.Attempts {
-		p.backOff(ctx, attempts)
-		if err := f(); !errors.Is(err, store.ErrConflict) {
-			return err
-		}
-	}
-	return fmt.Errorf("%w: %d attempts", ErrBusy, p.options.Attempts)
-}
-
-const stateActive = "active"
 
 // Open returns a handle of the pool of that name in the store.
 //
@@ -280,7 +190,7 @@ const stateActive = "active"
 func Open(ctx context.Context, s store.Store, name string, options *Options) (*Pool, error) {
 	p, err := newHandle(s, name, options)
 	if err == nil {
-		err = p.refresh(ctx)
+		err = p.home.refresh(ctx)
 	}
 	if err != nil {
 		return nil, &Error{Op: "open", Pool: name, Err: storeError(err)}
@@ -305,41 +215,28 @@ func OpenOrCreate(ctx context.Context, s store.Store, name string, spec Spec, op
 	return p, err
 }
 
-func newHandle(s store.Store, name string, options *Options) (*Pool, error) {
-	if err := validateName("pool's name", name); err != nil {
-		return nil, err
-	}
-	p := blank(name, options)
-	p.store, p.base = store.Several(s), s
-	return p, nil
-}
-
-func (p *Pool) emptyLedger(spec Spec, foreign []netipx.IPRange) (*ledger, error) {
-	resolved, err := resolveSpec(spec, foreign)
-	if err != nil {
-		return nil, err
-	}
-	return newLedger(resolved, p.options.Random)
-}
-
-// Info describes a pool in a store.
+// Info describes a pool.
 type Info struct {
-	Name    string
-	Spec    Spec
+	// Name is the name of the pool; empty for one in memory.
+	Name string
+	Spec Spec
+	// Created is when the pool was made; zero for one in memory.
 	Created time.Time
 	// Revision rises with every change of the pool.
 	Revision int64
 	Stats    Stats
-	// Foreign are the addresses of the ranges that are foreign in the pool's network.
-	Foreign []netipx.IPRange
-	// Parent is the pool that this one was carved from, and who holds it there; zero if it was not.
+	// Withheld are addresses that the pool may not hand out because others decide so: what is foreign in its network, and, in what it was
+	// carved from, what its parent may not hand out.
+	Withheld []netipx.IPRange
+	// Parent is the pool that this one was carved from, and what was granted there; zero if it was not.
 	Parent Parent
 }
 
-// List iterates over the pools in the store, in the store's order, but for those whose [Import] is unfinished. An error is the last thing that it yields. Cost: O(pools).
+// List iterates over the pools in the store, in the store's order, but for those whose [Import] is unfinished. An error is the last thing
+// that it yields. Cost: O(pools).
 func List(ctx context.Context, s store.Store) iter.Seq2[Info, error] {
 	return func(yield func(Info, error) bool) {
-		for head, err := range store.Several(s).List(ctx, store.KindPool, "") {
+		for head, err := range s.List(ctx, store.KindPool, "") {
 			if err == nil && head.State == stateImporting {
 				continue
 			}
@@ -358,23 +255,6 @@ func List(ctx context.Context, s store.Store) iter.Seq2[Info, error] {
 	}
 }
 
-func infoOf(head store.Record) (Info, error) {
-	data, spec, err := parseHead(head)
-	if err != nil {
-		return Info{}, err
-	}
-	info := Info{Name: head.Pool, Spec: spec, Created: head.Created, Revision: head.Revision}
-	for _, space := range data.Spaces {
-		info.Stats = append(info.Stats, space.FamilyStats)
-	}
-	info.Stats = append(info.Stats, data.Left...)
-	if data.Parent != nil {
-		info.Parent = *data.Parent
-	}
-	info.Foreign, err = parseRanges(data.Foreign)
-	return info, err
-}
-
 // Name returns the name of the pool; empty for one in memory.
 func (p *Pool) Name() string { return p.name }
 
@@ -382,22 +262,17 @@ func (p *Pool) Name() string { return p.name }
 //
 // Errors: [ErrNoPool] if the pool has been deleted; those of the store. Cost: one read; in memory, none.
 func (p *Pool) Info(ctx context.Context) (Info, error) {
-	if p.store == nil {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		return p.infoInMemory(), nil
-	}
-	head, err := getHead(ctx, p.store, p.name)
-	var info Info
-	if err == nil {
-		info, err = infoOf(head)
-	}
+	info, err := p.home.info(ctx)
 	return info, p.failed("info", "", err)
 }
 
-// infoInMemory is Info for a pool without a store. The caller holds p.mu.
-func (p *Pool) infoInMemory() Info {
-	return Info{Spec: p.ledger.spec.clone(), Revision: p.clock, Stats: p.ledger.stats()}
+// infoNow describes the pool as it is known to whoever leads.
+func (p *Pool) infoNow() Info {
+	s := p.home.state()
+	return Info{
+		Name: p.name, Spec: s.rules.Spec.clone(), Created: p.home.created(), Revision: p.home.revision(),
+		Stats: statsOf(s.space.Counts()), Withheld: s.rules.withheld, Parent: s.parent.clone(),
+	}
 }
 
 // Stats counts the pool's addresses. It is [Pool.Info] for those who want the counts alone.
@@ -412,30 +287,25 @@ func (p *Pool) Stats(ctx context.Context) (Stats, error) {
 // Errors: [ErrFamily]; [ErrNoPool]; [ErrCorrupt]; those of the store. Cost: one read, and O(runs of free addresses).
 func (p *Pool) FreeSet(ctx context.Context, family Family) (*netipx.IPSet, error) {
 	var free *netipx.IPSet
-	err := p.exclusively(ctx, func(ctx context.Context) error {
-		if err := p.catchUp(ctx); err != nil {
-			return err
-		}
-		s, _ := p.ledger.space(family)
-		if s == nil {
+	err := p.look(ctx, func(s *state) error {
+		if !s.rules.has(family) {
 			return fmt.Errorf("%w: %v", ErrFamily, family)
 		}
-		free = setOf(s.free.FreeRanges())
+		free = s.space.FreeSet(family.inSpace())
 		return nil
 	})
 	return free, p.failed("list what is free", "", err)
 }
 
-// catchUp brings the ledger up to the head that the store has now.
-func (p *Pool) catchUp(ctx context.Context) error {
-	if p.store == nil {
-		return nil
-	}
-	head, err := getHead(ctx, p.store, p.name)
-	if err != nil || p.ledger != nil && p.head.Revision == head.Revision {
-		return err
-	}
-	return p.adopt(ctx, head)
+// look calls f with the present state, while no other call changes the pool through this handle.
+func (p *Pool) look(ctx context.Context, f func(*state) error) error {
+	return exclusively(ctx, func(a *attempt) error {
+		d, err := a.present(p)
+		if err != nil {
+			return err
+		}
+		return f(d.state())
+	}, p)
 }
 
 // Allocate gives the claim's owner what it asks for, all of it or nothing, in one commit. Each request without an exact
@@ -457,7 +327,7 @@ func (p *Pool) Allocate(ctx context.Context, claim Claim) (Allocation, error) {
 	err := claim.checkOwnerAndRest()
 	var a Allocation
 	if err == nil {
-		a, err = p.do(ctx, task{kind: taskAllocate, owner: claim.Owner, claim: claim})
+		a, err = p.do(ctx, task{kind: taskAllocate, owner: claim.Owner, claim: &claim})
 	}
 	err = p.failed("allocate", claim.Owner, err)
 	p.observe(begin, CallAllocate, claim.Owner, a, err)
@@ -465,8 +335,8 @@ func (p *Pool) Allocate(ctx context.Context, claim Claim) (Allocation, error) {
 }
 
 // Release frees all that the owner holds and returns what that was. It can be handed out again at once, or when the pool's
-// cooldown is over; until then the owner gets it back if it claims the same. A pool that was carved out of it (see [Carve]) is deleted with
-// it, if nothing of that is held.
+// cooldown is over; until then the owner gets it back if it claims the same. What a pool was carved out of
+// (see [Carve]) is taken from that pool, which is deleted if it has nothing else; both only if nothing of it is held.
 //
 // Errors: [ErrInUse] if addresses of a pool are held that was carved out of it; [ErrNotFound] if the owner holds nothing; otherwise as for [Pool.Allocate]. Cost: one round trip if this
 // handle granted what is released and no other process has changed the pool since; else one more.
@@ -484,9 +354,6 @@ func (p *Pool) ReleaseGeneration(ctx context.Context, owner string, generation i
 	var a Allocation
 	if err == nil {
 		a, err = p.do(ctx, task{kind: taskRelease, owner: owner, generation: generation})
-	}
-	if child := childIn(err); child != "" {
-		a, err = p.releaseWithChild(ctx, owner, generation, child)
 	}
 	err = p.failed("release", owner, err)
 	p.observe(begin, CallRelease, owner, a, err)
@@ -520,7 +387,7 @@ func (p *Pool) Get(ctx context.Context, owner string) (Allocation, error) {
 	if err := validateOwner(owner); err != nil {
 		return Allocation{}, p.failed("get", owner, err)
 	}
-	h, err := p.get(ctx, owner)
+	h, err := p.home.get(ctx, owner)
 	if err == nil && !h.live() {
 		err = ErrNotFound
 	}
@@ -530,29 +397,12 @@ func (p *Pool) Get(ctx context.Context, owner string) (Allocation, error) {
 	return h.Allocation.clone(), nil
 }
 
-// get returns the owner's record.
-func (p *Pool) get(ctx context.Context, owner string) (*holding, error) {
-	if p.store == nil {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if h := p.held[owner]; h != nil {
-			return h, nil
-		}
-		return nil, ErrNotFound
-	}
-	record, err := p.store.Get(ctx, store.Key{Kind: store.KindAllocation, Pool: p.name, Name: owner})
-	if err != nil {
-		return nil, err
-	}
-	return holdingOf(record)
-}
-
 // Lookup returns the allocation that addr belongs to.
 //
 // Errors: [ErrNotFound] if nobody holds it; those of the store. Cost: one read if the store is a [store.Finder], as the bolt
 // store and [store.Memory] are; else O(allocations).
 func (p *Pool) Lookup(ctx context.Context, addr netip.Addr) (Allocation, error) {
-	h, err := p.lookup(ctx, addr)
+	h, err := p.home.find(ctx, addr)
 	if err == nil && !h.live() {
 		err = ErrNotFound
 	}
@@ -562,19 +412,6 @@ func (p *Pool) Lookup(ctx context.Context, addr netip.Addr) (Allocation, error) 
 	return h.Allocation.clone(), nil
 }
 
-func (p *Pool) lookup(ctx context.Context, addr netip.Addr) (*holding, error) {
-	if p.store == nil {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		return p.index.find(addr.WithZone("")), nil
-	}
-	record, err := store.Find(ctx, p.store, p.name, addr)
-	if err != nil {
-		return nil, err
-	}
-	return holdingOf(record)
-}
-
 func singleAddr(addr netip.Addr) netip.Prefix {
 	return netip.PrefixFrom(addr.WithZone(""), addr.BitLen())
 }
@@ -582,16 +419,13 @@ func singleAddr(addr netip.Addr) netip.Prefix {
 // Allocations iterates over all that is held, in no particular order. What is granted or released meanwhile may or may not
 // come up. An error is the last thing that it yields. Cost: O(allocations).
 func (p *Pool) Allocations(ctx context.Context) iter.Seq2[Allocation, error] {
-	if p.store == nil {
-		return p.allocationsInMemory()
-	}
 	return func(yield func(Allocation, error) bool) {
-		for h, err := range holdings(p.store.List(ctx, store.KindAllocation, p.name)) {
+		for h, err := range p.home.records(ctx) {
 			switch {
 			case err != nil:
 				yield(Allocation{}, p.failed("list", "", err))
 				return
-			case h.live() && !yield(h.Allocation, nil):
+			case h.live() && !yield(h.Allocation.clone(), nil):
 				return
 			}
 		}
@@ -620,4 +454,4 @@ func storeError(err error) error {
 }
 
 // now is the present time as records keep it.
-func (p *Pool) now() time.Time { return p.options.Clock().UTC().Truncate(time.Microsecond) }
+func now(options *Options) time.Time { return options.Clock().UTC().Truncate(time.Microsecond) }

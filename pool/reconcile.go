@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
-	"maps"
-	"slices"
 	"time"
 )
 
@@ -46,7 +44,7 @@ func (p *Pool) Reconcile(ctx context.Context, live iter.Seq2[string, error], opt
 	var since int64
 	err := ctx.Err()
 	if err == nil && (options == nil || options.Since == 0) {
-		since, err = p.revision(ctx)
+		since, err = p.home.current(ctx)
 	}
 	owners := map[string]bool{}
 	if err == nil {
@@ -89,13 +87,13 @@ func (p *Pool) reconcile(ctx context.Context, live func(Allocation) bool, option
 	}
 	if options.Since == 0 {
 		var err error
-		if options.Since, err = p.revision(ctx); err != nil {
+		if options.Since, err = p.home.current(ctx); err != nil {
 			return found, err
 		}
 	}
-	now := p.now()
+	now := now(&p.options)
 	var marks, releases []task
-	for h, err := range p.snapshot(ctx) {
+	for h, err := range p.home.records(ctx) {
 		switch {
 		case err != nil:
 			return Reconciliation{}, err
@@ -145,21 +143,4 @@ func (p *Pool) releaseMissing(ctx context.Context, found Reconciliation, release
 		err = fmt.Errorf("%d of %d were released before: %w", len(found.Released), len(releases), err)
 	}
 	return found, err
-}
-
-// snapshot iterates over all records of the pool that hold addresses. Those of a pool in memory are of one moment.
-func (p *Pool) snapshot(ctx context.Context) iter.Seq2[*holding, error] {
-	if p.store != nil {
-		return p.all(ctx)
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	all := slices.AppendSeq(slices.Collect(maps.Values(p.held)), maps.Values(p.strays))
-	return func(yield func(*holding, error) bool) {
-		for _, h := range all {
-			if !yield(h, nil) {
-				return
-			}
-		}
-	}
 }

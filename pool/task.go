@@ -1,22 +1,24 @@
 package pool
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"iter"
 	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	"go4.org/netipx"
 
+	"github.com/ipalloc/ipalloc/allocator"
 	"github.com/ipalloc/ipalloc/cidr"
+	"github.com/ipalloc/ipalloc/pool/internal/space"
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// What a call does to a pool, in memory and in a store alike: it looks at what the owner holds, does what is asked for in the ledger,
-// and says which records are to be written. Nobody writes them here.
+// What a call does to a pool: a function of what is asked, of a view of the pool and of what the owner holds there. It takes and frees in the
+// view's free space, and says which records are to be written. Nothing here knows a store, a context or who else is asking.
 
 type taskKind uint8
 
@@ -24,8 +26,8 @@ const (
 	taskAllocate taskKind = iota
 	taskRelease
 	taskRenew
-	taskMark // whether the owner is missing, for Reconcile
-	taskReap // for no owner
+	taskMark // notes whether the owner is missing, for Reconcile
+	taskReap // is for no owner
 )
 
 // String returns the operation as errors name it.
@@ -33,138 +35,200 @@ func (k taskKind) String() string {
 	return [...]string{"allocate", "release", "renew", "mark", "reap"}[k]
 }
 
-// task is what is to be done for one owner.
+// task is what is asked for one owner. It does not change once it is made.
 type task struct {
 	kind       taskKind
 	owner      string
-	claim      Claim         // for taskAllocate
+	claim      *Claim        // of taskAllocate
 	generation int64         // the one that is meant; 0 for any
-	ttl        time.Duration // for taskRenew
-	missing    time.Time     // for taskMark; for taskRelease, since when its owner must be missing still, if not zero
-	ifHeld     bool          // for taskRelease: it is fine if the owner holds nothing
-	limit      int           // for taskReap: how many records at most; 0 if the store takes any number
-	child      string        // for taskAllocate, the pool that is carved out; for taskRelease, the one that goes with it
-
-	done   bool
-	result Allocation
-	err    error
-
-	// The plan of this attempt. Either there are writes, which make the result true, or a refusal, or the result is true already.
-	writes  []write
-	refusal error
-	sure    bool // the refusal holds whatever the head is
-	later   bool // there is no plan: another attempt is wanted, after what others in the batch do
-	waits   int  // how often that was so
-
-	fetched   bool  // the owner's record was just read, with its result in Pool.held
-	fresh     bool  // the same, by the failed commit before this attempt
-	releasing int64 // the generation that a commit of unknown outcome was to release
+	ttl        time.Duration // of taskRenew
+	missing    time.Time     // of taskMark; of taskRelease, since when the owner must still be missing, if not zero
+	optional   bool          // of taskRelease: an owner that holds nothing is no error
+	limit      int           // of taskReap: at most so many records
+	delegate   *delegation   // of taskAllocate: the pool to make of what is granted
+	child      string        // of taskRelease: the pool that is giving back what the owner holds, which needs no second look
 }
 
-// write is one record to be written, or to be deleted.
+// verdict is what became of a task in one plan.
+type verdict uint8
+
+const (
+	// verdictDone: the result is true as the pool is; nothing is to be written.
+	verdictDone verdict = iota
+	// verdictTouch: as verdictDone, but a commit is to prove it.
+	verdictTouch
+	// verdictWrite: the result is true once the writes are committed.
+	verdictWrite
+	// verdictRefuse: it cannot be done, for the reason in refusal.
+	verdictRefuse
+	// verdictLater: it depends on what another call of the same commit does, and is to be planned again after that.
+	verdictLater
+)
+
+// outcome is a plan for a task.
+type outcome struct {
+	verdict  verdict
+	result   Allocation
+	refusal  error
+	writes   []write
+	carved   bool     // the result is to become a pool of its own
+	released *holding // what is given back that a pool was carved from; nil for nothing of that kind
+}
+
+// write is one record to be written in the place of old, which is nil if there is none, or to be deleted.
 type write struct {
 	op      store.Op
 	holding *holding
+	old     *holding
 }
 
-func (t *task) reset() {
-	t.writes, t.refusal, t.sure, t.later = nil, nil, false, false
-	t.fetched, t.fresh = t.fresh, false
+// view is what a task sees of its pool at one time.
+type view struct {
+	now    time.Time
+	rules  *rules
+	space  *space.Space
+	around surroundings
+
+	scratch *scratch
 }
 
-// planTask does the task in the ledger, where h is what the owner holds, nil if nothing. If it cannot be done, it leaves the ledger as it
-// was.
-func (p *Pool) planTask(ctx context.Context, t *task, h *holding) error {
-	start := p.ledger.mark()
+// surroundings are what a task may look at beside what its owner holds.
+type surroundings interface {
+	// ending iterates over the records that end, the earliest first.
+	ending() iter.Seq2[*holding, error]
+	// aside iterates over the records that cool down beside what their owner holds.
+	aside() iter.Seq2[*holding, error]
+	// busy tells what else the commit that is being planned does with a record.
+	busy(h *holding) busyness
+}
+
+// busyness is what else the commit that is being planned does with a record.
+type busyness uint8
+
+const (
+	idle      busyness = iota
+	written            // it is written, or deleted
+	mine               // its owner is asking in this very call, which does all it asks for or nothing
+	planned            // its owner is asking in the same commit
+	forbidden          // a pool was carved out of it
+)
+
+// scratch is memory that plans use again and again.
+type scratch struct {
+	requests, met []Request
+	order         []int
+}
+
+// plan does the task, where h is what its owner holds, nil if nothing. Of a task that is refused nothing is left in the free space. The
+// outcome's writes are appended to writes, which is empty.
+func (v *view) plan(t *task, h *holding, writes []write) outcome {
+	start := v.space.Mark()
+	out := outcome{writes: writes}
 	var err error
 	switch t.kind {
 	case taskAllocate:
-		err = p.planAllocate(ctx, t, h)
+		err = v.allocate(t, h, &out)
 	case taskRelease:
-		err = p.planRelease(t, h)
+		err = v.release(t, h, &out)
 	case taskRenew:
-		err = p.planRenew(t, h)
+		err = v.renew(t, h, &out)
 	case taskMark:
-		err = p.planMark(t, h)
+		err = v.mark(t, h, &out)
 	case taskReap:
-		err = p.planReap(ctx, t)
+		err = v.reap(t, &out)
 	}
-	if err != nil {
-		p.ledger.undo(start)
-		t.writes = t.writes[:0]
+	switch {
+	case err != nil:
+		v.space.Rollback(start)
+		later := out.verdict == verdictLater
+		out = outcome{verdict: verdictRefuse, refusal: err}
+		if later {
+			out.verdict = verdictLater
+		}
+	case len(out.writes) > 0:
+		out.verdict = verdictWrite
 	}
-	return err
+	return out
 }
 
 // put plans that h is written in the place of old, which is nil if there is no record yet.
-func (p *Pool) put(t *task, old, h *holding) {
+func (v *view) put(out *outcome, old, h *holding) {
 	op := store.Put
 	if old == nil {
 		op = store.Create
 	}
-	t.writes = append(t.writes, write{op, h})
-	p.ledger.count(expires(h)-expires(old), stray(h)-stray(old))
+	out.writes = append(out.writes, write{op, h, old})
+	v.count(old, h)
 }
 
 // remove plans that the record of h is deleted.
-func (p *Pool) remove(t *task, h *holding) {
-	t.writes = append(t.writes, write{store.Delete, h})
-	p.ledger.count(-expires(h), -stray(h))
+func (v *view) remove(out *outcome, h *holding) {
+	out.writes = append(out.writes, write{store.Delete, h, h})
+	v.count(h, nil)
 }
 
-func expires(h *holding) int {
-	if h == nil || h.Expires.IsZero() {
-		return 0
+// count notes what the head counts of records: before goes and after comes, either may be nil.
+func (v *view) count(before, after *holding) {
+	for counter, of := range counters {
+		by := 0
+		if after != nil && of(after) {
+			by++
+		}
+		if before != nil && of(before) {
+			by--
+		}
+		if by != 0 {
+			v.space.Add(space.Counter(counter), by)
+		}
 	}
-	return 1
 }
 
-func stray(h *holding) int {
-	if h == nil || !h.stray {
-		return 0
-	}
-	return 1
+// counters say of which records the head has a count.
+var counters = [...]func(*holding) bool{
+	space.Expiring:  func(h *holding) bool { return !h.Expires.IsZero() },
+	space.Aside:     func(h *holding) bool { return h.stray },
+	space.Delegated: func(h *holding) bool { return h.Child != "" },
 }
 
-func (p *Pool) planAllocate(ctx context.Context, t *task, h *holding) error {
-	if err := checkScope(p.ledger.spec, t.claim.Scope, h); err != nil {
+func (v *view) allocate(t *task, h *holding, out *outcome) error {
+	if err := checkScope(v.rules.Spec, t.claim.Scope, h); err != nil {
 		return err
 	}
-	if h.live() && !h.Expired(p.time) {
-		return p.planHeld(t, h)
+	if h.live() && !h.Expired(v.now) {
+		return v.again(t, h, out)
 	}
 	granted := &holding{Allocation: Allocation{
-		Owner: t.owner, Created: p.time, Scope: t.claim.Scope, Labels: maps.Clone(t.claim.Labels), Child: t.child,
+		Owner: t.owner, Created: v.now, Scope: t.claim.Scope, Labels: maps.Clone(t.claim.Labels), Child: t.delegate.name(),
 	}}
 	if t.claim.TTL > 0 {
-		granted.Expires = p.time.Add(t.claim.TTL).Truncate(time.Microsecond)
+		granted.Expires = v.now.Add(t.claim.TTL).Truncate(time.Microsecond)
 	}
-	if h != nil && p.ledger.isMet(&t.claim, h.Prefixes) && p.ledger.covers(h.Prefixes) {
+	if h != nil && v.isMet(t.claim, h.Prefixes) && v.covers(h.Prefixes) {
 		// What the owner had, nobody else has had since.
 		granted.Prefixes = h.Prefixes
 		if h.cooling {
-			p.ledger.warm(h.Prefixes)
+			v.warm(h.Prefixes)
 		}
-		p.put(t, h, granted)
-		t.result = granted.Allocation
+		v.put(out, h, granted)
+		out.result, out.carved = granted.Allocation, granted.Child != ""
 		return nil
 	}
 	if h != nil {
-		if err := p.vacate(t, h); err != nil {
+		if err := v.vacate(h, out); err != nil {
 			return err
 		}
 	}
 	var err error
-	if granted.Prefixes, err = p.grant(ctx, t); err != nil {
+	if granted.Prefixes, err = v.grant(t, out); err != nil {
 		return err
 	}
-	p.put(t, h, granted)
-	t.result = granted.Allocation
+	v.put(out, h, granted)
+	out.result, out.carved = granted.Allocation, granted.Child != ""
 	return nil
 }
 
-// checkScope tells whether the pool, and what the owner holds, admit the claim.
-func checkScope(spec *resolvedSpec, scope string, h *holding) error {
+// checkScope returns an error unless the pool, and what the owner holds, admit a claim of the scope.
+func checkScope(spec Spec, scope string, h *holding) error {
 	switch {
 	case spec.Scope != "" && scope != spec.Scope:
 		return fmt.Errorf("%w: the pool is for %q, the claim is of %q", ErrScope, spec.Scope, scope)
@@ -174,132 +238,162 @@ func checkScope(spec *resolvedSpec, scope string, h *holding) error {
 	return nil
 }
 
-// planHeld is for an owner who holds something, by a lease that goes on or by a reservation.
-func (p *Pool) planHeld(t *task, h *holding) error {
-	if !p.ledger.isMet(&t.claim, h.Prefixes) {
-		if _, err := t.claim.resolve(p.ledger.spec, t.claim.Policy, nil); err != nil {
+// again is for an owner that holds h already, by a lease that goes on or for good.
+func (v *view) again(t *task, h *holding, out *outcome) error {
+	if !v.isMet(t.claim, h.Prefixes) {
+		if _, err := t.claim.resolve(v.rules, t.claim.Policy, nil); err != nil {
 			return err
 		}
 		return fmt.Errorf("%w: it holds %v", ErrHeld, h.Prefixes)
 	}
-	if h.Child != t.child && t.child != "" {
-		if h.Child != "" {
-			return fmt.Errorf("%w: the pool %q was carved out of it", ErrHeld, h.Child)
-		}
-		kept := h.copy()
-		kept.Child, kept.Expires, kept.missing = t.child, time.Time{}, time.Time{} // a pool is carved out of a reservation only
-		p.put(t, h, kept)
-		t.result = kept.Allocation
-		return nil
+	child := t.delegate.name()
+	if child != "" && h.Child != "" && h.Child != child {
+		return fmt.Errorf("%w: the pool %q was carved out of it", ErrHeld, h.Child)
 	}
-	t.result = h.Allocation
-	if endless := t.claim.TTL == 0 && !h.Expires.IsZero(); endless || !h.missing.IsZero() {
-		kept := h.copy()
-		kept.missing = time.Time{} // who asks is there
-		if endless {
-			kept.Expires = time.Time{}
-		}
-		p.put(t, h, kept)
-		t.result = kept.Allocation
+	kept := h.copy()
+	kept.missing = time.Time{} // an owner that asks is there
+	if t.claim.TTL == 0 {
+		kept.Expires = time.Time{}
+	}
+	if child != "" {
+		kept.Child = child
+	}
+	out.result = kept.Allocation
+	switch {
+	case !kept.Expires.Equal(h.Expires) || !h.missing.IsZero() || kept.Child != h.Child:
+		v.put(out, h, kept)
+		out.carved = kept.Child != h.Child
+	case t.claim.Fenced:
+		out.verdict = verdictTouch
 	}
 	return nil
 }
 
 // vacate makes room for what the owner gets in the place of h, which cools down or is a lease that has ended.
-func (p *Pool) vacate(t *task, h *holding) error {
-	if !h.cooling || h.due(p.time) {
-		return p.ledger.free(h)
+func (v *view) vacate(h *holding, out *outcome) error {
+	if !h.cooling || h.due(v.now) {
+		return v.free(h)
 	}
 	aside := h.copy()
 	aside.stray = true
-	p.put(t, nil, aside)
+	v.put(out, nil, aside)
 	return nil
 }
 
-// grant takes what the claim asks for, if need be from those whose time is over.
-func (p *Pool) grant(ctx context.Context, t *task) ([]netip.Prefix, error) {
-	prefixes, err := p.ledger.grant(&t.claim)
-	if err == nil || p.ledger.tallies.expiring == 0 || !errors.Is(err, ErrExhausted) && !errors.Is(err, ErrTaken) {
+// grant takes what the claim asks for, if need be from owners whose time is over.
+func (v *view) grant(t *task, out *outcome) ([]netip.Prefix, error) {
+	prefixes, err := v.take(t.claim)
+	if err == nil || v.space.Tally(space.Expiring) == 0 || !errors.Is(err, ErrExhausted) && !errors.Is(err, ErrTaken) {
 		return prefixes, err
 	}
-	start, writes := p.ledger.mark(), len(t.writes)
-	prefixes, err = p.grantExpired(ctx, t, err)
+	start, writes := v.space.Mark(), len(out.writes)
+	prefixes, err = v.takeEnded(t, out, err)
 	if err != nil {
-		p.ledger.undo(start)
-		t.writes = t.writes[:writes]
-		if own, failed := p.aside(ctx, t); own != nil || failed != nil {
+		v.space.Rollback(start)
+		out.writes = out.writes[:writes]
+		if own, failed := v.takeOwnAside(t, out); own != nil || failed != nil {
 			return own, failed
 		}
 	}
 	return prefixes, err
 }
 
-// aside takes what the owner itself released, and what was put aside since, if that is what the claim asks for; nil if there is no such.
-func (p *Pool) aside(ctx context.Context, t *task) ([]netip.Prefix, error) {
-	if p.ledger.tallies.strays == 0 {
-		return nil, nil
+// take takes what the claim asks for, all of it or nothing, and returns it in the order of the requests.
+func (v *view) take(c *Claim) ([]netip.Prefix, error) {
+	requests, err := c.resolve(v.rules, c.Policy, v.scratch.requests[:0])
+	if err != nil {
+		return nil, err
 	}
-	for h, err := range p.strayHoldings(ctx) {
+	v.scratch.requests = requests
+	start := v.space.Mark()
+	prefixes := make([]netip.Prefix, len(requests))
+	for _, i := range v.scratch.inOrder(requests) {
+		r := &requests[i]
+		want := space.Want{Family: r.Family.inSpace(), Bits: r.Bits, Exact: r.Exact, Tiers: r.tiers(v.rules)}
+		if prefixes[i], err = v.space.Take(&want); err != nil {
+			v.space.Rollback(start)
+			return nil, v.explain(r, err)
+		}
+	}
+	return prefixes, nil
+}
+
+// inOrder returns the indexes of the requests in the order in which to take them: first those that leave less choice, so that the others do
+// not take what they need. These are exact ones, then those within a set, and of these and of the rest the larger prefixes.
+func (s *scratch) inOrder(requests []Request) []int {
+	s.order = s.order[:0]
+	for i := range requests {
+		s.order = append(s.order, i)
+	}
+	if len(requests) > 1 {
+		slices.SortStableFunc(s.order, func(i, j int) int {
+			byChoice := requests[i].choice() - requests[j].choice()
+			if byChoice == 0 && !requests[i].Exact.IsValid() {
+				return requests[i].Bits - requests[j].Bits
+			}
+			return byChoice
+		})
+	}
+	return s.order
+}
+
+// explain makes an error of the free space one of this package.
+func (v *view) explain(r *Request, err error) error {
+	switch {
+	case errors.Is(err, allocator.ErrExhausted):
+		counts := statsOf(v.space.Counts()).Of(r.Family)
+		return &ExhaustedError{
+			Family: r.Family, Bits: r.Bits, Limited: r.Within != nil || len(v.rules.Bands) > 0,
+			Free: counts.Free, Total: counts.Total.Sub(counts.Reserved), Cooling: counts.Cooling, hint: v.hint(r),
+		}
+	case errors.Is(err, allocator.ErrTaken):
+		return &Error{Prefix: r.Exact, Err: &takenError{}}
+	case errors.Is(err, allocator.ErrOutside):
+		return &Error{Prefix: r.Exact, Err: fmt.Errorf("%w: %s", ErrNotInPool, v.rules.whyNot(r.Exact))}
+	default:
+		return err
+	}
+}
+
+// hint says what may be in the way of a large prefix in a pool of addresses.
+func (v *view) hint(r *Request) string {
+	if r.Bits == r.Family.Width() || r.Within != nil || len(v.rules.reserved(r.Family)) == 0 {
+		return ""
+	}
+	return "; the first and last address of each subnet are reserved, see Spec.AllocateReserved"
+}
+
+// takeEnded frees what has ended and could be of use, the earliest first, until the claim can be granted. refusal is why it cannot be yet.
+func (v *view) takeEnded(t *task, out *outcome, refusal error) ([]netip.Prefix, error) {
+	for h, err := range v.around.ending() {
 		if err != nil {
 			return nil, err
 		}
-		if h.Owner == t.owner && !p.written[h.key(p.name)] && p.ledger.isMet(&t.claim, h.Prefixes) && p.ledger.covers(h.Prefixes) {
-			p.ledger.warm(h.Prefixes)
-			p.remove(t, h)
-			return h.Prefixes, nil
-		}
-	}
-	return nil, nil
-}
-
-// strayHoldings iterates over what cools down beside what its owner holds.
-func (p *Pool) strayHoldings(ctx context.Context) iter.Seq2[*holding, error] {
-	if p.store != nil {
-		return holdings(p.store.List(ctx, store.KindCooling, p.name))
-	}
-	return func(yield func(*holding, error) bool) {
-		for _, h := range p.strays {
-			if !yield(h, nil) {
-				return
-			}
-		}
-	}
-}
-
-// grantExpired frees what has ended and could be of use, the earliest first, until the claim can be granted. refusal is why it cannot be yet.
-func (p *Pool) grantExpired(ctx context.Context, t *task, refusal error) ([]netip.Prefix, error) {
-	for h, err := range p.expiring(ctx) {
-		switch other := p.planningOf(h); {
-		case err != nil:
-			return nil, err
-		case !h.due(p.time):
+		if !h.due(v.now) {
 			return nil, untilNext(refusal, h.Expires)
-		case p.written[h.key(p.name)] || h.Owner == t.owner && !h.stray || h.Child != "" || !p.helps(h):
-			continue
-		case other != nil:
-			t.later = t.later || other != p.current || !other.whole
+		}
+		if h.Owner == t.owner && !h.stray || !v.helps(h) {
 			continue
 		}
-		if err := p.ledger.free(h); err != nil {
+		switch v.around.busy(h) {
+		case written, forbidden, mine:
+			continue
+		case planned:
+			out.verdict = verdictLater
+			continue
+		}
+		if err := v.free(h); err != nil {
 			return nil, err
 		}
-		p.remove(t, h)
-		prefixes, err := p.ledger.grant(&t.claim)
+		v.remove(out, h)
+		prefixes, err := v.take(t.claim)
 		if err == nil {
-			t.later = false
+			out.verdict = verdictDone
 			return prefixes, nil
 		}
 		refusal = err
 	}
 	return nil, refusal
-}
-
-// planningOf is the op in this batch that may change h; nil if there is none.
-func (p *Pool) planningOf(h *holding) *op {
-	if h == nil || h.stray {
-		return nil
-	}
-	return p.planning[h.Owner]
 }
 
 // untilNext adds to the error of a grant when the next address may become free.
@@ -315,10 +409,10 @@ func untilNext(err error, next time.Time) error {
 	return err
 }
 
-// helps tells whether some request of the claim that was just refused could use what h leaves.
-func (p *Pool) helps(h *holding) bool {
-	for i := range p.ledger.scratch {
-		r := &p.ledger.scratch[i]
+// helps reports whether some request of the claim that was just refused could use what h leaves.
+func (v *view) helps(h *holding) bool {
+	for i := range v.scratch.requests {
+		r := &v.scratch.requests[i]
 		for _, prefix := range h.Prefixes {
 			switch {
 			case FamilyOf(prefix.Addr()) != r.Family:
@@ -332,42 +426,58 @@ func (p *Pool) helps(h *holding) bool {
 	return false
 }
 
-func (p *Pool) planRelease(t *task, h *holding) error {
-	// Nothing tells an earlier commit that has released it from one that came too late, to what another process had
-	// released. If the owner holds something again, it is to be released unless the call is for one generation.
-	if t.releasing != 0 && (!h.live() || t.generation != 0 && h.Generation != t.releasing) {
+// takeOwnAside takes what the owner itself released, and what was put aside since, if that is what the claim asks for; nil if there is no such.
+func (v *view) takeOwnAside(t *task, out *outcome) ([]netip.Prefix, error) {
+	if v.space.Tally(space.Aside) == 0 {
+		return nil, nil
+	}
+	for h, err := range v.around.aside() {
+		if err != nil {
+			return nil, err
+		}
+		if h.Owner == t.owner && v.around.busy(h) == idle && v.isMet(t.claim, h.Prefixes) && v.covers(h.Prefixes) {
+			v.warm(h.Prefixes)
+			v.remove(out, h)
+			return h.Prefixes, nil
+		}
+	}
+	return nil, nil
+}
+
+func (v *view) release(t *task, h *holding, out *outcome) error {
+	if t.optional && !h.live() {
 		return nil
 	}
-	if t.ifHeld && !h.live() {
-		t.result = Allocation{} // an earlier attempt may have seen something
-		return nil
-	}
-	if err := checkRelease(h, t.generation); err != nil {
-		t.sure = true
+	if err := checkGeneration(h, t.generation); err != nil {
 		return err
 	}
 	if !t.missing.IsZero() && !h.missing.Equal(t.missing) {
 		return ErrNotFound // it is back
 	}
-	if h.Child != "" && h.Child != t.child {
-		return &delegatedError{h.Child}
+	switch {
+	case t.child != "" && h.Child != t.child:
+		return ErrNotFound // it is another's by now
+	case t.child == "" && h.Child != "":
+		out.released = h
 	}
-	t.result = h.Allocation
-	cooldown := p.ledger.spec.Cooldown.Truncate(time.Microsecond)
-	if cooldown == 0 || h.Expired(p.time) || !p.ledger.coversSome(h.Prefixes) {
-		p.remove(t, h)
-		return p.ledger.free(h)
+	out.result = h.Allocation
+	cooldown := v.rules.Cooldown.Truncate(time.Microsecond)
+	if cooldown == 0 || h.Expired(v.now) || !v.coversSome(h.Prefixes) {
+		v.remove(out, h)
+		return v.free(h)
 	}
 	cooling := &holding{Allocation: h.Allocation, cooling: true}
-	cooling.Expires = p.time.Add(cooldown)
+	cooling.Expires = v.now.Add(cooldown)
 	cooling.Child = ""
-	p.ledger.cool(h.Prefixes)
-	p.put(t, h, cooling)
+	for _, p := range h.Prefixes {
+		v.space.Cool(p)
+	}
+	v.put(out, h, cooling)
 	return nil
 }
 
-// checkRelease tells whether h, what the owner holds, may be changed as being of this generation.
-func checkRelease(h *holding, generation int64) error {
+// checkGeneration returns an error unless h, what the owner holds, may be changed as being of this generation.
+func checkGeneration(h *holding, generation int64) error {
 	switch {
 	case !h.live():
 		return ErrNotFound
@@ -377,100 +487,89 @@ func checkRelease(h *holding, generation int64) error {
 	return nil
 }
 
-// planRenew makes a lease end later. It never makes it end earlier, also if the clock has been set back.
-func (p *Pool) planRenew(t *task, h *holding) error {
-	if err := checkRelease(h, t.generation); err != nil {
-		t.sure = true
+// renew makes a lease end later. It never makes it end earlier, also if the clock has been set back.
+func (v *view) renew(t *task, h *holding, out *outcome) error {
+	if err := checkGeneration(h, t.generation); err != nil {
 		return err
 	}
-	t.result = h.Allocation
-	until := p.time.Add(t.ttl).Truncate(time.Microsecond)
+	out.result = h.Allocation
+	until := v.now.Add(t.ttl).Truncate(time.Microsecond)
 	longer := !h.Expires.IsZero() && h.Expires.Before(until)
 	if !longer && h.missing.IsZero() {
 		return nil
 	}
 	renewed := h.copy()
-	renewed.missing = time.Time{} // who renews is there
+	renewed.missing = time.Time{} // an owner that renews is there
 	if longer {
 		renewed.Expires = until
 	}
-	p.put(t, h, renewed)
-	t.result = renewed.Allocation
+	v.put(out, h, renewed)
+	out.result = renewed.Allocation
 	return nil
 }
 
-func (p *Pool) planMark(t *task, h *holding) error {
-	if err := checkRelease(h, t.generation); err != nil {
-		t.sure = true
+func (v *view) mark(t *task, h *holding, out *outcome) error {
+	if err := checkGeneration(h, t.generation); err != nil {
 		return err
 	}
-	t.result = h.Allocation
+	out.result = h.Allocation
 	if h.missing.Equal(t.missing) {
 		return nil
 	}
 	marked := h.copy()
 	marked.missing = t.missing
-	p.put(t, h, marked)
+	v.put(out, h, marked)
 	return nil
 }
 
-// copy returns a holding that may be changed, before it is written in the place of h. It keeps the generation.
-func (h *holding) copy() *holding {
-	c := *h
-	c.place = 0
-	return &c
+// reap frees what has ended, as much of it as the task allows.
+func (v *view) reap(t *task, out *outcome) error {
+	if v.space.Tally(space.Expiring) == 0 {
+		return nil
+	}
+	for h, err := range v.around.ending() {
+		switch {
+		case err != nil:
+			return err
+		case !h.due(v.now) || len(out.writes) >= t.limit:
+			return nil
+		case v.around.busy(h) != idle:
+			continue
+		}
+		if err := v.free(h); err != nil {
+			return err
+		}
+		v.remove(out, h)
+	}
+	return nil
 }
 
-// expiring iterates over all that expires, the earliest first.
-func (p *Pool) expiring(ctx context.Context) iter.Seq2[*holding, error] {
-	if p.store == nil {
-		return func(yield func(*holding, error) bool) {
-			for h := range p.expiry.inOrder() {
-				if !yield(h, nil) {
-					return
-				}
-			}
+// free gives back what h holds or has held.
+func (v *view) free(h *holding) error {
+	for _, p := range h.Prefixes {
+		if err := v.space.Free(p, h.cooling); err != nil {
+			return fmt.Errorf("%w: %v is held, but not taken in the pool: %w", ErrCorrupt, p, err)
 		}
 	}
-	allocations := holdings(store.ByExpiry(ctx, p.store, store.KindAllocation, p.name))
-	if p.ledger.tallies.strays == 0 {
-		return allocations
-	}
-	return byExpiry(allocations, holdings(store.ByExpiry(ctx, p.store, store.KindCooling, p.name)))
+	return nil
 }
 
-func holdings(records iter.Seq2[store.Record, error]) iter.Seq2[*holding, error] {
-	return func(yield func(*holding, error) bool) {
-		for r, err := range records {
-			var h *holding
-			if err == nil {
-				h, err = holdingOf(r)
-			}
-			if !yield(h, err) || err != nil {
-				return
-			}
-		}
+// warm ends the cooldown of prefixes, which stay taken.
+func (v *view) warm(prefixes []netip.Prefix) {
+	for _, p := range prefixes {
+		v.space.Warm(p)
 	}
 }
 
-// byExpiry merges two iterations in which the earliest comes first.
-func byExpiry(a, b iter.Seq2[*holding, error]) iter.Seq2[*holding, error] {
-	return func(yield func(*holding, error) bool) {
-		next, stop := iter.Pull2(b)
-		defer stop()
-		waiting, err, more := next()
-		for h, failed := range a {
-			for more && (err != nil || failed == nil && waiting.Expires.Before(h.Expires)) {
-				if !yield(waiting, err) || err != nil {
-					return
-				}
-				waiting, err, more = next()
-			}
-			if !yield(h, failed) || failed != nil {
-				return
-			}
-		}
-		for ; more && yield(waiting, err) && err == nil; waiting, err, more = next() {
-		}
-	}
+// covers reports whether the pool hands out all addresses of the prefixes.
+func (v *view) covers(prefixes []netip.Prefix) bool {
+	return !slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return !v.space.Covers(p) })
+}
+
+// coversSome reports whether the pool hands out any address of the prefixes.
+func (v *view) coversSome(prefixes []netip.Prefix) bool {
+	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool {
+		inside, _ := v.space.Inside(p)
+		return len(inside) > 0
+	})
 }

@@ -4,13 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
+	"maps"
 	"net/netip"
 	"slices"
 
 	"go4.org/netipx"
 
 	"github.com/ipalloc/ipalloc/cidr"
+	"github.com/ipalloc/ipalloc/pool/internal/space"
 	"github.com/ipalloc/ipalloc/store"
 )
 
@@ -18,19 +19,26 @@ import (
 // handed out. What is held stays held. It is refused if an address that is held would be none that the pool hands out any more: outside of the
 // ranges, excluded, a gateway, or reserved.
 //
+// Pools that were carved from this one hand out nothing from then on that this one no longer may.
+//
 // Other handles, in other processes too, go by the new spec from their next change on.
 //
 // Errors: [ErrInvalid]; [ErrStranded], with the list, see [StrandedError] and [Pool.Drain]; [ErrOverlap] if ranges overlap with another pool of
-// the network; [ErrBusy]; those of the store. After each of them nothing has changed, except after [store.ErrUnknown]. The spec of a pool
-// that was carved from another can neither be given ranges outside of what it was carved from, nor another network.
+// the network, or with what that one still holds out of range; [ErrBusy]; those of the store. After each of them nothing has changed, except
+// after [store.ErrUnknown]. The spec of a pool that was carved from another can neither be given ranges outside of what it was carved from, nor
+// another network.
 //
-// Cost: one commit, and O(runs of free addresses); O(allocations) if any are stranded, out of range, or would be.
+// Cost: one commit, and O(runs of free addresses); O(allocations) if any are stranded, out of range, or would be, or if pools were carved from
+// it; one read for each of these pools of which the change concerns any address.
 func (p *Pool) Update(ctx context.Context, spec Spec) error {
 	return p.failed("update", "", p.update(ctx, spec, false))
 }
 
 // Drain is [Pool.Update] for a pool that is to give up addresses which are still held: these stay held until they are released, or until their
-// lease ends, are counted as [FamilyStats.OutOfRange], and are never handed out again.
+// lease ends, are counted as [FamilyStats.OutOfRange], and are never handed out again. As long as they are held no other pool of the network
+// may have them in its ranges.
+//
+// Errors: as for Update, but for [ErrStranded]; [ErrOverlap] also if what is held outside of the ranges overlaps with another pool of the network.
 func (p *Pool) Drain(ctx context.Context, spec Spec) error {
 	return p.failed("drain", "", p.update(ctx, spec, true))
 }
@@ -39,262 +47,204 @@ func (p *Pool) update(ctx context.Context, spec Spec, drain bool) error {
 	if err := spec.Validate(); err != nil {
 		return err
 	}
-	return p.exclusively(ctx, func(ctx context.Context) error {
-		if p.store == nil {
-			return p.updateInMemory(ctx, spec, drain)
-		}
-		return p.retry(ctx, func() error { return p.updateInStore(ctx, spec, drain) })
-	})
-}
-
-func (p *Pool) updateInMemory(ctx context.Context, spec Spec, drain bool) error {
-	if err := needsStore(spec); err != nil {
-		return err
-	}
-	p.time = p.now()
-	rebuilt, err := p.rebuilt(ctx, spec, nil, drain)
-	if err != nil {
-		return err
-	}
-	p.ledger = rebuilt
-	p.clock++
-	p.wakeWaiting()
-	return nil
-}
-
-func (p *Pool) updateInStore(ctx context.Context, spec Spec, drain bool) error {
-	if err := p.catchUp(ctx); err != nil {
-		return err
-	}
-	if err := p.fence(ctx); err != nil {
-		return err
-	}
-	changes, foreign, err := p.networkChanges(ctx, spec)
-	if err != nil {
-		return err
-	}
-	rebuilt, err := p.rebuilt(ctx, spec, foreign, drain)
-	if err != nil {
-		return err
-	}
-	next, err := p.replacement(rebuilt)
-	if err != nil {
-		return err
-	}
-	p.unsettled = p.head.Revision // until the answer is there
-	heads, err := p.commitChanges(ctx, append([]store.Change{next.change}, changes...))
-	if err != nil {
-		p.ledger = nil
-		return err
-	}
-	p.unsettled = 0
-	p.ledger = rebuilt
-	p.committed(heads[0], next)
-	clear(p.held)
-	return nil
-}
-
-// networkChanges are what a new spec changes in the networks that the pool is in, was in or comes into, and what is foreign to it
-// there.
-func (p *Pool) networkChanges(ctx context.Context, spec Spec) ([]store.Change, []netipx.IPRange, error) {
-	old := p.ledger.spec.Spec
-	if p.parent != nil {
-		return p.childChanges(ctx, spec)
-	}
-	var changes []store.Change
-	if old.Network != spec.Network {
-		if err := p.withoutChildren(ctx); err != nil {
-			return nil, nil, err
-		}
-	}
-	if old.Network != "" && old.Network != spec.Network {
-		change, err := p.leaving(ctx, old.Network)
+	return exclusively(ctx, func(a *attempt) error {
+		d, err := a.present(p)
 		if err != nil {
-			return nil, nil, err
+			return err
 		}
-		changes = append(changes, change)
+		if d.state().parent.isZero() {
+			return a.change(d, spec, drain)
+		}
+		return a.changeChild(d, spec, drain)
+	}, p)
+}
+
+// present returns the draft of a pool as it is at present.
+func (a *attempt) present(p *Pool) (*draft, error) {
+	d := a.draft(p)
+	return d, p.home.refresh(a.ctx)
+}
+
+// change gives the draft's pool, which is no part of another one, another spec.
+func (a *attempt) change(d *draft, spec Spec, drain bool) error {
+	now := d.state()
+	if old := now.rules.Network; old != spec.Network {
+		if now.space.Tally(space.Delegated) > 0 {
+			return fmt.Errorf("%w: the network cannot be changed from %q to %q: pools were carved out of this one", ErrInUse, old, spec.Network)
+		}
+		if err := a.leave(d.pool, old); err != nil {
+			return err
+		}
 	}
 	if spec.Network == "" {
-		return changes, nil, nil
+		return a.rebuild(d, spec, nil, Parent{}, drain)
 	}
-	n, err := readNetwork(ctx, p.store, spec.Network)
+	n, err := a.network(d.pool, spec.Network)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
-	if err := n.admit(p.name, spec); err != nil {
-		return nil, nil, err
+	if err := a.rebuild(d, spec, n.foreignIn(spec), Parent{}, drain); err != nil {
+		return err
 	}
-	change, err := n.change()
-	return append(changes, change), n.foreignIn(spec), err
+	if err := d.next.rules.requireRoom(); err != nil {
+		return err
+	}
+	return a.admit(d.pool, n, spec, d.outside)
 }
 
-// childChanges is networkChanges for a pool that was carved from another. The network's record is committed as it is, so that nobody changes
-// what is foreign meanwhile.
-func (p *Pool) childChanges(ctx context.Context, spec Spec) ([]store.Change, []netipx.IPRange, error) {
-	if err := p.checkChild(ctx, spec); err != nil || spec.Network == "" {
-		return nil, nil, err
+// leave takes a pool out of a network, if the name is not empty.
+func (a *attempt) leave(p *Pool, network string) error {
+	if network == "" {
+		return nil
 	}
-	n, err := readNetwork(ctx, p.store, spec.Network)
+	n, err := a.network(p, network)
+	if err == nil {
+		n.drop(p.name)
+	}
+	return err
+}
+
+// rebuild makes the draft's pool one of another spec, with other withheld addresses and grants, that has what the present one has. What is held
+// and is none that it hands out is an error, unless drain. The pools that are carved from it follow.
+func (a *attempt) rebuild(d *draft, spec Spec, withheld []netipx.IPRange, parent Parent, drain bool) error {
+	r, err := newRules(spec, withheld)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
-	change, err := n.change()
-	return []store.Change{change}, n.foreignIn(spec), err
-}
-
-// withoutChildren refuses what cannot be done while pools are carved from this one.
-func (p *Pool) withoutChildren(ctx context.Context) error {
-	for h, err := range p.all(ctx) {
-		switch {
-		case err != nil:
-			return err
-		case h.Child != "":
-			return fmt.Errorf("the network cannot be changed: %w", &delegatedError{h.Child})
-		}
-	}
-	return nil
-}
-
-// leaving is the change that takes the pool out of a network.
-func (p *Pool) leaving(ctx context.Context, name string) (store.Change, error) {
-	n, err := readNetwork(ctx, p.store, name)
+	now := d.state()
+	next, err := a.takeOver(d, now, r, parent, drain)
 	if err != nil {
-		return store.Change{}, err
+		return err
 	}
-	delete(n.ranges, p.name)
-	return n.change()
+	d.next = next
+	return a.passDown(d, now.rules.allowedSet(), drain)
 }
 
-// replacement prepares a head that has l in the place of the present ledger.
-func (p *Pool) replacement(l *ledger) (prepared, error) {
-	d := p.draft()
-	for _, s := range p.ledger.spaces {
-		for _, piece := range s.pieces {
-			if piece.ID != "" {
-				d.writes = append(d.writes, store.Write{Op: store.Delete, Record: store.Record{Key: d.key(piece.ID)}})
-			}
-		}
-	}
-	return p.finishDraft(l, d)
-}
-
-// rebuilt returns the ledger that the pool has with another spec. What is held and is none that the new spec hands out is an error, unless
-// drain.
-func (p *Pool) rebuilt(ctx context.Context, spec Spec, foreign []netipx.IPRange, drain bool) (*ledger, error) {
-	l, err := p.emptyLedger(spec, foreign)
+// takeOver returns the state with the rules that has what the draft's pool has now, and notes in the draft what lies outside of its ranges.
+func (a *attempt) takeOver(d *draft, now *state, r *rules, parent Parent, drain bool) (*state, error) {
+	random := d.pool.options.Random
+	next, err := newState(r, parent, random)
 	if err != nil {
 		return nil, err
 	}
-	l.tallies.expiring, l.tallies.strays = p.ledger.tallies.expiring, p.ledger.tallies.strays
-	l.keepCursors(p.ledger)
-	if p.movesWhole(l) {
-		return l, nil
+	if d.outside = nil; next.space.TakeOver(now.space) {
+		return next, nil
 	}
 	// Some of what is held is out of range, or will be: only the records say what belongs together.
-	if l, err = p.emptyLedger(spec, foreign); err != nil {
+	if next, err = newState(r, parent, random); err != nil {
 		return nil, err
 	}
-	l.keepCursors(p.ledger)
+	next.space.KeepCursors(now.space)
 	var stranded []Allocation
-	for h, err := range p.all(ctx) {
+	var all outside
+	for h, err := range d.pool.home.all(a.ctx) {
 		if err != nil {
 			return nil, err
 		}
-		if h.live() && !h.Expired(p.now()) && slices.ContainsFunc(h.Prefixes, func(prefix netip.Prefix) bool { return strands(p.ledger, l, prefix) }) {
+		if h.live() && !h.Expired(a.now) && slices.ContainsFunc(h.Prefixes, func(p netip.Prefix) bool { return strands(now, next, p) }) {
 			stranded = append(stranded, h.Allocation.clone())
 		}
-		l.hold(h)
+		next.hold(h)
+		all.add(h)
 	}
 	if len(stranded) > 0 && !drain {
 		return nil, &StrandedError{stranded}
 	}
-	l.forget()
-	return l, nil
+	next.space.Keep()
+	d.outside = all.of(r.Spec)
+	return next, nil
 }
 
-// strands tells whether any address of the prefix is one that the pool hands out, and would be none with next.
-func strands(now, next *ledger, prefix netip.Prefix) bool {
-	if one := []netip.Prefix{prefix}; next.covers(one) {
+// strands reports whether any address of the prefix is one that the pool hands out now, and is none with next.
+func strands(now, next *state, prefix netip.Prefix) bool {
+	if next.space.Covers(prefix) {
 		return false
 	}
-	inside, _ := now.parts(prefix)
-	return slices.ContainsFunc(inside, func(part netip.Prefix) bool { return !next.covers([]netip.Prefix{part}) })
+	inside, _ := now.space.Inside(prefix)
+	return slices.ContainsFunc(inside, func(part netip.Prefix) bool { return !next.space.Covers(part) })
 }
 
-// keepCursors makes l look first where old does, in the families that it has.
-func (l *ledger) keepCursors(old *ledger) {
-	for _, family := range l.spec.families {
-		i := family.index()
-		l.tallies.families[i].cursor = old.tallies.families[i].cursor
-	}
-}
-
-// movesWhole takes in l all that is taken in the pool. It is false if l does not hand out all of that.
-func (p *Pool) movesWhole(l *ledger) bool {
-	for i, t := range p.ledger.tallies.families {
-		if !t.outOfRange.IsZero() {
-			return false
-		}
-		l.tallies.families[i].cooling = t.cooling
-	}
-	for _, old := range p.ledger.spaces {
-		s, _ := l.space(old.family)
-		taken := setOf(old.free.TakenRanges())
-		if len(taken.Ranges()) == 0 {
-			continue
-		}
-		if s == nil || len(cidr.Difference(taken, s.set).Ranges()) > 0 {
-			return false
-		}
-		for _, prefix := range taken.Prefixes() {
-			if s.free.Take(prefix) != nil {
-				return false
-			}
+// hold takes what a record holds, and counts the record. It returns the prefixes of which something was taken already.
+func (s *state) hold(h *holding) (twice []netip.Prefix) {
+	for counter, of := range counters {
+		if of(h) {
+			s.space.Add(space.Counter(counter), 1)
 		}
 	}
-	return true
-}
-
-// hold takes what a record holds, as far as the pool hands it out, and counts the rest. It returns the prefixes of which something was taken
-// already.
-func (l *ledger) hold(h *holding) (twice []netip.Prefix) {
-	l.count(expires(h), stray(h))
-	for _, prefix := range h.Prefixes {
-		family := FamilyOf(prefix.Addr())
-		inside, outside := l.parts(prefix)
-		t := l.tally(family)
-		t.outOfRange = t.outOfRange.Add(outside)
-		if h.cooling {
-			t.cooling = t.cooling.Add(cidr.PrefixSize(prefix).Sub(outside))
-		}
-		s, _ := l.space(family)
-		clash := false
-		for _, part := range inside {
-			clash = clash || !s.free.IsFree(part)
-			s.takeRest(part)
-		}
-		if clash {
-			twice = append(twice, prefix)
+	for _, p := range h.Prefixes {
+		if s.space.Hold(p, h.cooling) {
+			twice = append(twice, p)
 		}
 	}
-	l.forget()
 	return twice
 }
 
-// all iterates over all records of the pool that hold addresses. For a pool in memory the caller holds p.mu.
-func (p *Pool) all(ctx context.Context) iter.Seq2[*holding, error] {
-	if p.store == nil {
-		return p.allInMemory()
+// passDown makes the pools that are carved from the draft's follow what it may hand out now; before is what it could.
+func (a *attempt) passDown(d *draft, before *netipx.IPSet, drain bool) error {
+	if d.state().space.Tally(space.Delegated) == 0 {
+		return nil
 	}
-	return func(yield func(*holding, error) bool) {
-		for _, kind := range []store.Kind{store.KindAllocation, store.KindCooling} {
-			for h, err := range holdings(p.store.List(ctx, kind, p.name)) {
-				if !yield(h, err) || err != nil {
-					return
-				}
-			}
+	after := d.state().rules.allowedSet()
+	changed := map[string]bool{}
+	for h, err := range d.pool.home.all(a.ctx) {
+		if err != nil {
+			return err
+		}
+		block := setOfPrefixes(h.Prefixes)
+		if h.Child != "" && !cidr.Difference(block, before).Equal(cidr.Difference(block, after)) {
+			changed[h.Child] = true
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(changed)) {
+		child, err := a.open(d.pool, name)
+		if errors.Is(err, ErrNoPool) {
+			continue // deleted by hand
+		}
+		if err != nil {
+			return err
+		}
+		parent := child.state().parent
+		if parent.Pool != d.pool.name {
+			continue // another one's, put there by hand
+		}
+		if err := a.withhold(child, cidr.Difference(parent.granted(), after).Ranges(), drain); err != nil {
+			return child.pool.failed("update", "", err)
+		}
+	}
+	return nil
+}
+
+// remove deletes the draft's pool, unless anything of it is held. It does not look at its network, or its parent.
+func (a *attempt) remove(d *draft) error {
+	s := d.state()
+	for _, counts := range statsOf(s.space.Counts()) {
+		if !counts.Used.IsZero() {
+			return fmt.Errorf("%w: %v of its %v addresses are held", ErrInUse, counts.Used, counts.Family)
+		}
+	}
+	for h, err := range a.cooling(d) {
+		if err != nil {
+			return err
+		}
+		if h.live() { // out of range
+			return fmt.Errorf("%w: %v is held, though out of range", ErrInUse, h.Prefixes)
+		}
+		d.writes = append(d.writes, write{op: store.Delete, holding: h, old: h})
+	}
+	d.next, d.gone = nil, true
+	return nil
+}
+
+// cooling iterates over the records of the draft's pool, of which nothing in range is held.
+func (a *attempt) cooling(d *draft) func(func(*holding, error) bool) {
+	s, nothing := d.state().space, true
+	for _, f := range families {
+		nothing = nothing && s.OutOfRange(f.inSpace()).IsZero()
+	}
+	if nothing && s.Tally(space.Expiring) == 0 {
+		return func(func(*holding, error) bool) {}
+	}
+	return d.pool.home.all(a.ctx)
 }
 
 // Delete removes the pool of that name from the store, and from its network. What a pool was carved from goes back to its parent.
@@ -304,87 +254,33 @@ func (p *Pool) all(ctx context.Context) iter.Seq2[*holding, error] {
 func Delete(ctx context.Context, s store.Store, name string, options *Options) error {
 	p, err := newHandle(s, name, options)
 	if err == nil {
-		err = p.retry(ctx, func() error { return p.deleteNow(ctx) })
+		err = p.delete(ctx)
 	}
-	if err != nil {
-		return &Error{Op: "delete", Pool: name, Err: storeError(err)}
-	}
-	return nil
+	return wrapped(err, Error{Op: "delete", Pool: name})
 }
 
-func (p *Pool) deleteNow(ctx context.Context) error {
-	head, err := getHead(ctx, p.store, p.name)
-	if errors.Is(err, ErrUnfinished) {
-		return p.deleteUnfinished(ctx, head)
-	}
-	if err != nil {
-		return err
-	}
-	data, spec, err := parseHead(head)
-	if err != nil {
-		return err
-	}
-	if data.Parent != nil {
-		return p.uncarve(ctx, data.Parent)
-	}
-	change, err := p.deletion(ctx, head, data)
-	if err != nil {
-		return err
-	}
-	changes := []store.Change{change}
-	if spec.Network != "" {
-		change, err := p.leaving(ctx, spec.Network)
-		if err != nil {
+func (p *Pool) delete(ctx context.Context) error {
+	err := exclusively(ctx, func(a *attempt) error {
+		d, err := a.present(p)
+		switch {
+		case errors.Is(err, ErrNoPool) && a.uncertain():
+			return nil // an earlier attempt has taken effect
+		case err != nil:
 			return err
 		}
-		changes = append(changes, change)
-	}
-	_, err = p.commitChanges(ctx, changes)
-	var conflict *store.ConflictError
-	if errors.As(err, &conflict) && conflict.Current.Revision == 0 && conflict.Current.Key == head.Key {
-		return ErrNoPool
-	}
-	return err
-}
-
-// deleteUnfinished deletes a pool whose import has not come to its end.
-func (p *Pool) deleteUnfinished(ctx context.Context, head store.Record) error {
-	p.head = head
-	if err := p.clearRecords(ctx); err != nil {
+		parent, network := d.state().parent, d.state().rules.Network
+		if err := a.remove(d); err != nil {
+			return err
+		}
+		if parent.isZero() {
+			err = a.leave(p, network)
+		} else {
+			err = a.giveBack(d, parent)
+		}
 		return err
+	}, p)
+	if errors.Is(err, ErrUnfinished) {
+		return p.deleteUnfinished(ctx)
 	}
-	_, err := p.commitOne(ctx, p.head, []store.Write{{Op: store.Delete, Record: store.Record{Key: head.Key}}})
 	return err
-}
-
-// deletion is the change that deletes the pool, if nothing of it is held.
-func (p *Pool) deletion(ctx context.Context, head store.Record, data headData) (store.Change, error) {
-	change := store.Change{Head: head}
-	remove := func(key store.Key) {
-		change.Writes = append(change.Writes, store.Write{Op: store.Delete, Record: store.Record{Key: key}})
-	}
-	remove(head.Key)
-	for _, space := range data.Spaces {
-		if !space.Used.IsZero() {
-			return change, fmt.Errorf("%w: %v of its %v addresses are held", ErrInUse, space.Used, space.Family)
-		}
-		for _, piece := range space.Pieces {
-			if piece.ID != "" {
-				remove(store.Key{Kind: store.KindSpace, Pool: head.Pool, Name: piece.ID})
-			}
-		}
-	}
-	if tallies := data.tallies(); data.Expiring == 0 && tallies.families[0].outOfRange.IsZero() && tallies.families[1].outOfRange.IsZero() {
-		return change, nil
-	}
-	for h, err := range p.all(ctx) {
-		if err != nil {
-			return change, err
-		}
-		if h.live() { // out of range
-			return change, fmt.Errorf("%w: %v is held, though out of range", ErrInUse, h.Prefixes)
-		}
-		remove(h.key(head.Pool))
-	}
-	return change, nil
 }

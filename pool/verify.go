@@ -7,11 +7,11 @@ import (
 	"iter"
 	"log/slog"
 	"net/netip"
-	"slices"
 
 	"go4.org/netipx"
 
 	"github.com/ipalloc/ipalloc/cidr"
+	"github.com/ipalloc/ipalloc/pool/internal/space"
 	"github.com/ipalloc/ipalloc/store"
 )
 
@@ -59,10 +59,10 @@ func (r Report) String() string {
 // finds is no error; see [Report.OK]. Cost: O(allocations).
 func (p *Pool) Verify(ctx context.Context) (Report, error) {
 	var report Report
-	err := p.exclusively(ctx, func(ctx context.Context) (err error) {
-		report, _, err = p.audit(ctx)
+	err := exclusively(ctx, func(a *attempt) (err error) {
+		report, _, err = a.audit(p)
 		return err
-	})
+	}, p)
 	return report, p.failed("verify", "", err)
 }
 
@@ -75,74 +75,61 @@ func (p *Pool) Verify(ctx context.Context) (Report, error) {
 // Errors and cost: as for [Pool.Verify].
 func (p *Pool) Repair(ctx context.Context) (Report, error) {
 	var report Report
-	err := p.exclusively(ctx, func(ctx context.Context) error {
-		return p.retry(ctx, func() (err error) {
-			report, err = p.repair(ctx)
+	err := exclusively(ctx, func(a *attempt) error {
+		found, rebuilt, err := a.audit(p)
+		if err != nil {
 			return err
-		})
-	})
+		}
+		if !a.uncertain() { // else an earlier attempt may have repaired it
+			report = found
+		}
+		if !found.repairable() {
+			return nil
+		}
+		p.options.Logger.Warn("repairing the free space of a pool", slog.String("pool", p.name), slog.String("found", found.String()))
+		d := a.draft(p)
+		d.next = rebuilt
+		return a.dropAllPieces(d)
+	}, p)
 	return report, p.failed("repair", "", err)
 }
 
-func (p *Pool) repair(ctx context.Context) (Report, error) {
-	report, rebuilt, err := p.audit(ctx)
-	if err != nil || len(report.Leaked) == 0 && len(report.Unguarded) == 0 && len(report.Miscounted) == 0 && report.Unreadable == nil {
-		return report, err
-	}
-	p.options.Logger.Warn("repairing the free space of a pool", slog.String("pool", p.name), slog.String("found", report.String()))
-	return report, p.replaceSpaces(ctx, rebuilt)
+// repairable reports whether anything is wrong with the head.
+func (r Report) repairable() bool {
+	return len(r.Leaked) > 0 || len(r.Unguarded) > 0 || len(r.Miscounted) > 0 || r.Unreadable != nil
 }
 
-// exclusively calls f while no other call changes the pool through this handle.
-func (p *Pool) exclusively(ctx context.Context, f func(context.Context) error) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if p.store == nil {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		return f(ctx)
-	}
-	return p.submit(&op{ctx: ctx, run: func(context.Context) error { return f(ctx) }})
-}
-
-// audit compares, and returns a ledger made from the allocations alone.
-func (p *Pool) audit(ctx context.Context) (Report, *ledger, error) {
-	if p.store == nil {
-		l, err := newLedger(p.ledger.spec, p.options.Random)
+// dropAllPieces plans that all records of free space go that the store has, whichever the head names.
+func (a *attempt) dropAllPieces(d *draft) error {
+	for key, err := range d.pool.home.spaceRecords(a.ctx) {
 		if err != nil {
-			return Report{}, nil, err
+			return err
 		}
-		report, err := compare(p.ledger, l, p.allInMemory())
-		return report, l, err
+		d.others = append(d.others, store.Write{Op: store.Delete, Record: store.Record{Key: key}})
 	}
+	return nil
+}
+
+// audit compares the pool's head with its records, and returns a state made from the records alone.
+func (a *attempt) audit(p *Pool) (Report, *state, error) {
 	for range p.options.Attempts {
-		unreadable := p.reload(ctx)
+		unreadable := p.home.reread(a.ctx)
 		if unreadable != nil && !errors.Is(unreadable, ErrCorrupt) {
 			return Report{}, nil, unreadable
 		}
-		head, err := getHead(ctx, p.store, p.name)
+		rebuilt, err := p.home.blank(a.ctx)
 		if err != nil {
 			return Report{}, nil, err
 		}
-		data, spec, err := parseHead(head)
-		if err != nil {
-			return Report{}, nil, err
-		}
-		rebuilt, err := data.ledger(spec, p.options.Random)
-		if err != nil {
-			return Report{}, nil, err
-		}
-		report, err := compare(p.ledger, rebuilt, p.all(ctx))
+		report, err := compare(p.home.state(), rebuilt, p.home.all(a.ctx))
 		if err != nil {
 			return report, nil, err
 		}
-		again, err := getHead(ctx, p.store, p.name)
+		same, err := p.home.isAt(a.ctx, p.home.revision())
 		if err != nil {
 			return report, nil, err
 		}
-		if again.Revision == head.Revision && (p.ledger == nil || p.head.Revision == head.Revision) {
-			p.head = head
+		if same {
 			report.Unreadable = unreadable
 			return report, rebuilt, nil
 		}
@@ -150,14 +137,8 @@ func (p *Pool) audit(ctx context.Context) (Report, *ledger, error) {
 	return Report{}, nil, fmt.Errorf("%w: the pool did not stay the same for long enough to read it all", ErrBusy)
 }
 
-// reload reads the head and its pieces anew, trusting nothing that this handle remembers.
-func (p *Pool) reload(ctx context.Context) error {
-	p.ledger = nil
-	return p.refresh(ctx)
-}
-
-// compare holds a ledger, which is nil if it could not be read, against records, which it puts into rebuilt, an empty one.
-func compare(l, rebuilt *ledger, records iter.Seq2[*holding, error]) (Report, error) {
+// compare holds a state, which is nil if it could not be read, against records, which it puts into rebuilt, an empty one.
+func compare(now, rebuilt *state, records iter.Seq2[*holding, error]) (Report, error) {
 	var report Report
 	for h, err := range records {
 		if err != nil {
@@ -167,7 +148,7 @@ func compare(l, rebuilt *ledger, records iter.Seq2[*holding, error]) (Report, er
 			report.Allocations++
 		}
 		for _, prefix := range h.Prefixes {
-			if !rebuilt.covers([]netip.Prefix{prefix}) {
+			if !rebuilt.space.Covers(prefix) {
 				report.OutOfRange = append(report.OutOfRange, h.only(prefix))
 			}
 		}
@@ -175,20 +156,23 @@ func compare(l, rebuilt *ledger, records iter.Seq2[*holding, error]) (Report, er
 			report.Shared = append(report.Shared, h.only(prefix))
 		}
 	}
-	if l == nil {
+	rebuilt.space.Keep()
+	if now == nil {
 		return report, nil
 	}
-	for i, t := range rebuilt.tallies.families {
-		rebuilt.tallies.families[i].cursor = l.tallies.families[i].cursor
-		report.count("cooling "+families[i].String(), l.tallies.families[i].cooling, t.cooling)
-		report.count("out of range "+families[i].String(), l.tallies.families[i].outOfRange, t.outOfRange)
-	}
-	report.count("records that expire", l.tallies.expiring, rebuilt.tallies.expiring)
-	report.count("records aside", l.tallies.strays, rebuilt.tallies.strays)
-	for i, s := range l.spaces {
-		taken, want := setOf(s.free.TakenRanges()), setOf(rebuilt.spaces[i].free.TakenRanges())
+	rebuilt.space.KeepCursors(now.space)
+	for _, f := range families {
+		i := f.inSpace()
+		report.count("cooling "+f.String(), now.space.Cooling(i), rebuilt.space.Cooling(i))
+		report.count("out of range "+f.String(), now.space.OutOfRange(i), rebuilt.space.OutOfRange(i))
+		taken, want := now.space.TakenSet(i), rebuilt.space.TakenSet(i)
 		report.Leaked = append(report.Leaked, cidr.Difference(taken, want).Ranges()...)
 		report.Unguarded = append(report.Unguarded, cidr.Difference(want, taken).Ranges()...)
+	}
+	for counter, what := range [...]string{
+		space.Expiring: "records that expire", space.Aside: "records aside", space.Delegated: "records that were carved",
+	} {
+		report.count(what, now.space.Tally(space.Counter(counter)), rebuilt.space.Tally(space.Counter(counter)))
 	}
 	return report, nil
 }
@@ -202,45 +186,4 @@ func (r *Report) count(what string, head, records any) {
 // only is the part of an allocation that is about one prefix.
 func (h *holding) only(prefix netip.Prefix) Allocation {
 	return Allocation{Owner: h.Owner, Prefixes: []netip.Prefix{prefix}, Generation: h.Generation, Created: h.Created}
-}
-
-func setOf(ranges iter.Seq[netipx.IPRange]) *netipx.IPSet {
-	return cidr.SetOf(slices.Collect(ranges)...)
-}
-
-// takeRest takes what is free of a prefix.
-func (s *space) takeRest(prefix netip.Prefix) {
-	if s.free.Take(prefix) == nil || s.free.FreeIn(netipx.RangeOfPrefix(prefix)).IsZero() {
-		return
-	}
-	addr, bits := prefix.Addr(), prefix.Bits()+1
-	s.takeRest(netip.PrefixFrom(addr, bits))
-	s.takeRest(netip.PrefixFrom(netipx.PrefixLastIP(prefix), bits).Masked())
-}
-
-// replaceSpaces commits a head with the free space of l, and drops the records of all earlier pieces.
-func (p *Pool) replaceSpaces(ctx context.Context, l *ledger) error {
-	if p.store == nil {
-		p.ledger = l
-		return nil
-	}
-	d := p.draft()
-	for record, err := range p.store.List(ctx, store.KindSpace, p.name) {
-		if err != nil {
-			return err
-		}
-		d.writes = append(d.writes, store.Write{Op: store.Delete, Record: store.Record{Key: record.Key}})
-	}
-	next, err := p.finishDraft(l, d)
-	if err != nil {
-		return err
-	}
-	p.ledger = nil
-	head, err := p.commitOne(ctx, next.change.Head, next.change.Writes)
-	if err != nil {
-		return err
-	}
-	p.ledger = l
-	p.committed(head, next)
-	return nil
 }

@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"iter"
-	"slices"
 	"time"
 
 	"go4.org/netipx"
 
 	"github.com/ipalloc/ipalloc/cidr"
-	"github.com/ipalloc/ipalloc/store"
 )
 
 // AllocateWait is [Pool.Allocate] for who can wait: while there is nothing free of what the claim asks for, it waits until an address frees, by a
@@ -20,16 +18,15 @@ import (
 // context's. Cost while it waits: what [Pool.Watch] costs, and one attempt for each change of the pool.
 func (p *Pool) AllocateWait(ctx context.Context, claim Claim) (Allocation, error) {
 	for {
-		revision, err := p.revision(ctx)
+		revision, err := p.home.current(ctx)
 		if err != nil {
 			return Allocation{}, p.failed("allocate", claim.Owner, err)
 		}
-		changed := p.nextChange()
 		a, err := p.Allocate(ctx, claim)
 		if !errors.Is(err, ErrExhausted) && !errors.Is(err, ErrTaken) {
 			return a, err
 		}
-		if ended := p.wait(ctx, revision, changed, nextEnd(err)); ended != nil {
+		if ended := p.home.wait(ctx, revision, nextEnd(err)); ended != nil {
 			return Allocation{}, p.failed("allocate", claim.Owner, errors.Join(ended, err))
 		}
 	}
@@ -46,65 +43,6 @@ func nextEnd(err error) time.Time {
 		return taken.next
 	}
 	return time.Time{}
-}
-
-// revision is that of the pool as this handle knows it, or as it is stored if it does not.
-func (p *Pool) revision(ctx context.Context) (int64, error) {
-	if p.store == nil {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		return p.clock, nil
-	}
-	head, err := getHead(ctx, p.store, p.name)
-	return head.Revision, err
-}
-
-// nextChange returns a channel that is closed with the next change of a pool in memory. It is nil for one in a store.
-func (p *Pool) nextChange() <-chan struct{} {
-	if p.store != nil {
-		return nil
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.waiting == nil {
-		p.waiting = make(chan struct{})
-	}
-	return p.waiting
-}
-
-// wakeWaiting wakes those who wait for a change of a pool in memory. The caller holds p.mu.
-func (p *Pool) wakeWaiting() {
-	if p.waiting != nil {
-		close(p.waiting)
-		p.waiting = nil
-	}
-}
-
-// wait returns when the pool has another revision, or at the time until, if that is not zero. An error means that there is no point in
-// waiting any longer.
-func (p *Pool) wait(ctx context.Context, revision int64, changed <-chan struct{}, until time.Time) error {
-	within := ctx
-	if !until.IsZero() {
-		var cancel context.CancelFunc
-		within, cancel = context.WithTimeout(ctx, max(until.Sub(p.options.Clock()), time.Millisecond))
-		defer cancel()
-	}
-	if p.store == nil {
-		select {
-		case <-changed:
-			return nil
-		case <-within.Done():
-			return ctx.Err()
-		}
-	}
-	_, err := store.Watch(within, p.store, headKey(p.name), revision, p.options.Poll)
-	switch {
-	case err == nil, within.Err() != nil && ctx.Err() == nil:
-		return nil
-	case errors.Is(err, store.ErrNotFound):
-		return ErrNoPool
-	}
-	return err
 }
 
 // Change is what has changed in a pool; see [Pool.Watch].
@@ -125,14 +63,12 @@ type Change struct {
 //
 // The context's end, and [ErrNoPool] when the pool is deleted, are yielded as the last error, as are those of the store.
 //
-// Cost: nothing but a wait, with a store that is a [store.Watcher], and else one read each [Options.Poll]; for each change one read and
-// O(runs of free addresses).
+// Cost: nothing but a wait, see [store.Store]; for each change one read and O(runs of free addresses).
 func (p *Pool) Watch(ctx context.Context, since int64) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
 		var before []*netipx.IPSet
 		for {
-			changed := p.nextChange()
-			free, change, err := p.look(ctx)
+			free, change, err := p.lookAtFree(ctx)
 			if err != nil {
 				yield(Change{}, p.failed("watch", "", err))
 				return
@@ -152,7 +88,7 @@ func (p *Pool) Watch(ctx context.Context, since int64) iter.Seq2[Change, error] 
 				}
 			}
 			before, since = free, change.Revision
-			if err := p.wait(ctx, since, changed, time.Time{}); err != nil {
+			if err := p.home.wait(ctx, since, time.Time{}); err != nil {
 				yield(Change{}, p.failed("watch", "", err))
 				return
 			}
@@ -160,22 +96,13 @@ func (p *Pool) Watch(ctx context.Context, since int64) iter.Seq2[Change, error] 
 	}
 }
 
-// look returns what is free, by Family.index, and the revision and counts that go with it.
-func (p *Pool) look(ctx context.Context) (free []*netipx.IPSet, change Change, err error) {
-	err = p.exclusively(ctx, func(ctx context.Context) error {
-		if err := p.catchUp(ctx); err != nil {
-			return err
-		}
-		change = Change{Revision: p.clock, Stats: slices.Clone(p.ledger.stats())}
-		if p.store != nil {
-			change.Revision = p.head.Revision
-		}
+// lookAtFree returns what is free, by Family.index, and the revision and counts that go with it.
+func (p *Pool) lookAtFree(ctx context.Context) (free []*netipx.IPSet, change Change, err error) {
+	err = p.look(ctx, func(s *state) error {
+		change = Change{Revision: p.home.revision(), Stats: statsOf(s.space.Counts())}
 		free = make([]*netipx.IPSet, len(families))
 		for _, f := range families {
-			free[f.index()] = &netipx.IPSet{}
-			if s, _ := p.ledger.space(f); s != nil {
-				free[f.index()] = setOf(s.free.FreeRanges())
-			}
+			free[f.index()] = s.space.FreeSet(f.inSpace())
 		}
 		return nil
 	})

@@ -1,0 +1,651 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"time"
+
+	"go4.org/netipx"
+
+	"github.com/ipalloc/ipalloc/pool/internal/space"
+	"github.com/ipalloc/ipalloc/store"
+)
+
+// attempt is one try to commit a batch of ops: all that is planned in it takes effect together, or nothing does.
+//
+// A plan stands only if each head is still the one that it was made on, because that is what the commit checks. So all that is read on
+// the way (an owner's record, a piece of free space) needs no guard of its own, provided that it was read after that head.
+type attempt struct {
+	ctx    context.Context // of what is read
+	now    time.Time
+	batch  []*op
+	drafts []*draft   // of pools
+	nets   []*network // that take part
+	owners owners
+	room   int   // for how many more tasks
+	one    draft // the first of drafts
+}
+
+// draft is what an attempt plans in one pool.
+type draft struct {
+	pool    *Pool
+	next    *state              // what the pool becomes, if the call gives it another spec; nil for the present state with what is planned in its free space
+	gone    bool                // the pool is to be deleted
+	created time.Time           // when the pool is made, if it is
+	head    string              // the state that its record comes into; empty if it stays
+	touch   bool                // its head is to be committed even if nothing in it changes
+	guard   bool                // the same, if anything is committed
+	writes  []write             // of records that hold addresses
+	others  []store.Write       // of other records
+	outside []netipx.IPRange    // what next holds outside of its ranges
+	names   map[recordName]bool // of writes, if there may be many
+	known   bool                // whether the pool's state is known to the attempt
+	err     error               // why it is not
+	begin   time.Time
+}
+
+// recordName names a record that holds addresses within its pool.
+type recordName struct {
+	name  string
+	stray bool
+}
+
+func (h *holding) recordName() recordName {
+	if h.stray {
+		return recordName{h.Prefixes[0].String(), true}
+	}
+	return recordName{h.Owner, false}
+}
+
+// state is what the draft's pool is, or is to become.
+func (d *draft) state() *state {
+	if d.next != nil {
+		return d.next
+	}
+	return d.pool.home.state()
+}
+
+// draft returns that of a pool, and adds it if there is none yet.
+func (a *attempt) draft(p *Pool) *draft {
+	for _, d := range a.drafts {
+		if d.pool == p {
+			return d
+		}
+	}
+	d := &a.one
+	if len(a.drafts) > 0 {
+		d = &draft{}
+	}
+	*d = draft{pool: p, writes: d.writes[:0]}
+	a.drafts = append(a.drafts, d)
+	return d
+}
+
+// open returns the draft of the pool of that name in the store of p, which is read unless it takes part already.
+func (a *attempt) open(p *Pool, name string) (*draft, error) {
+	for _, d := range a.drafts {
+		if d.pool.name == name {
+			return d, nil
+		}
+	}
+	other, err := p.home.neighbour(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := other.home.refresh(a.ctx); err != nil {
+		return nil, err
+	}
+	return a.draft(other), nil
+}
+
+// mark is a point of an attempt to go back to.
+type attemptMark struct {
+	drafts []draftMark
+	nets   int
+}
+
+type draftMark struct {
+	next               *state
+	gone, touch, guard bool
+	writes, others     int
+	space              space.Mark
+}
+
+// mark returns the present point.
+func (a *attempt) mark() attemptMark {
+	m := attemptMark{drafts: make([]draftMark, len(a.drafts)), nets: len(a.nets)}
+	for i, d := range a.drafts {
+		m.drafts[i] = d.mark()
+	}
+	return m
+}
+
+func (d *draft) mark() draftMark {
+	m := draftMark{next: d.next, gone: d.gone, touch: d.touch, guard: d.guard, writes: len(d.writes), others: len(d.others)}
+	if s := d.pool.home.state(); s != nil {
+		m.space = s.space.Mark()
+	}
+	return m
+}
+
+// rollback goes back to a point. Drafts that have come since go.
+func (a *attempt) rollback(to attemptMark) {
+	for i, d := range a.drafts {
+		var m draftMark
+		if i < len(to.drafts) {
+			m = to.drafts[i]
+		}
+		d.rollback(m)
+	}
+	clear(a.drafts[len(to.drafts):])
+	a.drafts, a.nets = a.drafts[:len(to.drafts)], a.nets[:to.nets]
+}
+
+func (d *draft) rollback(to draftMark) {
+	if s := d.pool.home.state(); s != nil {
+		s.space.Rollback(to.space)
+	}
+	for _, w := range d.writes[to.writes:] {
+		delete(d.names, w.holding.recordName())
+	}
+	clear(d.writes[to.writes:])
+	d.next, d.writes, d.others = to.next, d.writes[:to.writes], d.others[:to.others]
+	d.gone, d.touch, d.guard = to.gone, to.touch, to.guard
+}
+
+// add adds writes to the draft.
+func (d *draft) add(writes []write) {
+	d.writes = append(d.writes, writes...)
+	if d.names == nil && len(d.writes) > len(writes) {
+		d.names = map[recordName]bool{}
+		writes = d.writes
+	}
+	if d.names != nil {
+		for _, w := range writes {
+			d.names[w.holding.recordName()] = true
+		}
+	}
+}
+
+// writing reports whether the draft writes or deletes the record of h.
+func (d *draft) writing(h *holding) bool {
+	if d.names != nil {
+		return d.names[h.recordName()]
+	}
+	return slices.ContainsFunc(d.writes, func(w write) bool { return w.holding.recordName() == h.recordName() })
+}
+
+// view is what a task of the op sees of the draft's pool.
+func (a *attempt) view(d *draft, o *op) *view {
+	s := d.state()
+	s.around = around{a, d, o}
+	s.view = view{now: a.now, rules: s.rules, space: s.space, around: &s.around, scratch: &s.scratch}
+	return &s.view
+}
+
+// around implements [surroundings] for a task of an op in the draft's pool.
+type around struct {
+	attempt *attempt
+	draft   *draft
+	op      *op
+}
+
+func (r *around) ending() iter.Seq2[*holding, error] { return r.draft.pool.home.ending(r.attempt.ctx) }
+
+func (r *around) aside() iter.Seq2[*holding, error] { return r.draft.pool.home.aside(r.attempt.ctx) }
+
+func (r *around) busy(h *holding) busyness {
+	switch other := r.attempt.asking(r.draft.pool, h); {
+	case h.Child != "":
+		return forbidden
+	case r.draft.writing(h):
+		return written
+	case other == nil:
+		return idle
+	case other == r.op && r.op.whole:
+		return mine
+	default:
+		return planned
+	}
+}
+
+// asking is the op of the batch whose owner h is of; nil if there is none.
+func (a *attempt) asking(p *Pool, h *holding) *op {
+	if h.stray {
+		return nil
+	}
+	return a.owners.find(p, h.Owner, a.batch)
+}
+
+// plan plans the ops of the batch. Refusals count only if they were true at one moment, together with all that was read for them: it plans
+// again until the heads are found unchanged after that.
+func (a *attempt) plan(attempts int) error {
+	for range attempts {
+		a.planAll()
+		same, err := a.confirm()
+		if err != nil || same {
+			return err
+		}
+		a.rollback(attemptMark{})
+	}
+	return fmt.Errorf("%w: the head was another one each of %d times", ErrBusy, attempts)
+}
+
+func (a *attempt) planAll() {
+	for _, o := range a.batch {
+		if o.IsDone() {
+			continue
+		}
+		err := a.ready(o)
+		if err == nil {
+			err = a.planOp(o)
+		}
+		if err != nil {
+			o.fail(err)
+		}
+	}
+}
+
+// ready makes the pools of an op known, and adds them to the attempt.
+func (a *attempt) ready(o *op) error {
+	for _, p := range o.pools {
+		d := a.draft(p)
+		if !d.known {
+			// An earlier commit of this handle, of unknown outcome, may yet take effect on this head. Only another one makes sure that it does not.
+			d.known = true
+			d.touch, d.err = p.home.ready(a.ctx)
+		}
+		if d.err != nil {
+			return d.err
+		}
+	}
+	return nil
+}
+
+// planOp plans one op. It leaves nothing of one that cannot be done.
+func (a *attempt) planOp(o *op) error {
+	if o.plan == nil && o.size() == 1 {
+		return a.planParts(o)
+	}
+	start := a.mark()
+	err := a.planParts(o)
+	if err == nil && o.whole && o.refusal() != nil && o.plan == nil && !o.allLooked() {
+		// Perhaps what is in the way was planned for an owner that holds something already.
+		a.rollback(start)
+		if err = a.lookAll(o); err == nil {
+			err = a.planParts(o)
+		}
+	}
+	if err != nil || o.whole && o.unplanned() {
+		a.rollback(start)
+	}
+	return err
+}
+
+func (a *attempt) planParts(o *op) error {
+	if o.plan != nil {
+		return o.plan(a)
+	}
+	for i := range o.parts {
+		if err := a.planPart(o, &o.parts[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// allLooked reports whether the records of all owners of the op were read for its plan.
+func (o *op) allLooked() bool { return !o.some(func(s *step) bool { return !s.looked }) }
+
+// lookAll reads the records of all owners of the op.
+func (a *attempt) lookAll(o *op) error {
+	for i := range o.parts {
+		for j := range o.parts[i].steps {
+			if s := &o.parts[i].steps[j]; !s.done {
+				for _, p := range o.parts[i].pools {
+					if _, _, err := p.home.holding(a.ctx, s.owner, true); err != nil {
+						return err
+					}
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// planPart plans a part in the pool in which its owner holds something, or else in the first one that has room. The others of its pools must
+// not change meanwhile.
+func (a *attempt) planPart(o *op, part *part) error {
+	if len(part.pools) == 1 {
+		part.chosen = part.pools[0]
+		return a.planSteps(o, part, a.draft(part.chosen))
+	}
+	candidates := part.pools
+	for _, p := range part.pools {
+		h, _, err := p.home.holding(a.ctx, part.steps[0].owner, true)
+		if err != nil {
+			return err
+		}
+		if h.live() && !h.Expired(a.now) {
+			candidates = []*Pool{p}
+			break
+		}
+	}
+	for _, part.chosen = range candidates {
+		start := a.mark()
+		if err := a.planSteps(o, part, a.draft(part.chosen)); err != nil {
+			return err
+		}
+		refusal := o.refusal()
+		if refusal == nil {
+			break
+		}
+		if part.steps[0].outcome.refusal = part.chosen.failed("allocate", part.steps[0].owner, refusal); !isFull(refusal) {
+			break
+		}
+		a.rollback(start)
+	}
+	for _, p := range part.pools {
+		a.draft(p).guard = true
+	}
+	return nil
+}
+
+// isFull reports whether another pool may have what this one has not.
+func isFull(err error) bool {
+	return errors.Is(err, ErrExhausted) || errors.Is(err, ErrTaken) || errors.Is(err, ErrNotInPool) || errors.Is(err, ErrFamily)
+}
+
+// planSteps plans the steps of a part in one pool; if they need not be done together, as many of them as there is room for.
+func (a *attempt) planSteps(o *op, part *part, d *draft) error {
+	for i := range part.steps {
+		s := &part.steps[i]
+		if s.done {
+			continue
+		}
+		if a.room <= 0 && !o.whole {
+			s.outcome = outcome{verdict: verdictLater}
+			continue
+		}
+		if err := a.planStep(o, s, d); err != nil {
+			return err
+		}
+		if s.outcome.verdict != verdictLater {
+			a.room--
+		}
+	}
+	return nil
+}
+
+// planStep plans one step. An error means that it could not be planned.
+func (a *attempt) planStep(o *op, s *step, d *draft) error {
+	h, looked, err := d.pool.home.holding(a.ctx, s.owner, false)
+	if known := h != nil; err == nil && !looked && known == (s.kind == taskAllocate) {
+		// What this handle remembers is no answer, and what it does not know cannot be changed.
+		h, looked, err = d.pool.home.holding(a.ctx, s.owner, true)
+	}
+	if err != nil {
+		return err
+	}
+	if err := a.planWith(o, s, d, h); err != nil {
+		return err
+	}
+	if !looked && s.outcome.verdict != verdictWrite {
+		// Perhaps the owner's record is another than this handle knows, and no commit would tell.
+		if h, looked, err = d.pool.home.holding(a.ctx, s.owner, true); err != nil {
+			return err
+		}
+		if err := a.planWith(o, s, d, h); err != nil {
+			return err
+		}
+	}
+	s.looked = looked
+	if s.outcome.verdict == verdictLater {
+		if s.waits++; s.waits > maxWaits {
+			s.outcome.verdict = verdictRefuse
+		}
+	}
+	return nil
+}
+
+// maxWaits is how often a step is put off for others in its batch. Two could want what is left of each other's for ever.
+const maxWaits = 3
+
+// planWith plans a step for an owner that holds h, nil if nothing, and adds what it writes to the draft.
+func (a *attempt) planWith(o *op, s *step, d *draft, h *holding) error {
+	if s.releasing != 0 && (!h.live() || s.generation != 0 && h.Generation != s.releasing) {
+		// Nothing tells an earlier commit of this call that has released it from one that came too late, to what another process had
+		// released. If the owner holds something again, that is released unless the call is for one generation.
+		s.outcome = outcome{verdict: verdictDone, result: s.result}
+		return nil
+	}
+	start := d.mark()
+	s.outcome = a.view(d, o).plan(&s.task, h, d.writes[len(d.writes):])
+	switch s.outcome.verdict {
+	case verdictTouch:
+		d.touch = true
+	case verdictWrite:
+		d.add(s.outcome.writes)
+		err := a.passOn(o, s, d, start)
+		if err != nil && !isRefusal(err) {
+			return err
+		}
+		if err != nil {
+			s.outcome = outcome{verdict: verdictRefuse, refusal: err}
+		}
+	case verdictRefuse:
+		if !isRefusal(s.outcome.refusal) {
+			return s.outcome.refusal
+		}
+	}
+	if s.kind == taskRelease {
+		s.result = s.outcome.result
+	}
+	return nil
+}
+
+// passOn does to the pools that are carved from the draft's what the step's outcome means for them. If that is refused, the draft is what it
+// was at start.
+func (a *attempt) passOn(o *op, s *step, d *draft, start draftMark) (err error) {
+	if !s.outcome.carved && s.outcome.released == nil {
+		return nil
+	}
+	whole := a.mark()
+	whole.drafts[slices.Index(a.drafts, d)] = start
+	if s.outcome.carved {
+		err = a.carve(d, s.delegate, s.outcome.result)
+	} else {
+		err = a.takeFromChild(d, s.outcome.released)
+	}
+	if err != nil {
+		a.rollback(whole)
+	}
+	return err
+}
+
+// isRefusal reports whether a task failed because of what it asks for, and not because the store could not be read.
+func isRefusal(err error) bool {
+	for _, refusal := range []error{
+		ErrInvalid, ErrExhausted, ErrTaken, ErrNotInPool, ErrFamily, ErrHeld, ErrScope, ErrNotFound, ErrGeneration, ErrInUse, ErrExists,
+		ErrOverlap, ErrStranded, ErrCorrupt,
+	} {
+		if errors.Is(err, refusal) {
+			return true
+		}
+	}
+	return false
+}
+
+// uncertain reports whether an earlier attempt of the op, which has a plan of its own, may have taken effect.
+func (a *attempt) uncertain() bool { return a.batch[0].uncertain }
+
+// confirm reports whether what the plan refuses is certain: either it does not depend on the heads, or these are still the ones on which it
+// was planned. If they are not, the newer ones are known when it returns.
+func (a *attempt) confirm() (bool, error) {
+	doubtful := slices.ContainsFunc(a.batch, func(o *op) bool {
+		return !o.IsDone() && o.some(func(s *step) bool { return s.outcome.verdict == verdictRefuse && !isSure(s.outcome.refusal) })
+	})
+	if !doubtful {
+		return true, nil
+	}
+	same := true
+	for _, d := range a.drafts {
+		unchanged, err := d.pool.home.unchanged(a.ctx)
+		if err != nil {
+			return false, err
+		}
+		same = same && unchanged
+	}
+	return same, nil
+}
+
+// isSure reports whether a refusal follows from the owner's record alone.
+func isSure(err error) bool { return errors.Is(err, ErrGeneration) || errors.Is(err, ErrNotFound) }
+
+// commit commits what has been planned, if anything has.
+func (a *attempt) commit() error {
+	return a.batch[0].pools[0].home.commit(a)
+}
+
+// changes reports whether anything is to be committed in the draft's pool, others having something to commit or not.
+func (d *draft) changes(any bool) bool {
+	return d.next != nil || d.gone || d.touch || len(d.writes) > 0 || len(d.others) > 0 || any && d.guard
+}
+
+// committed takes note that what was planned has been committed, or that there was nothing to commit, and finishes the ops that this settles.
+func (a *attempt) committed() {
+	for _, o := range a.batch {
+		if !o.IsDone() {
+			o.accept()
+		}
+	}
+}
+
+// accept finishes an op whose plan is committed, or as many of its steps as have one.
+func (o *op) accept() {
+	if o.whole {
+		if err := o.refusal(); err != nil {
+			o.finish(err)
+			return
+		}
+		if o.unplanned() {
+			return
+		}
+	}
+	for i := range o.parts {
+		for j := range o.parts[i].steps {
+			if s := &o.parts[i].steps[j]; !s.done {
+				s.accept(o.parts[i].chosen)
+			}
+		}
+	}
+	o.attempts = 0
+	if !o.some(func(*step) bool { return true }) {
+		o.Done()
+	}
+}
+
+// accept finishes a step, in the pool in which it was planned, unless it is still to be planned.
+func (s *step) accept(p *Pool) {
+	switch s.outcome.verdict {
+	case verdictLater:
+	case verdictRefuse:
+		s.finish(s.outcome.refusal)
+	default:
+		s.result = s.outcome.result.clone()
+		if s.result.Owner != "" && s.result.Generation == 0 {
+			s.result.Generation = p.home.revision()
+		}
+		s.finish(nil)
+	}
+}
+
+// tasks is how many tasks were planned.
+func (a *attempt) tasks() int {
+	n := 0
+	for _, o := range a.batch {
+		n += o.size()
+	}
+	return n
+}
+
+// learn takes from a failed commit what the next attempt needs, and fails the ops for which there is no point in one.
+func (a *attempt) learn(err error) {
+	drafts := slices.Clone(a.drafts)
+	a.rollback(attemptMark{})
+	if errors.Is(err, store.ErrTooLarge) && a.takeLess(drafts) {
+		return
+	}
+	known := false
+	for _, d := range drafts {
+		known = d.pool.home.learn(a.ctx, err) || known
+	}
+	var conflict *store.ConflictError
+	isConflict := errors.As(err, &conflict)
+	for _, o := range a.batch {
+		if o.IsDone() {
+			continue
+		}
+		o.attempts++
+		switch {
+		case isConflict:
+			o.met = conflict.Current
+		case errors.Is(err, store.ErrUnknown) && o.changes():
+			o.doubt(o.pools[0].options.CommitTimeout, err)
+		case !known && !errors.Is(err, store.ErrUnknown):
+			o.failPlanned(err)
+		}
+	}
+}
+
+// failPlanned fails what the op had planned. What was refused is to be planned again, since that was after what others planned, which has not
+// come about.
+func (o *op) failPlanned(err error) {
+	refused := func(s *step) bool { return s.outcome.verdict == verdictRefuse }
+	if !o.some(refused) {
+		o.fail(err)
+		return
+	}
+	if o.whole {
+		return
+	}
+	o.err = err
+	for i := range o.parts {
+		for j := range o.parts[i].steps {
+			if s := &o.parts[i].steps[j]; !s.done && !refused(s) {
+				s.finish(err)
+			}
+		}
+	}
+}
+
+// takeLess makes the next batch smaller than one that was too large. It reports false if that is not possible.
+func (a *attempt) takeLess(drafts []*draft) bool {
+	tasks, first := 0, (*step)(nil)
+	for _, o := range a.batch {
+		if o.plan != nil || o.whole && len(a.batch) == 1 {
+			return false
+		}
+		o.some(func(s *step) bool {
+			if s.outcome.verdict == verdictWrite {
+				tasks++
+				first = s
+			}
+			return false
+		})
+	}
+	switch {
+	case tasks > 1:
+		for _, d := range drafts {
+			d.pool.home.limit(tasks / 2)
+		}
+		return true
+	case tasks == 1 && first.kind == taskReap && len(first.outcome.writes) > 1:
+		first.limit = len(first.outcome.writes) / 2
+		return true
+	}
+	return false
+}

@@ -1,0 +1,228 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/ipalloc/ipalloc/pool/internal/group"
+	"github.com/ipalloc/ipalloc/store"
+)
+
+// How a call becomes true, whatever it is about.
+//
+// Each method makes an [op]: for one pool or several, of tasks or of a plan of its own. The op waits for its turn in the queues of its pools
+// (package group), together with others. Who leads plans a batch of them in an [attempt], which is one commit. An attempt that fails is
+// undone, what its failure says is learnt, and the ops that are not done are planned again.
+
+// op is a call on its way.
+type op struct {
+	group.Call
+
+	ctx   context.Context
+	parts []part               // what is asked for in which pools
+	whole bool                 // all of it is granted in one commit, or nothing
+	plan  func(*attempt) error // instead of parts: what is to be done while no other call uses the pools
+	pools []*Pool              // all that take part
+
+	err      error
+	attempts int // commits that came to nothing
+
+	// An op is uncertain from the moment that one of its commits may have taken effect, or may yet, until a later plan settles it. It then has
+	// until deadline to find out.
+	uncertain bool
+	cause     error // why
+	deadline  context.Context
+	settled   context.CancelFunc
+	met       store.Record // the head that was in the way of the last commit, if it is none of pools
+
+	one struct { // room for an op of one task, so that it is one object
+		part [1]part
+		step [1]step
+		pool [1]*Pool
+	}
+}
+
+// part is what is asked for in one pool, or in the first of several alternatives that has room.
+type part struct {
+	pools  []*Pool
+	steps  []step // no two of one owner
+	chosen *Pool  // the alternative that the last plan found
+}
+
+// step is a task on its way.
+type step struct {
+	task
+	outcome outcome
+	looked  bool // the plan is made of the owner's record as the store has it, and not of what the handle remembers
+	waits   int  // how often it was put off
+	// releasing is the generation that a commit of unknown outcome was to release.
+	releasing int64
+
+	done   bool
+	result Allocation
+	err    error
+}
+
+// newOp returns an op of one task in one pool.
+func newOp(ctx context.Context, p *Pool, t task) *op {
+	o := &op{ctx: ctx}
+	o.one.step[0].task, o.one.pool[0] = t, p
+	o.one.part[0] = part{pools: o.one.pool[:], steps: o.one.step[:]}
+	o.parts, o.pools = o.one.part[:], o.one.pool[:]
+	return o
+}
+
+// opOf returns an op of these steps in one pool.
+func opOf(ctx context.Context, p *Pool, whole bool, steps []step) *op {
+	o := newOp(ctx, p, task{})
+	o.whole, o.one.part[0].steps = whole, steps
+	return o
+}
+
+// do brings one task to its end.
+func (p *Pool) do(ctx context.Context, t task) (Allocation, error) {
+	o := newOp(ctx, p, t)
+	if err := o.run(); err != nil {
+		return Allocation{}, err
+	}
+	s := &o.one.step[0]
+	return s.result, s.err
+}
+
+// exclusively calls plan, in which an attempt is planned, while no other call changes these pools through their handles. What is planned is
+// then committed; plan is called again if that meets a conflict.
+func exclusively(ctx context.Context, plan func(*attempt) error, pools ...*Pool) error {
+	o := &op{ctx: ctx, plan: plan, pools: pools, whole: true}
+	return o.run()
+}
+
+// run brings an op to its end. The pools must be of one store, or all in memory, each there once.
+func (o *op) run() error {
+	if err := o.ctx.Err(); err != nil {
+		return err
+	}
+	defer o.settle()
+	if err := o.pools[0].home.lead(o); err != nil {
+		return err
+	}
+	return o.err
+}
+
+// settle ends the time in which the op has to find out what became of a commit.
+func (o *op) settle() {
+	if o.settled != nil {
+		o.settled()
+	}
+}
+
+// finish ends the op, and those of its steps that have not ended, with an error or with none.
+func (o *op) finish(err error) {
+	if o.IsDone() {
+		return
+	}
+	o.Done()
+	o.err = err
+	for i := range o.parts {
+		for j := range o.parts[i].steps {
+			if s := &o.parts[i].steps[j]; !s.done {
+				s.finish(err)
+			}
+		}
+	}
+}
+
+func (s *step) finish(err error) {
+	s.done, s.err = true, err
+	if err != nil {
+		s.result = Allocation{}
+	}
+}
+
+// fail ends the op with an error. If one of its commits may have taken effect, the error says so.
+func (o *op) fail(err error) {
+	if o.uncertain && !errors.Is(err, store.ErrUnknown) {
+		err = fmt.Errorf("%w, and then: %w", store.ErrUnknown, err)
+	}
+	o.finish(err)
+}
+
+// doubt notes that the commit of this attempt, which is bounded by timeout, may have taken effect or may yet, and why.
+func (o *op) doubt(timeout time.Duration, cause error) {
+	for i := range o.parts {
+		for j := range o.parts[i].steps {
+			s := &o.parts[i].steps[j]
+			if s.kind == taskRelease && !s.done && s.outcome.verdict == verdictWrite {
+				s.releasing = s.outcome.result.Generation
+			}
+		}
+	}
+	if o.uncertain {
+		return
+	}
+	o.uncertain, o.cause = true, cause
+	o.deadline, o.settled = context.WithTimeout(context.WithoutCancel(o.ctx), timeout)
+}
+
+// changes reports whether the last plan of the op wants to change anything.
+func (o *op) changes() bool {
+	return o.plan != nil || o.some(func(s *step) bool { return s.outcome.verdict == verdictWrite })
+}
+
+// some reports whether f is true for some step that is not done.
+func (o *op) some(f func(*step) bool) bool {
+	for i := range o.parts {
+		if slices.ContainsFunc(o.parts[i].steps, func(s step) bool { return !s.done && f(&s) }) {
+			return true
+		}
+	}
+	return false
+}
+
+// unplanned reports whether some step was refused or put off.
+func (o *op) unplanned() bool {
+	return o.some(func(s *step) bool { return s.outcome.verdict == verdictRefuse || s.outcome.verdict == verdictLater })
+}
+
+// size is the number of tasks.
+func (o *op) size() int {
+	n := 0
+	for i := range o.parts {
+		n += len(o.parts[i].steps)
+	}
+	return max(n, 1)
+}
+
+// refusal is that of the first step that has one.
+func (o *op) refusal() error {
+	for i := range o.parts {
+		for j := range o.parts[i].steps {
+			if s := &o.parts[i].steps[j]; !s.done && s.outcome.verdict == verdictRefuse {
+				return s.outcome.refusal
+			}
+		}
+	}
+	return nil
+}
+
+// expired ends an op that has been tried often enough or for long enough, or whose caller has gone before anything was tried. It reports
+// whether it did.
+func (o *op) expired(attempts int) bool {
+	switch {
+	case o.uncertain && o.deadline.Err() != nil:
+		o.finish(fmt.Errorf("%w; it could not be found out in time", o.cause))
+	case o.uncertain && o.attempts >= attempts:
+		o.finish(fmt.Errorf("%w; it could not be found out in %d attempts", o.cause, o.attempts))
+	case o.uncertain:
+		return false
+	case o.attempts >= attempts:
+		o.finish(fmt.Errorf("%w: %d attempts", ErrBusy, o.attempts))
+	case o.ctx.Err() != nil:
+		o.finish(o.ctx.Err())
+	default:
+		return false
+	}
+	return true
+}

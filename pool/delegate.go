@@ -1,0 +1,338 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"go4.org/netipx"
+
+	"github.com/ipalloc/ipalloc/cidr"
+	"github.com/ipalloc/ipalloc/pool/internal/space"
+)
+
+// delegation is the pool that is to be made of what a claim is granted.
+type delegation struct {
+	pool *Pool // without a head yet
+	spec Spec  // without ranges
+}
+
+// name is that of the pool; empty if there is no delegation.
+func (d *delegation) name() string {
+	if d == nil {
+		return ""
+	}
+	return d.pool.name
+}
+
+// Carve takes from the parent what the claim asks for, and makes of it a pool of its own, in one commit: a node's block of a cluster's
+// range, a subnet of a network, a delegated prefix (RFC 8415, section 6.3). What is allocated in the new pool does not touch the parent, so
+// that each of many writers works in a block of its own without meeting the others. The new pool hands out what the parent may, now and later: see
+// [Pool.Update].
+//
+// The spec is that of the new pool, without ranges: these are the prefixes that the parent grants. Its network is that of the parent, and may be
+// left empty. Prefixes of which every address is to be handed out, as in a block that is no subnet, want AllocateReserved.
+//
+// It is idempotent: the same claim with the same name returns the pool that is there, with the spec that it has. The claim must not have a TTL.
+// [Delete] deletes the pool and gives its addresses back to the parent, as [Pool.Release] on the parent does; both are refused while
+// any of them is held. [Pool.Extend] adds to the pool, and [Pool.Retract] takes from it.
+//
+// Errors: those of [Pool.Allocate] and [Create]; [ErrHeld] if another pool was carved out of what the owner holds. The parent must be in a
+// store. Cost: one commit, which calls of several goroutines share.
+func Carve(ctx context.Context, parent *Pool, claim Claim, name string, spec Spec, options *Options) (*Pool, error) {
+	child, err := carve(ctx, parent, claim, name, spec, options)
+	return child, wrapped(err, Error{Op: "carve", Pool: name, Owner: claim.Owner})
+}
+
+func carve(ctx context.Context, parent *Pool, claim Claim, name string, spec Spec, options *Options) (*Pool, error) {
+	switch {
+	case claim.TTL != 0:
+		return nil, invalid("the claim for the pool %q has a time to live, want none", name)
+	case len(spec.Ranges) > 0 || len(spec.Subnets) > 0 && spec.hasWholeSubnets():
+		return nil, invalid("the spec of the pool %q has ranges; those of a carved pool are what its parent grants", name)
+	case name == parent.name:
+		return nil, invalid("the pool %q cannot be carved from itself", name)
+	}
+	if err := claim.checkOwnerAndRest(); err != nil {
+		return nil, err
+	}
+	if err := validateName("pool's name", name); err != nil {
+		return nil, err
+	}
+	child, err := parent.home.neighbour(name)
+	if err != nil {
+		return nil, err
+	}
+	child.setOptions(options)
+	begin := parent.begin()
+	a, err := parent.do(ctx, task{kind: taskAllocate, owner: claim.Owner, claim: &claim, delegate: &delegation{child, spec}})
+	parent.observe(begin, CallAllocate, claim.Owner, a, err)
+	if err == nil && child.home.state() == nil {
+		err = child.home.refresh(ctx) // it was there already
+	}
+	if err != nil {
+		return nil, err
+	}
+	return child, nil
+}
+
+// hasWholeSubnets reports whether the subnets are meant as the ranges.
+func (s Spec) hasWholeSubnets() bool { return len(s.Ranges) == 0 && len(s.Subnets) > 0 }
+
+// carve plans that a pool is made of what was granted in the draft's.
+func (a *attempt) carve(from *draft, to *delegation, granted Allocation) error {
+	if to.pool.home.state() != nil { // it was in the way of the last attempt
+		return fmt.Errorf("%w: %q", ErrExists, to.pool.name)
+	}
+	parent, spec := from.state(), to.spec.clone()
+	switch spec.Network {
+	case "":
+		spec.Network = parent.rules.Network
+	case parent.rules.Network:
+	default:
+		return invalid("the pool %q is to be in the network %q, its parent is in %q", to.pool.name, spec.Network, parent.rules.Network)
+	}
+	for _, prefix := range granted.Prefixes {
+		spec.Ranges = append(spec.Ranges, netipx.RangeOfPrefix(prefix))
+	}
+	r, err := newRules(spec, cidr.Difference(setOfPrefixes(granted.Prefixes), parent.rules.allowedSet()).Ranges())
+	if err != nil {
+		return err
+	}
+	grants := []Grant{{granted.Owner, slices.Clone(granted.Prefixes)}}
+	child, err := newState(r, Parent{Pool: from.pool.name, Grants: grants}, to.pool.options.Random)
+	if err != nil {
+		return err
+	}
+	d := a.draft(to.pool)
+	d.next, d.created = child, a.now
+	return nil
+}
+
+// Extend takes from the pool's parent what the claim asks for, and adds it to the pool's ranges, in one commit. The pool must have been carved
+// from another one, see [Carve].
+//
+// It is idempotent, as [Pool.Allocate] is: what the owner holds for this pool already is returned. The claim must not have a TTL.
+//
+// Errors: those of [Pool.Allocate], as to the parent; [ErrInvalid] if the pool was not carved from another one; [ErrHeld] if the owner holds in
+// the parent what another pool was carved from. Cost: two reads and one commit.
+func (p *Pool) Extend(ctx context.Context, claim Claim) (Allocation, error) {
+	granted, err := p.extend(ctx, claim)
+	return granted, p.failed("extend", claim.Owner, err)
+}
+
+func (p *Pool) extend(ctx context.Context, claim Claim) (granted Allocation, err error) {
+	if claim.TTL != 0 {
+		return granted, invalid("the claim to extend the pool %q has a time to live, want none", p.name)
+	}
+	if err := claim.checkOwnerAndRest(); err != nil {
+		return granted, err
+	}
+	t := task{kind: taskAllocate, owner: claim.Owner, claim: &claim, delegate: &delegation{pool: p}}
+	err = exclusively(ctx, func(a *attempt) error {
+		d, from, err := a.withParent(p)
+		if err != nil {
+			return err
+		}
+		out, err := a.planIn(from, &t)
+		if err != nil {
+			return err
+		}
+		if granted = out.result; d.state().parent.grantOf(claim.Owner) >= 0 {
+			return nil
+		}
+		return a.extend(d, from, granted)
+	}, p)
+	if err != nil {
+		return Allocation{}, err
+	}
+	return granted.clone(), nil
+}
+
+// withParent returns the drafts of a pool and of the one that it was carved from, as they are at present.
+func (a *attempt) withParent(p *Pool) (d, from *draft, err error) {
+	if d, err = a.present(p); err != nil {
+		return nil, nil, err
+	}
+	parent := d.state().parent
+	if parent.isZero() {
+		return nil, nil, invalid("the pool %q was not carved from another one", p.name)
+	}
+	from, err = a.open(p, parent.Pool)
+	return d, from, err
+}
+
+// planIn plans a task in the draft's pool. An error means that it cannot be done.
+func (a *attempt) planIn(d *draft, t *task) (outcome, error) {
+	h, _, err := d.pool.home.holding(a.ctx, t.owner, true)
+	if err != nil {
+		return outcome{}, err
+	}
+	out := a.view(d, a.batch[0]).plan(t, h, nil)
+	if out.verdict == verdictRefuse || out.verdict == verdictLater {
+		return outcome{}, out.refusal
+	}
+	d.add(out.writes)
+	return out, nil
+}
+
+// extend adds what was granted in the draft from to the draft's pool.
+func (a *attempt) extend(d, from *draft, granted Allocation) error {
+	now := d.state()
+	spec, parent := now.rules.Spec.clone(), now.parent.clone()
+	for _, prefix := range granted.Prefixes {
+		spec.Ranges = append(spec.Ranges, netipx.RangeOfPrefix(prefix))
+	}
+	parent.Grants = append(parent.Grants, Grant{granted.Owner, slices.Clone(granted.Prefixes)})
+	withheld := cidr.Difference(parent.granted(), from.state().rules.allowedSet()).Ranges()
+	return a.rebuild(d, spec, withheld, parent, true)
+}
+
+// Retract takes out of the pool's ranges what its parent granted to the owner for it, and gives that back to the parent, in one commit.
+//
+// Errors: [ErrNotFound] if the parent has granted nothing to the owner for this pool; [ErrInUse] if any of it is held in the pool, or cools down
+// there; [ErrInvalid] if nothing would be left of the pool, which [Delete] is for; those of the store. Cost: two reads and one commit.
+func (p *Pool) Retract(ctx context.Context, owner string) (Allocation, error) {
+	given, err := p.retract(ctx, owner)
+	return given, p.failed("retract", owner, err)
+}
+
+func (p *Pool) retract(ctx context.Context, owner string) (given Allocation, err error) {
+	if err := validateOwner(owner); err != nil {
+		return given, err
+	}
+	err = exclusively(ctx, func(a *attempt) error {
+		d, from, err := a.withParent(p)
+		if err != nil {
+			return err
+		}
+		i := d.state().parent.grantOf(owner)
+		switch {
+		case i < 0 && a.uncertain():
+			return nil // an earlier attempt has taken effect
+		case i < 0:
+			return ErrNotFound
+		}
+		if err := a.retract(d, i); err != nil {
+			return err
+		}
+		out, err := a.planIn(from, &task{kind: taskRelease, owner: owner, child: p.name})
+		given = out.result
+		return err
+	}, p)
+	if err != nil {
+		return Allocation{}, err
+	}
+	return given.clone(), nil
+}
+
+// errLastGrant is why a pool cannot give back the last of what it was carved from.
+var errLastGrant = invalid("nothing would be left of the pool; delete it instead")
+
+// retract takes the grant of index i out of the draft's pool.
+func (a *attempt) retract(d *draft, i int) error {
+	now := d.state()
+	block := setOfPrefixes(now.parent.Grants[i].Prefixes)
+	if err := a.requireFree(d, now.parent.Grants[i].Prefixes, block); err != nil {
+		return err
+	}
+	spec, parent := now.rules.Spec.clone(), now.parent.clone()
+	parent.Grants = slices.Delete(parent.Grants, i, i+1)
+	spec.Ranges = nil
+	for _, r := range now.rules.ranges() {
+		spec.Ranges = append(spec.Ranges, cidr.Difference(cidr.SetOf(r), block).Ranges()...)
+	}
+	if len(spec.Ranges) == 0 {
+		return errLastGrant
+	}
+	withheld := cidr.Difference(cidr.SetOf(now.rules.withheld...), block).Ranges()
+	return a.rebuild(d, spec, withheld, parent, true)
+}
+
+// requireFree returns an error if anything of the prefixes, which make up the block, is held in the draft's pool or cools down there.
+func (a *attempt) requireFree(d *draft, prefixes []netip.Prefix, block *netipx.IPSet) error {
+	s := d.state().space
+	for _, prefix := range prefixes {
+		if !s.IsFreeWithin(prefix) {
+			return fmt.Errorf("%w: addresses of %v are held, or cool down", ErrInUse, prefix)
+		}
+	}
+	if s.OutOfRange(space.V4).IsZero() && s.OutOfRange(space.V6).IsZero() {
+		return nil
+	}
+	for h, err := range d.pool.home.all(a.ctx) {
+		if err != nil {
+			return err
+		}
+		if cidr.Overlaps(setOfPrefixes(h.Prefixes), block) {
+			return fmt.Errorf("%w: %v is held, or cools down, though out of range", ErrInUse, h.Prefixes)
+		}
+	}
+	return nil
+}
+
+// takeFromChild plans that the pool which was carved out of h, what was held in the draft's pool, gives that back: it is deleted if it has
+// nothing else.
+func (a *attempt) takeFromChild(d *draft, h *holding) error {
+	child, err := a.open(d.pool, h.Child)
+	if errors.Is(err, ErrNoPool) || err == nil && child.gone {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	parent := child.state().parent
+	i := parent.grantOf(h.Owner)
+	if parent.Pool != d.pool.name || i < 0 {
+		return nil // another one's, put there by hand
+	}
+	if len(parent.Grants) > 1 {
+		err = a.retract(child, i)
+	} else {
+		err = a.remove(child)
+	}
+	if err != nil {
+		return fmt.Errorf("the pool %q was carved out of it: %w", h.Child, err)
+	}
+	return nil
+}
+
+// giveBack plans that what the draft's pool, which is being deleted, was carved from goes back to its parent.
+func (a *attempt) giveBack(d *draft, parent Parent) error {
+	from, err := a.open(d.pool, parent.Pool)
+	if errors.Is(err, ErrNoPool) {
+		return nil // deleted by hand
+	}
+	if err != nil {
+		return err
+	}
+	for _, grant := range parent.Grants {
+		_, err := a.planIn(from, &task{kind: taskRelease, owner: grant.Owner, child: d.pool.name})
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return err
+		}
+	}
+	return nil
+}
+
+// changeChild gives the draft's pool, which was carved from another one, another spec.
+func (a *attempt) changeChild(d *draft, spec Spec, drain bool) error {
+	now := d.state()
+	if spec.Network != now.rules.Network {
+		return invalid("the pool was carved from %q and stays in its network, %q", now.parent.Pool, now.rules.Network)
+	}
+	if err := now.parent.admits(spec); err != nil {
+		return err
+	}
+	return a.rebuild(d, spec, now.rules.withheld, now.parent, drain)
+}
+
+// admits returns an error unless the ranges of the spec lie in what the parent has granted.
+func (p Parent) admits(spec Spec) error {
+	if outside := cidr.Difference(cidr.SetOf(spec.ranges()...), p.granted()); len(outside.Ranges()) > 0 {
+		return invalid("the ranges %v are none that the parent %q has granted", cidr.FormatSet(outside), p.Pool)
+	}
+	return nil
+}

@@ -1,0 +1,77 @@
+package pool
+
+import (
+	"context"
+	"iter"
+	"net/netip"
+	"time"
+
+	"github.com/ipalloc/ipalloc/store"
+)
+
+// home is where a pool lives: in memory, or in a store. Beside it nothing asks which.
+type home interface {
+	// lead brings an op to its end: it waits for the op's turn, with the pools that take part, and runs attempts.
+	lead(o *op) error
+	// reading returns the context for what an attempt reads that the op leads.
+	reading(o *op) (context.Context, context.CancelFunc)
+
+	// What follows is for attempts, of whoever leads.
+
+	// state is the pool as it is known; nil if it is not.
+	state() *state
+	// revision is that of the state, and created when the pool was.
+	revision() int64
+	created() time.Time
+	// ready makes the state known. It reports whether an answer needs a commit to be certain, also one that changes nothing.
+	ready(ctx context.Context) (proof bool, err error)
+	// refresh makes the state the present one.
+	refresh(ctx context.Context) error
+	// reread makes the state the present one, trusting nothing that is remembered.
+	reread(ctx context.Context) error
+	// blank returns the state that the pool would have if nothing were held, also if its free space cannot be read.
+	blank(ctx context.Context) (*state, error)
+	// isAt reports whether the present revision is this one.
+	isAt(ctx context.Context, revision int64) (bool, error)
+	// spaceRecords iterates over the keys of all records of free space.
+	spaceRecords(ctx context.Context) iter.Seq2[store.Key, error]
+	// unchanged reports whether the state is still the present one, and makes it so.
+	unchanged(ctx context.Context) (bool, error)
+	// holding returns what the owner holds or has held last, nil if nothing. It reports whether that was looked up since the state was known,
+	// as it must be if certain; else it may be what was remembered.
+	holding(ctx context.Context, owner string, certain bool) (h *holding, looked bool, err error)
+	// ending iterates over all records that end, the earliest first; aside over those that cool down beside what their owner holds; and all over
+	// all that hold addresses.
+	ending(ctx context.Context) iter.Seq2[*holding, error]
+	aside(ctx context.Context) iter.Seq2[*holding, error]
+	all(ctx context.Context) iter.Seq2[*holding, error]
+	// beside reports whether pools with this home and with the other one can be changed together.
+	beside(other home) bool
+	// neighbour returns a handle of another pool in the same place.
+	neighbour(name string) (*Pool, error)
+	// network returns a network in the same place, as it is at present.
+	network(ctx context.Context, name string) (*network, error)
+	// commit makes true what an attempt has planned. All its pools have the same kind of home.
+	commit(a *attempt) error
+	// learn takes from the error of a commit what is in it about this pool, and reports whether there was anything.
+	learn(ctx context.Context, err error) bool
+	// limit says how many tasks an attempt may have at most; batch is that number.
+	limit(tasks int)
+	batch() int
+
+	// What follows is for everybody at any time.
+
+	// get returns the owner's record, or an error that wraps ErrNotFound.
+	get(ctx context.Context, owner string) (*holding, error)
+	// find returns the record that the address belongs to.
+	find(ctx context.Context, addr netip.Addr) (*holding, error)
+	// info describes the pool as it is at present.
+	info(ctx context.Context) (Info, error)
+	// records iterates over all that hold addresses; in memory, as of one moment.
+	records(ctx context.Context) iter.Seq2[*holding, error]
+	// current is the present revision, or nearly so.
+	current(ctx context.Context) (int64, error)
+	// wait returns when the pool has another revision, or at the time until, if that is not zero. An error means that there is no point in
+	// waiting any longer.
+	wait(ctx context.Context, revision int64, until time.Time) error
+}

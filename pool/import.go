@@ -1,0 +1,445 @@
+package pool
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"go4.org/netipx"
+
+	"github.com/ipalloc/ipalloc/cidr"
+	"github.com/ipalloc/ipalloc/store"
+)
+
+// Import makes a pool of that name in the store which is what the snapshot says: the same spec, and the same held and withheld by the same
+// owners until the same times, so that a pool moves from one store to another. Each allocation gets a new generation. If the spec names a
+// network the pool comes into that, respects what is foreign there, and must hold nothing that another pool of it has. One that was carved from another is imported
+// under its own name, after its parent; clear [Info.Parent] to import it as a pool by itself.
+//
+// All of it is checked before anything is written. A pool that is too large for one commit is written in several; until the last one it cannot be
+// opened ([ErrUnfinished]). If that does not come, import it again, or [Delete] it.
+//
+// Errors: [ErrInvalid] if the snapshot breaks a rule: two that hold one address, an owner twice, a prefix with host bits, a parent that has not granted
+// what is held; [ErrExists]; [ErrOverlap] in the network; those of the store. Cost: one commit, or one for every 4,096 allocations.
+func Import(ctx context.Context, s store.Store, name string, snapshot Snapshot, options *Options) (*Pool, error) {
+	p, err := newHandle(s, name, options)
+	if err == nil {
+		err = p.importAll(ctx, &snapshot)
+	}
+	if err != nil {
+		return nil, wrapped(err, Error{Op: "import", Pool: name})
+	}
+	return p, nil
+}
+
+// importing is an import on its way.
+type importing struct {
+	*Snapshot
+	pool *Pool
+	held []*holding
+	// at is the revision of the head with which the records are being written, in several commits; 0 if all is written in one.
+	at int64
+}
+
+func (p *Pool) importAll(ctx context.Context, s *Snapshot) error {
+	if err := s.Spec.Validate(); err != nil {
+		return err
+	}
+	if err := s.check(p.name); err != nil {
+		return err
+	}
+	held, err := s.holdings()
+	if err == nil {
+		err = apart(held)
+	}
+	if err != nil {
+		return err
+	}
+	in := &importing{Snapshot: s, pool: p, held: held}
+	for range p.options.Attempts {
+		err := in.inOne(ctx)
+		if errors.Is(err, store.ErrTooLarge) || errors.Is(err, ErrUnfinished) {
+			err = in.inSeveral(ctx)
+		}
+		if !errors.Is(err, errInterfered) {
+			return err
+		}
+	}
+	return fmt.Errorf("%w: others were importing the pool too, each of %d times", ErrBusy, p.options.Attempts)
+}
+
+// errInterfered says that another process has changed a pool that is being imported in several commits.
+var errInterfered = errors.New("another process has begun to import the pool, or has deleted it")
+
+// inOne imports all in one commit.
+func (in *importing) inOne(ctx context.Context) error {
+	in.at = 0
+	return exclusively(ctx, func(a *attempt) error {
+		err := in.pool.home.refresh(a.ctx)
+		switch {
+		case err == nil && a.uncertain():
+			return nil // an earlier attempt has taken effect, or somebody else has imported it
+		case err == nil:
+			return ErrExists
+		case !errors.Is(err, ErrNoPool):
+			return err
+		}
+		return in.finish(a, in.held)
+	}, in.pool)
+}
+
+// inSeveral imports in as many commits as the store needs, after what an earlier import has left. Until the last one the head says that the pool
+// is not whole.
+func (in *importing) inSeveral(ctx context.Context) error {
+	home := in.pool.home.(*stored)
+	if err := in.begin(ctx, home); err != nil {
+		return err
+	}
+	var writes []store.Write
+	for key, err := range home.keys(ctx, store.KindAllocation, store.KindCooling, store.KindSpace) {
+		if err != nil {
+			return err
+		}
+		writes = append(writes, store.Write{Op: store.Delete, Record: store.Record{Key: key}})
+	}
+	if err := in.commitAll(ctx, home, writes); err != nil {
+		return err
+	}
+	writes = nil
+	for _, h := range in.held {
+		record, err := h.record(home.name)
+		if err != nil {
+			return err
+		}
+		writes = append(writes, store.Write{Op: store.Put, Record: record})
+	}
+	if err := in.commitAll(ctx, home, writes); err != nil {
+		return err
+	}
+	return exclusively(ctx, func(a *attempt) error {
+		done, err := in.resume(a, home)
+		if err != nil || done {
+			return err
+		}
+		return in.finish(a, nil)
+	}, in.pool)
+}
+
+// begin commits a head that says that the pool is not whole yet.
+func (in *importing) begin(ctx context.Context, home *stored) error {
+	err := exclusively(ctx, func(a *attempt) error {
+		head, err := home.store.Get(a.ctx, home.head.Key)
+		switch {
+		case errors.Is(err, store.ErrNotFound):
+			head = store.Record{Key: home.head.Key}
+		case err != nil:
+			return err
+		case head.State != stateImporting:
+			return ErrExists
+		}
+		home.forget()
+		home.head = head
+		return in.plan(a, nil, stateImporting)
+	}, in.pool)
+	in.at = home.head.Revision
+	return err
+}
+
+// commitAll commits the writes under the unfinished head, in as many commits as the store needs.
+func (in *importing) commitAll(ctx context.Context, home *stored, writes []store.Write) error {
+	for size := maxBatch; len(writes) > 0; {
+		n := min(size, len(writes))
+		err := exclusively(ctx, func(a *attempt) error {
+			if done, err := in.resume(a, home); err != nil || done {
+				return cmp.Or(err, errInterfered)
+			}
+			a.draft(in.pool).others = writes[:n:n]
+			return nil
+		}, in.pool)
+		switch {
+		case errors.Is(err, store.ErrTooLarge) && n > 1:
+			size = n / 2
+		case err != nil:
+			return err
+		default:
+			in.at, writes = home.head.Revision, writes[n:]
+		}
+	}
+	return nil
+}
+
+// resume makes sure that the unfinished head is still the one that this import has written. It reports whether the import is done, by an attempt
+// of unknown outcome.
+func (in *importing) resume(a *attempt, home *stored) (done bool, err error) {
+	head, err := home.store.Get(a.ctx, home.head.Key)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return false, errInterfered
+	case err != nil:
+		return false, err
+	case head.State != stateImporting && a.uncertain():
+		return true, home.adopt(a.ctx, head)
+	case head.Revision != in.at:
+		return false, errInterfered
+	}
+	if home.known == nil || home.head.Revision != in.at {
+		return false, home.adopt(a.ctx, head)
+	}
+	return false, nil
+}
+
+// finish plans that the pool is whole, with these records.
+func (in *importing) finish(a *attempt, records []*holding) error {
+	return in.plan(a, records, stateActive)
+}
+
+// plan plans the head of the pool, in the state that it is to have, with these records.
+func (in *importing) plan(a *attempt, records []*holding, head string) error {
+	withheld, err := in.withheld(a)
+	if err != nil {
+		return err
+	}
+	r, err := newRules(in.Spec, withheld)
+	if err != nil {
+		return err
+	}
+	s, err := newState(r, in.Parent.clone(), in.pool.options.Random)
+	if err != nil {
+		return err
+	}
+	d := a.draft(in.pool)
+	d.next, d.head, d.created = s, head, in.Created
+	if d.created.IsZero() {
+		d.created = a.now
+	}
+	for _, h := range records {
+		d.writes = append(d.writes, write{op: store.Put, holding: h})
+	}
+	if head != stateActive {
+		return nil
+	}
+	return in.fill(a, d, s)
+}
+
+// fill takes in the state what the snapshot says, and puts the pool into its network.
+func (in *importing) fill(a *attempt, d *draft, s *state) error {
+	var all outside
+	for _, h := range in.held {
+		if twice := s.hold(h); len(twice) > 0 {
+			return invalid("%v of the owner %q is held by another owner too", twice, h.Owner)
+		}
+		all.add(h)
+	}
+	s.space.Keep()
+	for _, addr := range in.Next {
+		s.space.SetCursor(addr)
+	}
+	if !in.Parent.isZero() || in.Spec.Network == "" {
+		return nil
+	}
+	n, err := a.network(in.pool, in.Spec.Network)
+	if err != nil {
+		return err
+	}
+	return a.admit(in.pool, n, in.Spec, all.of(in.Spec))
+}
+
+// withheld is what the pool may not hand out: what is foreign in its network, or what its parent may not hand out.
+func (in *importing) withheld(a *attempt) ([]netipx.IPRange, error) {
+	switch {
+	case !in.Parent.isZero():
+		return in.withheldByParent(a)
+	case in.Spec.Network == "":
+		return nil, nil
+	}
+	n, err := a.network(in.pool, in.Spec.Network)
+	if err != nil {
+		return nil, err
+	}
+	return n.foreignIn(in.Spec), nil
+}
+
+// withheldByParent returns an error unless the parent has granted for the pool what it has, and is in the same network. The parent must not
+// change meanwhile.
+func (in *importing) withheldByParent(a *attempt) ([]netipx.IPRange, error) {
+	from, err := a.open(in.pool, in.Parent.Pool)
+	if errors.Is(err, ErrNoPool) {
+		return nil, invalid("the parent %q of the pool %q does not exist", in.Parent.Pool, in.pool.name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	from.touch = true
+	rules := from.state().rules
+	if in.Spec.Network != rules.Network {
+		return nil, invalid("the pool is to be in the network %q, its parent %q is in %q", in.Spec.Network, in.Parent.Pool, rules.Network)
+	}
+	for _, g := range in.Parent.Grants {
+		h, _, err := from.pool.home.holding(a.ctx, g.Owner, true)
+		if err != nil {
+			return nil, err
+		}
+		if !h.live() || h.Child != in.pool.name || !slices.Equal(h.Prefixes, g.Prefixes) {
+			return nil, invalid("the parent %q has not granted %v to %q for the pool %q", in.Parent.Pool, g.Prefixes, g.Owner, in.pool.name)
+		}
+	}
+	granted := in.Parent.granted()
+	for _, h := range in.held {
+		if over := cidr.Difference(setOfPrefixes(h.Prefixes), granted); len(over.Ranges()) > 0 {
+			return nil, invalid("%v of the owner %q is none that the parent %q has granted", cidr.FormatSet(over), h.Owner, in.Parent.Pool)
+		}
+	}
+	return cidr.Difference(granted, rules.allowedSet()).Ranges(), nil
+}
+
+// deleteUnfinished deletes a pool of which the import has not come to its end.
+func (p *Pool) deleteUnfinished(ctx context.Context) error {
+	in, home := &importing{Snapshot: &Snapshot{}, pool: p}, p.home.(*stored)
+	var writes []store.Write
+	head, err := home.store.Get(ctx, home.head.Key)
+	if err != nil {
+		return err
+	}
+	in.at = head.Revision
+	for key, err := range home.keys(ctx, store.KindAllocation, store.KindCooling, store.KindSpace) {
+		if err != nil {
+			return err
+		}
+		writes = append(writes, store.Write{Op: store.Delete, Record: store.Record{Key: key}})
+	}
+	if err := in.commitAll(ctx, home, writes); err != nil {
+		return err
+	}
+	return exclusively(ctx, func(a *attempt) error {
+		if _, err := in.resume(a, home); err != nil {
+			return err
+		}
+		a.draft(p).gone = true
+		return nil
+	}, p)
+}
+
+// check finds what the head of a pool of that name must not have.
+func (s *Snapshot) check(name string) error {
+	if err := s.checkParent(name); err != nil {
+		return err
+	}
+	for _, addr := range s.Next {
+		if !addr.IsValid() || addr.Zone() != "" || addr.Is4In6() {
+			return invalid("the next address %v is not valid, want one without zone that is not IPv4-mapped", addr)
+		}
+	}
+	record := store.Record{Key: headKey(name), Created: s.Created}
+	if err := record.Validate(); err != nil {
+		return invalid("%v", err)
+	}
+	return nil
+}
+
+// checkParent checks what can be told of the parent without looking at it.
+func (s *Snapshot) checkParent(name string) error {
+	if s.Parent.isZero() && len(s.Parent.Grants) == 0 {
+		return nil
+	}
+	if err := validateName("parent's name", s.Parent.Pool); err != nil {
+		return err
+	}
+	if s.Parent.Pool == name {
+		return invalid("the pool %q is its own parent", name)
+	}
+	for i, g := range s.Parent.Grants {
+		if err := validateOwner(g.Owner); err != nil {
+			return err
+		}
+		if s.Parent.grantOf(g.Owner) != i {
+			return invalid("the owner %q has two grants of the parent %q", g.Owner, s.Parent.Pool)
+		}
+	}
+	if len(s.Parent.Grants) == 0 {
+		return invalid("the parent %q has granted nothing, want at least one grant", s.Parent.Pool)
+	}
+	return s.Parent.admits(s.Spec)
+}
+
+// holdings are what the snapshot says, checked as far as that is possible without a pool.
+func (s *Snapshot) holdings() ([]*holding, error) {
+	held := make([]*holding, 0, len(s.Allocations)+len(s.Cooling))
+	owners := map[string]bool{}
+	// Of what one owner has released, the last is what it gets back; the rest is aside.
+	cooling := slices.SortedStableFunc(slices.Values(s.Cooling), func(a, b Allocation) int {
+		return cmp.Or(cmp.Compare(b.Generation, a.Generation), b.Expires.Compare(a.Expires))
+	})
+	for i, list := range [][]Allocation{s.Allocations, cooling} {
+		for _, a := range list {
+			h := &holding{Allocation: a.clone(), cooling: i == 1}
+			h.Generation = 0
+			h.stray = h.cooling && owners[a.Owner]
+			if !h.stray && owners[a.Owner] {
+				return nil, invalid("the owner %q has two allocations", a.Owner)
+			}
+			owners[a.Owner] = true
+			if err := h.check(); err != nil {
+				return nil, err
+			}
+			held = append(held, h)
+		}
+	}
+	return held, nil
+}
+
+// check finds what no record may hold.
+func (h *holding) check() error {
+	claim := Claim{Owner: h.Owner, Scope: h.Scope, Labels: h.Labels}
+	if err := claim.checkOwnerAndRest(); err != nil {
+		return err
+	}
+	if h.Child != "" {
+		if err := validateName("name of the pool that was carved out", h.Child); err != nil {
+			return err
+		}
+		if h.cooling || !h.Expires.IsZero() {
+			return invalid("the pool %q was carved out of what %q has for a time only, want a reservation", h.Child, h.Owner)
+		}
+	}
+	if len(h.Prefixes) == 0 {
+		return invalid("the owner %q has an allocation without prefixes", h.Owner)
+	}
+	if h.cooling && h.Expires.IsZero() {
+		return invalid("what %q has released cools down for ever, want a time", h.Owner)
+	}
+	for _, prefix := range h.Prefixes {
+		r := Request{Exact: prefix}
+		if !prefix.IsValid() {
+			return invalid("a prefix of the owner %q is not valid", h.Owner)
+		}
+		if err := r.check(); err != nil {
+			return err
+		}
+	}
+	record, err := h.record("pool")
+	if err != nil {
+		return err
+	}
+	if err := record.Validate(); err != nil {
+		return invalid("what the owner %q has: %v", h.Owner, err)
+	}
+	return nil
+}
+
+// apart refuses prefixes that overlap.
+func apart(held []*holding) error {
+	var all []netip.Prefix
+	for _, h := range held {
+		all = append(all, h.Prefixes...)
+	}
+	slices.SortFunc(all, func(a, b netip.Prefix) int { return cmp.Or(a.Addr().Compare(b.Addr()), a.Bits()-b.Bits()) })
+	for i := 1; i < len(all); i++ {
+		if all[i-1].Overlaps(all[i]) { // the larger ones come first, and prefixes overlap only if one contains the other
+			return invalid("%v and %v are both held, and overlap", all[i-1], all[i])
+		}
+	}
+	return nil
+}

@@ -1,0 +1,153 @@
+package space
+
+import (
+	"net/netip"
+
+	"github.com/ipalloc/ipalloc/cidr"
+)
+
+// Counter names a number of records that the space keeps for its user, so that it is committed and undone with
+// the rest.
+type Counter uint8
+
+// The counters.
+const (
+	// Expiring counts the records with a time at which what they hold becomes free.
+	Expiring Counter = iota
+	// Aside counts those of them that are kept beside the record of their owner.
+	Aside
+	// Delegated counts the records of which a pool was carved.
+	Delegated
+
+	numCounters = 3
+)
+
+// Counts are the numbers of addresses of one family. Total is the sum of Reserved, Used, Cooling and Free. It is
+// a value; it may be copied and compared.
+type Counts struct {
+	Family Family `json:"family"`
+	// Total is the number of addresses in the ranges.
+	Total cidr.Count `json:"total"`
+	// Reserved are those that are never handed out.
+	Reserved cidr.Count `json:"reserved"`
+	// Used are those that are held.
+	Used cidr.Count `json:"used"`
+	// Cooling are those that were released and are withheld.
+	Cooling cidr.Count `json:"cooling,omitzero"`
+	// Free are those that are left.
+	Free cidr.Count `json:"free"`
+	// OutOfRange are addresses that are held, or cool down, but may not be handed out.
+	OutOfRange cidr.Count `json:"outOfRange,omitzero"`
+}
+
+// tallies are what the free space does not say.
+type tallies struct {
+	families [numFamilies]tally
+	records  [numCounters]int // by Counter
+}
+
+// tally is that for one family.
+type tally struct {
+	cooling    cidr.Count // addresses of the space that are taken, and cool down
+	outOfRange cidr.Count // addresses that are held, or cool down, but may not be handed out
+	cursor     netip.Addr // where Next looks first; the zero Addr is the bottom
+}
+
+// change returns the tallies, to be changed, and remembers what they were.
+func (s *Space) change() *tallies {
+	s.earlier = append(s.earlier, s.tallies)
+	return &s.tallies
+}
+
+// Counts counts the addresses: one entry for each family of the rules, in their order, and then one for a family
+// that the rules do not have, if addresses of it are held, with nothing but OutOfRange. The result is the
+// caller's. Cost: O(1).
+func (s *Space) Counts() []Counts {
+	counts := make([]Counts, 0, numFamilies)
+	for _, f := range s.families {
+		t := s.tallies.families[f.family]
+		counts = append(counts, Counts{
+			Family: f.family, Total: f.free.Total().Add(f.reserved), Reserved: f.reserved,
+			Used: f.free.Taken().Sub(t.cooling), Cooling: t.cooling, Free: f.free.Free(), OutOfRange: t.outOfRange,
+		})
+	}
+	for f, t := range s.tallies.families {
+		if f := Family(f); !s.Has(f) && !t.outOfRange.IsZero() {
+			counts = append(counts, Counts{Family: f, OutOfRange: t.outOfRange})
+		}
+	}
+	return counts
+}
+
+// Tally returns a counter of records; 0 for one that there is not.
+func (s *Space) Tally(c Counter) int {
+	if c >= numCounters {
+		return 0
+	}
+	return s.tallies.records[c]
+}
+
+// Add adds to a counter of records. It stops at 0. A counter that there is not stays 0.
+func (s *Space) Add(c Counter, by int) {
+	if c < numCounters && by != 0 {
+		records := &s.change().records
+		records[c] = max(0, records[c]+by)
+	}
+}
+
+// OutOfRange returns how many addresses of the family are held, or cool down, but may not be handed out.
+func (s *Space) OutOfRange(f Family) cidr.Count {
+	if f >= numFamilies {
+		return cidr.Count{}
+	}
+	return s.tallies.families[f].outOfRange
+}
+
+// Cooling returns how many addresses of the family cool down, those out of range excepted.
+func (s *Space) Cooling(f Family) cidr.Count {
+	if f >= numFamilies {
+		return cidr.Count{}
+	}
+	return s.tallies.families[f].cooling
+}
+
+// Cool notes that p, which is taken, cools down from now on. What may not be handed out of p does not count.
+func (s *Space) Cool(p netip.Prefix) {
+	size, t := s.sizeInside(p), &s.change().families[FamilyOf(p.Addr())]
+	t.cooling = t.cooling.Add(size)
+}
+
+// Warm undoes what [Space.Cool] noted: p stays taken, and cools down no more.
+func (s *Space) Warm(p netip.Prefix) {
+	size, t := s.sizeInside(p), &s.change().families[FamilyOf(p.Addr())]
+	t.cooling = t.cooling.Sub(size)
+}
+
+// Cursors returns where [Next] looks first, IPv4 before IPv6, without those that are at the bottom. Each goes
+// back with [Space.SetCursor].
+func (s *Space) Cursors() []netip.Addr {
+	var cursors []netip.Addr
+	for _, t := range s.tallies.families {
+		if t.cursor.IsValid() {
+			cursors = append(cursors, t.cursor)
+		}
+	}
+	return cursors
+}
+
+// SetCursor makes [Next] look first at addr, in the family of addr. If that is no family of the rules, or addr
+// is not valid, it does nothing. It is for a new space: a Rollback neither undoes it nor may come later in the
+// same transaction.
+func (s *Space) SetCursor(addr netip.Addr) {
+	if family := FamilyOf(addr); addr.IsValid() && s.Has(family) {
+		s.tallies.families[family].cursor = addr.WithZone("")
+	}
+}
+
+// KeepCursors makes [Next] look first where it does in old, in the families that s has. It is for a new space,
+// as SetCursor is.
+func (s *Space) KeepCursors(old *Space) {
+	for _, cursor := range old.Cursors() {
+		s.SetCursor(cursor)
+	}
+}

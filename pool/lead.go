@@ -1,0 +1,202 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ipalloc/ipalloc/pool/internal/group"
+	"github.com/ipalloc/ipalloc/store"
+)
+
+// runner runs the attempts of one leader at a time. It implements [group.Runner].
+type runner struct {
+	attempt attempt
+	owners  owners // of the batch that is being made
+	tasks   int    // in it
+}
+
+// owners tells which op of a batch is for an owner in a pool.
+type owners map[owner]*op
+
+type owner struct {
+	pool *Pool
+	name string
+}
+
+// find returns the op of the batch that is for the owner in the pool; nil if there is none.
+func (w owners) find(p *Pool, name string, batch []*op) *op {
+	if len(batch) == 1 && batch[0].size() == 1 {
+		if o := batch[0]; o.plan == nil && o.parts[0].steps[0].owner == name && o.pools[0] == p {
+			return o
+		}
+		return nil
+	}
+	return w[owner{p, name}]
+}
+
+// reserve notes the owners of an op. It reports false if one of them is noted already.
+func (w owners) reserve(o *op) bool {
+	free := true
+	each := func(f func(owner)) {
+		for i := range o.parts {
+			for j := range o.parts[i].steps {
+				if s := &o.parts[i].steps[j]; !s.done && s.owner != "" {
+					for _, p := range o.parts[i].pools {
+						f(owner{p, s.owner})
+					}
+				}
+			}
+		}
+	}
+	each(func(k owner) { free = free && (w[k] == nil || w[k] == o) })
+	if free {
+		each(func(k owner) { w[k] = o })
+	}
+	return free
+}
+
+// Room implements [group.Runner]: no two ops of a batch are for one owner, it has no more tasks than a commit takes, and an op with a plan of
+// its own is alone.
+func (r *runner) Room(batch []*op, next *op) bool {
+	if batch[0].plan != nil || next.plan != nil {
+		return false
+	}
+	if r.tasks == 0 {
+		r.begin(batch[0])
+	}
+	if r.tasks+next.size() > next.pools[0].home.batch() || !r.owners.reserve(next) {
+		return false
+	}
+	r.tasks += next.size()
+	return true
+}
+
+// begin begins to make a batch.
+func (r *runner) begin(first *op) {
+	if r.owners == nil {
+		r.owners = owners{}
+	}
+	r.owners.reserve(first)
+	r.tasks = first.size()
+}
+
+// Round implements [group.Runner]: it makes one attempt.
+func (r *runner) Round(batch []*op) {
+	if r.tasks == 0 && (len(batch) > 1 || batch[0].size() > 1) {
+		r.begin(batch[0])
+	}
+	a, returned := &r.attempt, false
+	defer func() {
+		if !returned { // it panics
+			a.rollback(attemptMark{})
+		}
+		r.end()
+	}()
+	returned = r.try(batch)
+}
+
+// try makes an attempt. It returns true.
+func (r *runner) try(batch []*op) bool {
+	a := &r.attempt
+	options := &batch[0].pools[0].options
+	tries := false
+	for _, o := range batch {
+		tries = !o.IsDone() && !o.expired(options.Attempts) || tries
+	}
+	if !tries {
+		return true
+	}
+	ctx, cancel := batch[0].pools[0].home.reading(batch[0])
+	defer cancel()
+	a.ctx, a.batch, a.owners = ctx, batch, r.owners
+	a.now, a.room = now(options), batch[0].pools[0].home.batch()
+	if err := a.plan(options.Attempts); err != nil {
+		a.rollback(attemptMark{})
+		for _, o := range batch {
+			o.fail(err)
+		}
+		return true
+	}
+	if err := a.commit(); err != nil {
+		a.learn(err)
+		return true
+	}
+	a.committed()
+	return true
+}
+
+// end forgets the batch.
+func (r *runner) end() {
+	clear(r.owners)
+	r.tasks = 0
+	a := &r.attempt
+	clear(a.drafts)
+	clear(a.nets)
+	clear(a.one.writes)
+	*a = attempt{drafts: a.drafts[:0], nets: a.nets[:0], one: draft{writes: a.one.writes[:0]}}
+}
+
+// Pause implements [group.Runner]: it waits before another attempt, longer the more attempts have come to nothing, and not at all if none has, or
+// if there is to be no other.
+func (r *runner) Pause(own *op) {
+	options := &own.pools[0].options
+	if own.attempts == 0 || own.attempts >= options.Attempts {
+		return
+	}
+	longest := options.Backoff << min(own.attempts-1, 6)
+	timer := time.NewTimer(time.Duration(fraction(options.Random()) * float64(longest)))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-own.ctx.Done():
+	}
+}
+
+// fraction makes a random number one from 0 up to but without 1.
+func fraction(n uint64) float64 { return float64(n>>11) / (1 << 53) }
+
+// MayLeave implements [group.Runner].
+func (r *runner) MayLeave(o *op) bool { return !o.uncertain }
+
+// Fail implements [group.Runner]: the store, the clock or another piece of the caller's code has panicked. It may have done so after a commit.
+func (r *runner) Fail(batch []*op, _ any) {
+	err := fmt.Errorf("%w: a panic while committing", store.ErrUnknown)
+	for _, o := range batch {
+		for _, p := range o.pools {
+			p.home.learn(o.ctx, err)
+		}
+		o.finish(err)
+	}
+}
+
+// lead implements [home].
+func (s *stored) lead(o *op) error {
+	run, queues := &s.runner, s.queues[:]
+	if len(o.pools) > 1 {
+		run, queues = &runner{}, make([]*group.Queue, 0, len(o.pools))
+		for _, p := range o.pools {
+			queues = append(queues, p.home.(*stored).queues[0])
+		}
+	}
+	err := group.Do(o.ctx, o, queues, group.Runner[*op](run))
+	if errors.Is(err, group.ErrPanicked) {
+		err = fmt.Errorf("%w: %w", store.ErrUnknown, err)
+	}
+	if err != nil && !o.IsDone() {
+		return err
+	}
+	return o.err
+}
+
+// reading implements [home]. The one caller that happens to lead must not cut short what others wait for; an op that is alone may.
+func (s *stored) reading(first *op) (context.Context, context.CancelFunc) {
+	switch {
+	case first.uncertain:
+		return first.deadline, func() {}
+	case first.plan != nil:
+		return first.ctx, func() {}
+	}
+	return context.WithTimeout(context.WithoutCancel(first.ctx), s.options.CommitTimeout)
+}

@@ -1,0 +1,50 @@
+package pool
+
+import (
+	"github.com/ipalloc/ipalloc/cidr"
+	"github.com/ipalloc/ipalloc/pool/internal/space"
+)
+
+// FamilyStats counts the addresses of one family of a pool. Total is the sum of Reserved, Used, Cooling and Free. It is a value; it
+// may be copied and compared.
+type FamilyStats struct {
+	Family Family `json:"family"`
+	// Total is the number of addresses in the ranges.
+	Total cidr.Count `json:"total"`
+	// Reserved are those that are never handed out: excluded and foreign ones, gateways, and first and last ones of subnets.
+	Reserved cidr.Count `json:"reserved"`
+	// Used are those that are held. Leases that have ended are among them as long as nobody has needed them; see [Pool.Reap].
+	Used cidr.Count `json:"used"`
+	// Cooling are those that were released and are withheld; see [Spec.Cooldown].
+	Cooling cidr.Count `json:"cooling,omitzero"`
+	// Free are those that are left.
+	Free cidr.Count `json:"free"`
+	// OutOfRange are addresses that are held, or cool down, but are none of Total, since the pool was changed by [Pool.Drain], or that
+	// are Reserved now. They are never handed out again.
+	OutOfRange cidr.Count `json:"outOfRange,omitzero"`
+}
+
+// Stats are the counts of a pool: one entry a family, the primary one first.
+type Stats []FamilyStats
+
+// Of returns the counts of one family; all zero if the pool does not have it.
+func (s Stats) Of(family Family) FamilyStats {
+	for _, f := range s {
+		if f.Family == family {
+			return f
+		}
+	}
+	return FamilyStats{Family: family}
+}
+
+// statsOf are counts of the free space as this package has them.
+func statsOf(counts []space.Counts) Stats {
+	stats := make(Stats, len(counts))
+	for i, c := range counts {
+		stats[i] = FamilyStats{
+			Family: families[c.Family], Total: c.Total, Reserved: c.Reserved, Used: c.Used, Cooling: c.Cooling, Free: c.Free,
+			OutOfRange: c.OutOfRange,
+		}
+	}
+	return stats
+}

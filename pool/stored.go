@@ -1,0 +1,590 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/ipalloc/ipalloc/pool/internal/group"
+	"github.com/ipalloc/ipalloc/pool/internal/space"
+	"github.com/ipalloc/ipalloc/store"
+)
+
+const (
+	// maxBatch is how many tasks are committed together at most. A store that cannot take as many makes it less.
+	maxBatch = 4096
+	// maxHeld is how many records a handle remembers, to change them without reading.
+	maxHeld = 1 << 16
+)
+
+// stored is a pool's home in a store. What it knows belongs to whoever leads its queue.
+type stored struct {
+	name    string
+	store   store.Store
+	options *Options
+	queues  [1]*group.Queue
+	runner  runner
+
+	head   store.Record // as this handle knows it; of revision 0 if there is none
+	known  *state       // of the head; nil if it must be read
+	held   map[string]*holding
+	looked map[string]bool // of which owners held is what the store has, or had a moment after the head
+	learnt map[string]bool // the same for the next attempt, by the error of a commit
+	// unsettled is the revision of the head on which a commit of unknown outcome was made; 0 if there is none. As long as the head has it, that
+	// commit may yet take effect.
+	unsettled int64
+
+	most int // how many tasks a commit may have
+	full int // how many commits had that many since it was made less
+}
+
+func newStored(s store.Store, name string, options *Options) *stored {
+	return &stored{
+		name: name, store: s, options: options, most: maxBatch, head: store.Record{Key: headKey(name), State: stateActive},
+		queues: [1]*group.Queue{new(group.Queue)}, held: map[string]*holding{}, looked: map[string]bool{}, learnt: map[string]bool{},
+	}
+}
+
+func (s *stored) state() *state      { return s.known }
+func (s *stored) revision() int64    { return s.head.Revision }
+func (s *stored) created() time.Time { return s.head.Created }
+func (s *stored) batch() int         { return s.most }
+
+// limit implements [home].
+func (s *stored) limit(tasks int) { s.most, s.full = max(1, min(s.most, tasks)), 0 }
+
+// grow lets commits have more tasks again, some time after one had too many: perhaps it had larger records than most.
+func (s *stored) grow(tasks int) {
+	const patience = 32 // full commits
+	if s.most == maxBatch || tasks < s.most {
+		return
+	}
+	if s.full++; s.full >= patience {
+		s.most, s.full = min(2*s.most, maxBatch), 0
+	}
+}
+
+// ready implements [home].
+func (s *stored) ready(ctx context.Context) (proof bool, err error) {
+	s.looked, s.learnt = s.learnt, s.looked
+	clear(s.learnt)
+	if s.known == nil {
+		if err := s.refresh(ctx); err != nil {
+			return false, err
+		}
+	}
+	if s.unsettled != s.head.Revision {
+		s.unsettled = 0
+	}
+	return s.unsettled != 0, nil
+}
+
+// refresh implements [home].
+func (s *stored) refresh(ctx context.Context) error {
+	head, err := getHead(ctx, s.store, s.name)
+	if err != nil {
+		s.forget()
+		return err
+	}
+	if s.known != nil && head.Revision == s.head.Revision {
+		return nil
+	}
+	return s.adopt(ctx, head)
+}
+
+// unchanged implements [home].
+func (s *stored) unchanged(ctx context.Context) (bool, error) {
+	before := s.head.Revision
+	err := s.refresh(ctx)
+	if errors.Is(err, ErrNoPool) && before == 0 { // it is only being made
+		return true, nil
+	}
+	return s.head.Revision == before, err
+}
+
+// reread implements [home].
+func (s *stored) reread(ctx context.Context) error {
+	s.forget()
+	return s.refresh(ctx)
+}
+
+// isAt implements [home].
+func (s *stored) isAt(ctx context.Context, revision int64) (bool, error) {
+	head, err := getHead(ctx, s.store, s.name)
+	return head.Revision == revision, err
+}
+
+// spaceRecords implements [home].
+func (s *stored) spaceRecords(ctx context.Context) iter.Seq2[store.Key, error] {
+	return s.keys(ctx, store.KindSpace)
+}
+
+// keys iterates over the keys of the pool's records of some kinds.
+func (s *stored) keys(ctx context.Context, kinds ...store.Kind) iter.Seq2[store.Key, error] {
+	return func(yield func(store.Key, error) bool) {
+		for _, kind := range kinds {
+			for r, err := range s.store.List(ctx, kind, s.name) {
+				if !yield(r.Key, err) || err != nil {
+					return
+				}
+			}
+		}
+	}
+}
+
+// blank implements [home]. If the state is not known, because it cannot be read, what is committed next replaces the head that was read here.
+func (s *stored) blank(ctx context.Context) (*state, error) {
+	head, err := getHead(ctx, s.store, s.name)
+	if err != nil {
+		return nil, err
+	}
+	h, err := parseSpec(head)
+	if err != nil {
+		return nil, err
+	}
+	r, err := h.rules()
+	if err != nil {
+		return nil, err
+	}
+	if s.known == nil {
+		s.head = head
+	}
+	return newState(r, h.parentOf(), s.options.Random)
+}
+
+// forget drops all that is known.
+func (s *stored) forget() {
+	s.known = nil
+	clear(s.held)
+	clear(s.looked)
+}
+
+// adopt makes the state that of a head that the store has now, or had a moment ago.
+func (s *stored) adopt(ctx context.Context, head store.Record) error {
+	clear(s.held)
+	clear(s.looked)
+	for {
+		again, err := s.load(ctx, head)
+		if err != nil {
+			s.forget()
+			return err
+		}
+		if !again {
+			return nil
+		}
+		// A piece has gone: the head that named it has been replaced.
+		newer, err := getHead(ctx, s.store, s.name)
+		if err == nil && newer.Revision == head.Revision {
+			err = fmt.Errorf("%w: the head of the pool names a piece of free space that is not there", ErrCorrupt)
+		}
+		if err != nil {
+			s.forget()
+			return err
+		}
+		head = newer
+	}
+}
+
+// load makes the state that of a head. It reports whether a piece of the head was not there.
+func (s *stored) load(ctx context.Context, head store.Record) (gone bool, err error) {
+	h, err := parseHead(head)
+	if err != nil {
+		return false, err
+	}
+	r, err := s.rulesOf(h)
+	if err != nil {
+		return false, err
+	}
+	if s.known == nil || s.known.rules != r {
+		if s.known, err = newState(r, Parent{}, s.options.Random); err != nil {
+			return false, badSpec(err)
+		}
+	}
+	s.known.parent = h.parentOf()
+	pieces, err := s.pieces(ctx, s.known.space.Missing(&h.Head))
+	if errors.Is(err, store.ErrNotFound) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if err := s.known.space.Load(&h.Head, pieces); err != nil {
+		return false, corrupt(err)
+	}
+	s.head = head
+	return false, nil
+}
+
+// rulesOf returns the rules of a head: those that are known, if they are the same.
+func (s *stored) rulesOf(h *parsedHead) (*rules, error) {
+	r, err := h.rules()
+	if err != nil {
+		return nil, err
+	}
+	if s.known != nil && s.known.rules.sameAs(r.text, r.withheld) {
+		return s.known.rules, nil
+	}
+	return r, nil
+}
+
+// pieces reads records of free space.
+func (s *stored) pieces(ctx context.Context, ids []string) (map[string][]byte, error) {
+	pieces := make(map[string][]byte, len(ids))
+	for _, id := range ids {
+		record, err := s.store.Get(ctx, s.key(store.KindSpace, id))
+		if err != nil {
+			return nil, err
+		}
+		pieces[id] = record.Data
+	}
+	return pieces, nil
+}
+
+func (s *stored) key(kind store.Kind, name string) store.Key {
+	return store.Key{Kind: kind, Pool: s.name, Name: name}
+}
+
+// holding implements [home].
+func (s *stored) holding(ctx context.Context, owner string, certain bool) (*holding, bool, error) {
+	if owner == "" { // nobody asks
+		return nil, true, nil
+	}
+	if h := s.held[owner]; s.looked[owner] || !certain {
+		return h, s.looked[owner], nil
+	}
+	record, err := s.store.Get(ctx, s.key(store.KindAllocation, owner))
+	switch {
+	case err == nil:
+		h, err := holdingOf(record)
+		if err != nil {
+			return nil, false, err
+		}
+		s.remember(h)
+	case errors.Is(err, store.ErrNotFound):
+		delete(s.held, owner)
+	default:
+		return nil, false, err
+	}
+	s.looked[owner] = true
+	return s.held[owner], true, nil
+}
+
+func (s *stored) remember(h *holding) {
+	if _, known := s.held[h.Owner]; !known && len(s.held) >= maxHeld {
+		for owner := range s.held {
+			delete(s.held, owner)
+			break
+		}
+	}
+	s.held[h.Owner] = h
+}
+
+// ending implements [home].
+func (s *stored) ending(ctx context.Context) iter.Seq2[*holding, error] {
+	allocations := holdings(s.store.ByExpiry(ctx, store.KindAllocation, s.name))
+	if s.known.space.Tally(space.Aside) == 0 {
+		return allocations
+	}
+	return byExpiry(allocations, holdings(s.store.ByExpiry(ctx, store.KindCooling, s.name)))
+}
+
+// aside implements [home].
+func (s *stored) aside(ctx context.Context) iter.Seq2[*holding, error] {
+	return holdings(s.store.List(ctx, store.KindCooling, s.name))
+}
+
+// all implements [home].
+func (s *stored) all(ctx context.Context) iter.Seq2[*holding, error] {
+	return func(yield func(*holding, error) bool) {
+		for _, kind := range []store.Kind{store.KindAllocation, store.KindCooling} {
+			for h, err := range holdings(s.store.List(ctx, kind, s.name)) {
+				if !yield(h, err) || err != nil {
+					return
+				}
+			}
+		}
+	}
+}
+
+func holdings(records iter.Seq2[store.Record, error]) iter.Seq2[*holding, error] {
+	return func(yield func(*holding, error) bool) {
+		for r, err := range records {
+			var h *holding
+			if err == nil {
+				h, err = holdingOf(r)
+			}
+			if !yield(h, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// byExpiry merges two iterations in which the earliest comes first.
+func byExpiry(a, b iter.Seq2[*holding, error]) iter.Seq2[*holding, error] {
+	return func(yield func(*holding, error) bool) {
+		next, stop := iter.Pull2(b)
+		defer stop()
+		waiting, err, more := next()
+		for h, failed := range a {
+			for more && (err != nil || failed == nil && waiting.Expires.Before(h.Expires)) {
+				if !yield(waiting, err) || err != nil {
+					return
+				}
+				waiting, err, more = next()
+			}
+			if !yield(h, failed) || failed != nil {
+				return
+			}
+		}
+		for ; more && yield(waiting, err) && err == nil; waiting, err, more = next() {
+		}
+	}
+}
+
+// beside implements [home].
+func (s *stored) beside(other home) bool {
+	o, ok := other.(*stored)
+	return ok && o.store == s.store
+}
+
+// neighbour implements [home].
+func (s *stored) neighbour(name string) (*Pool, error) { return newHandle(s.store, name, s.options) }
+
+// commit implements [home]: it commits the heads of all pools and networks that the attempt changes, in one commit of the store.
+func (s *stored) commit(a *attempt) error {
+	var changed []*draft
+	any := len(a.nets) > 0
+	for _, d := range a.drafts {
+		any = any || d.changes(false)
+	}
+	var changes []store.Change
+	var heads []space.Head
+	for _, d := range a.drafts {
+		if !d.changes(any) {
+			continue
+		}
+		change, head, err := d.pool.home.(*stored).change(d)
+		if err != nil {
+			return err
+		}
+		changed, changes, heads = append(changed, d), append(changes, change), append(heads, head)
+	}
+	for _, n := range a.nets {
+		change, err := n.change()
+		if err != nil {
+			return err
+		}
+		changes = append(changes, change)
+	}
+	if len(changes) == 0 {
+		return nil
+	}
+	records, err := s.send(a, changed, changes)
+	if err != nil {
+		return err
+	}
+	for i, d := range changed {
+		d.pool.home.(*stored).committed(d, records[i], heads[i])
+	}
+	s.grow(a.tasks())
+	return nil
+}
+
+// send commits the changes, of which the first are those of the drafts. What has begun is not cut short by the callers.
+func (s *stored) send(a *attempt, changed []*draft, changes []store.Change) ([]store.Record, error) {
+	for _, d := range changed {
+		d.begin = d.pool.begin()
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(a.ctx), s.options.CommitTimeout)
+	defer cancel()
+	records, err := s.store.Commit(ctx, changes...)
+	for i, d := range changed {
+		d.pool.observeCommit(d.begin, len(changes[i].Writes), err)
+	}
+	if errors.Is(err, store.ErrUnknown) {
+		s.options.Logger.Warn("outcome of a commit is unknown, reading again", slog.String("pool", s.name), slog.Any("error", err))
+	}
+	return records, err
+}
+
+// change is what makes the stored pool what the draft plans, and the free space in its head.
+func (s *stored) change(d *draft) (store.Change, space.Head, error) {
+	change := store.Change{Head: s.head}
+	if !d.created.IsZero() {
+		change.Head = store.Record{Key: s.head.Key, State: stateActive, Created: d.created, Revision: s.head.Revision}
+	}
+	for _, w := range d.writes {
+		record := store.Record{Key: w.holding.key(s.name)}
+		if w.op != store.Delete {
+			var err error
+			if record, err = w.holding.record(s.name); err != nil {
+				return change, space.Head{}, err
+			}
+		}
+		change.Writes = append(change.Writes, store.Write{Op: w.op, Record: record})
+	}
+	change.Writes = append(change.Writes, d.others...)
+	if d.next != nil || d.gone {
+		change.Writes = append(change.Writes, s.dropPieces(d)...)
+	}
+	if d.gone {
+		change.Writes = append(change.Writes, store.Write{Op: store.Delete, Record: store.Record{Key: s.head.Key}})
+		return change, space.Head{}, nil
+	}
+	text, head, pieces, err := d.state().encode(s.head.Revision)
+	if err != nil {
+		return change, head, err
+	}
+	change.Head.Data = text
+	if d.head != "" {
+		change.Head.State = d.head
+	}
+	for _, piece := range pieces {
+		w := store.Write{Op: store.Create, Record: store.Record{Key: s.key(store.KindSpace, piece.ID), State: "free space", Data: piece.Data}}
+		if piece.Data == nil {
+			w.Op = store.Delete
+		}
+		change.Writes = append(change.Writes, w)
+	}
+	return change, head, nil
+}
+
+// dropPieces deletes the records of the present free space that the draft does not delete already.
+func (s *stored) dropPieces(d *draft) []store.Write {
+	h, err := parseHead(s.head)
+	if err != nil {
+		return nil // there is none, or what it has cannot be read, which Repair deals with
+	}
+	var writes []store.Write
+	for _, id := range h.PieceIDs() {
+		key := s.key(store.KindSpace, id)
+		if !slices.ContainsFunc(d.others, func(w store.Write) bool { return w.Record.Key == key }) {
+			writes = append(writes, store.Write{Op: store.Delete, Record: store.Record{Key: key}})
+		}
+	}
+	return writes
+}
+
+// committed takes note that a draft has been committed.
+func (s *stored) committed(d *draft, head store.Record, free space.Head) {
+	s.unsettled = 0
+	if d.gone {
+		s.head = store.Record{Key: s.head.Key}
+		s.forget()
+		return
+	}
+	if d.next != nil {
+		s.known = d.next
+		clear(s.held)
+		clear(s.looked)
+	}
+	s.known.space.Committed(free)
+	s.head = head
+	for _, w := range d.writes {
+		h := w.holding
+		if h.Generation == 0 {
+			h.Generation = head.Revision
+		}
+		switch {
+		case h.stray:
+		case w.op == store.Delete:
+			delete(s.held, h.Owner)
+		default:
+			s.remember(h)
+		}
+	}
+}
+
+// learn implements [home].
+func (s *stored) learn(ctx context.Context, err error) bool {
+	var conflict *store.ConflictError
+	var exists *store.ExistsError
+	switch {
+	case errors.Is(err, store.ErrUnknown):
+		s.unsettled = s.head.Revision
+		s.forget()
+	case errors.As(err, &conflict):
+		if conflict.Current.Key == s.head.Key && (conflict.Current.Revision == 0 || s.adopt(ctx, conflict.Current) != nil) {
+			s.forget()
+		}
+		return true
+	case errors.As(err, &exists):
+		return s.note(exists.Records)
+	}
+	return false
+}
+
+// note remembers the records that owners of this pool have already, for the next attempt. It reports whether there are such.
+func (s *stored) note(records []store.Record) bool {
+	found := false
+	for _, record := range records {
+		if record.Kind != store.KindAllocation || record.Pool != s.name {
+			continue
+		}
+		if h, err := holdingOf(record); err == nil {
+			s.remember(h)
+			s.learnt[h.Owner], found = true, true
+		}
+	}
+	return found
+}
+
+// get implements [home].
+func (s *stored) get(ctx context.Context, owner string) (*holding, error) {
+	record, err := s.store.Get(ctx, s.key(store.KindAllocation, owner))
+	if err != nil {
+		return nil, err
+	}
+	return holdingOf(record)
+}
+
+// find implements [home].
+func (s *stored) find(ctx context.Context, addr netip.Addr) (*holding, error) {
+	record, err := s.store.Find(ctx, s.name, addr)
+	if err != nil {
+		return nil, err
+	}
+	return holdingOf(record)
+}
+
+// info implements [home].
+func (s *stored) info(ctx context.Context) (Info, error) {
+	head, err := getHead(ctx, s.store, s.name)
+	if err != nil {
+		return Info{}, err
+	}
+	return infoOf(head)
+}
+
+// records implements [home].
+func (s *stored) records(ctx context.Context) iter.Seq2[*holding, error] { return s.all(ctx) }
+
+// current implements [home].
+func (s *stored) current(ctx context.Context) (int64, error) {
+	head, err := getHead(ctx, s.store, s.name)
+	return head.Revision, err
+}
+
+// wait implements [home].
+func (s *stored) wait(ctx context.Context, revision int64, until time.Time) error {
+	within := ctx
+	if !until.IsZero() {
+		var cancel context.CancelFunc
+		within, cancel = context.WithTimeout(ctx, max(until.Sub(s.options.Clock()), time.Millisecond))
+		defer cancel()
+	}
+	_, err := s.store.Watch(within, headKey(s.name), revision)
+	switch {
+	case err == nil, within.Err() != nil && ctx.Err() == nil:
+		return nil
+	case errors.Is(err, store.ErrNotFound):
+		return ErrNoPool
+	}
+	return err
+}
