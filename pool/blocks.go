@@ -111,7 +111,7 @@ func (b *Blocks) refresh(ctx context.Context) error {
 			list = append(list, b.list[i])
 			continue
 		}
-		p, err := Open(ctx, b.parent.base, b.name(number), b.options)
+		p, err := Open(ctx, b.parent.store, b.name(number), b.options)
 		if errors.Is(err, ErrNoPool) {
 			continue // deleted by hand
 		}

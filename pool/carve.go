@@ -49,7 +49,7 @@ func carve(ctx context.Context, parent *Pool, claim Claim, name string, spec Spe
 	if err := claim.checkOwnerAndRest(); err != nil {
 		return nil, err
 	}
-	child, err := newHandle(parent.base, name, options)
+	child, err := newHandle(parent.store, name, options)
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +83,7 @@ func carve(ctx context.Context, parent *Pool, claim Claim, name string, spec Spe
 	err = child.existsAlready(j.run(ctx))
 	j.observe(CallAllocate, claim.Owner, err)
 	if err == nil && !created {
-		return Open(ctx, parent.base, name, options)
+		return Open(ctx, parent.store, name, options)
 	}
 	if err != nil {
 		return nil, err
@@ -113,7 +113,7 @@ func (s Spec) hasWholeSubnets() bool { return len(s.Ranges) == 0 && len(s.Subnet
 
 // uncarve deletes the pool and gives what it was carved from back to its parent.
 func (p *Pool) uncarve(ctx context.Context, from *Parent) error {
-	parent, err := Open(ctx, p.base, from.Pool, &p.options)
+	parent, err := Open(ctx, p.store, from.Pool, &p.options)
 	if err != nil {
 		return err
 	}
@@ -140,7 +140,7 @@ func (p *Pool) releaseWithChild(ctx context.Context, owner string, generation in
 
 // releaseWithChildAnd is that with changes that are committed too. more may be nil.
 func (p *Pool) releaseWithChildAnd(ctx context.Context, owner string, generation int64, name string, more func(context.Context) ([]store.Change, error)) (Allocation, error) {
-	child, err := newHandle(p.base, name, &p.options)
+	child, err := newHandle(p.store, name, &p.options)
 	if err != nil {
 		return Allocation{}, err
 	}

@@ -70,7 +70,7 @@ func (j *joint) run(ctx context.Context) error {
 		switch previous := j.parts[i].pool; {
 		case part.pool == previous || part.pool.store != nil && part.pool.name == previous.name:
 			return invalid("the pool %q is named twice", part.pool.name)
-		case (part.pool.store == nil) != (first.store == nil) || part.pool.base != first.base:
+		case part.pool.store != first.store:
 			return invalid("the pools %q and %q are in different stores", first.name, part.pool.name)
 		}
 	}
@@ -155,7 +155,7 @@ func (j *joint) commit(ctx context.Context, changes []store.Change) ([]store.Rec
 	for i, part := range j.parts {
 		begins[i] = part.pool.begin()
 	}
-	heads, err := commitSeveral(ctx, j.parts[0].pool.store, changes)
+	heads, err := j.parts[0].pool.store.Commit(ctx, changes...)
 	for i, part := range j.parts {
 		if part.next.pieces != nil {
 			part.pool.observeCommit(begins[i], len(part.next.change.Writes), err)
@@ -359,9 +359,7 @@ type Granted struct {
 // answers, whichever has room.
 //
 // Errors: those of [Pool.Allocate], after which nothing has changed in any pool, except after [store.ErrUnknown]. If no alternative of a
-// part has room the error is that of the last one. If the process dies meanwhile, either all or nothing has been granted; see
-// [store.Several] for stores that cannot commit several heads at once: what such a one left in the middle is brought to its end by who uses
-// one of the pools next.
+// part has room the error is that of the last one. If the process dies meanwhile, either all or nothing has been granted.
 //
 // Cost: one commit, and for each part with alternatives one read for each of them. Calls through the handles of these pools wait meanwhile.
 func AllocateTogether(ctx context.Context, owner string, parts ...Part) ([]Granted, error) {

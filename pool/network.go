@@ -109,7 +109,7 @@ func (n *network) change() (store.Change, error) {
 // Networks iterates over the networks in the store, in the store's order. An error is the last thing that it yields. Cost: O(pools in networks).
 func Networks(ctx context.Context, s store.Store) iter.Seq2[Network, error] {
 	return func(yield func(Network, error) bool) {
-		for head, err := range store.Several(s).List(ctx, store.KindNetwork, "") {
+		for head, err := range s.List(ctx, store.KindNetwork, "") {
 			var n *network
 			if err == nil {
 				n, err = networkOf(head)
@@ -155,9 +155,8 @@ func SetForeign(ctx context.Context, s store.Store, networkName string, foreign 
 }
 
 func setForeign(ctx context.Context, s store.Store, name string, foreign []netipx.IPRange, drain bool, options *Options) error {
-	joint := store.Several(s)
 	return blank("", options).retry(ctx, func() error {
-		n, err := readNetwork(ctx, joint, name)
+		n, err := readNetwork(ctx, s, name)
 		if err != nil {
 			return err
 		}
@@ -180,7 +179,7 @@ func setForeign(ctx context.Context, s store.Store, name string, foreign []netip
 			}
 			changes = append(changes, change)
 		}
-		_, err = joint.CommitSeveral(ctx, changes)
+		_, err = s.Commit(ctx, changes...)
 		return err
 	})
 }

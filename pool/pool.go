@@ -38,10 +38,6 @@ type Options struct {
 	// Default: 30 s.
 	CommitTimeout time.Duration
 
-	// Poll is how often [Pool.AllocateWait] and [Pool.Watch] look whether another process has changed the pool, with a store
-	// that cannot tell. Default: 1 s.
-	Poll time.Duration
-
 	// Observer is told of calls and commits. Default: nobody is, and it costs nothing.
 	Observer Observer
 
@@ -70,9 +66,6 @@ func (o *Options) withDefaults() Options {
 	if with.CommitTimeout <= 0 {
 		with.CommitTimeout = 30 * time.Second
 	}
-	if with.Poll <= 0 {
-		with.Poll = time.Second
-	}
 	if with.Logger == nil {
 		with.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -88,8 +81,7 @@ func (o *Options) withDefaults() Options {
 // A Pool holds nothing that needs closing, and starts no goroutine. It ends with its store.
 type Pool struct {
 	name    string
-	store   store.SeveralStore // nil in memory
-	base    store.Store        // what the caller gave as the store
+	store   store.Store // nil in memory
 	options Options
 
 	mu      sync.Mutex
@@ -237,26 +229,20 @@ func (p *Pool) existsAlready(err error) error {
 // commitOne commits a change of the pool alone.
 func (p *Pool) commitOne(ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
 	begin := p.begin()
-	head, err := p.store.Commit(ctx, head, writes)
+	heads, err := p.store.Commit(ctx, store.Change{Head: head, Writes: writes})
 	p.observeCommit(begin, len(writes), err)
-	return head, err
+	if err != nil {
+		return store.Record{}, err
+	}
+	return heads[0], nil
 }
 
 // commitChanges commits a change of the pool, the first one, and with it the others.
 func (p *Pool) commitChanges(ctx context.Context, changes []store.Change) ([]store.Record, error) {
 	begin := p.begin()
-	heads, err := commitSeveral(ctx, p.store, changes)
+	heads, err := p.store.Commit(ctx, changes...)
 	p.observeCommit(begin, len(changes[0].Writes), err)
 	return heads, err
-}
-
-// commitSeveral commits one change, or several at once.
-func commitSeveral(ctx context.Context, s store.SeveralStore, changes []store.Change) ([]store.Record, error) {
-	if len(changes) == 1 {
-		head, err := s.Commit(ctx, changes[0].Head, changes[0].Writes)
-		return []store.Record{head}, err
-	}
-	return s.CommitSeveral(ctx, changes)
 }
 
 // retry calls f until it returns another error than a conflict, and not too often.
@@ -310,7 +296,7 @@ func newHandle(s store.Store, name string, options *Options) (*Pool, error) {
 		return nil, err
 	}
 	p := blank(name, options)
-	p.store, p.base = store.Several(s), s
+	p.store = s
 	return p, nil
 }
 
@@ -339,7 +325,7 @@ type Info struct {
 // List iterates over the pools in the store, in the store's order, but for those whose [Import] is unfinished. An error is the last thing that it yields. Cost: O(pools).
 func List(ctx context.Context, s store.Store) iter.Seq2[Info, error] {
 	return func(yield func(Info, error) bool) {
-		for head, err := range store.Several(s).List(ctx, store.KindPool, "") {
+		for head, err := range s.List(ctx, store.KindPool, "") {
 			if err == nil && head.State == stateImporting {
 				continue
 			}
@@ -549,8 +535,8 @@ func (p *Pool) get(ctx context.Context, owner string) (*holding, error) {
 
 // Lookup returns the allocation that addr belongs to.
 //
-// Errors: [ErrNotFound] if nobody holds it; those of the store. Cost: one read if the store is a [store.Finder], as the bolt
-// store and [store.Memory] are; else O(allocations).
+// Errors: [ErrNotFound] if nobody holds it; those of the store. Cost: one read if the store has an index of prefixes, as the bolt
+// store and [store.Memory] have; else O(allocations).
 func (p *Pool) Lookup(ctx context.Context, addr netip.Addr) (Allocation, error) {
 	h, err := p.lookup(ctx, addr)
 	if err == nil && !h.live() {
@@ -568,7 +554,7 @@ func (p *Pool) lookup(ctx context.Context, addr netip.Addr) (*holding, error) {
 		defer p.mu.Unlock()
 		return p.index.find(addr.WithZone("")), nil
 	}
-	record, err := store.Find(ctx, p.store, p.name, addr)
+	record, err := p.store.Find(ctx, p.name, addr)
 	if err != nil {
 		return nil, err
 	}

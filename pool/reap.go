@@ -5,7 +5,7 @@ import "context"
 // Reap frees all leases and cooldowns that have ended, and returns how many. Nothing requires it, since who needs an address takes what has
 // ended. It is for exact counts, and for those who watch the pool.
 //
-// Errors: [ErrBusy]; those of the store. Cost: O(what has ended), with a store that is a [store.Expirer], and one commit for every 4,096.
+// Errors: [ErrBusy]; those of the store. Cost: O(what has ended), with a store that has an index by expiry, and one commit for every 4,096.
 func (p *Pool) Reap(ctx context.Context) (reaped int, err error) {
 	// This handle may not know yet that anything expires, and a commit without writes would not tell.
 	if err := p.exclusively(ctx, p.catchUp); err != nil {

@@ -432,11 +432,11 @@ func (p *Pool) expiring(ctx context.Context) iter.Seq2[*holding, error] {
 			}
 		}
 	}
-	allocations := holdings(store.ByExpiry(ctx, p.store, store.KindAllocation, p.name))
+	allocations := holdings(p.store.ByExpiry(ctx, store.KindAllocation, p.name))
 	if p.ledger.tallies.strays == 0 {
 		return allocations
 	}
-	return byExpiry(allocations, holdings(store.ByExpiry(ctx, p.store, store.KindCooling, p.name)))
+	return byExpiry(allocations, holdings(p.store.ByExpiry(ctx, store.KindCooling, p.name)))
 }
 
 func holdings(records iter.Seq2[store.Record, error]) iter.Seq2[*holding, error] {

@@ -97,7 +97,7 @@ func (p *Pool) wait(ctx context.Context, revision int64, changed <-chan struct{}
 			return ctx.Err()
 		}
 	}
-	_, err := store.Watch(within, p.store, headKey(p.name), revision, p.options.Poll)
+	_, err := p.store.Watch(within, headKey(p.name), revision)
 	switch {
 	case err == nil, within.Err() != nil && ctx.Err() == nil:
 		return nil
@@ -125,8 +125,7 @@ type Change struct {
 //
 // The context's end, and [ErrNoPool] when the pool is deleted, are yielded as the last error, as are those of the store.
 //
-// Cost: nothing but a wait, with a store that is a [store.Watcher], and else one read each [Options.Poll]; for each change one read and
-// O(runs of free addresses).
+// Cost: nothing but a wait, see [store.Store]; for each change one read and O(runs of free addresses).
 func (p *Pool) Watch(ctx context.Context, since int64) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
 		var before []*netipx.IPSet
