@@ -11,7 +11,7 @@ import (
 
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
-	"github.com/ipalloc/ipalloc/store/storetest"
+	"github.com/ipalloc/ipalloc/store/storetest/faults"
 )
 
 // adopt adopts claims and returns how many, and the clashes.
@@ -90,9 +90,9 @@ func TestAdoptGoesOnAfterAFailure(t *testing.T) {
 	const n = 10_000
 	b := stored(t, specOf("10.0.0.0/8"))
 	b.faults.ResetCounts()
-	b.faults.Choose = storetest.Script(storetest.Fault{}, storetest.Fault{Effect: storetest.Refuse})
+	b.faults.Choose = faults.Script(faults.Fault{}, faults.Fault{Effect: faults.Refuse})
 	adopted, err := b.Adopt(t.Context(), inUse(n), func(c pool.Clash) { t.Error(c) })
-	require.ErrorIs(t, err, storetest.ErrInjected)
+	require.ErrorIs(t, err, faults.ErrInjected)
 	require.Equal(t, 4096, adopted)
 	require.Equal(t, uint64(4096), b.stats(t).Used.Uint64(), "what was adopted before stays so")
 	b.faults.Choose = nil

@@ -11,7 +11,7 @@ import (
 
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
-	"github.com/ipalloc/ipalloc/store/storetest"
+	"github.com/ipalloc/ipalloc/store/storetest/faults"
 )
 
 // tooLarge is a store that takes no more than so many writes in one commit.
@@ -21,12 +21,12 @@ type tooLarge struct {
 	commits int
 }
 
-func (s *tooLarge) Commit(ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
-	if len(writes) > s.limit {
-		return store.Record{}, &store.TooLargeError{What: "writes", Size: int64(len(writes)), Limit: int64(s.limit)}
+func (s *tooLarge) Commit(ctx context.Context, changes ...store.Change) ([]store.Record, error) {
+	if n := len(changes[0].Writes); n > s.limit {
+		return nil, &store.TooLargeError{What: "writes", Size: int64(n), Limit: int64(s.limit)}
 	}
 	s.commits++
-	return s.Store.Commit(ctx, head, writes)
+	return s.Store.Commit(ctx, changes...)
 }
 
 // addrOf is the nth address of 10.0.0.0/8.
@@ -158,11 +158,11 @@ func TestManyClaimsOfAStoreThatTakesFewAtOnce(t *testing.T) {
 }
 
 func TestFaultsInBulk(t *testing.T) {
-	for _, effect := range []storetest.Effect{storetest.LoseRequest, storetest.LoseReply, storetest.LandLate} {
+	for _, effect := range []faults.Effect{faults.LoseRequest, faults.LoseReply, faults.LandLate} {
 		t.Run(fmt.Sprint(effect), func(t *testing.T) {
 			b := stored(t, specOf("10.0.0.0/28"))
 			b.faults.ResetCounts()
-			b.faults.Choose = storetest.Script(storetest.Fault{Effect: effect, Late: 2})
+			b.faults.Choose = faults.Script(faults.Fault{Effect: effect, Late: 2})
 			results, err := b.AllocateMany(t.Context(), claimsOf(numbered("n", 8)...))
 			require.NoError(t, err)
 			for i, result := range results {
@@ -183,10 +183,10 @@ func TestFaultsInBulk(t *testing.T) {
 	}
 	b := stored(t, specOf("10.0.0.0/28"))
 	b.faults.ResetCounts()
-	b.faults.Choose = storetest.Script(storetest.Fault{Effect: storetest.Refuse})
+	b.faults.Choose = faults.Script(faults.Fault{Effect: faults.Refuse})
 	results, err := b.AllocateMany(t.Context(), []pool.Claim{{Owner: "a"}, {}})
-	require.ErrorIs(t, err, storetest.ErrInjected)
-	require.ErrorIs(t, results[0].Err, storetest.ErrInjected)
+	require.ErrorIs(t, err, faults.ErrInjected)
+	require.ErrorIs(t, results[0].Err, faults.ErrInjected)
 	require.ErrorIs(t, results[1].Err, pool.ErrInvalid)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -11,7 +11,7 @@ import (
 
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
-	"github.com/ipalloc/ipalloc/store/storetest"
+	"github.com/ipalloc/ipalloc/store/storetest/faults"
 )
 
 func ofBits(owner string, bits int) pool.Claim {
@@ -268,23 +268,23 @@ func TestCrashesWhileCarvingAndGivingBack(t *testing.T) {
 		},
 	} {
 		for _, dies := range []bool{false, true} {
-			for _, effect := range []storetest.Effect{storetest.Refuse, storetest.LoseRequest, storetest.LoseReply, storetest.LandLate} {
+			for _, effect := range []faults.Effect{faults.Refuse, faults.LoseRequest, faults.LoseReply, faults.LandLate} {
 				t.Run(fmt.Sprintf("%s, dies %v, effect %v", name, dies, effect), func(t *testing.T) {
 					for n := 1; ; n++ {
-						memory, faults := store.NewMemory(), &storetest.Faults{}
+						memory, injector := store.NewMemory(), &faults.Injector{}
 						parent := create(t, memory, specOf("10.0.0.0/16"))
 						carve(t, parent, ofBits("n", 24), "old")
 						calls := 0
-						faults.Choose = func(storetest.Call) storetest.Fault {
+						injector.Choose = func(faults.Call) faults.Fault {
 							switch calls++; {
 							case calls == n:
-								return storetest.Fault{Effect: effect, Late: 3}
+								return faults.Fault{Effect: effect, Late: 3}
 							case calls > n && dies:
-								return storetest.Fault{Effect: storetest.Refuse}
+								return faults.Fault{Effect: faults.Refuse}
 							}
-							return storetest.Fault{}
+							return faults.Fault{}
 						}
-						faulty := faults.Wrap(memory)
+						faulty := injector.Wrap(memory)
 						err := act(t, faulty)
 						if calls < n {
 							require.NoError(t, err)
@@ -293,7 +293,7 @@ func TestCrashesWhileCarvingAndGivingBack(t *testing.T) {
 						}
 						requireNothingLeaked(t, memory)
 						require.NoError(t, act(t, memory), "call %d", n)
-						settleFaults(t, faults, faulty)
+						settleFaults(t, injector, faulty)
 						requireNothingLeaked(t, memory)
 						_, err = pool.Open(t.Context(), memory, "new", nil)
 						require.Equal(t, name == "carve", err == nil)

@@ -14,7 +14,7 @@ import (
 
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
-	"github.com/ipalloc/ipalloc/store/storetest"
+	"github.com/ipalloc/ipalloc/store/storetest/faults"
 )
 
 func requireHoldsNothing(t testing.TB, p *pool.Pool, owner string) {
@@ -24,8 +24,8 @@ func requireHoldsNothing(t testing.TB, p *pool.Pool, owner string) {
 }
 
 func TestCancelledBefore(t *testing.T) {
-	faults := &storetest.Faults{}
-	inStore := create(t, faults.Wrap(store.NewMemory()), specOf("10.0.0.0/24"))
+	injector := &faults.Injector{}
+	inStore := create(t, injector.Wrap(store.NewMemory()), specOf("10.0.0.0/24"))
 	inMemory, err := pool.New(specOf("10.0.0.0/24"), nil)
 	require.NoError(t, err)
 	for name, p := range map[string]*pool.Pool{"in a store": inStore, "in memory": inMemory} {
@@ -33,14 +33,14 @@ func TestCancelledBefore(t *testing.T) {
 			allocate(t, p, pool.Claim{Owner: "held"})
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
-			faults.ResetCounts()
+			injector.ResetCounts()
 			_, err := p.Allocate(ctx, pool.Claim{Owner: "a"})
 			require.ErrorIs(t, err, context.Canceled)
 			_, err = p.Release(ctx, "held")
 			require.ErrorIs(t, err, context.Canceled)
 			_, err = p.Verify(ctx)
 			require.ErrorIs(t, err, context.Canceled)
-			require.Zero(t, faults.Counts().RoundTrips())
+			require.Zero(t, injector.Counts().RoundTrips())
 			requireHoldsNothing(t, p, "a")
 			require.Equal(t, uint64(1), used(t, p))
 			requireOK(t, p)
@@ -118,13 +118,13 @@ func TestCancelledWhileCommitting(t *testing.T) {
 func TestLeadPassesOverTheCancelled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		memory := store.NewMemory()
-		faults := &storetest.Faults{Choose: func(call storetest.Call) storetest.Fault {
-			return storetest.Fault{Delay: time.Duration(call.N%3) * time.Millisecond}
+		injector := &faults.Injector{Choose: func(call faults.Call) faults.Fault {
+			return faults.Fault{Delay: time.Duration(call.N%3) * time.Millisecond}
 		}}
 		create(t, memory, specOf("10.0.0.0/25"))
 		var handles []*pool.Pool
 		for range 2 {
-			handles = append(handles, open(t, faults.Wrap(memory)))
+			handles = append(handles, open(t, injector.Wrap(memory)))
 		}
 		random := rand.New(rand.NewPCG(7, 7))
 		var calls sync.WaitGroup
@@ -179,8 +179,8 @@ func TestLeadPassesOverTheCancelled(t *testing.T) {
 
 func TestCommitTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		faults := &storetest.Faults{}
-		s := faults.Wrap(store.NewMemory())
+		injector := &faults.Injector{}
+		s := injector.Wrap(store.NewMemory())
 		create(t, s, specOf("10.0.0.0/24"))
 		options := &pool.Options{CommitTimeout: 5 * time.Second, Random: func() uint64 { return 0 }}
 
@@ -213,13 +213,13 @@ type hangs struct {
 	gets    bool
 }
 
-func (h *hangs) Commit(ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
+func (h *hangs) Commit(ctx context.Context, changes ...store.Change) ([]store.Record, error) {
 	if *h.commits == 0 {
-		return h.Store.Commit(ctx, head, writes)
+		return h.Store.Commit(ctx, changes...)
 	}
 	*h.commits--
 	<-ctx.Done()
-	return store.Record{}, fmt.Errorf("%w: %w", store.ErrUnknown, ctx.Err())
+	return nil, fmt.Errorf("%w: %w", store.ErrUnknown, ctx.Err())
 }
 
 func (h *hangs) Get(ctx context.Context, key store.Key) (store.Record, error) {
@@ -269,9 +269,9 @@ func TestBackoff(t *testing.T) {
 // A call that waits is given the lead at the very moment at which it gives up.
 func TestLeadIsHandedOnByTheOneWhoLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		faults := &storetest.Faults{}
-		p := create(t, faults.Wrap(store.NewMemory()), specOf("10.0.0.0/24"))
-		faults.Choose = func(storetest.Call) storetest.Fault { return storetest.Fault{Delay: time.Millisecond} }
+		injector := &faults.Injector{}
+		p := create(t, injector.Wrap(store.NewMemory()), specOf("10.0.0.0/24"))
+		injector.Choose = func(faults.Call) faults.Fault { return faults.Fault{Delay: time.Millisecond} }
 		for range 3000 {
 			leader := start(t.Context(), p, "leader")
 			synctest.Wait()

@@ -12,6 +12,7 @@ import (
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/storetest"
+	"github.com/ipalloc/ipalloc/store/storetest/faults"
 )
 
 // cooling is a spec of which an address that was released is withheld for a minute.
@@ -255,7 +256,7 @@ func TestCoolingAddressesDoNotKeepAPoolFromBeingDeleted(t *testing.T) {
 func requireNoRecords(t testing.TB, s store.Store) {
 	t.Helper()
 	for _, kind := range []store.Kind{
-		store.KindPool, store.KindAllocation, store.KindCooling, store.KindSpace, store.KindNetwork, store.KindBlocks, store.KindTransaction,
+		store.KindPool, store.KindAllocation, store.KindCooling, store.KindSpace, store.KindNetwork, store.KindBlocks,
 	} {
 		for r, err := range s.List(t.Context(), kind, "") {
 			require.NoError(t, err)
@@ -275,7 +276,7 @@ func TestVerifyCountsWhatCoolsDown(t *testing.T) {
 	head, err := b.memory.Get(t.Context(), store.Key{Kind: store.KindPool, Pool: "blue"})
 	require.NoError(t, err)
 	aside := store.Record{Key: store.Key{Kind: store.KindCooling, Pool: "blue", Name: "10.0.0.0/32"}}
-	_, err = b.memory.Commit(t.Context(), head, []store.Write{{Op: store.Delete, Record: aside}})
+	_, err = storetest.CommitOne(t.Context(), b.memory, head, store.Write{Op: store.Delete, Record: aside})
 	require.NoError(t, err)
 	report, err := b.Verify(t.Context())
 	require.NoError(t, err)
@@ -291,14 +292,14 @@ func TestVerifyCountsWhatCoolsDown(t *testing.T) {
 }
 
 func TestFaultsAroundACooldown(t *testing.T) {
-	for _, effect := range []storetest.Effect{storetest.Refuse, storetest.LoseRequest, storetest.LoseReply, storetest.LandLate} {
+	for _, effect := range []faults.Effect{faults.Refuse, faults.LoseRequest, faults.LoseReply, faults.LandLate} {
 		t.Run(fmt.Sprint(effect), func(t *testing.T) {
 			b := stored(t, cooling("10.0.0.0/30"))
 			faulty := func(call func() error) {
 				b.faults.ResetCounts()
-				b.faults.Choose = storetest.Script(storetest.Fault{Effect: effect, Late: 2})
+				b.faults.Choose = faults.Script(faults.Fault{Effect: effect, Late: 2})
 				if err := call(); err != nil {
-					require.ErrorIs(t, err, storetest.ErrInjected)
+					require.ErrorIs(t, err, faults.ErrInjected)
 					require.NotErrorIs(t, err, store.ErrUnknown)
 					require.NoError(t, call())
 				}

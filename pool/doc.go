@@ -55,7 +55,7 @@
 // in one process, frees nothing early. One that is ahead does, so processes that share a pool of leases need clocks that agree better than leases are long.
 //
 // Cost: nothing for claims that find a free address. One that does not reads what has ended, the earliest first, until it has enough, in one round
-// trip with a store that is a [store.Expirer]; how many leases there are, or are renewed, does not matter.
+// trip with a store that has an index for that; how many leases there are, or are renewed, does not matter.
 //
 // # Changing a pool
 //
@@ -79,14 +79,14 @@
 // [AllocateTogether] grants one owner something from each of several pools, or from the first of several that has room, all or nothing.
 // [Pool.AllocateMany], [Pool.AllocateAll] and [Pool.ReleaseMany] do for many owners what the single calls do, each by itself or all or nothing;
 // [Pool.Adopt] takes over addresses that are in use already, by the million. Cost: one commit for every 4,096 owners, or for as many as the
-// store takes; over several pools one commit too, with a store that can ([store.SeveralCommitter]), and else a few for each pool.
+// store takes; over several pools one commit too.
 //
 // [Pool.Reconcile] releases what owners hold that are no more. Cost: O(allocations), and one commit for every 4,096 changes.
 //
 // # Waiting and looking
 //
 // [Pool.AllocateWait] waits for an address, and [Pool.Watch] tells what became free and what was taken; both cost next to nothing while nothing
-// happens, with a store that is a [store.Watcher], and else a read each [Options.Poll]. [Pool.DryRun] says what a claim would get. [Options.Observer] is
+// happens. [Pool.DryRun] says what a claim would get. [Options.Observer] is
 // told of calls and commits. [Pool.Snapshot] and [Pool.Export] are a whole pool as of one moment, at O(allocations), and [Import] makes a pool of it in this or
 // another store. Package pool/view draws it, and the module pool/metrics counts for Prometheus.
 //

@@ -179,7 +179,7 @@ func ExamplePool_Verify() {
 
 	head := must(s.Get(ctx, store.Key{Kind: store.KindPool, Pool: "nodes"}))
 	record := store.Record{Key: store.Key{Kind: store.KindAllocation, Pool: "nodes", Name: "b"}}
-	must(s.Commit(ctx, head, []store.Write{{Op: store.Delete, Record: record}}))
+	must(s.Commit(ctx, store.Change{Head: head, Writes: []store.Write{{Op: store.Delete, Record: record}}}))
 
 	fmt.Println(must(p.Repair(ctx)).Leaked)
 	fmt.Println(must(p.Verify(ctx)))

@@ -139,17 +139,18 @@ func (h *hooked) Get(ctx context.Context, key store.Key) (store.Record, error) {
 	return r, err
 }
 
-func (h *hooked) Commit(ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
+func (h *hooked) Commit(ctx context.Context, changes ...store.Change) ([]store.Record, error) {
+	head, writes := changes[0].Head, changes[0].Writes
 	if h.beforeCommit != nil {
 		if bad := h.call(func() error { return h.beforeCommit(head, writes) }); bad != nil {
-			return store.Record{}, bad
+			return nil, bad
 		}
 	}
-	r, err := h.Store.Commit(ctx, head, writes)
+	heads, err := h.Store.Commit(ctx, changes...)
 	if h.afterCommit != nil {
 		if bad := h.call(func() error { return h.afterCommit(head, writes, err) }); bad != nil {
-			return store.Record{}, bad
+			return nil, bad
 		}
 	}
-	return r, err
+	return heads, err
 }

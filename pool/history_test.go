@@ -17,7 +17,7 @@ import (
 
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
-	"github.com/ipalloc/ipalloc/store/storetest"
+	"github.com/ipalloc/ipalloc/store/storetest/faults"
 )
 
 // history keeps the commits that took effect, in their order.
@@ -34,12 +34,14 @@ type recorder struct {
 	history *history
 }
 
-func (r *recorder) Commit(ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
+func (r *recorder) Commit(ctx context.Context, changes ...store.Change) ([]store.Record, error) {
 	r.history.mu.Lock()
 	defer r.history.mu.Unlock()
-	got, err := r.Store.Commit(ctx, head, writes)
+	got, err := r.Store.Commit(ctx, changes...)
 	if err == nil {
-		r.history.commits = append(r.history.commits, writes)
+		for _, c := range changes {
+			r.history.commits = append(r.history.commits, c.Writes)
+		}
 	}
 	return got, err
 }
@@ -157,10 +159,10 @@ func TestInvariant4LowestFreeInTheOrderOfCommits(t *testing.T) {
 
 func TestGroupCommitNeedsFewCommits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		faults := &storetest.Faults{}
-		p := create(t, faults.Wrap(store.NewMemory()), specOf("10.0.0.0/16"))
-		faults.ResetCounts()
-		faults.Choose = storetest.Script(storetest.Fault{Delay: time.Second})
+		injector := &faults.Injector{}
+		p := create(t, injector.Wrap(store.NewMemory()), specOf("10.0.0.0/16"))
+		injector.ResetCounts()
+		injector.Choose = faults.Script(faults.Fault{Delay: time.Second})
 		var calls sync.WaitGroup
 		for i := range 1000 {
 			calls.Go(func() {
@@ -170,8 +172,8 @@ func TestGroupCommitNeedsFewCommits(t *testing.T) {
 			})
 		}
 		calls.Wait()
-		require.Equal(t, 1+1, faults.Counts().Commit, "one alone, and then 999 together")
-		require.Equal(t, 0, faults.Counts().Get)
+		require.Equal(t, 1+1, injector.Counts().Commit, "one alone, and then 999 together")
+		require.Equal(t, 0, injector.Counts().Get)
 		require.Equal(t, uint64(1000), used(t, p))
 		requireOK(t, p)
 	})
@@ -245,7 +247,7 @@ func step(t require.TestingT, ctx context.Context, p *pool.Pool, owner string, r
 // requireExpected lets those errors pass that faults and full pools make.
 func requireExpected(t require.TestingT, err error) {
 	for _, expected := range []error{
-		nil, store.ErrUnknown, storetest.ErrInjected, pool.ErrExhausted, pool.ErrTaken, pool.ErrNotFound,
+		nil, store.ErrUnknown, faults.ErrInjected, pool.ErrExhausted, pool.ErrTaken, pool.ErrNotFound,
 		pool.ErrBusy, context.Canceled, context.DeadlineExceeded,
 	} {
 		if errors.Is(err, expected) {
@@ -256,8 +258,8 @@ func requireExpected(t require.TestingT, err error) {
 }
 
 // settleFaults lets what is late land, and stops the faults.
-func settleFaults(t require.TestingT, faults *storetest.Faults, s store.Store) {
-	faults.Choose = nil
+func settleFaults(t require.TestingT, injector *faults.Injector, s store.Store) {
+	injector.Choose = nil
 	for range 20 {
 		_, err := s.Get(context.Background(), store.Key{Kind: store.KindPool, Pool: "blue"})
 		require.NoError(t, err)
@@ -276,15 +278,15 @@ func requireBeliefs(t require.TestingT, m *model, beliefs map[string]*belief) {
 	}
 }
 
-var rates = storetest.Rates{Refuse: 0.1, LoseRequest: 0.1, LoseReply: 0.1, LandLate: 0.15, Read: 0.1, MaxLate: 6}
+var rates = faults.Rates{Refuse: 0.1, LoseRequest: 0.1, LoseReply: 0.1, LandLate: 0.15, Read: 0.1, MaxLate: 6}
 
 // One call at a time, so that what fails can be repeated and shrinks.
 func TestInvariant3SameAnswerUntilReleasedDespiteFaults(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m, h, memory := smallDual(), &history{}, store.NewMemory()
 		ctx := context.Background()
-		faults := &storetest.Faults{}
-		faulty := faults.Wrap(h.wrap(memory))
+		injector := &faults.Injector{}
+		faulty := injector.Wrap(h.wrap(memory))
 		_, err := pool.Create(ctx, memory, "blue", m.spec, nil)
 		require.NoError(t, err)
 		var handles []*pool.Pool
@@ -293,12 +295,12 @@ func TestInvariant3SameAnswerUntilReleasedDespiteFaults(t *testing.T) {
 			require.NoError(t, err)
 			handles = append(handles, p)
 		}
-		faults.Choose = func(call storetest.Call) storetest.Fault {
-			effects := []storetest.Effect{storetest.Pass, storetest.Pass, storetest.Pass, storetest.Pass, storetest.Refuse}
-			if call.Method == storetest.Commit {
-				effects = append(effects[:3], storetest.Refuse, storetest.LoseRequest, storetest.LoseReply, storetest.LandLate)
+		injector.Choose = func(call faults.Call) faults.Fault {
+			effects := []faults.Effect{faults.Pass, faults.Pass, faults.Pass, faults.Pass, faults.Refuse}
+			if call.Method == faults.Commit {
+				effects = append(effects[:3], faults.Refuse, faults.LoseRequest, faults.LoseReply, faults.LandLate)
 			}
-			return storetest.Fault{
+			return faults.Fault{
 				Effect: rapid.SampledFrom(effects).Draw(t, string(call.Method)), Late: rapid.IntRange(1, 4).Draw(t, "late"),
 			}
 		}
@@ -311,7 +313,7 @@ func TestInvariant3SameAnswerUntilReleasedDespiteFaults(t *testing.T) {
 			p := handles[rapid.IntRange(0, 2).Draw(t, "handle")]
 			step(t, ctx, p, owner, rapid.IntRange(0, 2).Draw(t, "release") == 0, beliefs[owner])
 		}
-		settleFaults(t, faults, faulty)
+		settleFaults(t, injector, faulty)
 		h.replay(t, m, claimNamed)
 		requireBeliefs(t, m, beliefs)
 		for _, p := range append(handles, mustOpen(t, memory)) {
@@ -338,8 +340,8 @@ func TestInvariant1NoAddressIsHeldTwice(t *testing.T) {
 func hammer(t *testing.T, seed uint64) {
 	m, h, memory := smallDual(), &history{}, store.NewMemory()
 	create(t, memory, m.spec)
-	faults := &storetest.Faults{}
-	faulty := faults.Wrap(h.wrap(memory))
+	injector := &faults.Injector{}
+	faulty := injector.Wrap(h.wrap(memory))
 	options := &pool.Options{CommitTimeout: 20 * time.Millisecond, Random: func() uint64 { return 1 << 63 }}
 	var handles []*pool.Pool
 	for range 3 {
@@ -349,7 +351,7 @@ func hammer(t *testing.T, seed uint64) {
 	}
 	some := rates
 	some.MaxDelay = 10 * time.Millisecond
-	faults.Choose = storetest.Random(seed, some)
+	injector.Choose = faults.Random(seed, some)
 	beliefs := map[string]*belief{}
 	var owners sync.WaitGroup
 	for i := range 40 {
@@ -368,11 +370,11 @@ func hammer(t *testing.T, seed uint64) {
 		})
 	}
 	owners.Wait()
-	settleFaults(t, faults, faulty)
+	settleFaults(t, injector, faulty)
 	h.replay(t, m, claimNamed)
 	requireBeliefs(t, m, beliefs)
 	for _, p := range append(handles, open(t, memory)) {
 		requireStored(t, m, p)
 	}
-	require.Greater(t, faults.Counts().Commit, 10, "how many depends on which calls share one: 40 are usual")
+	require.Greater(t, injector.Counts().Commit, 10, "how many depends on which calls share one: 40 are usual")
 }

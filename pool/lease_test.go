@@ -13,7 +13,7 @@ import (
 
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
-	"github.com/ipalloc/ipalloc/store/storetest"
+	"github.com/ipalloc/ipalloc/store/storetest/faults"
 )
 
 // manualClock is a clock that stands still until a test sets it.
@@ -43,14 +43,14 @@ func (c *manualClock) Add(d time.Duration) {
 type trial struct {
 	*pool.Pool
 	clock  *manualClock
-	faults *storetest.Faults
+	faults *faults.Injector
 	memory *store.Memory // nil for a pool in memory
 }
 
 // inMemoryAndStored runs a test on a pool in memory, and on one in a store.
 func inMemoryAndStored(t *testing.T, spec pool.Spec, test func(t *testing.T, b *trial)) {
 	t.Run("in memory", func(t *testing.T) {
-		b := &trial{clock: newManualClock(), faults: &storetest.Faults{}}
+		b := &trial{clock: newManualClock(), faults: &faults.Injector{}}
 		var err error
 		b.Pool, err = pool.New(spec, b.options())
 		require.NoError(t, err)
@@ -68,7 +68,7 @@ func inMemoryAndStored(t *testing.T, spec pool.Spec, test func(t *testing.T, b *
 // stored is a pool in a store.
 func stored(t testing.TB, spec pool.Spec) *trial {
 	t.Helper()
-	b := &trial{clock: newManualClock(), faults: &storetest.Faults{}, memory: store.NewMemory()}
+	b := &trial{clock: newManualClock(), faults: &faults.Injector{}, memory: store.NewMemory()}
 	var err error
 	b.Pool, err = pool.Create(t.Context(), b.faults.Wrap(b.memory), "blue", spec, b.options())
 	require.NoError(t, err)
@@ -393,15 +393,15 @@ func TestLeasesThatRenewDoNotMakeClaimsDearer(t *testing.T) {
 // Many claims in one commit race for the same few leases that have ended: each is given once.
 func TestClaimsTogetherTakeEachLeaseThatHasEndedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		faults, memory := &storetest.Faults{}, store.NewMemory()
-		p := create(t, faults.Wrap(memory), specOf("10.0.0.0/28"))
+		injector, memory := &faults.Injector{}, store.NewMemory()
+		p := create(t, injector.Wrap(memory), specOf("10.0.0.0/28"))
 		for i := range 16 {
 			allocate(t, p, lease(fmt.Sprint(i), time.Minute))
 		}
 		other := open(t, memory.Open())
 		time.Sleep(time.Minute) // of the test's own clock
-		faults.ResetCounts()
-		faults.Choose = storetest.Script(storetest.Fault{Delay: time.Second}, storetest.Fault{Delay: time.Second})
+		injector.ResetCounts()
+		injector.Choose = faults.Script(faults.Fault{Delay: time.Second}, faults.Fault{Delay: time.Second})
 		var calls sync.WaitGroup
 		var mu sync.Mutex
 		got := map[netip.Addr]string{}
@@ -428,7 +428,7 @@ func TestClaimsTogetherTakeEachLeaseThatHasEndedOnce(t *testing.T) {
 		}
 		calls.Wait()
 		require.Len(t, got, 16)
-		require.Less(t, faults.Counts().Commit, 10, "they shared commits")
+		require.Less(t, injector.Counts().Commit, 10, "they shared commits")
 		requireOK(t, p)
 		requireOK(t, other)
 	})
@@ -437,14 +437,14 @@ func TestClaimsTogetherTakeEachLeaseThatHasEndedOnce(t *testing.T) {
 // The owners of leases that have ended come back in the same commit as those who want to have them.
 func TestOwnersThatComeBackWhileTheirLeasesAreWanted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		faults := &storetest.Faults{}
-		p := create(t, faults.Wrap(store.NewMemory()), specOf("10.0.0.0/29"))
+		injector := &faults.Injector{}
+		p := create(t, injector.Wrap(store.NewMemory()), specOf("10.0.0.0/29"))
 		for i := range 8 {
 			allocate(t, p, lease(fmt.Sprint(i), time.Minute))
 		}
 		time.Sleep(time.Hour)
-		faults.ResetCounts()
-		faults.Choose = storetest.Script(storetest.Fault{Delay: time.Second})
+		injector.ResetCounts()
+		injector.Choose = faults.Script(faults.Fault{Delay: time.Second})
 		var calls sync.WaitGroup
 		for i := range 8 {
 			calls.Go(func() { _, _ = p.Allocate(t.Context(), pool.Claim{Owner: fmt.Sprintf("new %d", i)}) })
@@ -472,18 +472,18 @@ func TestOwnersThatComeBackWhileTheirLeasesAreWanted(t *testing.T) {
 }
 
 func TestFaultsWhileALeaseThatHasEndedIsTaken(t *testing.T) {
-	for _, effect := range []storetest.Effect{storetest.Refuse, storetest.LoseRequest, storetest.LoseReply, storetest.LandLate} {
+	for _, effect := range []faults.Effect{faults.Refuse, faults.LoseRequest, faults.LoseReply, faults.LandLate} {
 		t.Run(fmt.Sprint(effect), func(t *testing.T) {
 			b := stored(t, specOf("10.0.0.0/31"))
 			allocate(t, b.Pool, lease("a", time.Minute))
 			allocate(t, b.Pool, lease("b", time.Minute))
 			b.clock.Add(time.Hour)
 			b.faults.ResetCounts()
-			b.faults.Choose = storetest.Script(storetest.Fault{Effect: effect, Late: 2})
+			b.faults.Choose = faults.Script(faults.Fault{Effect: effect, Late: 2})
 			c := pool.Claim{Owner: "new", Requests: []pool.Request{{Bits: 31}}}
-			if effect == storetest.Refuse {
+			if effect == faults.Refuse {
 				_, err := b.Allocate(t.Context(), c)
-				require.ErrorIs(t, err, storetest.ErrInjected)
+				require.ErrorIs(t, err, faults.ErrInjected)
 				_, err = b.Get(t.Context(), "a")
 				require.NoError(t, err, "nothing has changed")
 				requireOK(t, b.Pool)

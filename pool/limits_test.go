@@ -14,7 +14,7 @@ import (
 
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
-	"github.com/ipalloc/ipalloc/store/storetest"
+	"github.com/ipalloc/ipalloc/store/storetest/faults"
 )
 
 // A store that takes few writes in one commit gets smaller batches.
@@ -82,8 +82,8 @@ func hammerPieces(t *testing.T, seed uint64) {
 	memory := store.NewMemory()
 	fill := every(prefix("10.0.0.0/17"))
 	fragment(t, create(t, memory, specOf("10.0.0.0/17", "2001:db8::/64")), fill)
-	faults := &storetest.Faults{}
-	faulty := faults.Wrap(memory)
+	injector := &faults.Injector{}
+	faulty := injector.Wrap(memory)
 	var handles []*pool.Pool
 	for range 3 {
 		p, err := pool.Open(t.Context(), faulty, "blue", &pool.Options{CommitTimeout: time.Second})
@@ -92,7 +92,7 @@ func hammerPieces(t *testing.T, seed uint64) {
 	}
 	some := rates
 	some.MaxDelay = time.Millisecond
-	faults.Choose = storetest.Random(seed, some)
+	injector.Choose = faults.Random(seed, some)
 	var owners sync.WaitGroup
 	const workers = 12
 	for i := range workers {
@@ -117,7 +117,7 @@ func hammerPieces(t *testing.T, seed uint64) {
 		})
 	}
 	owners.Wait()
-	settleFaults(t, faults, faulty)
+	settleFaults(t, injector, faulty)
 	for _, p := range append(handles, open(t, memory)) {
 		requireOK(t, p)
 	}

@@ -15,7 +15,7 @@ import (
 	"github.com/ipalloc/ipalloc/cidr"
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
-	"github.com/ipalloc/ipalloc/store/storetest"
+	"github.com/ipalloc/ipalloc/store/storetest/faults"
 )
 
 func inNetwork(network string, texts ...string) pool.Spec {
@@ -99,35 +99,33 @@ func TestOverlapFromTwoProcessesAtOnce(t *testing.T) {
 			return p.Update(t.Context(), inNetwork("blue", "10.0.9.0/24"))
 		},
 	} {
-		for _, plain := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s, plain %v", name, plain), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					memory := store.NewMemory()
-					faults := &storetest.Faults{Plain: plain}
-					setup := faults.Wrap(memory)
-					for who := range 3 {
-						createNamed(t, setup, fmt.Sprint(who), inNetwork("blue", fmt.Sprintf("10.0.%d.0/24", who)))
-						createNamed(t, setup, fmt.Sprint("outside ", who), specOf("10.0.9.0/24"))
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				memory := store.NewMemory()
+				injector := &faults.Injector{}
+				setup := injector.Wrap(memory)
+				for who := range 3 {
+					createNamed(t, setup, fmt.Sprint(who), inNetwork("blue", fmt.Sprintf("10.0.%d.0/24", who)))
+					createNamed(t, setup, fmt.Sprint("outside ", who), specOf("10.0.9.0/24"))
+				}
+				injector.Choose = faults.Random(1, faults.Rates{MaxDelay: 50 * time.Millisecond})
+				errs := make([]error, 3)
+				var calls sync.WaitGroup
+				for who := range errs {
+					calls.Go(func() { errs[who] = act(t, injector.Wrap(memory.Open()), who) })
+				}
+				calls.Wait()
+				won := 0
+				for _, err := range errs {
+					if err == nil {
+						won++
+					} else {
+						require.ErrorIs(t, err, pool.ErrOverlap)
 					}
-					faults.Choose = storetest.Random(1, storetest.Rates{MaxDelay: 50 * time.Millisecond})
-					errs := make([]error, 3)
-					var calls sync.WaitGroup
-					for who := range errs {
-						calls.Go(func() { errs[who] = act(t, faults.Wrap(memory.Open()), who) })
-					}
-					calls.Wait()
-					won := 0
-					for _, err := range errs {
-						if err == nil {
-							won++
-						} else {
-							require.ErrorIs(t, err, pool.ErrOverlap)
-						}
-					}
-					require.Equal(t, 1, won, "%v", errs)
-				})
+				}
+				require.Equal(t, 1, won, "%v", errs)
 			})
-		}
+		})
 	}
 }
 
@@ -244,15 +242,15 @@ func TestForeignRangesAreRespectedByCarvedPools(t *testing.T) {
 func TestForeignRangesFromAnotherProcessAtOnce(t *testing.T) {
 	for seed := range uint64(10) {
 		synctest.Test(t, func(t *testing.T) {
-			memory, faults := store.NewMemory(), &storetest.Faults{Choose: storetest.Random(seed, storetest.Rates{MaxDelay: 50 * time.Millisecond})}
+			memory, injector := store.NewMemory(), &faults.Injector{Choose: faults.Random(seed, faults.Rates{MaxDelay: 50 * time.Millisecond})}
 			var calls sync.WaitGroup
 			calls.Go(func() {
-				if err := pool.SetForeign(t.Context(), faults.Wrap(memory.Open()), "blue", ranges("10.0.0.0"), true, nil); err != nil {
+				if err := pool.SetForeign(t.Context(), injector.Wrap(memory.Open()), "blue", ranges("10.0.0.0"), true, nil); err != nil {
 					t.Error(err)
 				}
 			})
 			calls.Go(func() {
-				p, err := pool.Create(t.Context(), faults.Wrap(memory.Open()), "a", inNetwork("blue", "10.0.0.0/30"), nil)
+				p, err := pool.Create(t.Context(), injector.Wrap(memory.Open()), "a", inNetwork("blue", "10.0.0.0/30"), nil)
 				if err == nil {
 					_, err = p.Allocate(t.Context(), pool.Claim{Owner: "x"})
 				}
@@ -298,19 +296,19 @@ func TestCrashesInANetwork(t *testing.T) {
 			return pool.SetForeign(t.Context(), s, "blue", ranges("10.0.0.0-10.0.0.1"), false, nil)
 		},
 	} {
-		for _, effect := range []storetest.Effect{storetest.Refuse, storetest.LoseReply} {
+		for _, effect := range []faults.Effect{faults.Refuse, faults.LoseReply} {
 			t.Run(fmt.Sprintf("%s, effect %v", name, effect), func(t *testing.T) {
 				for n := 1; ; n++ {
-					memory, faults := store.NewMemory(), &storetest.Faults{}
+					memory, injector := store.NewMemory(), &faults.Injector{}
 					createNamed(t, memory, "a", inNetwork("blue", "10.0.0.0/24"))
 					calls := 0
-					faults.Choose = func(storetest.Call) storetest.Fault {
+					injector.Choose = func(faults.Call) faults.Fault {
 						if calls++; calls == n {
-							return storetest.Fault{Effect: effect}
+							return faults.Fault{Effect: effect}
 						}
-						return storetest.Fault{}
+						return faults.Fault{}
 					}
-					err := act(t, faults.Wrap(memory))
+					err := act(t, injector.Wrap(memory))
 					if calls < n {
 						require.NoError(t, err)
 						require.Greater(t, n, 2)

@@ -9,7 +9,7 @@ import (
 
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
-	"github.com/ipalloc/ipalloc/store/storetest"
+	"github.com/ipalloc/ipalloc/store/storetest/faults"
 )
 
 // witness keeps what an observer is told.
@@ -41,7 +41,7 @@ func (w *witness) take() ([]pool.CallEvent, []pool.CommitEvent) {
 }
 
 // observed runs a test on observed pools, whose clock goes on by a second each time that it is asked.
-func observed(t *testing.T, spec pool.Spec, test func(t *testing.T, p *pool.Pool, w *witness, faults *storetest.Faults)) {
+func observed(t *testing.T, spec pool.Spec, test func(t *testing.T, p *pool.Pool, w *witness, injector *faults.Injector)) {
 	options := func(w *witness) *pool.Options {
 		clock := newManualClock()
 		return &pool.Options{Observer: w, Clock: func() time.Time { clock.Add(time.Second); return clock.Now() }}
@@ -55,17 +55,17 @@ func observed(t *testing.T, spec pool.Spec, test func(t *testing.T, p *pool.Pool
 		require.Empty(t, commits, "pools in memory have none")
 	})
 	t.Run("stored", func(t *testing.T) {
-		w, faults := &witness{}, &storetest.Faults{}
-		p, err := pool.Create(t.Context(), faults.Wrap(store.NewMemory()), "blue", spec, options(w))
+		w, injector := &witness{}, &faults.Injector{}
+		p, err := pool.Create(t.Context(), injector.Wrap(store.NewMemory()), "blue", spec, options(w))
 		require.NoError(t, err)
 		_, commits := w.take()
 		require.Len(t, commits, 1, "that which made the pool")
-		test(t, p, w, faults)
+		test(t, p, w, injector)
 	})
 }
 
 func TestObserverIsToldOfEachCall(t *testing.T) {
-	observed(t, cooling("10.0.0.0/31"), func(t *testing.T, p *pool.Pool, w *witness, _ *storetest.Faults) {
+	observed(t, cooling("10.0.0.0/31"), func(t *testing.T, p *pool.Pool, w *witness, _ *faults.Injector) {
 		requireCalls := func(want ...pool.CallEvent) {
 			t.Helper()
 			calls, _ := w.take()
@@ -130,8 +130,8 @@ func TestObserverIsToldOfEachCall(t *testing.T) {
 }
 
 func TestObserverSeesConflictsAndUnknownOutcomes(t *testing.T) {
-	observed(t, specOf("10.0.0.0/24"), func(t *testing.T, p *pool.Pool, w *witness, faults *storetest.Faults) {
-		if faults == nil {
+	observed(t, specOf("10.0.0.0/24"), func(t *testing.T, p *pool.Pool, w *witness, injector *faults.Injector) {
+		if injector == nil {
 			return
 		}
 		requireCommits := func(want ...error) {
@@ -153,20 +153,20 @@ func TestObserverSeesConflictsAndUnknownOutcomes(t *testing.T) {
 		allocate(t, p, pool.Claim{Owner: "a"})
 		requireCommits() // the answer was there
 
-		faults.ResetCounts()
-		faults.Choose = storetest.Script(storetest.Fault{Effect: storetest.LoseReply})
+		injector.ResetCounts()
+		injector.Choose = faults.Script(faults.Fault{Effect: faults.LoseReply})
 		allocate(t, p, pool.Claim{Owner: "b"})
 		requireCommits(store.ErrUnknown, store.ErrExists)
-		faults.ResetCounts()
-		faults.Choose = storetest.Script(storetest.Fault{Effect: storetest.Refuse})
+		injector.ResetCounts()
+		injector.Choose = faults.Script(faults.Fault{Effect: faults.Refuse})
 		_, err := p.Allocate(t.Context(), pool.Claim{Owner: "c"})
-		require.ErrorIs(t, err, storetest.ErrInjected)
-		requireCommits(storetest.ErrInjected)
-		faults.ResetCounts()
+		require.ErrorIs(t, err, faults.ErrInjected)
+		requireCommits(faults.ErrInjected)
+		injector.ResetCounts()
 		_, err = pool.AllocateTogether(t.Context(), "d", pool.Part{Pools: []*pool.Pool{p}})
-		require.ErrorIs(t, err, storetest.ErrInjected)
-		requireCommits(storetest.ErrInjected)
-		faults.Choose = nil
+		require.ErrorIs(t, err, faults.ErrInjected)
+		requireCommits(faults.ErrInjected)
+		injector.Choose = nil
 		require.NoError(t, p.Update(t.Context(), specOf("10.0.0.0/25")))
 		requireCommits(nil)
 	})

@@ -21,14 +21,14 @@ type panicking struct {
 	waiting func()
 }
 
-func (s *panicking) Commit(ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
+func (s *panicking) Commit(ctx context.Context, changes ...store.Change) ([]store.Record, error) {
 	if !s.armed.CompareAndSwap(true, false) {
-		return s.Store.Commit(ctx, head, writes)
+		return s.Store.Commit(ctx, changes...)
 	}
 	s.waiting()
 	if s.after {
-		if _, err := s.Store.Commit(ctx, head, writes); err != nil {
-			return store.Record{}, err
+		if _, err := s.Store.Commit(ctx, changes...); err != nil {
+			return nil, err
 		}
 	}
 	panic("the store is broken")

@@ -12,7 +12,7 @@ import (
 
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
-	"github.com/ipalloc/ipalloc/store/storetest"
+	"github.com/ipalloc/ipalloc/store/storetest/faults"
 )
 
 // every yields each second address of a prefix, the first one first.
@@ -108,8 +108,8 @@ func TestFragmentedPoolsWriteLittle(t *testing.T) {
 				t.Skip("one goroutine, for a minute")
 			}
 			memory := store.NewMemory()
-			faults := &storetest.Faults{}
-			p := create(t, faults.Wrap(memory), c.spec)
+			injector := &faults.Injector{}
+			p := create(t, injector.Wrap(memory), c.spec)
 			var owners []string
 			if c.setUp != nil {
 				owners = c.setUp(p)
@@ -119,9 +119,9 @@ func TestFragmentedPoolsWriteLittle(t *testing.T) {
 			requireNoLeakedPieces(t, memory)
 			other := open(t, memory.Open())
 			churn(t, p, 200, c.taken, nil)
-			faults.ResetCounts()
+			injector.ResetCounts()
 			churn(t, p, 1000, c.taken, other)
-			counts := faults.Counts()
+			counts := injector.Counts()
 			mean := float64(counts.Bytes) / float64(counts.Committed)
 			t.Logf("%d commits, %.0f bytes each", counts.Committed, mean)
 			require.GreaterOrEqual(t, counts.Committed, 1000)

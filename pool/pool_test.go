@@ -17,6 +17,7 @@ import (
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/storetest"
+	"github.com/ipalloc/ipalloc/store/storetest/faults"
 )
 
 func subnet(p string, gateway string) pool.Subnet {
@@ -65,8 +66,8 @@ var invalidSpecs = []struct {
 }
 
 func TestInvariant10InvalidSpecsAreRefusedBeforeAnythingChanges(t *testing.T) {
-	faults := &storetest.Faults{}
-	s := faults.Wrap(store.NewMemory())
+	injector := &faults.Injector{}
+	s := injector.Wrap(store.NewMemory())
 	for _, c := range invalidSpecs {
 		t.Run(c.name, func(t *testing.T) {
 			_, inMemory := pool.New(c.spec, nil)
@@ -79,7 +80,7 @@ func TestInvariant10InvalidSpecsAreRefusedBeforeAnythingChanges(t *testing.T) {
 			}
 		})
 	}
-	require.Zero(t, faults.Counts().Commit)
+	require.Zero(t, injector.Counts().Commit)
 }
 
 // Whatever a spec is made of, it is refused with an error that says why, or makes a pool that hands something out.
@@ -252,7 +253,7 @@ func TestUnreadableHeads(t *testing.T) {
 			head, err := memory.Get(t.Context(), key)
 			require.NoError(t, err)
 			bad.Revision = head.Revision
-			_, err = memory.Commit(t.Context(), bad, nil)
+			_, err = storetest.CommitOne(t.Context(), memory, bad)
 			require.NoError(t, err)
 			_, err = pool.Open(t.Context(), memory, "blue", nil)
 			require.ErrorIs(t, err, pool.ErrCorrupt)
@@ -278,7 +279,7 @@ func TestGarbledHeadsDoNotPanic(t *testing.T) {
 		if !json.Valid(head.Data) {
 			t.Skip()
 		}
-		_, err = memory.Commit(ctx, head, nil)
+		_, err = storetest.CommitOne(ctx, memory, head)
 		require.NoError(t, err)
 		for _, p := range []*pool.Pool{p, nil} {
 			if p == nil {
@@ -351,8 +352,8 @@ func TestInvariant2FailedCallsLeaveNoTrace(t *testing.T) {
 		ctx := context.Background()
 		m := anyModel().Draw(t, "pool")
 		memory := store.NewMemory()
-		faults := &storetest.Faults{}
-		p, err := pool.Create(ctx, faults.Wrap(memory), "blue", m.spec, nil)
+		injector := &faults.Injector{}
+		p, err := pool.Create(ctx, injector.Wrap(memory), "blue", m.spec, nil)
 		require.NoError(t, err)
 		dump := func() map[store.Key]string {
 			all := map[store.Key]string{}
@@ -366,10 +367,10 @@ func TestInvariant2FailedCallsLeaveNoTrace(t *testing.T) {
 		}
 		for range rapid.IntRange(1, 20).Draw(t, "calls") {
 			before := dump()
-			faults.ResetCounts()
-			faults.Choose = nil
+			injector.ResetCounts()
+			injector.Choose = nil
 			if rapid.Bool().Draw(t, "refuse") {
-				faults.Choose = storetest.Script(storetest.Fault{Effect: storetest.Refuse})
+				injector.Choose = faults.Script(faults.Fault{Effect: faults.Refuse})
 			}
 			if c := anyClaim(m).Draw(t, "claim"); rapid.IntRange(0, 3).Draw(t, "release") > 0 {
 				_, err = p.Allocate(ctx, c)

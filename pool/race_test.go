@@ -10,7 +10,7 @@ import (
 
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
-	"github.com/ipalloc/ipalloc/store/storetest"
+	"github.com/ipalloc/ipalloc/store/storetest/faults"
 )
 
 // Each of these is one interleaving of two processes, or one fault, that went wrong once.
@@ -30,11 +30,11 @@ func TestOwnerAsksAgainFromAnotherHandleOfAFullPool(t *testing.T) {
 }
 
 func TestOwnerGetsTheLastAddressDespiteALostReply(t *testing.T) {
-	faults := &storetest.Faults{}
-	p := create(t, faults.Wrap(store.NewMemory()), specOf("10.0.0.7/32"))
+	injector := &faults.Injector{}
+	p := create(t, injector.Wrap(store.NewMemory()), specOf("10.0.0.7/32"))
 	for _, c := range []pool.Claim{{Owner: "a"}, claim("a", "10.0.0.7")} {
-		faults.ResetCounts()
-		faults.Choose = storetest.Script(storetest.Fault{Effect: storetest.LoseReply})
+		injector.ResetCounts()
+		injector.Choose = faults.Script(faults.Fault{Effect: faults.LoseReply})
 		a := allocate(t, p, c)
 		require.Equal(t, "10.0.0.7", texts(a))
 		release(t, p, "a")
@@ -168,15 +168,15 @@ func TestVerifyDoesNotTakeAFaultForDamage(t *testing.T) {
 // A handle that missed the release of one grant and the next grant loses the reply to its own release, a conflict.
 func TestReleaseOfAStaleGrantWithALostReply(t *testing.T) {
 	memory := store.NewMemory()
-	faults := &storetest.Faults{}
-	p := create(t, faults.Wrap(memory), specOf("10.0.0.0/24"))
+	injector := &faults.Injector{}
+	p := create(t, injector.Wrap(memory), specOf("10.0.0.0/24"))
 	first := allocate(t, p, pool.Claim{Owner: "a"})
 	other := open(t, memory.Open())
 	release(t, other, "a")
 	second := allocate(t, other, claim("a", "10.0.0.9"))
 
-	faults.ResetCounts()
-	faults.Choose = storetest.Script(storetest.Fault{Effect: storetest.LoseReply})
+	injector.ResetCounts()
+	injector.Choose = faults.Script(faults.Fault{Effect: faults.LoseReply})
 	_, err := p.ReleaseGeneration(t.Context(), "a", first.Generation)
 	if err != nil {
 		require.ErrorIs(t, err, pool.ErrGeneration)
@@ -185,12 +185,12 @@ func TestReleaseOfAStaleGrantWithALostReply(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, second, got, "the successor is left alone")
 
-	p = open(t, faults.Wrap(memory))
+	p = open(t, injector.Wrap(memory))
 	release(t, p, "a")
 	first = allocate(t, p, pool.Claim{Owner: "a"})
 	release(t, other, "a")
 	second = allocate(t, other, claim("a", "10.0.0.9"))
-	faults.ResetCounts()
+	injector.ResetCounts()
 	require.Equal(t, second, release(t, p, "a"))
 	_, err = other.Get(t.Context(), "a")
 	require.ErrorIs(t, err, pool.ErrNotFound, "what is said to be released is")
@@ -199,20 +199,20 @@ func TestReleaseOfAStaleGrantWithALostReply(t *testing.T) {
 // What had an unknown outcome may take effect late: not after the same handle has answered the owner again.
 func TestNothingTakesEffectAfterTheNextAnswer(t *testing.T) {
 	memory := store.NewMemory()
-	faults := &storetest.Faults{}
-	p := create(t, faults.Wrap(memory), specOf("10.0.0.0/24"))
+	injector := &faults.Injector{}
+	p := create(t, injector.Wrap(memory), specOf("10.0.0.0/24"))
 	allocate(t, p, pool.Claim{Owner: "held"})
-	lateOnce := func(call storetest.Call) storetest.Fault {
+	lateOnce := func(call faults.Call) faults.Fault {
 		switch {
-		case call.Method == storetest.Commit && call.N == 1:
-			return storetest.Fault{Effect: storetest.LandLate, Late: 5}
-		case call.Method == storetest.Get && call.N == 1:
-			return storetest.Fault{Effect: storetest.Refuse}
+		case call.Method == faults.Commit && call.N == 1:
+			return faults.Fault{Effect: faults.LandLate, Late: 5}
+		case call.Method == faults.Get && call.N == 1:
+			return faults.Fault{Effect: faults.Refuse}
 		}
-		return storetest.Fault{}
+		return faults.Fault{}
 	}
-	faults.Choose = lateOnce
-	faults.ResetCounts()
+	injector.Choose = lateOnce
+	injector.ResetCounts()
 	_, err := p.Release(t.Context(), "held")
 	require.ErrorIs(t, err, store.ErrUnknown)
 	want := allocate(t, p, pool.Claim{Owner: "held"})
@@ -222,7 +222,7 @@ func TestNothingTakesEffectAfterTheNextAnswer(t *testing.T) {
 		require.Equal(t, want, got)
 	}
 
-	faults.ResetCounts()
+	injector.ResetCounts()
 	_, err = p.Allocate(t.Context(), pool.Claim{Owner: "a"})
 	require.ErrorIs(t, err, store.ErrUnknown)
 	_, err = p.Release(t.Context(), "a")

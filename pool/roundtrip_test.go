@@ -8,23 +8,23 @@ import (
 
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
-	"github.com/ipalloc/ipalloc/store/storetest"
+	"github.com/ipalloc/ipalloc/store/storetest/faults"
 )
 
 // trips are the calls to the store that f makes.
-func trips(faults *storetest.Faults, f func()) string {
-	faults.ResetCounts()
+func trips(injector *faults.Injector, f func()) string {
+	injector.ResetCounts()
 	f()
-	c := faults.Counts()
+	c := injector.Counts()
 	return fmt.Sprintf("commits %d, gets %d, lists %d, finds %d", c.Commit, c.Get, c.List, c.Find)
 }
 
 func TestRoundTrips(t *testing.T) {
 	memory := store.NewMemory()
-	faults := &storetest.Faults{}
+	injector := &faults.Injector{}
 	create(t, memory, specOf("10.0.0.0/29"))
 	options := &pool.Options{Random: func() uint64 { return 0 }}
-	p, err := pool.Open(t.Context(), faults.Wrap(memory), "blue", options)
+	p, err := pool.Open(t.Context(), injector.Wrap(memory), "blue", options)
 	require.NoError(t, err)
 	other := open(t, memory.Open())
 	write := func() {
@@ -84,7 +84,7 @@ func TestRoundTrips(t *testing.T) {
 			if c.before != nil {
 				c.before()
 			}
-			require.Equal(t, c.want, trips(faults, c.do))
+			require.Equal(t, c.want, trips(injector, c.do))
 		})
 	}
 }
@@ -93,11 +93,11 @@ func TestOpeningReadsOneRecord(t *testing.T) {
 	memory := store.NewMemory()
 	p := create(t, memory, specOf("10.0.0.0/16"))
 	fill(t, p, 60_000)
-	faults := &storetest.Faults{}
+	injector := &faults.Injector{}
 	want := "commits 0, gets 1, lists 0, finds 0"
-	require.Equal(t, want, trips(faults, func() { p = open(t, faults.Wrap(memory)) }))
+	require.Equal(t, want, trips(injector, func() { p = open(t, injector.Wrap(memory)) }))
 	want = "commits 1, gets 0, lists 0, finds 0"
-	require.Equal(t, want, trips(faults, func() {
+	require.Equal(t, want, trips(injector, func() {
 		require.Equal(t, "10.0.234.96", texts(allocate(t, p, pool.Claim{Owner: "next"})))
 	}))
 	require.Equal(t, uint64(60_001), used(t, p))

@@ -17,7 +17,7 @@ import (
 
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
-	"github.com/ipalloc/ipalloc/store/storetest"
+	"github.com/ipalloc/ipalloc/store/storetest/faults"
 )
 
 // fullSpec has every setting.
@@ -302,20 +302,20 @@ func TestImportThatIsUnfinished(t *testing.T) {
 		},
 		"delete": func(t *testing.T, to store.Store) error { return pool.Delete(t.Context(), to, "blue", nil) },
 	} {
-		for _, effect := range []storetest.Effect{storetest.Refuse, storetest.LoseReply} {
+		for _, effect := range []faults.Effect{faults.Refuse, faults.LoseReply} {
 			t.Run(fmt.Sprintf("%s, effect %v", name, effect), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) { // in which nobody waits for who has gone
 					for n := 1; ; n++ {
-						memory, faults := store.NewMemory(), &storetest.Faults{}
+						memory, injector := store.NewMemory(), &faults.Injector{}
 						small := &tooLarge{Store: memory, limit: 30}
 						calls := 0
-						faults.Choose = func(storetest.Call) storetest.Fault {
+						injector.Choose = func(faults.Call) faults.Fault {
 							if calls++; calls >= n {
-								return storetest.Fault{Effect: effect}
+								return faults.Fault{Effect: effect}
 							}
-							return storetest.Fault{}
+							return faults.Fault{}
 						}
-						_, err := pool.Import(t.Context(), onlyStore{faults.Wrap(small)}, "blue", s, nil)
+						_, err := pool.Import(t.Context(), onlyStore{injector.Wrap(small)}, "blue", s, nil)
 						if calls < n {
 							require.NoError(t, err)
 							require.Greater(t, n, 5)
@@ -411,10 +411,10 @@ func TestImportOfWhatBreaksARuleWritesNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := snapshot(t, p)
 			spoil(&s)
-			memory, faults := store.NewMemory(), &storetest.Faults{}
-			_, err := pool.Import(t.Context(), faults.Wrap(memory), "blue", s, nil)
+			memory, injector := store.NewMemory(), &faults.Injector{}
+			_, err := pool.Import(t.Context(), injector.Wrap(memory), "blue", s, nil)
 			require.ErrorIs(t, err, pool.ErrInvalid)
-			require.Zero(t, faults.Counts().Commit+faults.Counts().CommitSeveral)
+			require.Zero(t, injector.Counts().Commit)
 			requireNoRecords(t, memory)
 		})
 	}

@@ -12,7 +12,7 @@ import (
 
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
-	"github.com/ipalloc/ipalloc/store/storetest"
+	"github.com/ipalloc/ipalloc/store/storetest/faults"
 )
 
 // with returns the spec with a change.
@@ -276,15 +276,15 @@ func TestConflictAmidAnUpdate(t *testing.T) {
 }
 
 func TestFaultsAmidAnUpdate(t *testing.T) {
-	for _, effect := range []storetest.Effect{storetest.Refuse, storetest.LoseRequest, storetest.LoseReply, storetest.LandLate} {
+	for _, effect := range []faults.Effect{faults.Refuse, faults.LoseRequest, faults.LoseReply, faults.LandLate} {
 		t.Run(fmt.Sprint(effect), func(t *testing.T) {
 			b := stored(t, specOf("10.0.0.0/29"))
 			allocate(t, b.Pool, claim("a", "10.0.0.7"))
 			b.faults.ResetCounts()
-			b.faults.Choose = storetest.Script(storetest.Fault{Effect: effect, Late: 2})
+			b.faults.Choose = faults.Script(faults.Fault{Effect: effect, Late: 2})
 			err := b.Drain(t.Context(), specOf("10.0.0.0/30"))
-			require.ErrorIs(t, err, storetest.ErrInjected)
-			require.Equal(t, effect != storetest.Refuse, errors.Is(err, store.ErrUnknown))
+			require.ErrorIs(t, err, faults.ErrInjected)
+			require.Equal(t, effect != faults.Refuse, errors.Is(err, store.ErrUnknown))
 			// Whatever came of it, the handle and the pool are of one mind, and asking again brings it about.
 			requireOK(t, b.Pool)
 			require.Equal(t, "10.0.0.0", texts(allocate(t, b.Pool, pool.Claim{Owner: "b"})))

@@ -15,6 +15,7 @@ import (
 	"github.com/ipalloc/ipalloc/cidr"
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
+	"github.com/ipalloc/ipalloc/store/storetest"
 )
 
 // damage changes records as nobody may.
@@ -22,7 +23,7 @@ func damage(t require.TestingT, s store.Store, writes ...store.Write) {
 	ctx := context.Background()
 	head, err := s.Get(ctx, store.Key{Kind: store.KindPool, Pool: "blue"})
 	require.NoError(t, err)
-	_, err = s.Commit(ctx, head, writes)
+	_, err = storetest.CommitOne(ctx, s, head, writes...)
 	require.NoError(t, err)
 }
 

@@ -15,7 +15,7 @@ import (
 	"github.com/ipalloc/ipalloc/cidr"
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
-	"github.com/ipalloc/ipalloc/store/storetest"
+	"github.com/ipalloc/ipalloc/store/storetest/faults"
 )
 
 // waitIn starts an AllocateWait, and returns where its end is told, once it waits.
@@ -47,13 +47,9 @@ func watched(t *testing.T, spec pool.Spec, test func(t *testing.T, p, other *poo
 			require.NoError(t, err)
 			return p, p
 		},
-		"store that tells": func(t *testing.T) (p, other *pool.Pool) {
+		"in a store": func(t *testing.T) (p, other *pool.Pool) {
 			memory := store.NewMemory()
 			return create(t, memory, spec), open(t, memory.Open())
-		},
-		"store that is asked": func(t *testing.T) (p, other *pool.Pool) {
-			memory, faults := store.NewMemory(), &storetest.Faults{Plain: true}
-			return create(t, faults.Wrap(memory), spec), open(t, faults.Wrap(memory.Open()))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -132,44 +128,32 @@ func TestWaitEndsForWhatNoReleaseCanMend(t *testing.T) {
 }
 
 func TestWaitEndsWhenThePoolIsDeleted(t *testing.T) {
-	for _, plain := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) {
-			memory, faults := store.NewMemory(), &storetest.Faults{Plain: plain}
-			s := faults.Wrap(memory)
-			p := create(t, s, specOf("10.0.0.0/32"))
-			allocate(t, p, pool.Claim{Owner: "a"})
-			ended := waitIn(t.Context(), p, pool.Claim{Owner: "b", Requests: []pool.Request{{}, {}}})
-			requireWaits(t, ended)
-			release(t, p, "a")
-			require.NoError(t, pool.Delete(t.Context(), s, "blue", nil))
-			require.ErrorIs(t, <-ended, pool.ErrNoPool)
-		})
-	}
+	synctest.Test(t, func(t *testing.T) {
+		s := store.NewMemory()
+		p := create(t, s, specOf("10.0.0.0/32"))
+		allocate(t, p, pool.Claim{Owner: "a"})
+		ended := waitIn(t.Context(), p, pool.Claim{Owner: "b", Requests: []pool.Request{{}, {}}})
+		requireWaits(t, ended)
+		release(t, p, "a")
+		require.NoError(t, pool.Delete(t.Context(), s, "blue", nil))
+		require.ErrorIs(t, <-ended, pool.ErrNoPool)
+	})
 }
 
 func TestWaitCostsNextToNothing(t *testing.T) {
-	for _, plain := range []bool{false, true} {
-		t.Run(fmt.Sprint("plain ", plain), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				memory, faults := store.NewMemory(), &storetest.Faults{Plain: plain}
-				create(t, memory, specOf("10.0.0.0/32"))
-				p, err := pool.Open(t.Context(), faults.Wrap(memory), "blue", &pool.Options{Poll: time.Minute})
-				require.NoError(t, err)
-				allocate(t, p, pool.Claim{Owner: "a"})
-				ended := waitIn(t.Context(), p, pool.Claim{Owner: "b"})
-				faults.ResetCounts()
-				time.Sleep(time.Hour)
-				requireWaits(t, ended)
-				if plain {
-					require.InDelta(t, 60, faults.Counts().Get, 1, "a read each Options.Poll")
-				} else {
-					require.Zero(t, faults.Counts().RoundTrips())
-				}
-				release(t, p, "a")
-				require.NoError(t, <-ended)
-			})
-		})
-	}
+	synctest.Test(t, func(t *testing.T) {
+		memory, injector := store.NewMemory(), &faults.Injector{}
+		create(t, memory, specOf("10.0.0.0/32"))
+		p := open(t, injector.Wrap(memory))
+		allocate(t, p, pool.Claim{Owner: "a"})
+		ended := waitIn(t.Context(), p, pool.Claim{Owner: "b"})
+		injector.ResetCounts()
+		time.Sleep(time.Hour)
+		requireWaits(t, ended)
+		require.Zero(t, injector.Counts().RoundTrips())
+		release(t, p, "a")
+		require.NoError(t, <-ended)
+	})
 }
 
 // changes pulls what Watch yields.
@@ -324,16 +308,16 @@ func TestChangesMakeTheFreeSet(t *testing.T) {
 
 func TestWatchTellsOfABrokenStore(t *testing.T) {
 	b := stored(t, specOf("10.0.0.0/30"))
-	b.faults.Choose = func(call storetest.Call) storetest.Fault {
-		if call.Method == storetest.Watch {
-			return storetest.Fault{Effect: storetest.Refuse}
+	b.faults.Choose = func(call faults.Call) faults.Fault {
+		if call.Method == faults.Watch {
+			return faults.Fault{Effect: faults.Refuse}
 		}
-		return storetest.Fault{}
+		return faults.Fault{}
 	}
 	var last error
 	for _, err := range b.Watch(t.Context(), 0) {
 		last = err
 	}
-	require.ErrorIs(t, last, storetest.ErrInjected)
+	require.ErrorIs(t, last, faults.ErrInjected)
 	require.ErrorAs(t, last, new(*pool.Error))
 }

@@ -30,47 +30,67 @@ func (o Op) String() string {
 	}
 }
 
-// Write is one change within a commit, beside its head. The zero Write is not valid. A Write shares its
+// Write is one change within a commit, beside its heads. The zero Write is not valid. A Write shares its
 // record's Prefixes and Data with its copies.
 type Write struct {
 	Op     Op
 	Record Record
 }
 
-// ValidateCommit returns an error that wraps [ErrInvalid] if head and writes break a rule of
-// [Store.Commit] that can be told without looking at what is stored: a negative head.Revision, an unknown
-// [Op], a record or key that is not valid, or a key that occurs twice. Stores call it before they change
-// anything. Cost: O(writes and their bytes).
-func ValidateCommit(head Record, writes []Write) error {
-	if head.Revision < 0 {
-		return fmt.Errorf("%w: the revision %d of head %v is negative", ErrInvalid, head.Revision, head.Key)
-	}
-	if err := head.Validate(); err != nil {
-		return err
-	}
-	for i := range writes {
-		if err := writes[i].validate(head.Key); err != nil {
-			return err
-		}
-	}
-	return validateDistinct(writes)
+// Change is one head and the writes that go with it, as [Store.Commit] takes them. The zero Change is not
+// valid. A Change shares its slices with its copies.
+type Change struct {
+	Head   Record
+	Writes []Write
 }
 
-// DeletesHead reports whether writes contains the [Delete] of head that [Store.Commit] allows.
-func DeletesHead(head Key, writes []Write) bool {
-	for i := range writes {
-		if writes[i].Op == Delete && writes[i].Record.Key == head {
+// DeletesHead reports whether the writes contain the [Delete] of the head that [Store.Commit] allows.
+// Cost: O(writes).
+func (c Change) DeletesHead() bool {
+	for i := range c.Writes {
+		if c.Writes[i].Op == Delete && c.Writes[i].Record.Key == c.Head.Key {
 			return true
 		}
 	}
 	return false
 }
 
+// ValidateCommit returns an error that wraps [ErrInvalid] if changes break a rule of [Store.Commit] that can
+// be told without looking at what is stored: no change at all, a negative revision of a head, an unknown
+// [Op], a record or key that is not valid, or a key that occurs twice. Stores call it before they change
+// anything. Cost: O(writes and their bytes).
+func ValidateCommit(changes ...Change) error {
+	if len(changes) == 0 {
+		return fmt.Errorf("%w: a commit without a change, want at least one head", ErrInvalid)
+	}
+	for i := range changes {
+		if err := changes[i].validate(); err != nil {
+			return err
+		}
+	}
+	return validateDistinct(changes)
+}
+
+func (c *Change) validate() error {
+	if c.Head.Revision < 0 {
+		return fmt.Errorf("%w: the revision %d of head %v is negative", ErrInvalid, c.Head.Revision, c.Head.Key)
+	}
+	if err := c.Head.Validate(); err != nil {
+		return err
+	}
+	for i := range c.Writes {
+		if err := c.Writes[i].validate(c.Head.Key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (w *Write) validate(head Key) error {
 	switch w.Op {
 	case Create, Put:
 		if w.Record.Key == head {
-			return fmt.Errorf("%w: a %v of %v, which is the commit's head", ErrInvalid, w.Op, head)
+			return fmt.Errorf("%w: a %v of %v, which is a head of the commit", ErrInvalid, w.Op, head)
 		}
 		return w.Record.Validate()
 	case Delete:
@@ -80,30 +100,42 @@ func (w *Write) validate(head Key) error {
 	}
 }
 
-// fewWrites is up to how many writes comparing each with each costs less than a map.
-const fewWrites = 8
+// fewKeys is up to how many keys comparing each with each costs less than a map.
+const fewKeys = 8
 
-func validateDistinct(writes []Write) error {
-	if len(writes) <= fewWrites {
-		for i := range writes {
+// validateDistinct returns an error if two of the records that changes are about have one key. A head that is
+// deleted and its Delete are one record.
+func validateDistinct(changes []Change) error {
+	var few [fewKeys]Key
+	keys := few[:0]
+	for i := range changes {
+		if !changes[i].DeletesHead() {
+			keys = append(keys, changes[i].Head.Key)
+		}
+		for j := range changes[i].Writes {
+			keys = append(keys, changes[i].Writes[j].Record.Key)
+		}
+	}
+	if len(keys) <= fewKeys {
+		for i := range keys {
 			for j := range i {
-				if writes[i].Record.Key == writes[j].Record.Key {
-					return repeated(writes[i].Record.Key)
+				if keys[i] == keys[j] {
+					return repeated(keys[i])
 				}
 			}
 		}
 		return nil
 	}
-	seen := make(map[Key]struct{}, len(writes))
-	for i := range writes {
-		if _, ok := seen[writes[i].Record.Key]; ok {
-			return repeated(writes[i].Record.Key)
+	seen := make(map[Key]struct{}, len(keys))
+	for _, key := range keys {
+		if _, ok := seen[key]; ok {
+			return repeated(key)
 		}
-		seen[writes[i].Record.Key] = struct{}{}
+		seen[key] = struct{}{}
 	}
 	return nil
 }
 
 func repeated(key Key) error {
-	return fmt.Errorf("%w: two writes of one commit are under the key %v", ErrInvalid, key)
+	return fmt.Errorf("%w: a commit has the key %v twice among its heads and writes", ErrInvalid, key)
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,34 +19,44 @@ func claim(name string) store.Record {
 
 func TestValidateCommit(t *testing.T) {
 	head := store.Record{Key: store.Key{Kind: store.KindPool, Pool: "lab"}}
+	other := store.Record{Key: store.Key{Kind: store.KindPool, Pool: "office"}}
 	var many []store.Write
 	for i := range 100 {
 		many = append(many, store.Write{Op: store.Create, Record: claim(fmt.Sprint(i))})
 	}
 	deletion := store.Write{Op: store.Delete, Record: store.Record{Key: head.Key, Data: json.RawMessage("{")}}
-	require.NoError(t, store.ValidateCommit(head, nil))
-	require.NoError(t, store.ValidateCommit(head, append(many, deletion)))
-	require.True(t, store.DeletesHead(head.Key, append(many, deletion)))
-	require.False(t, store.DeletesHead(head.Key, many))
-	require.False(t, store.DeletesHead(head.Key, []store.Write{{Op: store.Put, Record: head}}))
+	with := func(head store.Record, writes ...store.Write) store.Change {
+		return store.Change{Head: head, Writes: writes}
+	}
+	require.NoError(t, store.ValidateCommit(with(head)))
+	require.NoError(t, store.ValidateCommit(with(head, append(many, deletion)...)))
+	require.NoError(t, store.ValidateCommit(with(head, many[:50]...), with(other, many[50:]...)))
+	require.NoError(t, store.ValidateCommit(with(head, deletion, many[0]), with(other, many[1])))
+	require.True(t, with(head, append(many, deletion)...).DeletesHead())
+	require.False(t, with(head, many...).DeletesHead())
+	require.False(t, with(head, store.Write{Op: store.Put, Record: head}).DeletesHead())
 
 	negative := head
 	negative.Revision = -1
-	for message, c := range map[string]struct {
-		head   store.Record
-		writes []store.Write
-	}{
-		"the revision -1 of head pool/lab is negative":                {negative, nil},
-		"the kind of key \"\"/\"\" is empty":                          {store.Record{}, nil},
-		"a put of pool/lab, which is the commit's head":               {head, []store.Write{{Op: store.Put, Record: head}}},
-		"unknown operation Op(9) on record allocation/lab/0":          {head, []store.Write{{Op: 9, Record: claim("0")}}},
-		"two writes of one commit are under the key allocation/lab/0": {head, []store.Write{many[0], many[1], many[0]}},
-		"two writes of one commit are under the key allocation/lab/7": {head, append(many[:20:20], many[7])},
-		"two writes of one commit are under the key pool/lab":         {head, []store.Write{deletion, deletion}},
+	for message, changes := range map[string][]store.Change{
+		"a commit without a change":                                              {},
+		"the revision -1 of head pool/lab is negative":                           {with(negative)},
+		"the revision -1 of head pool/lab is negative ":                          {with(other), with(negative)},
+		"the kind of key \"\"/\"\" is empty":                                     {with(store.Record{})},
+		"a put of pool/lab, which is a head of the commit":                       {with(head, store.Write{Op: store.Put, Record: head})},
+		"unknown operation Op(9) on record allocation/lab/0":                     {with(head, store.Write{Op: 9, Record: claim("0")})},
+		"a commit has the key allocation/lab/0 twice among its heads and writes": {with(head, many[0], many[1], many[0])},
+		"a commit has the key allocation/lab/7 twice":                            {with(head, append(many[:20:20], many[7])...)},
+		"a commit has the key allocation/lab/8 twice":                            {with(head, many[:20]...), with(other, many[8])},
+		"a commit has the key pool/lab twice":                                    {with(head, deletion, deletion)},
+		"a commit has the key pool/lab twice ":                                   {with(head), with(head)},
+		"a commit has the key pool/lab twice  ":                                  {with(head), with(other, deletion)},
+		"a commit has the key pool/lab twice   ":                                 {with(head, many...), with(other, deletion)},
+		"a commit has the key pool/lab twice    ":                                {with(head, deletion), with(other, deletion)},
 	} {
-		err := store.ValidateCommit(c.head, c.writes)
+		err := store.ValidateCommit(changes...)
 		require.ErrorIs(t, err, store.ErrInvalid)
-		require.ErrorContains(t, err, message)
+		require.ErrorContains(t, err, strings.TrimSpace(message))
 	}
 }
 

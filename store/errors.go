@@ -12,7 +12,7 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrInvalid says that the caller broke a rule of the contract. Nothing was changed.
 	ErrInvalid = errors.New("invalid")
-	// ErrConflict says that the head has changed since it was read. The error is a [ConflictError].
+	// ErrConflict says that a head has changed since it was read. The error is a [ConflictError].
 	ErrConflict = errors.New("conflict")
 	// ErrExists says that a record to be created exists. The error is an [ExistsError].
 	ErrExists = errors.New("already exists")
@@ -21,12 +21,12 @@ var (
 	// ErrClosed says that the store was closed.
 	ErrClosed = errors.New("store is closed")
 	// ErrUnknown says that a commit may or may not have taken effect, and may yet do so. The caller reads
-	// the records again, and commits again with the head that it then sees.
+	// the records again, and commits again with the heads that it then sees.
 	ErrUnknown = errors.New("outcome unknown")
 )
 
-// ConflictError is why [Store.Commit] did nothing: its head was not at the revision that it named. It
-// matches [ErrConflict]. Stores return a new one each time, which is the caller's, like the record in it.
+// ConflictError is why [Store.Commit] did nothing: one of its heads was not at the revision that it named.
+// It matches [ErrConflict]. Stores return a new one each time, which is the caller's, like the record in it.
 type ConflictError struct {
 	// Expected is the revision that the caller named; 0 if it wanted to create the head.
 	Expected int64

@@ -6,28 +6,25 @@ import (
 	"slices"
 )
 
-// Expirer is implemented by a [Store] that keeps an index of [Record.Expires]. Use it through [ByExpiry].
-type Expirer interface {
-	// ByExpiry iterates over the records of one kind and pool whose Expires is not zero, the earliest first; those with the same time come in
-	// any order. It is as fresh as [Store.List], and has the same rules; a record whose Expires changes during the iteration counts as deleted
-	// and created. Cost: O(records that the loop took), whatever else is stored; reading some records ahead is part of it.
-	ByExpiry(ctx context.Context, kind Kind, pool string) iter.Seq2[Record, error]
-}
-
-// ByExpiry iterates over the records of one kind and pool whose Expires is not zero, the earliest first. A store that implements
-// [Expirer] answers from its index; of any other, ByExpiry lists all records of that kind in the pool, and holds those that expire in
-// memory, before it yields the first.
-func ByExpiry(ctx context.Context, s Store, kind Kind, pool string) iter.Seq2[Record, error] {
-	if e, ok := s.(Expirer); ok {
-		return e.ByExpiry(ctx, kind, pool)
-	}
+// ByExpiryFromList is [Store.ByExpiry] for a driver without an index by expiry. List is the driver's own
+// [Store.List]:
+//
+//	func (s *Store) ByExpiry(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
+//		return store.ByExpiryFromList(ctx, s.List, kind, pool)
+//	}
+//
+// Cost: one list of the records of the kind in the pool, before it yields the first. It holds those that
+// expire in memory.
+func ByExpiryFromList(ctx context.Context, list func(context.Context, Kind, string) iter.Seq2[Record, error],
+	kind Kind, pool string,
+) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		if err := (Key{Kind: kind, Pool: pool}).Validate(); err != nil {
 			yield(Record{}, err)
 			return
 		}
 		var expiring []Record
-		for r, err := range s.List(ctx, kind, pool) {
+		for r, err := range list(ctx, kind, pool) {
 			if err != nil {
 				yield(Record{}, err)
 				return

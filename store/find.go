@@ -3,37 +3,27 @@ package store
 import (
 	"context"
 	"fmt"
+	"iter"
 	"net/netip"
 )
 
-// Finder is implemented by a [Store] that keeps an index of [Record.Prefixes]. Use it through [Find].
-type Finder interface {
-	// Find returns the record of [KindAllocation] in pool with the longest prefix that contains addr (of
-	// several with that prefix, any), or an error that wraps [ErrNotFound]. It is as fresh as [Store.Get],
-	// and returns the same errors.
-	//
-	// The zero Addr and 4in6 addresses are in no prefix; addr has no zone.
-	Find(ctx context.Context, pool string, addr netip.Addr) (Record, error)
-}
-
-// Find returns the record of [KindAllocation] in pool with the longest prefix that contains addr (of several
-// with that prefix, any), or an error that wraps [ErrNotFound]. A store that implements [Finder] answers
-// from its index; of any other, Find lists the pool's allocations, which costs O(allocations).
+// FindByList is [Store.Find] for a driver without an index of prefixes. List is the driver's own
+// [Store.List]:
 //
-// The zero Addr and 4in6 addresses are in no prefix; a zone is ignored.
-func Find(ctx context.Context, s Store, pool string, addr netip.Addr) (Record, error) {
+//	func (s *Store) Find(ctx context.Context, pool string, addr netip.Addr) (store.Record, error) {
+//		return store.FindByList(ctx, s.List, pool, addr)
+//	}
+//
+// Cost: one list of the pool's allocations, of which it holds one in memory.
+func FindByList(ctx context.Context, list func(context.Context, Kind, string) iter.Seq2[Record, error],
+	pool string, addr netip.Addr,
+) (Record, error) {
 	if err := (Key{Kind: KindAllocation, Pool: pool}).Validate(); err != nil {
 		return Record{}, err
 	}
-	addr = addr.WithZone("")
-	if finder, ok := s.(Finder); ok {
-		return finder.Find(ctx, pool, addr)
-	}
-	if addr.Is4In6() {
-		addr = netip.Addr{}
-	}
+	addr = searched(addr)
 	best, found := -1, Record{}
-	for record, err := range s.List(ctx, KindAllocation, pool) {
+	for record, err := range list(ctx, KindAllocation, pool) {
 		if err != nil {
 			return Record{}, err
 		}
@@ -49,7 +39,16 @@ func Find(ctx context.Context, s Store, pool string, addr netip.Addr) (Record, e
 	return found, nil
 }
 
-// NotInPool returns the error, which wraps [ErrNotFound], of a [Finder] that finds no allocation with addr in
+// searched returns addr as prefixes contain it: without its zone, and the zero Addr, which is in none, for
+// one that is 4in6.
+func searched(addr netip.Addr) netip.Addr {
+	if addr.Is4In6() {
+		return netip.Addr{}
+	}
+	return addr.WithZone("")
+}
+
+// notInPool returns the error, which wraps [ErrNotFound], of a search that finds no allocation with addr in
 // pool.
 func notInPool(pool string, addr netip.Addr) error {
 	return fmt.Errorf("%w: no allocation of pool %q contains %v", ErrNotFound, pool, addr)

@@ -10,7 +10,7 @@ import (
 // driver gives each kind a table, for example). A kind that a driver does not know must be kept too.
 type Kind string
 
-// The kinds of records that package pool, and [Several], write.
+// The kinds of records that package pool writes.
 const (
 	// KindPool is the head of a pool: its specification and its free space.
 	KindPool Kind = "pool"
@@ -26,9 +26,6 @@ const (
 	KindNetwork Kind = "network"
 	// KindBlocks is the list of the blocks that one writer has taken of a pool. [Key.Name] is the writer.
 	KindBlocks Kind = "blocks"
-	// KindTransaction is the mark of a commit of several heads that has taken effect and is being carried out, see [Several]. [Key.Name] is its
-	// identifier, and [Key.Pool] the pool of its first head.
-	KindTransaction Kind = "transaction"
 )
 
 // MaxNameBytes is the largest length in bytes of each part of a [Key].

@@ -9,8 +9,8 @@ import (
 	"sync/atomic"
 )
 
-// Memory is a [Store] that keeps its records in memory, and a [Finder], [SeveralCommitter], [Watcher] and [Expirer]. It is for
-// tests, for simulations and for pools that need not outlive their process.
+// Memory is a [Store] that keeps its records in memory. It is for tests, for simulations and for pools that
+// need not outlive their process.
 //
 // A *Memory is one handle on the records; [Memory.Open] makes another, as if from another process. The
 // records are there as long as any handle is referenced, closed or not. Commits of all handles run one
@@ -30,13 +30,7 @@ type Memory struct {
 	ended  chan struct{} // closed by Close
 }
 
-var (
-	_ Store            = (*Memory)(nil)
-	_ Finder           = (*Memory)(nil)
-	_ SeveralCommitter = (*Memory)(nil)
-	_ Watcher          = (*Memory)(nil)
-	_ Expirer          = (*Memory)(nil)
-)
+var _ Store = (*Memory)(nil)
 
 // NewMemory returns a handle on a new, empty in-memory store.
 func NewMemory() *Memory {
@@ -87,7 +81,7 @@ func (m *Memory) List(ctx context.Context, kind Kind, pool string) iter.Seq2[Rec
 	}
 }
 
-// Find implements [Finder].
+// Find implements [Store].
 func (m *Memory) Find(ctx context.Context, pool string, addr netip.Addr) (Record, error) {
 	if err := m.usable(ctx); err != nil {
 		return Record{}, err
@@ -96,7 +90,7 @@ func (m *Memory) Find(ctx context.Context, pool string, addr netip.Addr) (Record
 		return Record{}, err
 	}
 	m.shared.mu.RLock()
-	r := m.shared.find(pool, addr)
+	r := m.shared.find(pool, searched(addr))
 	m.shared.mu.RUnlock()
 	if r == nil {
 		return Record{}, notInPool(pool, addr)
@@ -104,22 +98,29 @@ func (m *Memory) Find(ctx context.Context, pool string, addr netip.Addr) (Record
 	return r.Canonical(), nil
 }
 
-// Commit implements [Store]. It never fails with [ErrTooLarge] or [ErrUnknown].
-func (m *Memory) Commit(ctx context.Context, head Record, writes []Write) (Record, error) {
+// Commit implements [Store]. It takes any number of heads, records and bytes, and never fails with [ErrTooLarge]
+// or [ErrUnknown].
+func (m *Memory) Commit(ctx context.Context, changes ...Change) ([]Record, error) {
 	if err := m.usable(ctx); err != nil {
-		return Record{}, err
+		return nil, err
 	}
-	if err := ValidateCommit(head, writes); err != nil {
-		return Record{}, err
+	if err := ValidateCommit(changes...); err != nil {
+		return nil, err
 	}
-	c := newMemoryChange(head, writes)
-	revision, err := m.shared.commit(c)
+	copies := make([]memoryChange, len(changes))
+	for i := range changes {
+		copies[i] = newMemoryChange(changes[i])
+	}
+	revision, err := m.shared.commit(copies)
 	if err != nil {
-		return Record{}, err
+		return nil, err
 	}
-	head = c.head.Canonical()
-	head.Revision = revision
-	return head, nil
+	heads := make([]Record, len(copies))
+	for i := range copies {
+		heads[i] = copies[i].head.Canonical()
+		heads[i].Revision = revision
+	}
+	return heads, nil
 }
 
 // Close implements [Store]. It closes this handle only.
@@ -215,30 +216,38 @@ func (s *records) find(pool string, addr netip.Addr) *Record {
 
 // memoryChange is a change whose records are copied: they become the store's, each as an object of its own.
 type memoryChange struct {
+	given   Change // of its records, only the keys are used
 	head    Record
-	writes  []Write  // as given; of their records, only the keys are used
 	records []Record // of the writes
 }
 
-func newMemoryChange(head Record, writes []Write) memoryChange {
-	c := memoryChange{head: head.Canonical(), writes: writes, records: make([]Record, len(writes))}
-	for i := range writes {
-		c.records[i] = writes[i].Record.Canonical()
+func newMemoryChange(given Change) memoryChange {
+	c := memoryChange{given: given, head: given.Head.Canonical(), records: make([]Record, len(given.Writes))}
+	for i := range given.Writes {
+		c.records[i] = given.Writes[i].Record.Canonical()
 	}
 	return c
 }
 
-func (s *records) commit(c memoryChange) (revision int64, err error) {
+func (s *records) commit(changes []memoryChange) (revision int64, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.admitHead(c.head); err != nil {
-		return 0, err
+	for i := range changes {
+		if err := s.admitHead(changes[i].head); err != nil {
+			return 0, err
+		}
 	}
-	if standing := s.standing(nil, c.writes); standing != nil {
+	var standing []Record
+	for i := range changes {
+		standing = s.standing(standing, changes[i].given.Writes)
+	}
+	if standing != nil {
 		return 0, &ExistsError{Records: standing}
 	}
 	s.revision++
-	s.apply(c)
+	for i := range changes {
+		s.apply(changes[i])
+	}
 	return s.revision, nil
 }
 
@@ -270,13 +279,13 @@ func (s *records) standing(found []Record, writes []Write) []Record {
 // apply makes a change that was admitted, at the present revision.
 func (s *records) apply(c memoryChange) {
 	for i := range c.records {
-		if c.writes[i].Op == Delete {
+		if c.given.Writes[i].Op == Delete {
 			s.remove(c.records[i].Key)
 		} else {
 			s.put(c.records[i], s.revision)
 		}
 	}
-	if !DeletesHead(c.head.Key, c.writes) {
+	if !c.given.DeletesHead() {
 		s.put(c.head, s.revision)
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"iter"
 )
 
-// ByExpiry implements [Expirer]. It yields the records as they were when the iteration began, without any lock.
+// ByExpiry implements [Store]. It yields the records as they were when the iteration began, without any lock.
 func (m *Memory) ByExpiry(ctx context.Context, kind Kind, pool string) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		if err := (Key{Kind: kind, Pool: pool}).Validate(); err != nil {

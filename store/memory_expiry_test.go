@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/ipalloc/ipalloc/store"
+	"github.com/ipalloc/ipalloc/store/storetest"
 )
 
 var epoch = time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -58,7 +59,7 @@ func TestExpiryIterationsStayAsTheyBegan(t *testing.T) {
 		}
 		change := func(t *rapid.T, op store.Op, r store.Record) {
 			var err error
-			head, err = s.Commit(ctx, head, []store.Write{{Op: op, Record: r}})
+			head, err = storetest.CommitOne(ctx, s, head, store.Write{Op: op, Record: r})
 			require.NoError(t, err)
 			if r.Revision = head.Revision; op == store.Delete {
 				delete(model, r.Name)
@@ -73,7 +74,7 @@ func TestExpiryIterationsStayAsTheyBegan(t *testing.T) {
 			},
 			"delete": func(t *rapid.T) { change(t, store.Delete, lease(name.Draw(t, "name"), 0)) },
 			"begin": func(t *rapid.T) {
-				next, stop := pull(store.ByExpiry(ctx, s, store.KindAllocation, "a"))
+				next, stop := pull(s.ByExpiry(ctx, store.KindAllocation, "a"))
 				want := ordered()
 				if len(want) > 0 { // an iteration begins when its first record is asked for
 					got, ok := next()
@@ -106,7 +107,7 @@ func TestExpiryIterationsStayAsTheyBegan(t *testing.T) {
 			},
 			"": func(t *rapid.T) {
 				var got []string
-				for r, err := range store.ByExpiry(ctx, s, store.KindAllocation, "a") {
+				for r, err := range s.ByExpiry(ctx, store.KindAllocation, "a") {
 					require.NoError(t, err)
 					got = append(got, expiring(r))
 				}
@@ -138,7 +139,7 @@ func TestManyRenewals(t *testing.T) {
 	ctx, s := t.Context(), store.NewMemory()
 	head := store.Record{Key: store.Key{Kind: store.KindPool, Pool: "a"}}
 	renew := func(i, second int) {
-		next, err := s.Commit(ctx, head, []store.Write{{Op: store.Put, Record: lease(fmt.Sprint(i), second)}})
+		next, err := storetest.CommitOne(ctx, s, head, store.Write{Op: store.Put, Record: lease(fmt.Sprint(i), second)})
 		require.NoError(t, err)
 		head = next
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ipalloc/ipalloc/store"
+	"github.com/ipalloc/ipalloc/store/storetest"
 )
 
 func ExampleMemory() {
@@ -16,24 +17,25 @@ func ExampleMemory() {
 	s := store.NewMemory()
 	defer s.Close()
 
-	head, err := s.Commit(ctx, store.Record{Key: store.Key{Kind: store.KindPool, Pool: "lab"}}, nil)
+	heads, err := s.Commit(ctx, store.Change{Head: store.Record{Key: store.Key{Kind: store.KindPool, Pool: "lab"}}})
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
+	head := heads[0]
 	claim := store.Record{
 		Key:      store.Key{Kind: store.KindAllocation, Pool: "lab", Name: "vm-1"},
 		State:    "allocated",
 		Prefixes: []netip.Prefix{netip.MustParsePrefix("10.0.0.5/32")},
 	}
-	if _, err = s.Commit(ctx, head, []store.Write{{Op: store.Create, Record: claim}}); err != nil {
+	if _, err = s.Commit(ctx, store.Change{Head: head, Writes: []store.Write{{Op: store.Create, Record: claim}}}); err != nil {
 		fmt.Println(err)
 		return
 	}
-	holder, err := store.Find(ctx, s, "lab", netip.MustParseAddr("10.0.0.5"))
+	holder, err := s.Find(ctx, "lab", netip.MustParseAddr("10.0.0.5"))
 	fmt.Println(holder.Name, err)
 
-	_, err = s.Commit(ctx, head, nil) // head is not what is stored any more
+	_, err = s.Commit(ctx, store.Change{Head: head}) // head is not what is stored any more
 	fmt.Println(err)
 	// Output:
 	// vm-1 <nil>
@@ -45,7 +47,7 @@ func TestMemoryHandlesShareRecords(t *testing.T) {
 	key := store.Key{Kind: store.KindPool, Pool: "lab"}
 	one := store.NewMemory()
 	two := one.Open()
-	written, err := one.Commit(ctx, store.Record{Key: key}, nil)
+	written, err := storetest.CommitOne(ctx, one, store.Record{Key: key})
 	require.NoError(t, err)
 	require.NoError(t, one.Close())
 

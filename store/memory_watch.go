@@ -11,7 +11,7 @@ type waiters struct {
 	n       int
 }
 
-// Watch implements [Watcher]. The commit that changes the record wakes it; until then it costs nothing.
+// Watch implements [Store]. The commit that changes the record wakes it; until then it costs nothing.
 func (m *Memory) Watch(ctx context.Context, key Key, revision int64) (Record, error) {
 	if err := key.Validate(); err != nil {
 		return Record{}, err

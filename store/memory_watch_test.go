@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ipalloc/ipalloc/store"
+	"github.com/ipalloc/ipalloc/store/storetest"
 )
 
 // TestMemoryWatch looks at each moment at which calls wait, which a test within a bubble can see.
@@ -41,11 +42,11 @@ func TestMemoryWatch(t *testing.T) {
 		watch("left", leaving, s, 0)
 		leave()
 		require.Equal(t, [2]any{int64(0), "in-memory store: watch pool/a: context canceled"}, ended("left"))
-		_, err := s.Commit(ctx, aside, []store.Write{{Op: store.Delete, Record: store.Record{Key: key}}})
+		_, err := storetest.CommitOne(ctx, s, aside, store.Write{Op: store.Delete, Record: store.Record{Key: key}})
 		require.NoError(t, err)
 		require.Nil(t, ended("one"), "nothing has changed")
 
-		head, err := s.Commit(ctx, store.Record{Key: key}, nil)
+		head, err := storetest.CommitOne(ctx, s, store.Record{Key: key})
 		require.NoError(t, err)
 		require.Equal(t, [2]any{head.Revision, "changed"}, ended("one"))
 		require.Equal(t, [2]any{head.Revision, "changed"}, ended("two"))
@@ -57,7 +58,7 @@ func TestMemoryWatch(t *testing.T) {
 		require.NoError(t, other.Close())
 		require.Equal(t, [2]any{int64(0), store.ErrClosed.Error()}, ended("closed"))
 		require.Nil(t, ended("delete"), "another handle was closed")
-		_, err = s.Commit(ctx, head, []store.Write{{Op: store.Delete, Record: store.Record{Key: key}}})
+		_, err = storetest.CommitOne(ctx, s, head, store.Write{Op: store.Delete, Record: store.Record{Key: key}})
 		require.NoError(t, err)
 		require.Equal(t, [2]any{int64(0), "not found: pool/a"}, ended("delete"))
 	})

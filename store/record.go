@@ -21,7 +21,7 @@ type Record struct {
 	Key
 
 	// Revision is set by the store: the revision of the commit that last wrote this record. All records
-	// that one commit writes, its head included, get the same revision. It is at least 1 for a record
+	// that one commit writes, its heads included, get the same revision. It is at least 1 for a record
 	// that exists. It is ignored in a [Write].
 	Revision int64
 

@@ -10,14 +10,14 @@ import (
 
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
-	"github.com/ipalloc/ipalloc/store/storetest"
+	"github.com/ipalloc/ipalloc/store/storetest/faults"
 )
 
 // ourPool is a pool of this library in a store, whose commits are counted.
 type ourPool struct {
 	*pool.Pool
 	store  store.Store
-	counts *storetest.Faults
+	counts *faults.Injector
 }
 
 // openStore opens a handle of the store at an address.
@@ -58,7 +58,7 @@ func openIn(ctx context.Context, open openStore, address string, prefix netip.Pr
 	if err != nil {
 		return ourPool{}, err
 	}
-	counts := &storetest.Faults{}
+	counts := &faults.Injector{}
 	counted := counts.Wrap(s)
 	spec := pool.Spec{Ranges: []netipx.IPRange{netipx.RangeOfPrefix(prefix)}}
 	p, err := pool.OpenOrCreate(ctx, counted, "pods", spec, nil)
@@ -138,7 +138,7 @@ func (p ourPool) auditPool(ctx context.Context, name string, carved map[string]b
 // Commits implements Counter.
 func (p ourPool) Commits() (committed, conflicts int) {
 	c := p.counts.Counts()
-	return c.Committed, c.Commit + c.CommitSeveral - c.Committed
+	return c.Committed, c.Commit - c.Committed
 }
 
 // Bytes implements Counter.

@@ -13,7 +13,7 @@ import (
 
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
-	"github.com/ipalloc/ipalloc/store/storetest"
+	"github.com/ipalloc/ipalloc/store/storetest/faults"
 )
 
 // Meter is something that a backend counts up, such as the bytes of its log.
@@ -26,7 +26,7 @@ type Meter struct {
 // claims of one address, the lowest free one or a random one, and their releases, in random order.
 func BenchmarkBytes(b *testing.B, open func(b *testing.B) store.Store, meters ...Meter) {
 	for _, s := range []Shape{Packed(packedHeld), EveryOther(16), EveryOther(12)} {
-		counted := &storetest.Faults{}
+		counted := &faults.Injector{}
 		p := sync.OnceValue(func() *pool.Pool { return s.Build(b, counted.Wrap(open(b))) })
 		for _, claims := range []string{"lowest", "random"} {
 			b.Run(s.String()+"/claims="+claims, func(b *testing.B) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -16,12 +17,12 @@ var ErrRefused = errors.New("simulated refusal")
 
 // Backend is a simulated backend: records in memory, and a handle for each process. It is not safe for concurrent use, which a world does not need.
 type Backend struct {
-	// Several says that it can commit several heads at once.
-	Several bool
-	// Unguarded is a fault to be found: commits do not look at the head's revision.
+	// Unguarded is a fault to be found: commits do not look at the heads' revisions.
 	Unguarded bool
 	// Torn is a fault to be found: when a process dies after a commit only half of its writes are there.
 	Torn bool
+	// Parted is a fault to be found: when a process dies after a commit of several heads only the first is there.
+	Parted bool
 	// Spoil is a fault to be found: it changes what is committed. May be nil.
 	Spoil func(*store.Change)
 	// Stale is a fault to be found: a record is now and then read as it was before it was written last.
@@ -31,7 +32,6 @@ type Backend struct {
 	// Commits and Conflicts are counted.
 	Commits, Conflicts int
 
-	ids      ids
 	records  map[store.Key]store.Record
 	earlier  map[store.Key]store.Record // what was there before, if Stale
 	keys     []store.Key                // sorted, so that lists have an order
@@ -44,30 +44,12 @@ func NewBackend() *Backend {
 }
 
 // Handle returns the store as a process sees it. A nil process sees it without steps.
-func (b *Backend) Handle(p *Process) store.Store {
-	h := &handle{b, p}
-	if b.Several {
-		return severalHandle{h}
-	}
-	return store.SeveralWith(h, store.SeveralOptions{Random: &b.ids, Patience: time.Nanosecond})
-}
-
-// ids are identifiers in the order in which they are asked for.
-type ids uint64
-
-// Read fills b with the next one.
-func (i *ids) Read(b []byte) (int, error) {
-	*i++
-	copy(b, fmt.Sprintf("%016x", uint64(*i)))
-	return len(b), nil
-}
+func (b *Backend) Handle(p *Process) store.Store { return &handle{b, p} }
 
 type handle struct {
 	backend *Backend
 	process *Process
 }
-
-type severalHandle struct{ *handle }
 
 func (h *handle) step(changes bool) Fate {
 	if h.process == nil {
@@ -121,29 +103,26 @@ func (h *handle) List(_ context.Context, kind store.Kind, pool string) iter.Seq2
 	}
 }
 
-func (h *handle) Commit(ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
-	heads, err := h.commit(ctx, []store.Change{{Head: head, Writes: writes}})
-	if err != nil {
-		return store.Record{}, err
-	}
-	return heads[0], nil
+func (h *handle) ByExpiry(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
+	return store.ByExpiryFromList(ctx, h.List, kind, pool)
 }
 
-// CommitSeveral commits several heads at once.
-func (h severalHandle) CommitSeveral(ctx context.Context, changes []store.Change) ([]store.Record, error) {
-	return h.commit(ctx, changes)
+func (h *handle) Find(ctx context.Context, pool string, addr netip.Addr) (store.Record, error) {
+	return store.FindByList(ctx, h.List, pool, addr)
+}
+
+func (h *handle) Watch(ctx context.Context, key store.Key, revision int64) (store.Record, error) {
+	return store.WatchByPolling(ctx, h.Get, key, revision, time.Millisecond)
 }
 
 func (h *handle) Close() error { return nil }
 
-func (h *handle) commit(ctx context.Context, changes []store.Change) ([]store.Record, error) {
+func (h *handle) Commit(ctx context.Context, changes ...store.Change) ([]store.Record, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	for _, c := range changes {
-		if err := store.ValidateCommit(c.Head, c.Writes); err != nil {
-			return nil, err
-		}
+	if err := store.ValidateCommit(changes...); err != nil {
+		return nil, err
 	}
 	changes = copyOf(changes)
 	for i := range changes {
@@ -163,6 +142,9 @@ func (h *handle) commit(ctx context.Context, changes []store.Change) ([]store.Re
 		h.process.World.Postpone(func() { _, _ = h.backend.commit(changes) })
 		return nil, fmt.Errorf("%w: it takes long", store.ErrUnknown)
 	case CrashAfter:
+		if h.backend.Parted {
+			changes = changes[:1]
+		}
 		if h.backend.Torn && len(changes[0].Writes) > 0 {
 			changes[0].Writes = changes[0].Writes[:len(changes[0].Writes)/2]
 		}
@@ -200,7 +182,7 @@ func (b *Backend) commit(changes []store.Change) ([]store.Record, error) {
 				b.put(w.Record)
 			}
 		}
-		if !store.DeletesHead(c.Head.Key, c.Writes) {
+		if !c.DeletesHead() {
 			b.put(heads[i])
 		}
 		heads[i] = heads[i].Canonical()

@@ -31,7 +31,7 @@ func run(seed uint64, steps int, prepare func(*simulation.Backend)) (*simulation
 		if err := l.Check(); err != nil {
 			return err
 		}
-		if b.Several && b.Commits >= audited+50 {
+		if b.Commits >= audited+50 {
 			audited = b.Commits
 			return l.Audit()
 		}
@@ -66,45 +66,35 @@ func TestPools(t *testing.T) {
 	}
 	const runs = 20
 	for i := range uint64(runs) {
-		for _, several := range []bool{true, false} {
-			_, _, err := run(seed+i, total/runs/2, func(b *simulation.Backend) { b.Several = several })
-			require.NoError(t, err, "SIMULATION_SEED=%d, several heads at once: %v", seed+i, several)
-		}
+		_, _, err := run(seed+i, total/runs, func(*simulation.Backend) {})
+		require.NoError(t, err, "SIMULATION_SEED=%d", seed+i)
 	}
 }
 
 // The same seed gives the same run.
 func TestReplay(t *testing.T) {
-	for _, several := range []bool{true, false} {
-		var trace [2]string
-		for i := range trace {
-			l, b, err := run(7, 20_000, func(b *simulation.Backend) { b.Several = several })
-			require.NoError(t, err)
-			trace[i] = fmt.Sprint(l.Calls, b.Commits, b.Conflicts, l.World.Steps, l.World.Now())
-		}
-		require.Equal(t, trace[0], trace[1])
+	var trace [2]string
+	for i := range trace {
+		l, b, err := run(7, 20_000, func(*simulation.Backend) {})
+		require.NoError(t, err)
+		trace[i] = fmt.Sprint(l.Calls, b.Commits, b.Conflicts, l.World.Steps, l.World.Now())
 	}
+	require.Equal(t, trace[0], trace[1])
 }
 
 // What is broken on purpose is found, and found again with the same seed.
 func TestBreaksAreFound(t *testing.T) {
 	for name, prepare := range map[string]func(*simulation.Backend){
-		"guard dropped": func(b *simulation.Backend) { b.Several, b.Unguarded = true, true },
-		"torn commits":  func(b *simulation.Backend) { b.Several, b.Torn = true, true },
-		"stale reads":   func(b *simulation.Backend) { b.Several, b.Stale = true, true },
-		"commit of several heads without its mark": func(b *simulation.Backend) {
-			b.Spoil = func(c *store.Change) {
-				c.Writes = slices.DeleteFunc(c.Writes, func(w store.Write) bool { return w.Record.Kind == store.KindTransaction && w.Op == store.Create })
-			}
-		},
+		"guard dropped": func(b *simulation.Backend) { b.Unguarded = true },
+		"torn commits":  func(b *simulation.Backend) { b.Torn = true },
+		"parted heads":  func(b *simulation.Backend) { b.Parted = true },
+		"stale reads":   func(b *simulation.Backend) { b.Stale = true },
 		"release that forgets the record": func(b *simulation.Backend) {
-			b.Several = true
 			b.Spoil = func(c *store.Change) {
 				c.Writes = slices.DeleteFunc(c.Writes, func(w store.Write) bool { return w.Record.Kind == store.KindAllocation && w.Op == store.Delete })
 			}
 		},
 		"head that is written without its records": func(b *simulation.Backend) {
-			b.Several = true
 			b.Spoil = func(c *store.Change) {
 				c.Writes = slices.DeleteFunc(c.Writes, func(w store.Write) bool { return w.Record.Kind == store.KindAllocation && w.Op == store.Put })
 			}

@@ -74,7 +74,7 @@ func fill(b *testing.B, path string, held int) {
 				Prefixes: []netip.Prefix{netip.PrefixFrom(addr, 32)},
 			}})
 		}
-		head, err = s.Commit(b.Context(), head, writes)
+		head, err = storetest.CommitOne(b.Context(), s, head, writes...)
 		require.NoError(b, err)
 	}
 	require.NoError(b, s.Close())

@@ -5,8 +5,7 @@
 //
 // A commit is one bbolt transaction and is on the disk (fdatasync) when it returns; a crash of the process or
 // of the machine at any moment leaves the file with each commit whole or absent, as far as the disk keeps
-// what it acknowledged. Reads see every commit that returned before. Nothing but a commit changes the file, and
-// [Open] of a file of an older format, which it upgrades in one transaction.
+// what it acknowledged. Reads see every commit that returned before. Nothing but a commit changes the file.
 //
 // The file is created whole or not at all: beside its place, then linked into it. What cannot be opened as a
 // store (see [ErrForeign], [ErrCorrupt], [ErrVersion]) is reported and left as it is, to the byte. A file of
@@ -31,13 +30,18 @@
 // Time. A commit costs what the disk takes for two flushes, and commits run one after the other: put what
 // belongs together, or waits together, in one commit, as package pool does.
 //
+// # Limits
+//
+// A commit takes any number of heads and records that memory holds; bbolt keeps what a transaction changes in
+// memory until it is written. One record takes up to 2 GiB, see [store.ErrTooLarge].
+//
 // # Format
 //
 // Values are JSON, so that any tool which reads bbolt files shows them as text. The bucket "ipalloc" holds the
 // name and the version of the format. The bucket "records" holds kind, pool and name, separated by NUL, and the
 // record; its sequence number is the revision of the latest commit. The bucket "prefixes" is the index for
 // Find: pool, NUL, '4' or '6', 128 minus the prefix length as one byte, the address, the name; the values are
-// the prefixes as text. The bucket "expiry" is the index for ByExpiry: kind, NUL, pool, NUL, the microseconds since the year 1 as eight bytes, the name;
-// the values are the times as text. Version 1 of the format lacks it; programs that know only that version refuse files of
-// version 2 with [ErrVersion].
+// the prefixes as text. The bucket "expiry" is the index for ByExpiry: kind, NUL, pool, NUL, the
+// microseconds since the year 1 as eight bytes, the name; the values are the times as text. A file of another version
+// of the format is refused with [ErrVersion].
 package bolt

@@ -22,7 +22,7 @@ var (
 	// that make no sense. The methods of [Store] return it too, where they come across damage. There are
 	// no checksums of what is inside, so damage that makes sense is not noticed.
 	ErrCorrupt = errors.New("store file is damaged")
-	// ErrVersion says that the file was written by a newer version of this package, in a format that this
+	// ErrVersion says that the file was written by another version of this package, in a format that this
 	// version does not know.
 	ErrVersion = errors.New("store file has an unknown format version")
 )

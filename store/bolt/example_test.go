@@ -27,11 +27,12 @@ func Example() {
 		return
 	}
 	head := store.Record{Key: store.Key{Kind: store.KindPool, Pool: "lab"}}
-	_, err = s.Commit(ctx, head, []store.Write{{Op: store.Create, Record: store.Record{
+	claim := store.Record{
 		Key:      store.Key{Kind: store.KindAllocation, Pool: "lab", Name: "vm-1"},
 		State:    "allocated",
 		Prefixes: []netip.Prefix{netip.MustParsePrefix("10.0.0.5/32")},
-	}}})
+	}
+	_, err = s.Commit(ctx, store.Change{Head: head, Writes: []store.Write{{Op: store.Create, Record: claim}}})
 	fmt.Println("commit:", err)
 
 	_, err = bolt.Open(ctx, path, nil)
@@ -44,7 +45,7 @@ func Example() {
 		return
 	}
 	defer s.Close()
-	holder, err := store.Find(ctx, s, "lab", netip.MustParseAddr("10.0.0.5"))
+	holder, err := s.Find(ctx, "lab", netip.MustParseAddr("10.0.0.5"))
 	fmt.Println("found:", holder.Name, holder.State, holder.Prefixes, err)
 	// Output:
 	// commit: <nil>

@@ -11,7 +11,7 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Find implements [store.Finder]. Cost: two look-ups for each prefix length that the pool's allocations have.
+// Find implements [store.Store]. Cost: two look-ups for each prefix length that the pool's allocations have.
 func (s *Store) Find(ctx context.Context, pool string, addr netip.Addr) (store.Record, error) {
 	key := store.Key{Kind: store.KindAllocation, Pool: pool}
 	if err := key.Validate(); err != nil {
@@ -19,7 +19,7 @@ func (s *Store) Find(ctx context.Context, pool string, addr netip.Addr) (store.R
 	}
 	var record store.Record
 	err := s.view(ctx, func(tx *bbolt.Tx) (err error) {
-		name, ok := longest(tx.Bucket([]byte(bucketPrefixes)).Cursor(), pool, addr)
+		name, ok := longest(tx.Bucket([]byte(bucketPrefixes)).Cursor(), pool, addr.WithZone(""))
 		if !ok {
 			return fmt.Errorf("%w: no allocation of pool %q contains %v", store.ErrNotFound, pool, addr)
 		}

@@ -2,7 +2,6 @@ package bolt_test
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/bolt"
+	"github.com/ipalloc/ipalloc/store/storetest"
 )
 
 // contents returns what the closed file holds, by bucket and key.
@@ -46,19 +46,19 @@ func TestFormat(t *testing.T) {
 	s, err := bolt.Open(t.Context(), path, nil)
 	require.NoError(t, err)
 	head := store.Record{Key: store.Key{Kind: store.KindPool, Pool: "lab"}, Data: json.RawMessage(`{ "ranges": "<10.0.0.0/24>" }`)}
-	head, err = s.Commit(t.Context(), head, nil)
+	head, err = storetest.CommitOne(t.Context(), s, head)
 	require.NoError(t, err)
-	_, err = s.Commit(t.Context(), head, []store.Write{{Op: store.Create, Record: store.Record{
+	_, err = storetest.CommitOne(t.Context(), s, head, store.Write{Op: store.Create, Record: store.Record{
 		Key:      store.Key{Kind: store.KindAllocation, Pool: "lab", Name: "vm-1"},
 		State:    "allocated",
 		Prefixes: []netip.Prefix{netip.MustParsePrefix("10.0.0.5/32"), netip.MustParsePrefix("2001:db8::/64")},
 		Created:  time.Date(2024, 5, 6, 7, 8, 9, 12_345_678, time.UTC),
 		Expires:  time.Date(2024, 5, 6, 8, 8, 9, 0, time.UTC),
-	}}})
+	}})
 	require.NoError(t, err)
 	require.NoError(t, s.Close())
 	require.Equal(t, map[string]map[string]string{
-		"ipalloc": {"name": "ipalloc store", "version": "2"},
+		"ipalloc": {"name": "ipalloc store", "version": "1"},
 		"records": {
 			"pool\x00lab\x00":           `{"revision":2,"data":{"ranges":"<10.0.0.0/24>"}}`,
 			"allocation\x00lab\x00vm-1": `{"revision":2,"state":"allocated","prefixes":["10.0.0.5/32","2001:db8::/64"],"created":"2024-05-06T07:08:09.012345Z","expires":"2024-05-06T08:08:09Z"}`,
@@ -71,57 +71,6 @@ func TestFormat(t *testing.T) {
 			"allocation\x00lab\x00\x00\xe2\xd7\xc3\x91\x10\xcc\x40vm-1": "2024-05-06T08:08:09Z",
 		},
 	}, contents(t, path))
-}
-
-// TestOldFormatIsUpgraded opens a file of version 1, which has no index by expiry, and one whose upgrade fails.
-func TestOldFormatIsUpgraded(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "ipalloc.db")
-	head := store.Record{Key: store.Key{Kind: store.KindPool, Pool: "lab"}}
-	lease := func(name string, minute int) store.Write {
-		r := store.Record{Key: store.Key{Kind: store.KindAllocation, Pool: "lab", Name: name}}
-		if minute > 0 {
-			r.Expires = time.Date(2024, 5, 6, 7, minute, 0, 0, time.UTC)
-		}
-		return store.Write{Op: store.Create, Record: r}
-	}
-	s, err := bolt.Open(t.Context(), path, nil)
-	require.NoError(t, err)
-	head, err = s.Commit(t.Context(), head, []store.Write{lease("late", 9), lease("never", 0), lease("soon", 1)})
-	require.NoError(t, err)
-	require.NoError(t, s.Close())
-	want := contents(t, path)
-	older := func(change func(tx *bbolt.Tx) error) {
-		db, err := bbolt.Open(path, 0o600, nil)
-		require.NoError(t, err)
-		require.NoError(t, db.Update(change))
-		require.NoError(t, db.Close())
-	}
-	older(func(tx *bbolt.Tx) error {
-		return errors.Join(tx.DeleteBucket([]byte("expiry")), tx.Bucket([]byte("ipalloc")).Put([]byte("version"), []byte("1")))
-	})
-
-	s, err = bolt.Open(t.Context(), path, nil)
-	require.NoError(t, err)
-	var names []string
-	for r, err := range s.ByExpiry(t.Context(), store.KindAllocation, "lab") {
-		require.NoError(t, err)
-		names = append(names, r.Name)
-	}
-	require.Equal(t, []string{"soon", "late"}, names)
-	got, err := s.Get(t.Context(), head.Key)
-	require.NoError(t, err)
-	require.Equal(t, head, got)
-	require.NoError(t, s.Close())
-	require.Equal(t, want, contents(t, path))
-
-	older(func(tx *bbolt.Tx) error {
-		return errors.Join(tx.DeleteBucket([]byte("expiry")), tx.Bucket([]byte("ipalloc")).Put([]byte("version"), []byte("1")),
-			tx.Bucket([]byte("records")).Put([]byte("damaged"), nil))
-	})
-	want = contents(t, path)
-	_, err = bolt.Open(t.Context(), path, nil)
-	require.ErrorIs(t, err, bolt.ErrCorrupt)
-	require.Equal(t, want, contents(t, path))
 }
 
 // TestIndexFollowsRecords changes records at random, and compares the index with what the records say.
@@ -139,7 +88,7 @@ func TestIndexFollowsRecords(t *testing.T) {
 		if random.IntN(2) == 0 {
 			r.Expires = time.UnixMicro(random.Int64N(50))
 		}
-		head, err = s.Commit(t.Context(), head, []store.Write{{Op: []store.Op{store.Put, store.Put, store.Delete}[random.IntN(3)], Record: r}})
+		head, err = storetest.CommitOne(t.Context(), s, head, store.Write{Op: []store.Op{store.Put, store.Put, store.Delete}[random.IntN(3)], Record: r})
 		require.NoError(t, err)
 	}
 	want, wantExpiry := map[string]bool{}, map[string]bool{}

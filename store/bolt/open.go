@@ -43,8 +43,7 @@ const (
 // operating system ([fs.ErrNotExist], [fs.ErrPermission]), and name path. When Open fails, an existing file is
 // as it was.
 //
-// Cost: O(1) and O(free pages in the file), whatever is stored; a few flushes more when it creates the file, and O(records stored) once
-// when it upgrades a file of an older format.
+// Cost: O(1) and O(free pages in the file), whatever is stored; a few flushes more when it creates the file.
 func Open(ctx context.Context, path string, opts *Options) (*Store, error) {
 	if opts == nil {
 		opts = &Options{}
@@ -101,12 +100,7 @@ func openOnce(path string, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	version := 0
-	err = guard(func() (err error) {
-		version, err = verify(db, path)
-		return err
-	})
-	if err != nil {
+	if err := guard(func() error { return verify(db, path) }); err != nil {
 		_ = db.Close()
 		return nil, err
 	}
@@ -114,12 +108,6 @@ func openOnce(path string, opts Options) (*Store, error) {
 	// the file for them. It is off until the file is known to be ours, because bbolt would otherwise
 	// write to a file without such a list as soon as it opens it.
 	db.NoFreelistSync = false
-	if version < formatVersion {
-		if err := guard(func() error { return upgrade(db) }); err != nil {
-			_ = db.Close()
-			return nil, fmt.Errorf("upgrade from format version %d to %d: %w", version, formatVersion, err)
-		}
-	}
 	return &Store{db: db, path: path, waiting: newWaiting()}, nil
 }
 

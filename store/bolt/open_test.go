@@ -19,6 +19,7 @@ import (
 
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/bolt"
+	"github.com/ipalloc/ipalloc/store/storetest"
 )
 
 // newFile makes a store with some records, and returns its path and contents.
@@ -35,7 +36,7 @@ func newFile(t testing.TB) (path string, contents []byte) {
 				Key: store.Key{Kind: store.KindAllocation, Pool: "a", Name: fmt.Sprint(i, "-", j)},
 			}})
 		}
-		head, err = s.Commit(context.Background(), head, writes)
+		head, err = storetest.CommitOne(context.Background(), s, head, writes...)
 		require.NoError(t, err)
 	}
 	require.NoError(t, s.Close())
@@ -101,12 +102,12 @@ func TestOpenLeavesOtherFilesAlone(t *testing.T) {
 			return err
 		}), bolt.ErrForeign},
 		{"bbolt with another format", bareFile(t, nil, putFormat("other", "1", "records", "prefixes")), bolt.ErrForeign},
-		{"newer version", bareFile(t, nil, putFormat("ipalloc store", "3", "records", "prefixes")), bolt.ErrVersion},
-		{"no index by expiry", bareFile(t, nil, putFormat("ipalloc store", "2", "records", "prefixes")), bolt.ErrCorrupt},
+		{"newer version", bareFile(t, nil, putFormat("ipalloc store", "2", "records", "prefixes", "expiry")), bolt.ErrVersion},
+		{"no index by expiry", bareFile(t, nil, putFormat("ipalloc store", "1", "records", "prefixes")), bolt.ErrCorrupt},
 		{"no version", bareFile(t, nil, putFormat("ipalloc store", "", "records", "prefixes")), bolt.ErrCorrupt},
 		{"version 0", bareFile(t, nil, putFormat("ipalloc store", "0", "records", "prefixes")), bolt.ErrCorrupt},
-		{"no records", bareFile(t, nil, putFormat("ipalloc store", "1", "prefixes")), bolt.ErrCorrupt},
-		{"no index", bareFile(t, nil, putFormat("ipalloc store", "1", "records")), bolt.ErrCorrupt},
+		{"no records", bareFile(t, nil, putFormat("ipalloc store", "1", "prefixes", "expiry")), bolt.ErrCorrupt},
+		{"no index", bareFile(t, nil, putFormat("ipalloc store", "1", "records", "expiry")), bolt.ErrCorrupt},
 		{"cut off in the first page", whole[:1000], bolt.ErrForeign},
 		{"cut off after the first page", whole[:page], bolt.ErrCorrupt},
 		{"cut off after the second page", whole[:2*page], bolt.ErrCorrupt},
@@ -213,9 +214,9 @@ func use(t *testing.T, s *bolt.Store) {
 	head, err := s.Get(t.Context(), store.Key{Kind: store.KindPool, Pool: "a"})
 	allowed(err)
 	head.Kind, head.Pool = store.KindPool, "a"
-	_, err = s.Commit(t.Context(), head, []store.Write{{Op: store.Put, Record: store.Record{
+	_, err = storetest.CommitOne(t.Context(), s, head, store.Write{Op: store.Put, Record: store.Record{
 		Key: store.Key{Kind: store.KindAllocation, Pool: "a", Name: "10-10"},
-	}}})
+	}})
 	allowed(err)
 	assert.NoError(t, s.Close())
 }
@@ -306,7 +307,7 @@ func TestOpenTogether(t *testing.T) {
 					return err
 				}
 				head := store.Record{Key: store.Key{Kind: store.KindPool, Pool: fmt.Sprint(i)}}
-				_, err = s.Commit(t.Context(), head, nil)
+				_, err = storetest.CommitOne(t.Context(), s, head)
 				return errors.Join(err, s.Close())
 			}()
 		}()

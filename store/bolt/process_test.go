@@ -20,6 +20,7 @@ import (
 
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/bolt"
+	"github.com/ipalloc/ipalloc/store/storetest"
 )
 
 // The environment variables that make the test binary a child of one of the tests below.
@@ -126,10 +127,10 @@ func commitForEver(path string) error {
 	for err == nil {
 		n++
 		head.Data = json.RawMessage(fmt.Sprint(n))
-		head, err = s.Commit(ctx, head, []store.Write{
-			{Op: store.Create, Record: crashClaim(n)},
-			{Op: store.Delete, Record: crashClaim(n - window)},
-		})
+		head, err = storetest.CommitOne(ctx, s, head,
+			store.Write{Op: store.Create, Record: crashClaim(n)},
+			store.Write{Op: store.Delete, Record: crashClaim(n - window)},
+		)
 		if err == nil {
 			fmt.Println(n, head.Revision)
 		}
@@ -194,13 +195,13 @@ func verifyKilled(t *testing.T, path string, acknowledged int, revision int64) {
 	require.Equal(t, min(n, window), found, "the head has number %d", n)
 	for i := max(1, n-window+1); i <= n; i++ {
 		want := crashClaim(i)
-		got, err := store.Find(ctx, s, "a", want.Prefixes[0].Addr())
+		got, err := s.Find(ctx, "a", want.Prefixes[0].Addr())
 		require.NoError(t, err)
 		require.Equal(t, want.Key, got.Key)
 		require.JSONEq(t, string(want.Data), string(got.Data))
 		require.Equal(t, head.Revision-int64(n-i), got.Revision)
 	}
 	gone := crashClaim(n - window)
-	_, err = store.Find(ctx, s, "a", gone.Prefixes[0].Addr())
+	_, err = s.Find(ctx, "a", gone.Prefixes[0].Addr())
 	require.ErrorIs(t, err, store.ErrNotFound)
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Store is a [store.Store] in one file, and a [store.Finder], [store.SeveralCommitter], [store.Watcher] and [store.Expirer]. The package comment says what it guarantees.
+// Store is a [store.Store] in one file. The package comment says what it guarantees.
 //
 // The zero Store is not usable, see [Open]. A Store must not be copied. All methods may be called by any number
 // of goroutines at once: reads run beside each other and beside a commit, commits one after the other.
@@ -22,13 +22,7 @@ type Store struct {
 	waiting *waiting
 }
 
-var (
-	_ store.Store            = (*Store)(nil)
-	_ store.Finder           = (*Store)(nil)
-	_ store.SeveralCommitter = (*Store)(nil)
-	_ store.Watcher          = (*Store)(nil)
-	_ store.Expirer          = (*Store)(nil)
-)
+var _ store.Store = (*Store)(nil)
 
 // Path returns the path that the store was opened with, also after Close.
 func (s *Store) Path() string { return s.path }

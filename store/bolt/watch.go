@@ -9,8 +9,8 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Watch implements [store.Watcher]. The commit that changes the record wakes it, which is always one through the same Store, because the file is locked; until then
-// it costs nothing, and no transaction is open.
+// Watch implements [store.Store]. The commit that changes the record wakes it, which is always one through the same
+// Store, because the file is locked; until then it costs nothing, and no transaction is open.
 func (s *Store) Watch(ctx context.Context, key store.Key, revision int64) (store.Record, error) {
 	for {
 		w := s.waiting.enter(key)

@@ -14,12 +14,13 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/etcd"
 	"github.com/ipalloc/ipalloc/store/storetest"
+	"github.com/ipalloc/ipalloc/store/storetest/proxy"
 )
 
 // cluster is three members that reach each other through proxies, and clients that reach each of them through another.
 type cluster struct {
 	members        [3]*server
-	peers, clients [3]*storetest.Proxy
+	peers, clients [3]*proxy.Proxy
 }
 
 func startCluster(t *testing.T) *cluster {
@@ -30,8 +31,8 @@ func startCluster(t *testing.T) *cluster {
 		m := newServer(t, false)
 		m.config.Name = fmt.Sprint("m", i)
 		m.config.TickMs, m.config.ElectionMs = 50, 500
-		c.peers[i] = storetest.NewProxy(t, m.config.ListenPeerUrls[0].Host)
-		c.clients[i] = storetest.NewProxy(t, m.addr)
+		c.peers[i] = proxy.New(t, m.config.ListenPeerUrls[0].Host)
+		c.clients[i] = proxy.New(t, m.addr)
 		m.config.AdvertisePeerUrls = urls(c.peers[i].Addr())
 		initial = append(initial, fmt.Sprintf("%s=http://%s", m.config.Name, c.peers[i].Addr()))
 		c.members[i] = m
@@ -91,7 +92,7 @@ func TestThreeMembers(t *testing.T) {
 	c.peers[2].Stall()
 	short, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	_, err = s.Commit(short, h, []store.Write{create(claim("cut off"))})
+	_, err = storetest.CommitOne(short, s, h, create(claim("cut off")))
 	require.ErrorIs(t, err, store.ErrUnknown)
 	_, err = s.Get(short, h.Key)
 	require.ErrorIs(t, err, context.DeadlineExceeded, "a stale answer would be worse than none")

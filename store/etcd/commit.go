@@ -12,41 +12,21 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Commit implements [store.Store]. It is one etcd transaction. One more round trip comes first if the handle has not seen the record of
-// the head at its revision, and one comes after each attempt that finds that a record to be replaced or deleted is not what the
-// handle has seen last; two if the records are more than eight.
-func (s *Store) Commit(ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
-	if err := s.usable(ctx); err != nil {
-		return store.Record{}, err
-	}
-	if err := store.ValidateCommit(head, writes); err != nil {
-		return store.Record{}, err
-	}
-	heads, err := s.update(ctx, []store.Change{{Head: head, Writes: writes}})
-	if err != nil {
-		return store.Record{}, err
-	}
-	return heads[0], nil
-}
-
-// CommitSeveral implements [store.SeveralCommitter]. It is one etcd transaction, as a Commit is, and all records get the same revision.
-func (s *Store) CommitSeveral(ctx context.Context, changes []store.Change) ([]store.Record, error) {
-	if err := s.usable(ctx); err != nil {
-		return nil, err
-	}
-	if err := store.ValidateSeveral(changes); err != nil {
-		return nil, err
-	}
-	return s.update(ctx, changes)
-}
-
-// update makes all of changes or none, and returns the new heads.
+// Commit implements [store.Store]. It is one etcd transaction. One more round trip comes first for each head whose
+// record the handle has not seen at its revision, and one comes after each attempt that finds that a record to be
+// replaced or deleted is not what the handle has seen last; two if the records are more than eight.
 //
-// The indexes must lose the entries of what is replaced or deleted, and a transaction cannot ask what these are. So it is planned with what the
-// handle remembers of each record, and guarded by the revision of each: if one is another, the transaction does nothing but tell
-// what there is, and is planned again with that. The indexes are exact at every revision, whatever races, and whoever reads
-// them need not doubt them.
-func (s *Store) update(ctx context.Context, changes []store.Change) ([]store.Record, error) {
+// The indexes must lose the entries of what is replaced or deleted, and a transaction cannot ask what these are. So it
+// is planned with what the handle remembers of each record, and guarded by the revision of each: if one is another,
+// the transaction does nothing but tell what there is, and is planned again with that. The indexes are exact at every
+// revision, whatever races, and whoever reads them need not doubt them.
+func (s *Store) Commit(ctx context.Context, changes ...store.Change) ([]store.Record, error) {
+	if err := s.usable(ctx); err != nil {
+		return nil, err
+	}
+	if err := store.ValidateCommit(changes...); err != nil {
+		return nil, err
+	}
 	seen := make(sightings)
 	if err := s.learnHeads(ctx, changes, seen); err != nil {
 		return nil, err

@@ -3,8 +3,8 @@
 //
 // # Guarantees
 //
-// A commit is one etcd transaction: all of it or nothing, guarded by the revision of the head, and in the logs of a majority of the members when
-// it returns. All reads are linearizable. The revision of a record is its mod_revision, which etcd never uses twice.
+// A commit is one etcd transaction: all of it or nothing, guarded by the revisions of the heads, and in the logs of a
+// majority of the members when it returns. All reads are linearizable. The revision of a record is its mod_revision, which etcd never uses twice.
 //
 // [store.ErrUnknown] means that a transaction was sent and no answer came that tells its outcome: the connection was lost, the
 // context ended, the servers timed out, or lost their leader. A transaction that never reached a connection, and one that a server refused, are
@@ -15,10 +15,12 @@
 // In round trips:
 //
 //   - Get: one.
-//   - Commit, CommitSeveral: one, if the handle has seen the head, and the records that are replaced or deleted, as they are now stored: read or
-//     written them itself, or met them in the error of a commit. It remembers [Options.Remembered] of them. One more for each head that it has not seen at its
-//     revision, and one more (two, of more than eight) if some record is not as it has seen it last.
-//   - A commit that fails with a conflict, or because something exists: one as well, whose answer has the records; two if something exists and the records are more than eight.
+//   - Commit: one, if the handle has seen the heads, and the records that are replaced or deleted, as they are now
+//     stored: read or written them itself, or met them in the error of a commit. It remembers [Options.Remembered] of
+//     them. One more for each head that it has not seen at its revision, and one more (two, of more than eight) if some
+//     record is not as it has seen it last.
+//   - A commit that fails with a conflict, or because something exists: one as well, whose answer has the records; two
+//     if something exists and the records are more than eight.
 //   - Find: two. One for an IPv4 address that nothing has.
 //   - List, ByExpiry: one for each page of about a mebibyte.
 //   - Watch: one, and one for what it waits for.
@@ -27,8 +29,9 @@
 //
 // # Limits
 //
-// A commit has at most 127 writes beside its head (about 124 if these are allocations, which have index entries), and 1.5 MiB: the defaults of etcd's --max-txn-ops and --max-request-bytes. Servers with
-// other limits want [Options.MaxTxnOps] and [Options.MaxRequestBytes] to match; whatever they refuse is a [store.TooLargeError]. An
+// A commit has at most 128 heads and writes together (about 125 if these are allocations, which have index entries),
+// and 1.5 MiB: the defaults of etcd's --max-txn-ops and --max-request-bytes. Servers with other limits want
+// [Options.MaxTxnOps] and [Options.MaxRequestBytes] to match; whatever they refuse is a [store.TooLargeError]. An
 // allocation has at most about 4000 prefixes. Package pool cuts what it commits together to what fits.
 //
 // # Layout

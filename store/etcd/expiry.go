@@ -12,7 +12,7 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// ByExpiry implements [store.Expirer]. It reads as List does; the index has copies of the records.
+// ByExpiry implements [store.Store]. It reads as List does; the index has copies of the records.
 //
 // An etcd server counts what a read with a limit leaves out, which takes some hundred nanoseconds for each. So a handle remembers how far it has read last time, and reads
 // that far first.

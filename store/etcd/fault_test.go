@@ -22,19 +22,20 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/etcd"
 	"github.com/ipalloc/ipalloc/store/storetest"
+	"github.com/ipalloc/ipalloc/store/storetest/proxy"
 )
 
 // rig is a server, a store that reaches it through a proxy, and one that reaches it directly.
 type rig struct {
 	server          *server
-	proxy           *storetest.Proxy
+	proxy           *proxy.Proxy
 	proxied, direct *etcd.Store
 }
 
 func newRig(t *testing.T) rig {
 	t.Helper()
 	s := startServer(t)
-	proxy := storetest.NewProxy(t, s.addr)
+	proxy := proxy.New(t, s.addr)
 	return rig{s, proxy, openStore(t, proxy.Addr()), openStore(t, s.addr)}
 }
 
@@ -65,7 +66,7 @@ func seen(t *testing.T, s store.Store, key store.Key) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	_, err := store.Watch(ctx, s, key, 0, time.Millisecond)
+	_, err := s.Watch(ctx, key, 0)
 	require.NoError(t, err)
 }
 
@@ -73,12 +74,12 @@ func seen(t *testing.T, s store.Store, key store.Key) {
 func TestAnswerLost(t *testing.T) {
 	r := newRig(t)
 	ctx := t.Context()
-	h, err := r.proxied.Commit(ctx, head("a"), nil)
+	h, err := storetest.CommitOne(ctx, r.proxied, head("a"))
 	require.NoError(t, err)
 	held := r.proxy.HoldReply("claim-of-a-store")
 	failed := make(chan error, 1)
 	go func() {
-		_, err := r.proxied.Commit(ctx, h, []store.Write{create(claim("claim-of-a-store", "10.0.0.1/32"))})
+		_, err := storetest.CommitOne(ctx, r.proxied, h, create(claim("claim-of-a-store", "10.0.0.1/32")))
 		failed <- err
 	}()
 	<-held
@@ -90,7 +91,7 @@ func TestAnswerLost(t *testing.T) {
 	require.NoError(t, err)
 	held = r.proxy.HoldReply("another-claim")
 	go func() {
-		_, err := r.proxied.Commit(ctx, h, []store.Write{create(claim("another-claim", "10.0.0.2/32"))})
+		_, err := storetest.CommitOne(ctx, r.proxied, h, create(claim("another-claim", "10.0.0.2/32")))
 		failed <- err
 	}()
 	<-held
@@ -133,7 +134,7 @@ func TestRequestLost(t *testing.T) {
 		require.NoError(t, err)
 		key := claim(fmt.Sprint("claim ", n)).Key
 		r.proxy.CutAfterRequestBytes(n)
-		_, err = r.proxied.Commit(ctx, h, []store.Write{create(store.Record{Key: key})})
+		_, err = storetest.CommitOne(ctx, r.proxied, h, create(store.Record{Key: key}))
 		r.proxy.Heal()
 		_, missing := r.direct.Get(ctx, key)
 		switch {
@@ -156,19 +157,19 @@ func TestRequestLost(t *testing.T) {
 // TestNeverSent has no server to reach: the commit says so, and not that its outcome is unknown.
 func TestNeverSent(t *testing.T) {
 	r := newRig(t)
-	h, err := r.proxied.Commit(t.Context(), head("a"), nil)
+	h, err := storetest.CommitOne(t.Context(), r.proxied, head("a"))
 	require.NoError(t, err)
 	r.proxy.Refuse()
 	r.proxy.Cut()
 	err = store.ErrUnknown
 	for errors.Is(err, store.ErrUnknown) { // until the client knows that its connection is gone
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-		_, err = r.proxied.Commit(ctx, h, []store.Write{create(claim("x"))})
+		_, err = storetest.CommitOne(ctx, r.proxied, h, create(claim("x")))
 		cancel()
 	}
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	r.proxy.Heal()
-	_, err = r.proxied.Commit(t.Context(), h, []store.Write{create(claim("x"))})
+	_, err = storetest.CommitOne(t.Context(), r.proxied, h, create(claim("x")))
 	require.NoError(t, err)
 }
 
@@ -177,14 +178,14 @@ func TestSlowServer(t *testing.T) {
 	r := newRig(t)
 	p, err := pool.Create(t.Context(), r.proxied, "blue", parseSpec(t, "10.0.0.0/24"), nil)
 	require.NoError(t, err)
-	h, err := r.proxied.Commit(t.Context(), head("a"), nil)
+	h, err := storetest.CommitOne(t.Context(), r.proxied, head("a"))
 	require.NoError(t, err)
 	r.proxy.Delay(300 * time.Millisecond)
 	_, err = p.Allocate(t.Context(), pool.Claim{Owner: "pod-1"})
 	require.NoError(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), 400*time.Millisecond)
 	defer cancel()
-	_, err = r.proxied.Commit(ctx, h, []store.Write{create(claim("late"))})
+	_, err = storetest.CommitOne(ctx, r.proxied, h, create(claim("late")))
 	require.ErrorIs(t, err, store.ErrUnknown)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	r.proxy.Heal()
@@ -298,7 +299,7 @@ func answering(t *testing.T) (s *server, before, after *atomic.Pointer[error]) {
 func TestOutcomes(t *testing.T) {
 	server, before, after := answering(t)
 	s := openStore(t, server.addr)
-	h, err := s.Commit(t.Context(), head("a"), nil)
+	h, err := storetest.CommitOne(t.Context(), s, head("a"))
 	require.NoError(t, err)
 	n := 0
 	commit := func(t *testing.T) (store.Key, error) {
@@ -308,7 +309,7 @@ func TestOutcomes(t *testing.T) {
 		}
 		n++
 		r := claim(fmt.Sprint(n))
-		_, err = s.Commit(t.Context(), h, []store.Write{create(r)})
+		_, err = storetest.CommitOne(t.Context(), s, h, create(r))
 		return r.Key, err
 	}
 	for _, said := range []error{
@@ -365,7 +366,7 @@ func TestNoSilentRetry(t *testing.T) {
 		s, err := etcd.New(client, &etcd.Options{Prefix: code.String()})
 		require.NoError(t, err)
 		after.Store(&said)
-		_, err = s.Commit(t.Context(), head("a"), nil)
+		_, err = storetest.CommitOne(t.Context(), s, head("a"))
 		require.ErrorIs(t, err, store.ErrUnknown)
 		require.NotErrorIs(t, err, store.ErrConflict)
 		require.NoError(t, s.Close())
@@ -397,7 +398,7 @@ func TestTooLarge(t *testing.T) {
 		{writes(30, 0), "operations of a commit", 61, 0},
 		{writes(15, 1000), "operations of a commit", 31, 0},
 	} {
-		_, err := s.Commit(t.Context(), head("a"), c.writes)
+		_, err := storetest.CommitOne(t.Context(), s, head("a"), c.writes...)
 		var tooLarge *store.TooLargeError
 		require.ErrorAs(t, err, &tooLarge)
 		require.Equal(t, store.TooLargeError{What: c.what, Size: c.size, Limit: c.limit}, *tooLarge)
@@ -408,7 +409,7 @@ func TestTooLarge(t *testing.T) {
 		limit int64
 	}{{60_000, 0}, {700_000, 0}, {1_600_000, 1_572_864}} {
 		large.Data = []byte(`"` + strings.Repeat("x", c.size) + `"`)
-		_, err := s.Commit(t.Context(), large, nil)
+		_, err := storetest.CommitOne(t.Context(), s, large)
 		var tooLarge *store.TooLargeError
 		require.ErrorAs(t, err, &tooLarge, "%d", c.size)
 		require.Equal(t, "commit in bytes", tooLarge.What)
@@ -420,7 +421,7 @@ func TestTooLarge(t *testing.T) {
 
 	fitting, err := etcd.New(connect(t, clientConfig(server.addr)), &etcd.Options{MaxTxnOps: 20, MaxRequestBytes: 50_000})
 	require.NoError(t, err)
-	_, err = fitting.Commit(t.Context(), head("a"), writes(16, 0)) // 33 operations, nested
+	_, err = storetest.CommitOne(t.Context(), fitting, head("a"), writes(16, 0)...) // 33 operations, nested
 	require.NoError(t, err)
 	requireExactIndexes(t, server, "/ipalloc/")
 }

@@ -16,6 +16,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/ipalloc/ipalloc/store"
+	"github.com/ipalloc/ipalloc/store/storetest"
 )
 
 func parsePrefix(text string) netip.Prefix { return netip.MustParsePrefix(text) }
@@ -109,7 +110,7 @@ func TestIndexesUnderRaces(t *testing.T) {
 						writes = append(writes, put(lease(fmt.Sprint(i), random.IntN(60))))
 					}
 				}
-				next, err := s.Commit(t.Context(), h, writes)
+				next, err := storetest.CommitOne(t.Context(), s, h, writes...)
 				if err != nil {
 					t.Errorf("commit: %v", err)
 					return
@@ -134,7 +135,7 @@ func TestManyPrefixes(t *testing.T) {
 		addr = addr.Next()
 	}
 	many.Prefixes = append(many.Prefixes, many.Prefixes[0]) // twice
-	h, err := s.Commit(ctx, head("a"), []store.Write{create(many), create(claim("one", "10.0.0.0/8"))})
+	h, err := storetest.CommitOne(ctx, s, head("a"), create(many), create(claim("one", "10.0.0.0/8")))
 	require.NoError(t, err)
 	requireExactIndexes(t, server, "/ipalloc/")
 	for _, addr := range []string{"10.0.0.0", "10.0.11.183", "10.0.11.184"} {
@@ -147,7 +148,7 @@ func TestManyPrefixes(t *testing.T) {
 		require.Equal(t, want, got.Name)
 		require.Equal(t, h.Revision, got.Revision)
 	}
-	_, err = openStore(t, server.addr).Commit(ctx, h, []store.Write{remove("many")})
+	_, err = storetest.CommitOne(ctx, openStore(t, server.addr), h, remove("many"))
 	require.NoError(t, err)
 	requireExactIndexes(t, server, "/ipalloc/")
 	require.Len(t, dump(t, server, "/ipalloc/"), 3)
@@ -159,7 +160,7 @@ func TestKeys(t *testing.T) {
 	s := openStore(t, server.addr)
 	r := lease("ns/pod \"7\"\n100% Übung 日本", 5)
 	r.Pool = "a/b"
-	_, err := s.Commit(t.Context(), head("a/b"), []store.Write{create(r)})
+	_, err := storetest.CommitOne(t.Context(), s, head("a/b"), create(r))
 	require.NoError(t, err)
 	name := "ns%2Fpod%20\"7\"%0A100%25%20Übung%20日本"
 	keys := dump(t, server, "/")

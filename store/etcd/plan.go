@@ -66,7 +66,7 @@ func (s *Store) plan(changes []store.Change, seen sightings) (*plan, error) {
 		if head.Revision != 0 {
 			old = s.recall(head.Key, seen)
 		}
-		deletes := store.DeletesHead(head.Key, writes)
+		deletes := changes[i].DeletesHead()
 		alters = alters || !deletes || old.revision != 0
 		op := store.Put
 		if deletes {

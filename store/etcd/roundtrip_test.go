@@ -14,6 +14,7 @@ import (
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/etcd"
+	"github.com/ipalloc/ipalloc/store/storetest"
 )
 
 // calls counts the calls that a client sends, by method.
@@ -122,13 +123,13 @@ func TestStoreRoundTrips(t *testing.T) {
 	writer := openStore(t, server.addr)
 	s, sent := counted(t, server.addr)
 	ctx := t.Context()
-	head, err := writer.Commit(ctx, head("a"), []store.Write{create(lease("x", 1)), create(lease("y", 1))})
+	head, err := storetest.CommitOne(ctx, writer, head("a"), create(lease("x", 1)), create(lease("y", 1)))
 	require.NoError(t, err)
 	commit := func(writes ...store.Write) func() {
 		return func() {
 			t.Helper()
 			var err error
-			head, err = s.Commit(ctx, head, writes)
+			head, err = storetest.CommitOne(ctx, s, head, writes...)
 			require.NoError(t, err)
 		}
 	}
@@ -144,15 +145,15 @@ func TestStoreRoundTrips(t *testing.T) {
 	}
 	require.Equal(t, oneTxn, sent.during(commit(many...)))
 	require.Equal(t, "map[Txn:2]", sent.during(func() {
-		_, err := s.Commit(ctx, head, many)
+		_, err := storetest.CommitOne(ctx, s, head, many...)
 		var exists *store.ExistsError
 		require.ErrorAs(t, err, &exists)
 		require.Len(t, exists.Records, 20)
 	}), "what exists, of many")
-	newer, err := writer.Commit(ctx, head, nil)
+	newer, err := storetest.CommitOne(ctx, writer, head)
 	require.NoError(t, err)
 	require.Equal(t, oneTxn, sent.during(func() {
-		_, err := s.Commit(ctx, head, many)
+		_, err := storetest.CommitOne(ctx, s, head, many...)
 		var conflict *store.ConflictError
 		require.ErrorAs(t, err, &conflict)
 		require.Equal(t, newer, conflict.Current)

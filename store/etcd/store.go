@@ -74,8 +74,7 @@ func (o *Options) withDefaults() (Options, error) {
 	return all, nil
 }
 
-// Store is a [store.Store] in etcd, and a [store.Finder], [store.SeveralCommitter], [store.Watcher] and [store.Expirer]. The package
-// comment says what it guarantees.
+// Store is a [store.Store] in etcd. The package comment says what it guarantees.
 //
 // The zero Store is not usable, see [New] and [Open]. A Store must not be copied. All methods may be called by any number of
 // goroutines at once.
@@ -92,13 +91,7 @@ type Store struct {
 	closed  atomic.Bool
 }
 
-var (
-	_ store.Store            = (*Store)(nil)
-	_ store.Finder           = (*Store)(nil)
-	_ store.SeveralCommitter = (*Store)(nil)
-	_ store.Watcher          = (*Store)(nil)
-	_ store.Expirer          = (*Store)(nil)
-)
+var _ store.Store = (*Store)(nil)
 
 // New returns a store that uses a client, which stays the caller's: it must be open as long as the store is used, and Close does not close
 // it. The store uses the client's connection with its credentials and call options. What was put in the place of the client's fields KV and

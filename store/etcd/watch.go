@@ -12,7 +12,7 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Watch implements [store.Watcher]. It reads once, and then etcd tells. All calls of Watch of a handle share one stream. If
+// Watch implements [store.Store]. It reads once, and then etcd tells. All calls of Watch of a handle share one stream. If
 // the member that it is connected to loses the cluster's leader, it fails rather than waits for what it cannot see.
 func (s *Store) Watch(ctx context.Context, key store.Key, revision int64) (store.Record, error) {
 	if err := key.Validate(); err != nil {

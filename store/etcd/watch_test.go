@@ -11,13 +11,14 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/etcd"
 	"github.com/ipalloc/ipalloc/store/storetest"
+	"github.com/ipalloc/ipalloc/store/storetest/proxy"
 )
 
 // TestWatchAcrossCompaction cuts a watch off while the record changes and the history of that is compacted away: it cannot go on
 // from where it was, and must look again.
 func TestWatchAcrossCompaction(t *testing.T) {
 	server := startServer(t)
-	proxy := storetest.NewProxy(t, server.addr)
+	proxy := proxy.New(t, server.addr)
 	writer, client := openStore(t, server.addr), connect(t, clientConfig(server.addr))
 	watching, config := make(chan struct{}, 10), clientConfig(proxy.Addr())
 	config.DialOptions = append(config.DialOptions, grpc.WithChainStreamInterceptor(
@@ -30,7 +31,7 @@ func TestWatchAcrossCompaction(t *testing.T) {
 	watcher, err := etcd.Open(ctx, config, nil)
 	require.NoError(t, err)
 	t.Cleanup(func() { watcher.Close() })
-	h, err := writer.Commit(ctx, head("a"), nil)
+	h, err := storetest.CommitOne(ctx, writer, head("a"))
 	require.NoError(t, err)
 	type result struct {
 		record store.Record
@@ -45,7 +46,7 @@ func TestWatchAcrossCompaction(t *testing.T) {
 	proxy.Refuse()
 	proxy.Cut()
 	for range 3 {
-		h, err = writer.Commit(ctx, h, nil)
+		h, err = storetest.CommitOne(ctx, writer, h)
 		require.NoError(t, err)
 	}
 	_, err = client.Compact(ctx, h.Revision, clientv3.WithCompactPhysical())
@@ -69,7 +70,7 @@ func TestListAcrossCompaction(t *testing.T) {
 			r := lease(string(rune('a'+i))+string(rune('a'+j)), j)
 			writes = append(writes, create(r))
 		}
-		h, err = s.Commit(ctx, h, writes)
+		h, err = storetest.CommitOne(ctx, s, h, writes...)
 		require.NoError(t, err)
 	}
 	for name, all := range map[string]func(func(store.Record, error) bool){
@@ -81,7 +82,7 @@ func TestListAcrossCompaction(t *testing.T) {
 			times[r.Name]++
 			if len(times)%20 == 0 {
 				r.State = "changed"
-				h, err = s.Commit(context.WithoutCancel(ctx), h, []store.Write{put(r)})
+				h, err = storetest.CommitOne(context.WithoutCancel(ctx), s, h, put(r))
 				require.NoError(t, err)
 				_, err = client.Compact(ctx, h.Revision)
 				require.NoError(t, err)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store/kube"
+	"github.com/ipalloc/ipalloc/store/storetest"
 )
 
 // heldOwner is as long as a UID.
@@ -78,7 +79,7 @@ func filledPool(b *testing.B, server *server, held int) *pool.Pool {
 	}
 	head, err := filling.Get(b.Context(), poolKey(labPool))
 	require.NoError(b, err)
-	_, err = filling.Commit(b.Context(), head, nil) // which settles the last of them
+	_, err = storetest.CommitOne(b.Context(), filling, head) // which settles the last of them
 	require.NoError(b, err)
 	s := open(b, server.config(writer), kube.Options{Namespace: newNamespace()})
 	objects := make(chan *kube.Object)

@@ -11,29 +11,14 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Commit implements [store.Store]. The package comment tells how, and what it costs.
-func (s *Store) Commit(ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
-	if err := s.usable(ctx); err != nil {
-		return store.Record{}, err
-	}
-	if err := store.ValidateCommit(head, writes); err != nil {
-		return store.Record{}, err
-	}
-	heads, err := s.commit(ctx, []store.Change{{Head: head, Writes: writes}})
-	if err != nil {
-		return store.Record{}, err
-	}
-	return heads[0], nil
-}
-
-// CommitSeveral implements [store.SeveralCommitter]: the first head is the one whose update is the commit point, and the others are
-// written as other records are, each guarded by its revision. All records get the same revision. Cost: that of a Commit with one write
-// more for each further head.
-func (s *Store) CommitSeveral(ctx context.Context, changes []store.Change) ([]store.Record, error) {
+// Commit implements [store.Store]. The update of the first head is the commit point, and the other heads are written as
+// other records are, each guarded by its revision. The package comment tells how, and what it costs: a further head
+// costs as much as one more write.
+func (s *Store) Commit(ctx context.Context, changes ...store.Change) ([]store.Record, error) {
 	if err := s.usable(ctx); err != nil {
 		return nil, err
 	}
-	if err := store.ValidateSeveral(changes); err != nil {
+	if err := store.ValidateCommit(changes...); err != nil {
 		return nil, err
 	}
 	return s.commit(ctx, changes)
@@ -81,7 +66,7 @@ func (s *Store) commit(ctx context.Context, changes []store.Change) ([]store.Rec
 	for i, c := range changes {
 		heads[i] = c.Head.Canonical()
 		head := intent{refOf(c.Head.Key), c.Head.Key, store.Put, &heads[i], c.Head.Revision}
-		if store.DeletesHead(c.Head.Key, c.Writes) {
+		if c.DeletesHead() {
 			head.op, head.value = store.Delete, nil
 		}
 		if i == 0 {

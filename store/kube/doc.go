@@ -9,7 +9,7 @@
 //	kubectl -n NAMESPACE create rolebinding ipalloc --clusterrole=ipalloc-writer --serviceaccount=NAMESPACE:ACCOUNT
 //
 // The files are in this package's folder, and [CRDs] and [RBAC] return them. The role ipalloc-writer is all that a [Store] needs;
-// ipalloc-reader is enough for Get, List, Find and Watch. Then [Open] takes a rest.Config, which every controller has: of controller-runtime it is
+// ipalloc-reader is enough for Get, List, ByExpiry, Find and Watch. Then [Open] takes a rest.Config, which every controller has: of controller-runtime it is
 // what ctrl.GetConfig or Manager.GetConfig returns.
 //
 // Why a rest.Config and no client: the protocol must know whether a request was sent once or twice, and the clients of client-go and
@@ -80,7 +80,7 @@
 //
 // # Guarantees
 //
-// Get, List, Find and Watch are as the contract has them: Get is linearizable (all reads are quorum reads, never a cache's). Commits are atomic and
+// Reads and Watch are as the contract has them: Get is linearizable (all reads are quorum reads, never a cache's). Commits are atomic and
 // durable once the head is updated. A list of several pages goes on behind the last name when its snapshot expires (410 Gone).
 //
 // [store.ErrUnknown] is the error if the update of the head got no answer, or one of the 5xx, and the head, read once more, does not list the commit.
@@ -88,14 +88,12 @@
 // made. An error in step 1 is always certain: the commit does not come about. A 404 because the resources are not there is [ErrNotInstalled], and
 // never taken for an object that is not there.
 //
-// Records by expiry are listed by store.ByExpiry from a List: a label selector cannot compare, the server would look at each object all the
-// same, and to order what it finds needs all of it here.
-//
 // # Limits
 //
 // One object takes 1.5 MiB in etcd as it comes (max-request-bytes), of which a record's Data may be about 1.4 MiB; a record that replaces another is
-// stored with both until it is settled. Larger is a [store.TooLargeError]. A commit may have any number of records; it takes one
-// request for each, [Options.Parallel] at once. A pool of 2^20 addresses, every other one held, writes no object above 50 KiB.
+// stored with both until it is settled. Larger is a [store.TooLargeError]. A commit takes one request for each further
+// head and each record, [Options.Parallel] at once, and as many of them as the first head, which lists their objects' names,
+// has room for beside its Data: more than 10,000 with names of up to 100 bytes. A pool of 2^20 addresses, every other one held, writes no object above 50 KiB.
 //
 // etcd holds 2 GiB unless told otherwise (quota-backend-bytes), and the API server holds all objects in memory: plan for 1 to 2 KiB an
 // allocation.
@@ -108,6 +106,7 @@
 //	renew, release  2 (update the object, if this handle knows it; else 3)
 //	Get             1 (2 or 3 if the record is pending by another handle)
 //	List            1 for each [Options.PageSize] records, 1 for each head with pending records, about 2 for each that a crash left behind
+//	ByExpiry        as List of all records of the kind in the pool
 //	Find            1, and what List adds; the server looks at each object of the pool, and sends what fits
 //	Conflict        4 (of which one takes back step 1); after the first, 1, or 2 if it waited for a turn
 //	after conflicts 2 more for each commit (read the head, announce the turn), until some were not disturbed

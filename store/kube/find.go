@@ -16,7 +16,7 @@ const (
 	manyPrefixes = "many"
 )
 
-// Find implements [store.Finder]. Cost: a list of the objects whose labels name a prefix that contains addr, or that have several prefixes
+// Find implements [store.Store]. Cost: a list of the objects whose labels name a prefix that contains addr, or that have several prefixes
 // of its family. The server looks at each object for that, and sends only those.
 func (s *Store) Find(ctx context.Context, pool string, addr netip.Addr) (store.Record, error) {
 	if err := s.usable(ctx); err != nil {

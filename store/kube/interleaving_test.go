@@ -13,6 +13,7 @@ import (
 
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/kube"
+	"github.com/ipalloc/ipalloc/store/storetest"
 )
 
 // hooked calls hook once, after a call that reads or before an update.
@@ -64,10 +65,10 @@ func TestSettledMeanwhile(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			server := newSimServer()
 			s := simStore(&simClient{server: server}, "writer")
-			head, err := s.Commit(t.Context(), record(poolKey("lab"), ""), []store.Write{{Op: store.Create, Record: record(allocKey("x"), "here")}})
+			head, err := storetest.CommitOne(t.Context(), s, record(poolKey("lab"), ""), store.Write{Op: store.Create, Record: record(allocKey("x"), "here")})
 			require.NoError(t, err)
 			reader := &hooked{&simClient{server: server}, func() {
-				_, err = s.Commit(t.Context(), head, nil)
+				_, err = storetest.CommitOne(t.Context(), s, head)
 				require.NoError(t, err)
 			}}
 			got, err := read(kube.NewStore(reader, kube.Options{}, counterID("reader"), noPause))
@@ -88,7 +89,7 @@ func TestExpiredToken(t *testing.T) {
 	for i := range 35 {
 		writes = append(writes, store.Write{Op: store.Create, Record: record(allocKey(fmt.Sprintf("owner-%02d", i)), "held")})
 	}
-	head, err := s.Commit(t.Context(), record(poolKey("lab"), ""), writes)
+	head, err := storetest.CommitOne(t.Context(), s, record(poolKey("lab"), ""), writes...)
 	require.NoError(t, err)
 	expired := 0
 	trouble.once(func(r *http.Request) bool { return r.URL.Query().Get("continue") != "" }, func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
@@ -107,7 +108,7 @@ func TestExpiredToken(t *testing.T) {
 	for r, err := range s.List(t.Context(), store.KindAllocation, "lab") {
 		require.NoError(t, err)
 		if len(seen) == 0 {
-			_, err = s.Commit(t.Context(), head, []store.Write{{Op: store.Delete, Record: writes[34].Record}})
+			_, err = storetest.CommitOne(t.Context(), s, head, store.Write{Op: store.Delete, Record: writes[34].Record})
 			require.NoError(t, err)
 		}
 		seen[r.Name]++
@@ -142,11 +143,11 @@ func TestWatchGoesOn(t *testing.T) {
 			config.Wrap(trouble.wrap)
 			s := open(t, config, kube.Options{Namespace: newNamespace()})
 			other := open(t, server.config(writer), kube.Options{Namespace: s.Namespace()})
-			head, err := s.Commit(t.Context(), record(poolKey("lab"), "old"), nil)
+			head, err := storetest.CommitOne(t.Context(), s, record(poolKey("lab"), "old"))
 			require.NoError(t, err)
 			trouble.once(isWatch, func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
 				if !c.fails {
-					_, err := other.Commit(t.Context(), head, []store.Write{{Op: store.Create, Record: record(allocKey("x"), "new")}})
+					_, err := storetest.CommitOne(t.Context(), other, head, store.Write{Op: store.Create, Record: record(allocKey("x"), "new")})
 					require.NoError(t, err)
 				}
 				return answering(c.code, c.answer, false)(next, r)
@@ -166,11 +167,11 @@ func TestWatchGoesOn(t *testing.T) {
 func TestHeadDeletedAsRecord(t *testing.T) {
 	server := newSimServer()
 	first, second := simStore(&simClient{server: server}, "first"), simStore(&simClient{server: server}, "second")
-	lab, err := first.Commit(t.Context(), record(poolKey("lab"), "head"), []store.Write{{Op: store.Create, Record: record(allocKey("x"), "here")}})
+	lab, err := storetest.CommitOne(t.Context(), first, record(poolKey("lab"), "head"), store.Write{Op: store.Create, Record: record(allocKey("x"), "here")})
 	require.NoError(t, err)
-	office, err := second.Commit(t.Context(), record(poolKey("office"), "head"), []store.Write{{Op: store.Delete, Record: record(lab.Key, "")}})
+	office, err := storetest.CommitOne(t.Context(), second, record(poolKey("office"), "head"), store.Write{Op: store.Delete, Record: record(lab.Key, "")})
 	require.NoError(t, err)
-	_, err = second.Commit(t.Context(), office, nil) // settles the deletion
+	_, err = storetest.CommitOne(t.Context(), second, office) // settles the deletion
 	require.NoError(t, err)
 	third := simStore(&simClient{server: server}, "third")
 	for range 2 {
@@ -187,19 +188,19 @@ func TestHeadDeletedAsRecord(t *testing.T) {
 func TestRefusedLeavesNothing(t *testing.T) {
 	server := newSimServer()
 	s, other := simStore(&simClient{server: server}, "one"), simStore(&simClient{server: server}, "other")
-	head, err := s.Commit(t.Context(), record(poolKey("lab"), ""), []store.Write{{Op: store.Create, Record: record(allocKey("x"), "old")}})
+	head, err := storetest.CommitOne(t.Context(), s, record(poolKey("lab"), ""), store.Write{Op: store.Create, Record: record(allocKey("x"), "old")})
 	require.NoError(t, err)
-	head, err = s.Commit(t.Context(), head, nil)
+	head, err = storetest.CommitOne(t.Context(), s, head)
 	require.NoError(t, err)
-	_, err = other.Commit(t.Context(), head, nil)
+	_, err = storetest.CommitOne(t.Context(), other, head)
 	require.NoError(t, err)
 	create := func(name string) store.Write {
 		return store.Write{Op: store.Create, Record: record(allocKey(name), "new")}
 	}
 	put := store.Write{Op: store.Put, Record: record(allocKey("x"), "new")}
-	_, err = s.Commit(t.Context(), head, []store.Write{create("y"), put})
+	_, err = storetest.CommitOne(t.Context(), s, head, create("y"), put)
 	require.ErrorIs(t, err, store.ErrConflict)
-	_, err = s.Commit(t.Context(), record(poolKey("office"), ""), []store.Write{create("y"), create("x")})
+	_, err = storetest.CommitOne(t.Context(), s, record(poolKey("office"), ""), create("y"), create("x"))
 	require.ErrorIs(t, err, store.ErrExists)
 	require.Len(t, server.objects, 2)
 	for r, o := range server.objects {
@@ -212,13 +213,13 @@ func TestSweepBesideCommit(t *testing.T) {
 	server := newSimServer()
 	client := &hooked{simClient: &simClient{server: server}}
 	s := kube.NewStore(client, kube.Options{}, counterID("writer"), noPause)
-	head, err := s.Commit(t.Context(), record(poolKey("lab"), ""), nil)
+	head, err := storetest.CommitOne(t.Context(), s, record(poolKey("lab"), ""))
 	require.NoError(t, err)
 	client.hook = func() {
 		_, err := simStore(&simClient{server: server}, "sweeper").Sweep(t.Context())
 		require.NoError(t, err)
 	}
-	head, err = s.Commit(t.Context(), head, []store.Write{{Op: store.Create, Record: record(allocKey("x"), "here")}})
+	head, err = storetest.CommitOne(t.Context(), s, head, store.Write{Op: store.Create, Record: record(allocKey("x"), "here")})
 	require.NoError(t, err)
 	require.Nil(t, client.hook)
 	got, err := s.Get(t.Context(), allocKey("x"))

@@ -14,6 +14,7 @@ import (
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/kube"
+	"github.com/ipalloc/ipalloc/store/storetest"
 )
 
 // million is the ranges of a pool of 2^20 addresses.
@@ -60,7 +61,7 @@ func TestMillion(t *testing.T) {
 		require.NoError(t, err)
 		writes = append(writes, store.Write{Op: store.Create, Record: r})
 	}
-	_, err = s.Commit(t.Context(), head, writes)
+	_, err = storetest.CommitOne(t.Context(), s, head, writes...)
 	require.NoError(t, err)
 	p, err := pool.Open(t.Context(), s, labPool, nil)
 	require.NoError(t, err)
@@ -79,7 +80,7 @@ func TestMillion(t *testing.T) {
 func TestTooLarge(t *testing.T) {
 	server, namespace := sharedServer(t), newNamespace()
 	s := open(t, server.config(writer), kube.Options{Namespace: namespace})
-	head, err := s.Commit(t.Context(), record(poolKey("lab"), ""), nil)
+	head, err := storetest.CommitOne(t.Context(), s, record(poolKey("lab"), ""))
 	require.NoError(t, err)
 	large := func(r store.Record, size int) store.Record {
 		r.Data = json.RawMessage(`"` + strings.Repeat("x", size-2) + `"`)
@@ -93,12 +94,12 @@ func TestTooLarge(t *testing.T) {
 			} else {
 				writes[1].Record = large(writes[1].Record, size)
 			}
-			got, err := s.Commit(t.Context(), next, writes)
+			got, err := storetest.CommitOne(t.Context(), s, next, writes...)
 			if size < 1500<<10 {
 				require.NoError(t, err)
 				head = got
 				head.Data = nil
-				head, err = s.Commit(t.Context(), head, []store.Write{{Op: store.Delete, Record: writes[1].Record}})
+				head, err = storetest.CommitOne(t.Context(), s, head, store.Write{Op: store.Delete, Record: writes[1].Record})
 				require.NoError(t, err)
 				continue
 			}
@@ -162,7 +163,7 @@ func TestNames(t *testing.T) {
 func TestCollision(t *testing.T) {
 	server, namespace := sharedServer(t), newNamespace()
 	s := open(t, server.config(writer), kube.Options{Namespace: namespace})
-	_, err := s.Commit(t.Context(), record(poolKey("lab"), "true"), nil)
+	_, err := storetest.CommitOne(t.Context(), s, record(poolKey("lab"), "true"))
 	require.NoError(t, err)
 	config := server.config(writer)
 	config.Wrap(func(next http.RoundTripper) http.RoundTripper {
@@ -175,6 +176,6 @@ func TestCollision(t *testing.T) {
 	other := open(t, config, kube.Options{Namespace: namespace})
 	_, err = other.Get(t.Context(), poolKey("other"))
 	require.ErrorIs(t, err, kube.ErrCollision)
-	_, err = other.Commit(t.Context(), store.Record{Key: poolKey("other"), Revision: 1}, nil)
+	_, err = storetest.CommitOne(t.Context(), other, store.Record{Key: poolKey("other"), Revision: 1})
 	require.ErrorIs(t, err, kube.ErrCollision)
 }

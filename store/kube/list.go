@@ -27,6 +27,12 @@ func (s *Store) List(ctx context.Context, kind store.Kind, pool string) iter.Seq
 	}
 }
 
+// ByExpiry implements [store.Store]. It lists the records, and holds those that expire in memory: a label selector cannot
+// compare, the server would look at each object all the same, and to order what it finds needs all of it here.
+func (s *Store) ByExpiry(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
+	return store.ByExpiryFromList(ctx, s.List, kind, pool)
+}
+
 // selector returns the label selector of the records of kind in pool, or in all if pool is empty.
 func selector(kind store.Kind, pool string) string {
 	text := labelKind + "=" + labelValue(string(kind))

@@ -52,8 +52,7 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Store is a [store.Store] on the Kubernetes API, and a [store.SeveralCommitter], a [store.Watcher] and a [store.Finder]. The package
-// comment says what it guarantees.
+// Store is a [store.Store] on the Kubernetes API. The package comment says what it guarantees.
 //
 // The zero Store is not usable, see [Open]. A Store must not be copied. All methods may be called by any number of goroutines at once.
 type Store struct {
@@ -69,12 +68,7 @@ type Store struct {
 	close   context.CancelCauseFunc
 }
 
-var (
-	_ store.Store            = (*Store)(nil)
-	_ store.SeveralCommitter = (*Store)(nil)
-	_ store.Watcher          = (*Store)(nil)
-	_ store.Finder           = (*Store)(nil)
-)
+var _ store.Store = (*Store)(nil)
 
 // Open returns a handle on the store in a namespace of the API server that config leads to. A nil opts is the same as the zero Options.
 //

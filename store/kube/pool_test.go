@@ -15,6 +15,7 @@ import (
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/kube"
+	"github.com/ipalloc/ipalloc/store/storetest"
 )
 
 // counter notes the requests that pass.
@@ -68,24 +69,24 @@ func TestRequests(t *testing.T) {
 	_, err = s.Get(t.Context(), store.Key{Kind: store.KindAllocation, Pool: labPool, Name: "second"})
 	require.NoError(t, err)
 	require.Equal(t, []string{"GET"}, count.take(), "this handle's own commit")
-	_, err = s.Commit(t.Context(), head, nil)
+	_, err = storetest.CommitOne(t.Context(), s, head)
 	require.NoError(t, err)
 	require.Equal(t, []string{"PUT", "PUT"}, count.take(), "settle, update the head")
 	head, err = s.Get(t.Context(), poolKey(labPool))
 	require.NoError(t, err)
 	count.take()
-	head, err = s.Commit(t.Context(), head, nil)
+	head, err = storetest.CommitOne(t.Context(), s, head)
 	require.NoError(t, err)
 	require.Equal(t, []string{"PUT"}, count.take())
 
 	renewed := record(store.Key{Kind: store.KindAllocation, Pool: labPool, Name: "second"}, "renewed")
-	head, err = s.Commit(t.Context(), head, []store.Write{{Op: store.Put, Record: renewed}})
+	head, err = storetest.CommitOne(t.Context(), s, head, store.Write{Op: store.Put, Record: renewed})
 	require.NoError(t, err)
 	require.Equal(t, []string{"PUT", "PUT"}, count.take(), "the allocation, and the head")
-	head, err = s.Commit(t.Context(), head, []store.Write{{Op: store.Put, Record: renewed}})
+	head, err = storetest.CommitOne(t.Context(), s, head, store.Write{Op: store.Put, Record: renewed})
 	require.NoError(t, err)
 	require.Equal(t, []string{"PUT", "PUT"}, count.take(), "what is written again need not be settled")
-	_, err = s.Commit(t.Context(), head, []store.Write{{Op: store.Delete, Record: renewed}})
+	_, err = storetest.CommitOne(t.Context(), s, head, store.Write{Op: store.Delete, Record: renewed})
 	require.NoError(t, err)
 	require.Equal(t, []string{"PUT", "PUT"}, count.take())
 
@@ -172,7 +173,7 @@ func TestPrinted(t *testing.T) {
 func TestRoles(t *testing.T) {
 	server, namespace := sharedServer(t), newNamespace()
 	s := open(t, server.config(writer), kube.Options{Namespace: namespace})
-	head, err := s.Commit(t.Context(), record(poolKey("lab"), "here"), []store.Write{{Op: store.Create, Record: record(allocKey("x"), "here")}})
+	head, err := storetest.CommitOne(t.Context(), s, record(poolKey("lab"), "here"), store.Write{Op: store.Create, Record: record(allocKey("x"), "here")})
 	require.NoError(t, err)
 
 	r := open(t, server.config(reader), kube.Options{Namespace: namespace})
@@ -182,7 +183,7 @@ func TestRoles(t *testing.T) {
 	got, err = r.Watch(t.Context(), poolKey("lab"), 0)
 	require.NoError(t, err)
 	require.Equal(t, head.Revision, got.Revision)
-	_, err = r.Commit(t.Context(), got, nil)
+	_, err = storetest.CommitOne(t.Context(), r, got)
 	require.ErrorContains(t, err, "forbidden")
 	require.NotErrorIs(t, err, store.ErrUnknown)
 
@@ -206,7 +207,7 @@ func TestNotInstalled(t *testing.T) {
 	_, err := s.Get(t.Context(), allocKey("x"))
 	require.ErrorIs(t, err, kube.ErrNotInstalled)
 	require.NotErrorIs(t, err, store.ErrNotFound)
-	_, err = s.Commit(t.Context(), record(poolKey("lab"), ""), nil)
+	_, err = storetest.CommitOne(t.Context(), s, record(poolKey("lab"), ""))
 	require.ErrorIs(t, err, kube.ErrNotInstalled)
 	for _, err := range s.List(context.Background(), store.KindPool, "") {
 		require.ErrorIs(t, err, kube.ErrNotInstalled)

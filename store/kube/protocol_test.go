@@ -16,6 +16,7 @@ import (
 
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/kube"
+	"github.com/ipalloc/ipalloc/store/storetest"
 )
 
 // noPause is a pause that takes no time.
@@ -59,13 +60,13 @@ type crashScenario struct {
 func crashScenarios() []crashScenario {
 	none := func(*testing.T, *kube.Store) store.Record { return record(poolKey("lab"), "old") }
 	filled := func(t *testing.T, s *kube.Store) store.Record {
-		head, err := s.Commit(t.Context(), record(poolKey("lab"), "older"), []store.Write{
-			{Op: store.Create, Record: record(allocKey("kept"), "old")},
-			{Op: store.Create, Record: record(allocKey("gone"), "old")},
-		})
+		head, err := storetest.CommitOne(t.Context(), s, record(poolKey("lab"), "older"),
+			store.Write{Op: store.Create, Record: record(allocKey("kept"), "old")},
+			store.Write{Op: store.Create, Record: record(allocKey("gone"), "old")},
+		)
 		require.NoError(t, err)
 		head.State = "old"
-		head, err = s.Commit(t.Context(), head, []store.Write{{Op: store.Create, Record: record(allocKey("unsettled"), "old")}})
+		head, err = storetest.CommitOne(t.Context(), s, head, store.Write{Op: store.Create, Record: record(allocKey("unsettled"), "old")})
 		require.NoError(t, err)
 		return head
 	}
@@ -107,7 +108,7 @@ func (c crashScenario) crash(t *testing.T, step int, after bool) bool {
 	dying := &simClient{server: server, crashAt: step, after: after}
 	next := head
 	next.State = "new"
-	_, err := simStore(dying, "dying").Commit(t.Context(), next, c.writes)
+	_, err := storetest.CommitOne(t.Context(), simStore(dying, "dying"), next, c.writes...)
 	if !dying.crashed {
 		require.NoError(t, err)
 		return false
@@ -127,7 +128,7 @@ func (c crashScenario) requireWhole(t *testing.T, s *kube.Store, head store.Reco
 	t.Helper()
 	got, err := s.Get(t.Context(), head.Key)
 	switch {
-	case store.DeletesHead(head.Key, c.writes):
+	case store.Change{Head: head, Writes: c.writes}.DeletesHead():
 		come = errors.Is(err, store.ErrNotFound)
 	case err == nil:
 		come = got.State == "new"
@@ -176,10 +177,10 @@ func (c crashScenario) goOn(t *testing.T, s *kube.Store, head store.Record, come
 		}
 		next = current
 		writes = []store.Write{{Op: store.Put, Record: record(allocKey("another"), "new")}}
-		_, err = s.Commit(t.Context(), head, nil)
+		_, err = storetest.CommitOne(t.Context(), s, head)
 		require.ErrorIs(t, err, store.ErrConflict)
 	}
-	got, err := s.Commit(t.Context(), next, writes)
+	got, err := storetest.CommitOne(t.Context(), s, next, writes...)
 	require.NoError(t, err)
 	require.Greater(t, got.Revision, head.Revision)
 	if !come {
@@ -266,7 +267,7 @@ func (h *history) step(ctx context.Context, s *kube.Store, random *rand.Rand, id
 	if old != "" {
 		changes[0].Writes = append(changes[0].Writes, store.Write{Op: store.Delete, Record: record(allocKey(old), "")})
 	}
-	heads, err := s.CommitSeveral(ctx, changes)
+	heads, err := s.Commit(ctx, changes...)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
@@ -344,7 +345,7 @@ func runHistory(t *testing.T, seed uint64) int {
 	for _, key := range []store.Key{poolKey("lab"), poolKey("office"), allocKey("x"), allocKey("y"), allocKey("last")} {
 		r, err := readOrNew(t.Context(), heir, key)
 		require.NoError(t, err)
-		_, err = heir.Commit(t.Context(), r, nil)
+		_, err = storetest.CommitOne(t.Context(), heir, r)
 		require.NoError(t, err)
 	}
 	requireSwept(t, server, heir)

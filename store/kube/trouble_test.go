@@ -22,6 +22,7 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/kube"
 	"github.com/ipalloc/ipalloc/store/storetest"
+	"github.com/ipalloc/ipalloc/store/storetest/proxy"
 )
 
 // tripper does something else than to pass a request on, once, where it fits.
@@ -126,13 +127,13 @@ func TestOutcomes(t *testing.T) {
 			config.Wrap(trouble.wrap)
 			namespace := newNamespace()
 			s := open(t, config, kube.Options{Namespace: namespace, Patience: 1})
-			head, err := s.Commit(t.Context(), record(poolKey("lab"), "old"), nil)
+			head, err := storetest.CommitOne(t.Context(), s, record(poolKey("lab"), "old"))
 			require.NoError(t, err)
 			trouble.once(c.fits, c.trip)
 			next := head
 			next.State = "new"
 			writes := []store.Write{{Op: store.Create, Record: record(allocKey("x"), "new")}}
-			got, err := s.Commit(t.Context(), next, writes)
+			got, err := storetest.CommitOne(t.Context(), s, next, writes...)
 			switch {
 			case c.want == nil:
 				require.NoError(t, err)
@@ -150,13 +151,13 @@ func TestOutcomes(t *testing.T) {
 				require.NoError(t, err)
 				require.Equal(t, got, now)
 				require.Equal(t, got.Revision, x.Revision)
-				_, err = s.Commit(t.Context(), got, nil)
+				_, err = storetest.CommitOne(t.Context(), s, got)
 				require.NoError(t, err)
 				return
 			}
 			require.ErrorIs(t, err, store.ErrNotFound)
 			require.Equal(t, head, now)
-			_, err = s.Commit(t.Context(), next, writes)
+			_, err = storetest.CommitOne(t.Context(), s, next, writes...)
 			require.NoError(t, err, "the same again")
 			_, err = other.Sweep(t.Context())
 			require.NoError(t, err)
@@ -214,7 +215,7 @@ func TestNetwork(t *testing.T) {
 	var all sync.WaitGroup
 	var mu sync.Mutex
 	said, granted := told{}, 0
-	proxy := storetest.NewProxy(t, server.addr)
+	proxy := proxy.New(t, server.addr)
 	config := server.config(writer)
 	config.Host = "https://" + proxy.Addr()
 	config.Timeout = time.Second
@@ -335,7 +336,7 @@ func TestSecondHandleSettles(t *testing.T) {
 			head = record(poolKey("lab"), "head")
 		}
 		var err error
-		head, err = s.Commit(t.Context(), head, writes)
+		head, err = storetest.CommitOne(t.Context(), s, head, writes...)
 		require.NoError(t, err)
 		for _, w := range writes {
 			want[w.Record.Name] = head.Revision

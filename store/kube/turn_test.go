@@ -9,6 +9,7 @@ import (
 
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/kube"
+	"github.com/ipalloc/ipalloc/store/storetest"
 )
 
 // observed notes its requests, and calls before with each of them, unless that is nil.
@@ -56,18 +57,18 @@ func createAlloc(name string) []store.Write {
 // losing returns a handle that has just lost the head of pool lab to another, the client that it uses, and the head.
 func losing(t *testing.T, server *simServer) (*kube.Store, *observed, store.Record) {
 	t.Helper()
-	head, err := simStore(&simClient{server: server}, "first").Commit(t.Context(), record(poolKey("lab"), ""), createAlloc("first"))
+	head, err := storetest.CommitOne(t.Context(), simStore(&simClient{server: server}, "first"), record(poolKey("lab"), ""), createAlloc("first")...)
 	require.NoError(t, err)
 	client := &observed{simClient: &simClient{server: server}}
 	client.before = func(verb string) {
 		if verb == "update" {
 			client.before = nil
-			_, err := simStore(&simClient{server: server}, "rival").Commit(t.Context(), head, nil)
+			_, err := storetest.CommitOne(t.Context(), simStore(&simClient{server: server}, "rival"), head)
 			require.NoError(t, err)
 		}
 	}
 	s := kube.NewStore(client, kube.Options{Parallel: 1}, counterID("loser"), noPause)
-	_, err = s.Commit(t.Context(), head, createAlloc("x"))
+	_, err = storetest.CommitOne(t.Context(), s, head, createAlloc("x")...)
 	var conflict *store.ConflictError
 	require.ErrorAs(t, err, &conflict)
 	require.Equal(t, []string{"get", "create", "update", "get", "remove"}, client.verbs)
@@ -104,13 +105,13 @@ func TestTurn(t *testing.T) {
 		if verb == "create" {
 			client.before = nil
 			go func() {
-				_, err := patient.Commit(t.Context(), head, createAlloc("y"))
+				_, err := storetest.CommitOne(t.Context(), patient, head, createAlloc("y")...)
 				answer <- err
 			}()
 			<-waiting
 		}
 	}
-	head, err := s.Commit(t.Context(), head, createAlloc("x"))
+	head, err := storetest.CommitOne(t.Context(), s, head, createAlloc("x")...)
 	require.NoError(t, err)
 	require.Equal(t, []string{"get", "turn", "create", "update"}, client.verbs)
 	requireTurn(t, server, "")
@@ -118,7 +119,7 @@ func TestTurn(t *testing.T) {
 	require.ErrorIs(t, <-answer, store.ErrConflict)
 	require.NotContains(t, other.verbs, "create")
 	client.verbs = nil
-	_, err = s.Commit(t.Context(), head, createAlloc("z"))
+	_, err = storetest.CommitOne(t.Context(), s, head, createAlloc("z")...)
 	require.NoError(t, err)
 	require.Equal(t, []string{"create", "update", "update"}, client.verbs, "the record, the one before, and the head")
 }
@@ -140,7 +141,7 @@ func TestTurnOfTheDead(t *testing.T) {
 			for i := range c.records {
 				writes = append(writes, createAlloc(heldOwner(i))...)
 			}
-			_, err := s.Commit(t.Context(), head, writes)
+			_, err := storetest.CommitOne(t.Context(), s, head, writes...)
 			require.ErrorIs(t, err, errCrashed)
 			requireTurn(t, server, "loser-000002")
 			var waited time.Duration
@@ -148,7 +149,7 @@ func TestTurnOfTheDead(t *testing.T) {
 				waited += d
 				return nil
 			})
-			_, err = heir.Commit(t.Context(), head, createAlloc("x"))
+			_, err = storetest.CommitOne(t.Context(), heir, head, createAlloc("x")...)
 			require.NoError(t, err)
 			requireTurn(t, server, "")
 			require.GreaterOrEqual(t, waited, c.shortest/2, "half of each wait is by chance")
@@ -162,7 +163,7 @@ func TestTurnGivenBack(t *testing.T) {
 	t.Run("refused", func(t *testing.T) {
 		server := newSimServer()
 		s, client, head := losing(t, server)
-		_, err := s.Commit(t.Context(), head, createAlloc("first"))
+		_, err := storetest.CommitOne(t.Context(), s, head, createAlloc("first")...)
 		require.ErrorIs(t, err, store.ErrExists)
 		require.Contains(t, client.verbs, "turn")
 		requireTurn(t, server, "")
@@ -171,13 +172,13 @@ func TestTurnGivenBack(t *testing.T) {
 		server := newSimServer()
 		s, client, head := losing(t, server)
 		client.before = func(verb string) { client.crashed = client.crashed || verb == "create" }
-		_, err := s.Commit(t.Context(), head, createAlloc("x"))
+		_, err := storetest.CommitOne(t.Context(), s, head, createAlloc("x")...)
 		require.ErrorIs(t, err, errCrashed)
 		requireTurn(t, server, "loser-000002")
-		heads, err := simStore(&simClient{server: server}, "heir").CommitSeveral(t.Context(), []store.Change{{Head: record(poolKey("a"), "")}, {Head: head}})
+		heads, err := simStore(&simClient{server: server}, "heir").Commit(t.Context(), store.Change{Head: record(poolKey("a"), "")}, store.Change{Head: head})
 		require.NoError(t, err)
 		requireTurn(t, server, "")
-		_, err = simStore(&simClient{server: server}, "next").Commit(t.Context(), heads[1], createAlloc("x"))
+		_, err = storetest.CommitOne(t.Context(), simStore(&simClient{server: server}, "next"), heads[1], createAlloc("x")...)
 		require.NoError(t, err)
 	})
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Watch implements [store.Watcher] with a watch of the API on one object: that of the record or, while a commit is about to write that, the
+// Watch implements [store.Store] with a watch of the API on one object: that of the record or, while a commit is about to write that, the
 // one of the commit's head. It begins anew when the server ends the watch, as it does every half an hour or so.
 func (s *Store) Watch(ctx context.Context, key store.Key, revision int64) (store.Record, error) {
 	if err := s.usable(ctx); err != nil {

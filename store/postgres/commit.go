@@ -14,34 +14,28 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Commit implements [store.Store]. It is one call of a function in the database, which is one transaction. The package comment says what the errors mean, and what it costs.
-func (s *Store) Commit(ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
-	if err := s.begin(ctx); err != nil {
-		return store.Record{}, err
-	}
-	if err := store.ValidateCommit(head, writes); err != nil {
-		return store.Record{}, err
-	}
-	heads, err := s.commit(ctx, []store.Change{{Head: head, Writes: writes}})
-	if err != nil {
-		return store.Record{}, s.wrap(fmt.Errorf("commit %v: %w", head.Key, err))
-	}
-	return heads[0], nil
-}
-
-// CommitSeveral implements [store.SeveralCommitter]. It is one transaction, as a Commit is, and all records get the same revision.
-func (s *Store) CommitSeveral(ctx context.Context, changes []store.Change) ([]store.Record, error) {
+// Commit implements [store.Store]. It is one call of a function in the database, which is one transaction. The package
+// comment says what the errors mean, and what it costs.
+func (s *Store) Commit(ctx context.Context, changes ...store.Change) ([]store.Record, error) {
 	if err := s.begin(ctx); err != nil {
 		return nil, err
 	}
-	if err := store.ValidateSeveral(changes); err != nil {
+	if err := store.ValidateCommit(changes...); err != nil {
 		return nil, err
 	}
 	heads, err := s.commit(ctx, changes)
 	if err != nil {
-		return nil, s.wrap(fmt.Errorf("commit %d heads: %w", len(changes), err))
+		return nil, s.wrap(fmt.Errorf("commit %s: %w", headsText(changes), err))
 	}
 	return heads, nil
+}
+
+// headsText names the head of changes, or says how many there are.
+func headsText(changes []store.Change) string {
+	if len(changes) == 1 {
+		return changes[0].Head.Key.String()
+	}
+	return fmt.Sprintf("%v and %d more heads", changes[0].Head.Key, len(changes)-1)
 }
 
 // begin returns an error if the context has ended or the store is closed.
@@ -154,7 +148,7 @@ func encodeBatch(changes []store.Change) (*batch, error) {
 	for i := range changes {
 		head, writes := changes[i].Head, changes[i].Writes
 		op := opHead
-		if store.DeletesHead(head.Key, writes) {
+		if changes[i].DeletesHead() {
 			op = opDeleteHead
 		}
 		b.rows = append(b.rows, row{op, i, head.Canonical()})

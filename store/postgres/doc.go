@@ -87,7 +87,8 @@
 //
 // # Limits and caveats
 //
-// Kind, pool and name of a record are together at most 2,600 bytes, and all that is in a commit at most 128 MiB: otherwise [store.ErrTooLarge]. The database must have the encoding UTF8.
+// A commit takes any number of heads and records, at most 128 MiB of them. Kind, pool and name of a record are together
+// at most 2,600 bytes. What is larger is refused with [store.ErrTooLarge]. The database must have the encoding UTF8.
 //
 // Poolers such as PgBouncer: in session mode everything works. In transaction mode set pgx's default_query_exec_mode to exec or cache_describe, or have the pooler keep track of
 // prepared statements; Watch does not work, because it needs a session of its own, and would wait without end. In statement mode [New] cannot create the tables, and the rest is as in transaction mode.

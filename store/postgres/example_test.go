@@ -18,11 +18,12 @@ func Example() {
 	}
 	defer s.Close()
 	head := store.Record{Key: store.Key{Kind: store.KindPool, Pool: "lab"}}
-	_, err = s.Commit(ctx, head, []store.Write{{Op: store.Create, Record: store.Record{
+	claim := store.Record{
 		Key:      store.Key{Kind: store.KindAllocation, Pool: "lab", Name: "vm-1"},
 		State:    "allocated",
 		Prefixes: []netip.Prefix{netip.MustParsePrefix("10.0.0.5/32")},
-	}}})
+	}
+	_, err = s.Commit(ctx, store.Change{Head: head, Writes: []store.Write{{Op: store.Create, Record: claim}}})
 	fmt.Println("commit:", err)
 
 	holder, err := s.Find(ctx, "lab", netip.MustParseAddr("10.0.0.5"))

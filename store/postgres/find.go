@@ -8,7 +8,7 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Find implements [store.Finder]. Cost: one round trip, and a search in the index over the prefixes.
+// Find implements [store.Store]. Cost: one round trip, and a search in the index over the prefixes.
 func (s *Store) Find(ctx context.Context, pool string, addr netip.Addr) (store.Record, error) {
 	if err := (store.Key{Kind: store.KindAllocation, Pool: pool}).Validate(); err != nil {
 		return store.Record{}, err

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/postgres"
+	"github.com/ipalloc/ipalloc/store/storetest"
 )
 
 // TestIsolation has writers contend for heads, one and several at once, and for a record beside them, under each default isolation level that a database can have. All that they may
@@ -62,7 +63,7 @@ func contend(t *testing.T, s *postgres.Store, name string, both bool) error {
 				return err
 			}
 		}
-		_, err := s.CommitSeveral(t.Context(), changes)
+		_, err := s.Commit(t.Context(), changes...)
 		if !errors.Is(err, store.ErrConflict) {
 			return err
 		}
@@ -73,10 +74,10 @@ func contend(t *testing.T, s *postgres.Store, name string, both bool) error {
 func TestRevisionsDoNotFall(t *testing.T) {
 	url, schema := sharedServer(t).url("postgres"), newSchema()
 	s := open(t, url, schema)
-	h, err := s.Commit(t.Context(), head("a"), []store.Write{create(allocation("a", "x", "10.0.0.1/32"))})
+	h, err := storetest.CommitOne(t.Context(), s, head("a"), create(allocation("a", "x", "10.0.0.1/32")))
 	require.NoError(t, err)
 	execute(t, url, schema, "UPDATE allocation SET revision = revision + 1000")
-	_, err = s.Commit(t.Context(), h, []store.Write{put(allocation("a", "x", "10.0.0.2/32"))})
+	_, err = storetest.CommitOne(t.Context(), s, h, put(allocation("a", "x", "10.0.0.2/32")))
 	var refused *pgconn.PgError
 	require.ErrorAs(t, err, &refused)
 	require.Equal(t, "40001", refused.Code)
@@ -91,7 +92,7 @@ func TestRevisionsDoNotFall(t *testing.T) {
 func TestHeadCreatedMeanwhile(t *testing.T) {
 	url, schema := sharedServer(t).url("postgres"), newSchema()
 	s, db := open(t, url, schema), connect(t, url)
-	b, err := s.Commit(t.Context(), head("b"), nil)
+	b, err := storetest.CommitOne(t.Context(), s, head("b"))
 	require.NoError(t, err)
 	locked, err := db.Begin(t.Context())
 	require.NoError(t, err)
@@ -100,7 +101,7 @@ func TestHeadCreatedMeanwhile(t *testing.T) {
 	writes := []store.Write{create(allocation("a", "x", "10.0.0.1/32"))}
 	result := make(chan error, 1)
 	go func() {
-		_, err := s.CommitSeveral(t.Context(), []store.Change{{Head: head("a"), Writes: writes}, {Head: b}})
+		_, err := s.Commit(t.Context(), store.Change{Head: head("a"), Writes: writes}, store.Change{Head: b})
 		result <- err
 	}()
 	require.Eventually(t, func() bool {
@@ -108,7 +109,7 @@ func TestHeadCreatedMeanwhile(t *testing.T) {
 		err := db.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND strpos(query, $1) > 0)", quoted(schema)).Scan(&waits)
 		return err == nil && waits
 	}, time.Minute, time.Millisecond)
-	created, err := s.Commit(t.Context(), head("a"), writes)
+	created, err := storetest.CommitOne(t.Context(), s, head("a"), writes...)
 	require.NoError(t, err)
 	require.NoError(t, locked.Rollback(t.Context()))
 	var conflict *store.ConflictError

@@ -14,6 +14,7 @@ import (
 
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/postgres"
+	"github.com/ipalloc/ipalloc/store/storetest"
 )
 
 // TestOpenAtOnce has many create the same schema, and others, in a new database in which even the extension is missing.
@@ -30,7 +31,7 @@ func TestOpenAtOnce(t *testing.T) {
 			}
 			s, err := postgres.Open(context.Background(), url, &postgres.Options{Schema: in})
 			if err == nil {
-				_, err = s.Commit(context.Background(), head(fmt.Sprint(i)), nil)
+				_, err = storetest.CommitOne(context.Background(), s, head(fmt.Sprint(i)))
 				s.Close()
 			}
 			errs[i] = err
@@ -54,7 +55,7 @@ func TestOpenVersions(t *testing.T) {
 	require.ErrorIs(t, err, postgres.ErrNoSchema)
 	s := open(t, url, schema)
 	require.Equal(t, schema, s.Schema())
-	_, err = s.Commit(t.Context(), head("a"), nil)
+	_, err = storetest.CommitOne(t.Context(), s, head("a"))
 	require.NoError(t, err)
 	again, err := postgres.Open(t.Context(), url, &postgres.Options{Schema: schema, MustExist: true})
 	require.NoError(t, err)
@@ -88,9 +89,9 @@ func TestOpenRoles(t *testing.T) {
 		GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA roles TO plain;
 		GRANT USAGE ON ALL SEQUENCES IN SCHEMA roles TO plain`)
 	s := open(t, plain, schema)
-	h, err := s.Commit(t.Context(), head("a"), []store.Write{create(allocation("a", "x", "10.0.0.0/24"))})
+	h, err := storetest.CommitOne(t.Context(), s, head("a"), create(allocation("a", "x", "10.0.0.0/24")))
 	require.NoError(t, err)
-	_, err = s.Commit(t.Context(), h, []store.Write{put(allocation("a", "x", "10.0.1.0/24"))})
+	_, err = storetest.CommitOne(t.Context(), s, h, put(allocation("a", "x", "10.0.1.0/24")))
 	require.NoError(t, err)
 }
 
@@ -100,7 +101,7 @@ func TestOpenRoleCreates(t *testing.T) {
 	execute(t, server.url("postgres"), "public", "CREATE ROLE owner LOGIN", "CREATE DATABASE owned OWNER owner")
 	s := open(t, strings.Replace(server.url("owned"), "postgres@", "owner@", 1), "")
 	require.Equal(t, postgres.DefaultSchema, s.Schema())
-	_, err := s.Commit(t.Context(), head("a"), nil)
+	_, err := storetest.CommitOne(t.Context(), s, head("a"))
 	require.NoError(t, err)
 }
 
@@ -114,7 +115,7 @@ func TestOpenInvalid(t *testing.T) {
 	}
 	for _, schema := range []string{strings.Repeat("s", 63), `"`, "'", "$$", "é", "select", "A b"} {
 		s := open(t, url, schema)
-		_, err := s.Commit(t.Context(), head("a"), []store.Write{create(allocation("a", "x", "10.0.0.0/24"))})
+		_, err := storetest.CommitOne(t.Context(), s, head("a"), create(allocation("a", "x", "10.0.0.0/24")))
 		require.NoError(t, err, schema)
 	}
 	_, err := postgres.Open(t.Context(), "host=", nil)
@@ -150,17 +151,17 @@ func TestLongKeys(t *testing.T) {
 		}
 		return text.String()[:n]
 	}
-	h, err := s.Commit(t.Context(), head("a"), nil)
+	h, err := storetest.CommitOne(t.Context(), s, head("a"))
 	require.NoError(t, err)
 	pool, name := long(1024), long(1024)
 	fits := allocation(pool, name, "10.0.0.0/24 2001:db8::/64")
 	other := holding(store.Kind(long(552)), pool, name, "10.0.0.0/24")
-	h, err = s.Commit(t.Context(), h, []store.Write{create(fits), create(other)})
+	h, err = storetest.CommitOne(t.Context(), s, h, create(fits), create(other))
 	require.NoError(t, err)
 	_, err = s.Get(t.Context(), other.Key)
 	require.NoError(t, err)
 	other.Kind = store.Kind(long(553))
-	_, err = s.Commit(t.Context(), h, []store.Write{create(other)})
+	_, err = storetest.CommitOne(t.Context(), s, h, create(other))
 	require.ErrorIs(t, err, store.ErrTooLarge)
 	var tooLarge *store.TooLargeError
 	require.ErrorAs(t, err, &tooLarge)
@@ -189,7 +190,7 @@ func requireWorks(t *testing.T, s *postgres.Store) {
 	x.Created = time.Date(2024, 2, 29, 12, 0, 0, 123456000, time.UTC)
 	x.Expires = x.Created.AddDate(8000-2024, 0, 0)
 	x.Data = []byte(`{"a": [1, "\u0000\ud800 \\ '"]}`)
-	h, err := s.Commit(t.Context(), head("a"), []store.Write{create(x)})
+	h, err := storetest.CommitOne(t.Context(), s, head("a"), create(x))
 	require.NoError(t, err)
 	x.Revision = h.Revision
 	got, err := s.Get(t.Context(), x.Key)
@@ -206,13 +207,13 @@ func requireWorks(t *testing.T, s *postgres.Store) {
 		require.NoError(t, err)
 		require.Equal(t, x, r)
 	}
-	_, err = s.Commit(t.Context(), head("a"), nil)
+	_, err = storetest.CommitOne(t.Context(), s, head("a"))
 	require.ErrorIs(t, err, store.ErrConflict)
-	_, err = s.Commit(t.Context(), h, []store.Write{create(x)})
+	_, err = storetest.CommitOne(t.Context(), s, h, create(x))
 	var exists *store.ExistsError
 	require.ErrorAs(t, err, &exists)
 	require.Equal(t, []store.Record{x}, exists.Records)
-	_, err = s.Commit(t.Context(), h, []store.Write{create(allocation("a", "y", "10.0.0.7/32"))})
+	_, err = storetest.CommitOne(t.Context(), s, h, create(allocation("a", "y", "10.0.0.7/32")))
 	require.ErrorIs(t, err, postgres.ErrOverlap)
 	require.NotErrorIs(t, err, store.ErrUnknown)
 }

@@ -22,11 +22,12 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/postgres"
 	"github.com/ipalloc/ipalloc/store/storetest"
+	"github.com/ipalloc/ipalloc/store/storetest/proxy"
 )
 
 // outage is a store behind a proxy, and another handle on it that is not.
 type outage struct {
-	proxy           *storetest.Proxy
+	proxy           *proxy.Proxy
 	through, direct *postgres.Store
 	url, schema     string
 	head            store.Record // of pool a
@@ -35,13 +36,13 @@ type outage struct {
 func newOutage(t *testing.T, options ...func(*pgxpool.Config)) *outage {
 	t.Helper()
 	server := sharedServer(t)
-	o := &outage{proxy: storetest.NewProxy(t, server.address()), url: server.url("postgres"), schema: newSchema()}
+	o := &outage{proxy: proxy.New(t, server.address()), url: server.url("postgres"), schema: newSchema()}
 	o.direct = open(t, o.url, o.schema)
 	var err error
 	o.through, err = postgres.New(t.Context(), connect(t, urlAt(o.proxy.Addr(), "postgres"), options...), &postgres.Options{Schema: o.schema})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, o.through.Close()) })
-	o.head, err = o.through.Commit(t.Context(), head("a"), nil)
+	o.head, err = storetest.CommitOne(t.Context(), o.through, head("a"))
 	require.NoError(t, err)
 	return o
 }
@@ -59,7 +60,7 @@ func TestAnswerLost(t *testing.T) {
 	o := newOutage(t)
 	for i := range 3 {
 		lost := o.proxy.LoseReply("owner to lose")
-		_, err := o.through.Commit(t.Context(), o.head, []store.Write{put(allocation("a", "owner to lose", fmt.Sprintf("10.0.0.%d/32", i)))})
+		_, err := storetest.CommitOne(t.Context(), o.through, o.head, put(allocation("a", "owner to lose", fmt.Sprintf("10.0.0.%d/32", i))))
 		<-lost
 		require.ErrorIs(t, err, store.ErrUnknown)
 		require.ErrorContains(t, err, "pool/a")
@@ -70,7 +71,7 @@ func TestAnswerLost(t *testing.T) {
 		o.requireHead(t, true)
 	}
 	var err error
-	o.head, err = o.through.Commit(t.Context(), o.head, nil)
+	o.head, err = storetest.CommitOne(t.Context(), o.through, o.head)
 	require.NoError(t, err)
 }
 
@@ -78,13 +79,13 @@ func TestRequestLost(t *testing.T) {
 	o := newOutage(t)
 	for _, n := range []int{0, 1, 50, 300} {
 		cut := o.proxy.CutAfterRequestBytes(n)
-		_, err := o.through.Commit(t.Context(), o.head, []store.Write{create(allocation("a", strings.Repeat("x", 900), "10.0.0.1/32"))})
+		_, err := storetest.CommitOne(t.Context(), o.through, o.head, create(allocation("a", strings.Repeat("x", 900), "10.0.0.1/32")))
 		<-cut
 		require.ErrorIs(t, err, store.ErrUnknown)
 		o.requireHead(t, false)
 		_, err = o.through.Get(t.Context(), o.head.Key) // through a new connection
 		require.NoError(t, err)
-		o.head, err = o.through.Commit(t.Context(), o.head, nil)
+		o.head, err = storetest.CommitOne(t.Context(), o.through, o.head)
 		require.NoError(t, err)
 	}
 }
@@ -98,16 +99,16 @@ func TestSlowServer(t *testing.T) {
 		return ctx
 	}
 	o.proxy.Delay(20 * time.Millisecond)
-	next, err := o.through.Commit(t.Context(), o.head, nil)
+	next, err := storetest.CommitOne(t.Context(), o.through, o.head)
 	require.NoError(t, err)
 	o.head = next
 	o.proxy.Heal()
 
 	o.proxy.StallReplies()
-	_, err = o.through.Commit(soon(), o.head, nil)
+	_, err = storetest.CommitOne(soon(), o.through, o.head)
 	require.ErrorIs(t, err, store.ErrUnknown)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
-	_, err = o.through.Commit(soon(), o.head, nil) // has to connect
+	_, err = storetest.CommitOne(soon(), o.through, o.head) // has to connect
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.NotErrorIs(t, err, store.ErrUnknown)
 	o.proxy.Heal()
@@ -127,7 +128,7 @@ func TestContextEndsBeforeSending(t *testing.T) {
 		}
 	})
 	armed = true
-	_, err := o.through.Commit(ctx, o.head, nil)
+	_, err := storetest.CommitOne(ctx, o.through, o.head)
 	require.ErrorIs(t, err, context.Canceled)
 	require.NotErrorIs(t, err, store.ErrUnknown)
 	o.requireHead(t, false)
@@ -140,11 +141,11 @@ func TestServerDown(t *testing.T) {
 	o.proxy.Cut()
 	_, err := o.through.Get(t.Context(), o.head.Key) // finds that the connection is lost
 	require.Error(t, err)
-	_, err = o.through.Commit(t.Context(), o.head, nil)
+	_, err = storetest.CommitOne(t.Context(), o.through, o.head)
 	require.Error(t, err)
 	require.NotErrorIs(t, err, store.ErrUnknown)
 	o.proxy.Heal()
-	_, err = o.through.Commit(t.Context(), o.head, nil)
+	_, err = storetest.CommitOne(t.Context(), o.through, o.head)
 	require.NoError(t, err)
 }
 
@@ -177,10 +178,10 @@ func TestRefused(t *testing.T) {
 			}
 			if c.blocked != nil {
 				lockHead(t, o, func() { c.blocked(t, o) }, func() {
-					_, err = s.Commit(t.Context(), o.head, []store.Write{create(allocation("a", "x", "10.0.0.1/32"))})
+					_, err = storetest.CommitOne(t.Context(), s, o.head, create(allocation("a", "x", "10.0.0.1/32")))
 				})
 			} else {
-				_, err = s.Commit(t.Context(), o.head, []store.Write{create(allocation("a", "x", "10.0.0.1/32"))})
+				_, err = storetest.CommitOne(t.Context(), s, o.head, create(allocation("a", "x", "10.0.0.1/32")))
 			}
 			var refused *pgconn.PgError
 			require.ErrorAs(t, err, &refused)
@@ -232,7 +233,7 @@ func TestDiskFull(t *testing.T) {
 	for i := 0; ; i++ {
 		r := holding("other", "a", fmt.Sprint(i), "")
 		r.Data = data
-		next, err := s.Commit(t.Context(), h, []store.Write{create(r), create(allocation("a", fmt.Sprint(i), fmt.Sprintf("10.0.0.%d/32", i)))})
+		next, err := storetest.CommitOne(t.Context(), s, h, create(r), create(allocation("a", fmt.Sprint(i), fmt.Sprintf("10.0.0.%d/32", i))))
 		if err != nil {
 			var refused *pgconn.PgError
 			require.ErrorAs(t, err, &refused)
@@ -247,7 +248,7 @@ func TestDiskFull(t *testing.T) {
 	got, err := s.Get(t.Context(), h.Key)
 	require.NoError(t, err)
 	require.Equal(t, h.Revision, got.Revision)
-	_, err = s.Commit(t.Context(), h, []store.Write{remove(holding("other", "a", "0", ""))})
+	_, err = storetest.CommitOne(t.Context(), s, h, remove(holding("other", "a", "0", "")))
 	require.NoError(t, err)
 }
 
@@ -260,7 +261,7 @@ func TestDurable(t *testing.T) {
 	for i := range 3 {
 		var err error
 		for n := range 5 {
-			h, err = s.Commit(t.Context(), h, []store.Write{put(allocation("a", "x", fmt.Sprintf("10.0.%d.%d/32", i, n)))})
+			h, err = storetest.CommitOne(t.Context(), s, h, put(allocation("a", "x", fmt.Sprintf("10.0.%d.%d/32", i, n))))
 			require.NoError(t, err)
 		}
 		require.NoError(t, server.stop(syscall.SIGQUIT))

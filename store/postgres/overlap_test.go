@@ -14,6 +14,7 @@ import (
 
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/postgres"
+	"github.com/ipalloc/ipalloc/store/storetest"
 )
 
 func holding(kind store.Kind, pool, name, prefixes string) store.Record {
@@ -41,9 +42,9 @@ func head(pool string) store.Record {
 // TestOverlapRefused has commits give an address twice. Each is refused by the constraint, and changes nothing.
 func TestOverlapRefused(t *testing.T) {
 	s := open(t, sharedServer(t).url("postgres"), newSchema())
-	stored, err := s.Commit(t.Context(), head("a"), []store.Write{
+	stored, err := storetest.CommitOne(t.Context(), s, head("a"),
 		create(allocation("a", "x", "10.0.0.1/32 2001:db8::/64")), create(allocation("a", "y", "10.1.0.0/16")), create(holding(store.KindCooling, "a", "10.2.0.0/24", "10.2.0.0/24")),
-	})
+	)
 	require.NoError(t, err)
 	for _, c := range []struct {
 		write            store.Write
@@ -56,7 +57,7 @@ func TestOverlapRefused(t *testing.T) {
 		{create(holding(store.KindCooling, "a", "10.0.0.1/32", "10.0.0.1/32")), "10.0.0.1/32", "10.0.0.1/32"},
 		{create(allocation("a", "10.2.0.0/24", "10.2.0.0/24")), "10.2.0.0/24", "10.2.0.0/24"}, // a name like that of the other kind's record
 	} {
-		_, err := s.Commit(t.Context(), stored, []store.Write{c.write, create(allocation("a", "w", "10.7.0.0/16"))})
+		_, err := storetest.CommitOne(t.Context(), s, stored, c.write, create(allocation("a", "w", "10.7.0.0/16")))
 		var overlap *postgres.OverlapError
 		require.ErrorAs(t, err, &overlap)
 		require.ErrorIs(t, err, postgres.ErrOverlap)
@@ -84,10 +85,10 @@ func TestOverlapRefused(t *testing.T) {
 // holds it twice, is no matter.
 func TestOverlapAtTheEnd(t *testing.T) {
 	s := open(t, sharedServer(t).url("postgres"), newSchema())
-	h, err := s.Commit(t.Context(), head("a"), []store.Write{
+	h, err := storetest.CommitOne(t.Context(), s, head("a"),
 		create(allocation("a", "x", "10.0.0.1/32 10.0.0.0/24 10.0.0.1/32")), create(allocation("a", "y", "10.0.1.0/24")), create(allocation("b", "x", "10.0.0.0/8")),
 		create(holding(store.KindSpace, "a", "1", "10.0.0.0/8")), create(holding("unknown", "a", "1", "10.0.0.0/8")),
-	})
+	)
 	require.NoError(t, err)
 	for _, writes := range [][]store.Write{
 		{put(allocation("a", "x", "10.0.1.0/24")), put(allocation("a", "y", "10.0.0.0/24"))}, // swap
@@ -96,7 +97,7 @@ func TestOverlapAtTheEnd(t *testing.T) {
 		{remove(allocation("a", "a new one", "")), create(holding(store.KindCooling, "a", "10.0.1.0/24", "10.0.1.0/24"))},
 		{create(allocation("a", "z", "10.0.1.0/25")), remove(holding(store.KindCooling, "a", "10.0.1.0/24", ""))},
 	} {
-		h, err = s.Commit(t.Context(), h, writes)
+		h, err = storetest.CommitOne(t.Context(), s, h, writes...)
 		require.NoError(t, err)
 	}
 	found, err := s.Find(t.Context(), "a", netip.MustParseAddr("10.0.1.1"))
@@ -108,7 +109,7 @@ func TestOverlapAtTheEnd(t *testing.T) {
 func TestOverlapByHand(t *testing.T) {
 	url, schema := sharedServer(t).url("postgres"), newSchema()
 	s := open(t, url, schema)
-	h, err := s.Commit(t.Context(), head("a"), []store.Write{create(allocation("a", "x", "10.0.0.0/24")), create(allocation("a", "y", "10.0.1.0/24"))})
+	h, err := storetest.CommitOne(t.Context(), s, head("a"), create(allocation("a", "x", "10.0.0.0/24")), create(allocation("a", "y", "10.0.1.0/24")))
 	require.NoError(t, err)
 	db := connect(t, url, func(config *pgxpool.Config) { config.ConnConfig.RuntimeParams["search_path"] = quoted(schema) })
 	for _, sql := range []string{
@@ -121,7 +122,7 @@ func TestOverlapByHand(t *testing.T) {
 		require.ErrorContains(t, err, "address_overlap", sql)
 	}
 	execute(t, url, schema, "UPDATE allocation SET name = 'z', prefixes = '{10.0.2.0/24}' WHERE name = 'y'; DELETE FROM allocation WHERE name = 'x'")
-	_, err = s.Commit(t.Context(), h, []store.Write{create(allocation("a", "w", "10.0.0.0/23"))})
+	_, err = storetest.CommitOne(t.Context(), s, h, create(allocation("a", "w", "10.0.0.0/23")))
 	require.NoError(t, err)
 	found, err := s.Find(t.Context(), "a", netip.MustParseAddr("10.0.2.1"))
 	require.NoError(t, err)

@@ -14,6 +14,7 @@ import (
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/postgres"
+	"github.com/ipalloc/ipalloc/store/storetest"
 )
 
 // countedConn counts what is written at once: the client writes once before it waits for an answer.
@@ -72,7 +73,7 @@ func TestRoundTrips(t *testing.T) {
 	}
 	require.NoError(t, allocate("y")())
 	find := func() error {
-		_, err := store.Find(t.Context(), s, pooltest.Name, netip.MustParseAddr("10.0.0.2"))
+		_, err := s.Find(t.Context(), pooltest.Name, netip.MustParseAddr("10.0.0.2"))
 		return err
 	}
 	get := func() error {
@@ -80,7 +81,7 @@ func TestRoundTrips(t *testing.T) {
 		return err
 	}
 	conflict := func() error {
-		_, err := s.Commit(t.Context(), store.Record{Key: store.Key{Kind: store.KindPool, Pool: pooltest.Name}}, nil)
+		_, err := storetest.CommitOne(t.Context(), s, store.Record{Key: store.Key{Kind: store.KindPool, Pool: pooltest.Name}})
 		require.ErrorIs(t, err, store.ErrConflict)
 		return nil
 	}
@@ -88,7 +89,7 @@ func TestRoundTrips(t *testing.T) {
 	require.NoError(t, err)
 	exists := func() error {
 		standing := store.Write{Op: store.Create, Record: store.Record{Key: store.Key{Kind: store.KindAllocation, Pool: pooltest.Name, Name: "y"}}}
-		_, err := s.Commit(t.Context(), head, []store.Write{standing})
+		_, err := storetest.CommitOne(t.Context(), s, head, standing)
 		require.ErrorIs(t, err, store.ErrExists)
 		return nil
 	}

@@ -13,8 +13,7 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Store is a [store.Store] in a schema of a PostgreSQL database, and a [store.Finder], [store.SeveralCommitter], [store.Watcher] and [store.Expirer]. The package comment
-// says what it guarantees.
+// Store is a [store.Store] in a schema of a PostgreSQL database. The package comment says what it guarantees.
 //
 // The zero Store is not usable, see [Open] and [New]. A Store must not be copied. All methods may be called by any number of goroutines at once; each
 // takes a connection from the pool while it runs, but for Watch.
@@ -28,13 +27,7 @@ type Store struct {
 	listener  *listener
 }
 
-var (
-	_ store.Store            = (*Store)(nil)
-	_ store.Finder           = (*Store)(nil)
-	_ store.SeveralCommitter = (*Store)(nil)
-	_ store.Watcher          = (*Store)(nil)
-	_ store.Expirer          = (*Store)(nil)
-)
+var _ store.Store = (*Store)(nil)
 
 func newStore(pool *pgxpool.Pool, schema string) *Store {
 	s := &Store{pool: pool, schema: schema, sql: statementsFor(schema), closed: make(chan struct{})}

@@ -9,7 +9,7 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Watch implements [store.Watcher]. The calls of one Store that wait share one connection, which they take out of the pool until none of them has waited for a second, and one
+// Watch implements [store.Store]. The calls of one Store that wait share one connection, which they take out of the pool until none of them has waited for a second, and one
 // goroutine that reads it; the pool may open another in its place. The connection must be to one session of the server: it cannot be that of a pooler that shares
 // sessions by transaction. If the connection is lost, or does not answer for a minute, Watch returns an error.
 //

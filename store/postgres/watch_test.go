@@ -12,6 +12,7 @@ import (
 
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/postgres"
+	"github.com/ipalloc/ipalloc/store/storetest"
 )
 
 // listening counts the sessions that listen for changes in the schema, as a lock tells.
@@ -41,7 +42,7 @@ func TestWatchSmallPool(t *testing.T) {
 	db := connect(t, url)
 	s, err := postgres.New(t.Context(), connect(t, url, func(config *pgxpool.Config) { config.MaxConns = 1 }), nil)
 	require.NoError(t, err)
-	h, err := s.Commit(t.Context(), head("a"), nil)
+	h, err := storetest.CommitOne(t.Context(), s, head("a"))
 	require.NoError(t, err)
 	for range 3 {
 		result := make(chan store.Record)
@@ -55,7 +56,7 @@ func TestWatchSmallPool(t *testing.T) {
 			}()
 		}
 		requireListening(t, db, 1)
-		next, err := s.Commit(t.Context(), h, nil)
+		next, err := storetest.CommitOne(t.Context(), s, h)
 		require.NoError(t, err)
 		for range 5 {
 			require.Equal(t, next.Revision, (<-result).Revision)
@@ -100,7 +101,7 @@ func TestWatchConnectionLost(t *testing.T) {
 			}
 		}
 	}()
-	next, err := o.direct.Commit(t.Context(), o.head, nil)
+	next, err := storetest.CommitOne(t.Context(), o.direct, o.head)
 	require.NoError(t, err)
 	require.Equal(t, next.Revision, <-seen)
 }
@@ -115,7 +116,7 @@ func TestNotifiesOnlyListeners(t *testing.T) {
 	defer conn.Release()
 	_, err = conn.Exec(ctx, "SELECT ipalloc.listen()")
 	require.NoError(t, err)
-	h, err := s.Commit(ctx, head("a"), nil)
+	h, err := storetest.CommitOne(ctx, s, head("a"))
 	require.NoError(t, err)
 	_, err = conn.Conn().WaitForNotification(ctx)
 	require.NoError(t, err)
@@ -123,12 +124,12 @@ func TestNotifiesOnlyListeners(t *testing.T) {
 	_, err = conn.Exec(ctx, "SELECT pg_advisory_unlock_all()") // now it listens, but no commit knows
 	require.NoError(t, err)
 	for range 3 {
-		h, err = s.Commit(ctx, h, nil)
+		h, err = storetest.CommitOne(ctx, s, h)
 		require.NoError(t, err)
 	}
 	_, err = conn.Exec(ctx, "SELECT ipalloc.listen()")
 	require.NoError(t, err)
-	_, err = s.Commit(ctx, h, []store.Write{create(allocation("a", "the next to be heard", "10.0.0.1/32"))})
+	_, err = storetest.CommitOne(ctx, s, h, create(allocation("a", "the next to be heard", "10.0.0.1/32")))
 	require.NoError(t, err)
 	notification, err := conn.Conn().WaitForNotification(ctx)
 	require.NoError(t, err)
@@ -141,7 +142,7 @@ func TestWatchHandover(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	first := open(t, url, schema)
-	h, err := first.Commit(ctx, head("a"), nil)
+	h, err := storetest.CommitOne(ctx, first, head("a"))
 	require.NoError(t, err)
 	const turns = 150
 	other := open(t, url, schema)
@@ -151,7 +152,7 @@ func TestWatchHandover(t *testing.T) {
 			var err error
 			if mine {
 				h.State = fmt.Sprint(n)
-				h, err = s.Commit(ctx, h, nil)
+				h, err = storetest.CommitOne(ctx, s, h)
 				n++
 			} else {
 				h, err = s.Watch(ctx, h.Key, h.Revision)
@@ -171,7 +172,7 @@ func TestWatchHandover(t *testing.T) {
 func TestWatchBesideCommit(t *testing.T) {
 	url := ownDatabase(t, "watch_beside")
 	s, db := open(t, url, ""), connect(t, url)
-	h, err := s.Commit(t.Context(), head("a"), nil)
+	h, err := storetest.CommitOne(t.Context(), s, head("a"))
 	require.NoError(t, err)
 	execute(t, url, "ipalloc", `
 		CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock(4711); RETURN NULL; END $$;
@@ -192,7 +193,7 @@ func TestWatchBesideCommit(t *testing.T) {
 
 	committed, watched := make(chan error, 1), make(chan error, 1)
 	go func() {
-		_, err := s.Commit(t.Context(), h, []store.Write{create(allocation("a", "x", "10.0.0.1/32"))})
+		_, err := storetest.CommitOne(t.Context(), s, h, create(allocation("a", "x", "10.0.0.1/32")))
 		committed <- err
 	}()
 	requireWaiting(1)

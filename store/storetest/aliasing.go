@@ -58,7 +58,7 @@ func aliasingReturned(s *subject) {
 		}
 		verify("List")
 	}
-	found, err := store.Find(s.ctx, s.s, "a", netip.MustParseAddr("10.1.2.3"))
+	found, err := s.s.Find(s.ctx, "a", netip.MustParseAddr("10.1.2.3"))
 	s.check(err == nil, ruleFind, "Find failed: %v", err)
 	scribble(found)
 	verify("Find")

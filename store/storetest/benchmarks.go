@@ -29,7 +29,7 @@ func Benchmarks(b *testing.B, newBackend func(t testing.TB) Backend) {
 			b.Run("commit/renew=1", s.renews)
 			b.Run("commit/conflict", s.conflicts)
 			b.Run("commit/parallel", s.parallel)
-			b.Run("several/heads=2", s.severals)
+			b.Run("commit/heads=2", s.twoHeads)
 			b.Run("watch", s.watches)
 			b.Run("expiry/renew", s.renewsExpiry)
 			b.Run("expiry/first", s.expiriesFirst)
@@ -68,11 +68,11 @@ func openBench(b *testing.B, backend Backend, held int) *bench {
 		for ; i < held && len(writes) < cap(writes); i++ {
 			writes = append(writes, create(benchClaim(benchPool, i)))
 		}
-		if head, err = s.Commit(bench.ctx, head, writes); err != nil {
+		if head, err = CommitOne(bench.ctx, s, head, writes...); err != nil {
 			b.Fatal(err)
 		}
 	}
-	if _, err = s.Commit(bench.ctx, head, nil); err != nil {
+	if _, err = CommitOne(bench.ctx, s, head); err != nil {
 		b.Fatal(err)
 	}
 	return bench
@@ -106,7 +106,7 @@ func (s *bench) commits(b *testing.B, n int) {
 			writes[j] = create(benchClaim(pool, i))
 			i++
 		}
-		next, err := s.store.Commit(s.ctx, head, writes)
+		next, err := CommitOne(s.ctx, s.store, head, writes...)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -120,7 +120,7 @@ func (s *bench) renews(b *testing.B) {
 	r.Pool = pool
 	for b.Loop() {
 		r.Expires = r.Expires.Add(time.Second)
-		next, err := s.store.Commit(s.ctx, head, []store.Write{put(r)})
+		next, err := CommitOne(s.ctx, s.store, head, put(r))
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -131,7 +131,7 @@ func (s *bench) renews(b *testing.B) {
 func (s *bench) conflicts(b *testing.B) {
 	stale := benchHead(benchPool)
 	for b.Loop() {
-		if _, err := s.store.Commit(s.ctx, stale, []store.Write{create(benchClaim(benchPool, 0))}); !errors.Is(err, store.ErrConflict) {
+		if _, err := CommitOne(s.ctx, s.store, stale, create(benchClaim(benchPool, 0))); !errors.Is(err, store.ErrConflict) {
 			b.Fatal(err)
 		}
 	}
@@ -143,7 +143,7 @@ func (s *bench) parallel(b *testing.B) {
 		pool := s.newPool()
 		head := benchHead(pool)
 		for i := 0; pb.Next(); i++ {
-			next, err := s.store.Commit(s.ctx, head, []store.Write{create(benchClaim(pool, i))})
+			next, err := CommitOne(s.ctx, s.store, head, create(benchClaim(pool, i)))
 			if err != nil {
 				b.Error(err)
 				return
@@ -187,21 +187,19 @@ func (s *bench) lists(b *testing.B) {
 func (s *bench) finds(b *testing.B) {
 	addr := benchClaim(benchPool, s.held/2).Prefixes[0].Addr()
 	for b.Loop() {
-		if _, err := store.Find(s.ctx, s.store, benchPool, addr); err != nil {
+		if _, err := s.store.Find(s.ctx, benchPool, addr); err != nil {
 			b.Fatal(err)
 		}
 	}
 }
 
-// severals commits two heads with a record each.
-func (s *bench) severals(b *testing.B) {
-	several := store.Several(s.store)
+// twoHeads commits two heads with a record each.
+func (s *bench) twoHeads(b *testing.B) {
 	pools := []string{s.newPool(), s.newPool()}
 	heads := []store.Record{benchHead(pools[0]), benchHead(pools[1])}
 	for i := 0; b.Loop(); i++ {
-		next, err := several.CommitSeveral(s.ctx, []store.Change{
-			change(heads[0], create(benchClaim(pools[0], i))), change(heads[1], create(benchClaim(pools[1], i))),
-		})
+		next, err := s.store.Commit(s.ctx,
+			change(heads[0], create(benchClaim(pools[0], i))), change(heads[1], create(benchClaim(pools[1], i))))
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -209,21 +207,20 @@ func (s *bench) severals(b *testing.B) {
 	}
 }
 
-// watches measures from the beginning of a commit until a watch through the same handle has told of it. A store that does not watch is asked
-// each millisecond.
+// watches measures from the beginning of a commit until a watch through the same handle has told of it.
 func (s *bench) watches(b *testing.B) {
 	pool := s.newPool()
-	head, err := s.store.Commit(s.ctx, benchHead(pool), nil)
+	head, err := CommitOne(s.ctx, s.store, benchHead(pool))
 	if err != nil {
 		b.Fatal(err)
 	}
 	for b.Loop() {
 		seen, revision := make(chan error, 1), head.Revision
 		go func() {
-			_, err := store.Watch(s.ctx, s.store, headKey(pool), revision, watchInterval)
+			_, err := s.store.Watch(s.ctx, headKey(pool), revision)
 			seen <- err
 		}()
-		if head, err = s.store.Commit(s.ctx, head, nil); err != nil {
+		if head, err = CommitOne(s.ctx, s.store, head); err != nil {
 			b.Fatal(err)
 		}
 		if err := <-seen; err != nil {
@@ -247,7 +244,7 @@ func (s *bench) leased(b *testing.B) (pool string, head store.Record, lease func
 		for ; i < max(s.held, 1) && len(writes) < 100; i++ {
 			writes = append(writes, put(lease(i)))
 		}
-		next, err := s.store.Commit(s.ctx, head, writes)
+		next, err := CommitOne(s.ctx, s.store, head, writes...)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -259,7 +256,7 @@ func (s *bench) leased(b *testing.B) (pool string, head store.Record, lease func
 func (s *bench) renewsExpiry(b *testing.B) {
 	_, head, lease := s.leased(b)
 	for i := max(s.held, 1); b.Loop(); i++ {
-		next, err := s.store.Commit(s.ctx, head, []store.Write{put(lease(i))})
+		next, err := CommitOne(s.ctx, s.store, head, put(lease(i)))
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -271,7 +268,7 @@ func (s *bench) expiriesFirst(b *testing.B) {
 	pool, _, _ := s.leased(b)
 	for b.Loop() {
 		n := 0
-		for _, err := range store.ByExpiry(s.ctx, s.store, store.KindAllocation, pool) {
+		for _, err := range s.store.ByExpiry(s.ctx, store.KindAllocation, pool) {
 			if err != nil {
 				b.Fatal(err)
 			}

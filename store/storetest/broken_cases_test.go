@@ -60,7 +60,7 @@ func readBreaches() []breach {
 // changing returns a backend that commits other writes than it is given.
 func changing(change func([]store.Write) []store.Write) func() storetest.Backend {
 	return withCommit(func(s store.Store, ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
-		return s.Commit(ctx, head, change(slices.Clone(writes)))
+		return storetest.CommitOne(ctx, s, head, change(slices.Clone(writes))...)
 	})
 }
 
@@ -80,7 +80,7 @@ func commitBreaches() []breach {
 	}
 	return []breach{
 		{"the head returned has the old revision", "commit/head alone", withCommit(func(s store.Store, ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
-			_, err := s.Commit(ctx, head, writes)
+			_, err := storetest.CommitOne(ctx, s, head, writes...)
 			return head.Canonical(), err
 		})},
 		{"the head is not replaced", "commit/head alone", storing(func(r *store.Record) {
@@ -113,7 +113,7 @@ func commitBreaches() []breach {
 					writes[i].Record.State = cmp.Or(w.Record.State, old.State)
 				}
 			}
-			return s.Commit(ctx, head, writes)
+			return storetest.CommitOne(ctx, s, head, writes...)
 		})},
 		{"creates are dropped", "commit/create", without(func(w store.Write) bool { return w.Op == store.Create })},
 		{"create replaces", "commit/create what exists", eachWrite(func(w *store.Write) {
@@ -135,16 +135,16 @@ func commitBreaches() []breach {
 			return err
 		})},
 		{"a failed commit leaves the writes before the one that failed", "commit/all or nothing", withCommit(func(s store.Store, ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
-			got, err := s.Commit(ctx, head, writes)
+			got, err := storetest.CommitOne(ctx, s, head, writes...)
 			if errors.Is(err, store.ErrExists) {
-				s.Commit(ctx, head, writes[:len(writes)-1])
+				storetest.CommitOne(ctx, s, head, writes[:len(writes)-1]...)
 			}
 			return got, err
 		})},
 		{"a failed commit changes the head", "commit/all or nothing", withCommit(func(s store.Store, ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
-			got, err := s.Commit(ctx, head, writes)
+			got, err := storetest.CommitOne(ctx, s, head, writes...)
 			if errors.Is(err, store.ErrExists) {
-				s.Commit(ctx, head, nil)
+				storetest.CommitOne(ctx, s, head)
 			}
 			return got, err
 		})},
@@ -169,7 +169,7 @@ func commitBreaches() []breach {
 			if head.Kind != store.KindPool {
 				return force(s, ctx, head, writes)
 			}
-			return s.Commit(ctx, head, writes)
+			return storetest.CommitOne(ctx, s, head, writes...)
 		})},
 		{"deletes are dropped", "delete/record", without(func(w store.Write) bool { return w.Op == store.Delete })},
 		{"deleted records are listed", "delete/record", wrappedFresh(func() func(store.Store) store.Store {
@@ -187,7 +187,7 @@ func commitBreaches() []breach {
 					for _, w := range writes {
 						known[w.Record.Key] = w.Record
 					}
-					return s.Commit(ctx, head, writes)
+					return storetest.CommitOne(ctx, s, head, writes...)
 				}}
 			}
 		})},
@@ -197,7 +197,7 @@ func commitBreaches() []breach {
 					return store.Record{}, err
 				}
 			}
-			return s.Commit(ctx, head, writes)
+			return storetest.CommitOne(ctx, s, head, writes...)
 		})},
 		{"a record to be deleted must be valid", "delete/only the key counts", withCommit(func(s store.Store, ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
 			for _, w := range writes {
@@ -205,7 +205,7 @@ func commitBreaches() []breach {
 					return store.Record{}, err
 				}
 			}
-			return s.Commit(ctx, head, writes)
+			return storetest.CommitOne(ctx, s, head, writes...)
 		})},
 		{"the head cannot be deleted", "delete/head", without(isHeadDelete)},
 		{"the head cannot be deleted with others", "delete/head with its records", changing(func(writes []store.Write) []store.Write {
@@ -218,7 +218,7 @@ func commitBreaches() []breach {
 			if head.Revision == 0 {
 				writes = slices.DeleteFunc(slices.Clone(writes), isHeadDelete)
 			}
-			return s.Commit(ctx, head, writes)
+			return storetest.CommitOne(ctx, s, head, writes...)
 		})},
 		{"revisions begin again with each head", "delete/revisions do not come again", countingHeads()},
 		{"revisions begin again with each head, and let old ones through", "conflict/after delete and create", countingHeads()},
@@ -250,7 +250,7 @@ func countingHeads() func() storetest.Backend {
 					if !fresh {
 						head.Revision += base[head.Key]
 					}
-					got, err := s.Commit(ctx, head, writes)
+					got, err := storetest.CommitOne(ctx, s, head, writes...)
 					var conflict *store.ConflictError
 					if errors.As(err, &conflict) {
 						conflict.Current = shown(conflict.Current)
@@ -268,7 +268,7 @@ func countingHeads() func() storetest.Backend {
 // failing returns a backend whose commits fail with other errors.
 func failing(change func(error) error) func() storetest.Backend {
 	return withCommit(func(s store.Store, ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
-		got, err := s.Commit(ctx, head, writes)
+		got, err := storetest.CommitOne(ctx, s, head, writes...)
 		return got, change(err)
 	})
 }
@@ -297,7 +297,7 @@ func conflictBreaches() []breach {
 			return err
 		})},
 		{"a stale commit still deletes", "conflict/stale head", withCommit(func(s store.Store, ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
-			got, err := s.Commit(ctx, head, writes)
+			got, err := storetest.CommitOne(ctx, s, head, writes...)
 			if errors.Is(err, store.ErrConflict) && len(writes) > 0 && writes[0].Op == store.Delete {
 				force(s, ctx, store.Record{Key: store.Key{Kind: "other", Pool: "b"}}, writes)
 			}
@@ -307,22 +307,22 @@ func conflictBreaches() []breach {
 			if current, err := s.Get(ctx, head.Key); err == nil && head.Revision > current.Revision {
 				head.Revision = current.Revision
 			}
-			return s.Commit(ctx, head, writes)
+			return storetest.CommitOne(ctx, s, head, writes...)
 		})},
 		{"revision 0 means any", "conflict/head exists", withCommit(func(s store.Store, ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
 			if head.Revision == 0 {
 				return force(s, ctx, head, writes)
 			}
-			return s.Commit(ctx, head, writes)
+			return storetest.CommitOne(ctx, s, head, writes...)
 		})},
 		{"a head that is missing is created", "conflict/head missing", withCommit(func(s store.Store, ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
 			if _, err := s.Get(ctx, head.Key); err != nil {
 				head.Revision = 0
 			}
-			return s.Commit(ctx, head, writes)
+			return storetest.CommitOne(ctx, s, head, writes...)
 		})},
 		{"the conflict carries the caller's head", "conflict/head missing", withCommit(func(s store.Store, ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
-			got, err := s.Commit(ctx, head, writes)
+			got, err := storetest.CommitOne(ctx, s, head, writes...)
 			var conflict *store.ConflictError
 			if errors.As(err, &conflict) && conflict.Current.Revision == 0 {
 				conflict.Current = head
@@ -335,7 +335,7 @@ func conflictBreaches() []breach {
 					return store.Record{}, &store.ExistsError{Records: []store.Record{r}}
 				}
 			}
-			return s.Commit(ctx, head, writes)
+			return storetest.CommitOne(ctx, s, head, writes...)
 		})},
 	}
 }
@@ -371,9 +371,9 @@ func raceBreaches() []breach {
 					return store.Record{}, err
 				}
 				time.Sleep(time.Millisecond)
-				return s.Commit(ctx, head, nil)
+				return storetest.CommitOne(ctx, s, head)
 			}
-			got, err := s.Commit(ctx, head, nil)
+			got, err := storetest.CommitOne(ctx, s, head)
 			if err != nil {
 				return got, err
 			}
@@ -394,7 +394,7 @@ func raceBreaches() []breach {
 func tolerating(repair func(head *store.Record, writes []store.Write) []store.Write) func() storetest.Backend {
 	return withCommit(func(s store.Store, ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
 		writes = repair(&head, slices.Clone(writes))
-		return s.Commit(ctx, head, writes)
+		return storetest.CommitOne(ctx, s, head, writes...)
 	})
 }
 
@@ -428,9 +428,9 @@ func validationBreaches() []breach {
 			}
 		})},
 		{"an invalid record leaves the others", "invalid/records", withCommit(func(s store.Store, ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
-			got, err := s.Commit(ctx, head, writes)
+			got, err := storetest.CommitOne(ctx, s, head, writes...)
 			if errors.Is(err, store.ErrInvalid) {
-				s.Commit(ctx, head, writes[:1])
+				storetest.CommitOne(ctx, s, head, writes[:1]...)
 			}
 			return got, err
 		})},
@@ -602,7 +602,7 @@ func keeping(given, got bool, kinds ...string) func() storetest.Backend {
 			kept[r.Key] = r
 		}
 		return func(s store.Store) store.Store {
-			return finding{altered{Store: s,
+			return altered{Store: s,
 				get: func(ctx context.Context, key store.Key) (store.Record, error) {
 					r, err := s.Get(ctx, key)
 					return show(r, "Get"), err
@@ -617,7 +617,7 @@ func keeping(given, got bool, kinds ...string) func() storetest.Backend {
 					}
 				},
 				commit: func(ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
-					next, err := s.Commit(ctx, head, writes)
+					next, err := storetest.CommitOne(ctx, s, head, writes...)
 					var conflict *store.ConflictError
 					var exists *store.ExistsError
 					switch {
@@ -634,10 +634,11 @@ func keeping(given, got bool, kinds ...string) func() storetest.Backend {
 					}
 					return next, err
 				},
-			}, func(ctx context.Context, pool string, addr netip.Addr) (store.Record, error) {
-				r, err := store.Find(ctx, s, pool, addr)
-				return show(r, "Find"), err
-			}}
+				find: func(ctx context.Context, pool string, addr netip.Addr) (store.Record, error) {
+					r, err := s.Find(ctx, pool, addr)
+					return show(r, "Find"), err
+				},
+			}
 		}
 	})
 }
@@ -664,7 +665,7 @@ func lifeBreaches() []breach {
 			return s.List(context.Background(), kind, pool)
 		})},
 		{"a commit with an ended context takes effect", "context/ended before", withCommit(func(s store.Store, ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
-			got, err := s.Commit(context.WithoutCancel(ctx), head, writes)
+			got, err := storetest.CommitOne(context.WithoutCancel(ctx), s, head, writes...)
 			if ctx.Err() != nil {
 				return got, ctx.Err()
 			}
@@ -680,7 +681,7 @@ func lifeBreaches() []breach {
 			if ctx.Err() != nil {
 				return store.Record{}, ctx.Err()
 			}
-			got, err := s.Commit(context.WithoutCancel(ctx), head, writes)
+			got, err := storetest.CommitOne(context.WithoutCancel(ctx), s, head, writes...)
 			if _, ok := ctx.Deadline(); ok {
 				select {
 				case <-ctx.Done():
@@ -700,7 +701,7 @@ func lifeBreaches() []breach {
 			return func(s store.Store) store.Store {
 				latest = s
 				return altered{Store: s, commit: func(ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
-					return latest.Commit(ctx, head, writes)
+					return storetest.CommitOne(ctx, latest, head, writes...)
 				}}
 			}
 		})},
@@ -761,7 +762,7 @@ func lifeBreaches() []breach {
 							gone[r.Key] = r
 						}
 					}
-					return s.Commit(ctx, head, writes)
+					return storetest.CommitOne(ctx, s, head, writes...)
 				}}
 			}
 		})},
@@ -812,7 +813,7 @@ func listBreaches() []breach {
 				commit: func(ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
 					mu.Lock()
 					defer mu.Unlock()
-					return s.Commit(ctx, head, writes)
+					return storetest.CommitOne(ctx, s, head, writes...)
 				}}
 		}
 	})
@@ -875,7 +876,7 @@ func listBreaches() []breach {
 					commit: func(ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
 						mu.Lock()
 						defer mu.Unlock()
-						return s.Commit(ctx, head, writes)
+						return storetest.CommitOne(ctx, s, head, writes...)
 					}}
 			}
 		})},
@@ -950,12 +951,13 @@ func findBreaches() []breach {
 	return []breach{
 		{"Find looks for hosts only", "find/containing prefix", withFind(pick(func(p netip.Prefix, a netip.Addr) bool { return p.IsSingleIP() && p.Addr() == a }, longer))},
 		{"Find looks at the first prefix only", "find/containing prefix", withFind(func(s store.Store, ctx context.Context, pool string, addr netip.Addr) (store.Record, error) {
-			r, err := store.Find(ctx, s, pool, addr)
+			r, err := s.Find(ctx, pool, addr)
 			if err == nil && !r.Prefixes[0].Contains(addr) {
 				return store.Record{}, store.ErrNotFound
 			}
 			return r, err
 		})},
+		{"an address with a zone is in no prefix", "find/containing prefix", withFind(pick(netip.Prefix.Contains, longer))},
 		{"IPv4 and IPv6 are one", "find/containing prefix", withFind(pick(func(p netip.Prefix, a netip.Addr) bool {
 			return p.Contains(a) || p.Bits() <= 32 && bytes.HasPrefix(a.AsSlice(), p.Addr().AsSlice())
 		}, longer))},
@@ -963,11 +965,11 @@ func findBreaches() []breach {
 		{"the index is not updated", "find/after changes", wrappedFresh(func() func(store.Store) store.Store {
 			index := map[netip.Addr]store.Record{}
 			return func(s store.Store) store.Store {
-				return finding{s, func(ctx context.Context, pool string, addr netip.Addr) (store.Record, error) {
+				return altered{Store: s, find: func(ctx context.Context, pool string, addr netip.Addr) (store.Record, error) {
 					if r, ok := index[addr]; ok {
 						return r, nil
 					}
-					r, err := store.Find(ctx, s, pool, addr)
+					r, err := s.Find(ctx, pool, addr)
 					if err == nil {
 						index[addr] = r
 					}
@@ -981,8 +983,8 @@ func findBreaches() []breach {
 			return b
 		}},
 		{"Find looks at all pools", "find/pools and kinds apart", withFind(func(s store.Store, ctx context.Context, pool string, addr netip.Addr) (store.Record, error) {
-			r, err := store.Find(ctx, s, pool, addr)
-			if other, otherErr := store.Find(ctx, s, "b", addr); err != nil && otherErr == nil {
+			r, err := s.Find(ctx, pool, addr)
+			if other, otherErr := s.Find(ctx, "b", addr); err != nil && otherErr == nil {
 				return other, nil
 			}
 			return r, err
@@ -993,13 +995,13 @@ func findBreaches() []breach {
 					return r, nil
 				}
 			}
-			return store.Find(ctx, s, pool, addr)
+			return s.Find(ctx, pool, addr)
 		})},
 		{"4in6 addresses are IPv4", "find/addresses in no prefix", withFind(func(s store.Store, ctx context.Context, pool string, addr netip.Addr) (store.Record, error) {
-			return store.Find(ctx, s, pool, addr.Unmap())
+			return s.Find(ctx, pool, addr.Unmap())
 		})},
 		{"an invalid pool is empty", "find/invalid pool", withFind(func(s store.Store, ctx context.Context, pool string, addr netip.Addr) (store.Record, error) {
-			r, err := store.Find(ctx, s, pool, addr)
+			r, err := s.Find(ctx, pool, addr)
 			if errors.Is(err, store.ErrInvalid) {
 				return r, store.ErrNotFound
 			}
@@ -1014,7 +1016,7 @@ func limited(writesMax, bytesMax int, tooMuch commitFunc) func() storetest.Backe
 		if len(writes) > writesMax || len(head.Data) > bytesMax {
 			return tooMuch(s, ctx, head, writes)
 		}
-		return s.Commit(ctx, head, writes)
+		return storetest.CommitOne(ctx, s, head, writes...)
 	})
 }
 
@@ -1034,11 +1036,11 @@ func sizeBreaches() []breach {
 			return store.Record{}, tooLarge
 		})},
 		{"too many writes are written in part", "size/writes", limited(100, 1<<20, func(s store.Store, ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
-			s.Commit(ctx, head, writes[:100])
+			storetest.CommitOne(ctx, s, head, writes[:100]...)
 			return store.Record{}, tooLarge
 		})},
 		{"too many writes are dropped", "size/writes", limited(100, 1<<20, func(s store.Store, ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
-			return s.Commit(ctx, head, writes[:100])
+			return storetest.CommitOne(ctx, s, head, writes[:100]...)
 		})},
 		{"what is too large does not say what it is", "size/writes", limited(100, 1<<20, func(store.Store, context.Context, store.Record, []store.Write) (store.Record, error) {
 			return store.Record{}, &store.TooLargeError{}

@@ -12,19 +12,9 @@ import (
 	"github.com/ipalloc/ipalloc/store/storetest"
 )
 
-// expiring is a store whose ByExpiry is another.
-type expiring struct {
-	store.Store
-	byExpiry func(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error]
-}
-
-func (e expiring) ByExpiry(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
-	return e.byExpiry(ctx, kind, pool)
-}
-
 func withExpiry(byExpiry listFunc) func() storetest.Backend {
 	return wrapped(func(s store.Store) store.Store {
-		return expiring{s, func(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
+		return altered{Store: s, expiry: func(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
 			return byExpiry(s, ctx, kind, pool)
 		}}
 	})
@@ -32,7 +22,7 @@ func withExpiry(byExpiry listFunc) func() storetest.Backend {
 
 // collected returns what ByExpiry of the store beneath yields.
 func collected(s store.Store, ctx context.Context, kind store.Kind, pool string) (all []store.Record) {
-	for r, err := range store.ByExpiry(ctx, s, kind, pool) {
+	for r, err := range s.ByExpiry(ctx, kind, pool) {
 		if err == nil {
 			all = append(all, r)
 		}
@@ -94,7 +84,7 @@ func expiryBreaches() []breach {
 		{"the index is not updated", "expiry/after changes", wrappedFresh(func() func(store.Store) store.Store {
 			seen := map[string]store.Record{}
 			return func(s store.Store) store.Store {
-				return expiring{s, func(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
+				return altered{Store: s, expiry: func(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
 					all := collected(s, ctx, kind, pool)
 					for i, r := range all {
 						if old, ok := seen[r.Name]; ok {
@@ -119,7 +109,7 @@ func expiryBreaches() []breach {
 			if kind == store.KindPool {
 				return yielded(nil)
 			}
-			return store.ByExpiry(ctx, s, kind, pool)
+			return s.ByExpiry(ctx, kind, pool)
 		})},
 		{"a loop that stops early goes on", "expiry/early stop and again", withExpiry(func(s store.Store, ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
 			return func(yield func(store.Record, error) bool) {
@@ -129,7 +119,7 @@ func expiryBreaches() []breach {
 			}
 		})},
 		{"an iterator works once", "expiry/early stop and again", withExpiry(func(s store.Store, ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
-			next, stop := iter.Pull2(store.ByExpiry(ctx, s, kind, pool))
+			next, stop := iter.Pull2(s.ByExpiry(ctx, kind, pool))
 			return func(yield func(store.Record, error) bool) {
 				defer stop()
 				for {
@@ -158,20 +148,19 @@ func expiryBreaches() []breach {
 		{"ByExpiry holds a lock while it yields", "expiry/deletes in the body", wrappedFresh(func() func(store.Store) store.Store {
 			var mu sync.RWMutex
 			return func(s store.Store) store.Store {
-				return expiring{
-					altered{Store: s, commit: func(ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
+				return altered{Store: s,
+					commitAll: func(ctx context.Context, changes []store.Change) ([]store.Record, error) {
 						mu.Lock()
 						defer mu.Unlock()
-						return s.Commit(ctx, head, writes)
-					}},
-					func(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
+						return s.Commit(ctx, changes...)
+					},
+					expiry: func(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
 						return func(yield func(store.Record, error) bool) {
 							mu.RLock()
 							defer mu.RUnlock()
-							store.ByExpiry(ctx, s, kind, pool)(yield)
+							s.ByExpiry(ctx, kind, pool)(yield)
 						}
-					},
-				}
+					}}
 			}
 		})},
 		{"what is renewed comes up again", "expiry/renewals in the body", withExpiry(func(s store.Store, ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
@@ -197,7 +186,7 @@ func expiryBreaches() []breach {
 		})},
 		{"an invalid pool is empty", "expiry/invalid pool", withExpiry(func(s store.Store, ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
 			return func(yield func(store.Record, error) bool) {
-				for r, err := range store.ByExpiry(ctx, s, kind, pool) {
+				for r, err := range s.ByExpiry(ctx, kind, pool) {
 					if errors.Is(err, store.ErrInvalid) || !yield(r, err) {
 						return
 					}

@@ -26,7 +26,7 @@ func TestBreachesAreNoticed(t *testing.T) {
 	var breaches []breach
 	for _, some := range [][]breach{
 		readBreaches(), commitBreaches(), conflictBreaches(), raceBreaches(), validationBreaches(), fieldBreaches(),
-		keyBreaches(), aliasingBreaches(), lifeBreaches(), listBreaches(), findBreaches(), sizeBreaches(), severalBreaches(),
+		keyBreaches(), aliasingBreaches(), lifeBreaches(), listBreaches(), findBreaches(), sizeBreaches(), headBreaches(),
 		watchBreaches(), expiryBreaches(),
 	} {
 		breaches = append(breaches, some...)
@@ -47,13 +47,18 @@ func TestBreachesAreNoticed(t *testing.T) {
 	}
 }
 
-// altered is a store of which some methods are others. It is no store.Finder.
+// altered is a store of which some methods are others: commit those commits that are of one head, commitAll all.
 type altered struct {
 	store.Store
 	get    func(context.Context, store.Key) (store.Record, error)
 	list   func(context.Context, store.Kind, string) iter.Seq2[store.Record, error]
-	commit func(context.Context, store.Record, []store.Write) (store.Record, error)
+	find   func(context.Context, string, netip.Addr) (store.Record, error)
+	watch  func(context.Context, store.Key, int64) (store.Record, error)
+	expiry func(context.Context, store.Kind, string) iter.Seq2[store.Record, error]
 	close  func() error
+
+	commit    func(context.Context, store.Record, []store.Write) (store.Record, error)
+	commitAll func(context.Context, []store.Change) ([]store.Record, error)
 }
 
 func (a altered) Get(ctx context.Context, key store.Key) (store.Record, error) {
@@ -70,11 +75,40 @@ func (a altered) List(ctx context.Context, kind store.Kind, pool string) iter.Se
 	return a.Store.List(ctx, kind, pool)
 }
 
-func (a altered) Commit(ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
-	if a.commit != nil {
-		return a.commit(ctx, head, writes)
+func (a altered) Find(ctx context.Context, pool string, addr netip.Addr) (store.Record, error) {
+	if a.find != nil {
+		return a.find(ctx, pool, addr)
 	}
-	return a.Store.Commit(ctx, head, writes)
+	return a.Store.Find(ctx, pool, addr)
+}
+
+func (a altered) Watch(ctx context.Context, key store.Key, revision int64) (store.Record, error) {
+	if a.watch != nil {
+		return a.watch(ctx, key, revision)
+	}
+	return a.Store.Watch(ctx, key, revision)
+}
+
+func (a altered) ByExpiry(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
+	if a.expiry != nil {
+		return a.expiry(ctx, kind, pool)
+	}
+	return a.Store.ByExpiry(ctx, kind, pool)
+}
+
+func (a altered) Commit(ctx context.Context, changes ...store.Change) ([]store.Record, error) {
+	switch {
+	case a.commitAll != nil:
+		return a.commitAll(ctx, changes)
+	case a.commit != nil && len(changes) == 1:
+		head, err := a.commit(ctx, changes[0].Head, changes[0].Writes)
+		if err != nil {
+			return nil, err
+		}
+		return []store.Record{head}, nil
+	default:
+		return a.Store.Commit(ctx, changes...)
+	}
 }
 
 func (a altered) Close() error {
@@ -82,16 +116,6 @@ func (a altered) Close() error {
 		return a.close()
 	}
 	return a.Store.Close()
-}
-
-// finding is a store whose Find is another.
-type finding struct {
-	store.Store
-	find func(ctx context.Context, pool string, addr netip.Addr) (store.Record, error)
-}
-
-func (f finding) Find(ctx context.Context, pool string, addr netip.Addr) (store.Record, error) {
-	return f.find(ctx, pool, addr)
 }
 
 // wrapped returns a backend in memory each handle of which goes through wrap.
@@ -114,6 +138,7 @@ type (
 	getFunc    = func(s store.Store, ctx context.Context, key store.Key) (store.Record, error)
 	listFunc   = func(s store.Store, ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error]
 	commitFunc = func(s store.Store, ctx context.Context, head store.Record, writes []store.Write) (store.Record, error)
+	allFunc    = func(s store.Store, ctx context.Context, changes []store.Change) ([]store.Record, error)
 	findFunc   = func(s store.Store, ctx context.Context, pool string, addr netip.Addr) (store.Record, error)
 )
 
@@ -139,9 +164,17 @@ func withCommit(commit commitFunc) func() storetest.Backend {
 	})
 }
 
+func withCommitAll(commit allFunc) func() storetest.Backend {
+	return wrapped(func(s store.Store) store.Store {
+		return altered{Store: s, commitAll: func(ctx context.Context, changes []store.Change) ([]store.Record, error) {
+			return commit(s, ctx, changes)
+		}}
+	})
+}
+
 func withFind(find findFunc) func() storetest.Backend {
 	return wrapped(func(s store.Store) store.Store {
-		return finding{s, func(ctx context.Context, pool string, addr netip.Addr) (store.Record, error) {
+		return altered{Store: s, find: func(ctx context.Context, pool string, addr netip.Addr) (store.Record, error) {
 			return find(s, ctx, pool, addr)
 		}}
 	})
@@ -158,7 +191,7 @@ func storing(spoil func(*store.Record)) func() storetest.Backend {
 			others[i].Record.Prefixes = slices.Clone(others[i].Record.Prefixes)
 			spoil(&others[i].Record)
 		}
-		_, err := s.Commit(ctx, spoilt, others)
+		_, err := storetest.CommitOne(ctx, s, spoilt, others...)
 		if err != nil {
 			return store.Record{}, err
 		}
@@ -213,7 +246,7 @@ func renaming(rename func(store.Key) store.Key) func() storetest.Backend {
 				for i := range writes {
 					writes[i].Record.Key = rename(writes[i].Record.Key)
 				}
-				head, err := s.Commit(ctx, head, writes)
+				head, err := storetest.CommitOne(ctx, s, head, writes...)
 				head.Key = key
 				return head, err
 			},
@@ -227,5 +260,5 @@ func force(s store.Store, ctx context.Context, head store.Record, writes []store
 	if current, err := s.Get(ctx, head.Key); err == nil {
 		head.Revision = current.Revision
 	}
-	return s.Commit(ctx, head, writes)
+	return storetest.CommitOne(ctx, s, head, writes...)
 }

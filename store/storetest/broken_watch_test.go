@@ -10,26 +10,19 @@ import (
 	"github.com/ipalloc/ipalloc/store/storetest"
 )
 
-// watching is a store whose Watch is another.
-type watching struct {
-	store.Store
-	watch func(ctx context.Context, key store.Key, revision int64) (store.Record, error)
-}
+// watchFunc is what a wrapper replaces Watch with, given the store beneath.
+type watchFunc = func(s store.Store, ctx context.Context, key store.Key, revision int64) (store.Record, error)
 
-func (w watching) Watch(ctx context.Context, key store.Key, revision int64) (store.Record, error) {
-	return w.watch(ctx, key, revision)
-}
-
-func withWatch(watch func(s *store.Memory, ctx context.Context, key store.Key, revision int64) (store.Record, error)) func() storetest.Backend {
+func withWatch(watch watchFunc) func() storetest.Backend {
 	return wrapped(func(s store.Store) store.Store {
-		return watching{s, func(ctx context.Context, key store.Key, revision int64) (store.Record, error) {
-			return watch(s.(*store.Memory), ctx, key, revision)
+		return altered{Store: s, watch: func(ctx context.Context, key store.Key, revision int64) (store.Record, error) {
+			return watch(s, ctx, key, revision)
 		}}
 	})
 }
 
 // next waits for the next change, whatever is there already.
-func next(s *store.Memory, ctx context.Context, key store.Key) (store.Record, error) {
+func next(s store.Store, ctx context.Context, key store.Key) (store.Record, error) {
 	r, err := s.Get(ctx, key)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return r, err
@@ -39,17 +32,17 @@ func next(s *store.Memory, ctx context.Context, key store.Key) (store.Record, er
 
 func watchBreaches() []breach {
 	return []breach{
-		{"Watch waits for the next change", "watch/changed already", withWatch(func(s *store.Memory, ctx context.Context, key store.Key, _ int64) (store.Record, error) {
+		{"Watch waits for the next change", "watch/changed already", withWatch(func(s store.Store, ctx context.Context, key store.Key, _ int64) (store.Record, error) {
 			return next(s, ctx, key)
 		})},
-		{"Watch waits for a deleted record to come again", "watch/changed already", withWatch(func(s *store.Memory, ctx context.Context, key store.Key, revision int64) (store.Record, error) {
+		{"Watch waits for a deleted record to come again", "watch/changed already", withWatch(func(s store.Store, ctx context.Context, key store.Key, revision int64) (store.Record, error) {
 			r, err := s.Watch(ctx, key, revision)
 			if errors.Is(err, store.ErrNotFound) {
 				return s.Watch(ctx, key, 0)
 			}
 			return r, err
 		})},
-		{"any commit wakes a Watch", "watch/waits", withWatch(func(s *store.Memory, ctx context.Context, key store.Key, revision int64) (store.Record, error) {
+		{"any commit wakes a Watch", "watch/waits", withWatch(func(s store.Store, ctx context.Context, key store.Key, revision int64) (store.Record, error) {
 			if r, err := s.Get(ctx, key); err == nil && r.Revision == revision {
 				aside, _ := s.Get(ctx, store.Key{Kind: store.KindPool, Pool: "aside"})
 				s.Watch(ctx, aside.Key, aside.Revision)
@@ -57,29 +50,29 @@ func watchBreaches() []breach {
 			}
 			return s.Watch(ctx, key, revision)
 		})},
-		{"Watch does not wait for what is missing", "watch/waits", withWatch(func(s *store.Memory, ctx context.Context, key store.Key, revision int64) (store.Record, error) {
+		{"Watch does not wait for what is missing", "watch/waits", withWatch(func(s store.Store, ctx context.Context, key store.Key, revision int64) (store.Record, error) {
 			if r, err := s.Get(ctx, key); err != nil {
 				return r, err
 			}
 			return s.Watch(ctx, key, revision)
 		})},
-		{"only heads are watched", "watch/every record", withWatch(func(s *store.Memory, ctx context.Context, key store.Key, revision int64) (store.Record, error) {
+		{"only heads are watched", "watch/every record", withWatch(func(s store.Store, ctx context.Context, key store.Key, revision int64) (store.Record, error) {
 			key.Name = ""
 			if key.Kind != store.KindPool {
 				key.Kind = "none"
 			}
 			return s.Watch(ctx, key, revision)
 		})},
-		{"changes between two calls are missed", "watch/misses nothing", withWatch(func(s *store.Memory, ctx context.Context, key store.Key, _ int64) (store.Record, error) {
+		{"changes between two calls are missed", "watch/misses nothing", withWatch(func(s store.Store, ctx context.Context, key store.Key, _ int64) (store.Record, error) {
 			time.Sleep(5 * time.Millisecond)
 			return next(s, ctx, key)
 		})},
 		{"one Watch holds up the next", "watch/many", wrapped(func(s store.Store) store.Store {
 			var mu sync.Mutex
-			return watching{s, func(ctx context.Context, key store.Key, revision int64) (store.Record, error) {
+			return altered{Store: s, watch: func(ctx context.Context, key store.Key, revision int64) (store.Record, error) {
 				mu.Lock()
 				defer mu.Unlock()
-				return s.(*store.Memory).Watch(ctx, key, revision)
+				return s.Watch(ctx, key, revision)
 			}}
 		})},
 		{"a Watch takes a connection of a few", "watch/many", wrapped(func(s store.Store) store.Store {
@@ -88,18 +81,17 @@ func watchBreaches() []breach {
 				connections <- struct{}{}
 				return func() { <-connections }
 			}
-			return watching{
-				altered{Store: s, commit: func(ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
+			return altered{Store: s,
+				commitAll: func(ctx context.Context, changes []store.Change) ([]store.Record, error) {
 					defer use()()
-					return s.Commit(ctx, head, writes)
-				}},
-				func(ctx context.Context, key store.Key, revision int64) (store.Record, error) {
-					defer use()()
-					return s.(*store.Memory).Watch(ctx, key, revision)
+					return s.Commit(ctx, changes...)
 				},
-			}
+				watch: func(ctx context.Context, key store.Key, revision int64) (store.Record, error) {
+					defer use()()
+					return s.Watch(ctx, key, revision)
+				}}
 		})},
-		{"Watch ignores its context", "watch/context ends", withWatch(func(s *store.Memory, ctx context.Context, key store.Key, revision int64) (store.Record, error) {
+		{"Watch ignores its context", "watch/context ends", withWatch(func(s store.Store, ctx context.Context, key store.Key, revision int64) (store.Record, error) {
 			if ctx.Err() != nil {
 				return store.Record{}, ctx.Err()
 			}
@@ -107,7 +99,7 @@ func watchBreaches() []breach {
 		})},
 		{"a Watch that is left takes the others with it", "watch/context ends", wrapped(func(s store.Store) store.Store {
 			all, leave := context.WithCancel(context.Background())
-			return watching{s, func(ctx context.Context, key store.Key, revision int64) (store.Record, error) {
+			return altered{Store: s, watch: func(ctx context.Context, key store.Key, revision int64) (store.Record, error) {
 				go func() {
 					select {
 					case <-ctx.Done():
@@ -115,23 +107,23 @@ func watchBreaches() []breach {
 					case <-all.Done():
 					}
 				}()
-				return s.(*store.Memory).Watch(all, key, revision)
+				return s.Watch(all, key, revision)
 			}}
 		})},
 		{"Close does not end a Watch", "watch/close", wrapped(func(s store.Store) store.Store {
 			open := s.(*store.Memory).Open()
-			return watching{s, func(ctx context.Context, key store.Key, revision int64) (store.Record, error) {
+			return altered{Store: s, watch: func(ctx context.Context, key store.Key, revision int64) (store.Record, error) {
 				return open.Watch(ctx, key, revision)
 			}}
 		})},
-		{"Close says that the context has ended", "watch/close", withWatch(func(s *store.Memory, ctx context.Context, key store.Key, revision int64) (store.Record, error) {
+		{"Close says that the context has ended", "watch/close", withWatch(func(s store.Store, ctx context.Context, key store.Key, revision int64) (store.Record, error) {
 			r, err := s.Watch(ctx, key, revision)
 			if errors.Is(err, store.ErrClosed) {
 				err = context.Canceled
 			}
 			return r, err
 		})},
-		{"an invalid key is one that is missing", "watch/invalid key", withWatch(func(s *store.Memory, ctx context.Context, key store.Key, revision int64) (store.Record, error) {
+		{"an invalid key is one that is missing", "watch/invalid key", withWatch(func(s store.Store, ctx context.Context, key store.Key, revision int64) (store.Record, error) {
 			r, err := s.Watch(ctx, key, revision)
 			if errors.Is(err, store.ErrInvalid) {
 				time.Sleep(time.Millisecond)

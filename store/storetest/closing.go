@@ -59,7 +59,7 @@ func closeDuring(s *subject) {
 	committed := head
 	go func() {
 		for i := 0; ; i++ {
-			next, err := closed.Commit(s.ctx, committed, []store.Write{create(claim("a", fmt.Sprint(i)))})
+			next, err := CommitOne(s.ctx, closed, committed, create(claim("a", fmt.Sprint(i))))
 			if err != nil {
 				errs <- err
 				return

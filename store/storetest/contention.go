@@ -46,7 +46,7 @@ func contentionFirst(s *subject) {
 		s.race(ruleNoHead, 6, func(i int, handle store.Store) error {
 			head := newHead(pool)
 			head.State = fmt.Sprint("by ", i)
-			got, err := handle.Commit(s.ctx, head, []store.Write{create(claim(pool, head.State))})
+			got, err := CommitOne(s.ctx, handle, head, create(claim(pool, head.State)))
 			mu.Lock()
 			defer mu.Unlock()
 			var conflict *store.ConflictError
@@ -93,7 +93,7 @@ func increment(ctx context.Context, handle store.Store, head store.Record) (stor
 		}
 		last := claim(head.Pool, "last")
 		last.Data = head.Data
-		next, err := handle.Commit(ctx, head, []store.Write{create(claim(head.Pool, fmt.Sprintf("number-%d", c.N))), put(last)})
+		next, err := CommitOne(ctx, handle, head, create(claim(head.Pool, fmt.Sprintf("number-%d", c.N))), put(last))
 		var conflict *store.ConflictError
 		if !errors.As(err, &conflict) {
 			return next, c.N, err

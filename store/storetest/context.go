@@ -32,21 +32,20 @@ func contextEnded(s *subject) {
 	verify(ruleContext)
 }
 
-// callAll calls every method but Close and returns their errors by name. The commit creates a record y.
+// callAll calls every method but Close and returns their errors by name. The commits create a record y.
 func callAll(ctx context.Context, handle store.Store, head store.Record) map[string]error {
 	errs := make(map[string]error)
 	_, errs["Get"] = handle.Get(ctx, head.Key)
-	_, errs["Commit"] = handle.Commit(ctx, head, []store.Write{create(claim(head.Pool, "y")), remove(claimKey(head.Pool, "x"))})
-	_, errs["Find"] = store.Find(ctx, handle, head.Pool, netip.MustParseAddr("10.0.0.1"))
-	_, errs["Watch"] = store.Watch(ctx, handle, head.Key, 0, watchInterval)
+	_, errs["Commit"] = CommitOne(ctx, handle, head, create(claim(head.Pool, "y")), remove(claimKey(head.Pool, "x")))
+	_, errs["Find"] = handle.Find(ctx, head.Pool, netip.MustParseAddr("10.0.0.1"))
+	_, errs["Watch"] = handle.Watch(ctx, head.Key, 0)
 	errs["ByExpiry"] = nil
-	for _, err := range store.ByExpiry(ctx, handle, store.KindAllocation, head.Pool) {
+	for _, err := range handle.ByExpiry(ctx, store.KindAllocation, head.Pool) {
 		if errs["ByExpiry"] = err; err != nil {
 			break
 		}
 	}
-	changes := []store.Change{change(head, create(claim(head.Pool, "y"))), change(newHead("other"))}
-	_, errs["CommitSeveral"] = store.Several(handle).CommitSeveral(ctx, changes)
+	_, errs["Commit of two heads"] = handle.Commit(ctx, change(head, create(claim(head.Pool, "y"))), change(newHead("other")))
 	for name, pool := range map[string]string{"List of a pool": head.Pool, "List of all pools": ""} {
 		errs[name] = nil
 		for _, err := range handle.List(ctx, store.KindAllocation, pool) {
@@ -70,7 +69,7 @@ func contextEnds(s *subject) {
 		r := claim("a", fmt.Sprint(i))
 		ctx, cancel := context.WithTimeout(s.ctx, usual*time.Duration(rounds-i)/(rounds/2))
 		head.State = r.Name
-		next, err := s.s.Commit(ctx, head, []store.Write{create(r)})
+		next, err := CommitOne(ctx, s.s, head, create(r))
 		cancel()
 		switch {
 		case err == nil:

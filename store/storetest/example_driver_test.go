@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -138,47 +139,71 @@ func (s *fileStore) list(ctx context.Context, kind store.Kind, pool string) (fou
 	return found, s.usable(ctx)
 }
 
-func (s *fileStore) Commit(ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
-	if err := store.ValidateCommit(head, writes); err != nil {
-		return store.Record{}, err
+// The backend has no index, and tells nobody of changes.
+
+func (s *fileStore) ByExpiry(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
+	return store.ByExpiryFromList(ctx, s.List, kind, pool)
+}
+
+func (s *fileStore) Find(ctx context.Context, pool string, addr netip.Addr) (store.Record, error) {
+	return store.FindByList(ctx, s.List, pool, addr)
+}
+
+func (s *fileStore) Watch(ctx context.Context, key store.Key, revision int64) (store.Record, error) {
+	return store.WatchByPolling(ctx, s.Get, key, revision, 10*time.Millisecond)
+}
+
+func (s *fileStore) Commit(ctx context.Context, changes ...store.Change) ([]store.Record, error) {
+	if err := store.ValidateCommit(changes...); err != nil {
+		return nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := cmp.Or(s.usable(ctx), s.admit(head, writes)); err != nil {
-		return store.Record{}, err
+	if err := cmp.Or(s.usable(ctx), s.admit(changes)); err != nil {
+		return nil, err
 	}
 	c := fileCommit{}
-	for _, w := range writes {
-		if w.Op == store.Delete {
-			c.Deleted = append(c.Deleted, w.Record.Key)
-		} else {
-			c.Written = append(c.Written, fileRecord{w.Record, string(w.Record.Data)})
+	for _, change := range changes {
+		for _, w := range change.Writes {
+			if w.Op == store.Delete {
+				c.Deleted = append(c.Deleted, w.Record.Key)
+			} else {
+				c.Written = append(c.Written, fileRecord{w.Record, string(w.Record.Data)})
+			}
+		}
+		if !change.DeletesHead() {
+			c.Written = append(c.Written, fileRecord{change.Head, string(change.Head.Data)})
 		}
 	}
-	if !store.DeletesHead(head.Key, writes) {
-		c.Written = append(c.Written, fileRecord{head, string(head.Data)})
-	}
 	if err := s.write(c); err != nil {
-		return store.Record{}, fmt.Errorf("%s: commit of %v: %w", s.folder, head.Key, err)
+		return nil, fmt.Errorf("%s: commit of %v: %w", s.folder, changes[0].Head.Key, err)
 	}
 	s.apply(c)
-	head.Revision = s.revision
-	return head.Canonical(), nil
+	heads := make([]store.Record, len(changes))
+	for i, change := range changes {
+		heads[i] = change.Head.Canonical()
+		heads[i].Revision = s.revision
+	}
+	return heads, nil
 }
 
-// admit returns why a commit must not happen. The conflict comes first.
-func (s *fileStore) admit(head store.Record, writes []store.Write) error {
-	current, ok := s.records[head.Key]
-	if !ok {
-		current.Key = head.Key
-	}
-	if current.Revision != head.Revision {
-		return &store.ConflictError{Expected: head.Revision, Current: current.Canonical()}
+// admit returns why a commit must not happen. Conflicts come first.
+func (s *fileStore) admit(changes []store.Change) error {
+	for _, c := range changes {
+		current, ok := s.records[c.Head.Key]
+		if !ok {
+			current.Key = c.Head.Key
+		}
+		if current.Revision != c.Head.Revision {
+			return &store.ConflictError{Expected: c.Head.Revision, Current: current.Canonical()}
+		}
 	}
 	var standing []store.Record
-	for _, w := range writes {
-		if r, ok := s.records[w.Record.Key]; ok && w.Op == store.Create {
-			standing = append(standing, r.Canonical())
+	for _, c := range changes {
+		for _, w := range c.Writes {
+			if r, ok := s.records[w.Record.Key]; ok && w.Op == store.Create {
+				standing = append(standing, r.Canonical())
+			}
 		}
 	}
 	if standing != nil {
@@ -256,22 +281,23 @@ func Example_driver() {
 		return
 	}
 	lease := store.Record{Key: store.Key{Kind: store.KindAllocation, Pool: "lab", Name: "vm-1"}, Expires: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)}
-	head, err := s.Commit(ctx, store.Record{Key: store.Key{Kind: store.KindPool, Pool: "lab"}}, []store.Write{{Op: store.Create, Record: lease}})
-	fmt.Println(head.Key, head.Revision, err)
-
-	// What the driver does not implement, package store does with what it has.
-	heads, err := store.Several(s).CommitSeveral(ctx, []store.Change{
-		{Head: head},
-		{Head: store.Record{Key: store.Key{Kind: store.KindPool, Pool: "office"}}},
-	})
-	fmt.Println(len(heads), err)
-	for r, err := range store.ByExpiry(ctx, s, store.KindAllocation, "lab") {
+	lab := store.Record{Key: store.Key{Kind: store.KindPool, Pool: "lab"}}
+	office := store.Record{Key: store.Key{Kind: store.KindPool, Pool: "office"}}
+	heads, err := s.Commit(ctx, store.Change{Head: lab, Writes: []store.Write{{Op: store.Create, Record: lease}}}, store.Change{Head: office})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, head := range heads {
+		fmt.Println(head.Key, head.Revision)
+	}
+	for r, err := range s.ByExpiry(ctx, store.KindAllocation, "lab") {
 		fmt.Println(r.Key, r.Expires.Year(), err)
 	}
 	fmt.Println(s.Close())
 	// Output:
-	// pool/lab 1 <nil>
-	// 2 <nil>
+	// pool/lab 1
+	// pool/office 1
 	// allocation/lab/vm-1 2030 <nil>
 	// <nil>
 }

@@ -37,7 +37,7 @@ func expirySecond(i int) time.Time { return time.Date(2024, 5, 6, 7, 0, i, 0, ti
 func (s *subject) byExpiry(kind store.Kind, pool string) []store.Record {
 	s.Helper()
 	var all []store.Record
-	for r, err := range store.ByExpiry(s.ctx, s.s, kind, pool) {
+	for r, err := range s.s.ByExpiry(s.ctx, kind, pool) {
 		s.check(err == nil, ruleExpiry, "ByExpiry failed: %v", err)
 		s.check(r.Kind == kind && r.Pool == pool, ruleExpiry, "ByExpiry of kind %q, pool %q yielded %v", kind, pool, r.Key)
 		s.check(!r.Expires.IsZero(), ruleExpiry, "ByExpiry yielded %v, which does not expire", r.Key)
@@ -178,7 +178,7 @@ func (s *subject) leases(n int) (head store.Record, leases []store.Record) {
 
 func expiryStop(s *subject) {
 	_, leases := s.leases(40)
-	all := store.ByExpiry(s.ctx, s.s, store.KindAllocation, "a")
+	all := s.s.ByExpiry(s.ctx, store.KindAllocation, "a")
 	for n := range 4 {
 		taken := 0
 		s.within(ruleListBody, func() error {
@@ -203,12 +203,12 @@ func expiryDeletes(s *subject) {
 	head, leases := s.leases(150)
 	n := 0
 	s.within(ruleListBody, func() (err error) {
-		for r, listErr := range store.ByExpiry(s.ctx, s.s, store.KindAllocation, "a") {
+		for r, listErr := range s.s.ByExpiry(s.ctx, store.KindAllocation, "a") {
 			if listErr != nil || n == len(leases) || r.Key != leases[n].Key {
 				return fmt.Errorf("record %d is %v; error %w", n, r.Key, listErr)
 			}
 			n++
-			if head, err = s.s.Commit(s.ctx, head, []store.Write{remove(r.Key), create(claim("a", fmt.Sprint("new ", n)))}); err != nil {
+			if head, err = CommitOne(s.ctx, s.s, head, remove(r.Key), create(claim("a", fmt.Sprint("new ", n)))); err != nil {
 				return err
 			}
 		}
@@ -224,7 +224,7 @@ func expiryRenewals(s *subject) {
 	times := make(map[string]int)
 	s.within(ruleListBody, func() (err error) {
 		n := 0
-		for r, listErr := range store.ByExpiry(s.ctx, s.s, store.KindAllocation, "a") {
+		for r, listErr := range s.s.ByExpiry(s.ctx, store.KindAllocation, "a") {
 			if listErr != nil {
 				return listErr
 			}
@@ -232,7 +232,7 @@ func expiryRenewals(s *subject) {
 			if n++; n%3 == 0 && n > 3 && n < len(leases) {
 				early, late := leases[n-3], leases[n]
 				early.Expires, late.Expires = expirySecond(500+n), expirySecond(600+n)
-				if head, err = s.s.Commit(s.ctx, head, []store.Write{put(early), put(late)}); err != nil {
+				if head, err = CommitOne(s.ctx, s.s, head, put(early), put(late)); err != nil {
 					return err
 				}
 			}
@@ -253,7 +253,7 @@ func expiryErrors(s *subject) {
 	ctx, cancel := context.WithCancel(s.ctx)
 	defer cancel()
 	n, failed := 0, false
-	for _, err := range store.ByExpiry(ctx, s.s, store.KindAllocation, "a") {
+	for _, err := range s.s.ByExpiry(ctx, store.KindAllocation, "a") {
 		s.check(!failed, ruleListError, "ByExpiry went on after an error")
 		if err != nil {
 			failed = true
@@ -272,7 +272,7 @@ func expiryInvalid(s *subject) {
 			continue
 		}
 		n := 0
-		for _, err := range store.ByExpiry(s.ctx, s.s, key.Kind, key.Pool) {
+		for _, err := range s.s.ByExpiry(s.ctx, key.Kind, key.Pool) {
 			s.check(errors.Is(err, store.ErrInvalid), ruleInvalidKey, "ByExpiry of kind %.40q, pool %.40q yielded the error %v", key.Kind, key.Pool, err)
 			n++
 		}

@@ -29,8 +29,7 @@ func Rules() []string {
 		ruleNoHead, ruleRising, ruleDeleteHead, ruleDeleteMissing, ruleValid, ruleFailed, ruleConflict,
 		ruleConflictCurrent, ruleExists, ruleExistsRecords, ruleTooLarge, ruleUnknown, rulePut, ruleDelete, ruleKeys,
 		ruleKeyEqual, ruleKind, ruleRevision, rulePrefixes, ruleTimes, ruleData, ruleBytes, ruleClosed, ruleContext,
-		ruleInvalidKey, ruleClose, ruleFind, ruleFindZero, ruleFresh, ruleSeveral,
-		ruleSeveralReturned, ruleSeveralRevision, ruleSeveralValid, ruleSeveralFails, ruleWatch, ruleWatchReturned,
+		ruleInvalidKey, ruleClose, ruleFind, ruleFindZero, ruleFresh, ruleExistent, ruleRefused, ruleWatch, ruleWatchReturned,
 		ruleWatchContext, ruleWatchOthers, ruleWatchClose, ruleExpiry, ruleExpiryFresh,
 	}
 }

@@ -32,22 +32,17 @@ func holding(pool, name, text string) store.Record {
 // finds checks that the allocation of pool with addr is the one called name; "" for none.
 func (s *subject) finds(rule, pool, addr, name string) {
 	s.Helper()
-	for _, handle := range []store.Store{s.s, listOnly{s.s}} {
-		got, err := store.Find(s.ctx, handle, pool, netip.MustParseAddr(addr))
-		switch {
-		case name == "":
-			s.check(errors.Is(err, store.ErrNotFound), rule, "Find of %s in pool %q found %v, %v, want nothing", addr, pool, got.Key, err)
-		case err != nil:
-			s.broken(rule, "Find of %s in pool %q failed: %v, want %q", addr, pool, err, name)
-		default:
-			s.check(got.Key == claimKey(pool, name), rule, "Find of %s in pool %q found %v, want %q", addr, pool, got.Key, name)
-			s.holds(rule, got)
-		}
+	got, err := s.s.Find(s.ctx, pool, netip.MustParseAddr(addr))
+	switch {
+	case name == "":
+		s.check(errors.Is(err, store.ErrNotFound), rule, "Find of %s in pool %q found %v, %v, want nothing", addr, pool, got.Key, err)
+	case err != nil:
+		s.broken(rule, "Find of %s in pool %q failed: %v, want %q", addr, pool, err, name)
+	default:
+		s.check(got.Key == claimKey(pool, name), rule, "Find of %s in pool %q found %v, want %q", addr, pool, got.Key, name)
+		s.holds(rule, got)
 	}
 }
-
-// listOnly hides that a store is a Finder.
-type listOnly struct{ store.Store }
 
 func findContaining(s *subject) {
 	s.finds(ruleFind, "a", "10.0.0.1", "")
@@ -130,7 +125,7 @@ func findOverlapRefused(s *subject) {
 		create(holding("a", "z", "10.0.0.0/24")), create(holding("a", "z", "10.0.0.7/32")), put(holding("a", "z", "0.0.0.0/0")), put(holding("a", "y", "10.9.0.0/16")),
 		create(holding("a", "z", "192.0.2.1/32 2001:db8::1/128")), create(cooling),
 	} {
-		_, err := s.s.Commit(s.ctx, head, []store.Write{w})
+		_, err := CommitOne(s.ctx, s.s, head, w)
 		s.check(err != nil, ruleRefused, "a commit after which %v and others hold the same addresses succeeded", w.Record.Key)
 		for _, other := range []error{store.ErrUnknown, store.ErrConflict, store.ErrExists, store.ErrInvalid, store.ErrTooLarge, store.ErrClosed} {
 			s.check(!errors.Is(err, other), ruleRefused, "a commit whose addresses overlap returned the error %q, which is %q", err, other)
@@ -160,18 +155,14 @@ func findNoPrefix(s *subject) {
 	s.commit(newHead("a"), create(holding("a", "x", "0.0.0.0/0 ::/0")))
 	s.finds(ruleFindZero, "a", "10.0.0.1", "x")
 	for _, addr := range []netip.Addr{{}, netip.MustParseAddr("::ffff:10.0.0.1")} {
-		got, err := store.Find(s.ctx, s.s, "a", addr)
+		got, err := s.s.Find(s.ctx, "a", addr)
 		s.check(errors.Is(err, store.ErrNotFound), ruleFindZero, "Find of %v found %v, %v", addr, got.Key, err)
 	}
 }
 
 func findInvalid(s *subject) {
 	for _, pool := range []string{"", "a\x00", "\xff", strings.Repeat("p", store.MaxNameBytes+1)} {
-		_, err := store.Find(s.ctx, s.s, pool, netip.MustParseAddr("10.0.0.1"))
+		_, err := s.s.Find(s.ctx, pool, netip.MustParseAddr("10.0.0.1"))
 		s.check(errors.Is(err, store.ErrInvalid), ruleInvalidKey, "Find in pool %.40q returned the error %v", pool, err)
-		if finder, ok := s.s.(store.Finder); ok {
-			_, err := finder.Find(s.ctx, pool, netip.MustParseAddr("10.0.0.1"))
-			s.check(errors.Is(err, store.ErrInvalid), ruleInvalidKey, "Find in pool %.40q returned the error %v", pool, err)
-		}
 	}
 }

@@ -94,7 +94,7 @@ func listStop(s *subject) {
 				}
 			}
 			var err error
-			if head, err = s.s.Commit(s.ctx, head, nil); err != nil {
+			if head, err = CommitOne(s.ctx, s.s, head); err != nil {
 				return fmt.Errorf("a commit after a loop that stopped early failed: %w", err)
 			}
 		}
@@ -137,7 +137,7 @@ func listCommitsInBody(s *subject) {
 			if len(seen)%20 == 0 {
 				writes = append(writes, create(claim("a", "new-"+record.Name)))
 			}
-			head, err = s.s.Commit(s.ctx, head, writes)
+			head, err = CommitOne(s.ctx, s.s, head, writes...)
 			if err != nil {
 				return fmt.Errorf("a commit in the loop's body failed: %w", err)
 			}
@@ -204,7 +204,7 @@ func churn(ctx context.Context, handle store.Store, head store.Record) error {
 		if i%3 == 0 {
 			write = remove(passing)
 		}
-		next, err := handle.Commit(context.WithoutCancel(ctx), head, []store.Write{put(stable), write})
+		next, err := CommitOne(context.WithoutCancel(ctx), handle, head, put(stable), write)
 		if err != nil {
 			return err
 		}

@@ -13,16 +13,17 @@ const (
 	ruleListError = "An error is the last thing that the iteration yields"
 
 	// Commit.
-	ruleCommit          = "Commit replaces head, if the stored one still has head.Revision, and applies writes: all of it or nothing"
+	ruleCommit          = "Commit replaces the head of each change, if the stored one still has head.Revision, and applies the writes of all changes: all of it or nothing"
 	ruleDurable         = "It is durable when it returns"
-	ruleReturned        = "It returns head as it is now stored, with its new revision"
+	ruleReturned        = "It returns the heads as they are now stored, in the order of the changes"
+	ruleRevision        = "Every record that one commit writes gets the same revision"
 	ruleNoHead          = "A head.Revision of 0 means that no head may exist yet under head.Key"
-	ruleRising          = "The new revision is greater than every revision that the key has ever had, also before it was deleted and created again"
-	ruleDeleteHead      = "To delete the head, writes contains a Delete of head.Key, and the head returned has the revision of the commit"
+	ruleRising          = "The new revision is greater than every revision that any of the keys has ever had, also before it was deleted and created again"
+	ruleDeleteHead      = "To delete a head, the writes of its change contain a Delete of head.Key, and the head returned has the revision of the commit"
 	ruleDeleteMissing   = "Deleting what does not exist is not an error"
-	ruleValid           = "No two of the writes, and none but such a Delete and the head, may be under one key, and every record must be valid: otherwise the error wraps ErrInvalid, before anything is changed"
+	ruleValid           = "There is at least one change. No two of all the heads and writes may be under one key, except for the Delete of a head in its own change, and every record must be valid: otherwise the error wraps ErrInvalid, before anything is changed"
 	ruleFailed          = "Commit fails, and has then changed nothing"
-	ruleConflict        = "a ConflictError if the head is not at head.Revision (checked before the creates)"
+	ruleConflict        = "a ConflictError about one of the heads that are not at head.Revision (checked before the creates)"
 	ruleConflictCurrent = "Current is the head as it is stored now, so that a caller can plan again without reading. If there is no head, its Revision is 0 and of its fields only the Key is set"
 	ruleExists          = "an ExistsError if the key of a Create exists"
 	ruleExistsRecords   = "Records are the records that stand in the way, as they are stored: all of them if the backend can tell, at least one in any case"
@@ -36,7 +37,7 @@ const (
 	ruleKeys     = "any character may occur in any field (slashes, quotes, line breaks), and a store keeps it as it is"
 	ruleKeyEqual = "Two keys are equal if their three fields are"
 	ruleKind     = "A kind that a driver does not know must be kept too"
-	ruleRevision = "All records that one commit writes, its head included, get the same revision. It is at least 1 for a record that exists. It is ignored in a Write"
+	ruleExistent = "It is at least 1 for a record that exists. It is ignored in a Write"
 	rulePrefixes = "Prefixes are the addresses that the record is about, in the order in which they were asked for"
 	ruleTimes    = "are cut (not rounded) to the microsecond and come back in UTC. The zero time means that there is none, and comes back as the zero time"
 	ruleData     = "A store gives back an equal JSON value, with numbers to the last digit and strings to the last character"
@@ -50,15 +51,8 @@ const (
 
 	// Find.
 	ruleFind     = "Find returns the record of KindAllocation in pool with the longest prefix that contains addr (of several with that prefix, any), or an error that wraps ErrNotFound"
-	ruleFindZero = "The zero Addr and 4in6 addresses are in no prefix"
-	ruleFresh    = "It is as fresh as Store.Get"
-
-	// CommitSeveral.
-	ruleSeveral         = "CommitSeveral is Store.Commit for several heads at once: all changes, or nothing"
-	ruleSeveralReturned = "It returns the heads as they are now stored, in the order of the changes"
-	ruleSeveralRevision = "The records of one change get the revision of its head"
-	ruleSeveralValid    = "No two of all the heads and writes may be under one key, except for the Delete of a head in its own change; and there is at least one change: otherwise the error wraps ErrInvalid, before anything is changed"
-	ruleSeveralFails    = "It fails as Commit does. The ConflictError is about one of the heads that are not at their revision"
+	ruleFindZero = "The zero Addr and 4in6 addresses are in no prefix; a zone is ignored"
+	ruleFresh    = "It is as fresh as Get"
 
 	// Watch.
 	ruleWatch         = "Watch returns as soon as the record under key is not at revision: at once if it is another already, else when it is replaced or deleted"
@@ -69,5 +63,5 @@ const (
 
 	// ByExpiry.
 	ruleExpiry      = "ByExpiry iterates over the records of one kind and pool whose Expires is not zero, the earliest first; those with the same time come in any order"
-	ruleExpiryFresh = "It is as fresh as Store.List, and has the same rules; a record whose Expires changes during the iteration counts as deleted and created"
+	ruleExpiryFresh = "It is as fresh as List, and has the same rules; a record whose Expires changes during the iteration counts as deleted and created"
 )

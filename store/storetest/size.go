@@ -59,7 +59,7 @@ func (s *subject) commitOrTooLarge(head store.Record, writes ...store.Write) (st
 	s.Helper()
 	keys := []store.Key{head.Key, writes[0].Record.Key, writes[len(writes)-1].Record.Key}
 	verify := s.unchanged(keys...)
-	next, err := s.s.Commit(s.ctx, head, writes)
+	next, err := CommitOne(s.ctx, s.s, head, writes...)
 	if err == nil {
 		return next, true
 	}

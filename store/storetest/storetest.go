@@ -1,11 +1,13 @@
-// Package storetest checks that a [store.Store] keeps its contract, makes one fail on purpose, and measures it. It is where the author of
-// a driver begins.
+// Package storetest checks that a [store.Store] keeps its contract, and measures it. It is where the author of a
+// driver begins. Its folders make stores fail on purpose: package faults in the place of a backend, for programs that
+// use stores, and package proxy between a driver and its server.
 //
 // # Writing a driver
 //
-// 1. Read the comments of [store.Store], [store.Record] and [store.Key]: they are the whole contract. Two questions decide the design. What in
-// the backend replaces one record only if it is still at a revision, with other records in the same atomic step? And what
-// gives revisions that only rise under a key, also after it was deleted and created again? A counter of the backend that counts all commits does.
+// 1. Read the comments of [store.Store], [store.Record] and [store.Key]: they are the whole contract. Two questions
+// decide the design. What in the backend replaces some records only if each is still at a revision, with other
+// records in the same atomic step? And what gives revisions that only rise under a key, also after it was deleted and
+// created again? A counter of the backend that counts all commits does.
 //
 // 2. Run the suite from the first day. A driver's own test is a few lines:
 //
@@ -21,30 +23,26 @@
 //
 // Each case gets a backend of its own, and each failure quotes the rule of the contract that was broken.
 //
-// 3. Begin Commit with [store.ValidateCommit], Get with [store.Key.Validate] and List with [store.ValidateList], and store what
-// [store.Record.Canonical] makes of each record. Then Commit compares the head's revision, looks for what must not exist, and writes; the
-// errors carry what stands in the way, so that the caller need not read again. The package's example is a whole driver of
-// about two hundred lines.
+// 3. Begin Commit with [store.ValidateCommit], Get, Watch and ByExpiry with [store.Key.Validate] and List with
+// [store.ValidateList], and store what [store.Record.Canonical] makes of each record. Then Commit compares the heads'
+// revisions, looks for what must not exist, and writes; the errors carry what stands in the way, so that the caller
+// need not read again. The package's example is a whole driver of about two hundred lines.
 //
-// 4. Tell apart "refused" and "unknown". An error without [store.ErrUnknown] promises that nothing has changed and never will. Whatever
-// happens after the first byte of a commit was sent, and before its answer was understood, is unknown. Put a [Proxy] between
-// driver and server, lose exactly the answer of one commit, and look at what the driver says.
+// 4. Tell apart "refused" and "unknown". An error without [store.ErrUnknown] promises that nothing has changed and
+// never will. Whatever happens after the first byte of a commit was sent, and before its answer was understood, is
+// unknown. Put a proxy between driver and server, lose exactly the answer of one commit, and look at what the driver
+// says.
 //
-// 5. Leave optional interfaces for last. Without them the plain functions of package store do the work: [store.Find], [store.ByExpiry], [store.Watch]
-// and [store.Several] list, poll, and commit in two phases. Implement [store.Finder] and [store.Expirer] if the backend can keep an index, [store.Watcher]
-// if it can tell of changes, and [store.SeveralCommitter], beginning with [store.ValidateSeveral], if its transactions span records. The suite
-// runs the same cases with and without.
+// 5. Leave Find, ByExpiry and Watch for last. [store.FindByList], [store.ByExpiryFromList] and [store.WatchByPolling]
+// do their work, in one line each, until the driver has an index or a notification of its own, or for ever where the
+// backend has none.
 //
 // 6. Show [Benchmarks]; they are the same for every driver, so that figures can be compared.
-//
-// # Making stores fail
-//
-// [Faults] wraps stores so that calls fail, as those over a network do, in ways that a test chooses, and counts the calls. It is for programs that
-// use stores: it needs no network and is exact. [Proxy] breaks the network beneath a driver.
 package storetest
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -96,6 +94,19 @@ func Run(t *testing.T, newBackend func(t testing.TB) Backend) {
 	}
 }
 
+// CommitOne commits one head with its writes, and returns it as it is now stored. Errors and cost are those of
+// [store.Store.Commit]. It is for tests, most of which commit one head at a time.
+func CommitOne(ctx context.Context, s store.Store, head store.Record, writes ...store.Write) (store.Record, error) {
+	heads, err := s.Commit(ctx, store.Change{Head: head, Writes: writes})
+	switch {
+	case err != nil:
+		return store.Record{}, err
+	case len(heads) != 1:
+		return store.Record{}, fmt.Errorf("a commit of one head, %v, returned %d heads", head.Key, len(heads))
+	}
+	return heads[0], nil
+}
+
 // testCase is one case of the suite.
 type testCase struct {
 	name string
@@ -108,7 +119,7 @@ func cases() []testCase {
 	for _, some := range [][]testCase{
 		getCases(), commitCases(), conflictCases(), contentionCases(), deleteCases(), invalidCases(),
 		fieldCases(), nameCases(), aliasingCases(), contextCases(), closingCases(), durabilityCases(),
-		listCases(), findCases(), sizeCases(), severalCases(), watchCases(), expiryCases(),
+		listCases(), findCases(), sizeCases(), headCases(), watchCases(), expiryCases(),
 	} {
 		all = append(all, some...)
 	}

@@ -75,23 +75,51 @@ func (s *subject) commit(head store.Record, writes ...store.Write) store.Record 
 
 func (s *subject) commitOn(handle store.Store, head store.Record, writes ...store.Write) store.Record {
 	s.Helper()
-	got, err := handle.Commit(s.ctx, head, writes)
+	return s.commitAllOn(handle, change(head, writes...))[0]
+}
+
+// commitAll commits several heads at once, which must succeed, and checks what it returns.
+func (s *subject) commitAll(changes ...store.Change) []store.Record {
+	s.Helper()
+	return s.commitAllOn(s.s, changes...)
+}
+
+func (s *subject) commitAllOn(handle store.Store, changes ...store.Change) []store.Record {
+	s.Helper()
+	heads, err := handle.Commit(s.ctx, changes...)
 	if err != nil {
-		s.broken(ruleCommit, "a valid commit of %v failed: %v", head.Key, err)
+		s.broken(ruleCommit, "a valid commit of %v failed: %v", headsOf(changes), err)
 	}
-	s.check(got.Revision >= 1, ruleRevision, "Commit returned head %v with revision %d", head.Key, got.Revision)
-	s.check(got.Revision > head.Revision, ruleRising, "Commit of head %v at revision %d returned revision %d", head.Key, head.Revision, got.Revision)
-	want := head
-	want.Revision = got.Revision
-	s.same(ruleReturned, "the head that Commit returned", got, want)
-	return got
+	s.check(len(heads) == len(changes), ruleReturned, "Commit of %d changes returned %d heads", len(changes), len(heads))
+	for i, got := range heads {
+		head := changes[i].Head
+		s.check(got.Revision >= 1, ruleExistent, "Commit returned head %v with revision %d", head.Key, got.Revision)
+		s.check(got.Revision > head.Revision, ruleRising, "Commit of head %v at revision %d returned revision %d", head.Key, head.Revision, got.Revision)
+		s.check(got.Revision == heads[0].Revision, ruleRevision, "Commit returned head %v with revision %d, and head %v with revision %d",
+			heads[0].Key, heads[0].Revision, got.Key, got.Revision)
+		s.same(ruleReturned, "the head that Commit returned", got, at(head, got.Revision))
+	}
+	return heads
+}
+
+func headsOf(changes []store.Change) []store.Key {
+	keys := make([]store.Key, len(changes))
+	for i := range changes {
+		keys[i] = changes[i].Head.Key
+	}
+	return keys
 }
 
 // refused commits what must fail with target, and returns the error.
 func (s *subject) refused(rule string, target error, head store.Record, writes ...store.Write) error {
 	s.Helper()
-	got, err := s.s.Commit(s.ctx, head, writes)
-	s.check(err != nil, rule, "Commit succeeded and returned revision %d, want %q", got.Revision, target)
+	return s.refusedAll(rule, target, change(head, writes...))
+}
+
+func (s *subject) refusedAll(rule string, target error, changes ...store.Change) error {
+	s.Helper()
+	_, err := s.s.Commit(s.ctx, changes...)
+	s.check(err != nil, rule, "Commit of %v succeeded, want %q", headsOf(changes), target)
 	s.check(errors.Is(err, target), rule, "Commit returned the error %q, want one that is %q", err, target)
 	return err
 }
@@ -219,6 +247,11 @@ func put(r store.Record) store.Write { return store.Write{Op: store.Put, Record:
 
 func remove(key store.Key) store.Write {
 	return store.Write{Op: store.Delete, Record: store.Record{Key: key}}
+}
+
+// change returns a change of a head.
+func change(head store.Record, writes ...store.Write) store.Change {
+	return store.Change{Head: head, Writes: writes}
 }
 
 // at returns r as it is after a commit with the revision.

@@ -22,9 +22,6 @@ func watchCases() []testCase {
 	}
 }
 
-// watchInterval is how often a store that does not watch by itself is asked.
-const watchInterval = time.Millisecond
-
 // watched is what came of a Watch.
 type watched struct {
 	record store.Record
@@ -35,7 +32,7 @@ type watched struct {
 func (s *subject) watch(ctx context.Context, handle store.Store, key store.Key, revision int64) <-chan watched {
 	result := make(chan watched, 1)
 	go func() {
-		r, err := store.Watch(ctx, handle, key, revision, watchInterval)
+		r, err := handle.Watch(ctx, key, revision)
 		result <- watched{r, err}
 	}()
 	return result
@@ -128,13 +125,13 @@ func watchMissesNothing(s *subject) {
 		var err error
 		for n := 0; n < commits && err == nil; n++ {
 			head.State = fmt.Sprint(n + 1)
-			head, err = writer.Commit(s.ctx, head, nil)
+			head, err = CommitOne(s.ctx, writer, head)
 		}
 		last <- err
 	}()
 	s.within(ruleWatch, func() error {
 		for {
-			r, err := store.Watch(s.ctx, s.s, headKey("a"), revision, watchInterval)
+			r, err := s.s.Watch(s.ctx, headKey("a"), revision)
 			if err != nil {
 				return err
 			}
@@ -163,7 +160,7 @@ func watchMany(s *subject) {
 	aside := newHead("aside")
 	s.within(ruleWatchOthers, func() (err error) {
 		for i := 0; i < 5 && err == nil; i++ {
-			if aside, err = s.s.Commit(s.ctx, aside, nil); err == nil {
+			if aside, err = CommitOne(s.ctx, s.s, aside); err == nil {
 				_, err = s.s.Get(s.ctx, headKey("a"))
 			}
 			for _, listErr := range s.s.List(s.ctx, store.KindPool, "") {
@@ -231,7 +228,7 @@ func watchClose(s *subject) {
 func watchInvalid(s *subject) {
 	for _, key := range invalidKeys() {
 		s.within(ruleInvalidKey, func() error {
-			if _, err := store.Watch(s.ctx, s.s, key, 0, watchInterval); !errors.Is(err, store.ErrInvalid) {
+			if _, err := s.s.Watch(s.ctx, key, 0); !errors.Is(err, store.ErrInvalid) {
 				return fmt.Errorf("watch of the key %.40q returned the error %w", key, err)
 			}
 			return nil

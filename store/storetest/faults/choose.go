@@ -1,15 +1,15 @@
-package storetest
+package faults
 
 import (
 	"math/rand/v2"
 	"time"
 )
 
-// Script returns a [Faults.Choose] that gives the first commit the first of faults, the second commit the second, and
-// lets everything else through. Commits of several heads count for themselves: the first of them too has the first of faults. It goes by [Call.N], so [Faults.ResetCounts] starts it again.
+// Script returns an [Injector.Choose] that gives the first commit the first of faults, the second commit the second,
+// and lets everything else through. It goes by [Call.N], so [Injector.ResetCounts] starts it again.
 func Script(faults ...Fault) func(Call) Fault {
 	return func(call Call) Fault {
-		if !call.Method.commits() || call.N > len(faults) {
+		if call.Method != Commit || call.N > len(faults) {
 			return Fault{}
 		}
 		return faults[call.N-1]
@@ -18,7 +18,7 @@ func Script(faults ...Fault) func(Call) Fault {
 
 // Rates say how often [Random] lets what go wrong, each from 0 (never) to 1 (always). The zero Rates are: never.
 type Rates struct {
-	// Refuse, LoseRequest, LoseReply and LandLate are of the commits, of one head or several. Their sum is at most 1.
+	// Refuse, LoseRequest, LoseReply and LandLate are of the commits. Their sum is at most 1.
 	Refuse, LoseRequest, LoseReply, LandLate float64
 	// Read is of all other calls.
 	Read float64
@@ -28,7 +28,7 @@ type Rates struct {
 	MaxDelay time.Duration
 }
 
-// Random returns a [Faults.Choose] that chooses at random, in a sequence that seed determines: the same calls in the
+// Random returns an [Injector.Choose] that chooses at random, in a sequence that seed determines: the same calls in the
 // same order meet the same faults.
 func Random(seed uint64, rates Rates) func(Call) Fault {
 	if rates.MaxLate < 1 {
@@ -41,7 +41,7 @@ func Random(seed uint64, rates Rates) func(Call) Fault {
 			fault.Delay = time.Duration(random.Int64N(int64(rates.MaxDelay) + 1))
 		}
 		at := random.Float64()
-		if !call.Method.commits() {
+		if call.Method != Commit {
 			if at < rates.Read {
 				fault.Effect = Refuse
 			}

@@ -1,4 +1,6 @@
-package storetest
+// Package proxy breaks the network between a driver of package store and its server, for tests of the driver: what
+// it says of a commit whose request or answer was lost must be true. It knows nothing of stores.
+package proxy
 
 import (
 	"net"
@@ -10,7 +12,7 @@ import (
 // Proxy is a TCP proxy between a driver and its server, which breaks the network in the ways that a test asks for. It knows
 // nothing of what it passes on; over TLS it sees cipher text, so what looks for text in a request finds none there.
 //
-// The zero Proxy is not usable, see [NewProxy]. A Proxy must not be copied. All methods may be called by any number of goroutines
+// The zero Proxy is not usable, see [New]. A Proxy must not be copied. All methods may be called by any number of goroutines
 // at once, and take effect on all connections, present and future, until [Proxy.Heal], if they do not say otherwise.
 type Proxy struct {
 	listener net.Listener
@@ -28,9 +30,9 @@ type Proxy struct {
 	changed  chan struct{} // closed, and replaced, when what holds up pieces changes
 }
 
-// NewProxy returns a proxy that listens on a free port of 127.0.0.1 and passes connections on to target, an address as [net.Dial]
+// New returns a proxy that listens on a free port of 127.0.0.1 and passes connections on to target, an address as [net.Dial]
 // takes it for TCP. It ends, with all its connections and goroutines, at the end of t.
-func NewProxy(t testing.TB, target string) *Proxy {
+func New(t testing.TB, target string) *Proxy {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -1,4 +1,4 @@
-package storetest_test
+package proxy_test
 
 import (
 	"bufio"
@@ -12,7 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/ipalloc/ipalloc/store/storetest"
+	"github.com/ipalloc/ipalloc/store/storetest/proxy"
 )
 
 // echo is a server that answers each line with its name and the line.
@@ -67,7 +67,7 @@ type client struct {
 	in *bufio.Reader
 }
 
-func dial(t *testing.T, p *storetest.Proxy) *client {
+func dial(t *testing.T, p *proxy.Proxy) *client {
 	t.Helper()
 	c, err := net.Dial("tcp", p.Addr())
 	require.NoError(t, err)
@@ -108,7 +108,7 @@ func (c *client) isCut(rest string) {
 }
 
 // isRefused expects a reset, which may come while the connection is made or after it.
-func isRefused(t *testing.T, p *storetest.Proxy) {
+func isRefused(t *testing.T, p *proxy.Proxy) {
 	t.Helper()
 	c, err := net.Dial("tcp", p.Addr())
 	if err == nil {
@@ -120,7 +120,7 @@ func isRefused(t *testing.T, p *storetest.Proxy) {
 
 func TestProxyPasses(t *testing.T) {
 	server := newEcho(t, "a")
-	p := storetest.NewProxy(t, server.Addr().String())
+	p := proxy.New(t, server.Addr().String())
 	one, two := dial(t, p), dial(t, p)
 	for _, c := range []*client{one, two, one} {
 		c.send("hello")
@@ -140,7 +140,7 @@ func TestProxyPasses(t *testing.T) {
 
 func TestProxyCutsAndRefuses(t *testing.T) {
 	server := newEcho(t, "a")
-	p := storetest.NewProxy(t, server.Addr().String())
+	p := proxy.New(t, server.Addr().String())
 	one, two := dial(t, p), dial(t, p)
 	for _, c := range []*client{one, two} {
 		c.send("hello")
@@ -166,7 +166,7 @@ func TestProxyCutsAndRefuses(t *testing.T) {
 
 func TestProxyStalls(t *testing.T) {
 	server := newEcho(t, "a")
-	p := storetest.NewProxy(t, server.Addr().String())
+	p := proxy.New(t, server.Addr().String())
 	c := dial(t, p)
 	p.Stall()
 	c.send("one")
@@ -196,7 +196,7 @@ func TestProxyStalls(t *testing.T) {
 
 func TestProxyDelays(t *testing.T) {
 	server := newEcho(t, "a")
-	p := storetest.NewProxy(t, server.Addr().String())
+	p := proxy.New(t, server.Addr().String())
 	c := dial(t, p)
 	const delay = 20 * time.Millisecond
 	p.Delay(delay)
@@ -217,7 +217,7 @@ func TestProxyDelays(t *testing.T) {
 
 func TestProxyCutsInTheMiddle(t *testing.T) {
 	server := newEcho(t, "a")
-	p := storetest.NewProxy(t, server.Addr().String())
+	p := proxy.New(t, server.Addr().String())
 	c, other := dial(t, p), dial(t, p)
 	other.send("hello")
 	other.receives("a:hello")
@@ -247,7 +247,7 @@ func TestProxyCutsInTheMiddle(t *testing.T) {
 
 func TestProxyLosesAReply(t *testing.T) {
 	server := newEcho(t, "a")
-	p := storetest.NewProxy(t, server.Addr().String())
+	p := proxy.New(t, server.Addr().String())
 	c, other := dial(t, p), dial(t, p)
 	lost := p.LoseReply("COMMIT")
 	for _, c := range []*client{c, other} {
@@ -268,7 +268,7 @@ func TestProxyLosesAReply(t *testing.T) {
 
 func TestProxyHoldsAReply(t *testing.T) {
 	server := newEcho(t, "a")
-	p := storetest.NewProxy(t, server.Addr().String())
+	p := proxy.New(t, server.Addr().String())
 	c, other := dial(t, p), dial(t, p)
 	held := p.HoldReply("")
 	c.send("put")
@@ -283,7 +283,7 @@ func TestProxyHoldsAReply(t *testing.T) {
 
 func TestProxyChangesItsTarget(t *testing.T) {
 	a, b := newEcho(t, "a"), newEcho(t, "b")
-	p := storetest.NewProxy(t, a.Addr().String())
+	p := proxy.New(t, a.Addr().String())
 	before := dial(t, p)
 	before.send("hello")
 	before.receives("a:hello")
@@ -302,7 +302,7 @@ func TestProxyChangesItsTarget(t *testing.T) {
 // TestProxyUnderWay changes everything while connections come and go: for the race detector.
 func TestProxyUnderWay(t *testing.T) {
 	server := newEcho(t, "a")
-	p := storetest.NewProxy(t, server.Addr().String())
+	p := proxy.New(t, server.Addr().String())
 	var running sync.WaitGroup
 	for range 4 {
 		running.Go(func() {
