@@ -19,7 +19,8 @@ func TestEmpty(t *testing.T) {
 		{true, "10.0.0.0/24", "2001:db8::/64"},
 		{false, "2001:db8::/64", "10.0.0.0/24"},
 	} {
-		p, whole := netip.MustParsePrefix(c.prefix), netip.PrefixFrom(netip.MustParsePrefix(c.prefix).Addr(), 0).Masked()
+		p := netip.MustParsePrefix(c.prefix)
+		whole := netip.PrefixFrom(p.Addr(), 0).Masked()
 		encoded, err := allocator.Empty(c.is4).MarshalBinary()
 		require.NoError(t, err)
 		decoded, err := allocator.Decode(encoded)

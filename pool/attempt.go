@@ -249,8 +249,11 @@ func (a *attempt) planAll() {
 	}
 }
 
-// ready makes the pools of an op known, and adds them to the attempt.
+// ready makes the pools of an op known, and adds them to the attempt. A plan of the op's own looks at its pools itself.
 func (a *attempt) ready(o *op) error {
+	if o.plan != nil {
+		return nil
+	}
 	for _, p := range o.pools {
 		d := a.draft(p)
 		if !d.known {
@@ -612,14 +615,13 @@ func (o *op) failPlanned(err error) {
 	if o.whole {
 		return
 	}
-	o.err = err
-	for i := range o.parts {
-		for j := range o.parts[i].steps {
-			if s := &o.parts[i].steps[j]; !s.done && !refused(s) {
-				s.finish(err)
-			}
+	o.some(func(s *step) bool {
+		if !refused(s) {
+			o.err = err
+			s.finish(err)
 		}
-	}
+		return false
+	})
 }
 
 // takeLess makes the next batch smaller than one that was too large. It reports false if that is not possible.

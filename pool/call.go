@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/ipalloc/ipalloc/pool/internal/group"
@@ -174,8 +173,10 @@ func (o *op) changes() bool {
 // some reports whether f is true for some step that is not done.
 func (o *op) some(f func(*step) bool) bool {
 	for i := range o.parts {
-		if slices.ContainsFunc(o.parts[i].steps, func(s step) bool { return !s.done && f(&s) }) {
-			return true
+		for j := range o.parts[i].steps {
+			if s := &o.parts[i].steps[j]; !s.done && f(s) {
+				return true
+			}
 		}
 	}
 	return false

@@ -47,7 +47,7 @@ func ExampleOpenBlocks() {
 		}
 		must(blocks.Release(ctx, "c")) // its block stays, since the other one is full
 		must(blocks.Release(ctx, "b")) // and now it has room
-		fmt.Println(len(blocks.Pools()), "blocks,", must(blocks.GiveBack(ctx, 0)), "given back")
+		fmt.Println(len(must(blocks.Pool().Grants(ctx))), "blocks,", must(blocks.GiveBack(ctx, 0)), "given back")
 	}
 	// Output:
 	// 10.244.0.0 10.244.0.1 10.244.0.2 2 blocks, 1 given back

@@ -67,8 +67,8 @@ type home interface {
 	find(ctx context.Context, addr netip.Addr) (*holding, error)
 	// info describes the pool as it is at present.
 	info(ctx context.Context) (Info, error)
-	// records iterates over all that hold addresses; in memory, as of one moment.
-	records(ctx context.Context) iter.Seq2[*holding, error]
+	// records iterates over all that hold addresses, or all but those that cool down beside what their owner holds; in memory, as of one moment.
+	records(ctx context.Context, aside bool) iter.Seq2[*holding, error]
 	// current is the present revision, or nearly so.
 	current(ctx context.Context) (int64, error)
 	// wait returns when the pool has another revision, or at the time until, if that is not zero. An error means that there is no point in

@@ -94,7 +94,7 @@ func (s *machine) Create(t *rapid.T) {
 func (s *machine) Delete(t *rapid.T) {
 	name := rapid.SampledFrom(s.names).Draw(t, "name")
 	m := s.world.pools[name]
-	if m != nil && m.parent != (pool.Parent{}) && s.world.pools[m.parent.Pool].spec.Cooldown > 0 {
+	if m != nil && m.parent != (parentRef{}) && s.world.pools[m.parent.Pool].spec.Cooldown > 0 {
 		t.Skip("Delete has no clock of the caller's")
 	}
 	err := pool.Delete(context.Background(), s.store.Open(), name, nil)
@@ -105,7 +105,7 @@ func (s *machine) Delete(t *rapid.T) {
 		require.ErrorIs(t, err, pool.ErrInUse)
 	default:
 		require.NoError(t, err)
-		if m.parent != (pool.Parent{}) {
+		if m.parent != (parentRef{}) {
 			after, _, err := s.world.pools[m.parent.Pool].release(m.parent.Owner)
 			require.NoError(t, err)
 			s.become(after)
@@ -148,7 +148,7 @@ func (s *machine) Carve(t *rapid.T) {
 	}
 	child := &model{
 		name: rapid.SampledFrom(s.names).Draw(t, "name"), universe: s.universe(), cursor: map[pool.Family]netip.Addr{},
-		parent: pool.Parent{Pool: m.name, Owner: c.Owner}, spec: pool.Spec{Ranges: ranges("10.0.0.1")},
+		parent: parentRef{Pool: m.name, Owner: c.Owner}, spec: pool.Spec{Ranges: ranges("10.0.0.1")},
 	}
 	anyPolicies(t, &child.spec)
 	child.spec.Ranges, child.spec.Bands, child.spec.AllocateReserved = nil, nil, rapid.Bool().Draw(t, "allocate reserved")
@@ -235,7 +235,7 @@ func (s *machine) Import(t *rapid.T) {
 	m := s.anyPool(t)
 	name := rapid.SampledFrom(s.names).Draw(t, "name")
 	snapshot := exported(t, s.handle(t, m.name))
-	if m.parent != (pool.Parent{}) {
+	if m.parent != (parentRef{}) {
 		_, err := pool.Import(context.Background(), s.store, name, snapshot, s.options)
 		require.Error(t, err)
 		snapshot.Parent = pool.Parent{}

@@ -168,7 +168,7 @@ func (s *machine) checkNetworks(t *rapid.T) {
 		}
 	}
 	for name, m := range s.world.pools {
-		if m.spec.Network == "" || m.parent != (pool.Parent{}) {
+		if m.spec.Network == "" || m.parent != (parentRef{}) {
 			continue
 		}
 		n, known := want[m.spec.Network]

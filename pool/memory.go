@@ -249,10 +249,14 @@ func (m *memory) info(context.Context) (Info, error) {
 }
 
 // records implements [home].
-func (m *memory) records(ctx context.Context) iter.Seq2[*holding, error] {
+func (m *memory) records(_ context.Context, aside bool) iter.Seq2[*holding, error] {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return each(slices.Values(slices.AppendSeq(slices.Collect(maps.Values(m.held)), maps.Values(m.strays))))
+	all := slices.AppendSeq(make([]*holding, 0, len(m.held)), maps.Values(m.held))
+	if aside {
+		all = slices.AppendSeq(all, maps.Values(m.strays))
+	}
+	return each(slices.Values(all))
 }
 
 // current implements [home].

@@ -44,7 +44,7 @@ func (m *model) hasRoom() bool {
 func (m *model) update(spec pool.Spec, drain bool) (after *model, stranded []string, no refusals) {
 	after, stranded = m.with(spec, m.world.now)
 	switch {
-	case m.parent != pool.Parent{}:
+	case m.parent != (parentRef{}):
 		block := m.world.pools[m.parent.Pool].live(m.parent.Owner)
 		if spec.Network != m.spec.Network || slices.ContainsFunc(after.addrs(), func(a netip.Addr) bool { return !inAny(rangesOf(block.Prefixes), a) }) {
 			no = append(no, pool.ErrInvalid)
@@ -84,7 +84,7 @@ func rangesOf(prefixes []netip.Prefix) []netipx.IPRange {
 // overlaps tells whether a pool that was not carved has an address of another such one in its network.
 func (m *model) overlaps() bool {
 	for name, other := range m.world.pools {
-		if m.spec.Network == "" || other.spec.Network != m.spec.Network || name == m.name || other.parent != m.parent || m.parent != (pool.Parent{}) {
+		if m.spec.Network == "" || other.spec.Network != m.spec.Network || name == m.name || other.parent != m.parent || m.parent != (parentRef{}) {
 			continue
 		}
 		if slices.ContainsFunc(m.addrs(), func(a netip.Addr) bool { return inAny(other.spec.Ranges, a) }) {
@@ -133,7 +133,7 @@ func (w *world) declare(network string, foreign []netipx.IPRange, drain bool) (a
 
 // childOf returns the pool that was carved out of what r holds; nil if that is none.
 func (m *model) childOf(r *record) *model {
-	if child := m.world.pools[r.Child]; child != nil && child.parent == (pool.Parent{Pool: m.name, Owner: r.Owner}) {
+	if child := m.world.pools[r.Child]; child != nil && child.parent == (parentRef{Pool: m.name, Owner: r.Owner}) {
 		return child
 	}
 	return nil

@@ -73,7 +73,7 @@ func (m *model) foreignRanges() []netipx.IPRange {
 
 // snapshot is the whole of it, but for what the model does not know: when it was made, and its revision.
 func (m *model) snapshot() pool.Snapshot {
-	s := pool.Snapshot{Info: pool.Info{Name: m.name, Spec: m.spec, Stats: m.stats(), Foreign: m.foreignRanges(), Parent: m.parent}}
+	s := pool.Snapshot{Info: pool.Info{Name: m.name, Spec: m.spec, Stats: m.stats(), Withheld: m.foreignRanges(), Parent: m.fullParent()}}
 	for _, r := range m.records {
 		if r.cooling {
 			s.Cooling = append(s.Cooling, r.Allocation)
@@ -89,6 +89,14 @@ func (m *model) snapshot() pool.Snapshot {
 		}
 	}
 	return s
+}
+
+func (m *model) fullParent() pool.Parent {
+	if m.parent == (parentRef{}) {
+		return pool.Parent{}
+	}
+	from := m.world.pools[m.parent.Pool].find(m.parent.Owner)
+	return pool.Parent{Pool: m.parent.Pool, Grants: []pool.Grant{{Owner: m.parent.Owner, Prefixes: from.Prefixes}}}
 }
 
 // report is what Verify finds.

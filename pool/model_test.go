@@ -34,7 +34,7 @@ type model struct {
 	world    *world
 	name     string
 	spec     pool.Spec
-	parent   pool.Parent
+	parent   parentRef
 	universe map[pool.Family]netip.Prefix
 	allowed  map[netip.Addr]bool // what the pool hands out
 	records  []*record           // which are replaced, and never changed
@@ -266,3 +266,6 @@ func TestInvariant9SpecSurvivesItsText(t *testing.T) {
 		require.Equal(t, want, got)
 	})
 }
+
+// parentRef is what a pool was carved from, by the names of the pool and of the owner there.
+type parentRef struct{ Pool, Owner string }

@@ -24,7 +24,8 @@ type Network struct {
 	// Pools are the ranges of each pool in it, by the pool's name. Pools that were carved from these are not listed.
 	Pools map[string][]netipx.IPRange
 	// Held are the addresses that a pool holds outside of its ranges, since it was drained or imported so, by the pool's name. No other pool
-	// of the network may have them in its ranges. Addresses that were released since may still be listed; they are no hindrance.
+	// of the network may have them in its ranges. Addresses that were released since may still be listed; they are no hindrance. nil if there
+	// are none.
 	Held map[string][]netipx.IPRange
 	// Foreign are the addresses that others hand out, such as a DHCP server.
 	Foreign []netipx.IPRange
@@ -232,7 +233,11 @@ func Networks(ctx context.Context, s store.Store) iter.Seq2[Network, error] {
 				yield(Network{}, &Error{Op: "list networks", Err: err})
 				return
 			}
-			if !yield(Network{Name: head.Pool, Pools: n.ranges, Held: n.held, Foreign: n.foreign}, nil) {
+			found := Network{Name: head.Pool, Pools: n.ranges, Foreign: n.foreign}
+			if len(n.held) > 0 {
+				found.Held = n.held
+			}
+			if !yield(found, nil) {
 				return
 			}
 		}

@@ -169,7 +169,7 @@ func TestForeignRangesAreRespectedByAllPoolsOfTheNetwork(t *testing.T) {
 	require.Equal(t, uint64(2), stats[0].Reserved.Uint64())
 	info, err := a.Info(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, ranges("10.0.0.0/31"), info.Foreign)
+	require.Equal(t, ranges("10.0.0.0/31"), info.Withheld)
 	require.Equal(t, "10.0.0.0", texts(allocate(t, elsewhere, pool.Claim{Owner: "x"})), "another world")
 
 	later := createNamed(t, s, "later", inNetwork("blue", "10.0.1.254-10.0.2.7"))
@@ -263,7 +263,7 @@ func TestForeignRangesFromAnotherProcessAtOnce(t *testing.T) {
 			require.NoError(t, err)
 			info, err := p.Info(t.Context())
 			require.NoError(t, err)
-			require.Equal(t, ranges("10.0.0.0"), info.Foreign)
+			require.Equal(t, ranges("10.0.0.0"), info.Withheld)
 			_, err = p.Allocate(t.Context(), claim("y", "10.0.0.0"))
 			require.ErrorIs(t, err, pool.ErrNotInPool)
 			requireOK(t, p)

@@ -420,7 +420,7 @@ func singleAddr(addr netip.Addr) netip.Prefix {
 // come up. An error is the last thing that it yields. Cost: O(allocations).
 func (p *Pool) Allocations(ctx context.Context) iter.Seq2[Allocation, error] {
 	return func(yield func(Allocation, error) bool) {
-		for h, err := range p.home.records(ctx) {
+		for h, err := range p.home.records(ctx, false) {
 			switch {
 			case err != nil:
 				yield(Allocation{}, p.failed("list", "", err))

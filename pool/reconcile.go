@@ -93,7 +93,7 @@ func (p *Pool) reconcile(ctx context.Context, live func(Allocation) bool, option
 	}
 	now := now(&p.options)
 	var marks, releases []task
-	for h, err := range p.home.records(ctx) {
+	for h, err := range p.home.records(ctx, false) {
 		switch {
 		case err != nil:
 			return Reconciliation{}, err

@@ -397,9 +397,9 @@ func breakRules() map[string]func(*pool.Snapshot) {
 			a := held(s, "a", "10.0.0.5/32")
 			a.Child, a.Expires = "child", time.Unix(1, 0)
 		},
-		"a parent without a name":   func(s *pool.Snapshot) { s.Parent = pool.Parent{Owner: "a"} },
+		"a parent without a name":   func(s *pool.Snapshot) { s.Parent = pool.Parent{Grants: []pool.Grant{{Owner: "a"}}} },
 		"a parent without an owner": func(s *pool.Snapshot) { s.Parent = pool.Parent{Pool: "a"} },
-		"its own parent":            func(s *pool.Snapshot) { s.Parent = pool.Parent{Pool: "blue", Owner: "a"} },
+		"its own parent":            func(s *pool.Snapshot) { s.Parent = pool.Parent{Pool: "blue", Grants: []pool.Grant{{Owner: "a"}}} },
 		"a next address with zone":  func(s *pool.Snapshot) { s.Next = []netip.Addr{addr("fe80::1%eth0")} },
 	}
 }
@@ -423,7 +423,7 @@ func TestImportOfWhatBreaksARuleWritesNothing(t *testing.T) {
 func TestSnapshotTextThatBreaksARule(t *testing.T) {
 	for _, text := range []string{
 		``, `[]`, `{}`, `{"format": 2}`, `{"format": 1, "spec": {"ranges": ["10.0.0.0/33"]}}`, `{"format": 1, "spec": {"unknown": 1}}`,
-		`{"format": 1, "foreign": ["x"]}`, `{"format": 1, "allocations": [{"owner": "a", "state": "strange"}]}`,
+		`{"format": 1, "withheld": ["x"]}`, `{"format": 1, "allocations": [{"owner": "a", "state": "strange"}]}`,
 		`{"format": 1, "allocations": [{"owner": "a", "state": "cooling", "prefixes": ["10.0.0.1/99"]}]}`,
 		`{"format": 1, "next": ["x"]}`, `{"format": 1, "allocations": [{"created": "yesterday"}]}`,
 	} {

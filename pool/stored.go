@@ -563,7 +563,12 @@ func (s *stored) info(ctx context.Context) (Info, error) {
 }
 
 // records implements [home].
-func (s *stored) records(ctx context.Context) iter.Seq2[*holding, error] { return s.all(ctx) }
+func (s *stored) records(ctx context.Context, aside bool) iter.Seq2[*holding, error] {
+	if aside {
+		return s.all(ctx)
+	}
+	return holdings(s.store.List(ctx, store.KindAllocation, s.name))
+}
 
 // current implements [home].
 func (s *stored) current(ctx context.Context) (int64, error) {

@@ -127,6 +127,7 @@ func (a *attempt) takeOver(d *draft, now *state, r *rules, parent Parent, drain 
 	if err != nil {
 		return nil, err
 	}
+	next.space.KeepCursors(now.space)
 	if d.outside = nil; next.space.TakeOver(now.space) {
 		return next, nil
 	}

@@ -156,7 +156,7 @@ func (l *Workload) Audit() error {
 		if err := l.auditTogether(ctx, p); err != nil {
 			return err
 		}
-		if info.Parent == (pool.Parent{}) {
+		if info.Parent.Pool == "" {
 			ranges = append(ranges, info.Spec.Ranges...)
 		}
 	}

@@ -35,7 +35,7 @@ type poolJSON struct {
 	Created     time.Time         `json:"created,omitzero"`
 	Revision    int64             `json:"revision"`
 	Parent      *pool.Parent      `json:"parent,omitempty"`
-	Foreign     []string          `json:"foreign,omitempty"`
+	Withheld    []string          `json:"withheld,omitempty"`
 	Stats       pool.Stats        `json:"stats"`
 	TooLarge    bool              `json:"tooLarge,omitempty"`
 	Allocations []*jsonAllocation `json:"allocations"`
@@ -140,10 +140,10 @@ func (l listed) first() netip.Addr {
 
 func newPoolJSON(s pool.Snapshot, whole bool, pager pager) poolJSON {
 	j := poolJSON{
-		pager: pager, Name: s.Name, Spec: s.Spec, Created: s.Created, Revision: s.Revision, Foreign: formatRanges(s.Foreign), Stats: s.Stats,
-		TooLarge: !whole, Allocations: []*jsonAllocation{},
+		pager: pager, Name: s.Name, Spec: s.Spec, Created: s.Created, Revision: s.Revision,
+		Withheld: formatRanges(s.Withheld), Stats: s.Stats, TooLarge: !whole, Allocations: []*jsonAllocation{},
 	}
-	if s.Parent != (pool.Parent{}) {
+	if s.Parent.Pool != "" {
 		j.Parent = &s.Parent
 	}
 	for _, l := range rowsOf(&s, pager) {
@@ -216,7 +216,7 @@ func specRows(info pool.Info) []specRow {
 		add("Subnet", value)
 	}
 	add("Excluded", listRanges(spec.Exclude))
-	add("Foreign", listRanges(info.Foreign))
+	add("Withheld", listRanges(info.Withheld))
 	for _, band := range spec.Bands {
 		value := short(band.Name, shownLetters) + ": " + listRanges(band.Ranges)
 		if band.Exclusive {
@@ -235,8 +235,13 @@ func specRows(info pool.Info) []specRow {
 	}
 	add("Network", short(spec.Network, shownLetters))
 	add("Scope", short(spec.Scope, shownLetters))
-	if info.Parent != (pool.Parent{}) {
-		add("Carved from", fmt.Sprintf("%s, held there by %s", short(info.Parent.Pool, shownLetters), short(info.Parent.Owner, shownLetters)))
+	if parent := info.Parent; parent.Pool != "" {
+		var owners []string
+		for _, grant := range parent.Grants {
+			owners = append(owners, grant.Owner)
+		}
+		held := short(strings.Join(owners, ", "), shownLetters)
+		add("Carved from", fmt.Sprintf("%s, held there by %s", short(parent.Pool, shownLetters), held))
 	}
 	add("Created", formatTime(info.Created).String())
 	add("Revision", fmt.Sprint(info.Revision))

@@ -80,7 +80,7 @@ func classOf(s *pool.Snapshot, addr netip.Addr) string {
 		return slices.ContainsFunc(ranges, func(r netipx.IPRange) bool { return r.Contains(addr) })
 	}
 	isGateway := slices.ContainsFunc(s.Spec.Subnets, func(n pool.Subnet) bool { return n.Gateway == addr })
-	allowed := s.Spec.Set(pool.IPv4).Contains(addr) && !within(s.Foreign)
+	allowed := s.Spec.Set(pool.IPv4).Contains(addr) && !within(s.Withheld)
 	switch held, cools := holds(s.Allocations), holds(s.Cooling); {
 	case (held || cools) && !allowed:
 		return "out of range"
@@ -96,7 +96,7 @@ func classOf(s *pool.Snapshot, addr netip.Addr) string {
 		return "free"
 	case within(s.Spec.Exclude):
 		return "excluded"
-	case within(s.Foreign):
+	case within(s.Withheld):
 		return "foreign"
 	default:
 		return "reserved"

@@ -54,7 +54,7 @@ func groundSets(info pool.Info, family pool.Family) [classes]*netipx.IPSet {
 	}
 	var sets [classes]*netipx.IPSet
 	ranges := cidr.SetOf(rangesOf(spec, family)...)
-	theirs := cidr.SetOf(ofFamily(info.Foreign, family)...)
+	theirs := cidr.SetOf(ofFamily(info.Withheld, family)...)
 	sets[gateway] = cidr.SetOf(gateways...)
 	sets[free] = cidr.Difference(spec.Set(family), theirs)
 	rest := cidr.Difference(cidr.Difference(ranges, sets[gateway]), sets[free])

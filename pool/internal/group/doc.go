@@ -17,7 +17,7 @@
 // token for each wait: when it is given the lead, or leaves the queue after a round. Both happen under the queue's
 // lock, by the leader, and take the call out of the queue, so there is never a second token. A call whose context ends
 // looks at its state under the same lock. If it still waits, it takes itself out. If its token is on the way, it takes
-// that; and if it was given the lead, it leads, sees that its context has ended, and hands the lead on without a round.
+// that; and if it was given the lead, it hands the lead on.
 //
 // Each call is in at most one batch at a time. A call waits in one queue at a time, and only the leader of that queue
 // takes it. A leader takes only calls all of whose queues it leads. Such a call has none of these leads, so it still

@@ -35,3 +35,9 @@ func Line(q *Queue) []any {
 	}
 	return line
 }
+
+// Scratch returns all of the memory that q keeps for batches.
+func Scratch[M Member](q *Queue) []M {
+	s, _ := q.scratch.(*[]M)
+	return (*s)[:cap(*s)]
+}

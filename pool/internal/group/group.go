@@ -62,11 +62,14 @@ func Do[M Member](ctx context.Context, m M, queues []*Queue, run Runner[M]) erro
 			continue
 		}
 		q.wait(ctx, c)
-		switch c.state {
-		case ended:
+		switch {
+		case c.state == ended:
 			return c.outcome(ctx)
-		case away:
+		case c.state == away:
 			handOn(c.queues[:i])
+			return ctx.Err()
+		case c.leaves(ctx):
+			handOn(c.queues[:i+1])
 			return ctx.Err()
 		}
 	}
@@ -74,6 +77,9 @@ func Do[M Member](ctx context.Context, m M, queues []*Queue, run Runner[M]) erro
 	t.lead(ctx)
 	return c.outcome(ctx)
 }
+
+// leaves reports whether the call, which is in no round and in no queue, goes away undone.
+func (c *Call) leaves(ctx context.Context) bool { return ctx.Err() != nil && !c.bound }
 
 // outcome returns what Do returns for a call that has ended.
 func (c *Call) outcome(ctx context.Context) error {

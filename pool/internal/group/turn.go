@@ -19,7 +19,7 @@ type turn[M Member] struct {
 	call  *Call // of own
 	run   Runner[M]
 	batch []M  // own first, then what was taken from the queues, queue by queue
-	over  bool // no method of run has panicked, and none will be called
+	over  bool // no method of run panicked, and none will be called
 }
 
 // lead runs rounds until the turn's own call is done or leaves, and hands the leads on.
@@ -27,7 +27,7 @@ func (t *turn[M]) lead(ctx context.Context) {
 	scratch := t.scratch()
 	t.batch = append((*scratch)[:0], t.own)
 	defer t.end(scratch)
-	for ctx.Err() == nil || t.call.bound {
+	for {
 		t.gather()
 		t.collect()
 		t.run.Round(t.batch)
@@ -36,8 +36,12 @@ func (t *turn[M]) lead(ctx context.Context) {
 			break
 		}
 		t.run.Pause(t.own)
+		if t.call.leaves(ctx) {
+			break
+		}
 	}
 	t.over = true
+	t.leave(scratch)
 }
 
 // scratch returns the memory for batches that the first queue keeps.
@@ -54,13 +58,13 @@ func (t *turn[M]) scratch() *[]M {
 	return s
 }
 
-// end hands the leads on. If a method of the runner panicked, or the goroutine exits, it fails the batch at hand first,
-// and the panic goes on. It must itself be deferred.
+// end does nothing if the turn is over. Otherwise a method of the runner panicked, or the goroutine exits: it fails the
+// batch at hand, hands the leads on, and lets the panic go on. It must itself be deferred.
 func (t *turn[M]) end(scratch *[]M) {
-	defer t.leave(scratch)
 	if t.over {
 		return
 	}
+	defer t.leave(scratch)
 	panicked := recover()
 	t.run.Fail(t.batch, panicked)
 	if panicked != nil {
@@ -68,7 +72,8 @@ func (t *turn[M]) end(scratch *[]M) {
 	}
 }
 
-// leave hands the leads on. If the turn broke off, it first sees to it that all members of the batch at hand return.
+// leave hands the leads on. If the turn is not over, it first sees to it that all members of the batch at hand return.
+// In both cases only the own call is in the batch then.
 func (t *turn[M]) leave(scratch *[]M) {
 	if !t.over {
 		for _, m := range t.batch {
@@ -78,7 +83,8 @@ func (t *turn[M]) leave(scratch *[]M) {
 		}
 		t.release()
 	}
-	clear(t.batch)
+	var none M
+	t.batch[0] = none
 	*scratch = t.batch[:0]
 	handOn(t.call.queues)
 }
@@ -151,6 +157,8 @@ func (t *turn[M]) release() {
 		}
 		q.mu.Unlock()
 	}
-	clear(t.batch[1:])
-	t.batch = t.batch[:1]
+	if len(t.batch) > 1 {
+		clear(t.batch[1:])
+		t.batch = t.batch[:1]
+	}
 }

@@ -129,7 +129,8 @@ func TestTakeOver(t *testing.T) {
 	take(t, old, &space.Want{Family: space.V6, Bits: 128})
 	require.False(t, newSpace(t, old.Rules()).TakeOver(spaceWith(t, old.Rules(), "192.0.2.0/24")))
 	require.False(t, spaceOf(t, "10.0.0.0/20").TakeOver(old), "an IPv6 address is taken")
-	require.False(t, newSpace(t, rulesOf(space.Next, 0, setOf(t, "10.0.0.0/29"), setOf(t, "2001:db8::/64"))).TakeOver(old))
+	smaller := rulesOf(space.Next, 0, setOf(t, "10.0.0.0/29"), setOf(t, "2001:db8::/64"))
+	require.False(t, newSpace(t, smaller).TakeOver(old))
 }
 
 // spaceWith is a space in which a prefix is held.

@@ -14,7 +14,9 @@ import (
 func shapes(b *testing.B, strategy space.Strategy, run func(b *testing.B, s *space.Space)) {
 	for _, size := range []string{"16", "12"} {
 		pool := prefix("10.0.0.0/" + size)
-		b.Run("size=/"+size+"/fill=0/shape=packed", func(b *testing.B) { run(b, strategic(b, strategy, pool.String())) })
+		b.Run("size=/"+size+"/fill=0/shape=packed", func(b *testing.B) {
+			run(b, strategic(b, strategy, pool.String()))
+		})
 		b.Run("size=/"+size+"/fill=50/shape=packed", func(b *testing.B) {
 			s := strategic(b, strategy, pool.String())
 			take(b, s, &space.Want{Bits: pool.Bits() + 1})
@@ -32,7 +34,7 @@ func shapes(b *testing.B, strategy space.Strategy, run func(b *testing.B, s *spa
 
 // One address is taken and given back, and both are kept.
 func BenchmarkTakeFree(b *testing.B) {
-	for name, strategy := range map[string]space.Strategy{"lowest": space.Lowest, "next": space.Next, "random": space.Random} {
+	for name, strategy := range strategies {
 		b.Run("strategy="+name, func(b *testing.B) {
 			shapes(b, strategy, func(b *testing.B, s *space.Space) {
 				w := &space.Want{Bits: 32}

@@ -12,7 +12,7 @@ import (
 
 // In steady state a transaction allocates nothing on the heap, by any strategy, whether it is undone or kept.
 func TestNoHeapAllocations(t *testing.T) {
-	for name, strategy := range map[string]space.Strategy{"lowest": space.Lowest, "next": space.Next, "random": space.Random} {
+	for name, strategy := range strategies {
 		for shape, pool := range map[string]string{"16": "10.0.0.0/16", "64": "2001:db8::/64"} {
 			t.Run(name+" of "+shape, func(t *testing.T) {
 				s := strategic(t, strategy, pool)

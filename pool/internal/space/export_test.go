@@ -13,8 +13,8 @@ func (s *Space) SetLimits(l Limits) {
 	s.limits = limits{l.Inline, l.MinPiece, l.MaxPiece, l.MinChanges, l.MaxChanges}
 }
 
-// MendCounts makes the head count as many free addresses as its pieces have, as far as those can be loaded. The checks of
-// single pieces are so reached by a fuzzer.
+// MendCounts makes the head count as many free addresses as its pieces have, as far as those can be loaded. The
+// checks of single pieces are so reached by a fuzzer.
 func (h *Head) MendCounts(rules Rules, records map[string][]byte) {
 	s, err := New(rules, nil)
 	if err != nil || h.Check(s.familyList()) != nil {

@@ -12,6 +12,8 @@ import (
 	"github.com/ipalloc/ipalloc/pool/internal/space"
 )
 
+var strategies = map[string]space.Strategy{"lowest": space.Lowest, "next": space.Next, "random": space.Random}
+
 func prefix(text string) netip.Prefix { return netip.MustParsePrefix(text) }
 
 func addr(text string) netip.Addr { return netip.MustParseAddr(text) }
@@ -26,7 +28,8 @@ func setOf(t require.TestingT, texts ...string) *netipx.IPSet {
 	return sets
 }
 
-// rulesOf are rules with a family for each set that is not nil, IPv4 first, of which so many addresses more are reserved.
+// rulesOf are rules with a family for each set that is not nil, IPv4 first, of which so many addresses more are
+// reserved.
 func rulesOf(strategy space.Strategy, reserved uint64, sets ...*netipx.IPSet) space.Rules {
 	rules := space.Rules{Strategy: strategy}
 	for i, set := range sets {

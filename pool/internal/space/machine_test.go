@@ -15,7 +15,8 @@ import (
 	"github.com/ipalloc/ipalloc/pool/internal/space"
 )
 
-// The addresses of the machine: 64 of each family, which lie in several pages of the allocator, so that pieces can be cut there.
+// The addresses of the machine: 64 of each family, which lie in several pages of the allocator, so that pieces can be
+// cut there.
 var (
 	blocks = [2][]netip.Prefix{
 		{prefix("10.0.15.224/27"), prefix("10.0.16.0/28"), prefix("10.0.48.0/28")},
@@ -65,7 +66,8 @@ func newMachine(t *rapid.T) *machine {
 	return m
 }
 
-// drawRules makes rules with one or two families and any part of the addresses, perhaps none, and puts them into the model.
+// drawRules makes rules with one or two families and any part of the addresses, perhaps none, and puts them into the
+// model.
 func (m *machine) drawRules(t *rapid.T, strategy space.Strategy) {
 	m.rules = space.Rules{Strategy: strategy}
 	m.now.allowed = map[netip.Addr]bool{}

@@ -11,8 +11,8 @@ import (
 	"github.com/ipalloc/ipalloc/pool/internal/space"
 )
 
-// model is a space as slow and plain as can be: the addresses that may be handed out, and a list of what is held. All else
-// follows from these.
+// model is a space as slow and plain as can be: the addresses that may be handed out, and a list of what is held. All
+// else follows from these.
 type model struct {
 	allowed map[netip.Addr]bool
 	held    []held

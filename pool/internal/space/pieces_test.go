@@ -23,8 +23,8 @@ func drawIn(t *rapid.T, within netip.Prefix, shortest int) netip.Prefix {
 	return p
 }
 
-// Prefixes that reach over many pieces, and pieces that are cut, changed, joined and replaced, give what was committed, to a handle
-// that lags behind and to one that is new. The model is set algebra.
+// Prefixes that reach over many pieces, and pieces that are cut, changed, joined and replaced, give what was
+// committed, to a handle that lags behind and to one that is new. The model is set algebra.
 func TestPiecesAgainstSets(t *testing.T) {
 	small := space.Limits{Inline: 40, MinPiece: 60, MaxPiece: 120, MinChanges: 40, MaxChanges: 80}
 	rapid.Check(t, func(t *rapid.T) {
@@ -77,7 +77,8 @@ func alternate(t testing.TB, s *space.Space, p netip.Prefix) {
 	}
 }
 
-// With the usual thresholds, a commit to fragmented space writes a few KiB, and all is one record again when it is packed again.
+// With the usual thresholds, a commit to fragmented space writes a few KiB, and all is one record again when it is
+// packed again.
 func TestCommitsAreSmall(t *testing.T) {
 	pool := prefix("10.0.0.0/14")
 	s, sh := spaceOf(t, pool.String()), &shelf{}
@@ -143,7 +144,7 @@ func TestWhatTheJournalDoesNotHaveIsCommitted(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for _, limits := range []space.Limits{{Inline: 700}, {Inline: 0, MinPiece: 1, MinChanges: 50, MaxChanges: 50}} {
+			for _, limits := range []space.Limits{{Inline: 700}, {MinPiece: 1, MinChanges: 50, MaxChanges: 50}} {
 				s, other, sh := spaceOf(t, "10.0.0.0/16"), spaceOf(t, "10.0.0.0/16"), &shelf{}
 				s.SetLimits(limits)
 				sh.commit(t, s)
@@ -157,4 +158,75 @@ func TestWhatTheJournalDoesNotHaveIsCommitted(t *testing.T) {
 			}
 		})
 	}
+}
+
+// fewPieces is a space and a shelf that has it in one piece for each of the first four pages of 10.0.0.0/16, which keep
+// all changes.
+func fewPieces(t *testing.T) (*space.Space, *shelf) {
+	s, sh := spaceOf(t, "10.0.0.0/16"), &shelf{}
+	s.SetLimits(space.Limits{Inline: 40, MinPiece: 300, MaxPiece: 300, MinChanges: 1 << 20, MaxChanges: 1 << 20})
+	alternate(t, s, prefix("10.0.0.0/18"))
+	sh.commit(t, s)
+	require.GreaterOrEqual(t, len(sh.records), 4)
+	return s, sh
+}
+
+// A prefix that lies in several pieces is a change of each of them, cut where they are.
+func TestPrefixInSeveralPieces(t *testing.T) {
+	s, sh := fewPieces(t)
+	other := spaceOf(t, "10.0.0.0/16")
+	sh.load(t, other)
+	for _, p := range s.TakenSet(space.V4).Prefixes() {
+		require.NoError(t, s.Free(p, false))
+	}
+	records := ids(sh.records)
+	for _, change := range []func(){
+		func() { take(t, s, exactly("10.0.0.0/16")) },
+		func() { require.NoError(t, s.Free(prefix("10.0.0.0/19"), false)) },
+		func() { require.NoError(t, s.Free(prefix("10.0.128.0/17"), false)) },
+	} {
+		change()
+		sh.commit(t, s)
+		require.ElementsMatch(t, records, ids(sh.records), "no piece is replaced")
+		sh.load(t, other)
+		requireSame(t, s, other)
+		fresh := spaceOf(t, "10.0.0.0/16")
+		sh.load(t, fresh)
+		requireSame(t, s, fresh)
+	}
+}
+
+// Heads that were encoded for nothing share no bytes with those that come after them.
+func TestHeadsDoNotShareChanges(t *testing.T) {
+	s, sh := fewPieces(t)
+	for i := range 40 {
+		take(t, s, exactly(fmt.Sprintf("10.0.0.%d/32", 2*i+1)))
+		sh.commit(t, s)
+		take(t, s, exactly("10.0.0.255/32"))
+		head, _, err := s.Encode(1)
+		require.NoError(t, err)
+		s.Rollback(space.Mark{})
+		want := head.Spaces[0].Pieces[0].Changes
+		before := slices.Clone(want)
+		take(t, s, exactly("10.0.0.253/32"))
+		_, _, err = s.Encode(1)
+		require.NoError(t, err)
+		s.Rollback(space.Mark{})
+		require.Equal(t, before, want)
+	}
+}
+
+// A piece that a head makes larger than it was is another piece, also for a handle that knows its record.
+func TestPieceOfAnotherRangeIsNotKnown(t *testing.T) {
+	s, sh := fewPieces(t)
+	require.Empty(t, s.Missing(sh.read(t)))
+	head := sh.read(t)
+	pieces := &head.Spaces[0].Pieces
+	last := len(*pieces) - 1
+	grown := (*pieces)[last-1].ID
+	*pieces = (*pieces)[:last]
+	require.NoError(t, head.Check([]space.Family{space.V4}))
+	require.Equal(t, []string{grown}, s.Missing(head))
+	require.ErrorIs(t, s.Load(head, sh.records), space.ErrCorrupt)
+	require.ErrorIs(t, spaceOf(t, "10.0.0.0/16").Load(head, sh.records), space.ErrCorrupt)
 }

@@ -9,7 +9,8 @@ import (
 	"github.com/ipalloc/ipalloc/pool/internal/space"
 )
 
-// shelf is a store of one pool: the text of its head and the records of its pieces. It gives nothing that was not asked for.
+// shelf is a store of one pool: the text of its head and the records of its pieces. It gives nothing that was not
+// asked for.
 type shelf struct {
 	revision int64
 	head     []byte

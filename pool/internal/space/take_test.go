@@ -54,7 +54,8 @@ func TestNextGoesRound(t *testing.T) {
 // A cursor is looked at in each range of a tier, and is below, in or above it.
 func TestNextWithinRanges(t *testing.T) {
 	s := strategic(t, space.Next, "10.0.0.0/24")
-	w := &space.Want{Bits: 32, Tiers: [][]netipx.IPRange{setOf(t, "10.0.0.1-10.0.0.2", "10.0.0.5-10.0.0.6", "10.0.0.9").Ranges()}}
+	tier := setOf(t, "10.0.0.1-10.0.0.2", "10.0.0.5-10.0.0.6", "10.0.0.9").Ranges()
+	w := &space.Want{Bits: 32, Tiers: [][]netipx.IPRange{tier}}
 	s.SetCursor(addr("10.0.0.6"))
 	for _, want := range []string{"10.0.0.6/32", "10.0.0.9/32", "10.0.0.1/32", "10.0.0.2/32", "10.0.0.5/32"} {
 		require.Equal(t, want, take(t, s, w))
@@ -97,7 +98,8 @@ func TestRandomFindsTheLast(t *testing.T) {
 		"all zeros": func() uint64 { return 0 },
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, err := space.New(rulesOf(space.Random, 0, setOf(t, "10.0.0.0-10.0.4.0"), setOf(t, "2001:db8::/64")), random)
+			rules := rulesOf(space.Random, 0, setOf(t, "10.0.0.0-10.0.4.0"), setOf(t, "2001:db8::/64"))
+			s, err := space.New(rules, random)
 			require.NoError(t, err)
 			seen := map[string]bool{}
 			for range 1025 {
