@@ -52,8 +52,8 @@ type Allocator struct {
 // span is a range of addresses, both ends included.
 type span struct{ first, last uint128 }
 
-// New returns an allocator for the addresses of set, all of them free. The set must be of one family, and must not be empty, because
-// an empty one has no family: see [Empty]. Otherwise the error wraps [ErrInvalid].
+// New returns an allocator for the addresses of set, all of them free. The set must be of one family, and must not
+// be empty, because an empty one has no family: see [Empty]. Otherwise the error wraps [ErrInvalid].
 //
 // Cost: O(ranges in the set × levels).
 func New(set *netipx.IPSet) (*Allocator, error) {
@@ -76,8 +76,9 @@ func New(set *netipx.IPSet) (*Allocator, error) {
 	return a, nil
 }
 
-// Empty returns an allocator of the IPv4 family, or of the IPv6 one, that hands out nothing: every search is [ErrExhausted] and
-// every prefix of the family is [ErrOutside]. Unlike the zero Allocator it has a family, and can be encoded and decoded.
+// Empty returns an allocator of the IPv4 family, or of the IPv6 one, that hands out nothing: every search is
+// [ErrExhausted] and every prefix of the family is [ErrOutside]. Unlike the zero Allocator it has a family, and can
+// be encoded and decoded.
 //
 // Cost: O(1).
 func Empty(is4 bool) *Allocator { return &Allocator{is4: is4, tree: newTree(is4)} }

@@ -236,7 +236,7 @@ func (a *attempt) plan(attempts int) error {
 
 func (a *attempt) planAll() {
 	for _, o := range a.batch {
-		if o.IsDone() {
+		if o.over {
 			continue
 		}
 		err := a.ready(o)
@@ -426,7 +426,7 @@ func (a *attempt) planWith(o *op, s *step, d *draft, h *holding) error {
 		return nil
 	}
 	start := d.mark()
-	s.outcome = a.view(d, o).plan(&s.task, h, d.writes[len(d.writes):])
+	a.view(d, o).plan(&s.outcome, &s.task, h, d.writes[len(d.writes):])
 	switch s.outcome.verdict {
 	case verdictTouch:
 		d.touch = true
@@ -489,7 +489,7 @@ func (a *attempt) uncertain() bool { return a.batch[0].uncertain }
 // was planned. If they are not, the newer ones are known when it returns.
 func (a *attempt) confirm() (bool, error) {
 	doubtful := slices.ContainsFunc(a.batch, func(o *op) bool {
-		return !o.IsDone() && o.some(func(s *step) bool { return s.outcome.verdict == verdictRefuse && !isSure(s.outcome.refusal) })
+		return !o.over && o.some(func(s *step) bool { return s.outcome.verdict == verdictRefuse && !isSure(s.outcome.refusal) })
 	})
 	if !doubtful {
 		return true, nil
@@ -521,7 +521,7 @@ func (d *draft) changes(any bool) bool {
 // committed takes note that what was planned has been committed, or that there was nothing to commit, and finishes the ops that this settles.
 func (a *attempt) committed() {
 	for _, o := range a.batch {
-		if !o.IsDone() {
+		if !o.over {
 			o.accept()
 		}
 	}
@@ -547,7 +547,7 @@ func (o *op) accept() {
 	}
 	o.attempts = 0
 	if !o.some(func(*step) bool { return true }) {
-		o.Done()
+		o.end()
 	}
 }
 
@@ -558,7 +558,9 @@ func (s *step) accept(p *Pool) {
 	case verdictRefuse:
 		s.finish(s.outcome.refusal)
 	default:
-		s.result = s.outcome.result.clone()
+		if s.result = s.outcome.result; !s.outcome.owned {
+			s.result = s.result.clone()
+		}
 		if s.result.Owner != "" && s.result.Generation == 0 {
 			s.result.Generation = p.home.revision()
 		}
@@ -589,7 +591,7 @@ func (a *attempt) learn(err error) {
 	var conflict *store.ConflictError
 	isConflict := errors.As(err, &conflict)
 	for _, o := range a.batch {
-		if o.IsDone() {
+		if o.over {
 			continue
 		}
 		o.attempts++

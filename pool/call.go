@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/ipalloc/ipalloc/pool/internal/group"
@@ -26,6 +27,7 @@ type op struct {
 	plan  func(*attempt) error // instead of parts: what is to be done while no other call uses the pools
 	pools []*Pool              // all that take part
 
+	over     bool // it has been brought to its end
 	err      error
 	attempts int // commits that came to nothing
 
@@ -38,9 +40,10 @@ type op struct {
 	met       store.Record // the head that was in the way of the last commit, if it is none of pools
 
 	one struct { // room for an op of one task, so that it is one object
-		part [1]part
-		step [1]step
-		pool [1]*Pool
+		part  [1]part
+		step  [1]step
+		pool  [1]*Pool
+		claim Claim
 	}
 }
 
@@ -66,29 +69,51 @@ type step struct {
 }
 
 // newOp returns an op of one task in one pool.
-func newOp(ctx context.Context, p *Pool, t task) *op {
-	o := &op{ctx: ctx}
-	o.one.step[0].task, o.one.pool[0] = t, p
+func newOp(ctx context.Context, p *Pool, t *task) *op {
+	o := &op{}
+	o.become(ctx, p, t)
+	return o
+}
+
+// become makes the op one of one task in one pool.
+func (o *op) become(ctx context.Context, p *Pool, t *task) {
+	o.ctx = ctx
+	o.one.step[0].task, o.one.pool[0] = *t, p
 	o.one.part[0] = part{pools: o.one.pool[:], steps: o.one.step[:]}
 	o.parts, o.pools = o.one.part[:], o.one.pool[:]
-	return o
 }
 
 // opOf returns an op of these steps in one pool.
 func opOf(ctx context.Context, p *Pool, whole bool, steps []step) *op {
-	o := newOp(ctx, p, task{})
+	o := newOp(ctx, p, &task{})
 	o.whole, o.one.part[0].steps = whole, steps
 	return o
 }
 
-// do brings one task to its end.
-func (p *Pool) do(ctx context.Context, t task) (Allocation, error) {
-	o := newOp(ctx, p, t)
-	if err := o.run(); err != nil {
-		return Allocation{}, err
+// ops are used again for calls of one task.
+var ops = sync.Pool{New: func() any { return new(op) }}
+
+// do brings one task to its end, for the claim if that is not nil.
+func (p *Pool) do(ctx context.Context, t *task, claim *Claim) (Allocation, error) {
+	o := ops.Get().(*op)
+	o.become(ctx, p, t)
+	if claim != nil {
+		o.one.claim = *claim
+		o.one.step[0].claim = &o.one.claim
 	}
+	err := o.run()
 	s := &o.one.step[0]
-	return s.result, s.err
+	a := s.result
+	if err == nil {
+		err = s.err
+	}
+	if err != nil {
+		a = Allocation{}
+	}
+	call := o.Call // which keeps what it waits with
+	*o = op{Call: call}
+	ops.Put(o)
+	return a, err
 }
 
 // exclusively calls plan, in which an attempt is planned, while no other call changes these pools through their handles. What is planned is
@@ -119,10 +144,10 @@ func (o *op) settle() {
 
 // finish ends the op, and those of its steps that have not ended, with an error or with none.
 func (o *op) finish(err error) {
-	if o.IsDone() {
+	if o.over {
 		return
 	}
-	o.Done()
+	o.end()
 	o.err = err
 	for i := range o.parts {
 		for j := range o.parts[i].steps {
@@ -131,6 +156,12 @@ func (o *op) finish(err error) {
 			}
 		}
 	}
+}
+
+// end marks the op done.
+func (o *op) end() {
+	o.over = true
+	o.Done()
 }
 
 func (s *step) finish(err error) {

@@ -67,7 +67,7 @@ func carve(ctx context.Context, parent *Pool, claim Claim, name string, spec Spe
 	}
 	child.setOptions(options)
 	begin := parent.begin()
-	a, err := parent.do(ctx, task{kind: taskAllocate, owner: claim.Owner, claim: &claim, delegate: &delegation{child, spec}})
+	a, err := parent.do(ctx, &task{kind: taskAllocate, owner: claim.Owner, delegate: &delegation{child, spec}}, &claim)
 	parent.observe(begin, CallAllocate, claim.Owner, a, err)
 	if err == nil && child.home.state() == nil {
 		err = child.home.refresh(ctx) // it was there already
@@ -170,7 +170,8 @@ func (a *attempt) planIn(d *draft, t *task) (outcome, error) {
 	if err != nil {
 		return outcome{}, err
 	}
-	out := a.view(d, a.batch[0]).plan(t, h, nil)
+	var out outcome
+	a.view(d, a.batch[0]).plan(&out, t, h, nil)
 	if out.verdict == verdictRefuse || out.verdict == verdictLater {
 		return outcome{}, out.refusal
 	}

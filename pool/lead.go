@@ -103,7 +103,7 @@ func (r *runner) try(batch []*op) bool {
 	options := &batch[0].pools[0].options
 	tries := false
 	for _, o := range batch {
-		tries = !o.IsDone() && !o.expired(options.Attempts) || tries
+		tries = !o.over && !o.expired(options.Attempts) || tries
 	}
 	if !tries {
 		return true
@@ -184,7 +184,7 @@ func (s *stored) lead(o *op) error {
 	if errors.Is(err, group.ErrPanicked) {
 		err = fmt.Errorf("%w: %w", store.ErrUnknown, err)
 	}
-	if err != nil && !o.IsDone() {
+	if err != nil && !o.over {
 		return err
 	}
 	return o.err

@@ -50,7 +50,7 @@ func (m *memory) lead(o *op) error {
 		defer m.mu.Unlock()
 	}
 	m.one[0] = o
-	for !o.IsDone() {
+	for !o.over {
 		m.runner.Round(m.one[:])
 	}
 	m.one[0] = nil

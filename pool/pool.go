@@ -327,7 +327,7 @@ func (p *Pool) Allocate(ctx context.Context, claim Claim) (Allocation, error) {
 	err := claim.checkOwnerAndRest()
 	var a Allocation
 	if err == nil {
-		a, err = p.do(ctx, task{kind: taskAllocate, owner: claim.Owner, claim: &claim})
+		a, err = p.do(ctx, &task{kind: taskAllocate, owner: claim.Owner}, &claim)
 	}
 	err = p.failed("allocate", claim.Owner, err)
 	p.observe(begin, CallAllocate, claim.Owner, a, err)
@@ -353,7 +353,7 @@ func (p *Pool) ReleaseGeneration(ctx context.Context, owner string, generation i
 	err := validateOwner(owner)
 	var a Allocation
 	if err == nil {
-		a, err = p.do(ctx, task{kind: taskRelease, owner: owner, generation: generation})
+		a, err = p.do(ctx, &task{kind: taskRelease, owner: owner, generation: generation}, nil)
 	}
 	err = p.failed("release", owner, err)
 	p.observe(begin, CallRelease, owner, a, err)
@@ -373,7 +373,7 @@ func (p *Pool) Renew(ctx context.Context, owner string, ttl time.Duration) (Allo
 	}
 	var a Allocation
 	if err == nil {
-		a, err = p.do(ctx, task{kind: taskRenew, owner: owner, ttl: ttl})
+		a, err = p.do(ctx, &task{kind: taskRenew, owner: owner, ttl: ttl}, nil)
 	}
 	err = p.failed("renew", owner, err)
 	p.observe(begin, CallRenew, owner, a, err)

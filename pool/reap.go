@@ -12,7 +12,7 @@ func (p *Pool) Reap(ctx context.Context) (reaped int, err error) {
 		return 0, p.failed("reap", "", err)
 	}
 	for {
-		o := newOp(ctx, p, task{kind: taskReap, limit: maxBatch})
+		o := newOp(ctx, p, &task{kind: taskReap, limit: maxBatch})
 		err := o.run()
 		s := &o.one.step[0]
 		if err == nil {

@@ -69,6 +69,7 @@ const (
 type outcome struct {
 	verdict  verdict
 	result   Allocation
+	owned    bool // nothing else shares what the result has any more
 	refusal  error
 	writes   []write
 	carved   bool     // the result is to become a pool of its own
@@ -121,34 +122,33 @@ type scratch struct {
 
 // plan does the task, where h is what its owner holds, nil if nothing. Of a task that is refused nothing is left in the free space. The
 // outcome's writes are appended to writes, which is empty.
-func (v *view) plan(t *task, h *holding, writes []write) outcome {
+func (v *view) plan(out *outcome, t *task, h *holding, writes []write) {
 	start := v.space.Mark()
-	out := outcome{writes: writes}
+	*out = outcome{writes: writes}
 	var err error
 	switch t.kind {
 	case taskAllocate:
-		err = v.allocate(t, h, &out)
+		err = v.allocate(t, h, out)
 	case taskRelease:
-		err = v.release(t, h, &out)
+		err = v.release(t, h, out)
 	case taskRenew:
-		err = v.renew(t, h, &out)
+		err = v.renew(t, h, out)
 	case taskMark:
-		err = v.mark(t, h, &out)
+		err = v.mark(t, h, out)
 	case taskReap:
-		err = v.reap(t, &out)
+		err = v.reap(t, out)
 	}
 	switch {
 	case err != nil:
 		v.space.Rollback(start)
-		later := out.verdict == verdictLater
-		out = outcome{verdict: verdictRefuse, refusal: err}
-		if later {
-			out.verdict = verdictLater
+		refused := verdictRefuse
+		if out.verdict == verdictLater {
+			refused = verdictLater
 		}
+		*out = outcome{verdict: refused, refusal: err}
 	case len(out.writes) > 0:
 		out.verdict = verdictWrite
 	}
-	return out
 }
 
 // put plans that h is written in the place of old, which is nil if there is no record yet.
@@ -463,6 +463,7 @@ func (v *view) release(t *task, h *holding, out *outcome) error {
 	out.result = h.Allocation
 	cooldown := v.rules.Cooldown.Truncate(time.Microsecond)
 	if cooldown == 0 || h.Expired(v.now) || !v.coversSome(h.Prefixes) {
+		out.owned = true
 		v.remove(out, h)
 		return v.free(h)
 	}

@@ -27,7 +27,7 @@ func TestHeadText(t *testing.T) {
 	require.Empty(t, writes)
 	text, err := json.MarshalIndent(head, "", " ")
 	require.NoError(t, err)
-	require.Equal(t, `{
+	require.JSONEq(t, `{
  "spaces": [
   {
    "family": "IPv4",

@@ -229,7 +229,7 @@ func (f *familySpace) known(pieces []piece, i int) (int, bool) {
 		return 0, false
 	}
 	old := &f.pieces[at]
-	same := old.ID == p.ID && bytes.Equal(old.Free, p.Free)
+	same := old.ID == p.ID && bytes.Equal(old.Free, p.Free) && f.spanOf(f.pieces, at) == f.spanOf(pieces, i)
 	return len(old.Changes), same && bytes.HasPrefix(p.Changes, old.Changes)
 }
 

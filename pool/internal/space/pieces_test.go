@@ -206,13 +206,13 @@ func TestHeadsDoNotShareChanges(t *testing.T) {
 		head, _, err := s.Encode(1)
 		require.NoError(t, err)
 		s.Rollback(space.Mark{})
-		want := head.Spaces[0].Pieces[0].Changes
-		before := slices.Clone(want)
+		changes := head.Spaces[0].Pieces[0].Changes
+		want := slices.Clone(changes)
 		take(t, s, exactly("10.0.0.253/32"))
 		_, _, err = s.Encode(1)
 		require.NoError(t, err)
 		s.Rollback(space.Mark{})
-		require.Equal(t, before, want)
+		require.Equal(t, want, changes)
 	}
 }
 
