@@ -98,7 +98,10 @@ func (p ourPool) Audit(ctx context.Context) (map[string]netip.Addr, error) {
 		if err != nil {
 			return nil, err
 		}
-		names, carved[info.Parent.Owner] = append(names, info.Name), true
+		names = append(names, info.Name)
+		for _, grant := range info.Parent.Grants {
+			carved[grant.Owner] = true
+		}
 	}
 	for _, name := range names {
 		if err := p.auditPool(ctx, name, carved, held); err != nil {
