@@ -34,6 +34,9 @@ func await(t *rapid.T, kind string, concerned bool) {
 	}
 }
 
+// poolPerWriter says that all blocks of a writer are one pool, so that an owner has one allocation in them also if it is made in that pool itself.
+const poolPerWriter = false
+
 // extendable is a pool that can be given further grants of its parent, and can give them back one by one.
 type extendable interface {
 	Extend(ctx context.Context, claim pool.Claim) error

@@ -67,7 +67,9 @@ func (s *machine) changesChildren(after *world.World, name string) bool {
 }
 
 // emptied reports whether a pool was carved and has nothing to hand out.
-func emptied(w *world.World, name string) bool { return w.Pools[name].IsChild() && !w.Pools[name].HasRoom() }
+func emptied(w *world.World, name string) bool {
+	return w.Pools[name].IsChild() && !w.Pools[name].HasRoom()
+}
 
 // tell has all handles of a pool read its head: one that does not know of another spec yet may still tell an owner, by the old one, what it holds.
 func (s *machine) tell(t *rapid.T, name string) {

@@ -106,12 +106,17 @@ func (s *machine) become(t *rapid.T, after *world.World) {
 	}
 }
 
+// pools are the names of those that calls are made on.
+func (s *machine) pools() []string {
+	return slices.DeleteFunc(s.world.Names(), func(name string) bool { return !poolPerWriter && s.world.Pools[name].Writer != "" })
+}
+
 // anyPool draws a pool that there is.
 func (s *machine) anyPool(t *rapid.T) *world.Pool {
-	if len(s.world.Pools) == 0 {
+	if len(s.pools()) == 0 {
 		t.Skip("there is no pool")
 	}
-	return s.world.Pools[rapid.SampledFrom(s.world.Names()).Draw(t, "pool")]
+	return s.world.Pools[rapid.SampledFrom(s.pools()).Draw(t, "pool")]
 }
 
 func (s *machine) handle(t *rapid.T, name string) *pool.Pool {

@@ -61,7 +61,7 @@ func (s *machine) AllocateTogether(t *rapid.T) {
 
 // anyNames draws pools in any order, mostly not all: where one is in trouble the others are too.
 func (s *machine) anyNames(t *rapid.T) []string {
-	names := rapid.Permutation(s.world.Names()).Draw(t, "pools")
+	names := rapid.Permutation(s.pools()).Draw(t, "pools")
 	return names[:rapid.IntRange(min(1, len(names)), len(names)).Draw(t, "how many")]
 }
 
