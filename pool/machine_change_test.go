@@ -29,8 +29,27 @@ func (s *machine) UpdateParent(t *rapid.T) {
 	s.update(t, m)
 }
 
-func (s *machine) update(t *rapid.T, m *world.Pool) {
-	spec := anyChange(t, m, s.networks)
+// Move gives a pool other ranges, or takes some away, whatever is held there.
+func (s *machine) Move(t *rapid.T) {
+	m := s.anyPool(t)
+	spec := m.Spec
+	spec.Subnets, spec.Bands = nil, nil
+	part := partOf(t, m.Universe)
+	if m.IsChild() || rapid.Bool().Draw(t, "shrink") {
+		spec.Exclude = append(slices.Clone(spec.Exclude), anyRange(part[m.Families()[0]]).Draw(t, "exclusion"))
+	} else {
+		spec.Ranges = nil
+		for _, f := range m.Families() {
+			spec.Ranges = append(spec.Ranges, anyRange(part[f]).Draw(t, "range"))
+		}
+		spec.Exclude = nil
+	}
+	s.updateTo(t, m, spec)
+}
+
+func (s *machine) update(t *rapid.T, m *world.Pool) { s.updateTo(t, m, anyChange(t, m, s.networks)) }
+
+func (s *machine) updateTo(t *rapid.T, m *world.Pool, spec pool.Spec) {
 	drain := rapid.Bool().Draw(t, "drain")
 	p := s.handle(t, m.Name)
 	call := p.Update
@@ -104,6 +123,21 @@ func (s *machine) Create(t *rapid.T) {
 	spec := anyAddresses(t, partOf(t, firstUniverse()))
 	anyPolicies(t, &spec)
 	spec.Network = rapid.SampledFrom(s.networks).Draw(t, "network")
+	s.create(t, spec)
+}
+
+// CreateOverHeld makes a pool in a network where another one holds something outside of its ranges.
+func (s *machine) CreateOverHeld(t *rapid.T) {
+	m := s.anyPool(t)
+	held := m.OutOfRanges()
+	if len(held) == 0 || m.IsChild() {
+		t.Skip("it holds nothing there")
+	}
+	spec := pool.Spec{Ranges: []netipx.IPRange{rapid.SampledFrom(held).Draw(t, "range")}, AllocateReserved: true, Network: m.Spec.Network}
+	s.create(t, spec)
+}
+
+func (s *machine) create(t *rapid.T, spec pool.Spec) {
 	name := rapid.SampledFrom(s.names).Draw(t, "name")
 	after, no := s.world, world.Refusals{pool.ErrInvalid}
 	if spec.Validate() == nil {

@@ -2,6 +2,8 @@ package pool_test
 
 import (
 	"context"
+	"net/netip"
+	"slices"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -38,6 +40,12 @@ func (s *machine) Carve(t *rapid.T) {
 	name := rapid.SampledFrom(s.names).Draw(t, "name")
 	if r := m.Live(c.Owner); r != nil && r.Child != "" && s.world.ChildOf(m.Name, r) == nil {
 		t.Skip("its child did not come with it when it was imported")
+	}
+	if r := m.Live(c.Owner); r != nil {
+		outside := func(p netip.Prefix) bool {
+			return slices.ContainsFunc(addrsOf(p), func(a netip.Addr) bool { return !m.Allowed[a] })
+		}
+		await(t, "withheld", slices.ContainsFunc(r.Prefixes, outside))
 	}
 	parent := s.handle(t, m.Name)
 	if !awaits("stale") {

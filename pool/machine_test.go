@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -270,33 +271,63 @@ func (s *machine) storedNetworks(t *rapid.T) map[string]pool.Network {
 	return got
 }
 
-// actions are all that the machine does. What is done by more often stands here more often.
-func (s *machine) actions() map[string]func(*rapid.T) {
-	actions := map[string]func(*rapid.T){
-		"tick": s.Tick, "reopen": s.Reopen, "": s.Check, "audit": s.Audit,
-		"allocate": s.Allocate, "allocate default": s.AllocateDefault, "allocate default too": s.AllocateDefault,
-		"allocate again": s.AllocateAgain, "allocate bad": s.AllocateBad,
+// claims are the actions on pools by themselves.
+func (s *machine) claims() map[string]func(*rapid.T) {
+	return map[string]func(*rapid.T){
+		"a moment passes": s.Tick, "reopen": s.Reopen, "": s.Check, "audit": s.Audit,
+		"allocate": s.Allocate, "allocate default": s.AllocateDefault, "allocate again": s.AllocateAgain, "allocate bad": s.AllocateBad,
 		"release": s.Release, "release generation": s.ReleaseGeneration, "release stale": s.ReleaseStaleGeneration, "release held": s.ReleaseHeld,
 		"renew": s.Renew, "reap": s.Reap, "reconcile": s.Reconcile,
 		"allocate many": s.AllocateMany, "allocate all": s.AllocateAll, "release many": s.ReleaseMany, "release all": s.ReleaseAll,
-		"adopt": s.Adopt, "allocate together": s.AllocateTogether, "release together": s.ReleaseTogether,
-		"update": s.Update, "update too": s.Update,
+		"adopt": s.Adopt, "allocate together": s.AllocateTogether, "release together": s.ReleaseTogether, "update": s.Update,
 		"get": s.Get, "lookup": s.Lookup, "list": s.List, "watch": s.Watch, "spoil": s.Spoil, "repair": s.Repair, "copy": s.Copy,
 	}
-	if s.names != nil {
-		maps.Copy(actions, map[string]func(*rapid.T){
-			"create": s.Create, "delete": s.Delete, "carve": s.Carve, "carve too": s.Carve, "extend": s.Extend, "retract": s.Retract,
-			"foreign": s.SetForeign, "import": s.Import, "gone": s.Gone, "update a parent": s.UpdateParent,
-			"take blocks": s.OpenBlocks, "allocate in a block": s.AllocateInBlock, "allocate in a block too": s.AllocateInBlock,
-			"release in a block": s.ReleaseInBlock, "give back blocks": s.GiveBackBlocks,
-		})
+}
+
+// changes are the actions on a whole world, beside those on its pools.
+func (s *machine) changes() map[string]func(*rapid.T) {
+	return map[string]func(*rapid.T){
+		"create": s.Create, "create where something is held": s.CreateOverHeld, "delete": s.Delete, "foreign": s.SetForeign, "import": s.Import,
+		"gone": s.Gone, "carve": s.Carve, "extend": s.Extend, "retract": s.Retract, "update a parent": s.UpdateParent, "move": s.Move,
+		"open blocks": s.OpenBlocks, "allocate in a block": s.AllocateInBlock, "release in a block": s.ReleaseInBlock,
+		"give back blocks": s.GiveBackBlocks,
+	}
+}
+
+// focuses are what a run on a world is about: actions that it does as often as all others together.
+var focuses = map[string][]string{
+	"all":      nil,
+	"networks": {"create", "create where something is held", "update", "move", "move", "delete", "foreign", "import", "allocate default", "release held"},
+	"children": {"carve", "carve", "extend", "retract", "update a parent", "move", "foreign", "copy", "delete", "allocate default", "release held"},
+	"blocks": {
+		"open blocks", "allocate in a block", "allocate in a block", "allocate in a block", "release in a block", "give back blocks", "update a parent",
+	},
+	"together": {"allocate together", "allocate together", "release together", "carve", "delete"},
+}
+
+// actions are all that the machine does. What it does more often stands here under several names.
+func (s *machine) actions(t *rapid.T) map[string]func(*rapid.T) {
+	actions := s.claims()
+	for _, name := range []string{"allocate default", "update"} {
+		actions[name+" too"] = actions[name]
+	}
+	if s.names == nil {
+		return actions
+	}
+	maps.Copy(actions, s.changes())
+	focus := focuses[rapid.SampledFrom(slices.Sorted(maps.Keys(focuses))).Draw(t, "focus")]
+	for i := range len(actions) {
+		if len(focus) > 0 {
+			name := focus[i%len(focus)]
+			actions[fmt.Sprint(name, " ", i)] = actions[name]
+		}
 	}
 	return actions
 }
 
 func (s *machine) repeat(t *rapid.T) {
 	defer s.stopWatches()
-	t.Repeat(s.actions())
+	t.Repeat(s.actions(t))
 }
 
 // anyPoolModel draws a pool with all its policies.
