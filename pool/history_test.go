@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/ipalloc/ipalloc/internal/world"
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/storetest/faults"
@@ -47,50 +48,53 @@ func (r *recorder) Commit(ctx context.Context, changes ...store.Change) ([]store
 }
 
 // replay does in an empty model what was committed, and requires each grant to be what the model grants.
-func (h *history) replay(t require.TestingT, m *model, claimOf func(owner string) pool.Claim) {
+func (h *history) replay(t require.TestingT, w *world.World, claimOf func(owner string) pool.Claim) *world.Pool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, writes := range h.commits {
-		for _, w := range writes {
-			r := w.Record
+		for _, write := range writes {
+			r := write.Record
 			switch {
 			case r.Kind != store.KindAllocation:
-			case w.Op == store.Delete:
-				require.NotNil(t, m.live(r.Name), "what is released was held")
-				m.remove(m.live(r.Name))
+			case write.Op == store.Delete:
+				after, _, err := w.Release("blue", r.Name)
+				require.NoError(t, err, "what is released was held")
+				w = after
 			default:
-				require.Nil(t, m.live(r.Name))
-				after, want, err := m.allocate(claimOf(r.Name), "", sight{})
+				require.Nil(t, w.Pools["blue"].Live(r.Name))
+				after, want, err := w.Allocate("blue", claimOf(r.Name), world.Sight{})
 				require.NoError(t, err, "%q", r.Name)
 				require.Equal(t, want.Prefixes, r.Prefixes, "%q", r.Name)
-				*m = *after
+				w = after
 			}
 		}
 	}
+	return w.Pools["blue"]
 }
 
 // requireStored requires a pool to hold what the model does.
-func requireStored(t require.TestingT, m *model, p *pool.Pool) {
+func requireStored(t require.TestingT, m *world.Pool, p *pool.Pool) {
 	got := map[string][]netip.Prefix{}
 	for a, err := range p.Allocations(context.Background()) {
 		require.NoError(t, err)
 		got[a.Owner] = a.Prefixes
 	}
 	want := map[string][]netip.Prefix{}
-	for owner, a := range m.held() {
+	for owner, a := range m.Held() {
 		want[owner] = a.Prefixes
 	}
 	require.Equal(t, want, got)
 	stats, err := p.Stats(context.Background())
 	require.NoError(t, err)
-	require.Equal(t, m.stats(), stats)
+	require.Equal(t, m.Stats(), stats)
 	requireOK(t, p)
 }
 
-// smallDual is a model of a pool of both families that is soon exhausted.
-func smallDual() *model {
-	universe := map[pool.Family]netip.Prefix{pool.IPv4: worlds[pool.IPv4][0], pool.IPv6: worlds[pool.IPv6][0]}
-	return newModel(universe, specOf("10.0.0.0/26", "2001:db8::/122"))
+// smallDual is a world with a pool of both families that is soon exhausted.
+func smallDual() (*world.World, pool.Spec) {
+	spec := specOf("10.0.0.0/26", "2001:db8::/122")
+	w, _ := (&world.World{}).Create(world.NewPool("blue", firstUniverse(), spec))
+	return w, spec
 }
 
 // claimNamed is the claim of an owner whose name says what it wants.
@@ -118,8 +122,9 @@ func namedOwner(worker, n int) string {
 func TestInvariant4LowestFreeInTheOrderOfCommits(t *testing.T) {
 	for seed := range uint64(4) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			m, h, memory := smallDual(), &history{}, store.NewMemory()
-			create(t, memory, m.spec)
+			w, spec := smallDual()
+			h, memory := &history{}, store.NewMemory()
+			create(t, memory, spec)
 			var handles []*pool.Pool
 			for range 4 {
 				handles = append(handles, open(t, h.wrap(memory.Open())))
@@ -148,7 +153,7 @@ func TestInvariant4LowestFreeInTheOrderOfCommits(t *testing.T) {
 			}
 			workers.Wait()
 			require.NotEmpty(t, h.commits)
-			h.replay(t, m, claimNamed)
+			m := h.replay(t, w, claimNamed)
 			requireStored(t, m, open(t, memory))
 			for _, p := range handles {
 				requireStored(t, m, p)
@@ -266,9 +271,9 @@ func settleFaults(t require.TestingT, injector *faults.Injector, s store.Store) 
 	}
 }
 
-func requireBeliefs(t require.TestingT, m *model, beliefs map[string]*belief) {
+func requireBeliefs(t require.TestingT, m *world.Pool, beliefs map[string]*belief) {
 	for owner, b := range beliefs {
-		a, ok := m.held()[owner]
+		a, ok := m.Held()[owner]
 		if b.certain {
 			require.Equal(t, b.held != nil, ok, "%q", owner)
 		}
@@ -283,11 +288,12 @@ var rates = faults.Rates{Refuse: 0.1, LoseRequest: 0.1, LoseReply: 0.1, LandLate
 // One call at a time, so that what fails can be repeated and shrinks.
 func TestInvariant3SameAnswerUntilReleasedDespiteFaults(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		m, h, memory := smallDual(), &history{}, store.NewMemory()
+		w, spec := smallDual()
+		h, memory := &history{}, store.NewMemory()
 		ctx := context.Background()
 		injector := &faults.Injector{}
 		faulty := injector.Wrap(h.wrap(memory))
-		_, err := pool.Create(ctx, memory, "blue", m.spec, nil)
+		_, err := pool.Create(ctx, memory, "blue", spec, nil)
 		require.NoError(t, err)
 		var handles []*pool.Pool
 		for range 3 {
@@ -314,7 +320,7 @@ func TestInvariant3SameAnswerUntilReleasedDespiteFaults(t *testing.T) {
 			step(t, ctx, p, owner, rapid.IntRange(0, 2).Draw(t, "release") == 0, beliefs[owner])
 		}
 		settleFaults(t, injector, faulty)
-		h.replay(t, m, claimNamed)
+		m := h.replay(t, w, claimNamed)
 		requireBeliefs(t, m, beliefs)
 		for _, p := range append(handles, mustOpen(t, memory)) {
 			requireStored(t, m, p)
@@ -338,8 +344,9 @@ func TestInvariant1NoAddressIsHeldTwice(t *testing.T) {
 }
 
 func hammer(t *testing.T, seed uint64) {
-	m, h, memory := smallDual(), &history{}, store.NewMemory()
-	create(t, memory, m.spec)
+	w, spec := smallDual()
+	h, memory := &history{}, store.NewMemory()
+	create(t, memory, spec)
 	injector := &faults.Injector{}
 	faulty := injector.Wrap(h.wrap(memory))
 	options := &pool.Options{CommitTimeout: 20 * time.Millisecond, Random: func() uint64 { return 1 << 63 }}
@@ -371,7 +378,7 @@ func hammer(t *testing.T, seed uint64) {
 	}
 	owners.Wait()
 	settleFaults(t, injector, faulty)
-	h.replay(t, m, claimNamed)
+	m := h.replay(t, w, claimNamed)
 	requireBeliefs(t, m, beliefs)
 	for _, p := range append(handles, open(t, memory)) {
 		requireStored(t, m, p)

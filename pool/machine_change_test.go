@@ -1,45 +1,91 @@
 package pool_test
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
-	"iter"
 	"maps"
-	"net/netip"
+	"reflect"
 	"slices"
 
 	"github.com/stretchr/testify/require"
 	"go4.org/netipx"
 	"pgregory.net/rapid"
 
-	"github.com/ipalloc/ipalloc/cidr"
+	"github.com/ipalloc/ipalloc/internal/world"
 	"github.com/ipalloc/ipalloc/pool"
-	"github.com/ipalloc/ipalloc/store"
 )
 
+// What becomes of pools as a whole.
+
 // Update gives a pool another spec, by Update or by Drain.
-func (s *machine) Update(t *rapid.T) {
+func (s *machine) Update(t *rapid.T) { s.update(t, s.anyPool(t)) }
+
+// UpdateParent does that to a pool that others were carved from.
+func (s *machine) UpdateParent(t *rapid.T) {
 	m := s.anyPool(t)
-	spec := anyChange(t, m, s.networks)
+	if len(s.world.Family(m.Name)) == 1 {
+		t.Skip("nothing was carved from it")
+	}
+	s.update(t, m)
+}
+
+// Move gives a pool other ranges, or takes some away, whatever is held there.
+func (s *machine) Move(t *rapid.T) {
+	m := s.anyPool(t)
+	spec := m.Spec
+	spec.Subnets, spec.Bands = nil, nil
+	part := partOf(t, m.Universe)
+	if m.IsChild() || rapid.Bool().Draw(t, "shrink") {
+		spec.Exclude = append(slices.Clone(spec.Exclude), anyRange(part[m.Families()[0]]).Draw(t, "exclusion"))
+	} else {
+		spec.Ranges = nil
+		for _, f := range m.Families() {
+			spec.Ranges = append(spec.Ranges, anyRange(part[f]).Draw(t, "range"))
+		}
+		spec.Exclude = nil
+	}
+	s.updateTo(t, m, spec)
+}
+
+func (s *machine) update(t *rapid.T, m *world.Pool) { s.updateTo(t, m, anyChange(t, m, s.networks)) }
+
+func (s *machine) updateTo(t *rapid.T, m *world.Pool, spec pool.Spec) {
 	drain := rapid.Bool().Draw(t, "drain")
-	p := s.handle(t, m.name)
+	p := s.handle(t, m.Name)
 	call := p.Update
 	if drain {
 		call = p.Drain
 	}
-	err := call(context.Background(), spec)
 	if spec.Validate() != nil {
-		require.ErrorIs(t, err, pool.ErrInvalid)
+		err := s.call(t, func(ctx context.Context) error { return call(ctx, spec) })
+		s.answered(t, err, nil, world.Refusals{pool.ErrInvalid})
 		return
 	}
-	after, stranded, no := m.update(spec, drain)
-	if no.answers(t, err) {
-		s.become(after)
-		s.tell(t, m.name)
+	after, stranded, no := s.world.Update(m.Name, spec, drain)
+	err := s.call(t, func(ctx context.Context) error { return call(ctx, spec) })
+	if s.answered(t, err, after, no) {
+		for _, name := range s.world.Family(m.Name) {
+			s.tell(t, name)
+		}
 	}
-	requireStranded(t, m, stranded, err)
+	s.requireStranded(t, m.Name, stranded, err)
+}
+
+// onlyHeldOverlaps reports whether a change is refused for what pools hold outside of their ranges, and for nothing else.
+func (s *machine) onlyHeldOverlaps(after *world.World, name string, no world.Refusals) bool {
+	return len(no) == 1 && errors.Is(no[0], pool.ErrOverlap) && !after.RangesOverlap(name)
+}
+
+// changesChildren reports whether a change of a pool reaches those that were carved from it.
+func (s *machine) changesChildren(after *world.World, name string) bool {
+	return slices.ContainsFunc(s.world.Family(name)[1:], func(child string) bool {
+		return !maps.Equal(s.world.Pools[child].Allowed, after.Pools[child].Allowed)
+	})
+}
+
+// emptied reports whether a pool was carved and has nothing to hand out.
+func emptied(w *world.World, name string) bool {
+	return w.Pools[name].IsChild() && !w.Pools[name].HasRoom()
 }
 
 // tell has all handles of a pool read its head: one that does not know of another spec yet may still tell an owner, by the old one, what it holds.
@@ -50,81 +96,72 @@ func (s *machine) tell(t *rapid.T, name string) {
 	}
 }
 
-// requireStranded requires an error, if it is about what would be stranded, to have the whole list.
-func requireStranded(t *rapid.T, m *model, stranded []string, err error) {
+// requireStranded requires an error, if it is about what would be stranded, to have the whole list for the pool, and nobody but those whom the model
+// has, there or in pools that were carved from it.
+func (s *machine) requireStranded(t *rapid.T, name string, stranded map[string][]string, err error) {
 	var list *pool.StrandedError
 	if !errors.As(err, &list) {
 		return
 	}
-	got := map[string]pool.Allocation{}
+	got := map[string]bool{}
 	for _, a := range list.Allocations {
-		got[a.Owner] = a
+		got[a.Owner] = true
+		known := slices.ContainsFunc(s.world.Family(name), func(each string) bool {
+			r := s.world.Pools[each].Live(a.Owner)
+			return r != nil && slices.Contains(stranded[each], a.Owner) && reflect.DeepEqual(r.Allocation, a)
+		})
+		require.True(t, known, "%v is not stranded: %v", a, stranded)
 	}
-	require.Equal(t, stranded, slices.Sorted(maps.Keys(got)))
-	require.Len(t, list.Allocations, len(got))
-	for owner, a := range got {
-		require.Equal(t, m.held()[owner], a)
+	for _, owner := range stranded[name] {
+		require.True(t, got[owner], "%q is missing in %v", owner, err)
 	}
-}
-
-func (m *model) mergedRanges() []netipx.IPRange { return cidr.SetOf(m.spec.Ranges...).Ranges() }
-
-// universe is that of all pools in one store.
-func (s *machine) universe() map[pool.Family]netip.Prefix {
-	return map[pool.Family]netip.Prefix{pool.IPv4: worlds[pool.IPv4][0], pool.IPv6: worlds[pool.IPv6][0]}
 }
 
 func (s *machine) Create(t *rapid.T) {
-	m := &model{
-		name: rapid.SampledFrom(s.names).Draw(t, "name"), universe: s.universe(), cursor: map[pool.Family]netip.Addr{},
-		spec: anyAddresses(t, partOf(t, s.universe())),
+	spec := anyAddresses(t, partOf(t, firstUniverse()))
+	anyPolicies(t, &spec)
+	spec.Network = rapid.SampledFrom(s.networks).Draw(t, "network")
+	s.create(t, spec)
+}
+
+// CreateOverHeld makes a pool in a network where another one holds something outside of its ranges.
+func (s *machine) CreateOverHeld(t *rapid.T) {
+	m := s.anyPool(t)
+	held := m.OutOfRanges()
+	if len(held) == 0 || m.IsChild() {
+		t.Skip("it holds nothing there")
 	}
-	anyPolicies(t, &m.spec)
-	m.spec.Network = rapid.SampledFrom(s.networks).Draw(t, "network")
-	p, err := pool.Create(context.Background(), s.store, m.name, m.spec, s.options)
-	if m.spec.Validate() != nil {
-		require.ErrorIs(t, err, pool.ErrInvalid)
-		return
+	spec := pool.Spec{Ranges: []netipx.IPRange{rapid.SampledFrom(held).Draw(t, "range")}, AllocateReserved: true, Network: m.Spec.Network}
+	s.create(t, spec)
+}
+
+func (s *machine) create(t *rapid.T, spec pool.Spec) {
+	name := rapid.SampledFrom(s.names).Draw(t, "name")
+	after, no := s.world, world.Refusals{pool.ErrInvalid}
+	if spec.Validate() == nil {
+		after, no = s.world.Create(world.NewPool(name, firstUniverse(), spec))
 	}
-	if s.world.create(m).answers(t, err) {
-		s.run(m, p)
+	var p *pool.Pool
+	err := s.call(t, func(ctx context.Context) (err error) {
+		p, err = pool.Create(ctx, s.base, name, spec, s.options)
+		return err
+	})
+	if s.answered(t, err, after, no) {
+		s.handles[name] = append(s.handles[name], p)
 	}
 }
 
 func (s *machine) Delete(t *rapid.T) {
-	name := rapid.SampledFrom(s.names).Draw(t, "name")
-	m := s.world.pools[name]
-	if m != nil && m.parent != (parentRef{}) && s.world.pools[m.parent.Pool].spec.Cooldown > 0 {
-		t.Skip("Delete has no clock of the caller's")
-	}
-	err := pool.Delete(context.Background(), s.store.Open(), name, nil)
-	switch {
-	case m == nil:
-		require.ErrorIs(t, err, pool.ErrNoPool)
-	case len(m.held()) > 0:
-		require.ErrorIs(t, err, pool.ErrInUse)
-	default:
-		require.NoError(t, err)
-		if m.parent != (parentRef{}) {
-			after, _, err := s.world.pools[m.parent.Pool].release(m.parent.Owner)
-			require.NoError(t, err)
-			s.become(after)
-		}
-		s.forget(name)
-	}
-}
-
-// forget is what becomes of a pool that is deleted.
-func (s *machine) forget(name string) {
-	delete(s.world.pools, name)
-	delete(s.revision, name)
-	delete(s.earlier, name)
+	name := rapid.SampledFrom(append(s.world.Names(), s.names...)).Draw(t, "name")
+	err := s.call(t, func(ctx context.Context) error { return pool.Delete(ctx, s.base, name, s.options) })
+	after, fails := s.world.Delete(name)
+	s.answered(t, err, after, refusal(fails))
 }
 
 // Gone uses a handle of a pool that is deleted.
 func (s *machine) Gone(t *rapid.T) {
 	name := rapid.SampledFrom(s.names).Draw(t, "name")
-	if s.world.pools[name] != nil || len(s.handles[name]) == 0 {
+	if s.world.Pools[name] != nil || len(s.handles[name]) == 0 {
 		t.Skip("it is there, or never was")
 	}
 	p := s.handle(t, name)
@@ -138,206 +175,25 @@ func (s *machine) Gone(t *rapid.T) {
 	require.ErrorIs(t, err, pool.ErrNotFound)
 }
 
-// Carve makes a pool of what another one grants.
-func (s *machine) Carve(t *rapid.T) {
-	m := s.anyPool(t)
-	c := anyClaim(m).Draw(t, "claim")
-	c.TTL = 0
-	if f := m.families()[0]; rapid.Bool().Draw(t, "block") {
-		c.Policy, c.Requests = 0, []pool.Request{{Family: f, Bits: f.Width() - rapid.IntRange(1, 4).Draw(t, "bits")}}
-	}
-	child := &model{
-		name: rapid.SampledFrom(s.names).Draw(t, "name"), universe: s.universe(), cursor: map[pool.Family]netip.Addr{},
-		parent: parentRef{Pool: m.name, Owner: c.Owner}, spec: pool.Spec{Ranges: ranges("10.0.0.1")},
-	}
-	anyPolicies(t, &child.spec)
-	child.spec.Ranges, child.spec.Bands, child.spec.AllocateReserved = nil, nil, rapid.Bool().Draw(t, "allocate reserved")
-	child.spec.Network = rapid.SampledFrom([]string{"", "", m.spec.Network, "net"}).Draw(t, "network")
-	if r := m.live(c.Owner); r != nil && r.Child != "" && m.childOf(r) == nil {
-		t.Skip("its child did not come with it when it was imported")
-	}
-	p, err := pool.Carve(context.Background(), s.handle(t, m.name), c, child.name, child.spec, s.options)
-	if child.name == m.name {
-		require.ErrorIs(t, err, pool.ErrInvalid)
-		return
-	}
-	var seen sight
-	if a, err := s.handles[m.name][0].Get(context.Background(), c.Owner); err == nil {
-		seen = s.sight(t, m, a)
-	}
-	after, r, fails := m.allocate(c, child.name, seen)
-	otherNetwork := child.spec.Network != "" && child.spec.Network != m.spec.Network
-	if fails != nil {
-		no := refusals{fails}
-		if otherNetwork {
-			no = append(no, pool.ErrInvalid)
-		}
-		no.answers(t, err)
-		return
-	}
-	if old := m.live(c.Owner); old != nil && old.Child == child.name {
-		require.NoError(t, err)
-		s.handles[child.name] = append(s.handles[child.name], p)
-		s.become(after)
-		return
-	}
-	child.spec.Ranges = rangesOf(r.Prefixes)
-	no := s.world.create(child)
-	if otherNetwork || child.spec.Validate() != nil {
-		no = append(no, pool.ErrInvalid)
-	}
-	if child.spec.Network = m.spec.Network; len(no) == 0 {
-		no = s.world.create(child)
-	}
-	if !no.answers(t, err) {
-		return
-	}
-	got, err := s.handles[m.name][0].Get(context.Background(), c.Owner)
-	require.NoError(t, err)
-	s.granted(t, after, r, got, s.latest[m.name])
-	s.run(child, p)
-}
-
 func (s *machine) SetForeign(t *rapid.T) {
 	const network = "net"
 	var foreign []netipx.IPRange
 	for range rapid.IntRange(0, 2).Draw(t, "ranges") {
 		f := rapid.SampledFrom([]pool.Family{pool.IPv4, pool.IPv6}).Draw(t, "family")
-		foreign = append(foreign, anyRange(partOf(t, s.universe())[f]).Draw(t, "foreign"))
+		foreign = append(foreign, anyRange(partOf(t, firstUniverse())[f]).Draw(t, "foreign"))
 	}
 	drain := rapid.Bool().Draw(t, "drain")
-	err := pool.SetForeign(context.Background(), s.store.Open(), network, foreign, drain, nil)
-	after, stranded, no := s.world.declare(network, foreign, drain)
-	if no.answers(t, err) {
-		s.world.foreign[network] = cidr.SetOf(foreign...).Ranges()
-		maps.Copy(s.world.pools, after)
-		for name := range after {
+	after, stranded, no := s.world.SetForeign(network, foreign, drain)
+	err := s.call(t, func(ctx context.Context) error {
+		return pool.SetForeign(ctx, s.base, network, foreign, drain, s.options)
+	})
+	if s.answered(t, err, after, no) {
+		for _, name := range s.world.Names() {
 			s.tell(t, name)
 		}
 	}
 	var about *pool.Error
 	if errors.As(err, &about) && errors.Is(err, pool.ErrStranded) {
-		requireStranded(t, s.world.pools[about.Pool], stranded[about.Pool], err)
-	}
-}
-
-// exported is a pool's snapshot, through its text and back.
-func exported(t *rapid.T, p *pool.Pool) pool.Snapshot {
-	var text bytes.Buffer
-	require.NoError(t, p.Export(context.Background(), &text))
-	var snapshot pool.Snapshot
-	require.NoError(t, json.Unmarshal(text.Bytes(), &snapshot))
-	return snapshot
-}
-
-// Import copies a pool to another name in its store.
-func (s *machine) Import(t *rapid.T) {
-	m := s.anyPool(t)
-	name := rapid.SampledFrom(s.names).Draw(t, "name")
-	snapshot := exported(t, s.handle(t, m.name))
-	if m.parent != (parentRef{}) {
-		_, err := pool.Import(context.Background(), s.store, name, snapshot, s.options)
-		require.Error(t, err)
-		snapshot.Parent = pool.Parent{}
-	}
-	p, err := pool.Import(context.Background(), s.store, name, snapshot, s.options)
-	imported := m.copyTo(s.world, name)
-	if s.world.create(imported).answers(t, err) {
-		s.run(imported, p)
-		learnGenerations(t, imported, p)
-	}
-}
-
-// Copy copies a pool to another store.
-func (s *machine) Copy(t *rapid.T) {
-	m := s.anyPool(t)
-	snapshot := exported(t, s.handle(t, m.name))
-	snapshot.Parent = pool.Parent{}
-	memory := store.NewMemory()
-	p, err := pool.Import(context.Background(), memory, "copy", snapshot, s.options)
-	w := newWorld()
-	w.now = s.world.now
-	imported := m.copyTo(w, "copy")
-	if w.create(imported).answers(t, err) {
-		learnGenerations(t, imported, p)
-		requireSame(t, imported, p)
-		p, err = pool.Open(context.Background(), memory, "copy", s.options)
-		require.NoError(t, err)
-		requireSame(t, imported, p)
-		require.NotEqual(t, m.name, p.Name())
-	}
-}
-
-// learnGenerations fills in the generations of what was imported.
-func learnGenerations(t *rapid.T, m *model, p *pool.Pool) {
-	all, err := p.Snapshot(context.Background())
-	require.NoError(t, err)
-	for _, r := range m.records {
-		for _, a := range slices.Concat(all.Allocations, all.Cooling) {
-			if a.Owner == r.Owner && a.Prefixes[0] == r.Prefixes[0] {
-				r.Generation = a.Generation
-			}
-		}
-		require.Positive(t, r.Generation)
-	}
-}
-
-// watch is a Watch that is under way, and what it has told so far.
-type watch struct {
-	next func() (pool.Change, error, bool)
-	stop func()
-	free map[netip.Addr]bool
-	at   int64 // revision
-}
-
-// Watch asks for the next change of a pool, if there has been one.
-func (s *machine) Watch(t *rapid.T) {
-	name := s.anyPool(t).name
-	w := s.watches[name]
-	if w == nil {
-		w = &watch{}
-		w.next, w.stop = iter.Pull2(s.handle(t, name).Watch(context.Background(), 0))
-		s.watches[name] = w
-	}
-	m := s.world.pools[name]
-	info, err := s.handle(t, name).Info(context.Background())
-	require.NoError(t, err)
-	if info.Revision == w.at {
-		t.Skip("nothing has changed")
-	}
-	change, err, ok := w.next()
-	require.NoError(t, err)
-	require.True(t, ok)
-	require.Equal(t, info.Revision, change.Revision)
-	require.Equal(t, m.stats(), change.Stats)
-	free := maps.Clone(w.free)
-	if free == nil {
-		free = map[netip.Addr]bool{}
-	}
-	for _, a := range addrsIn(change.Freed) {
-		require.False(t, free[a], "%v was free before", a)
-		free[a] = true
-	}
-	for _, a := range addrsIn(change.Taken) {
-		require.True(t, free[a], "%v was not free before", a)
-		delete(free, a)
-	}
-	require.Equal(t, m.freeAddrs(), free)
-	w.free, w.at = free, change.Revision
-}
-
-func addrsIn(ranges []netipx.IPRange) []netip.Addr {
-	var all []netip.Addr
-	for _, r := range ranges {
-		for _, p := range r.Prefixes() {
-			all = append(all, addrsOf(p)...)
-		}
-	}
-	return all
-}
-
-func (s *machine) stopWatches() {
-	for _, w := range s.watches {
-		w.stop()
+		s.requireStranded(t, about.Pool, stranded, err)
 	}
 }

@@ -6,11 +6,14 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/ipalloc/ipalloc/internal/world"
 	"github.com/ipalloc/ipalloc/pool"
+	"github.com/ipalloc/ipalloc/store"
 )
 
 func (s *machine) Allocate(t *rapid.T) {
@@ -26,10 +29,10 @@ func (s *machine) AllocateDefault(t *rapid.T) {
 // AllocateAgain asks for the very prefixes that an owner holds or has held.
 func (s *machine) AllocateAgain(t *rapid.T) {
 	m := s.anyPool(t)
-	if len(m.records) == 0 {
+	if len(m.Records) == 0 {
 		t.Skip("nobody holds anything")
 	}
-	r := m.records[rapid.IntRange(0, len(m.records)-1).Draw(t, "record")]
+	r := m.Records[rapid.IntRange(0, len(m.Records)-1).Draw(t, "record")]
 	c := pool.Claim{Owner: r.Owner, Scope: r.Scope, TTL: anyTTL(t), Requests: exactly(r.Prefixes...)}
 	if rapid.IntRange(0, 3).Draw(t, "by another") == 0 {
 		c.Owner = rapid.SampledFrom(owners).Draw(t, "owner")
@@ -37,61 +40,81 @@ func (s *machine) AllocateAgain(t *rapid.T) {
 	s.allocate(t, m, c)
 }
 
-func (s *machine) allocate(t *rapid.T, m *model, c pool.Claim) {
-	p := s.handle(t, m.name)
+func (s *machine) allocate(t *rapid.T, m *world.Pool, c pool.Claim) {
+	p := s.handle(t, m.Name)
 	dry := rapid.Bool().Draw(t, "dry run first")
 	var would pool.Allocation
 	var wouldErr error
 	if dry {
 		would, wouldErr = p.DryRun(context.Background(), c)
-		requireSame(t, m, p)
+		requireSame(t, s.world, m.Name, p)
 	}
 	call := p.Allocate
-	if _, _, err := m.allocate(c, "", sight{}); err == nil && rapid.Bool().Draw(t, "wait") {
+	if _, _, err := s.world.Allocate(m.Name, c, world.Sight{}); err == nil && rapid.Bool().Draw(t, "wait") {
 		call = p.AllocateWait
 	}
-	got, err := call(context.Background(), c)
-	after, want, fails := m.allocate(c, "", s.sight(t, m, got))
+	latest := s.latest[m.Name]
+	var got pool.Allocation
+	err := s.call(t, func(ctx context.Context) (err error) {
+		got, err = call(ctx, c)
+		return err
+	})
+	after, want, fails := s.world.Allocate(m.Name, c, s.sight(t, m.Name, c.Owner, got, err))
 	if fails != nil {
-		require.ErrorIs(t, err, fails, "%+v", c)
 		require.True(t, !dry || errors.Is(wouldErr, fails), "%v", wouldErr)
 		require.Zero(t, got)
-		requireNext(t, m, err)
+		requireNext(t, m, s.world.Now, err)
+	}
+	if !s.answered(t, err, after, refusal(fails)) {
+		require.Zero(t, got)
 		return
 	}
-	require.NoError(t, err, "%+v", c)
-	if dry && m.spec.Strategy != pool.RandomFree {
+	if dry && m.Spec.Strategy != pool.RandomFree {
 		require.NoError(t, wouldErr)
 		would.Generation = got.Generation
 		require.Equal(t, got, would)
 	}
-	s.granted(t, after, want, got, s.latest[m.name])
+	s.granted(t, m.Name, want, got, latest)
 	// What a call was given and what it returned is the caller's.
 	clear(c.Requests)
 	clear(c.Labels)
 }
 
+// refusal is the one error of a call, or none.
+func refusal(err error) world.Refusals {
+	if err == nil {
+		return nil
+	}
+	return world.Refusals{err}
+}
+
 // granted requires a call to have returned what the model says, of a generation that is higher than an earlier one if it is new.
-func (s *machine) granted(t *rapid.T, after *model, want *record, got pool.Allocation, generation int64) {
+func (s *machine) granted(t *rapid.T, name string, want *world.Record, got pool.Allocation, generation int64) {
 	if want.Generation == 0 {
 		require.Greater(t, got.Generation, generation)
 		want.Generation = got.Generation
-		s.latest[after.name] = max(s.latest[after.name], got.Generation)
+		s.latest[name] = max(s.latest[name], got.Generation)
 	}
 	require.Equal(t, want.Allocation, got)
 	clear(got.Prefixes)
-	s.become(after)
 }
 
-// sight is what can be seen of a call that returned got, if the model needs to know.
-func (s *machine) sight(t *rapid.T, m *model, got pool.Allocation) sight {
-	seen := sight{prefixes: slices.Clone(got.Prefixes)}
-	if !m.tied() {
+// sight is what can be seen of a call for an owner that returned got, or an error, if the model needs to know.
+func (s *machine) sight(t *rapid.T, name, owner string, got pool.Allocation, err error) world.Sight {
+	if errors.Is(err, store.ErrUnknown) {
+		p, err := pool.Open(context.Background(), s.store, name, s.options)
+		if err != nil {
+			return world.Sight{}
+		}
+		got, _ = p.Get(context.Background(), owner)
+	}
+	seen := world.Sight{Prefixes: slices.Clone(got.Prefixes)}
+	if m := s.world.Pools[name]; m == nil || !m.Tied(s.world.Now) {
 		return seen
 	}
-	all, err := s.handles[m.name][0].Snapshot(context.Background())
+	all, err := s.handles[name][0].Snapshot(context.Background())
 	require.NoError(t, err)
-	seen.left = func(r *record) bool {
+	seen.Left = func(r *world.Record) bool {
 		return slices.ContainsFunc(slices.Concat(all.Allocations, all.Cooling), func(a pool.Allocation) bool {
 			return a.Owner == r.Owner && a.Prefixes[0] == r.Prefixes[0] && a.Expires.Equal(r.Expires)
 		})
@@ -99,33 +122,22 @@ func (s *machine) sight(t *rapid.T, m *model, got pool.Allocation) sight {
 	return seen
 }
 
-// tied tells whether several records ended at once.
-func (m *model) tied() bool {
-	ended := m.ended(sight{})
-	for i := 1; i < len(ended); i++ {
-		if ended[i].Expires.Equal(ended[i-1].Expires) {
-			return true
-		}
-	}
-	return false
-}
-
 // requireNext requires an error about exhaustion to say when the next address frees.
-func requireNext(t *rapid.T, m *model, err error) {
+func requireNext(t *rapid.T, m *world.Pool, now time.Time, err error) {
 	var exhausted *pool.ExhaustedError
 	if errors.As(err, &exhausted) {
-		require.Equal(t, m.next(), exhausted.Next)
+		require.Equal(t, m.Next(now), exhausted.Next)
 	}
 }
 
 func (s *machine) AllocateBad(t *rapid.T) {
 	m := s.anyPool(t)
-	_, err := s.handle(t, m.name).Allocate(context.Background(), badClaim(t, m))
+	_, err := s.handle(t, m.Name).Allocate(context.Background(), badClaim(t, m))
 	require.ErrorIs(t, err, pool.ErrInvalid)
 }
 
-func (m *model) anyHeld(t *rapid.T) pool.Allocation {
-	held := m.held()
+func anyHeld(t *rapid.T, m *world.Pool) pool.Allocation {
+	held := m.Held()
 	if len(held) == 0 {
 		t.Skip("nobody holds anything")
 	}
@@ -138,19 +150,19 @@ func (s *machine) Release(t *rapid.T) {
 
 func (s *machine) ReleaseHeld(t *rapid.T) {
 	m := s.anyPool(t)
-	s.release(t, m, m.anyHeld(t).Owner, 0)
+	s.release(t, m, anyHeld(t, m).Owner, 0)
 }
 
 func (s *machine) ReleaseGeneration(t *rapid.T) {
 	m := s.anyPool(t)
-	a := m.anyHeld(t)
+	a := anyHeld(t, m)
 	s.release(t, m, a.Owner, a.Generation)
 }
 
 func (s *machine) ReleaseStaleGeneration(t *rapid.T) {
 	m := s.anyPool(t)
-	a := m.anyHeld(t)
-	stale := s.stale[[2]string{m.name, a.Owner}]
+	a := anyHeld(t, m)
+	stale := s.stale[[2]string{m.Name, a.Owner}]
 	if stale == 0 || stale == a.Generation {
 		stale = rapid.SampledFrom([]int64{-1, a.Generation - 1, a.Generation + 1, 1 << 40}).Draw(t, "generation")
 	}
@@ -159,71 +171,77 @@ func (s *machine) ReleaseStaleGeneration(t *rapid.T) {
 	}
 }
 
-func (s *machine) release(t *rapid.T, m *model, owner string, generation int64) {
-	got, err := s.handle(t, m.name).ReleaseGeneration(context.Background(), owner, generation)
-	if r := m.live(owner); r != nil && generation != 0 && generation != r.Generation {
-		require.ErrorIs(t, err, pool.ErrGeneration)
+func (s *machine) release(t *rapid.T, m *world.Pool, owner string, generation int64) {
+	var got pool.Allocation
+	p := s.handle(t, m.Name)
+	err := s.call(t, func(ctx context.Context) (err error) {
+		got, err = p.ReleaseGeneration(ctx, owner, generation)
+		return err
+	})
+	if r := m.Live(owner); r != nil && generation != 0 && generation != r.Generation {
+		s.answered(t, err, nil, world.Refusals{pool.ErrGeneration})
 		return
 	}
-	s.released(t, m, owner, got, err)
+	s.released(t, m.Name, owner, got, err)
 }
 
 // released requires the release of all that an owner holds to have answered as it should.
-func (s *machine) released(t *rapid.T, m *model, owner string, got pool.Allocation, err error) {
-	after, want, fails := m.release(owner)
-	if fails != nil {
-		require.ErrorIs(t, err, fails)
-		return
+func (s *machine) released(t *rapid.T, name, owner string, got pool.Allocation, err error) {
+	after, want, fails := s.world.Release(name, owner)
+	if s.answered(t, err, after, refusal(fails)) {
+		s.gone(t, name, want, got)
 	}
-	if child := m.childOf(want); child != nil {
-		if len(child.held()) > 0 {
-			require.ErrorIs(t, err, pool.ErrInUse)
-			return
-		}
-		s.forget(child.name)
-	}
-	require.NoError(t, err)
+}
+
+// gone requires a release to have returned what the model says.
+func (s *machine) gone(t *rapid.T, name string, want *world.Record, got pool.Allocation) {
 	require.Equal(t, want.Allocation, got)
 	clear(got.Prefixes)
-	s.stale[[2]string{m.name, owner}] = want.Generation
-	s.become(after)
+	s.stale[[2]string{name, want.Owner}] = want.Generation
 }
 
 func (s *machine) Renew(t *rapid.T) {
 	m := s.anyPool(t)
 	owner := rapid.SampledFrom(owners).Draw(t, "owner")
 	if rapid.Bool().Draw(t, "held") {
-		owner = m.anyHeld(t).Owner
+		owner = anyHeld(t, m).Owner
 	}
 	ttl := anyTTL(t)
-	got, err := s.handle(t, m.name).Renew(context.Background(), owner, ttl)
+	p := s.handle(t, m.Name)
+	var got pool.Allocation
+	err := s.call(t, func(ctx context.Context) (err error) {
+		got, err = p.Renew(ctx, owner, ttl)
+		return err
+	})
 	if ttl == 0 {
 		require.ErrorIs(t, err, pool.ErrInvalid)
 		return
 	}
-	after, want, fails := m.renew(owner, ttl)
-	if fails != nil {
-		require.ErrorIs(t, err, fails)
-		return
+	after, want, fails := s.world.Renew(m.Name, owner, ttl)
+	if s.answered(t, err, after, refusal(fails)) {
+		s.granted(t, m.Name, want, got, 0)
 	}
-	require.NoError(t, err)
-	s.granted(t, after, want, got, 0)
 }
 
 func (s *machine) Reap(t *rapid.T) {
 	m := s.anyPool(t)
-	after, want := m.reap()
-	got, err := s.handle(t, m.name).Reap(context.Background())
-	require.NoError(t, err)
-	require.Equal(t, want, got)
-	s.become(after)
+	after, want := s.world.Reap(m.Name)
+	p := s.handle(t, m.Name)
+	var got int
+	err := s.call(t, func(ctx context.Context) (err error) {
+		got, err = p.Reap(ctx)
+		return err
+	})
+	if s.answered(t, err, after, nil) {
+		require.Equal(t, want, got)
+	}
 }
 
 func (s *machine) Get(t *rapid.T) {
 	m := s.anyPool(t)
 	owner := rapid.SampledFrom(owners).Draw(t, "owner")
-	want, ok := m.held()[owner]
-	got, err := s.handle(t, m.name).Get(context.Background(), owner)
+	want, ok := m.Held()[owner]
+	got, err := s.handle(t, m.Name).Get(context.Background(), owner)
 	if !ok {
 		require.ErrorIs(t, err, pool.ErrNotFound)
 	} else {
@@ -234,9 +252,9 @@ func (s *machine) Get(t *rapid.T) {
 
 func (s *machine) Lookup(t *rapid.T) {
 	m := s.anyPool(t)
-	a := anyAddr(m.universe[rapid.SampledFrom([]pool.Family{pool.IPv4, pool.IPv6}).Draw(t, "family")]).Draw(t, "address")
-	got, err := s.handle(t, m.name).Lookup(context.Background(), a)
-	if r := m.taken()[a]; r == nil || r.cooling {
+	a := anyAddr(m.Universe[rapid.SampledFrom([]pool.Family{pool.IPv4, pool.IPv6}).Draw(t, "family")]).Draw(t, "address")
+	got, err := s.handle(t, m.Name).Lookup(context.Background(), a)
+	if r := m.Taken()[a]; r == nil || r.Cooling {
 		require.ErrorIs(t, err, pool.ErrNotFound)
 	} else {
 		require.NoError(t, err)
@@ -246,19 +264,19 @@ func (s *machine) Lookup(t *rapid.T) {
 
 func (s *machine) List(t *rapid.T) {
 	m := s.anyPool(t)
-	p := s.handle(t, m.name)
+	p := s.handle(t, m.Name)
 	got := map[string]pool.Allocation{}
 	for a, err := range p.Allocations(context.Background()) {
 		require.NoError(t, err)
 		require.NotContains(t, got, a.Owner)
 		got[a.Owner] = a
 	}
-	require.Equal(t, m.held(), got)
-	for _, f := range m.families() {
+	require.Equal(t, m.Held(), got)
+	for _, f := range m.Families() {
 		free, err := p.FreeSet(context.Background(), f)
 		require.NoError(t, err)
-		for _, a := range addrsOf(m.universe[f]) {
-			require.Equal(t, m.freeAddrs()[a], free.Contains(a), "%v", a)
+		for _, a := range addrsOf(m.Universe[f]) {
+			require.Equal(t, m.Free()[a], free.Contains(a), "%v", a)
 		}
 	}
 }
@@ -266,7 +284,7 @@ func (s *machine) List(t *rapid.T) {
 // Spoil changes what calls returned, which is the caller's.
 func (s *machine) Spoil(t *rapid.T) {
 	m := s.anyPool(t)
-	p := s.handle(t, m.name)
+	p := s.handle(t, m.Name)
 	all, err := p.Snapshot(context.Background())
 	require.NoError(t, err)
 	clear(all.Spec.Ranges)
@@ -274,7 +292,7 @@ func (s *machine) Spoil(t *rapid.T) {
 		clear(a.Prefixes)
 		clear(a.Labels)
 	}
-	a := m.anyHeld(t)
+	a := anyHeld(t, m)
 	got, err := p.Get(context.Background(), a.Owner)
 	require.NoError(t, err)
 	clear(got.Prefixes)
@@ -282,7 +300,7 @@ func (s *machine) Spoil(t *rapid.T) {
 }
 
 func (s *machine) Repair(t *rapid.T) {
-	report, err := s.handle(t, s.anyPool(t).name).Repair(context.Background())
+	report, err := s.handle(t, s.anyPool(t).Name).Repair(context.Background())
 	require.NoError(t, err)
 	require.True(t, report.OK(), "%v", report)
 }

@@ -9,17 +9,18 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/ipalloc/ipalloc/internal/world"
 	"github.com/ipalloc/ipalloc/pool"
 )
 
-// Calls for several owners, or in several pools.
+// Calls for several owners.
 
 // anyOwners draws a few, each once. A lease that has ended is left to its owner if that is among them, so such an owner comes alone.
-func (m *model) anyOwners(t *rapid.T) []string {
+func (s *machine) anyOwners(t *rapid.T, m *world.Pool) []string {
 	some := rapid.SliceOfNDistinct(rapid.SampledFrom(owners), 1, 5, rapid.ID[string]).Draw(t, "owners")
 	ended := func(owner string) bool {
-		r := m.find(owner)
-		return r != nil && r.Expired(m.world.now)
+		r := m.Find(owner)
+		return r != nil && r.Expired(s.world.Now)
 	}
 	if len(some) > 1 {
 		some = slices.DeleteFunc(some, ended)
@@ -27,9 +28,9 @@ func (m *model) anyOwners(t *rapid.T) []string {
 	return some
 }
 
-func (m *model) anyClaims(t *rapid.T) []pool.Claim {
+func (s *machine) anyClaims(t *rapid.T, m *world.Pool) []pool.Claim {
 	var claims []pool.Claim
-	for _, owner := range m.anyOwners(t) {
+	for _, owner := range s.anyOwners(t, m) {
 		c := anyClaim(m).Draw(t, "claim")
 		c.Owner = owner
 		claims = append(claims, c)
@@ -39,85 +40,106 @@ func (m *model) anyClaims(t *rapid.T) []pool.Claim {
 
 func (s *machine) AllocateMany(t *rapid.T) {
 	m := s.anyPool(t)
-	claims := m.anyClaims(t)
-	latest := s.latest[m.name]
-	results, err := s.handle(t, m.name).AllocateMany(context.Background(), claims)
+	claims := s.anyClaims(t, m)
+	latest := s.latest[m.Name]
+	results, err := s.handle(t, m.Name).AllocateMany(context.Background(), claims)
 	require.NoError(t, err)
 	require.Len(t, results, len(claims))
 	for i, result := range results {
-		m := s.world.pools[m.name]
-		after, want, fails := m.allocate(claims[i], "", s.sight(t, m, result.Allocation))
+		after, want, fails := s.world.Allocate(m.Name, claims[i], s.sight(t, m.Name, claims[i].Owner, result.Allocation, nil))
 		if fails != nil {
 			require.ErrorIs(t, result.Err, fails, "%+v", claims[i])
 			require.Zero(t, result.Allocation)
 			continue
 		}
 		require.NoError(t, result.Err, "%+v", claims[i])
-		s.granted(t, after, want, result.Allocation, latest)
+		s.become(t, after)
+		s.granted(t, m.Name, want, result.Allocation, latest)
 	}
 }
 
 func (s *machine) AllocateAll(t *rapid.T) {
 	m := s.anyPool(t)
-	claims := m.anyClaims(t)
-	if m.spec.Strategy == pool.RandomFree && len(claims) > 1 {
+	claims := s.anyClaims(t, m)
+	if m.Spec.Strategy == pool.RandomFree && len(claims) > 1 {
 		claims = claims[:1] // whether the second one fails depends on what the first one would get
 	}
-	latest := s.latest[m.name]
-	got, err := s.handle(t, m.name).AllocateAll(context.Background(), claims)
-	after := m
-	var want []*record
+	latest := s.latest[m.Name]
+	p := s.handle(t, m.Name)
+	got := make([]pool.Allocation, len(claims))
+	err := s.call(t, func(ctx context.Context) error {
+		all, err := p.AllocateAll(ctx, claims)
+		copy(got, all)
+		return err
+	})
+	after, no := s.world, world.Refusals(nil)
+	var want []*world.Record
 	for i, c := range claims {
-		var a pool.Allocation
-		if err == nil {
-			a = got[i]
-		}
-		next, r, fails := after.allocate(c, "", s.sight(t, after, a))
+		next, r, fails := after.Allocate(m.Name, c, s.sight(t, m.Name, c.Owner, got[i], err))
 		if fails != nil {
-			require.ErrorIs(t, err, fails, "%+v", claims)
-			require.Nil(t, got)
-			return
+			no = refusal(fails)
+			break
 		}
 		after, want = next, append(want, r)
 	}
-	require.NoError(t, err)
-	require.Len(t, got, len(want))
-	for i, r := range want {
-		s.granted(t, after, r, got[i], latest)
+	if s.answered(t, err, after, no) {
+		for i, r := range want {
+			s.granted(t, m.Name, r, got[i], latest)
+		}
 	}
 }
 
 func (s *machine) ReleaseMany(t *rapid.T) {
 	m := s.anyPool(t)
 	some := rapid.SliceOfNDistinct(rapid.SampledFrom(owners), 1, 5, rapid.ID[string]).Draw(t, "owners")
-	results, err := s.handle(t, m.name).ReleaseMany(context.Background(), some)
+	results, err := s.handle(t, m.Name).ReleaseMany(context.Background(), some)
 	require.NoError(t, err)
+	s.trouble = trouble{}
 	for i, result := range results {
-		s.released(t, s.world.pools[m.name], some[i], result.Allocation, result.Err)
+		s.released(t, m.Name, some[i], result.Allocation, result.Err)
+	}
+}
+
+func (s *machine) ReleaseAll(t *rapid.T) {
+	m := s.anyPool(t)
+	some := rapid.SliceOfNDistinct(rapid.SampledFrom(owners), 1, 3, rapid.ID[string]).Draw(t, "owners")
+	if held := slices.Sorted(maps.Keys(m.Held())); len(held) > 0 && rapid.Bool().Draw(t, "held") {
+		some = held[:rapid.IntRange(1, len(held)).Draw(t, "how many")]
+	}
+	p := s.handle(t, m.Name)
+	var got []pool.Allocation
+	err := s.call(t, func(ctx context.Context) (err error) {
+		got, err = p.ReleaseAll(ctx, some)
+		return err
+	})
+	after, want, fails := s.world.ReleaseAll(m.Name, some)
+	if s.answered(t, err, after, refusal(fails)) {
+		for i, r := range want {
+			s.gone(t, m.Name, r, got[i])
+		}
 	}
 }
 
 func (s *machine) Adopt(t *rapid.T) {
 	m := s.anyPool(t)
 	var claims []pool.Claim
-	for _, owner := range m.anyOwners(t) {
+	for _, owner := range s.anyOwners(t, m) {
 		c := anyOwnersClaim(t, m, owner)
-		f := rapid.SampledFrom(m.families()).Draw(t, "family")
-		c.Requests = exactly(anyPrefix(m.universe[f]).Draw(t, "exact"))
+		f := rapid.SampledFrom(m.Families()).Draw(t, "family")
+		c.Requests = exactly(anyPrefix(m.Universe[f]).Draw(t, "exact"))
 		if rapid.IntRange(0, 2).Draw(t, "address") > 0 {
-			c.Requests = []pool.Request{pool.ExactAddr(anyAddr(m.universe[f]).Draw(t, "exact"))}
+			c.Requests = []pool.Request{pool.ExactAddr(anyAddr(m.Universe[f]).Draw(t, "exact"))}
 		}
 		claims = append(claims, c)
 	}
 	clashes := map[string]pool.Clash{}
-	p := s.handle(t, m.name)
+	p := s.handle(t, m.Name)
 	n, err := p.Adopt(context.Background(), slices.Values(claims), func(c pool.Clash) { clashes[c.Claim.Owner] = c })
 	require.NoError(t, err)
 	require.Len(t, clashes, len(claims)-n)
-	latest := s.latest[m.name]
+	latest := s.latest[m.Name]
 	for _, c := range claims {
-		m := s.world.pools[m.name]
-		after, want, fails := m.allocate(c, "", s.sight(t, m, pool.Allocation{}))
+		after, want, fails := s.world.Allocate(m.Name, c, s.sight(t, m.Name, c.Owner, pool.Allocation{}, nil))
 		if fails != nil {
 			require.ErrorIs(t, clashes[c.Owner].Err, fails)
 			continue
@@ -125,10 +147,11 @@ func (s *machine) Adopt(t *rapid.T) {
 		require.NotContains(t, clashes, c.Owner)
 		got, err := p.Get(context.Background(), c.Owner)
 		require.NoError(t, err)
-		s.granted(t, after, want, got, latest)
+		s.become(t, after)
+		s.granted(t, m.Name, want, got, latest)
 	}
 	for _, clash := range clashes {
-		if holder := s.world.pools[m.name].held()[clash.Holder]; clash.Holder != "" {
+		if holder := s.world.Pools[m.Name].Held()[clash.Holder]; clash.Holder != "" {
 			require.ErrorIs(t, clash.Err, pool.ErrTaken)
 			require.True(t, slices.ContainsFunc(holder.Prefixes, clash.Claim.Requests[0].Exact.Overlaps))
 		}
@@ -143,10 +166,10 @@ func (s *machine) Reconcile(t *rapid.T) {
 	}
 	options := pool.ReconcileOptions{
 		Grace:  time.Duration(rapid.SampledFrom([]int{0, 1, 2}).Draw(t, "grace")) * time.Minute,
-		Since:  rapid.SampledFrom([]int64{0, s.earlier[m.name]}).Draw(t, "since"),
+		Since:  rapid.SampledFrom([]int64{0, s.earlier[m.Name]}).Draw(t, "since"),
 		DryRun: rapid.IntRange(0, 3).Draw(t, "dry run") == 0,
 	}
-	p := s.handle(t, m.name)
+	p := s.handle(t, m.Name)
 	var got pool.Reconciliation
 	var err error
 	if rapid.Bool().Draw(t, "by a function") {
@@ -161,93 +184,12 @@ func (s *machine) Reconcile(t *rapid.T) {
 		}, &options)
 	}
 	require.NoError(t, err)
-	after, want := m.reconcile(live, options.Since, options.Grace)
+	after, want := s.world.Reconcile(m.Name, live, options.Since, options.Grace)
 	for _, list := range []*[]pool.Allocation{&got.Released, &got.Missing, &got.Back, &want.Released, &want.Missing, &want.Back} {
-		slices.SortFunc(*list, byAddr)
+		slices.SortFunc(*list, world.ByAddr)
 	}
 	require.Equal(t, want, got)
 	if !options.DryRun {
-		s.become(after)
-	}
-}
-
-// AllocateTogether makes a claim over up to three parts, each with up to two alternatives.
-func (s *machine) AllocateTogether(t *rapid.T) {
-	names := rapid.Permutation(slices.Sorted(maps.Keys(s.world.pools))).Draw(t, "pools")
-	owner := rapid.SampledFrom(owners).Draw(t, "owner")
-	var pools [][]string
-	var parts []pool.Part
-	var claims []pool.Claim
-	for len(names) > 0 && len(parts) < 3 {
-		n := rapid.IntRange(1, min(2, len(names))).Draw(t, "alternatives")
-		m := s.world.pools[names[0]]
-		c := anyClaim(m).Draw(t, "claim")
-		c.Owner = ""
-		part := pool.Part{Claim: c}
-		for _, name := range names[:n] {
-			if s.world.pools[name].tied() {
-				t.Skip("which one goes is open")
-			}
-			part.Pools = append(part.Pools, s.handle(t, name))
-			if s.world.pools[name].spec.Strategy == pool.RandomFree && len(part.Claim.Requests) > 1 {
-				part.Claim.Requests = part.Claim.Requests[:1]
-			}
-		}
-		c = part.Claim
-		c.Owner = owner
-		pools, parts, claims = append(pools, names[:n]), append(parts, part), append(claims, c)
-		names = names[n:]
-	}
-	got, err := pool.AllocateTogether(context.Background(), owner, parts...)
-	if len(parts) == 0 {
-		require.ErrorIs(t, err, pool.ErrInvalid)
-		return
-	}
-	seen := make([]sight, len(parts))
-	for i := range got {
-		seen[i].prefixes = slices.Clone(got[i].Allocation.Prefixes)
-	}
-	after, chosen, want, no := s.world.together(claims, pools, seen)
-	if !no.answers(t, err) {
-		require.Nil(t, got)
-		return
-	}
-	for i, name := range chosen {
-		require.Contains(t, s.handles[name], got[i].Pool)
-		s.granted(t, after[name], want[i], got[i].Allocation, s.latest[name])
-	}
-}
-
-func (s *machine) ReleaseTogether(t *rapid.T) {
-	names := rapid.Permutation(slices.Sorted(maps.Keys(s.world.pools))).Draw(t, "pools")
-	if len(names) == 0 {
-		t.Skip("there is no pool")
-	}
-	names = names[:rapid.IntRange(1, len(names)).Draw(t, "how many")]
-	owner := rapid.SampledFrom(owners).Draw(t, "owner")
-	var pools []*pool.Pool
-	var found, delegated bool
-	for _, name := range names {
-		pools = append(pools, s.handle(t, name))
-		r := s.world.pools[name].live(owner)
-		found = found || r != nil
-		delegated = delegated || r != nil && r.Child != ""
-	}
-	got, err := pool.ReleaseTogether(context.Background(), owner, pools...)
-	switch {
-	case delegated:
-		require.ErrorIs(t, err, pool.ErrInUse)
-	case !found:
-		require.ErrorIs(t, err, pool.ErrNotFound)
-	default:
-		require.NoError(t, err)
-		for i, name := range names {
-			m := s.world.pools[name]
-			if m.live(owner) == nil {
-				require.Zero(t, got[i])
-				continue
-			}
-			s.released(t, m, owner, got[i], nil)
-		}
+		s.become(t, after)
 	}
 }

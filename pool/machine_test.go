@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -14,98 +15,183 @@ import (
 	"go4.org/netipx"
 	"pgregory.net/rapid"
 
+	"github.com/ipalloc/ipalloc/internal/world"
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
+	"github.com/ipalloc/ipalloc/store/storetest/faults"
 )
 
-// machine runs pools, each through one or several handles, beside their model. Each of its actions makes one call, and requires it to answer
-// as the model does; after each of them all that can be seen of all pools is what the model says.
+// machine runs pools, each through one or several handles, beside a model of the world that they are in. Each of its actions makes one call, and
+// requires it to answer as the model does; after each of them all that can be seen of all pools is what the model says. What may go wrong during
+// a call is drawn too: the call has then either taken effect or not, and not unless it says that it may have.
 type machine struct {
-	world    *world
-	store    *store.Memory // nil if the pools are in memory
-	options  *pool.Options
-	handles  map[string][]*pool.Pool // also of pools that are deleted
-	latest   map[string]int64        // the last generation
-	stale    map[[2]string]int64     // a generation that an owner had in a pool and has no more
+	world   *world.World
+	store   *store.Memory // nil if the pools are in memory
+	base    store.Store   // with faults, of all handles that calls over several pools may name
+	faults  *faults.Injector
+	trouble trouble // in the last call
+	options *pool.Options
+	handles map[string][]*pool.Pool // also of pools that are deleted
+	latest  map[string]int64        // the last generation, by pool
+
+	stale    map[[2]string]int64 // a generation that an owner had in a pool and has no more
 	revision map[string]int64
 	earlier  map[string]int64 // some revision from before
 	watches  map[string]*watch
-	names    []string // of pools that may be created
+	writers  map[[2]string]*writer // by parent and writer
+	names    []string              // of pools that may be created
 	networks []string
 }
 
 func newMachine(t *rapid.T, memory *store.Memory) *machine {
-	w := newWorld()
 	random := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
-	return &machine{
-		world: w, store: memory,
-		options: &pool.Options{Clock: func() time.Time { return w.now }, Random: random.Uint64},
+	s := &machine{
+		world: &world.World{Now: time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC)}, store: memory, faults: &faults.Injector{},
 		handles: map[string][]*pool.Pool{}, latest: map[string]int64{}, stale: map[[2]string]int64{},
-		revision: map[string]int64{}, earlier: map[string]int64{}, watches: map[string]*watch{}, networks: []string{""},
+		revision: map[string]int64{}, earlier: map[string]int64{}, watches: map[string]*watch{}, writers: map[[2]string]*writer{},
+		networks: []string{""},
 	}
+	if memory != nil {
+		s.base = s.faults.Wrap(memory)
+	}
+	s.options = &pool.Options{
+		Clock: func() time.Time { return s.world.Now }, Random: random.Uint64, Attempts: 8, Backoff: time.Nanosecond,
+	}
+	return s
 }
 
-// run puts a pool under the machine.
-func (s *machine) run(m *model, handles ...*pool.Pool) {
-	m.world = s.world
-	s.world.pools[m.name], s.handles[m.name] = m, append(s.handles[m.name], handles...)
+// run puts a pool that is there under the machine.
+func (s *machine) run(t *rapid.T, m *world.Pool, handles ...*pool.Pool) {
+	after, no := s.world.Create(m)
+	require.Empty(t, no)
+	s.become(t, after)
+	s.handles[m.Name] = append(s.handles[m.Name], handles...)
 }
 
 // add makes a pool of a spec that is valid, and runs it.
-func (s *machine) add(t *rapid.T, m *model) {
-	p, err := pool.New(m.spec, s.options)
+func (s *machine) add(t *rapid.T, m *world.Pool) {
+	p, err := pool.New(m.Spec, s.options)
 	if s.store != nil {
-		p, err = pool.Create(context.Background(), s.store, m.name, m.spec, s.options)
+		p, err = pool.Create(context.Background(), s.base, m.Name, m.Spec, s.options)
 	}
 	require.NoError(t, err)
-	s.run(m, p)
+	s.handles[m.Name] = append(s.handles[m.Name], p)
+	s.run(t, m)
 }
 
+// open returns another handle of a pool.
 func (s *machine) open(t *rapid.T, name string) *pool.Pool {
-	from := s.store
+	from := s.base
 	if s.names == nil {
-		from = s.store.Open() // as another process; calls over several pools want all in one
+		from = s.faults.Wrap(s.store.Open()) // as another process; calls over several pools want all in one
 	}
 	p, err := pool.Open(context.Background(), from, name, s.options)
 	require.NoError(t, err)
 	return p
 }
 
+// become is what a call has made of the world.
+func (s *machine) become(t *rapid.T, after *world.World) {
+	for _, name := range s.world.Names() {
+		if after.Pools[name] == nil {
+			delete(s.revision, name)
+			delete(s.earlier, name)
+		}
+	}
+	s.world = after
+	for _, name := range after.Names() {
+		if len(s.handles[name]) == 0 {
+			s.handles[name] = []*pool.Pool{s.open(t, name)}
+		}
+	}
+}
+
+// pools are the names of those that calls are made on.
+func (s *machine) pools() []string {
+	return s.world.Names()
+}
+
 // anyPool draws a pool that there is.
-func (s *machine) anyPool(t *rapid.T) *model {
-	if len(s.world.pools) == 0 {
+func (s *machine) anyPool(t *rapid.T) *world.Pool {
+	if len(s.pools()) == 0 {
 		t.Skip("there is no pool")
 	}
-	return s.world.pools[rapid.SampledFrom(slices.Sorted(maps.Keys(s.world.pools))).Draw(t, "pool")]
+	return s.world.Pools[rapid.SampledFrom(s.pools()).Draw(t, "pool")]
 }
 
 func (s *machine) handle(t *rapid.T, name string) *pool.Pool {
 	return s.handles[name][rapid.IntRange(0, len(s.handles[name])-1).Draw(t, "handle")]
 }
 
-// become is what a call has made of a pool.
-func (s *machine) become(after *model) { s.world.pools[after.name] = after }
-
-// answers requires a call to have failed with one of the refusals, if there are any, and tells whether it succeeded.
-func (no refusals) answers(t *rapid.T, err error) bool {
+// answered requires a call to have failed with one of the refusals, if there are any, and reports whether it succeeded and the world is now the one
+// after it. If something went wrong during the call it may have failed with that; it has then taken effect only if it says that this is not known.
+func (s *machine) answered(t *rapid.T, err error, after *world.World, no world.Refusals) bool {
+	if s.isTrouble(err) {
+		if errors.Is(err, store.ErrUnknown) && len(no) == 0 && s.looksLike(t, after) {
+			s.become(t, after)
+		}
+		return false
+	}
 	if len(no) == 0 {
 		require.NoError(t, err)
+		s.become(t, after)
 		return true
 	}
 	require.True(t, slices.ContainsFunc(no, func(refusal error) bool { return errors.Is(err, refusal) }), "want one of %v, got %v", no, err)
 	return false
 }
 
+// looksLike reports whether the store has what a world has, and learns the generations that the model does not know.
+func (s *machine) looksLike(t *rapid.T, w *world.World) bool {
+	var names []string
+	for info, err := range pool.List(context.Background(), s.store) {
+		require.NoError(t, err)
+		names = append(names, info.Name)
+	}
+	slices.Sort(names)
+	if !slices.Equal(names, w.Names()) {
+		return false
+	}
+	for _, name := range names {
+		p, err := pool.Open(context.Background(), s.store, name, s.options)
+		require.NoError(t, err)
+		got, err := p.Snapshot(context.Background())
+		require.NoError(t, err)
+		s.learnGenerations(w.Pools[name], got)
+		if textOf(t, wanted(w, name, got)) != textOf(t, got) {
+			return false
+		}
+	}
+	return maps.EqualFunc(w.Networks(), s.storedNetworks(t), sameNetwork)
+}
+
+func sameNetwork(a, b pool.Network) bool {
+	return slices.Equal(a.Foreign, b.Foreign) &&
+		maps.EqualFunc(a.Pools, b.Pools, func(a, b []netipx.IPRange) bool { return slices.Equal(a, b) })
+}
+
+// learnGenerations fills in the generations that the model does not know.
+func (s *machine) learnGenerations(m *world.Pool, got pool.Snapshot) {
+	for _, r := range m.Records {
+		for _, a := range slices.Concat(got.Allocations, got.Cooling) {
+			if r.Generation == 0 && a.Owner == r.Owner && slices.Equal(a.Prefixes, r.Prefixes) {
+				r.Generation = a.Generation
+				s.latest[m.Name] = max(s.latest[m.Name], a.Generation)
+			}
+		}
+	}
+}
+
 // Tick moves the clock, mostly forward.
 func (s *machine) Tick(t *rapid.T) {
-	s.world.now = s.world.now.Add(time.Duration(rapid.SampledFrom([]int{1, 1, 2, 3, 6, -1, -4}).Draw(t, "minutes")) * time.Minute)
+	s.world = s.world.At(s.world.Now.Add(time.Duration(rapid.SampledFrom([]int{1, 1, 2, 3, 6, -1, -4}).Draw(t, "minutes")) * time.Minute))
 }
 
 func (s *machine) Reopen(t *rapid.T) {
 	if s.store == nil {
 		t.Skip("in memory")
 	}
-	name := s.anyPool(t).name
+	name := s.anyPool(t).Name
 	if len(s.handles[name]) < 3 && rapid.Bool().Draw(t, "more") {
 		s.handles[name] = append(s.handles[name], s.open(t, name))
 		return
@@ -115,9 +201,10 @@ func (s *machine) Reopen(t *rapid.T) {
 
 // Check is called after each step.
 func (s *machine) Check(t *rapid.T) {
-	for _, name := range slices.Sorted(maps.Keys(s.world.pools)) {
+	require.NoError(t, s.world.Check())
+	for _, name := range s.world.Names() {
 		p := s.handle(t, name)
-		requireSame(t, s.world.pools[name], p)
+		requireSame(t, s.world, name, p)
 		info, err := p.Info(context.Background())
 		require.NoError(t, err)
 		require.GreaterOrEqual(t, info.Revision, s.revision[name])
@@ -127,30 +214,44 @@ func (s *machine) Check(t *rapid.T) {
 		s.revision[name] = info.Revision
 	}
 	if s.store != nil {
-		s.checkNetworks(t)
+		require.Equal(t, s.world.Networks(), s.storedNetworks(t))
 	}
-	s.world.now = s.world.now.Add(time.Millisecond)
+	s.world = s.world.At(s.world.Now.Add(time.Millisecond))
+}
+
+// Audit reads the whole store.
+func (s *machine) Audit(t *rapid.T) {
+	if s.store == nil {
+		t.Skip("in memory")
+	}
+	require.NoError(t, world.Audit(context.Background(), s.store))
 }
 
 // requireSame requires all that can be seen of a pool to be what the model says.
-func requireSame(t *rapid.T, m *model, p *pool.Pool) {
+func requireSame(t *rapid.T, w *world.World, name string, p *pool.Pool) {
 	got, err := p.Snapshot(context.Background())
 	require.NoError(t, err)
-	want := m.snapshot()
+	want := wanted(w, name, got)
 	if p.Name() == "" {
 		want.Name = ""
 	} else {
 		require.False(t, got.Created.IsZero())
 	}
-	want.Created, want.Revision = got.Created, got.Revision
-	require.Equal(t, textOf(t, want), textOf(t, got))
+	require.Equal(t, textOf(t, want), textOf(t, got), "pool %q", name)
 	info, err := p.Info(context.Background())
 	require.NoError(t, err)
 	require.Equal(t, textOf(t, pool.Snapshot{Info: want.Info}), textOf(t, pool.Snapshot{Info: info}))
 	report, err := p.Verify(context.Background())
 	require.NoError(t, err)
-	slices.SortFunc(report.OutOfRange, byAddr)
-	require.Equal(t, m.report(), report)
+	slices.SortFunc(report.OutOfRange, world.ByAddr)
+	require.Equal(t, w.Pools[name].Report(), report)
+}
+
+// wanted is what the model says of a pool of which this is a snapshot.
+func wanted(w *world.World, name string, got pool.Snapshot) pool.Snapshot {
+	want := w.Snapshot(name)
+	want.Created, want.Revision, want.Parent = got.Created, got.Revision, w.ParentOf(w.Pools[name])
+	return want
 }
 
 // textOf is a snapshot as people read it.
@@ -160,66 +261,80 @@ func textOf(t *rapid.T, s pool.Snapshot) string {
 	return string(text)
 }
 
-func (s *machine) checkNetworks(t *rapid.T) {
-	want := map[string]pool.Network{}
-	for name, foreign := range s.world.foreign {
-		if len(foreign) > 0 {
-			want[name] = pool.Network{Name: name, Pools: map[string][]netipx.IPRange{}, Foreign: foreign}
-		}
-	}
-	for name, m := range s.world.pools {
-		if m.spec.Network == "" || m.parent != (parentRef{}) {
-			continue
-		}
-		n, known := want[m.spec.Network]
-		if !known {
-			n = pool.Network{Name: m.spec.Network, Pools: map[string][]netipx.IPRange{}}
-		}
-		n.Pools[name] = m.mergedRanges()
-		want[m.spec.Network] = n
-	}
+func (s *machine) storedNetworks(t *rapid.T) map[string]pool.Network {
 	got := map[string]pool.Network{}
 	for n, err := range pool.Networks(context.Background(), s.store) {
 		require.NoError(t, err)
 		got[n.Name] = n
 	}
-	require.Equal(t, want, got)
+	return got
 }
 
-// actions are all that the machine does. What is done by more often stands here more often.
-func (s *machine) actions() map[string]func(*rapid.T) {
-	actions := map[string]func(*rapid.T){
-		"tick": s.Tick, "reopen": s.Reopen, "": s.Check,
-		"allocate": s.Allocate, "allocate default": s.AllocateDefault, "allocate default too": s.AllocateDefault,
-		"allocate again": s.AllocateAgain, "allocate bad": s.AllocateBad,
+// claims are the actions on pools by themselves.
+func (s *machine) claims() map[string]func(*rapid.T) {
+	return map[string]func(*rapid.T){
+		"a moment passes": s.Tick, "reopen": s.Reopen, "": s.Check, "audit": s.Audit,
+		"allocate": s.Allocate, "allocate default": s.AllocateDefault, "allocate again": s.AllocateAgain, "allocate bad": s.AllocateBad,
 		"release": s.Release, "release generation": s.ReleaseGeneration, "release stale": s.ReleaseStaleGeneration, "release held": s.ReleaseHeld,
 		"renew": s.Renew, "reap": s.Reap, "reconcile": s.Reconcile,
-		"allocate many": s.AllocateMany, "allocate all": s.AllocateAll, "release many": s.ReleaseMany, "adopt": s.Adopt,
-		"allocate together": s.AllocateTogether, "release together": s.ReleaseTogether,
-		"update": s.Update, "update too": s.Update,
+		"allocate many": s.AllocateMany, "allocate all": s.AllocateAll, "release many": s.ReleaseMany, "release all": s.ReleaseAll,
+		"adopt": s.Adopt, "allocate together": s.AllocateTogether, "release together": s.ReleaseTogether, "update": s.Update,
 		"get": s.Get, "lookup": s.Lookup, "list": s.List, "watch": s.Watch, "spoil": s.Spoil, "repair": s.Repair, "copy": s.Copy,
 	}
-	if s.names != nil {
-		maps.Copy(actions, map[string]func(*rapid.T){
-			"create": s.Create, "delete": s.Delete, "carve": s.Carve, "carve too": s.Carve, "foreign": s.SetForeign, "import": s.Import,
-			"gone": s.Gone,
-		})
+}
+
+// changes are the actions on a whole world, beside those on its pools.
+func (s *machine) changes() map[string]func(*rapid.T) {
+	return map[string]func(*rapid.T){
+		"create": s.Create, "create where something is held": s.CreateOverHeld, "delete": s.Delete, "foreign": s.SetForeign, "import": s.Import,
+		"gone": s.Gone, "carve": s.Carve, "extend": s.Extend, "retract": s.Retract, "update a parent": s.UpdateParent, "move": s.Move,
+		"open blocks": s.OpenBlocks, "allocate in a block": s.AllocateInBlock, "release in a block": s.ReleaseInBlock,
+		"give back blocks": s.GiveBackBlocks,
+	}
+}
+
+// focuses are what a run on a world is about: actions that it does as often as all others together.
+var focuses = map[string][]string{
+	"all":      nil,
+	"networks": {"create", "create where something is held", "update", "move", "move", "delete", "foreign", "import", "allocate default", "release held"},
+	"children": {"carve", "carve", "extend", "retract", "update a parent", "move", "foreign", "copy", "delete", "allocate default", "release held"},
+	"blocks": {
+		"open blocks", "allocate in a block", "allocate in a block", "allocate in a block", "release in a block", "give back blocks", "update a parent",
+	},
+	"together": {"allocate together", "allocate together", "release together", "carve", "delete"},
+}
+
+// actions are all that the machine does. What it does more often stands here under several names.
+func (s *machine) actions(t *rapid.T) map[string]func(*rapid.T) {
+	actions := s.claims()
+	for _, name := range []string{"allocate default", "update"} {
+		actions[name+" too"] = actions[name]
+	}
+	if s.names == nil {
+		return actions
+	}
+	maps.Copy(actions, s.changes())
+	focus := focuses[rapid.SampledFrom(slices.Sorted(maps.Keys(focuses))).Draw(t, "focus")]
+	for i := range len(actions) {
+		if len(focus) > 0 {
+			name := focus[i%len(focus)]
+			actions[fmt.Sprint(name, " ", i)] = actions[name]
+		}
 	}
 	return actions
 }
 
 func (s *machine) repeat(t *rapid.T) {
 	defer s.stopWatches()
-	t.Repeat(s.actions())
+	t.Repeat(s.actions(t))
 }
 
 // anyPoolModel draws a pool with all its policies.
-func anyPoolModel(t *rapid.T, name string) *model {
+func anyPoolModel(t *rapid.T, name string) *world.Pool {
 	m := anyModel().Draw(t, "pool")
-	m.name = name
-	anyPolicies(t, &m.spec)
-	m.reset()
-	return m
+	spec := m.Spec
+	anyPolicies(t, &spec)
+	return world.NewPool(name, m.Universe, spec)
 }
 
 func TestPoolsInMemoryAgreeWithModel(t *testing.T) {
@@ -242,14 +357,14 @@ func TestPoolInStoreAgreesWithModel(t *testing.T) {
 	})
 }
 
-func TestPoolsInStoreAgreeWithModel(t *testing.T) {
+func TestWorldInStoreAgreesWithModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := newMachine(t, store.NewMemory())
-		s.names, s.networks = []string{"blue", "green", "red", "node-1"}, []string{"", "net", "net"}
-		if rapid.Bool().Draw(t, "begin with a large pool in the network") {
-			m := newModel(s.universe(), specOf("10.0.0.0/26", "2001:db8::/122"))
-			m.name, m.spec.Network = "blue", "net"
-			s.add(t, m)
+		s.names, s.networks = []string{"a", "a/b", "green", "node-1"}, []string{"", "net", "net"}
+		if rapid.Bool().Draw(t, "begin with a large pool") {
+			spec := specOf("10.0.0.0/26", "2001:db8::/122")
+			spec.Network = rapid.SampledFrom(s.networks).Draw(t, "network")
+			s.add(t, world.NewPool("a", firstUniverse(), spec))
 		}
 		s.repeat(t)
 	})

@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/ipalloc/ipalloc/cidr"
+	"github.com/ipalloc/ipalloc/internal/world"
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
 )
@@ -21,6 +22,11 @@ var worlds = map[pool.Family][]netip.Prefix{
 	pool.IPv6: {prefix("2001:db8::/122"), prefix("::/123"), prefix("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffc0/122")},
 }
 
+// firstUniverse is that of all pools in one store.
+func firstUniverse() map[pool.Family]netip.Prefix {
+	return map[pool.Family]netip.Prefix{pool.IPv4: worlds[pool.IPv4][0], pool.IPv6: worlds[pool.IPv6][0]}
+}
+
 func nthOf(p netip.Prefix, n int) netip.Addr {
 	a, ok := cidr.Nth(cidr.SetOf(netipx.RangeOfPrefix(p)), cidr.CountOf(uint64(n)))
 	if !ok {
@@ -29,13 +35,7 @@ func nthOf(p netip.Prefix, n int) netip.Addr {
 	return a
 }
 
-func addrsOf(p netip.Prefix) []netip.Addr {
-	var out []netip.Addr
-	for a := p.Masked().Addr(); p.Contains(a); a = a.Next() {
-		out = append(out, a)
-	}
-	return out
-}
+func addrsOf(p netip.Prefix) []netip.Addr { return world.AddrsOf(p) }
 
 func anyAddr(universe netip.Prefix) *rapid.Generator[netip.Addr] {
 	return rapid.Custom(func(t *rapid.T) netip.Addr {
@@ -64,16 +64,13 @@ func anyRange(universe netip.Prefix) *rapid.Generator[netipx.IPRange] {
 }
 
 // anyModel draws a model of an empty pool of the default policies whose spec is valid.
-func anyModel() *rapid.Generator[*model] {
-	return rapid.Custom(func(t *rapid.T) *model {
+func anyModel() *rapid.Generator[*world.Pool] {
+	return rapid.Custom(func(t *rapid.T) *world.Pool {
 		universe := anyUniverse(t)
-		m := newModel(universe, anyAddresses(t, universe))
-		for _, f := range m.families() {
-			if got, err := m.take([]pool.Request{{Family: f, Bits: m.bits(f)}}, sight{}); err != nil {
-				t.Skip("nothing to hand out", got)
-			}
+		m := world.NewPool("", universe, anyAddresses(t, universe))
+		if m.Spec.Validate() != nil {
+			t.Skip("nothing to hand out")
 		}
-		m.reset()
 		return m
 	})
 }
@@ -172,8 +169,8 @@ func anyBands(t *rapid.T, spec *pool.Spec) {
 }
 
 // anyChange draws another spec, which may not be valid.
-func anyChange(t *rapid.T, m *model, networks []string) pool.Spec {
-	spec := m.spec
+func anyChange(t *rapid.T, m *world.Pool, networks []string) pool.Spec {
+	spec := m.Spec
 	spec.Ranges, spec.Exclude, spec.Subnets = slices.Clone(spec.Ranges), slices.Clone(spec.Exclude), slices.Clone(spec.Subnets)
 	f := rapid.SampledFrom([]pool.Family{pool.IPv4, pool.IPv6}).Draw(t, "family")
 	ofFamily := func(r netipx.IPRange) bool { return pool.FamilyOf(r.From()) == f }
@@ -181,15 +178,15 @@ func anyChange(t *rapid.T, m *model, networks []string) pool.Spec {
 	case 0: // the policies
 		anyPolicies(t, &spec)
 	case 1: // everything
-		other := anyAddresses(t, m.universe)
+		other := anyAddresses(t, m.Universe)
 		spec.Ranges, spec.Exclude, spec.Subnets, spec.IPv4Bits, spec.IPv6Bits, spec.Bands =
 			other.Ranges, other.Exclude, other.Subnets, other.IPv4Bits, other.IPv6Bits, nil
 	case 2: // grow
-		spec.Ranges = append(spec.Ranges, anyRange(m.universe[f]).Draw(t, "range"))
+		spec.Ranges = append(spec.Ranges, anyRange(m.Universe[f]).Draw(t, "range"))
 	case 3: // shrink
 		spec.Ranges = slices.Delete(spec.Ranges, 0, min(1, len(spec.Ranges)-1))
 	case 4: // exclude
-		spec.Exclude = append(spec.Exclude, anyRange(m.universe[f]).Draw(t, "exclusion"))
+		spec.Exclude = append(spec.Exclude, anyRange(m.Universe[f]).Draw(t, "exclusion"))
 	case 5:
 		spec.Exclude, spec.AllocateReserved = nil, !spec.AllocateReserved
 	case 6: // move the gateways
@@ -205,8 +202,8 @@ func anyChange(t *rapid.T, m *model, networks []string) pool.Spec {
 			spec.IPv6Bits = 0
 		}
 	case 8: // add one
-		if !slices.Contains(m.families(), f) {
-			addFamily(t, &spec, f, m.universe[f])
+		if !slices.Contains(m.Families(), f) {
+			addFamily(t, &spec, f, m.Universe[f])
 		}
 	case 9:
 		spec.Network = rapid.SampledFrom(networks).Draw(t, "network")
@@ -222,14 +219,14 @@ var owners = []string{
 }
 
 // anyClaim draws a claim that breaks no rule.
-func anyClaim(m *model) *rapid.Generator[pool.Claim] {
+func anyClaim(m *world.Pool) *rapid.Generator[pool.Claim] {
 	return rapid.Custom(func(t *rapid.T) pool.Claim {
 		c := anyOwnersClaim(t, m, rapid.SampledFrom(owners).Draw(t, "owner"))
 		c.Policy = rapid.SampledFrom([]pool.FamilyPolicy{0, 0, pool.PreferDualStack, pool.RequireDualStack}).Draw(t, "policy")
 		for range rapid.SampledFrom([]int{0, 0, 1, 1, 1, 2, 3}).Draw(t, "requests") {
 			c.Requests = append(c.Requests, anyRequest(t, m))
 		}
-		if m.spec.Strategy == pool.RandomFree && len(c.Requests) > 1 {
+		if m.Spec.Strategy == pool.RandomFree && len(c.Requests) > 1 {
 			c.Requests = c.Requests[:1] // what the second one gets would depend on the first
 		}
 		return c
@@ -237,8 +234,8 @@ func anyClaim(m *model) *rapid.Generator[pool.Claim] {
 }
 
 // anyOwnersClaim draws a claim for the default.
-func anyOwnersClaim(t *rapid.T, m *model, owner string) pool.Claim {
-	c := pool.Claim{Owner: owner, Scope: m.spec.Scope, TTL: anyTTL(t)}
+func anyOwnersClaim(t *rapid.T, m *world.Pool, owner string) pool.Claim {
+	c := pool.Claim{Owner: owner, Scope: m.Spec.Scope, TTL: anyTTL(t)}
 	if rapid.IntRange(0, 9).Draw(t, "other scope") == 0 {
 		c.Scope = rapid.SampledFrom([]string{"", "team", "others"}).Draw(t, "scope")
 	}
@@ -254,9 +251,9 @@ func anyTTL(t *rapid.T) time.Duration {
 	return time.Duration(rapid.SampledFrom([]int{0, 0, 1, 2, 5}).Draw(t, "minutes")) * time.Minute
 }
 
-func anyRequest(t *rapid.T, m *model) pool.Request {
-	f := rapid.SampledFrom([]pool.Family{pool.IPv4, pool.IPv6, m.families()[0], m.families()[0]}).Draw(t, "family")
-	universe := m.universe[f]
+func anyRequest(t *rapid.T, m *world.Pool) pool.Request {
+	f := rapid.SampledFrom([]pool.Family{pool.IPv4, pool.IPv6, m.Families()[0], m.Families()[0]}).Draw(t, "family")
+	universe := m.Universe[f]
 	var r pool.Request
 	if rapid.Bool().Draw(t, "family is said") {
 		r.Family = f
@@ -280,9 +277,9 @@ func anyRequest(t *rapid.T, m *model) pool.Request {
 }
 
 // badClaim draws a claim against one rule.
-func badClaim(t *rapid.T, m *model) pool.Claim {
-	f := m.families()[0]
-	host := netip.PrefixFrom(netipx.PrefixLastIP(m.universe[f]), f.Width()-1)
+func badClaim(t *rapid.T, m *world.Pool) pool.Claim {
+	f := m.Families()[0]
+	host := netip.PrefixFrom(netipx.PrefixLastIP(m.Universe[f]), f.Width()-1)
 	bad := []pool.Claim{
 		{},
 		{Owner: strings.Repeat("x", store.MaxNameBytes+1)},
@@ -306,6 +303,6 @@ func badClaim(t *rapid.T, m *model) pool.Claim {
 		{Owner: "x", Labels: map[string]string{"x": "\xff"}},
 	}
 	c := rapid.SampledFrom(bad).Draw(t, "bad claim")
-	c.Scope = m.spec.Scope
+	c.Scope = m.Spec.Scope
 	return c
 }

@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/ipalloc/ipalloc/cidr"
+	"github.com/ipalloc/ipalloc/internal/world"
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/storetest"
@@ -198,10 +199,10 @@ func TestInvariant7AnotherSpecUnderLiveHandles(t *testing.T) {
 		memory := store.NewMemory()
 		first, second := anyModel().Draw(t, "first"), anyModel().Draw(t, "second")
 		if rapid.Bool().Draw(t, "same spec") {
-			*second = *first.clone()
+			second = first
 		}
 		s := newMachine(t, memory)
-		stale, err := pool.Create(ctx, memory, "blue", first.spec, s.options)
+		stale, err := pool.Create(ctx, memory, "blue", first.Spec, s.options)
 		require.NoError(t, err)
 		held := rapid.IntRange(0, 3).Draw(t, "held")
 		for i := range held {
@@ -217,10 +218,9 @@ func TestInvariant7AnotherSpecUnderLiveHandles(t *testing.T) {
 			require.NoError(t, err)
 		}
 		require.NoError(t, pool.Delete(ctx, memory, "blue", nil))
-		fresh, err := pool.Create(ctx, memory, "blue", second.spec, s.options)
+		fresh, err := pool.Create(ctx, memory, "blue", second.Spec, s.options)
 		require.NoError(t, err)
-		second.name = "blue"
-		s.run(second, stale, fresh)
+		s.run(t, world.NewPool("blue", second.Universe, second.Spec), stale, fresh)
 		s.repeat(t)
 	})
 }
@@ -353,7 +353,7 @@ func TestInvariant2FailedCallsLeaveNoTrace(t *testing.T) {
 		m := anyModel().Draw(t, "pool")
 		memory := store.NewMemory()
 		injector := &faults.Injector{}
-		p, err := pool.Create(ctx, injector.Wrap(memory), "blue", m.spec, nil)
+		p, err := pool.Create(ctx, injector.Wrap(memory), "blue", m.Spec, nil)
 		require.NoError(t, err)
 		dump := func() map[store.Key]string {
 			all := map[store.Key]string{}

@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/ipalloc/ipalloc/cidr"
+	"github.com/ipalloc/ipalloc/internal/world"
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/storetest"
@@ -240,9 +241,8 @@ func TestInvariant6HeadAgreesWithRecords(t *testing.T) {
 		ctx := context.Background()
 		m := anyModel().Draw(t, "pool")
 		memory := store.NewMemory()
-		m.name = "blue"
 		s := newMachine(t, memory)
-		s.add(t, m)
+		s.add(t, world.NewPool("blue", m.Universe, m.Spec))
 		p := s.handles["blue"][0]
 		for range rapid.IntRange(0, 8).Draw(t, "claims") {
 			s.Allocate(t)
@@ -253,12 +253,12 @@ func TestInvariant6HeadAgreesWithRecords(t *testing.T) {
 			if rapid.Bool().Draw(t, "remove") {
 				damage(t, memory, remove(owner))
 			} else {
-				universe := m.universe[rapid.SampledFrom(m.families()).Draw(t, "family")]
+				universe := m.Universe[rapid.SampledFrom(m.Families()).Draw(t, "family")]
 				damage(t, memory, put(owner, anyPrefix(universe).Draw(t, "prefix").String()))
 			}
 		}
 		var allowed netipx.IPSetBuilder
-		for a, ok := range m.allowed {
+		for a, ok := range m.Allowed {
 			if ok {
 				allowed.Add(a)
 			}

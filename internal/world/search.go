@@ -1,0 +1,131 @@
+package world
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"go4.org/netipx"
+
+	"github.com/ipalloc/ipalloc/pool"
+)
+
+// Which addresses a claim gets.
+
+// take finds a free prefix for each of the wants: first exact ones, then those within a set or a band, then the rest; of each the larger ones
+// first.
+func (m *Pool) take(wants []pool.Request, seen Sight) ([]netip.Prefix, error) {
+	order := make([]int, len(wants))
+	for i := range wants {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(i, j int) int {
+		return cmp.Or(cmp.Compare(choice(wants[i]), choice(wants[j])), cmp.Compare(length(wants[i]), length(wants[j])))
+	})
+	taken, cursor, got := m.Taken(), map[pool.Family]netip.Addr{}, make([]netip.Prefix, len(wants))
+	for _, f := range []pool.Family{pool.IPv4, pool.IPv6} {
+		cursor[f] = m.Cursor[f]
+	}
+	for _, i := range order {
+		w := wants[i]
+		var free []netip.Prefix
+		if w.Exact.IsValid() {
+			if !m.allows(AddrsOf(w.Exact)) {
+				return nil, pool.ErrNotInPool
+			}
+			if free = m.free(w, taken, everywhere); len(free) == 0 {
+				return nil, pool.ErrTaken
+			}
+		}
+		for _, tier := range m.tiers(w) {
+			if len(free) == 0 {
+				free = m.free(w, taken, tier)
+			}
+		}
+		if len(free) == 0 {
+			return nil, pool.ErrExhausted
+		}
+		got[i] = free[0]
+		switch {
+		case w.Exact.IsValid():
+		case m.Spec.Strategy == pool.RandomFree && i < len(seen.Prefixes) && slices.Contains(free, seen.Prefixes[i]):
+			got[i] = seen.Prefixes[i]
+		case m.Spec.Strategy == pool.NextFree:
+			if next := slices.IndexFunc(free, func(p netip.Prefix) bool { return !p.Addr().Less(cursor[w.Family]) }); next > 0 {
+				got[i] = free[next]
+			}
+			cursor[w.Family] = netipx.PrefixLastIP(got[i]).Next()
+		}
+		for _, a := range AddrsOf(got[i]) {
+			taken[a] = &Record{}
+		}
+	}
+	m.Cursor = cursor
+	return got, nil
+}
+
+func choice(w pool.Request) int {
+	switch {
+	case w.Exact.IsValid():
+		return 0
+	case w.Within != nil || w.Band != "":
+		return 1
+	}
+	return 2
+}
+
+func length(w pool.Request) int {
+	if w.Exact.IsValid() {
+		return 0 // these stay in the order of the claim
+	}
+	return w.Bits
+}
+
+func everywhere(netip.Addr) bool { return true }
+
+// tiers are the parts of the pool that a request tries, one after the other.
+func (m *Pool) tiers(w pool.Request) []func(netip.Addr) bool {
+	var bands, exclusive []netipx.IPRange
+	for _, b := range m.Spec.Bands {
+		bands = append(bands, b.Ranges...)
+		if b.Exclusive {
+			exclusive = append(exclusive, b.Ranges...)
+		}
+	}
+	return []func(netip.Addr) bool{
+		func(a netip.Addr) bool { return w.Band != "" && inAny(m.band(w.Band).Ranges, a) },
+		func(a netip.Addr) bool { return !inAny(bands, a) },
+		func(a netip.Addr) bool { return !inAny(exclusive, a) },
+	}
+}
+
+func (m *Pool) band(name string) *pool.Band {
+	for _, b := range m.Spec.Bands {
+		if b.Name == name {
+			return &b
+		}
+	}
+	return nil
+}
+
+// free lists the prefixes that would do for a want in a part of the pool, the lowest first.
+func (m *Pool) free(w pool.Request, taken map[netip.Addr]*Record, tier func(netip.Addr) bool) []netip.Prefix {
+	if w.Exact.IsValid() && m.isFree(w.Exact, taken, tier) {
+		return []netip.Prefix{w.Exact}
+	}
+	if w.Exact.IsValid() || w.Bits < m.Universe[w.Family].Bits() {
+		return nil
+	}
+	var free []netip.Prefix
+	for _, a := range AddrsOf(m.Universe[w.Family]) {
+		p := netip.PrefixFrom(a, w.Bits)
+		if p == p.Masked() && (w.Within == nil || w.Within.ContainsPrefix(p)) && m.isFree(p, taken, tier) {
+			free = append(free, p)
+		}
+	}
+	return free
+}
+
+func (m *Pool) isFree(p netip.Prefix, taken map[netip.Addr]*Record, tier func(netip.Addr) bool) bool {
+	return !slices.ContainsFunc(AddrsOf(p), func(a netip.Addr) bool { return !m.Allowed[a] || taken[a] != nil || !tier(a) })
+}

@@ -1,0 +1,114 @@
+package pool_test
+
+import (
+	"context"
+	"errors"
+
+	"pgregory.net/rapid"
+
+	"github.com/ipalloc/ipalloc/pool"
+	"github.com/ipalloc/ipalloc/store"
+	"github.com/ipalloc/ipalloc/store/storetest/faults"
+)
+
+// trouble is what goes wrong during one call. The zero trouble is nothing.
+type trouble struct {
+	before  bool               // the context has ended before the call
+	ends    int                // at which request to the store the context ends; 0 for at none
+	commit  int                // which commit goes wrong; 0 for none
+	effect  faults.Effect      // how
+	late    int                // for LandLate
+	cause   error              // of what goes wrong
+	outage  bool               // after that commit nothing gets through any more
+	refused int                // from which request on nothing gets through; 0 for none
+	cancel  context.CancelFunc // of the call
+	count   struct{ all, commits int }
+}
+
+// anyTrouble draws what goes wrong with a call, mostly nothing.
+func anyTrouble(t *rapid.T, inStore bool) trouble {
+	kinds := []string{"none", "none", "none", "none", "none", "none", "none", "before", "ends", "commit", "outage", "refused"}
+	if !inStore {
+		kinds = kinds[:8]
+	}
+	switch rapid.SampledFrom(kinds).Draw(t, "trouble") {
+	case "before":
+		return trouble{before: true}
+	case "ends":
+		return trouble{ends: rapid.IntRange(1, 8).Draw(t, "at request")}
+	case "commit":
+		return anyCommitTrouble(t)
+	case "outage":
+		trouble := anyCommitTrouble(t)
+		trouble.outage = true
+		return trouble
+	case "refused":
+		return trouble{refused: rapid.IntRange(1, 8).Draw(t, "from request")}
+	}
+	return trouble{}
+}
+
+func anyCommitTrouble(t *rapid.T) trouble {
+	return trouble{
+		commit: rapid.IntRange(1, 2).Draw(t, "commit"),
+		effect: rapid.SampledFrom([]faults.Effect{
+			faults.Refuse, faults.LoseRequest, faults.LoseReply, faults.LoseReply, faults.LandLate,
+		}).Draw(t, "effect"),
+		late:  rapid.IntRange(1, 3).Draw(t, "late"),
+		cause: rapid.SampledFrom([]error{nil, context.DeadlineExceeded}).Draw(t, "cause"),
+	}
+}
+
+// choose is what happens to a request.
+func (tr *trouble) choose(call faults.Call) faults.Fault {
+	tr.count.all++
+	if tr.count.all == tr.ends {
+		tr.cancel()
+	}
+	commits := call.Method == faults.Commit
+	if commits {
+		tr.count.commits++
+	}
+	switch {
+	case tr.refused > 0 && tr.count.all >= tr.refused, tr.outage && tr.count.commits > tr.commit, tr.outage && tr.count.commits == tr.commit && !commits:
+		return faults.Fault{Effect: faults.Refuse}
+	case commits && tr.count.commits == tr.commit:
+		return faults.Fault{Effect: tr.effect, Late: tr.late, Err: tr.cause}
+	}
+	return faults.Fault{}
+}
+
+// call makes a call, in which something may go wrong.
+func (s *machine) call(t *rapid.T, do func(ctx context.Context) error) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	s.trouble = anyTrouble(t, s.store != nil)
+	s.trouble.cancel = cancel
+	if s.trouble.before {
+		cancel()
+	}
+	if s.store == nil {
+		return do(ctx)
+	}
+	s.faults.Choose = s.trouble.choose
+	err := do(ctx)
+	s.faults.Choose = nil
+	for range 4 { // which lets what is late land
+		_, _ = s.base.Get(context.Background(), store.Key{Kind: store.KindPool, Pool: "nobody's"})
+	}
+	return err
+}
+
+// isTrouble reports whether an error comes from what went wrong in the last call.
+func (s *machine) isTrouble(err error) bool {
+	tr := &s.trouble
+	if !tr.before && tr.ends == 0 && tr.commit == 0 && tr.refused == 0 {
+		return false
+	}
+	for _, each := range []error{context.Canceled, context.DeadlineExceeded, faults.ErrInjected, store.ErrUnknown, pool.ErrBusy} {
+		if errors.Is(err, each) {
+			return true
+		}
+	}
+	return false
+}
