@@ -297,6 +297,10 @@ func (a *attempt) planParts(o *op) error {
 			return err
 		}
 	}
+	for _, p := range o.pools {
+		// In one of several pools perhaps nothing is to be written; that must stay right until the others are.
+		a.draft(p).guard = len(o.pools) > 1
+	}
 	return nil
 }
 
@@ -319,8 +323,7 @@ func (a *attempt) lookAll(o *op) error {
 	return nil
 }
 
-// planPart plans a part in the pool in which its owner holds something, or else in the first one that has room. The others of its pools must
-// not change meanwhile.
+// planPart plans a part in the pool in which its owner holds something, or else in the first one that has room.
 func (a *attempt) planPart(o *op, part *part) error {
 	if len(part.pools) == 1 {
 		part.chosen = part.pools[0]
@@ -350,9 +353,6 @@ func (a *attempt) planPart(o *op, part *part) error {
 			break
 		}
 		a.rollback(start)
-	}
-	for _, p := range part.pools {
-		a.draft(p).guard = true
 	}
 	return nil
 }

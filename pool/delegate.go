@@ -263,7 +263,7 @@ func (a *attempt) requireFree(d *draft, prefixes []netip.Prefix, block *netipx.I
 	if s.OutOfRange(space.V4).IsZero() && s.OutOfRange(space.V6).IsZero() {
 		return nil
 	}
-	for h, err := range d.pool.home.all(a.ctx) {
+	for h, err := range a.records(d) {
 		if err != nil {
 			return err
 		}

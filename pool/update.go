@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"net/netip"
 	"slices"
@@ -138,7 +139,7 @@ func (a *attempt) takeOver(d *draft, now *state, r *rules, parent Parent, drain 
 	next.space.KeepCursors(now.space)
 	var stranded []Allocation
 	var all outside
-	for h, err := range d.pool.home.all(a.ctx) {
+	for h, err := range a.records(d) {
 		if err != nil {
 			return nil, err
 		}
@@ -187,7 +188,7 @@ func (a *attempt) passDown(d *draft, before *netipx.IPSet, drain bool) error {
 	}
 	after := d.state().rules.allowedSet()
 	changed := map[string]bool{}
-	for h, err := range d.pool.home.all(a.ctx) {
+	for h, err := range a.records(d) {
 		if err != nil {
 			return err
 		}
@@ -223,6 +224,7 @@ func (a *attempt) remove(d *draft) error {
 			return fmt.Errorf("%w: %v of its %v addresses are held", ErrInUse, counts.Used, counts.Family)
 		}
 	}
+	var left []write
 	for h, err := range a.cooling(d) {
 		if err != nil {
 			return err
@@ -230,14 +232,39 @@ func (a *attempt) remove(d *draft) error {
 		if h.live() { // out of range
 			return fmt.Errorf("%w: %v is held, though out of range", ErrInUse, h.Prefixes)
 		}
-		d.writes = append(d.writes, write{op: store.Delete, holding: h, old: h})
+		if !d.writing(h) {
+			left = append(left, write{op: store.Delete, holding: h, old: h})
+		}
 	}
+	for i := range d.writes {
+		d.writes[i].op = store.Delete
+	}
+	d.add(left)
 	d.next, d.gone = nil, true
 	return nil
 }
 
+// records iterates over all records that hold addresses in the draft's pool, as they are planned to be.
+func (a *attempt) records(d *draft) iter.Seq2[*holding, error] {
+	return func(yield func(*holding, error) bool) {
+		for h, err := range d.pool.home.all(a.ctx) {
+			if err == nil && d.writing(h) {
+				continue
+			}
+			if !yield(h, err) || err != nil {
+				return
+			}
+		}
+		for _, w := range d.writes {
+			if w.op != store.Delete && !yield(w.holding, nil) {
+				return
+			}
+		}
+	}
+}
+
 // cooling iterates over the records of the draft's pool, of which nothing in range is held.
-func (a *attempt) cooling(d *draft) func(func(*holding, error) bool) {
+func (a *attempt) cooling(d *draft) iter.Seq2[*holding, error] {
 	s, nothing := d.state().space, true
 	for _, f := range families {
 		nothing = nothing && s.OutOfRange(f.inSpace()).IsZero()
@@ -245,7 +272,7 @@ func (a *attempt) cooling(d *draft) func(func(*holding, error) bool) {
 	if nothing && s.Tally(space.Expiring) == 0 {
 		return func(func(*holding, error) bool) {}
 	}
-	return d.pool.home.all(a.ctx)
+	return a.records(d)
 }
 
 // Delete removes the pool of that name from the store, and from its network. What a pool was carved from goes back to its parent.

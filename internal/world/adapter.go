@@ -3,8 +3,6 @@ package world
 import (
 	"strings"
 
-	"go4.org/netipx"
-
 	"github.com/ipalloc/ipalloc/pool"
 )
 
@@ -29,9 +27,6 @@ func (w *World) ParentOf(m *Pool) pool.Parent {
 	}
 	return parent
 }
-
-// HeldIn is what the record of a network has as held out of range, by pool. It is false if networks do not say so.
-func HeldIn(n pool.Network) (held map[string][]netipx.IPRange, known bool) { return n.Held, true }
 
 // name begins the owners in the parent of a writer's blocks, before a slash and a number.
 func (b Blocks) name() string {

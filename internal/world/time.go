@@ -35,15 +35,11 @@ func (w *World) Release(name, owner string) (*World, *Record, error) {
 func (w *World) ReleaseAll(name string, owners []string) (after *World, released []*Record, err error) {
 	after = w
 	for _, owner := range owners {
-		r := w.Pools[name].Live(owner)
-		switch {
-		case r == nil:
-			return nil, nil, pool.ErrNotFound
-		case r.Child != "":
-			return nil, nil, pool.ErrInUse
+		next, r, err := after.Release(name, owner)
+		if err != nil {
+			return nil, nil, err
 		}
-		after, _, _ = after.Release(name, owner)
-		released = append(released, r)
+		after, released = next, append(released, r)
 	}
 	return after, released, nil
 }

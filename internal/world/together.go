@@ -46,16 +46,15 @@ func (w *World) ReleaseTogether(owner string, names []string) (after *World, rel
 	after, released = w, make([]*Record, len(names))
 	found := false
 	for i, name := range names {
-		r := w.Pools[name].Live(owner)
-		if r == nil {
+		if after.Pools[name] == nil || after.Pools[name].Live(owner) == nil { // it may have gone with its parent's grant
 			continue
 		}
 		found = true
-		if r.Child != "" {
-			return nil, nil, Refusals{pool.ErrInUse}
+		next, r, err := after.Release(name, owner)
+		if err != nil {
+			return nil, nil, Refusals{err}
 		}
-		m, _, _ := w.Pools[name].release(w.Now, owner)
-		after, released[i] = after.with(m), r
+		after, released[i] = next, r
 	}
 	if !found {
 		return nil, nil, Refusals{pool.ErrNotFound}
