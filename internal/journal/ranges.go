@@ -101,7 +101,8 @@ func (h *history) checkInside(s *slot, held sight, place string, respecs []*call
 		return
 	}
 	for _, c := range respecs {
-		if c.failed() && c.Begin < to && inside(c) {
+		// Of a place that another one grants, it is likelier that it does not know what that one withholds.
+		if place == s.place && c.failed() && c.Begin < to && inside(c) {
 			h.blame(c, []*call{held.by}, "%v was granted", held.Holding)
 			return
 		}
