@@ -12,12 +12,13 @@ type Rule string
 
 // The rules.
 const (
-	// Lost is a grant that was acknowledged, that nobody took away, and that is not held. Also a change of the ranges that was acknowledged and
-	// is not in force.
+	// Lost is a grant that was acknowledged, that nobody took away, and that is not held. Also a change of the ranges
+	// that was acknowledged and is not in force.
 	Lost Rule = "an acknowledged grant is lost"
 	// Shared is an address that two owners hold at one time, in whatever pools of a network.
 	Shared Rule = "an address is held by two owners"
-	// Changed is an owner that was told two things without a release in between, or one that holds two things in one place.
+	// Changed is an owner that was told two things without a release in between, or one that holds two things in one
+	// place.
 	Changed Rule = "an owner was told two different answers"
 	// TookEffect is a call that failed, with an error that says that nothing took effect, and yet did.
 	TookEffect Rule = "a call that failed took effect"
@@ -50,12 +51,12 @@ func (v Violation) String() string {
 	return text.String()
 }
 
-// Check compares what clients were told with what was found in the end, and returns each violation that the history proves, in the order of
-// the rules above. It finds none if there is any way in which all calls could have taken effect, each in its time. The calls are in the
-// order in which they began; see [Calls].
+// Check compares what clients were told with what was found in the end, and returns each violation that the history
+// proves, in the order of the rules above. It finds none if there is any way in which all calls could have taken
+// effect, each in its time. The calls are in the order in which they began; see [Calls].
 //
-// A call that must have taken effect though it failed is reported once, and then taken as one of which it is not known. Cost: O(calls²)
-// for each owner in each place.
+// A call that must have taken effect though it failed is reported once, and then taken as one of which it is not
+// known. Cost: O(calls²) for each owner in each place.
 func Check(calls []Call, end State) []Violation {
 	h := newHistory(calls, end)
 	h.checkAnswers()
@@ -125,7 +126,8 @@ func newHistory(calls []Call, end State) *history {
 	return h
 }
 
-// index keeps what calls tell of places: who delegates to them, which releases are fences, and when a generation was seen.
+// index keeps what calls tell of places: who delegates to them, which releases are fences, and when a generation was
+// seen.
 func (h *history) index() {
 	for _, c := range h.calls {
 		for _, held := range c.Held {

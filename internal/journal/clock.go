@@ -7,13 +7,14 @@ import (
 	"sync"
 )
 
-// Clock gives stamps to all processes that share a file: each is greater than all that were given before, by whichever process. So
-// their order is that of the real time, whatever the processes' own clocks say.
+// Clock gives stamps to all processes that share a file: each is greater than all that were given before, by
+// whichever process. So their order is that of the real time, whatever the processes' own clocks say.
 //
-// A stamp is the length of the file after one byte was appended to it, which the operating system does for one process after the other.
+// A stamp is the length of the file after one byte was appended to it, which the operating system does for one
+// process after the other.
 //
-// The zero Clock is not usable, see [OpenClock]. A Clock must not be copied. All methods may be called by any number of goroutines at
-// once. Cost of a stamp: two system calls.
+// The zero Clock is not usable, see [OpenClock]. A Clock must not be copied. All methods may be called by any number
+// of goroutines at once. Cost of a stamp: two system calls.
 type Clock struct {
 	mu   sync.Mutex
 	file *os.File

@@ -5,7 +5,8 @@ import (
 	"slices"
 )
 
-// checkEnd looks at what was found in the end by itself: whether anything is held twice, and whether pools and what was delegated to them belong together.
+// checkEnd looks at what was found in the end by itself: whether anything is held twice, and whether pools and what
+// was delegated to them belong together.
 func (h *history) checkEnd() {
 	var all []Found
 	for _, p := range h.end.Pools {
@@ -13,7 +14,7 @@ func (h *history) checkEnd() {
 	}
 	for i, a := range all {
 		for _, b := range all[:i] {
-			if overlap(a.Prefixes, b.Prefixes) && h.network(a.Place) == h.network(b.Place) && !h.mayShare(a.Holding, b.Holding) {
+			if overlap(a.Prefixes, b.Prefixes) && !h.mayShare(a.Holding, b.Holding) {
 				h.report(Shared, nil, "in the end, %v, and %v", b.Holding, a.Holding)
 			}
 			if a.Place == b.Place && a.Owner == b.Owner {
@@ -30,7 +31,8 @@ func overlap(a, b []netip.Prefix) bool {
 	})
 }
 
-// checkDelegated looks whether each pool that was carved has a delegation, which has all that is held in the pool, and each delegation a pool.
+// checkDelegated looks whether each pool that was carved has a delegation, which has all that is held in the pool,
+// and each delegation a pool.
 func (h *history) checkDelegated(all []Found) {
 	for _, p := range h.end.Pools {
 		var granted []netip.Prefix

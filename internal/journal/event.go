@@ -32,7 +32,8 @@ type Intent struct {
 	Call string `json:"call"`
 	// Owner is for whom; empty for Respec.
 	Owner string `json:"owner,omitempty"`
-	// Parts are the places that it is about: one of each part, the others of a part being alternatives. All parts or none.
+	// Parts are the places that it is about: one of each part, the others of a part being alternatives. All parts or
+	// none.
 	Parts [][]string `json:"parts,omitempty"`
 	// Ranges are what a Respec gives the place.
 	Ranges []netip.Prefix `json:"ranges,omitempty"`
@@ -81,8 +82,8 @@ func (h Holding) String() string {
 // Result is how a call ended. It may be copied; the copy shares Held.
 type Result struct {
 	Outcome Outcome `json:"outcome"`
-	// Held are what was granted, found or freed: one for each part in which that was something. None with Done means that the call does
-	// not tell.
+	// Held are what was granted, found or freed: one for each part in which that was something. None with Done means
+	// that the call does not tell.
 	Held []Holding `json:"held,omitempty"`
 	// Error is the text of the error, for people.
 	Error string `json:"error,omitempty"`
@@ -116,7 +117,8 @@ func (c Call) String() string {
 	if c.Return == Forever {
 		at = fmt.Sprintf("%d, no return", c.Begin)
 	}
-	text := fmt.Sprintf("%s#%d %s(%q in %v%s) [%s] %s", c.Process, c.Number, c.Intent.Call, c.Owner, c.Parts, c.asks(), at, c.Outcome)
+	text := fmt.Sprintf("%s#%d %s(%q in %v%s)", c.Process, c.Number, c.Intent.Call, c.Owner, c.Parts, c.asks())
+	text += fmt.Sprintf(" [%s] %s", at, c.Outcome)
 	if len(c.Held) > 0 {
 		held, _ := json.Marshal(c.Held) // has nothing that cannot be written
 		text += " " + string(held)
@@ -138,8 +140,8 @@ func (c Call) asks() string {
 	return text
 }
 
-// Calls pairs the events of each process, which are in the order in which it wrote them, and returns the calls in the order of their
-// beginnings. The Died events are among them, as calls without a return.
+// Calls pairs the events of each process, which are in the order in which it wrote them, and returns the calls in the
+// order of their beginnings. The Died events are among them, as calls without a return.
 //
 // It is an error if a call begins twice, returns without a beginning, or has stamps that do not rise.
 func Calls(processes ...[]Event) ([]Call, error) {
@@ -155,11 +157,14 @@ func Calls(processes ...[]Event) ([]Call, error) {
 				return nil, fmt.Errorf("call %d of %s begins twice", e.Call, e.Process)
 			case e.Intent != nil:
 				open[e.Call] = len(calls)
-				calls = append(calls, Call{Process: e.Process, Number: e.Call, Begin: e.At, Return: Forever, Intent: *e.Intent})
+				calls = append(calls, Call{
+					Process: e.Process, Number: e.Call, Begin: e.At, Return: Forever, Intent: *e.Intent,
+				})
 			case !begun || calls[i].Return != Forever:
 				return nil, fmt.Errorf("call %d of %s returns, but does not run", e.Call, e.Process)
 			case e.At <= calls[i].Begin:
-				return nil, fmt.Errorf("call %d of %s returns at %d, before it begins at %d", e.Call, e.Process, e.At, calls[i].Begin)
+				return nil, fmt.Errorf("call %d of %s returns at %d, before it begins at %d",
+					e.Call, e.Process, e.At, calls[i].Begin)
 			default:
 				calls[i].Return, calls[i].Result = e.At, *e.Result
 			}

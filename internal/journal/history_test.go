@@ -19,7 +19,9 @@ type story struct {
 
 // newStory is of two places of one network, which have all of 10.0.0.0/24 and of 10.0.1.0/24.
 func newStory() *story {
-	s := &story{end: journal.State{Places: map[string]journal.Place{"blue": {Network: "n"}, "green": {Network: "n"}, "blocks": {Several: true}}}}
+	s := &story{end: journal.State{Places: map[string]journal.Place{
+		"blue": {Network: "n"}, "green": {Network: "n"}, "blocks": {Several: true},
+	}}}
 	for place, ranges := range map[string]string{"blue": "10.0.0.0/24", "green": "10.0.1.0/24"} {
 		s.end.Pools = append(s.end.Pools, journal.Pool{Name: place, Place: place, Ranges: prefixes(ranges)})
 	}
@@ -75,7 +77,9 @@ func (s *story) look(owner, place string) running {
 }
 
 func (s *story) respec(place, ranges string) running {
-	return s.begin("p", journal.Intent{Op: journal.Respec, Call: "Update", Parts: partsOf(place), Ranges: prefixes(ranges)})
+	return s.begin("p", journal.Intent{
+		Op: journal.Respec, Call: "Update", Parts: partsOf(place), Ranges: prefixes(ranges),
+	})
 }
 
 // died tells that the process was killed.

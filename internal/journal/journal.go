@@ -15,8 +15,8 @@ const (
 	suffix    = ".jsonl"
 )
 
-// Journal is the journal of one process. The zero Journal is not usable, see [Create], and a Journal must not be copied. All methods may
-// be called by any number of goroutines at once.
+// Journal is the journal of one process. The zero Journal is not usable, see [Create], and a Journal must not be
+// copied. All methods may be called by any number of goroutines at once.
 type Journal struct {
 	process string
 	clock   *Clock
@@ -26,14 +26,15 @@ type Journal struct {
 	last int64 // the number of the last call
 }
 
-// Create begins the journal of a process in a folder, which all processes share. It fails with [os.ErrExist] if there is a journal of
-// that name: a process that is started again takes another name.
+// Create begins the journal of a process in a folder, which all processes share. It fails with [os.ErrExist] if there
+// is a journal of that name: a process that is started again takes another name.
 func Create(folder, process string) (*Journal, error) {
 	clock, err := OpenClock(filepath.Join(folder, clockName))
 	if err != nil {
 		return nil, err
 	}
-	file, err := os.OpenFile(filepath.Join(folder, process+suffix), os.O_CREATE|os.O_EXCL|os.O_APPEND|os.O_WRONLY, 0o600)
+	path := filepath.Join(folder, process+suffix)
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("begin the journal of %s: %w", process, err), clock.Close())
 	}
@@ -43,8 +44,8 @@ func Create(folder, process string) (*Journal, error) {
 // Close closes the files. Calls that have begun and not returned stay so.
 func (j *Journal) Close() error { return errors.Join(j.file.Close(), j.clock.Close()) }
 
-// Record keeps a call: the intent, then do, then what do returns. The error is that of the journal, before do is called or after it; what
-// went wrong with the call itself is in the result. Cost: two flushes of the file.
+// Record keeps a call: the intent, then do, then what do returns. The error is that of the journal, before do is
+// called or after it; what went wrong with the call itself is in the result. Cost: two flushes of the file.
 func (j *Journal) Record(intent Intent, do func() Result) error {
 	number, err := j.begin(intent)
 	if err != nil {
@@ -55,7 +56,8 @@ func (j *Journal) Record(intent Intent, do func() Result) error {
 	return j.write(Event{Call: number, Result: &result})
 }
 
-// Died keeps that a process was killed, and is gone: it sends nothing any more, though what it had sent may still arrive.
+// Died keeps that a process was killed, and is gone: it sends nothing any more, though what it had sent may still
+// arrive.
 func (j *Journal) Died(process string) error {
 	_, err := j.begin(Intent{Op: Died, Owner: process})
 	return err

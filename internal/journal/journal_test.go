@@ -20,7 +20,8 @@ func TestRecord(t *testing.T) {
 	_, err = journal.Create(folder, "one")
 	require.ErrorIs(t, err, os.ErrExist)
 	intent := journal.Intent{Op: journal.Grant, Call: "Allocate", Owner: "a", Parts: [][]string{{"blue"}}, Asks: "any"}
-	result := journal.Result{Outcome: journal.Done, Held: []journal.Holding{{Place: "blue", Owner: "a", Prefixes: prefixes("10.0.0.1"), Generation: 7}}}
+	held := journal.Holding{Place: "blue", Owner: "a", Prefixes: prefixes("10.0.0.1"), Generation: 7}
+	result := journal.Result{Outcome: journal.Done, Held: []journal.Holding{held}}
 	require.NoError(t, j.Record(intent, func() journal.Result {
 		processes, err := journal.ReadAll(folder)
 		require.NoError(t, err)
@@ -39,7 +40,10 @@ func TestRecord(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []journal.Call{
 		{Process: "one", Number: 1, Begin: 1, Return: 2, Intent: intent, Result: result},
-		{Process: "one", Number: 2, Begin: 3, Return: journal.Forever, Intent: journal.Intent{Op: journal.Died, Owner: "two"}},
+		{
+			Process: "one", Number: 2, Begin: 3, Return: journal.Forever,
+			Intent: journal.Intent{Op: journal.Died, Owner: "two"},
+		},
 	}, calls)
 	require.Error(t, j.Died("three"), "it is closed")
 	require.Error(t, j.Record(intent, func() journal.Result {
@@ -80,7 +84,8 @@ func TestClock(t *testing.T) {
 	require.Len(t, slices.Compact(all), 4*4*200, "each stamp is given once")
 }
 
-const line = `{"process":"p","call":1,"at":1,"intent":{"op":"free","call":"Release","owner":"a","parts":[["blue"]]}}` + "\n"
+const line = `{"process":"p","call":1,"at":1,` +
+	`"intent":{"op":"free","call":"Release","owner":"a","parts":[["blue"]]}}` + "\n"
 
 // TestTorn reads what a process leaves that was killed while it wrote.
 func TestTorn(t *testing.T) {
@@ -101,10 +106,12 @@ func TestTorn(t *testing.T) {
 func TestCallsRefuses(t *testing.T) {
 	intent, result := &journal.Intent{Op: journal.Free}, &journal.Result{Outcome: journal.Done}
 	for name, events := range map[string][]journal.Event{
-		"neither":        {{Call: 1, At: 1}},
-		"both":           {{Call: 1, At: 1, Intent: intent, Result: result}},
-		"begins twice":   {{Call: 1, At: 1, Intent: intent}, {Call: 1, At: 2, Intent: intent}},
-		"returns twice":  {{Call: 1, At: 1, Intent: intent}, {Call: 1, At: 2, Result: result}, {Call: 1, At: 3, Result: result}},
+		"neither":      {{Call: 1, At: 1}},
+		"both":         {{Call: 1, At: 1, Intent: intent, Result: result}},
+		"begins twice": {{Call: 1, At: 1, Intent: intent}, {Call: 1, At: 2, Intent: intent}},
+		"returns twice": {
+			{Call: 1, At: 1, Intent: intent}, {Call: 1, At: 2, Result: result}, {Call: 1, At: 3, Result: result},
+		},
 		"never begins":   {{Call: 1, At: 1, Result: result}},
 		"returns before": {{Call: 1, At: 2, Intent: intent}, {Call: 1, At: 1, Result: result}},
 	} {

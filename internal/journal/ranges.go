@@ -66,7 +66,8 @@ func (h *history) inForce(respecs []*call, place string, from, to int64) []*call
 	return possible
 }
 
-// checkRanges looks whether all that was granted lay in ranges that were in force then, and whether those in force in the end are what was asked for last.
+// checkRanges looks whether all that was granted lay in ranges that were in force then, and whether those in force in
+// the end are what was asked for last.
 func (h *history) checkRanges() {
 	byPlace := map[string][]*call{}
 	for _, s := range h.slots {

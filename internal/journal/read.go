@@ -11,8 +11,8 @@ import (
 	"path/filepath"
 )
 
-// Read reads a journal. The last line may be torn, since its process was killed while it wrote: what is left of it is then not an event.
-// It is an error if any other line is none.
+// Read reads a journal. The last line may be torn, since its process was killed while it wrote: what is left of it is
+// then not an event. It is an error if any other line is none.
 func Read(r io.Reader) ([]Event, error) {
 	var events []Event
 	lines := bufio.NewReader(r)

@@ -37,9 +37,10 @@ func (h *history) below(place, other string) bool {
 	return false
 }
 
-// mayShare reports whether two holdings may have an address in common: one delegates it to where the other is.
+// mayShare reports whether two holdings may have an address in common: they are of one owner in one place, or in
+// different networks, or one delegates it to where the other is.
 func (h *history) mayShare(a, b Holding) bool {
-	return a.Place == b.Place && a.Owner == b.Owner ||
+	return a.Place == b.Place && a.Owner == b.Owner || h.network(a.Place) != h.network(b.Place) ||
 		a.Child != "" && h.below(b.Place, a.Child) || b.Child != "" && h.below(a.Place, b.Child)
 }
 
@@ -65,11 +66,12 @@ func (h *history) checkShared() {
 			open = slices.DeleteFunc(open, func(a span) bool { return a.to <= b.from })
 			for _, a := range open {
 				key := pair{grantOf(a), grantOf(b)}
-				if reported[key] || h.mayShare(a.holding, b.holding) || h.network(a.slot.place) != h.network(b.slot.place) {
+				if reported[key] || h.mayShare(a.holding, b.holding) {
 					continue
 				}
 				reported[key], reported[pair{key.b, key.a}] = true, true
-				h.report(Shared, append([]*call{a.call, b.call}, h.suspects(a, b)...), "%v, and %v", a.holding, b.holding)
+				witnesses := append([]*call{a.call, b.call}, h.suspects(a, b)...)
+				h.report(Shared, witnesses, "%v, and %v", a.holding, b.holding)
 			}
 			open = append(open, b)
 		}
@@ -84,7 +86,8 @@ type grant struct {
 
 func grantOf(a span) grant { return grant{a.slot.slotKey, a.holding.Generation} }
 
-// suspects are calls that failed and may have freed the first of two grants before the second was made: at most one is returned.
+// suspects are calls that failed and may have freed the first of two grants before the second was made: at most one
+// is returned.
 func (h *history) suspects(a, b span) []*call {
 	for _, c := range slices.Backward(a.slot.calls) {
 		if c.Op == Free && c.failed() && c.Begin < b.from && c.Return > a.call.Begin {

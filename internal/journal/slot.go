@@ -14,7 +14,8 @@ type slot struct {
 	unasked bool // what was found is reported as unasked for already
 }
 
-// span is the time for which an answer holds for sure: from its call's return until a call begins that could have taken it away, or until the end.
+// span is the time for which an answer holds for sure: from its call's return until a call begins that could have
+// taken it away, or until the end.
 type span struct {
 	slot     *slot
 	call     *call
@@ -30,7 +31,8 @@ func (s *slot) takes(c *call) bool {
 	return c.Outcome != Done || len(c.Held) == 0 || c.in(s.slotKey) != nil
 }
 
-// makes reports whether the call may have granted something of this generation to the slot. A generation of 0 is not known.
+// makes reports whether the call may have granted something of this generation to the slot. A generation of 0 is not
+// known.
 func (s *slot) makes(c *call, generation int64) bool {
 	if c.Op != Grant || !c.possible() {
 		return false
@@ -42,8 +44,8 @@ func (s *slot) makes(c *call, generation int64) bool {
 	return held != nil && (held.Generation == generation || generation == 0)
 }
 
-// answers returns the spans of all answers that say that the slot holds something, in the order of the answers. Those that do not hold for any time are left
-// out.
+// answers returns the spans of all answers that say that the slot holds something, in the order of the answers. Those
+// that do not hold for any time are left out.
 func (s *slot) answers() []span {
 	var takers []*call
 	for _, c := range s.calls {
@@ -95,7 +97,8 @@ func same(a, b Holding) bool {
 	return a.Generation == b.Generation && slices.Equal(a.Prefixes, b.Prefixes)
 }
 
-// check checks what can be seen in the slot alone. Each violation makes one more call guilty, or void, and then all is looked at again.
+// check checks what can be seen in the slot alone. Each violation makes one more call guilty, or void, and then all
+// is looked at again.
 func (s *slot) check() {
 	for s.contradiction(s.answers()) || s.unexplained() {
 	}
@@ -104,15 +107,16 @@ func (s *slot) check() {
 
 // contradiction finds something that does not agree with the spans, reports it, and returns whether it did.
 func (s *slot) contradiction(spans []span) bool {
-	for i := 1; i < len(spans); i++ {
-		a, b := spans[i-1], spans[i]
-		if b.from < a.to && !same(a.holding, b.holding) {
-			s.explain(Changed, a, b.from, []*call{a.call, b.call}, "%v, and then %v, without a release in between", a.holding, b.holding)
+	for _, c := range s.calls { // these first: they tell best when it was
+		if s.belies(c, spans) {
 			return true
 		}
 	}
-	for _, c := range s.calls {
-		if a := s.belies(c, spans); a != nil {
+	for i := 1; i < len(spans); i++ {
+		a, b := spans[i-1], spans[i]
+		if b.from < a.to && !same(a.holding, b.holding) {
+			s.explain(Changed, a, b.from, []*call{a.call, b.call},
+				"%v, and then %v, without a release in between", a.holding, b.holding)
 			return true
 		}
 	}
@@ -125,31 +129,33 @@ func (s *slot) contradiction(spans []span) bool {
 			return true
 		}
 		if !same(a.holding, s.found[0].Holding) {
-			s.explain(Changed, a, Forever, []*call{a.call}, "%v, and in the end it holds %v", a.holding, s.found[0].Holding)
+			s.explain(Changed, a, Forever, []*call{a.call},
+				"%v, and in the end it holds %v", a.holding, s.found[0].Holding)
 			return true
 		}
 	}
 	return false
 }
 
-// belies finds a span that the call's answer contradicts, and reports it: the call was told that the owner holds nothing, or it freed something else.
-func (s *slot) belies(c *call, spans []span) *span {
-	for i, a := range spans {
+// belies reports whether the call's answer contradicts a span, and keeps it as a violation: the call was told that
+// the owner holds nothing, or it freed something else.
+func (s *slot) belies(c *call, spans []span) bool {
+	for _, a := range spans {
 		switch {
 		case a.from > c.Begin || a.to < c.Begin:
 		case s.toldNothing(c) && a.to >= c.Return:
 			s.explain(Lost, a, c.Return, []*call{a.call, c}, "%v, and then %s", a.holding, c.Outcome)
-			return &spans[i]
+			return true
 		case a.to == c.Begin && c.Op == Free && c.Outcome == Done && !c.void && s.alone(c):
 			freed, told := s.told(c)
 			if told && !same(a.holding, freed) {
 				c.void = true
 				s.explain(Changed, a, c.Return, []*call{a.call, c}, "%v, and then %v was freed", a.holding, freed)
-				return &spans[i]
+				return true
 			}
 		}
 	}
-	return nil
+	return false
 }
 
 // toldNothing reports whether the call was told that the slot holds nothing.
@@ -182,17 +188,19 @@ func (s *slot) alone(c *call) bool {
 	})
 }
 
-// explain reports that an answer is contradicted, by what was known at a later time: as the work of a release that failed in between, if there is one, or else as
-// what it is.
+// explain reports that an answer is contradicted, by what was known at a later time: as the work of a release that
+// failed in between, the last one if there are several, or else as what it is.
 func (s *slot) explain(rule Rule, a span, until int64, witnesses []*call, format string, arguments ...any) {
-	var suspect *call
+	var suspects []*call
 	for _, c := range s.calls {
 		if c.Op == Free && c.failed() && !s.toldNothing(c) && c.Begin < until && c.Return > a.call.Begin {
-			suspect = c
+			suspects = append([]*call{c}, suspects...)
 		}
 	}
-	if suspect != nil {
-		s.history.blame(suspect, witnesses, format, arguments...)
+	if len(suspects) > 0 {
+		const most = 3
+		witnesses = append(slices.Clip(witnesses), suspects[1:min(len(suspects), most)]...)
+		s.history.blame(suspects[0], witnesses, format, arguments...)
 		return
 	}
 	for _, other := range s.answers() { // all that say the same at the time
@@ -214,7 +222,9 @@ type sight struct {
 func (s *slot) sights() []sight {
 	var all []sight
 	add := func(held Holding, at int64, by *call) {
-		i := slices.IndexFunc(all, func(known sight) bool { return known.Generation == held.Generation && same(known.Holding, held) })
+		i := slices.IndexFunc(all, func(known sight) bool {
+			return known.Generation == held.Generation && same(known.Holding, held)
+		})
 		switch {
 		case i < 0:
 			all = append(all, sight{held, at, by})
@@ -279,7 +289,8 @@ func (s *slot) checkReturned() {
 			continue
 		}
 		for _, c := range s.calls {
-			if again, told := s.told(c); told && !c.void && again.Generation != 0 && same(freed, again) && c.Begin > r.Return {
+			again, told := s.told(c)
+			if told && !c.void && again.Generation != 0 && same(freed, again) && c.Begin > r.Return {
 				s.history.report(Unasked, []*call{r, c}, "%v was freed, and is there again", freed)
 				c.void = true
 			}

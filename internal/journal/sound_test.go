@@ -165,7 +165,9 @@ func (w *truth) land(a *attempt) {
 		case a.intent.Op == journal.Grant && !holds:
 			w.revision[place]++
 			a.changed = true
-			held = journal.Holding{Place: place, Owner: owner, Prefixes: []netip.Prefix{w.free(place)}, Generation: w.revision[place]}
+			held = journal.Holding{
+				Place: place, Owner: owner, Prefixes: []netip.Prefix{w.free(place)}, Generation: w.revision[place],
+			}
 			w.held[place][owner] = held
 		case a.intent.Op == journal.Free && holds:
 			w.revision[place]++
@@ -206,7 +208,8 @@ func (w *truth) run(least int) {
 	}
 }
 
-// TestSoundHistories checks that a history of a store that breaks no rule is found sound, whatever is killed and lost in it.
+// TestSoundHistories checks that a history of a store that breaks no rule is found sound, whatever is killed and lost
+// in it.
 func TestSoundHistories(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newTruth(t)
@@ -215,8 +218,8 @@ func TestSoundHistories(t *testing.T) {
 	})
 }
 
-// TestLiesAreFound has stores break rules now and then, each in one way, and checks that this is seen in many of the histories. It cannot be seen in each, since
-// calls whose outcome is unknown can often explain it.
+// TestLiesAreFound has stores break rules now and then, each in one way, and checks that this is seen in many of the
+// histories. It cannot be seen in each, since calls whose outcome is unknown can often explain it.
 func TestLiesAreFound(t *testing.T) {
 	for _, lie := range []lie{failsLate, forgets, givesTwice, landsHalf} {
 		t.Run(string(lie), func(t *testing.T) {

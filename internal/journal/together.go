@@ -6,7 +6,8 @@ import (
 	"slices"
 )
 
-// checkTogether looks at the owners of which all calls are about the same parts: they hold something in each part, or in none, and in one place of each.
+// checkTogether looks at the owners of which all calls are about the same parts: they hold something in each part, or
+// in none, and in one place of each.
 func (h *history) checkTogether() {
 	owners := map[string][]*call{}
 	for _, c := range h.calls {
@@ -17,7 +18,8 @@ func (h *history) checkTogether() {
 	for _, owner := range slices.Sorted(maps.Keys(owners)) {
 		calls := owners[owner]
 		parts := fmt.Sprint(calls[0].Parts)
-		if len(calls[0].Parts) > 1 && !slices.ContainsFunc(calls, func(c *call) bool { return fmt.Sprint(c.Parts) != parts }) {
+		others := slices.ContainsFunc(calls, func(c *call) bool { return fmt.Sprint(c.Parts) != parts })
+		if len(calls[0].Parts) > 1 && !others {
 			h.checkWhole(owner, calls)
 		}
 	}
@@ -38,7 +40,8 @@ func (h *history) checkWhole(owner string, calls []*call) {
 			here = append(here, h.found[slotKey{place, owner}]...)
 		}
 		if len(here) > 1 {
-			h.report(Changed, nil, "%v, and %v: of alternatives it holds two in the end", here[0].Holding, here[1].Holding)
+			h.report(Changed, nil, "%v, and %v: of alternatives it holds two in the end",
+				here[0].Holding, here[1].Holding)
 		}
 		if len(here) > 0 {
 			met++
@@ -62,7 +65,8 @@ func (c *call) met() int {
 	return n
 }
 
-// unsure returns the last of the calls of which one is in effect in part: those that came after the last one that was done.
+// unsure returns the last of the calls of which one is in effect in part: those that came after the last one that was
+// done.
 func (h *history) unsure(calls []*call) []*call {
 	const most = 4
 	done := 0

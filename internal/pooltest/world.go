@@ -42,16 +42,17 @@ type Network interface {
 	Heal()
 }
 
-// World has several processes work on pools of one network: two roots, a range that moves between them, a child that is carved again and again, the blocks of two
-// writers, and claims over several pools. Meanwhile processes are killed and stopped, connections break, and calls have short deadlines. Each process
-// keeps a journal, and in the end these are checked against what the store holds; see package journal.
+// World has several processes work on pools of one network: two roots, a range that moves between them, a child that
+// is carved again and again, the blocks of two writers, and claims over several pools. Meanwhile processes are killed
+// and stopped, connections break, and calls have short deadlines. Each process keeps a journal, and in the end these
+// are checked against what the store holds; see package journal.
 type World struct {
 	// Open opens the store, which has no pools yet, by a way that does not break.
 	Open func(ctx context.Context) (store.Store, error)
 	// Network makes a way to the server for one process; nil if there is no server.
 	Network func(t *testing.T) Network
-	// Child is the environment that makes the test that calls Run the child, which does [WorkInWorld] with the same store. It reaches the server at the
-	// address, which is that of a Network.
+	// Child is the environment that makes the test that calls Run the child, which does [WorkInWorld] with the same
+	// store. It reaches the server at the address, which is that of a Network.
 	Child func(addr string) []string
 	// Calls is after how many calls a process closes the store and opens it again; 0 for never.
 	Calls int
@@ -69,7 +70,10 @@ func (w World) Run(t *testing.T) {
 	book, err := journal.Create(folder, "parent")
 	require.NoError(t, err)
 	w.create(t, book)
-	r := &worldRun{World: w, t: t, folder: folder, book: book, random: rand.New(rand.NewPCG(seed, 0)), did: map[string]int{}}
+	r := &worldRun{
+		World: w, t: t, folder: folder, book: book,
+		random: rand.New(rand.NewPCG(seed, 0)), did: map[string]int{},
+	}
 	for n := range worldProcesses {
 		r.start(n)
 	}
@@ -135,7 +139,8 @@ func (r *worldRun) start(n int) {
 	}
 	timeouts := []time.Duration{50 * time.Millisecond, 400 * time.Millisecond, 3 * time.Second}
 	text, err := json.Marshal(job{
-		Folder: r.folder, Process: m.name, Seed: r.random.Uint64(), Calls: r.Calls, CommitTimeout: timeouts[r.started%len(timeouts)],
+		Folder: r.folder, Process: m.name, Seed: r.random.Uint64(), Calls: r.Calls,
+		CommitTimeout: timeouts[r.started%len(timeouts)],
 	})
 	require.NoError(r.t, err)
 	m.command = exec.Command(os.Args[0], "-test.run=^"+r.t.Name()+"$")
@@ -174,7 +179,8 @@ func (r *worldRun) trouble() {
 	m := r.members[n]
 	troubles := []string{"kill", "stop", "stop"}
 	if m.network != nil {
-		troubles = append(troubles, "cut", "cut amid a request", "cut amid a reply", "cut amid a reply", "lose replies", "delay")
+		troubles = append(troubles,
+			"cut", "cut amid a request", "cut amid a reply", "cut amid a reply", "lose replies", "delay")
 	}
 	what := troubles[r.random.IntN(len(troubles))]
 	r.did[what]++

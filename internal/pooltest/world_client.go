@@ -12,7 +12,8 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// client makes calls, and keeps a journal of them. The error of a call is that of the journal; how the call itself ended stands there.
+// client makes calls, and keeps a journal of them. The error of a call is that of the journal; how the call itself
+// ended stands there.
 type client struct {
 	journal *journal.Journal
 	store   store.Store
@@ -24,7 +25,10 @@ type client struct {
 }
 
 func newClient(j *journal.Journal, s store.Store, options *pool.Options) *client {
-	return &client{journal: j, store: s, options: options, pools: map[string]*pool.Pool{}, blocks: map[string]*pool.Blocks{}}
+	return &client{
+		journal: j, store: s, options: options,
+		pools: map[string]*pool.Pool{}, blocks: map[string]*pool.Blocks{},
+	}
 }
 
 // record makes a call, and keeps it. What do returns is what was granted, found or freed.
@@ -117,7 +121,9 @@ func (c *client) allocate(ctx context.Context, name string, claim pool.Claim) er
 	if p == nil {
 		return nil
 	}
-	return c.one(journal.Grant, "Allocate", claim.Owner, name, asks(claim), func() (pool.Allocation, error) { return p.Allocate(ctx, claim) })
+	return c.one(journal.Grant, "Allocate", claim.Owner, name, asks(claim), func() (pool.Allocation, error) {
+		return p.Allocate(ctx, claim)
+	})
 }
 
 func asks(c pool.Claim) string {
@@ -136,7 +142,9 @@ func (c *client) release(ctx context.Context, name, owner string) error {
 	if p == nil {
 		return nil
 	}
-	return c.one(journal.Free, "Release", owner, name, "", func() (pool.Allocation, error) { return p.Release(ctx, owner) })
+	return c.one(journal.Free, "Release", owner, name, "", func() (pool.Allocation, error) {
+		return p.Release(ctx, owner)
+	})
 }
 
 func (c *client) renew(ctx context.Context, name, owner string) error {
@@ -144,7 +152,9 @@ func (c *client) renew(ctx context.Context, name, owner string) error {
 	if p == nil {
 		return nil
 	}
-	return c.one(journal.Look, "Renew", owner, name, "", func() (pool.Allocation, error) { return p.Renew(ctx, owner, worldTTL) })
+	return c.one(journal.Look, "Renew", owner, name, "", func() (pool.Allocation, error) {
+		return p.Renew(ctx, owner, worldTTL)
+	})
 }
 
 func (c *client) get(ctx context.Context, name, owner string) error {
@@ -164,7 +174,9 @@ func (c *client) allocateTogether(ctx context.Context, claim pool.Claim, places 
 	for i := range pools {
 		parts[i] = pool.Part{Pools: pools[i], Claim: claim}
 	}
-	intent := journal.Intent{Op: journal.Grant, Call: "AllocateTogether", Owner: claim.Owner, Parts: places, Asks: asks(claim)}
+	intent := journal.Intent{
+		Op: journal.Grant, Call: "AllocateTogether", Owner: claim.Owner, Parts: places, Asks: asks(claim),
+	}
 	return c.record(intent, func() ([]journal.Holding, error) {
 		granted, err := pool.AllocateTogether(ctx, claim.Owner, parts...)
 		var held []journal.Holding
@@ -201,7 +213,8 @@ func (c *client) allocateInBlock(ctx context.Context, writer string, claim pool.
 	if b == nil {
 		return nil
 	}
-	return c.one(journal.Grant, "Blocks.Allocate", claim.Owner, blocksPlace(writer), asks(claim), func() (pool.Allocation, error) {
+	place := blocksPlace(writer)
+	return c.one(journal.Grant, "Blocks.Allocate", claim.Owner, place, asks(claim), func() (pool.Allocation, error) {
 		return b.Allocate(ctx, claim)
 	})
 }
@@ -211,7 +224,9 @@ func (c *client) releaseInBlock(ctx context.Context, writer, owner string) error
 	if b == nil {
 		return nil
 	}
-	return c.one(journal.Free, "Blocks.Release", owner, blocksPlace(writer), "", func() (pool.Allocation, error) { return b.Release(ctx, owner) })
+	return c.one(journal.Free, "Blocks.Release", owner, blocksPlace(writer), "", func() (pool.Allocation, error) {
+		return b.Release(ctx, owner)
+	})
 }
 
 // giveBack gives empty blocks back, which is nothing to any owner.
@@ -233,7 +248,9 @@ func (c *client) carve(ctx context.Context) error {
 		return nil
 	}
 	claim := carveClaim()
-	intent := journal.Intent{Op: journal.Grant, Call: "Carve", Owner: claim.Owner, Parts: [][]string{{worldGreen}}, Asks: asks(claim)}
+	intent := journal.Intent{
+		Op: journal.Grant, Call: "Carve", Owner: claim.Owner, Parts: [][]string{{worldGreen}}, Asks: asks(claim),
+	}
 	err := c.record(intent, func() ([]journal.Holding, error) {
 		p, err := pool.Carve(ctx, parent, claim, worldChild, pool.Spec{AllocateReserved: true}, c.options)
 		if err == nil {

@@ -17,7 +17,8 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// end commits to each pool, so that nothing lands any more, and then reads what is there. faults are what the pools themselves find wrong.
+// end commits to each pool, so that nothing lands any more, and then reads what is there. faults are what the pools
+// themselves find wrong.
 func (w World) end(t *testing.T, book *journal.Journal) (end journal.State, faults []string) {
 	t.Helper()
 	s, err := w.Open(t.Context())
@@ -55,7 +56,7 @@ func listPools(t *testing.T, s store.Store) []pool.Info {
 	return infos
 }
 
-// fence changes a pool, so that what was sent before comes too late. In a full pool it does so by renewing all leases, and by releasing.
+// fence changes a pool, so that what was sent before comes too late. In a full pool it releases something.
 func (c *client) fence(ctx context.Context, name string) error {
 	p, err := pool.Open(ctx, c.store, name, nil)
 	if err != nil {
@@ -78,7 +79,9 @@ func (c *client) fenceFull(ctx context.Context, name string, p *pool.Pool) error
 		if err != nil || a.Child != "" {
 			return cmp.Or(err, fmt.Errorf("%q is full of blocks", name))
 		}
-		return c.one(journal.Free, "Release", a.Owner, placeOf(name), "", func() (pool.Allocation, error) { return p.Release(ctx, a.Owner) })
+		return c.one(journal.Free, "Release", a.Owner, placeOf(name), "", func() (pool.Allocation, error) {
+			return p.Release(ctx, a.Owner)
+		})
 	}
 	return fmt.Errorf("%q is full, and nobody holds anything", name)
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// The pools of a [World], all in one network. The processes move a range to and fro between the two roots, carve the child out of one of them
-// again and again, and take blocks of the other one.
+// The pools of a [World], all in one network. The processes move a range to and fro between the two roots, carve the
+// child out of one of them again and again, and take blocks of the other one.
 const (
 	worldNetwork = "net"
 	worldBlue    = "blue"

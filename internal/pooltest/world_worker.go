@@ -35,8 +35,8 @@ type job struct {
 // worldGoroutines is how many goroutines of each process make calls.
 const worldGoroutines = 4
 
-// WorkInWorld is what a child of a [World] does in the store that open opens, until its standard input ends or it is killed. Opening may fail; it is then
-// tried again.
+// WorkInWorld is what a child of a [World] does in the store that open opens, until its standard input ends or it is
+// killed. Opening may fail; it is then tried again.
 func WorkInWorld(t *testing.T, open func(ctx context.Context) (store.Store, error)) {
 	t.Helper()
 	var j job

@@ -26,7 +26,9 @@ type way struct {
 }
 
 func (w way) open(context.Context) (store.Store, error) {
-	config := &rest.Config{Host: w.Host, BearerToken: writer, TLSClientConfig: rest.TLSClientConfig{CAData: w.CA}, QPS: -1}
+	config := &rest.Config{
+		Host: w.Host, BearerToken: writer, TLSClientConfig: rest.TLSClientConfig{CAData: w.CA}, QPS: -1,
+	}
 	return kube.Open(config, &kube.Options{Namespace: w.Namespace})
 }
 
