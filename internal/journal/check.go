@@ -123,11 +123,11 @@ func newHistory(calls []Call, end State) *history {
 		}
 	}
 	h.makeSlots()
+	h.findFences()
 	return h
 }
 
-// index keeps what calls tell of places: who delegates to them, which releases are fences, and when a generation was
-// seen.
+// index keeps what calls tell of places: who delegates to them, and when a generation was seen.
 func (h *history) index() {
 	for _, c := range h.calls {
 		for _, held := range c.Held {
@@ -136,18 +136,23 @@ func (h *history) index() {
 				continue
 			}
 			h.newest[held.Place] = append(h.newest[held.Place], seen{held.Generation, c.Return})
-			if c.Op == Free && c.Outcome == Done {
-				h.fences[held.Place] = append(h.fences[held.Place], fence{c.Begin, c.Return})
-			}
 		}
 	}
 	for place := range h.newest {
 		h.newest[place] = earliest(h.newest[place])
 	}
-	for _, all := range h.fences {
-		for i := len(all) - 2; i >= 0; i-- { // they are in the order in which they began
-			all[i].passed = min(all[i].passed, all[i+1].passed)
+}
+
+// findFences keeps the releases that committed for sure after they had begun.
+func (h *history) findFences() {
+	for _, s := range h.slots {
+		if h.end.Places[s.place].Several {
+			continue
 		}
+		h.fences[s.place] = append(h.fences[s.place], s.fences()...)
+	}
+	for _, all := range h.fences {
+		sortFences(all)
 	}
 }
 
@@ -215,27 +220,44 @@ func (c *call) failed() bool { return !c.possible() }
 // landed returns the stamp from which on the call does nothing any more in the place.
 func (h *history) landed(c *call, place string) int64 {
 	switch {
-	case c.Return == Forever:
-		if died, known := h.died[c.Process]; known {
-			return h.fence(place, died)
-		}
-		return Forever
 	case c.Outcome == Done:
 		return c.Return
-	case c.possible():
-		return h.fence(place, c.Return)
+	case !c.possible():
+		return c.Begin
 	}
-	return c.Begin
+	return passed(h.fences[place], h.sent(c))
 }
 
-// fence is a release that was done: nothing lands after passed that was sent before began.
+// sent returns the stamp from which on nothing is sent for the call any more.
+func (h *history) sent(c *call) int64 {
+	if c.Return < Forever {
+		return c.Return
+	}
+	if died, known := h.died[c.Process]; known {
+		return died
+	}
+	return Forever
+}
+
+// fence is a call that was done: nothing lands after passed that was sent before began.
 type fence struct {
 	began, passed int64
 }
 
-// fence returns the stamp after which nothing lands in the place that was sent at or before at.
-func (h *history) fence(place string, at int64) int64 {
-	all := h.fences[place]
+// sortFences brings fences in the order in which they began, and has each tell when the first of it and the later ones
+// was passed.
+func sortFences(all []fence) {
+	slices.SortFunc(all, func(a, b fence) int { return cmp.Compare(a.began, b.began) })
+	for i := len(all) - 2; i >= 0; i-- {
+		all[i].passed = min(all[i].passed, all[i+1].passed)
+	}
+}
+
+// passed returns when the first of the sorted fences was passed that began after at; Forever if none was.
+func passed(all []fence, at int64) int64 {
+	if at == Forever {
+		return Forever
+	}
 	i, _ := slices.BinarySearchFunc(all, at+1, func(f fence, at int64) int { return cmp.Compare(f.began, at) })
 	if i == len(all) {
 		return Forever

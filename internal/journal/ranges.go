@@ -37,29 +37,36 @@ func (h *history) root(place string) string {
 	return place
 }
 
-// respecs returns the calls that gave the place ranges, or were to.
-func (h *history) respecs(place string) []*call {
-	var all []*call
+// respecs are the calls that gave a place ranges, or were to.
+type respecs struct {
+	history *history
+	place   string
+	calls   []*call
+	sets    map[*call]*netipx.IPSet
+	done    []fence // those that were done, with when the first of it and the later ones returned
+}
+
+func (h *history) respecs(place string) *respecs {
+	r := &respecs{history: h, place: place, sets: map[*call]*netipx.IPSet{}}
 	for _, c := range h.calls {
-		if c.Op == Respec && len(c.Parts) == 1 && slices.Contains(c.Parts[0], place) {
-			all = append(all, c)
+		if c.Op != Respec || len(c.Parts) != 1 || !slices.Contains(c.Parts[0], place) {
+			continue
+		}
+		r.calls = append(r.calls, c)
+		r.sets[c] = setOf(c.Ranges)
+		if c.Outcome == Done {
+			r.done = append(r.done, fence{c.Begin, c.Return})
 		}
 	}
-	return all
+	sortFences(r.done)
+	return r
 }
 
 // inForce returns those of the calls whose ranges may have been in force at some moment between from and to.
-func (h *history) inForce(respecs []*call, place string, from, to int64) []*call {
+func (r *respecs) inForce(from, to int64) []*call {
 	var possible []*call
-	for _, c := range respecs {
-		if !c.possible() || c.Begin >= to {
-			continue
-		}
-		landed := h.landed(c, place)
-		superseded := slices.ContainsFunc(respecs, func(later *call) bool {
-			return later.Outcome == Done && later.Begin > landed && later.Return <= from
-		})
-		if !superseded {
+	for _, c := range r.calls {
+		if c.possible() && c.Begin < to && passed(r.done, r.history.landed(c, r.place)) > from {
 			possible = append(possible, c)
 		}
 	}
@@ -69,60 +76,63 @@ func (h *history) inForce(respecs []*call, place string, from, to int64) []*call
 // checkRanges looks whether all that was granted lay in ranges that were in force then, and whether those in force in
 // the end are what was asked for last.
 func (h *history) checkRanges() {
-	byPlace := map[string][]*call{}
+	byPlace := map[string]*respecs{}
 	for _, s := range h.slots {
 		place := h.root(s.place)
-		respecs, known := byPlace[place]
-		if !known {
-			respecs = h.respecs(place)
-			byPlace[place] = respecs
+		if byPlace[place] == nil {
+			byPlace[place] = h.respecs(place)
 		}
-		for _, held := range s.sights() {
-			if len(respecs) > 0 && held.by != nil && !held.by.void {
-				h.checkInside(s, held, place, respecs)
-			}
+		if r := byPlace[place]; len(r.calls) > 0 {
+			r.checkSlot(s)
 		}
 	}
 	for _, p := range h.end.Pools {
-		if respecs := h.respecs(p.Place); len(respecs) > 0 {
-			h.checkLast(p, respecs)
+		if r := h.respecs(p.Place); len(r.calls) > 0 {
+			r.checkLast(p)
 		}
 	}
 }
 
-func (h *history) checkInside(s *slot, held sight, place string, respecs []*call) {
-	from, to := int64(Forever), min(held.at, h.known(s.place, held.Generation))
-	for _, c := range s.calls {
-		if s.makes(c, held.Generation) {
-			from = min(from, c.Begin)
+func (r *respecs) checkSlot(s *slot) {
+	m := s.makers()
+	for _, held := range s.sights() {
+		if held.by == nil || held.by.void {
+			continue
 		}
+		to := min(held.at, r.history.known(s.place, held.Generation))
+		r.checkInside(s, held, m.began(held.Generation), to)
 	}
-	inside := func(c *call) bool { return covers(setOf(c.Ranges), held.Prefixes) }
-	if slices.ContainsFunc(h.inForce(respecs, place, from, to), inside) {
+}
+
+// checkInside checks what was granted between from and to.
+func (r *respecs) checkInside(s *slot, held sight, from, to int64) {
+	inside := func(c *call) bool { return covers(r.sets[c], held.Prefixes) }
+	if slices.ContainsFunc(r.inForce(from, to), inside) {
 		return
 	}
-	for _, c := range respecs {
+	for _, c := range r.calls {
 		// Of a place that another one grants, it is likelier that it does not know what that one withholds.
-		if place == s.place && c.failed() && c.Begin < to && inside(c) {
-			h.blame(c, []*call{held.by}, "%v was granted", held.Holding)
+		if r.place == s.place && c.failed() && c.Begin < to && inside(c) {
+			r.history.blame(c, []*call{held.by}, "%v was granted", held.Holding)
 			return
 		}
 	}
-	h.report(Outside, []*call{held.by}, "%v; no ranges of %q at the time had it", held.Holding, place)
+	r.history.report(Outside, []*call{held.by}, "%v; no ranges of %q at the time had it", held.Holding, r.place)
 }
 
-func (h *history) checkLast(p Pool, respecs []*call) {
+// checkLast checks the ranges of a pool in the end.
+func (r *respecs) checkLast(p Pool) {
 	found := setOf(p.Ranges)
-	equal := func(c *call) bool { return setOf(c.Ranges).Equal(found) }
-	last := h.inForce(respecs, p.Place, Forever, Forever)
+	equal := func(c *call) bool { return r.sets[c].Equal(found) }
+	last := r.inForce(Forever-1, Forever)
 	if slices.ContainsFunc(last, equal) {
 		return
 	}
-	for _, c := range slices.Backward(respecs) {
+	for _, c := range slices.Backward(r.calls) {
 		if c.failed() && equal(c) {
-			h.blame(c, nil, "the ranges of %q in the end are %v", p.Name, p.Ranges)
+			r.history.blame(c, nil, "the ranges of %q in the end are %v", p.Name, p.Ranges)
 			return
 		}
 	}
-	h.report(Lost, last, "the ranges of %q in the end are %v", p.Name, p.Ranges)
+	r.history.report(Lost, last, "the ranges of %q in the end are %v", p.Name, p.Ranges)
 }

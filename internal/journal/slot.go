@@ -31,50 +31,79 @@ func (s *slot) takes(c *call) bool {
 	return c.Outcome != Done || len(c.Held) == 0 || c.in(s.slotKey) != nil
 }
 
-// makes reports whether the call may have granted something of this generation to the slot. A generation of 0 is not
-// known.
-func (s *slot) makes(c *call, generation int64) bool {
-	if c.Op != Grant || !c.possible() {
-		return false
-	}
-	if c.Outcome != Done || len(c.Held) == 0 {
-		return true
-	}
-	held := c.in(s.slotKey)
-	return held != nil && (held.Generation == generation || generation == 0)
+// makers tell when the first call began that may have granted something of a generation.
+type makers struct {
+	told  map[int64]int64 // those that were told of the generation
+	vague int64           // those that were not told of any
 }
+
+func (s *slot) makers() makers {
+	m := makers{told: map[int64]int64{}, vague: Forever}
+	for _, c := range s.calls {
+		if c.Op != Grant || !c.possible() {
+			continue
+		}
+		held := c.in(s.slotKey)
+		switch {
+		case held != nil && c.Outcome == Done:
+			m.told[held.Generation] = min(m.first(held.Generation), c.Begin)
+		case c.Outcome != Done || len(c.Held) == 0:
+			m.vague = min(m.vague, c.Begin)
+		}
+	}
+	return m
+}
+
+// first returns when the first call began that was told of the generation.
+func (m makers) first(generation int64) int64 {
+	if began, known := m.told[generation]; known {
+		return began
+	}
+	return Forever
+}
+
+// began returns when the first call began that may have granted something of the generation.
+func (m makers) began(generation int64) int64 { return min(m.first(generation), m.vague) }
 
 // answers returns the spans of all answers that say that the slot holds something, in the order of the answers. Those
 // that do not hold for any time are left out.
 func (s *slot) answers() []span {
-	var takers []*call
-	for _, c := range s.calls {
-		if s.takes(c) {
-			takers = append(takers, c)
-		}
-	}
-	landed := make([]int64, len(takers))
-	for i, r := range takers {
-		landed[i] = s.history.landed(r, s.place)
-	}
+	taken := s.taken()
 	var spans []span
 	for _, c := range s.calls {
 		holding, told := s.told(c)
 		if !told || c.Op == Free || c.void {
 			continue
 		}
-		own := span{slot: s, call: c, holding: holding, from: c.Return, to: Forever}
-		for i, r := range takers {
-			if landed[i] > c.Begin {
-				own.to = min(own.to, r.Begin)
-			}
-		}
-		if own.from < own.to {
-			spans = append(spans, own)
+		if to := taken(c.Begin); c.Return < to {
+			spans = append(spans, span{slot: s, call: c, holding: holding, from: c.Return, to: to})
 		}
 	}
 	slices.SortStableFunc(spans, func(a, b span) int { return cmp.Compare(a.from, b.from) })
 	return spans
+}
+
+// taken returns a function that returns when the first call began that may have taken away what the slot held at a
+// stamp, or later: of those that still do something then.
+func (s *slot) taken() func(at int64) int64 {
+	type taker struct{ landed, began int64 }
+	var takers []taker
+	for _, c := range s.calls {
+		if s.takes(c) {
+			takers = append(takers, taker{s.history.landed(c, s.place), c.Begin})
+		}
+	}
+	slices.SortFunc(takers, func(a, b taker) int { return cmp.Compare(a.landed, b.landed) })
+	for i := len(takers) - 2; i >= 0; i-- { // the first of this one and those that land later
+		takers[i].began = min(takers[i].began, takers[i+1].began)
+	}
+	return func(at int64) int64 {
+		i, _ := slices.BinarySearchFunc(takers, at+1, func(t taker, at int64) int { return cmp.Compare(t.landed, at) })
+		if i == len(takers) {
+			return Forever
+		}
+		return takers[i].began
+	}
 }
 
 // told returns what the call says that the slot held.
@@ -140,17 +169,21 @@ func (s *slot) contradiction(spans []span) bool {
 // belies reports whether the call's answer contradicts a span, and keeps it as a violation: the call was told that
 // the owner holds nothing, or it freed something else.
 func (s *slot) belies(c *call, spans []span) bool {
-	for _, a := range spans {
+	if c.Op == Grant && c.Outcome == Done {
+		return false
+	}
+	for i := range spans {
+		a := &spans[i]
 		switch {
 		case a.from > c.Begin || a.to < c.Begin:
 		case s.toldNothing(c) && a.to >= c.Return:
-			s.explain(Lost, a, c.Return, []*call{a.call, c}, "%v, and then %s", a.holding, c.Outcome)
+			s.explain(Lost, *a, c.Return, []*call{a.call, c}, "%v, and then %s", a.holding, c.Outcome)
 			return true
 		case a.to == c.Begin && c.Op == Free && c.Outcome == Done && !c.void && s.alone(c):
 			freed, told := s.told(c)
 			if told && !same(a.holding, freed) {
 				c.void = true
-				s.explain(Changed, a, c.Return, []*call{a.call, c}, "%v, and then %v was freed", a.holding, freed)
+				s.explain(Changed, *a, c.Return, []*call{a.call, c}, "%v, and then %v was freed", a.holding, freed)
 				return true
 			}
 		}
@@ -221,16 +254,18 @@ type sight struct {
 // sights returns all that the slot is known to have held, each grant once, when it was known first.
 func (s *slot) sights() []sight {
 	var all []sight
+	known := map[int64][]int{} // by generation
 	add := func(held Holding, at int64, by *call) {
-		i := slices.IndexFunc(all, func(known sight) bool {
-			return known.Generation == held.Generation && same(known.Holding, held)
-		})
-		switch {
-		case i < 0:
-			all = append(all, sight{held, at, by})
-		case at < all[i].at:
-			all[i].at, all[i].by = at, by
+		for _, i := range known[held.Generation] {
+			if same(all[i].Holding, held) {
+				if at < all[i].at {
+					all[i].at, all[i].by = at, by
+				}
+				return
+			}
 		}
+		known[held.Generation] = append(known[held.Generation], len(all))
+		all = append(all, sight{held, at, by})
 	}
 	for _, c := range s.calls {
 		if held := c.in(s.slotKey); held != nil && c.Outcome == Done {
@@ -248,9 +283,10 @@ func (s *slot) unexplained() bool {
 	if len(s.calls) == 0 {
 		return false // a delegation that another place looks after
 	}
+	m := s.makers()
 	for _, held := range s.sights() {
 		at := min(held.at, s.history.known(s.place, held.Generation))
-		if slices.ContainsFunc(s.calls, func(c *call) bool { return s.makes(c, held.Generation) && c.Begin < at }) {
+		if m.began(held.Generation) < at {
 			continue
 		}
 		if held.by != nil && held.by.void {
@@ -278,27 +314,61 @@ func (s *slot) unexplained() bool {
 	return false
 }
 
-// checkReturned looks whether a grant is there again that was freed.
+// fences returns the releases that committed for sure after they had begun. One whose answer was lost on the way from
+// the store may find the grant gone, and say that it is freed, though somebody else has freed it before: that one is
+// none.
+func (s *slot) fences() []fence {
+	m, frees := s.makers(), map[int64]int{}
+	var unsure []*call
+	for _, c := range s.calls {
+		if !s.takes(c) {
+			continue
+		}
+		if freed, told := s.told(c); told {
+			frees[freed.Generation]++
+		} else {
+			unsure = append(unsure, c)
+		}
+	}
+	var all []fence
+	for _, c := range s.calls {
+		freed, told := s.told(c)
+		if c.Op != Free || !told || frees[freed.Generation] > 1 || m.first(freed.Generation) == Forever {
+			continue
+		}
+		other := slices.ContainsFunc(unsure, func(u *call) bool {
+			return u.Begin < c.Return && s.history.sent(u) > m.first(freed.Generation)
+		})
+		if !other {
+			all = append(all, fence{c.Begin, c.Return})
+		}
+	}
+	return all
+}
+
+// checkReturned looks whether a grant is there again that was freed. Two releases may both say that they freed it,
+// see fences.
 func (s *slot) checkReturned() {
 	if s.history.end.Places[s.place].Several {
 		return
 	}
+	freed := map[int64]*call{} // the release that returned first
 	for _, r := range s.calls {
-		freed, told := s.told(r)
-		if r.Op != Free || !told || freed.Generation == 0 || r.void {
-			continue
+		held, told := s.told(r)
+		if r.Op == Free && told && !r.void && (freed[held.Generation] == nil || r.Return < freed[held.Generation].Return) {
+			freed[held.Generation] = r
 		}
-		for _, c := range s.calls {
-			again, told := s.told(c)
-			if told && !c.void && again.Generation != 0 && same(freed, again) && c.Begin > r.Return {
-				s.history.report(Unasked, []*call{r, c}, "%v was freed, and is there again", freed)
-				c.void = true
-			}
+	}
+	for _, c := range s.calls {
+		again, told := s.told(c)
+		if r := freed[again.Generation]; told && c.Op != Free && !c.void && r != nil && c.Begin > r.Return {
+			s.history.report(Unasked, []*call{r, c}, "%v was freed, and is there again", again)
+			c.void = true
 		}
-		for _, f := range s.found {
-			if same(freed, f.Holding) {
-				s.history.report(Unasked, []*call{r}, "%v was freed, and is held in the end", freed)
-			}
+	}
+	for _, f := range s.found {
+		if r := freed[f.Generation]; r != nil {
+			s.history.report(Unasked, []*call{r}, "%v was freed, and is held in the end", f.Holding)
 		}
 	}
 }
