@@ -53,6 +53,25 @@ func TestSound(t *testing.T) {
 			s.grant("b", "blue").done(at("blue", "10.0.0.1", 8))
 			s.holds("b", at("blue", "10.0.0.1", 8))
 		},
+		"a release that was told that it freed what another one freed is no fence": func(s *story) {
+			s.grant("x", "blue").done(at("blue", "10.0.0.9", 4))
+			s.grant("a", "blue").done(at("blue", "10.0.0.1", 5))
+			other := s.free("x", "blue")
+			s.free("a", "blue").by("victim")
+			s.died("victim")
+			other.done(at("blue", "10.0.0.9", 4))
+			s.free("x", "blue").done(at("blue", "10.0.0.9", 4))
+			s.grant("a", "blue").done(at("blue", "10.0.0.1", 5))
+		},
+		"nor is one that freed what another one may have freed": func(s *story) {
+			s.grant("x", "blue").done(at("blue", "10.0.0.9", 4))
+			s.grant("a", "blue").done(at("blue", "10.0.0.1", 5))
+			s.free("x", "blue").unknown()
+			s.free("a", "blue").by("victim")
+			s.died("victim")
+			s.free("x", "blue").done(at("blue", "10.0.0.9", 4))
+			s.grant("a", "blue").done(at("blue", "10.0.0.1", 5))
+		},
 		"two releases at once, of which one finds nothing": func(s *story) {
 			s.grant("a", "blue").done(at("blue", "10.0.0.1", 5))
 			one, other := s.free("a", "blue"), s.free("a", "blue")
