@@ -99,7 +99,10 @@ func TestSound(t *testing.T) {
 			s.holds("a", at("blue", "10.0.0.1", 5))
 		},
 		"granted while the ranges change": func(s *story) {
+			s.finds("blue", "10.0.0.0/24")
 			change := s.respec("blue", "10.0.2.0/24")
+			s.finds("blue", "10.0.0.0/24")
+			s.finds("blue", "10.0.2.0/24")
 			s.grant("a", "blue").done(at("blue", "10.0.2.1", 5))
 			change.done()
 			s.pool("blue").Ranges = prefixes("10.0.2.0/25 10.0.2.128/25")
@@ -181,6 +184,11 @@ func TestLost(t *testing.T) {
 		{"ranges", func(s *story) {
 			s.respec("blue", "10.0.2.0/24").done()
 		}, "ranges of \"blue\" in the end are [10.0.0.0/24]", one(journal.Lost)},
+		{"ranges, as a look finds", func(s *story) {
+			s.respec("blue", "10.0.2.0/24").done()
+			s.finds("blue", "10.0.0.0/24")
+			s.pool("blue").Ranges = prefixes("10.0.2.0/24")
+		}, "ranges of \"blue\" at the time are [10.0.0.0/24]", one(journal.Lost)},
 	})
 }
 
@@ -298,6 +306,11 @@ func TestTookEffect(t *testing.T) {
 		{"a change of ranges, in the end", func(s *story) {
 			s.respec("blue", "10.0.2.0/24").fails()
 			s.pool("blue").Ranges = prefixes("10.0.2.0/24")
+		}, "are [10.0.2.0/24]", one(journal.TookEffect)},
+		{"a change of ranges, found by a look", func(s *story) {
+			s.respec("blue", "10.0.2.0/24").fails()
+			s.finds("blue", "10.0.2.0/24")
+			s.respec("blue", "10.0.0.0/24").done()
 		}, "are [10.0.2.0/24]", one(journal.TookEffect)},
 		{"a change of ranges, seen by a grant", func(s *story) {
 			s.respec("blue", "10.0.2.0/24").fails()

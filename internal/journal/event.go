@@ -79,12 +79,14 @@ func (h Holding) String() string {
 	return fmt.Sprintf("%s of %q in %q (generation %d)", what, h.Owner, h.Place, h.Generation)
 }
 
-// Result is how a call ended. It may be copied; the copy shares Held.
+// Result is how a call ended. It may be copied; the copy shares its slices.
 type Result struct {
 	Outcome Outcome `json:"outcome"`
 	// Held are what was granted, found or freed: one for each part in which that was something. None with Done means
 	// that the call does not tell.
 	Held []Holding `json:"held,omitempty"`
+	// InForce are the ranges that a Look found in force in its place.
+	InForce []netip.Prefix `json:"inForce,omitempty"`
 	// Error is the text of the error, for people.
 	Error string `json:"error,omitempty"`
 }
@@ -122,6 +124,9 @@ func (c Call) String() string {
 	if len(c.Held) > 0 {
 		held, _ := json.Marshal(c.Held) // has nothing that cannot be written
 		text += " " + string(held)
+	}
+	if len(c.InForce) > 0 {
+		text += fmt.Sprintf(" %v", c.InForce)
 	}
 	if c.Error != "" {
 		text += ": " + c.Error

@@ -76,6 +76,13 @@ func (s *story) look(owner, place string) running {
 	return s.begin("p", journal.Intent{Op: journal.Look, Call: "Get", Owner: owner, Parts: partsOf(place)})
 }
 
+// finds has a look find ranges in force in the place.
+func (s *story) finds(place, ranges string) {
+	r := s.look("", place)
+	r.done()
+	s.calls[r.index].InForce = prefixes(ranges)
+}
+
 func (s *story) respec(place, ranges string) running {
 	return s.begin("p", journal.Intent{
 		Op: journal.Respec, Call: "Update", Parts: partsOf(place), Ranges: prefixes(ranges),

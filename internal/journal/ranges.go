@@ -86,9 +86,19 @@ func (h *history) checkRanges() {
 			r.checkSlot(s)
 		}
 	}
+	for _, c := range h.calls {
+		if c.Op == Look && len(c.InForce) > 0 {
+			r := byPlace[c.Parts[0][0]]
+			if r == nil {
+				r = h.respecs(c.Parts[0][0])
+				byPlace[r.place] = r
+			}
+			r.checkFound(c.Begin, c.Return, c.InForce, c)
+		}
+	}
 	for _, p := range h.end.Pools {
 		if r := h.respecs(p.Place); len(r.calls) > 0 {
-			r.checkLast(p)
+			r.checkFound(Forever-1, Forever, p.Ranges, nil)
 		}
 	}
 }
@@ -120,19 +130,25 @@ func (r *respecs) checkInside(s *slot, held sight, from, to int64) {
 	r.history.report(Outside, []*call{held.by}, "%v; no ranges of %q at the time had it", held.Holding, r.place)
 }
 
-// checkLast checks the ranges of a pool in the end.
-func (r *respecs) checkLast(p Pool) {
-	found := setOf(p.Ranges)
+// checkFound checks ranges that were found in force at some moment between from and to: by a call, or in the end.
+func (r *respecs) checkFound(from, to int64, ranges []netip.Prefix, by *call) {
+	found := setOf(ranges)
 	equal := func(c *call) bool { return r.sets[c].Equal(found) }
-	last := r.inForce(Forever-1, Forever)
+	last := r.inForce(from, to)
 	if slices.ContainsFunc(last, equal) {
 		return
 	}
+	when := "in the end"
+	if by != nil {
+		when = "at the time"
+	}
 	for _, c := range slices.Backward(r.calls) {
-		if c.failed() && equal(c) {
-			r.history.blame(c, nil, "the ranges of %q in the end are %v", p.Name, p.Ranges)
+		if c.failed() && c.Begin < to && equal(c) {
+			r.history.blame(c, []*call{by}, "the ranges of %q %s are %v", r.place, when, ranges)
 			return
 		}
 	}
-	r.history.report(Lost, last, "the ranges of %q in the end are %v", p.Name, p.Ranges)
+	const most = 4
+	r.history.report(Lost, append([]*call{by}, last[:min(len(last), most)]...),
+		"the ranges of %q %s are %v", r.place, when, ranges)
 }

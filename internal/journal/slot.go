@@ -355,7 +355,8 @@ func (s *slot) checkReturned() {
 	freed := map[int64]*call{} // the release that returned first
 	for _, r := range s.calls {
 		held, told := s.told(r)
-		if r.Op == Free && told && !r.void && (freed[held.Generation] == nil || r.Return < freed[held.Generation].Return) {
+		first := freed[held.Generation]
+		if r.Op == Free && told && !r.void && (first == nil || r.Return < first.Return) {
 			freed[held.Generation] = r
 		}
 	}

@@ -111,6 +111,7 @@ type worldRun struct {
 	random  *rand.Rand
 	members [worldProcesses]*member
 	started int
+	deck    []string       // what is to be done to the processes next
 	did     map[string]int // how often something was done to the processes
 }
 
@@ -172,17 +173,27 @@ func (r *worldRun) failed(m *member) {
 	r.t.Errorf("%s failed by itself: %s", m.name, text[:min(len(text), most)])
 }
 
+// draw returns what is to be done next: everything comes up before anything comes up once more.
+func (r *worldRun) draw() string {
+	if len(r.deck) == 0 {
+		r.deck = []string{"kill", "stop", "stop"}
+		if r.Network != nil {
+			r.deck = append(r.deck,
+				"cut", "cut amid a request", "cut amid a reply", "cut amid a reply", "lose replies", "delay")
+		}
+		r.random.Shuffle(len(r.deck), func(i, j int) { r.deck[i], r.deck[j] = r.deck[j], r.deck[i] })
+	}
+	what := r.deck[0]
+	r.deck = r.deck[1:]
+	return what
+}
+
 // trouble does something to one of the processes, and lets some time pass.
 func (r *worldRun) trouble() {
 	r.t.Helper()
 	n := r.random.IntN(worldProcesses)
 	m := r.members[n]
-	troubles := []string{"kill", "stop", "stop"}
-	if m.network != nil {
-		troubles = append(troubles,
-			"cut", "cut amid a request", "cut amid a reply", "cut amid a reply", "lose replies", "delay")
-	}
-	what := troubles[r.random.IntN(len(troubles))]
+	what := r.draw()
 	r.did[what]++
 	switch what {
 	case "kill":

@@ -35,14 +35,16 @@ func newClient(j *journal.Journal, s store.Store, options *pool.Options) *client
 func (c *client) record(intent journal.Intent, do func() ([]journal.Holding, error)) error {
 	return c.journal.Record(intent, func() journal.Result {
 		held, err := do()
-		result := journal.Result{Outcome: outcomeOf(err)}
 		if err != nil {
-			result.Error = err.Error()
-		} else {
-			result.Held = held
+			return failure(err)
 		}
-		return result
+		return journal.Result{Outcome: journal.Done, Held: held}
 	})
+}
+
+// failure is the result of a call that returned an error.
+func failure(err error) journal.Result {
+	return journal.Result{Outcome: outcomeOf(err), Error: err.Error()}
 }
 
 // open returns the handle of a pool that all goroutines of the process share; nil if it cannot be opened.
@@ -241,7 +243,7 @@ func (c *client) giveBack(ctx context.Context, writer string) error {
 	})
 }
 
-// carve makes the child, if it is not there, and then looks what it is made of.
+// carve makes the child, if it is not there, and tells what it is made of.
 func (c *client) carve(ctx context.Context) error {
 	parent := c.open(ctx, worldGreen)
 	if parent == nil {
@@ -251,16 +253,36 @@ func (c *client) carve(ctx context.Context) error {
 	intent := journal.Intent{
 		Op: journal.Grant, Call: "Carve", Owner: claim.Owner, Parts: [][]string{{worldGreen}}, Asks: asks(claim),
 	}
-	err := c.record(intent, func() ([]journal.Holding, error) {
+	return c.record(intent, func() ([]journal.Holding, error) {
 		p, err := pool.Carve(ctx, parent, claim, worldChild, pool.Spec{AllocateReserved: true}, c.options)
-		if err == nil {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			c.pools[worldChild] = p
+		if err != nil {
+			return nil, err
 		}
-		return nil, err
+		c.mu.Lock()
+		c.pools[worldChild] = p
+		c.mu.Unlock()
+		var held []journal.Holding // none if somebody has deleted it since
+		if a, err := parent.Get(ctx, claim.Owner); err == nil {
+			held = append(held, holdingIn(worldGreen, a))
+		}
+		return held, nil
 	})
-	return errors.Join(err, c.get(ctx, worldGreen, claim.Owner))
+}
+
+// look finds the ranges of a root.
+func (c *client) look(ctx context.Context, name string) error {
+	p := c.open(ctx, name)
+	if p == nil {
+		return nil
+	}
+	intent := journal.Intent{Op: journal.Look, Call: "Info", Parts: [][]string{{name}}}
+	return c.journal.Record(intent, func() journal.Result {
+		info, err := p.Info(ctx)
+		if err != nil {
+			return failure(err)
+		}
+		return journal.Result{Outcome: journal.Done, InForce: prefixesOf(info)}
+	})
 }
 
 // remove deletes the child, which gives back what it was made of.

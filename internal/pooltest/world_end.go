@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"testing"
 
@@ -98,14 +99,21 @@ func readPool(t *testing.T, s store.Store, info pool.Info) (found journal.Pool, 
 	}
 	place := placeOf(info.Name)
 	found = journal.Pool{Name: info.Name, Place: place, Carved: !slices.Contains(worldRoots, info.Name)}
-	for _, r := range info.Spec.Ranges {
-		found.Ranges = append(found.Ranges, r.Prefixes()...)
-	}
+	found.Ranges = prefixesOf(info)
 	for a, err := range p.Allocations(t.Context()) {
 		require.NoError(t, err)
 		found.Held = append(found.Held, journal.Found{Holding: holdingIn(place, a), Delegates: a.Child})
 	}
 	return found, faults
+}
+
+// prefixesOf are the ranges of a pool.
+func prefixesOf(info pool.Info) []netip.Prefix {
+	var all []netip.Prefix
+	for _, r := range info.Spec.Ranges {
+		all = append(all, r.Prefixes()...)
+	}
+	return all
 }
 
 // judge checks the journals in the folder.

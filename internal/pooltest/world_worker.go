@@ -112,6 +112,9 @@ func (w *worker) act() error {
 		return w.inBlocks(ctx)
 	case n < 90:
 		name := worldRoots[w.random.IntN(len(worldRoots))]
+		if w.random.IntN(3) == 0 {
+			return w.look(ctx, name)
+		}
 		return w.respec(ctx, name, w.random.IntN(2) == 0, w.random.IntN(3) > 0)
 	case n < 95:
 		return w.carve(ctx)
