@@ -92,6 +92,14 @@ func TestSound(t *testing.T) {
 			s.free("a", "child").done(at("child", "10.0.1.64", 9))
 			s.free("carve", "green").done()
 		},
+		"carved, and carved anew before the first one looked": func(s *story) {
+			first := s.grant("carve", "green")
+			s.look("carve", "green").done(to("child", at("green", "10.0.1.64/26", 3)))
+			s.free("carve", "green").done()
+			s.grant("carve", "green").done(to("child", at("green", "10.0.1.128/26", 5)))
+			first.done(to("child", at("green", "10.0.1.128/26", 5)))
+			s.free("carve", "green").done()
+		},
 		"held where it is not handed out any more": func(s *story) {
 			s.grant("a", "blue").done(at("blue", "10.0.0.1", 5))
 			s.respec("blue", "10.0.0.128/25").done()

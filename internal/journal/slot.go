@@ -35,6 +35,8 @@ func (s *slot) takes(c *call) bool {
 type makers struct {
 	told  map[int64]int64 // those that were told of the generation
 	vague int64           // those that were not told of any
+	// Those that looked afterwards what was carved, and may have found a newer grant than theirs.
+	looked []seen
 }
 
 func (s *slot) makers() makers {
@@ -47,6 +49,9 @@ func (s *slot) makers() makers {
 		switch {
 		case held != nil && c.Outcome == Done:
 			m.told[held.Generation] = min(m.first(held.Generation), c.Begin)
+			if held.Child != "" {
+				m.looked = append(m.looked, seen{held.Generation, c.Begin})
+			}
 		case c.Outcome != Done || len(c.Held) == 0:
 			m.vague = min(m.vague, c.Begin)
 		}
@@ -63,7 +68,15 @@ func (m makers) first(generation int64) int64 {
 }
 
 // began returns when the first call began that may have granted something of the generation.
-func (m makers) began(generation int64) int64 { return min(m.first(generation), m.vague) }
+func (m makers) began(generation int64) int64 {
+	began := min(m.first(generation), m.vague)
+	for _, l := range m.looked {
+		if l.generation >= generation {
+			began = min(began, l.at)
+		}
+	}
+	return began
+}
 
 // answers returns the spans of all answers that say that the slot holds something, in the order of the answers. Those
 // that do not hold for any time are left out.
