@@ -297,9 +297,10 @@ func (a *attempt) planParts(o *op) error {
 			return err
 		}
 	}
-	for _, p := range o.pools {
-		// In one of several pools perhaps nothing is to be written; that must stay right until the others are.
-		a.draft(p).guard = len(o.pools) > 1
+	if len(o.pools) > 1 {
+		for _, p := range o.pools { // if nothing is to be written in one of them, that must stay right until the others are
+			a.draft(p).guard = true
+		}
 	}
 	return nil
 }

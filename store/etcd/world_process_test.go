@@ -8,7 +8,7 @@ import (
 	"github.com/ipalloc/ipalloc/internal/pooltest"
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/etcd"
-	"github.com/ipalloc/ipalloc/store/storetest"
+	"github.com/ipalloc/ipalloc/store/storetest/proxy"
 )
 
 // TestWorld has processes work on pools of one network, kills and stops them, and breaks their connections.
@@ -26,7 +26,7 @@ func TestWorld(t *testing.T) {
 	server := startServer(t)
 	pooltest.World{
 		Open:    open(server.addr),
-		Network: func(t *testing.T) pooltest.Network { return storetest.NewProxy(t, server.addr) },
+		Network: func(t *testing.T) pooltest.Network { return proxy.New(t, server.addr) },
 		Child:   func(addr string) []string { return []string{poolChildAddr + "=" + addr} },
 	}.Run(t)
 	requireExactIndexes(t, server, "/ipalloc/")

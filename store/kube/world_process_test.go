@@ -12,7 +12,7 @@ import (
 	"github.com/ipalloc/ipalloc/internal/pooltest"
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/kube"
-	"github.com/ipalloc/ipalloc/store/storetest"
+	"github.com/ipalloc/ipalloc/store/storetest/proxy"
 )
 
 // envWorld has what a process of TestWorld must know of its server, as JSON.
@@ -47,7 +47,7 @@ func TestWorld(t *testing.T) {
 	at := func(addr string) way { return way{"https://" + addr, server.ca, namespace} }
 	pooltest.World{
 		Open:    at(server.addr).open,
-		Network: func(t *testing.T) pooltest.Network { return storetest.NewProxy(t, server.addr) },
+		Network: func(t *testing.T) pooltest.Network { return proxy.New(t, server.addr) },
 		Child: func(addr string) []string {
 			text, err := json.Marshal(at(addr))
 			require.NoError(t, err)

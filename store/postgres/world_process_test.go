@@ -4,7 +4,7 @@ import (
 	"testing"
 
 	"github.com/ipalloc/ipalloc/internal/pooltest"
-	"github.com/ipalloc/ipalloc/store/storetest"
+	"github.com/ipalloc/ipalloc/store/storetest/proxy"
 )
 
 // TestWorld has processes work on pools of one network, kills and stops them, and breaks their connections.
@@ -19,7 +19,7 @@ func TestWorld(t *testing.T) {
 	server, schema := sharedServer(t), newSchema()
 	pooltest.World{
 		Open:    place{server.url("postgres"), schema}.open,
-		Network: func(t *testing.T) pooltest.Network { return storetest.NewProxy(t, server.address()) },
+		Network: func(t *testing.T) pooltest.Network { return proxy.New(t, server.address()) },
 		Child:   func(addr string) []string { return place{urlAt(addr, "postgres"), schema}.child() },
 	}.Run(t)
 }
