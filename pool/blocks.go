@@ -3,6 +3,7 @@ package pool
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -107,8 +108,9 @@ var errNoRoom = errors.New("no room in the blocks")
 // Allocate gives the claim's owner what it asks for, from the writer's blocks, or from a new one if they have no room. It is idempotent, as
 // [Pool.Allocate] is.
 //
-// Errors: those of [Pool.Allocate]; [ErrExhausted] if the parent has no more blocks, or if a block does not have room for the claim at all. Cost:
-// one commit, which no other writer meets; a new block costs one read and one commit more.
+// Errors: those of [Pool.Allocate]; [ErrExhausted] if the parent has no more blocks, or if a block does not have room for the claim at all. A block
+// may have been taken for a call that then fails; it is there for the next one, and GiveBack gives it back. Cost: one commit, which no other
+// writer meets; a new block costs one read and one commit more.
 func (b *Blocks) Allocate(ctx context.Context, claim Claim) (Allocation, error) {
 	if err := claim.Validate(); err != nil {
 		return Allocation{}, b.parent.failed("allocate in a block", claim.Owner, err)
@@ -161,7 +163,8 @@ func (b *Blocks) allocateMore(ctx context.Context, claim Claim) (Allocation, err
 		a, err = b.Pool().Allocate(ctx, claim)
 		if isFull(err) && b.isIdle(ctx, owner) { // a block cannot hold it: do not keep one for that
 			_, giveErr := b.giveBack(ctx, owner)
-			return a, errors.Join(err, giveErr)
+			b.logGiveBack(giveErr)
+			return a, err
 		}
 		if !isFull(err) {
 			return a, err
@@ -206,7 +209,8 @@ func (b *Blocks) isIdle(ctx context.Context, owner string) bool {
 	return err == nil && i >= 0 && uses[i].Idle
 }
 
-// Release frees all that the owner holds in the blocks, and gives back its block if that is empty then and another one has room.
+// Release frees all that the owner holds in the blocks, and gives back its block if that is empty then and another one has room. If it
+// cannot be given back, since the context has ended or the store fails, that is logged, and left to a later Release or GiveBack.
 //
 // Errors: those of [Pool.Release]. Cost: one commit and one read, and a commit more if a block is given back.
 func (b *Blocks) Release(ctx context.Context, owner string) (Allocation, error) {
@@ -214,10 +218,16 @@ func (b *Blocks) Release(ctx context.Context, owner string) (Allocation, error) 
 	if err != nil {
 		return Allocation{}, wrapped(err, Error{Op: "release in a block", Pool: b.parent.name, Owner: owner})
 	}
-	if err := b.giveBackOf(ctx, a); err != nil {
-		return a, wrapped(err, Error{Op: "give back a block", Pool: b.parent.name, Owner: b.writer})
-	}
+	b.logGiveBack(b.giveBackOf(ctx, a))
 	return a, nil
+}
+
+// logGiveBack logs why an empty block was not given back, if it was not.
+func (b *Blocks) logGiveBack(err error) {
+	if err != nil {
+		b.parent.options.Logger.Info("could not give back an empty block",
+			slog.String("pool", b.parent.name), slog.String("writer", b.writer), slog.Any("error", err))
+	}
 }
 
 func (b *Blocks) release(ctx context.Context, owner string) (Allocation, error) {
