@@ -1,6 +1,18 @@
 // Package etcd keeps the records of package store in etcd, with version 3 of its API. It is the store for programs on many machines that have
 // an etcd cluster, or want one.
 //
+// # Use
+//
+//	s, err := etcd.Open(ctx, clientv3.Config{Endpoints: []string{"10.0.0.1:2379", "10.0.0.2:2379", "10.0.0.3:2379"}}, nil)
+//	if err != nil {
+//		return err
+//	}
+//	defer s.Close()
+//	pods, err := pool.OpenOrCreate(ctx, s, "pods", spec, nil)
+//
+// The tests, and this as an example that runs, are in the module store/etcd/etcdtest: they start servers, which no
+// importer needs.
+//
 // # Guarantees
 //
 // A commit is one etcd transaction: all of it or nothing, guarded by the revisions of the heads, and in the logs of a
@@ -67,5 +79,5 @@
 //
 // Security. Whoever may write under the prefix may do anything. A role for users of the store needs to read and write keys with the prefix, nothing else.
 //
-// Tested with etcd 3.6.14, client and servers. go.mod asks for 3.6.8.
+// Tested with etcd 3.6.14, client and servers. go.mod asks for the client 3.6.8.
 package etcd
