@@ -14,8 +14,8 @@
 //
 // Why a rest.Config and no client: the protocol must know whether a request was sent once or twice, and the clients of client-go and
 // controller-runtime repeat what a server asks them to repeat, also an update that has taken effect. This package sends each request once. It needs no cache, no
-// informer and no scheme, and of the modules of Kubernetes compiles client-go/rest and apimachinery only. (Its go.mod names the API server
-// and etcd too: its tests run them. An importer neither compiles nor downloads those.)
+// informer and no scheme, and of the modules of Kubernetes needs client-go and apimachinery only. The tests, and an example that
+// runs, are in the module store/kube/kubetest: they run an API server and etcd, which no importer needs.
 //
 // # What is stored
 //

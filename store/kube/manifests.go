@@ -2,7 +2,7 @@ package kube
 
 import _ "embed"
 
-//go:generate go run ./internal/manifest/write manifests
+//go:generate go -C kubetest run ./internal/manifest/write ../manifests
 
 //go:embed manifests/crds.yaml
 var crds string
@@ -14,6 +14,6 @@ var rbac string
 // that installs them itself. It is the file manifests/crds.yaml.
 func CRDs() string { return crds }
 
-// RBAC returns the ClusterRoles ipalloc-writer, which is all that a [Store] needs, and ipalloc-reader, which is enough for Get, List, Find and
+// RBAC returns the ClusterRoles ipalloc-writer, which is all that a [Store] needs, and ipalloc-reader, which is enough for reads and
 // Watch, as a stream of YAML documents. Bind them with a RoleBinding in the namespace of the objects. It is the file manifests/rbac.yaml.
 func RBAC() string { return rbac }

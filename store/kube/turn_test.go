@@ -2,6 +2,7 @@ package kube_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -139,7 +140,7 @@ func TestTurnOfTheDead(t *testing.T) {
 			client.before = func(verb string) { client.crashed = client.crashed || verb == "create" }
 			var writes []store.Write
 			for i := range c.records {
-				writes = append(writes, createAlloc(heldOwner(i))...)
+				writes = append(writes, createAlloc(fmt.Sprint("owner-", i))...)
 			}
 			_, err := storetest.CommitOne(t.Context(), s, head, writes...)
 			require.ErrorIs(t, err, errCrashed)
