@@ -143,8 +143,8 @@ func TestOpenLeavesOtherFilesAlone(t *testing.T) {
 	}
 }
 
-// TestRandomDamage overwrites parts of a store at random and opens it. Whatever comes of it, it is no panic, and nothing
-// that Open refuses is changed.
+// TestRandomDamage overwrites parts of a store at random and opens it. Whatever comes of it, it is no panic, and
+// nothing that Open refuses is changed.
 func TestRandomDamage(t *testing.T) {
 	_, whole := newFile(t)
 	page, random := os.Getpagesize(), rand.New(rand.NewPCG(7, 7))

@@ -74,7 +74,8 @@ func TestSettledMeanwhile(t *testing.T) {
 	}
 }
 
-// TestHeadDeletedAsRecord deletes a head in the commit of another one, while its own log still lists a commit: what that wrote stays.
+// TestHeadDeletedAsRecord deletes a head in the commit of another one, while its own log still lists a commit: what
+// that wrote stays.
 func TestHeadDeletedAsRecord(t *testing.T) {
 	server := newSimServer()
 	first, second := simStore(&simClient{server: server}, "first"), simStore(&simClient{server: server}, "second")

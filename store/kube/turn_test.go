@@ -85,8 +85,8 @@ func requireTurn(t *testing.T, server *simServer, want string) {
 	require.Equal(t, want, o.Turn())
 }
 
-// TestTurn: a handle that has lost takes its turn before it writes a record, and whoever looks at the head then waits, and writes nothing. After a commit that nobody was in the way
-// of, it commits as before.
+// TestTurn: a handle that has lost takes its turn before it writes a record, and whoever looks at the head then waits,
+// and writes nothing. After a commit that nobody was in the way of, it commits as before.
 func TestTurn(t *testing.T) {
 	server := newSimServer()
 	s, client, head := losing(t, server)
@@ -125,7 +125,8 @@ func TestTurn(t *testing.T) {
 	require.Equal(t, []string{"create", "update", "update"}, client.verbs, "the record, the one before, and the head")
 }
 
-// TestTurnOfTheDead: others wait for the turn of a process that has crashed, longer for more records, and then take theirs.
+// TestTurnOfTheDead: others wait for the turn of a process that has crashed, longer for more records, and then take
+// theirs.
 func TestTurnOfTheDead(t *testing.T) {
 	for name, c := range map[string]struct {
 		records           int
@@ -159,7 +160,8 @@ func TestTurnOfTheDead(t *testing.T) {
 	}
 }
 
-// TestTurnGivenBack: a commit that fails gives its turn back, and one that writes the head as another's record ends the turn there.
+// TestTurnGivenBack: a commit that fails gives its turn back, and one that writes the head as another's record ends the
+// turn there.
 func TestTurnGivenBack(t *testing.T) {
 	t.Run("refused", func(t *testing.T) {
 		server := newSimServer()

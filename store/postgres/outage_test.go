@@ -90,7 +90,8 @@ func TestRequestLost(t *testing.T) {
 	}
 }
 
-// TestSlowServer has the context end at each point at which a commit can wait: only when the request has been sent is the outcome unknown.
+// TestSlowServer has the context end at each point at which a commit can wait: only when the request has been sent is
+// the outcome unknown.
 func TestSlowServer(t *testing.T) {
 	o := newOutage(t, func(config *pgxpool.Config) { config.MaxConns = 1 })
 	soon := func() context.Context {
@@ -149,7 +150,8 @@ func TestServerDown(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// TestRefused has the server refuse a commit for reasons of its own. That is no doubt about the outcome, also if the session ends with it.
+// TestRefused has the server refuse a commit for reasons of its own. That is no doubt about the outcome, also if the
+// session ends with it.
 func TestRefused(t *testing.T) {
 	disk := `CREATE FUNCTION %[1]s.full() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE disk_full; END $$;
 		CREATE TRIGGER disk_is_full BEFORE INSERT ON %[1]s.allocation FOR EACH ROW EXECUTE FUNCTION %[1]s.full()`
@@ -222,7 +224,8 @@ func signalBlocked(t *testing.T, o *outage, function string) {
 	}, 20*time.Second, time.Millisecond)
 }
 
-// TestDiskFull has the tables on a file system of their own that is full. It needs one to be mounted, which only root may do, and not everywhere.
+// TestDiskFull has the tables on a file system of their own that is full. It needs one to be mounted, which only root
+// may do, and not everywhere.
 func TestDiskFull(t *testing.T) {
 	server := ownServer(t)
 	dir := mountSmall(t, server)
@@ -252,7 +255,8 @@ func TestDiskFull(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// TestDurable has a database whose commits need not be durable by default. Those of a store are: the server crashes after each few.
+// TestDurable has a database whose commits need not be durable by default. Those of a store are: the server crashes
+// after each few.
 func TestDurable(t *testing.T) {
 	server := ownServer(t)
 	execute(t, server.url("postgres"), "public", "ALTER DATABASE postgres SET synchronous_commit = off", "ALTER SYSTEM SET wal_writer_delay = '10s'")
@@ -276,7 +280,8 @@ func TestDurable(t *testing.T) {
 	}
 }
 
-// TestPoolOutages has several workers allocate and release through a proxy that loses requests and answers all the time. What they were told holds, nothing is given twice, and nothing leaks.
+// TestPoolOutages has several workers allocate and release through a proxy that loses requests and answers all the
+// time. What they were told holds, nothing is given twice, and nothing leaks.
 func TestPoolOutages(t *testing.T) {
 	o := newOutage(t)
 	p, err := pool.Create(t.Context(), o.through, pooltest.Name, pooltest.Spec(t), nil)

@@ -221,7 +221,8 @@ func transfer(ctx context.Context, handle store.Store, from, to, name string) er
 	}
 }
 
-// sum reads all accounts. Read one by one they need not be of one moment; a commit of all of them as they were read proves that they are.
+// sum reads all accounts. Read one by one they need not be of one moment; a commit of all of them as they were read
+// proves that they are.
 func sum(ctx context.Context, handle store.Store) (total int, err error) {
 	for {
 		total = 0

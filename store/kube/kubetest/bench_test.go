@@ -84,7 +84,8 @@ func filledPool(b *testing.B, server *server, held int) *pool.Pool {
 	return p
 }
 
-// BenchmarkAllocate is one caller who allocates, beside one bare object create, in turns, with an empty pool and with one of 60,000 held.
+// BenchmarkAllocate is one caller who allocates, beside one bare object create, in turns, with an empty pool and with
+// one of 60,000 held.
 func BenchmarkAllocate(b *testing.B) {
 	server, start := ownServer(b), time.Now()
 	create, empty, full := newBare(b, server), filledPool(b, server, 0), filledPool(b, server, 60_000)

@@ -15,7 +15,8 @@ import (
 	"github.com/ipalloc/ipalloc/store/storetest"
 )
 
-// TestExpiredToken has the server forget the snapshot of a list between two pages: each record that is there all the time still comes up once.
+// TestExpiredToken has the server forget the snapshot of a list between two pages: each record that is there all the
+// time still comes up once.
 func TestExpiredToken(t *testing.T) {
 	server, namespace := sharedServer(t), newNamespace()
 	trouble, config := &tripper{}, server.config(writer)
@@ -56,7 +57,8 @@ func TestExpiredToken(t *testing.T) {
 	}
 }
 
-// TestWatchGoesOn: a watch that the server ends, or whose version it has forgotten, begins anew; one that it refuses is an error.
+// TestWatchGoesOn: a watch that the server ends, or whose version it has forgotten, begins anew; one that it refuses is
+// an error.
 func TestWatchGoesOn(t *testing.T) {
 	server := sharedServer(t)
 	isWatch := func(r *http.Request) bool { return r.URL.Query().Get("watch") != "" }

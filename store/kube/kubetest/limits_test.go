@@ -19,8 +19,8 @@ import (
 // million is the ranges of a pool of 2^20 addresses.
 const million = "10.0.0.0/12"
 
-// fragmented returns a store in memory with a pool of a million addresses, of which every other one is held: the most that its free space
-// can take.
+// fragmented returns a store in memory with a pool of a million addresses, of which every other one is held: the most
+// that its free space can take.
 func fragmented(t testing.TB) *store.Memory {
 	t.Helper()
 	memory := store.NewMemory()

@@ -168,8 +168,8 @@ func TestPrinted(t *testing.T) {
 	require.Zero(t, changed)
 }
 
-// TestRoles: the writer's role is enough for all that a Store does (all tests use it), the reader's for what changes nothing, and neither for
-// more; other users see the server's refusal.
+// TestRoles: the writer's role is enough for all that a Store does (all tests use it), the reader's for what changes
+// nothing, and neither for more; other users see the server's refusal.
 func TestRoles(t *testing.T) {
 	server, namespace := sharedServer(t), newNamespace()
 	s := open(t, server.config(writer), kube.Options{Namespace: namespace})
