@@ -60,7 +60,8 @@ func TestSettledMeanwhile(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			server := newSimServer()
 			s := simStore(&simClient{server: server}, "writer")
-			head, err := storetest.CommitOne(t.Context(), s, record(poolKey("lab"), ""), store.Write{Op: store.Create, Record: record(allocKey("x"), "here")})
+			head, err := storetest.CommitOne(t.Context(), s, record(poolKey("lab"), ""),
+				store.Write{Op: store.Create, Record: record(allocKey("x"), "here")})
 			require.NoError(t, err)
 			reader := &hooked{&simClient{server: server}, func() {
 				_, err = storetest.CommitOne(t.Context(), s, head)
@@ -79,9 +80,11 @@ func TestSettledMeanwhile(t *testing.T) {
 func TestHeadDeletedAsRecord(t *testing.T) {
 	server := newSimServer()
 	first, second := simStore(&simClient{server: server}, "first"), simStore(&simClient{server: server}, "second")
-	lab, err := storetest.CommitOne(t.Context(), first, record(poolKey("lab"), "head"), store.Write{Op: store.Create, Record: record(allocKey("x"), "here")})
+	lab, err := storetest.CommitOne(t.Context(), first, record(poolKey("lab"), "head"),
+		store.Write{Op: store.Create, Record: record(allocKey("x"), "here")})
 	require.NoError(t, err)
-	office, err := storetest.CommitOne(t.Context(), second, record(poolKey("office"), "head"), store.Write{Op: store.Delete, Record: record(lab.Key, "")})
+	office, err := storetest.CommitOne(t.Context(), second, record(poolKey("office"), "head"),
+		store.Write{Op: store.Delete, Record: record(lab.Key, "")})
 	require.NoError(t, err)
 	_, err = storetest.CommitOne(t.Context(), second, office) // settles the deletion
 	require.NoError(t, err)
@@ -100,7 +103,8 @@ func TestHeadDeletedAsRecord(t *testing.T) {
 func TestRefusedLeavesNothing(t *testing.T) {
 	server := newSimServer()
 	s, other := simStore(&simClient{server: server}, "one"), simStore(&simClient{server: server}, "other")
-	head, err := storetest.CommitOne(t.Context(), s, record(poolKey("lab"), ""), store.Write{Op: store.Create, Record: record(allocKey("x"), "old")})
+	head, err := storetest.CommitOne(t.Context(), s, record(poolKey("lab"), ""),
+		store.Write{Op: store.Create, Record: record(allocKey("x"), "old")})
 	require.NoError(t, err)
 	head, err = storetest.CommitOne(t.Context(), s, head)
 	require.NoError(t, err)
@@ -131,7 +135,8 @@ func TestSweepBesideCommit(t *testing.T) {
 		_, err := simStore(&simClient{server: server}, "sweeper").Sweep(t.Context())
 		require.NoError(t, err)
 	}
-	head, err = storetest.CommitOne(t.Context(), s, head, store.Write{Op: store.Create, Record: record(allocKey("x"), "here")})
+	head, err = storetest.CommitOne(t.Context(), s, head,
+		store.Write{Op: store.Create, Record: record(allocKey("x"), "here")})
 	require.NoError(t, err)
 	require.Nil(t, client.hook)
 	got, err := s.Get(t.Context(), allocKey("x"))

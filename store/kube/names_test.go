@@ -17,7 +17,8 @@ var legalName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-
 func TestNames(t *testing.T) {
 	for _, c := range []struct{ kind, pool, name, want string }{
 		{"pool", "lab", "", "ippools/lab"},
-		{"allocation", "lab", "6f1d2c3b-0000-4000-8000-000000000001", "ipallocations/lab.6f1d2c3b-0000-4000-8000-000000000001"},
+		{"allocation", "lab", "6f1d2c3b-0000-4000-8000-000000000001",
+			"ipallocations/lab.6f1d2c3b-0000-4000-8000-000000000001"},
 		{"allocation", "lab", "ns/pod/eth0", "ipallocations/allocation-lab-ns-pod-eth0--"},
 		{"allocation", "lab", "Pod", "ipallocations/allocation-lab-pod--"},
 		{"cooling", "lab", "10.0.0.1/32", "ipallocations/cooling-lab-10-0-0-1-32--"},
@@ -32,9 +33,11 @@ func TestNames(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, r, same)
 	}
-	texts := []string{"a", "b", "a.b", "a-b", "a--b", "-a", "a-", "A", "é", ".", "", strings.Repeat("a", 63), strings.Repeat("a", 64), strings.Repeat("é", 512), "x--y"}
+	texts := []string{"a", "b", "a.b", "a-b", "a--b", "-a", "a-", "A", "é", ".", "", strings.Repeat("a", 63),
+		strings.Repeat("a", 64), strings.Repeat("é", 512), "x--y"}
 	seen := map[kube.Ref]store.Key{}
-	for _, kind := range []store.Kind{"pool", "allocation", "cooling", "space", "a", store.Kind(strings.Repeat("k", 1024))} {
+	for _, kind := range []store.Kind{"pool", "allocation", "cooling", "space", "a",
+		store.Kind(strings.Repeat("k", 1024))} {
 		for _, in := range texts {
 			for _, name := range texts {
 				key := store.Key{Kind: kind, Pool: in, Name: name}

@@ -66,7 +66,8 @@ func crashScenarios() []crashScenario {
 		)
 		require.NoError(t, err)
 		head.State = "old"
-		head, err = storetest.CommitOne(t.Context(), s, head, store.Write{Op: store.Create, Record: record(allocKey("unsettled"), "old")})
+		head, err = storetest.CommitOne(t.Context(), s, head,
+			store.Write{Op: store.Create, Record: record(allocKey("unsettled"), "old")})
 		require.NoError(t, err)
 		return head
 	}

@@ -58,7 +58,8 @@ func createAlloc(name string) []store.Write {
 // losing returns a handle that has just lost the head of pool lab to another, the client that it uses, and the head.
 func losing(t *testing.T, server *simServer) (*kube.Store, *observed, store.Record) {
 	t.Helper()
-	head, err := storetest.CommitOne(t.Context(), simStore(&simClient{server: server}, "first"), record(poolKey("lab"), ""), createAlloc("first")...)
+	head, err := storetest.CommitOne(t.Context(), simStore(&simClient{server: server}, "first"),
+		record(poolKey("lab"), ""), createAlloc("first")...)
 	require.NoError(t, err)
 	client := &observed{simClient: &simClient{server: server}}
 	client.before = func(verb string) {
@@ -178,10 +179,12 @@ func TestTurnGivenBack(t *testing.T) {
 		_, err := storetest.CommitOne(t.Context(), s, head, createAlloc("x")...)
 		require.ErrorIs(t, err, errCrashed)
 		requireTurn(t, server, "loser-000002")
-		heads, err := simStore(&simClient{server: server}, "heir").Commit(t.Context(), store.Change{Head: record(poolKey("a"), "")}, store.Change{Head: head})
+		heads, err := simStore(&simClient{server: server}, "heir").Commit(t.Context(),
+			store.Change{Head: record(poolKey("a"), "")}, store.Change{Head: head})
 		require.NoError(t, err)
 		requireTurn(t, server, "")
-		_, err = storetest.CommitOne(t.Context(), simStore(&simClient{server: server}, "next"), heads[1], createAlloc("x")...)
+		_, err = storetest.CommitOne(t.Context(), simStore(&simClient{server: server}, "next"), heads[1],
+			createAlloc("x")...)
 		require.NoError(t, err)
 	})
 }

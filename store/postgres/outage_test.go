@@ -60,7 +60,8 @@ func TestAnswerLost(t *testing.T) {
 	o := newOutage(t)
 	for i := range 3 {
 		lost := o.proxy.LoseReply("owner to lose")
-		_, err := storetest.CommitOne(t.Context(), o.through, o.head, put(allocation("a", "owner to lose", fmt.Sprintf("10.0.0.%d/32", i))))
+		_, err := storetest.CommitOne(t.Context(), o.through, o.head,
+			put(allocation("a", "owner to lose", fmt.Sprintf("10.0.0.%d/32", i))))
 		<-lost
 		require.ErrorIs(t, err, store.ErrUnknown)
 		require.ErrorContains(t, err, "pool/a")
@@ -79,7 +80,8 @@ func TestRequestLost(t *testing.T) {
 	o := newOutage(t)
 	for _, n := range []int{0, 1, 50, 300} {
 		cut := o.proxy.CutAfterRequestBytes(n)
-		_, err := storetest.CommitOne(t.Context(), o.through, o.head, create(allocation("a", strings.Repeat("x", 900), "10.0.0.1/32")))
+		_, err := storetest.CommitOne(t.Context(), o.through, o.head,
+			create(allocation("a", strings.Repeat("x", 900), "10.0.0.1/32")))
 		<-cut
 		require.ErrorIs(t, err, store.ErrUnknown)
 		o.requireHead(t, false)
@@ -236,7 +238,8 @@ func TestDiskFull(t *testing.T) {
 	for i := 0; ; i++ {
 		r := holding("other", "a", fmt.Sprint(i), "")
 		r.Data = data
-		next, err := storetest.CommitOne(t.Context(), s, h, create(r), create(allocation("a", fmt.Sprint(i), fmt.Sprintf("10.0.0.%d/32", i))))
+		next, err := storetest.CommitOne(t.Context(), s, h, create(r),
+			create(allocation("a", fmt.Sprint(i), fmt.Sprintf("10.0.0.%d/32", i))))
 		if err != nil {
 			var refused *pgconn.PgError
 			require.ErrorAs(t, err, &refused)
@@ -265,7 +268,8 @@ func TestDurable(t *testing.T) {
 	for i := range 3 {
 		var err error
 		for n := range 5 {
-			h, err = storetest.CommitOne(t.Context(), s, h, put(allocation("a", "x", fmt.Sprintf("10.0.%d.%d/32", i, n))))
+			h, err = storetest.CommitOne(t.Context(), s, h,
+				put(allocation("a", "x", fmt.Sprintf("10.0.%d.%d/32", i, n))))
 			require.NoError(t, err)
 		}
 		require.NoError(t, server.stop(syscall.SIGQUIT))

@@ -109,7 +109,8 @@ func TestOverlapAtTheEnd(t *testing.T) {
 func TestOverlapByHand(t *testing.T) {
 	url, schema := sharedServer(t).url("postgres"), newSchema()
 	s := open(t, url, schema)
-	h, err := storetest.CommitOne(t.Context(), s, head("a"), create(allocation("a", "x", "10.0.0.0/24")), create(allocation("a", "y", "10.0.1.0/24")))
+	h, err := storetest.CommitOne(t.Context(), s, head("a"), create(allocation("a", "x", "10.0.0.0/24")),
+		create(allocation("a", "y", "10.0.1.0/24")))
 	require.NoError(t, err)
 	db := connect(t, url, func(config *pgxpool.Config) { config.ConnConfig.RuntimeParams["search_path"] = quoted(schema) })
 	for _, sql := range []string{

@@ -131,7 +131,8 @@ func (s *bench) renews(b *testing.B) {
 func (s *bench) conflicts(b *testing.B) {
 	stale := benchHead(benchPool)
 	for b.Loop() {
-		if _, err := CommitOne(s.ctx, s.store, stale, create(benchClaim(benchPool, 0))); !errors.Is(err, store.ErrConflict) {
+		_, err := CommitOne(s.ctx, s.store, stale, create(benchClaim(benchPool, 0)))
+		if !errors.Is(err, store.ErrConflict) {
 			b.Fatal(err)
 		}
 	}

@@ -209,7 +209,8 @@ func expiryDeletes(s *subject) {
 				return fmt.Errorf("record %d is %v; error %w", n, r.Key, listErr)
 			}
 			n++
-			if head, err = CommitOne(s.ctx, s.s, head, remove(r.Key), create(claim("a", fmt.Sprint("new ", n)))); err != nil {
+			if head, err = CommitOne(s.ctx, s.s, head, remove(r.Key),
+				create(claim("a", fmt.Sprint("new ", n)))); err != nil {
 				return err
 			}
 		}

@@ -24,23 +24,25 @@ func TestExpiredToken(t *testing.T) {
 	s := open(t, config, kube.Options{Namespace: namespace, PageSize: 10})
 	var writes []store.Write
 	for i := range 35 {
-		writes = append(writes, store.Write{Op: store.Create, Record: record(allocKey(fmt.Sprintf("owner-%02d", i)), "held")})
+		writes = append(writes, store.Write{Op: store.Create,
+			Record: record(allocKey(fmt.Sprintf("owner-%02d", i)), "held")})
 	}
 	head, err := storetest.CommitOne(t.Context(), s, record(poolKey("lab"), ""), writes...)
 	require.NoError(t, err)
 	expired := 0
-	trouble.once(func(r *http.Request) bool { return r.URL.Query().Get("continue") != "" }, func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
-		expired++
-		fresh := map[string]any{}
-		text, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(r.URL.Query().Get("continue"), "="))
-		require.NoError(t, err)
-		require.NoError(t, json.Unmarshal(text, &fresh))
-		fresh["rv"] = -1 // how the server says: go on here, with what is there now
-		text, err = json.Marshal(fresh)
-		require.NoError(t, err)
-		body := fmt.Sprintf(`{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Expired","code":410,"metadata":{"continue":%q}}`, base64.RawURLEncoding.EncodeToString(text))
-		return answering(http.StatusGone, body, false)(next, r)
-	})
+	trouble.once(func(r *http.Request) bool { return r.URL.Query().Get("continue") != "" },
+		func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
+			expired++
+			fresh := map[string]any{}
+			text, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(r.URL.Query().Get("continue"), "="))
+			require.NoError(t, err)
+			require.NoError(t, json.Unmarshal(text, &fresh))
+			fresh["rv"] = -1 // how the server says: go on here, with what is there now
+			text, err = json.Marshal(fresh)
+			require.NoError(t, err)
+			body := fmt.Sprintf(`{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Expired","code":410,"metadata":{"continue":%q}}`, base64.RawURLEncoding.EncodeToString(text))
+			return answering(http.StatusGone, body, false)(next, r)
+		})
 	seen := map[string]int{}
 	for r, err := range s.List(t.Context(), store.KindAllocation, "lab") {
 		require.NoError(t, err)
@@ -85,7 +87,8 @@ func TestWatchGoesOn(t *testing.T) {
 			require.NoError(t, err)
 			trouble.once(isWatch, func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
 				if !c.fails {
-					_, err := storetest.CommitOne(t.Context(), other, head, store.Write{Op: store.Create, Record: record(allocKey("x"), "new")})
+					_, err := storetest.CommitOne(t.Context(), other, head,
+						store.Write{Op: store.Create, Record: record(allocKey("x"), "new")})
 					require.NoError(t, err)
 				}
 				return answering(c.code, c.answer, false)(next, r)

@@ -98,7 +98,8 @@ func TestTooLarge(t *testing.T) {
 				require.NoError(t, err)
 				head = got
 				head.Data = nil
-				head, err = storetest.CommitOne(t.Context(), s, head, store.Write{Op: store.Delete, Record: writes[1].Record})
+				head, err = storetest.CommitOne(t.Context(), s, head,
+					store.Write{Op: store.Delete, Record: writes[1].Record})
 				require.NoError(t, err)
 				continue
 			}

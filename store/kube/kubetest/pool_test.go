@@ -173,7 +173,8 @@ func TestPrinted(t *testing.T) {
 func TestRoles(t *testing.T) {
 	server, namespace := sharedServer(t), newNamespace()
 	s := open(t, server.config(writer), kube.Options{Namespace: namespace})
-	head, err := storetest.CommitOne(t.Context(), s, record(poolKey("lab"), "here"), store.Write{Op: store.Create, Record: record(allocKey("x"), "here")})
+	head, err := storetest.CommitOne(t.Context(), s, record(poolKey("lab"), "here"),
+		store.Write{Op: store.Create, Record: record(allocKey("x"), "here")})
 	require.NoError(t, err)
 
 	r := open(t, server.config(reader), kube.Options{Namespace: namespace})
