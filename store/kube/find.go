@@ -29,6 +29,7 @@ func (s *Store) Find(ctx context.Context, pool string, addr netip.Addr) (store.R
 	if !addr.IsValid() || addr.Is4In6() {
 		return store.Record{}, notInPool(pool, addr)
 	}
+	addr = addr.WithZone("")
 	best, found := -1, store.Record{}
 	for r, err := range s.selected(ctx, resourceAllocations, selector(store.KindAllocation, pool)+","+containing(addr)) {
 		if err != nil {
