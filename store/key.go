@@ -14,10 +14,11 @@ type Kind string
 const (
 	// KindPool is the head of a pool: its specification and its free space.
 	KindPool Kind = "pool"
-	// KindAllocation is what one owner holds of a pool, or has released and may have back while it cools down. [Key.Name] is the
-	// owner.
+	// KindAllocation is what one owner holds of a pool, or has released and may have back while it cools down.
+	// [Key.Name] is the owner.
 	KindAllocation Kind = "allocation"
-	// KindCooling is what was released and cools down, when its owner holds something else. [Key.Name] is the first prefix.
+	// KindCooling is what was released and cools down, when its owner holds something else. [Key.Name] is the first
+	// prefix.
 	KindCooling Kind = "cooling"
 	// KindSpace is a piece of a pool's free space, where that is too large for the head.
 	// [Key.Name] is the identifier of the piece.

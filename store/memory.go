@@ -22,8 +22,8 @@ import (
 // Cost: Get and Commit take time in proportion to the bytes they are given and return, whatever else is
 // stored. List first notes which records there are, which takes about 10 ns each and holds up commits for
 // so long, and 8 bytes each; it yields them without any lock, as they were at that moment. Find costs one
-// look-up for each prefix length that the pool's allocations have. A record that has Expires costs Commit the logarithm of how many of its
-// kind and pool have, and ByExpiry the number of records that the loop took.
+// look-up for each prefix length that the pool's allocations have. A record that has Expires costs Commit the logarithm
+// of how many of its kind and pool have, and ByExpiry the number of records that the loop took.
 type Memory struct {
 	shared *records
 	closed atomic.Bool

@@ -45,8 +45,8 @@ func (s *records) freezeExpiry(kind Kind, pool string) (*expiryTree, *expiryNode
 	return t.expiry, t.expiry.root
 }
 
-// thawExpiry ends what freezeExpiry began. If nothing has changed since, the tree may be changed in place again; else there is nothing to
-// do, since whoever changes it has copied what it changes.
+// thawExpiry ends what freezeExpiry began. If nothing has changed since, the tree may be changed in place again; else
+// there is nothing to do, since whoever changes it has copied what it changes.
 func (s *records) thawExpiry(tree *expiryTree, root *expiryNode) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -55,7 +55,8 @@ func (s *records) thawExpiry(tree *expiryTree, root *expiryNode) {
 	}
 }
 
-// reorder notes in the table's expiry that after takes the place of before, the record of the same name. Either may be nil.
+// reorder notes in the table's expiry that after takes the place of before, the record of the same name. Either may be
+// nil.
 func (t *table) reorder(before, after *Record) {
 	if before != nil && !before.Expires.IsZero() {
 		t.expiry.remove(before)
@@ -68,8 +69,8 @@ func (t *table) reorder(before, after *Record) {
 	}
 }
 
-// expiryTree holds records in the order of Expires, then of name: a treap, of which a root that was handed out stays as it is if epoch was
-// raised then. A node of an earlier epoch is never changed, but copied.
+// expiryTree holds records in the order of Expires, then of name: a treap, of which a root that was handed out stays as
+// it is if epoch was raised then. A node of an earlier epoch is never changed, but copied.
 type expiryTree struct {
 	root   *expiryNode
 	epoch  uint64

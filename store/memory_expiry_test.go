@@ -25,13 +25,14 @@ func lease(name string, second int) store.Record {
 	return r
 }
 
-// expiring returns what r is in the order of a list by expiry, with the name, since those of the same time come in any order.
+// expiring returns what r is in the order of a list by expiry, with the name, since those of the same time come in any
+// order.
 func expiring(r store.Record) string {
 	return fmt.Sprint(r.Expires.Unix(), " ", r.Name, " ", r.Revision)
 }
 
-// TestExpiryIterationsStayAsTheyBegan changes records at random while iterations are under way, each of which must yield what there was
-// when it began.
+// TestExpiryIterationsStayAsTheyBegan changes records at random while iterations are under way, each of which must
+// yield what there was when it began.
 func TestExpiryIterationsStayAsTheyBegan(t *testing.T) {
 	type iteration struct {
 		next func() (string, bool)
@@ -132,8 +133,8 @@ func pull(records func(func(store.Record, error) bool)) (next func() (string, bo
 	})
 }
 
-// TestManyRenewals renews a hundred thousand leases, in turn and out of turn, and takes the first few between. It takes about a
-// second; were the index a list, or a tree that does not balance itself, it would take minutes.
+// TestManyRenewals renews a hundred thousand leases, in turn and out of turn, and takes the first few between. It takes
+// about a second; were the index a list, or a tree that does not balance itself, it would take minutes.
 func TestManyRenewals(t *testing.T) {
 	const leases = 100_000
 	ctx, s := t.Context(), store.NewMemory()

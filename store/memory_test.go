@@ -28,7 +28,8 @@ func ExampleMemory() {
 		State:    "allocated",
 		Prefixes: []netip.Prefix{netip.MustParsePrefix("10.0.0.5/32")},
 	}
-	if _, err = s.Commit(ctx, store.Change{Head: head, Writes: []store.Write{{Op: store.Create, Record: claim}}}); err != nil {
+	writes := []store.Write{{Op: store.Create, Record: claim}}
+	if _, err = s.Commit(ctx, store.Change{Head: head, Writes: writes}); err != nil {
 		fmt.Println(err)
 		return
 	}

@@ -38,8 +38,8 @@ func (m *Memory) Watch(ctx context.Context, key Key, revision int64) (Record, er
 	}
 }
 
-// await returns the record under key if it is not at revision, nil if there is none although revision says so, else what to
-// wait for.
+// await returns the record under key if it is not at revision, nil if there is none although revision says so, else
+// what to wait for.
 func (s *records) await(key Key, revision int64) (*Record, *waiters) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -58,7 +58,8 @@ func newWriter(tx *bbolt.Tx) writer {
 	return writer{tx.Bucket([]byte(bucketRecords)), tx.Bucket([]byte(bucketPrefixes)), tx.Bucket([]byte(bucketExpiry))}
 }
 
-// apply does what [store.Store] says of Commit, and returns the new heads. If it fails, the transaction must be rolled back.
+// apply does what [store.Store] says of Commit, and returns the new heads. If it fails, the transaction must be rolled
+// back.
 func (w writer) apply(changes []store.Change) ([]store.Record, error) {
 	if err := w.admit(changes); err != nil {
 		return nil, err
@@ -180,7 +181,8 @@ func (w writer) remove(key store.Key) error {
 	return w.records.Delete(encodeKey(key))
 }
 
-// reindex makes the indexes say what they are to say of r, which is about to take the place of the record under its key.
+// reindex makes the indexes say what they are to say of r, which is about to take the place of the record under its
+// key.
 func (w writer) reindex(r store.Record) error {
 	var old store.Record
 	if value := w.records.Get(encodeKey(r.Key)); indexed(r.Kind, value) {
@@ -197,8 +199,8 @@ func (w writer) reindex(r store.Record) error {
 	return w.reindexExpires(r.Key, old.Expires, r.Expires)
 }
 
-// indexed reports whether an index may have something of the record of a kind with such a value. It saves decoding a head, which may be large:
-// "expires" in quotes occurs in the text of a record that expires, and hardly in another.
+// indexed reports whether an index may have something of the record of a kind with such a value. It saves decoding a
+// head, which may be large: "expires" in quotes occurs in the text of a record that expires, and hardly in another.
 func indexed(kind store.Kind, value []byte) bool {
 	return value != nil && (kind == store.KindAllocation || bytes.Contains(value, []byte(`"expires":`)))
 }

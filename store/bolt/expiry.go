@@ -13,7 +13,8 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// firstPageRecords is how many records ByExpiry reads at first; each later page may be twice as large. Who asks what has expired takes few.
+// firstPageRecords is how many records ByExpiry reads at first; each later page may be twice as large. Who asks what
+// has expired takes few.
 const firstPageRecords = 8
 
 // ByExpiry implements [store.Store]. It reads ahead at most as much as List does, in short transactions; none is open

@@ -70,7 +70,8 @@ func verify(db *bbolt.DB, path string) error {
 func verifyFormat(tx *bbolt.Tx) error {
 	format := tx.Bucket([]byte(bucketFormat))
 	if format == nil || string(format.Get([]byte(keyName))) != formatName {
-		return fmt.Errorf("%w: it is another program's bbolt file, without %q in a bucket %q", ErrForeign, formatName, bucketFormat)
+		return fmt.Errorf("%w: it is another program's bbolt file, without %q in a bucket %q", ErrForeign, formatName,
+			bucketFormat)
 	}
 	text := string(format.Get([]byte(keyVersion)))
 	version, err := strconv.Atoi(text)

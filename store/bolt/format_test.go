@@ -88,7 +88,8 @@ func TestIndexFollowsRecords(t *testing.T) {
 		if random.IntN(2) == 0 {
 			r.Expires = time.UnixMicro(random.Int64N(50))
 		}
-		head, err = storetest.CommitOne(t.Context(), s, head, store.Write{Op: []store.Op{store.Put, store.Put, store.Delete}[random.IntN(3)], Record: r})
+		head, err = storetest.CommitOne(t.Context(), s, head,
+			store.Write{Op: []store.Op{store.Put, store.Put, store.Delete}[random.IntN(3)], Record: r})
 		require.NoError(t, err)
 	}
 	want, wantExpiry := map[string]bool{}, map[string]bool{}

@@ -102,8 +102,10 @@ func TestOpenLeavesOtherFilesAlone(t *testing.T) {
 			return err
 		}), bolt.ErrForeign},
 		{"bbolt with another format", bareFile(t, nil, putFormat("other", "1", "records", "prefixes")), bolt.ErrForeign},
-		{"newer version", bareFile(t, nil, putFormat("ipalloc store", "2", "records", "prefixes", "expiry")), bolt.ErrVersion},
-		{"no index by expiry", bareFile(t, nil, putFormat("ipalloc store", "1", "records", "prefixes")), bolt.ErrCorrupt},
+		{"newer version", bareFile(t, nil, putFormat("ipalloc store", "2", "records", "prefixes", "expiry")),
+			bolt.ErrVersion},
+		{"no index by expiry", bareFile(t, nil, putFormat("ipalloc store", "1", "records", "prefixes")),
+			bolt.ErrCorrupt},
 		{"no version", bareFile(t, nil, putFormat("ipalloc store", "", "records", "prefixes")), bolt.ErrCorrupt},
 		{"version 0", bareFile(t, nil, putFormat("ipalloc store", "0", "records", "prefixes")), bolt.ErrCorrupt},
 		{"no records", bareFile(t, nil, putFormat("ipalloc store", "1", "prefixes", "expiry")), bolt.ErrCorrupt},
@@ -143,8 +145,8 @@ func TestOpenLeavesOtherFilesAlone(t *testing.T) {
 	}
 }
 
-// TestRandomDamage overwrites parts of a store at random and opens it. Whatever comes of it, it is no panic, and nothing
-// that Open refuses is changed.
+// TestRandomDamage overwrites parts of a store at random and opens it. Whatever comes of it, it is no panic, and
+// nothing that Open refuses is changed.
 func TestRandomDamage(t *testing.T) {
 	_, whole := newFile(t)
 	page, random := os.Getpagesize(), rand.New(rand.NewPCG(7, 7))

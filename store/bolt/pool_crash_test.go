@@ -11,8 +11,8 @@ import (
 	"github.com/ipalloc/ipalloc/store/bolt"
 )
 
-// poolChildPath is the environment variable that makes a test of this file, or of pool_process_test.go, its own child: a
-// process that works on the pool in the file that the variable names.
+// poolChildPath is the environment variable that makes a test of this file, or of pool_process_test.go, its own child:
+// a process that works on the pool in the file that the variable names.
 const poolChildPath = "BOLT_TEST_POOL_PATH"
 
 // TestPoolKilled kills a child whose workers allocate and release.

@@ -25,8 +25,8 @@ const runOwners, runReleases = 20, 5
 
 func runOwner(line, run, n int) string { return fmt.Sprintf("line-%d/run-%d/%d", line, run, n) }
 
-// TestPoolProcesses has four lines of processes wait for one file, as the runs of a CNI plugin do: each opens the file, allocates,
-// releases what another one was granted, closes the file and ends.
+// TestPoolProcesses has four lines of processes wait for one file, as the runs of a CNI plugin do: each opens the file,
+// allocates, releases what another one was granted, closes the file and ends.
 func TestPoolProcesses(t *testing.T) {
 	if path := os.Getenv(poolChildPath); path != "" {
 		runOnce(t, path)

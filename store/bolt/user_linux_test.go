@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// asOrdinaryUser calls f with the rights to files of a user who is not root: of the owner of the file at path. If the tests run
-// as root, the file is given to another user, as whom this thread then opens files.
+// asOrdinaryUser calls f with the rights to files of a user who is not root: of the owner of the file at path. If the
+// tests run as root, the file is given to another user, as whom this thread then opens files.
 func asOrdinaryUser(t *testing.T, path string, f func()) {
 	if os.Geteuid() != 0 {
 		f()

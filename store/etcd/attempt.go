@@ -18,14 +18,15 @@ import (
 
 // attempt sends one transaction, at most once, and knows whether it was sent.
 //
-// The client of etcd tries a transaction again where it is sure that nothing has happened: there was no connection, or the
-// server refused it for its credentials. But it also tries again when a call ends with Canceled or DeadlineExceeded while its context goes on,
-// whatever the transaction is (retry_interceptor.go). A server says so of a transaction under way when its own clock runs out first, and a
-// proxy does when it gives up. Had the first one taken effect, the second would fail, and the commit would be said to have
-// changed nothing. So an attempt ends the context that the client looks at, as soon as a call has ended in this way.
+// The client of etcd tries a transaction again where it is sure that nothing has happened: there was no connection, or
+// the server refused it for its credentials. But it also tries again when a call ends with Canceled or DeadlineExceeded
+// while its context goes on, whatever the transaction is (retry_interceptor.go). A server says so of a transaction
+// under way when its own clock runs out first, and a proxy does when it gives up. Had the first one taken effect, the
+// second would fail, and the commit would be said to have changed nothing. So an attempt ends the context that the
+// client looks at, as soon as a call has ended in this way.
 //
-// gRPC itself sends again only what certainly has not been processed, which is no harm (A6-client-retries.md, transparent retries; the client of etcd has no
-// retry policy in its service configuration).
+// gRPC itself sends again only what certainly has not been processed, which is no harm (A6-client-retries.md,
+// transparent retries; the client of etcd has no retry policy in its service configuration).
 type attempt struct {
 	pb.KVClient
 	limit int // of a request in bytes
@@ -49,8 +50,9 @@ func (a *attempt) Txn(ctx context.Context, in *pb.TxnRequest, options ...grpc.Ca
 	return a.KVClient.Txn(ctx, in, append(slices.Clip(options), once, grpc.PerRPCCredentials(&a.sent))...)
 }
 
-// wire notes whether a call came as far as a connection. It poses as credentials without any contents, for which gRPC asks when it
-// has a connection for the call, before it writes the first byte to it. A call that waited for a connection in vain never asks.
+// wire notes whether a call came as far as a connection. It poses as credentials without any contents, for which gRPC
+// asks when it has a connection for the call, before it writes the first byte to it. A call that waited for a
+// connection in vain never asks.
 type wire struct{ reached atomic.Bool }
 
 // GetRequestMetadata implements [google.golang.org/grpc/credentials.PerRPCCredentials].
@@ -75,10 +77,11 @@ const (
 // outcome tells what became of a transaction that ended with err. What is not known to be a refusal is unknown.
 //
 // An etcd server decides in three steps. It looks at the request: what it says then is a refusal. It proposes it to the
-// cluster, which may go on with it after the server has given up waiting: so time-outs, cancellations, a lost leader and a server that
-// stops leave it open, as a lost connection does. And it applies it: permissions and alarms are checked before, so these errors are
-// refusals too, with one exception. When the database has just outgrown its quota, the transaction that notices is applied, and
-// says "database space exceeded" all the same (quotaApplierV3 in the server's apply.go).
+// cluster, which may go on with it after the server has given up waiting: so time-outs, cancellations, a lost leader
+// and a server that stops leave it open, as a lost connection does. And it applies it: permissions and alarms are
+// checked before, so these errors are refusals too, with one exception. When the database has just outgrown its quota,
+// the transaction that notices is applied, and says "database space exceeded" all the same (quotaApplierV3 in the
+// server's apply.go).
 func (a *attempt) outcome(err error) outcome {
 	if !a.sent.reached.Load() {
 		if errors.Is(err, store.ErrTooLarge) || status.Code(err) == codes.ResourceExhausted { // the client's own limit

@@ -61,7 +61,8 @@ func (s *Store) Commit(ctx context.Context, changes ...store.Change) ([]store.Re
 	}
 }
 
-// sightings are what one commit has found out. The handle's memory is shared, and may have forgotten it before it is used.
+// sightings are what one commit has found out. The handle's memory is shared, and may have forgotten it before it is
+// used.
 type sightings map[store.Key]indexed
 
 // recall returns what is known of a record, at revision 0 if it is nothing.
@@ -114,8 +115,8 @@ func (s *Store) succeeded(changes []store.Change, p *plan, revision int64) []sto
 	return heads
 }
 
-// failed returns why a transaction did nothing, or nil if the guards do not say or it is to be planned again. The responses tell what there is
-// under the key of each guard.
+// failed returns why a transaction did nothing, or nil if the guards do not say or it is to be planned again. The
+// responses tell what there is under the key of each guard.
 func (s *Store) failed(guards []guard, responses []*pb.ResponseOp, seen sightings) error {
 	current := make([]store.Record, len(guards))
 	for i, g := range guards {
@@ -164,9 +165,10 @@ func (s *Store) explain(ctx context.Context, a *attempt, p *plan, err error) err
 	}
 }
 
-// explainNoSpace finds out whether a transaction was applied although the server said that there is no space left, which is rare, or was
-// refused; reading is possible without space. It was decided before the server answered, so that it is known if the head is where it was.
-// (A new head that is not there might have been deleted by others since, in which case nobody is told of it any more.)
+// explainNoSpace finds out whether a transaction was applied although the server said that there is no space left,
+// which is rare, or was refused; reading is possible without space. It was decided before the server answered, so that
+// it is known if the head is where it was. (A new head that is not there might have been deleted by others since, in
+// which case nobody is told of it any more.)
 func (s *Store) explainNoSpace(ctx context.Context, p *plan, err error) error {
 	head := p.guards[0]
 	current, _, readErr := s.get(ctx, head.key)

@@ -1,14 +1,28 @@
-// Package etcd keeps the records of package store in etcd, with version 3 of its API. It is the store for programs on many machines that have
-// an etcd cluster, or want one.
+// Package etcd keeps the records of package store in etcd, with version 3 of its API. It is the store for programs on
+// many machines that have an etcd cluster, or want one.
+//
+// # Use
+//
+//	s, err := etcd.Open(ctx, clientv3.Config{Endpoints: []string{"10.0.0.1:2379", "10.0.0.2:2379", "10.0.0.3:2379"}}, nil)
+//	if err != nil {
+//		return err
+//	}
+//	defer s.Close()
+//	pods, err := pool.OpenOrCreate(ctx, s, "pods", spec, nil)
+//
+// The tests, and this as an example that runs, are in the module store/etcd/etcdtest: they start servers, which no
+// importer needs.
 //
 // # Guarantees
 //
 // A commit is one etcd transaction: all of it or nothing, guarded by the revisions of the heads, and in the logs of a
-// majority of the members when it returns. All reads are linearizable. The revision of a record is its mod_revision, which etcd never uses twice.
+// majority of the members when it returns. All reads are linearizable. The revision of a record is its mod_revision,
+// which etcd never uses twice.
 //
-// [store.ErrUnknown] means that a transaction was sent and no answer came that tells its outcome: the connection was lost, the
-// context ended, the servers timed out, or lost their leader. A transaction that never reached a connection, and one that a server refused, are
-// other errors. A transaction is sent at most once, where the client of etcd would send it again.
+// [store.ErrUnknown] means that a transaction was sent and no answer came that tells its outcome: the connection was
+// lost, the context ended, the servers timed out, or lost their leader. A transaction that never reached a connection,
+// and one that a server refused, are other errors. A transaction is sent at most once, where the client of etcd would
+// send it again.
 //
 // # Cost
 //
@@ -44,28 +58,32 @@
 //	/ipalloc/revision                             what a commit writes that has nothing else to write
 //
 // So etcdctl get --prefix /ipalloc/records/allocation/blue/ shows who holds what in the pool blue, and get --prefix
-// /ipalloc/prefixes/blue/10.0.0.5/ who holds an address. In KIND, POOL and NAME the slash, the percent sign, spaces, control
-// characters, and characters that change the direction of text are written as in a URL: %2F. All else is as it is. A value has the name,
-// state, prefixes, created, expires and data of the record.
+// /ipalloc/prefixes/blue/10.0.0.5/ who holds an address. In KIND, POOL and NAME the slash, the percent sign, spaces,
+// control characters, and characters that change the direction of text are written as in a URL: %2F. All else is as it
+// is. A value has the name, state, prefixes, created, expires and data of the record.
 //
-// The two indexes are exact at every revision, because each commit changes them in its transaction. Do not change keys by hand: what is written there by others,
-// index and record apart, stays apart.
+// The two indexes are exact at every revision, because each commit changes them in its transaction. Do not change keys
+// by hand: what is written there by others, index and record apart, stays apart.
 //
 // # Caveats
 //
-// Contexts. A call waits for a connection until its context ends. Give it a deadline; package pool gives its commits one.
+// Contexts. A call waits for a connection until its context ends. Give it a deadline; package pool gives its commits
+// one.
 //
-// Dead connections. Without keep-alive probes a client notices after many minutes that a server has vanished without closing its connections. Set
-// DialKeepAliveTime and DialKeepAliveTimeout in the configuration of a client of your own; [Open] does.
+// Dead connections. Without keep-alive probes a client notices after many minutes that a server has vanished without
+// closing its connections. Set DialKeepAliveTime and DialKeepAliveTimeout in the configuration of a client of your own;
+// [Open] does.
 //
-// Space. etcd keeps old revisions until it is told to compact (--auto-compaction-retention), and a head is rewritten by each commit. A
-// server whose database is at its quota refuses commits with "database space exceeded"; reads go on. Compact, defragment and disarm the alarm, as etcd's
-// documentation says, and commits go on.
+// Space. etcd keeps old revisions until it is told to compact (--auto-compaction-retention), and a head is rewritten by
+// each commit. A server whose database is at its quota refuses commits with "database space exceeded"; reads go on.
+// Compact, defragment and disarm the alarm, as etcd's documentation says, and commits go on.
 //
-// Restored backups. A cluster that was restored from a snapshot has lower revisions than before, and forgets what was granted since. Bump the revision (etcdutl snapshot
-// restore --bump-revision --mark-compacted), restart the programs that use the pools, and compare with what is in use.
+// Restored backups. A cluster that was restored from a snapshot has lower revisions than before, and forgets what was
+// granted since. Bump the revision (etcdutl snapshot restore --bump-revision --mark-compacted), restart the programs
+// that use the pools, and compare with what is in use.
 //
-// Security. Whoever may write under the prefix may do anything. A role for users of the store needs to read and write keys with the prefix, nothing else.
+// Security. Whoever may write under the prefix may do anything. A role for users of the store needs to read and write
+// keys with the prefix, nothing else.
 //
-// Tested with etcd 3.6.14, client and servers. go.mod asks for 3.6.8.
+// Tested with etcd 3.6.14, client and servers. go.mod asks for the client 3.6.8.
 package etcd

@@ -14,8 +14,8 @@ import (
 // ErrCorrupt says that a key or a value under the store's prefix makes no sense. Somebody else has written it.
 var ErrCorrupt = errors.New("etcd: damaged record")
 
-// wrap says what failed, and makes sure that the error of a store that was closed, or of a context that has ended, is found in it: the client
-// may tell of both in the words of gRPC.
+// wrap says what failed, and makes sure that the error of a store that was closed, or of a context that has ended, is
+// found in it: the client may tell of both in the words of gRPC.
 func (s *Store) wrap(ctx context.Context, what string, err error) error {
 	switch {
 	case err == nil:

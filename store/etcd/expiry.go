@@ -14,8 +14,8 @@ import (
 
 // ByExpiry implements [store.Store]. It reads as List does; the index has copies of the records.
 //
-// An etcd server counts what a read with a limit leaves out, which takes some hundred nanoseconds for each. So a handle remembers how far it has read last time, and reads
-// that far first.
+// An etcd server counts what a read with a limit leaves out, which takes some hundred nanoseconds for each. So a handle
+// remembers how far it has read last time, and reads that far first.
 func (s *Store) ByExpiry(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
 	return func(yield func(store.Record, error) bool) {
 		if err := (store.Key{Kind: kind, Pool: pool}).Validate(); err != nil {
@@ -57,8 +57,9 @@ func (s *Store) ByExpiry(ctx context.Context, kind store.Kind, pool string) iter
 
 // yieldExpiring yields the records of a page of the index, and reports whether to go on.
 //
-// It leaves out entries that were created since the iteration began at a revision: of records that were created or renewed, and may have come up before. An entry that
-// was there all the time has its place in the order, and so comes up once.
+// It leaves out entries that were created since the iteration began at a revision: of records that were created or
+// renewed, and may have come up before. An entry that was there all the time has its place in the order, and so comes
+// up once.
 func (s *Store) yieldExpiring(ctx context.Context, kind store.Kind, pool string, kvs []*mvccpb.KeyValue, began int64, yield func(store.Record, error) bool) bool {
 	for _, kv := range kvs {
 		if kv.CreateRevision > began {

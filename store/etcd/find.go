@@ -12,8 +12,9 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Find implements [store.Store]. It is one transaction that looks for each prefix length in the index, and a read of the record that it finds. One more
-// transaction comes if nothing is found for an IPv6 address but perhaps the length 0.
+// Find implements [store.Store]. It is one transaction that looks for each prefix length in the index, and a read of
+// the record that it finds. One more transaction comes if nothing is found for an IPv6 address but perhaps the length
+// 0.
 func (s *Store) Find(ctx context.Context, pool string, addr netip.Addr) (store.Record, error) {
 	if err := (store.Key{Kind: store.KindAllocation, Pool: pool}).Validate(); err != nil {
 		return store.Record{}, err
@@ -42,8 +43,8 @@ func (s *Store) Find(ctx context.Context, pool string, addr netip.Addr) (store.R
 
 // longest returns the entry of the index with the longest prefix that contains addr, or nil.
 //
-// The transactions are of reads alone, which etcd does not write to its log. There is more than one only if all lengths do not go into one: of IPv6, if
-// nothing else has been found, the length 0.
+// The transactions are of reads alone, which etcd does not write to its log. There is more than one only if all lengths
+// do not go into one: of IPv6, if nothing else has been found, the length 0.
 func (s *Store) longest(ctx context.Context, pool string, addr netip.Addr) (*mvccpb.KeyValue, netip.Prefix, error) {
 	var prefixes []netip.Prefix
 	for bits := addr.BitLen(); bits >= 0; bits-- {

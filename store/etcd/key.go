@@ -61,7 +61,8 @@ func (k keyspace) expiring(kind store.Kind, pool string) string {
 	return string(k) + "expiry/" + escape(string(kind)) + "/" + escape(pool) + "/"
 }
 
-// timeLayout has as many characters for each time in the years 1 to 9999, so that the order of the texts is that of the times.
+// timeLayout has as many characters for each time in the years 1 to 9999, so that the order of the texts is that of the
+// times.
 const timeLayout = "2006-01-02T15:04:05.000000Z"
 
 func (k keyspace) expiry(key store.Key, expires time.Time) string {
@@ -79,8 +80,9 @@ func lastName(text []byte) (string, error) {
 
 const upperHex = "0123456789ABCDEF"
 
-// escape returns a part of a key without slashes and without what does not show on a terminal, or changes how the rest shows: each
-// byte of such a character, and of a percent sign, becomes a percent sign and two hexadecimal digits, as in a URL.
+// escape returns a part of a key without slashes and without what does not show on a terminal, or changes how the rest
+// shows: each byte of such a character, and of a percent sign, becomes a percent sign and two hexadecimal digits, as in
+// a URL.
 func escape(part string) string {
 	var text strings.Builder
 	for i, r := range part {
@@ -96,8 +98,8 @@ func escape(part string) string {
 	return text.String()
 }
 
-// escaped must never change, because the same part must have the same text for all versions of this package. So it does not ask package
-// unicode, which changes with each version of Unicode.
+// escaped must never change, because the same part must have the same text for all versions of this package. So it does
+// not ask package unicode, which changes with each version of Unicode.
 func escaped(r rune) bool {
 	switch {
 	case r <= ' ', r == '%', r == '/', 0x7f <= r && r <= 0xa0: // control characters and spaces

@@ -9,7 +9,8 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// indexed is what the indexes have of a record at a revision. At revision 0 there is no record, and the indexes have nothing.
+// indexed is what the indexes have of a record at a revision. At revision 0 there is no record, and the indexes have
+// nothing.
 type indexed struct {
 	revision int64
 	prefixes []netip.Prefix // of a record of KindAllocation
@@ -24,8 +25,8 @@ func indexedOf(r store.Record) indexed {
 	return known
 }
 
-// memory is what a handle remembers of records that it has seen: enough to know which entries of the indexes go when the record is
-// replaced or deleted. It may be out of date, which a commit finds out.
+// memory is what a handle remembers of records that it has seen: enough to know which entries of the indexes go when
+// the record is replaced or deleted. It may be out of date, which a commit finds out.
 //
 // It has two halves. When the new one is full, the old one is forgotten, and the new one becomes the old one.
 type memory struct {

@@ -7,8 +7,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// How much is read at once: at first few records, since heads may be large and who looks for what has expired takes few; then as many as make up
-// about targetPageBytes, going by those before.
+// How much is read at once: at first few records, since heads may be large and who looks for what has expired takes
+// few; then as many as make up about targetPageBytes, going by those before.
 const (
 	firstListPage   = 16
 	firstExpiryPage = 64

@@ -25,8 +25,8 @@ type guard struct {
 	role     role
 }
 
-// plan is a commit as a transaction. If the guards do not hold, it reads the keys of the heads, and of all guards if they are few: what a transaction may read makes it larger
-// whether it does or not. The first guard is that of a head.
+// plan is a commit as a transaction. If the guards do not hold, it reads the keys of the heads, and of all guards if
+// they are few: what a transaction may read makes it larger whether it does or not. The first guard is that of a head.
 type plan struct {
 	guards     []guard
 	written    []store.Record
@@ -129,7 +129,8 @@ func (s *Store) planWrite(p *plan, w store.Write, role role, old indexed) error 
 	return nil
 }
 
-// entries returns what the indexes have of a record: the keys, and under those by expiry a copy of the record, since who finds one wants the records of a whole page.
+// entries returns what the indexes have of a record: the keys, and under those by expiry a copy of the record, since
+// who finds one wants the records of a whole page.
 func (k keyspace) entries(key store.Key, r indexed, value string) map[string]string {
 	entries := make(map[string]string, len(r.prefixes)+1)
 	for _, p := range r.prefixes {
@@ -145,9 +146,9 @@ func (k keyspace) holder(key store.Key, prefix netip.Prefix) string {
 	return k.holders(key.Pool, prefix) + escape(key.Name)
 }
 
-// fit nests the operations, if there are more than limit, so that the servers take them: they count the comparisons and operations of a transaction,
-// whichever are more, and admit to each transaction nested in it, as one of its operations, as many as are then left to the limit.
-// All are applied together, at one revision.
+// fit nests the operations, if there are more than limit, so that the servers take them: they count the comparisons and
+// operations of a transaction, whichever are more, and admit to each transaction nested in it, as one of its
+// operations, as many as are then left to the limit. All are applied together, at one revision.
 func (p *plan) fit(limit int) error {
 	p.operations = len(p.thens)
 	if len(p.guards) > limit {

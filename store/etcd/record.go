@@ -12,8 +12,8 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// document is a record as etcd keeps it. Its revision is the mod_revision of the key. The name is there for people, since the key has it
-// escaped.
+// document is a record as etcd keeps it. Its revision is the mod_revision of the key. The name is there for people,
+// since the key has it escaped.
 type document struct {
 	Name     string          `json:"name,omitempty"`
 	State    string          `json:"state,omitempty"`

@@ -17,17 +17,18 @@ import (
 
 // Options are what a [Store] may be told. The zero Options, and a nil pointer to it, mean the defaults.
 type Options struct {
-	// Prefix is what all keys of the store begin with. Stores with different prefixes know nothing of each other, provided that
-	// neither prefix is the beginning of the other. A slash is added if it does not end in one. Default: "/ipalloc/".
+	// Prefix is what all keys of the store begin with. Stores with different prefixes know nothing of each other,
+	// provided that neither prefix is the beginning of the other. A slash is added if it does not end in one. Default:
+	// "/ipalloc/".
 	Prefix string
 
 	// MaxTxnOps is the etcd servers' --max-txn-ops, and MaxRequestBytes their --max-request-bytes: how many operations
-	// a transaction, and how many bytes a request may have. What is larger is refused with [store.ErrTooLarge] without asking
-	// the servers. MaxTxnOps is at least 8. Defaults: those of etcd, 128 and 1,572,864 (1.5 MiB).
+	// a transaction, and how many bytes a request may have. What is larger is refused with [store.ErrTooLarge] without
+	// asking the servers. MaxTxnOps is at least 8. Defaults: those of etcd, 128 and 1,572,864 (1.5 MiB).
 	MaxTxnOps, MaxRequestBytes int
 
-	// Remembered is about how many records the handle remembers the times and prefixes of, at roughly 300 bytes each, so that replacing or
-	// deleting one of them is one round trip; another one costs a second. Default: 65,536.
+	// Remembered is about how many records the handle remembers the times and prefixes of, at roughly 300 bytes each,
+	// so that replacing or deleting one of them is one round trip; another one costs a second. Default: 65,536.
 	Remembered int
 }
 
@@ -76,8 +77,8 @@ func (o *Options) withDefaults() (Options, error) {
 
 // Store is a [store.Store] in etcd. The package comment says what it guarantees.
 //
-// The zero Store is not usable, see [New] and [Open]. A Store must not be copied. All methods may be called by any number of
-// goroutines at once.
+// The zero Store is not usable, see [New] and [Open]. A Store must not be copied. All methods may be called by any
+// number of goroutines at once.
 type Store struct {
 	options Options
 	keys    keyspace
@@ -93,9 +94,10 @@ type Store struct {
 
 var _ store.Store = (*Store)(nil)
 
-// New returns a store that uses a client, which stays the caller's: it must be open as long as the store is used, and Close does not close
-// it. The store uses the client's connection with its credentials and call options. What was put in the place of the client's fields KV and
-// Watcher, as package clientv3/namespace has it, is not used: say it with [Options.Prefix].
+// New returns a store that uses a client, which stays the caller's: it must be open as long as the store is used, and
+// Close does not close it. The store uses the client's connection with its credentials and call options. What was put
+// in the place of the client's fields KV and Watcher, as package clientv3/namespace has it, is not used: say it with
+// [Options.Prefix].
 //
 // Errors: [store.ErrInvalid] if an option is out of its bounds. It does not talk to the servers.
 func New(client *clientv3.Client, options *Options) (*Store, error) {
@@ -118,11 +120,11 @@ func New(client *clientv3.Client, options *Options) (*Store, error) {
 	}, nil
 }
 
-// Open returns a store with a client of its own, which Close closes. It reads once from the servers, so that a wrong address or password shows
-// at once, and fails when ctx ends before they answer; give it a deadline.
+// Open returns a store with a client of its own, which Close closes. It reads once from the servers, so that a wrong
+// address or password shows at once, and fails when ctx ends before they answer; give it a deadline.
 //
-// Where config leaves them zero, DialKeepAliveTime and DialKeepAliveTimeout become 10 and 5 seconds: without them, a connection
-// that is dead without having been closed is noticed only after minutes.
+// Where config leaves them zero, DialKeepAliveTime and DialKeepAliveTimeout become 10 and 5 seconds: without them, a
+// connection that is dead without having been closed is noticed only after minutes.
 func Open(ctx context.Context, config clientv3.Config, options *Options) (*Store, error) {
 	if config.DialKeepAliveTime == 0 {
 		config.DialKeepAliveTime = keepAliveTime
@@ -173,8 +175,9 @@ func (s *Store) get(ctx context.Context, key store.Key) (record store.Record, at
 	return record, response.Header.Revision, err
 }
 
-// List implements [store.Store]. It yields the records in the order of their keys in etcd, and holds about a mebibyte of them in memory, or one
-// more record than that. Each page is a linearizable read of its own, so that an iteration may take as long as it likes.
+// List implements [store.Store]. It yields the records in the order of their keys in etcd, and holds about a mebibyte
+// of them in memory, or one more record than that. Each page is a linearizable read of its own, so that an iteration
+// may take as long as it likes.
 func (s *Store) List(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
 	return func(yield func(store.Record, error) bool) {
 		if err := store.ValidateList(kind, pool); err != nil {
@@ -218,8 +221,8 @@ func (s *Store) yieldRecords(ctx context.Context, kvs []*mvccpb.KeyValue, yield 
 	return true
 }
 
-// Close implements [store.Store]. It ends the calls of Watch. It also closes the client, if the store was made by [Open]: calls that run then
-// fail, a commit among them with [store.ErrUnknown].
+// Close implements [store.Store]. It ends the calls of Watch. It also closes the client, if the store was made by
+// [Open]: calls that run then fail, a commit among them with [store.ErrUnknown].
 func (s *Store) Close() error {
 	if s.closed.Swap(true) {
 		return nil

@@ -12,8 +12,8 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Watch implements [store.Store]. It reads once, and then etcd tells. All calls of Watch of a handle share one stream. If
-// the member that it is connected to loses the cluster's leader, it fails rather than waits for what it cannot see.
+// Watch implements [store.Store]. It reads once, and then etcd tells. All calls of Watch of a handle share one stream.
+// If the member that it is connected to loses the cluster's leader, it fails rather than waits for what it cannot see.
 func (s *Store) Watch(ctx context.Context, key store.Key, revision int64) (store.Record, error) {
 	if err := key.Validate(); err != nil {
 		return store.Record{}, err
@@ -38,7 +38,8 @@ func (s *Store) Watch(ctx context.Context, key store.Key, revision int64) (store
 	}
 }
 
-// await waits until the record, which was at revision when the store was at the revision at, is no longer, and returns what it is then, nil if it was deleted.
+// await waits until the record, which was at revision when the store was at the revision at, is no longer, and returns
+// what it is then, nil if it was deleted.
 func (s *Store) await(ctx context.Context, key store.Key, at, revision int64) (*mvccpb.KeyValue, error) {
 	watching, cancel := context.WithCancel(ctx)
 	defer cancel()

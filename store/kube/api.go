@@ -19,8 +19,8 @@ type api interface {
 	Remove(ctx context.Context, o *object) error
 	// List returns a page of the objects with all labels, as they are now, in the order of their names, after token.
 	List(ctx context.Context, resource string, selector string, token string) (page, error)
-	// Watch returns nil as soon as the object is not at version any more; an empty version is that of an object that does not exist. It
-	// may return nil early.
+	// Watch returns nil as soon as the object is not at version any more; an empty version is that of an object that
+	// does not exist. It may return nil early.
 	Watch(ctx context.Context, r ref, version string) error
 }
 

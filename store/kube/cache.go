@@ -2,8 +2,8 @@ package kube
 
 import "sync"
 
-// cache remembers objects as this handle last saw them. What it says may be out of date: it saves a read before a guarded
-// update, and no error and no answer is ever founded on it.
+// cache remembers objects as this handle last saw them. What it says may be out of date: it saves a read before a
+// guarded update, and no error and no answer is ever founded on it.
 type cache struct {
 	mu      sync.Mutex
 	objects map[ref]*object
@@ -46,7 +46,8 @@ func (c *cache) drop(r ref) {
 	delete(c.objects, r)
 }
 
-// ownCommits remembers commits of this handle, with their revisions, that nobody may have settled yet. To forget one costs a read.
+// ownCommits remembers commits of this handle, with their revisions, that nobody may have settled yet. To forget one
+// costs a read.
 type ownCommits struct {
 	mu        sync.Mutex
 	revisions map[string]int64

@@ -16,7 +16,8 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// client is the api of a real server. No request is ever sent twice by it: what a second one answers says nothing of the first.
+// client is the api of a real server. No request is ever sent twice by it: what a second one answers says nothing of
+// the first.
 type client struct {
 	rest      *rest.RESTClient
 	namespace string

@@ -145,7 +145,8 @@ func (t *transaction) attempt(ctx context.Context) (int64, error) {
 	return t.decide(ctx, log)
 }
 
-// findHead returns the object of the head, at the revision that is expected; it creates it, without a record, where there is none.
+// findHead returns the object of the head, at the revision that is expected; it creates it, without a record, where
+// there is none.
 func (t *transaction) findHead(ctx context.Context) (*object, error) {
 	if known := t.cache.get(t.head.ref); known != nil && known.pending == nil && known.key == t.head.key && t.head.expected > 0 && known.revision() == t.head.expected && t.rivalry() == 0 {
 		return known, nil
@@ -228,9 +229,10 @@ func (t *transaction) decide(ctx context.Context, log []entry) (int64, error) {
 	return revision, nil
 }
 
-// revision returns the revision of the commit: greater than each that one of its keys has had. For those that existed until now that is
-// clear; and a revision is never greater than the resourceVersion that the head's object got with it, so that what was stored under a key
-// before it was deleted has a smaller revision than the resourceVersion of what was written for the key since.
+// revision returns the revision of the commit: greater than each that one of its keys has had. For those that existed
+// until now that is clear; and a revision is never greater than the resourceVersion that the head's object got with it,
+// so that what was stored under a key before it was deleted has a smaller revision than the resourceVersion of what was
+// written for the key since.
 func (t *transaction) revision() (int64, error) {
 	highest := max(t.base.revision(), t.base.floor)
 	versions := []string{}
@@ -259,7 +261,8 @@ func (t *transaction) entry(revision int64) entry {
 	return e
 }
 
-// undecided returns what to say of a commit whose update of the head failed with err: it may have come about all the same.
+// undecided returns what to say of a commit whose update of the head failed with err: it may have come about all the
+// same.
 func (t *transaction) undecided(ctx context.Context, err error) (int64, error) {
 	refused := errors.Is(err, errMoved) || errors.Is(err, errAbsent)
 	if !refused && !errors.Is(err, errUnsure) {
@@ -317,8 +320,9 @@ func (t *transaction) done(revision int64, head *object) {
 	}
 }
 
-// rollBack removes what the attempt has written, as far as it can: what stays is of a commit that never comes about, and so means nothing.
-// The last attempt also removes an object for the head that it made, or found, without anything in it, and gives its turn back.
+// rollBack removes what the attempt has written, as far as it can: what stays is of a commit that never comes about,
+// and so means nothing. The last attempt also removes an object for the head that it made, or found, without anything
+// in it, and gives its turn back.
 func (t *transaction) rollBack(ctx context.Context, last bool) {
 	written := t.prepared
 	if last && t.base != nil && (t.base.empty() || t.base.turn.id == t.id) {
@@ -339,7 +343,8 @@ func (t *transaction) rollBack(ctx context.Context, last bool) {
 	})
 }
 
-// store writes an object without a pending commit, or removes it if nothing is in it. It returns nil for an object that was removed.
+// store writes an object without a pending commit, or removes it if nothing is in it. It returns nil for an object that
+// was removed.
 func (s *Store) store(ctx context.Context, o *object) (*object, error) {
 	if o.empty() {
 		return nil, s.api.Remove(ctx, o)
@@ -347,7 +352,8 @@ func (s *Store) store(ctx context.Context, o *object) (*object, error) {
 	return s.api.Update(ctx, o)
 }
 
-// bury removes the object of a head that has just been deleted, after settling what it lists. What fails stays for Sweep.
+// bury removes the object of a head that has just been deleted, after settling what it lists. What fails stays for
+// Sweep.
 func (t *transaction) bury(ctx context.Context, head *object) {
 	if t.settleAll(ctx, head.log) != nil {
 		return

@@ -18,15 +18,15 @@ import (
 var (
 	// ErrDamaged says that an object makes no sense: somebody else has changed it.
 	ErrDamaged = errors.New("object is damaged")
-	// ErrCollision says that the object whose name belongs to one key holds the record of another: two keys have the same hash of 160
-	// bits, or somebody has made the object by hand.
+	// ErrCollision says that the object whose name belongs to one key holds the record of another: two keys have the
+	// same hash of 160 bits, or somebody has made the object by hand.
 	ErrCollision = errors.New("object belongs to another key")
 	// ErrNotInstalled says that the API server does not know the resources: see [CRDs].
 	ErrNotInstalled = errors.New("the API server does not serve " + Group + "/" + Version + "; apply the manifests")
 )
 
-// translate adds to err, which the client library returned for a request whose body had size bytes, what it means here. Body is what
-// the server answered.
+// translate adds to err, which the client library returned for a request whose body had size bytes, what it means here.
+// Body is what the server answered.
 func translate(err error, body []byte, size int) error {
 	var status *apierrors.StatusError
 	if !errors.As(err, &status) {
@@ -51,8 +51,8 @@ func translate(err error, body []byte, size int) error {
 	}
 }
 
-// saysTooLarge reports whether message is what etcd, or the server's connection to it, says of a request that is too large. There
-// is no code for that.
+// saysTooLarge reports whether message is what etcd, or the server's connection to it, says of a request that is too
+// large. There is no code for that.
 func saysTooLarge(message string) bool {
 	return strings.Contains(message, "request is too large") || strings.Contains(message, "trying to send message larger than max") ||
 		strings.Contains(message, "received message larger than max")

@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// What the tests of this package see of its inside: the API that a handle uses, so that a simulated server can take its place.
+// What the tests of this package see of its inside: the API that a handle uses, so that a simulated server can take its
+// place.
 type (
 	API    = api
 	Object = object

@@ -9,15 +9,16 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Labels of allocations, by which Find finds them: the prefix that the allocation has of the family, as prefixLabel writes it, or manyPrefixes.
+// Labels of allocations, by which Find finds them: the prefix that the allocation has of the family, as prefixLabel
+// writes it, or manyPrefixes.
 const (
 	labelIPv4    = Group + "/ipv4"
 	labelIPv6    = Group + "/ipv6"
 	manyPrefixes = "many"
 )
 
-// Find implements [store.Store]. Cost: a list of the objects whose labels name a prefix that contains addr, or that have several prefixes
-// of its family. The server looks at each object for that, and sends only those.
+// Find implements [store.Store]. Cost: a list of the objects whose labels name a prefix that contains addr, or that
+// have several prefixes of its family. The server looks at each object for that, and sends only those.
 func (s *Store) Find(ctx context.Context, pool string, addr netip.Addr) (store.Record, error) {
 	if err := s.usable(ctx); err != nil {
 		return store.Record{}, err
@@ -28,6 +29,7 @@ func (s *Store) Find(ctx context.Context, pool string, addr netip.Addr) (store.R
 	if !addr.IsValid() || addr.Is4In6() {
 		return store.Record{}, notInPool(pool, addr)
 	}
+	addr = addr.WithZone("")
 	best, found := -1, store.Record{}
 	for r, err := range s.selected(ctx, resourceAllocations, selector(store.KindAllocation, pool)+","+containing(addr)) {
 		if err != nil {
@@ -64,7 +66,8 @@ func familyLabel(addr netip.Addr) string {
 	return labelIPv6
 }
 
-// prefixLabel returns p as the value of a label: 10.0.0.1-32, or with eight groups of four digits, 2001-0db8-…-0001-128.
+// prefixLabel returns p as the value of a label: 10.0.0.1-32, or with eight groups of four digits,
+// 2001-0db8-…-0001-128.
 func prefixLabel(p netip.Prefix) string {
 	return strings.ReplaceAll(p.Addr().StringExpanded(), ":", "-") + fmt.Sprint("-", p.Bits())
 }

@@ -27,8 +27,8 @@ func (s *Store) List(ctx context.Context, kind store.Kind, pool string) iter.Seq
 	}
 }
 
-// ByExpiry implements [store.Store]. It lists the records, and holds those that expire in memory: a label selector cannot
-// compare, the server would look at each object all the same, and to order what it finds needs all of it here.
+// ByExpiry implements [store.Store]. It lists the records, and holds those that expire in memory: a label selector
+// cannot compare, the server would look at each object all the same, and to order what it finds needs all of it here.
 func (s *Store) ByExpiry(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
 	return store.ByExpiryFromList(ctx, s.List, kind, pool)
 }
@@ -86,8 +86,8 @@ func (s *Store) yieldPage(ctx context.Context, objects []*object, yield func(sto
 	return true
 }
 
-// resolveListed is resolve for an object out of a page. It reads each head only once, which is late enough: after the page. It returns nil
-// if the object is not there any more.
+// resolveListed is resolve for an object out of a page. It reads each head only once, which is late enough: after the
+// page. It returns nil if the object is not there any more.
 func (s *Store) resolveListed(ctx context.Context, o *object, heads map[ref]*object) (*object, error) {
 	if o.pending == nil {
 		return o, nil

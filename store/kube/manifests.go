@@ -2,7 +2,7 @@ package kube
 
 import _ "embed"
 
-//go:generate go run ./internal/manifest/write manifests
+//go:generate go -C kubetest run ./internal/manifest/write ../manifests
 
 //go:embed manifests/crds.yaml
 var crds string
@@ -10,10 +10,11 @@ var crds string
 //go:embed manifests/rbac.yaml
 var rbac string
 
-// CRDs returns the custom resource definitions of this package's API as a stream of YAML documents, for kubectl apply -f, or for a program
-// that installs them itself. It is the file manifests/crds.yaml.
+// CRDs returns the custom resource definitions of this package's API as a stream of YAML documents, for kubectl apply
+// -f, or for a program that installs them itself. It is the file manifests/crds.yaml.
 func CRDs() string { return crds }
 
-// RBAC returns the ClusterRoles ipalloc-writer, which is all that a [Store] needs, and ipalloc-reader, which is enough for Get, List, Find and
-// Watch, as a stream of YAML documents. Bind them with a RoleBinding in the namespace of the objects. It is the file manifests/rbac.yaml.
+// RBAC returns the ClusterRoles ipalloc-writer, which is all that a [Store] needs, and ipalloc-reader, which is enough
+// for reads and Watch, as a stream of YAML documents. Bind them with a RoleBinding in the namespace of the objects. It
+// is the file manifests/rbac.yaml.
 func RBAC() string { return rbac }

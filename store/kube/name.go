@@ -58,7 +58,8 @@ func kindOf(resource string) string {
 }
 
 // refOf returns where the record under key is. The name is pool, or pool.name, where these are plain, and for the main
-// kind of the resource; otherwise a hint of the key and a hash of it, with the truth in the object. Only the latter has "--".
+// kind of the resource; otherwise a hint of the key and a hash of it, with the truth in the object. Only the latter has
+// "--".
 func refOf(key store.Key) ref {
 	resource := resourceOf(key.Kind)
 	if key.Kind == store.KindPool || key.Kind == store.KindAllocation {

@@ -18,7 +18,8 @@ type object struct {
 	uid, version string // as the server gave them; version is its resourceVersion
 	key          store.Key
 
-	// value is the record that is kept here, or nil if there is none. While pending is set it is what that commit proposes.
+	// value is the record that is kept here, or nil if there is none. While pending is set it is what that commit
+	// proposes.
 	value   *store.Record
 	pending *pending
 
@@ -164,8 +165,9 @@ type (
 	}
 )
 
-// encode returns o as the API takes it. What replaces an object says, with one empty element, that the server shall not note which client
-// manages which field: nobody else may write the objects, and the notes would be half of what the server stores, and a tenth of its work.
+// encode returns o as the API takes it. What replaces an object says, with one empty element, that the server shall not
+// note which client manages which field: nobody else may write the objects, and the notes would be half of what the
+// server stores, and a tenth of its work.
 func (o *object) encode(namespace string) ([]byte, error) {
 	wire := objectJSON{
 		APIVersion: Group + "/" + Version,

@@ -18,8 +18,9 @@ type Options struct {
 	// Namespace is where the objects are. The default, "", is "default".
 	Namespace string
 
-	// Patience is how long a commit waits for another that is about to write the same record and may have crashed, before it stops it.
-	// Too short a time costs the other commit another attempt, and no more. The default, 0, is 500 ms.
+	// Patience is how long a commit waits for another that is about to write the same record and may have crashed,
+	// before it stops it. Too short a time costs the other commit another attempt, and no more. The default, 0, is 500
+	// ms.
 	Patience time.Duration
 
 	// PageSize is how many objects List asks for at once. The default, 0, is 500.
@@ -54,7 +55,8 @@ func (o Options) withDefaults() Options {
 
 // Store is a [store.Store] on the Kubernetes API. The package comment says what it guarantees.
 //
-// The zero Store is not usable, see [Open]. A Store must not be copied. All methods may be called by any number of goroutines at once.
+// The zero Store is not usable, see [Open]. A Store must not be copied. All methods may be called by any number of
+// goroutines at once.
 type Store struct {
 	api     api
 	options Options
@@ -70,13 +72,15 @@ type Store struct {
 
 var _ store.Store = (*Store)(nil)
 
-// Open returns a handle on the store in a namespace of the API server that config leads to. A nil opts is the same as the zero Options.
+// Open returns a handle on the store in a namespace of the API server that config leads to. A nil opts is the same as
+// the zero Options.
 //
-// Config is copied. If it says nothing of a rate limit, there is none on this side: the limit that client-go assumes, 5 requests a
-// second, is one or two allocations a second. A limit that it names is kept. Its Timeout, if set, bounds each request, and ends Watch
-// with an error as often.
+// Config is copied. If it says nothing of a rate limit, there is none on this side: the limit that client-go assumes, 5
+// requests a second, is one or two allocations a second. A limit that it names is kept. Its Timeout, if set, bounds
+// each request, and ends Watch with an error as often.
 //
-// Open sends no request: whether the server is there, serves the resources and lets the caller in shows in the first call.
+// Open sends no request: whether the server is there, serves the resources and lets the caller in shows in the first
+// call.
 func Open(config *rest.Config, opts *Options) (*Store, error) {
 	if opts == nil {
 		opts = &Options{}

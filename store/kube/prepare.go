@@ -9,8 +9,8 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// prepare writes all records of the transaction pending, and beside that settles what the head's log lists, as far as that is due. It returns
-// what the log must still list.
+// prepare writes all records of the transaction pending, and beside that settles what the head's log lists, as far as
+// that is due. It returns what the log must still list.
 func (t *transaction) prepare(ctx context.Context) ([]entry, error) {
 	due, kept := t.due()
 	prepared := make([]*object, len(t.intents))
@@ -40,7 +40,8 @@ func (t *transaction) prepare(ctx context.Context) ([]entry, error) {
 	return kept, t.checkLog(kept)
 }
 
-// firstOf returns the error of an attempt: an unsuitable time before a conflict before an existing record, and all of these together.
+// firstOf returns the error of an attempt: an unsuitable time before a conflict before an existing record, and all of
+// these together.
 func (t *transaction) firstOf(errs []error) error {
 	var exists []store.Record
 	var first error
@@ -99,8 +100,8 @@ func (t *transaction) prepareOne(ctx context.Context, in *intent) (*object, erro
 	return nil, fmt.Errorf("write %v: %w", in.key, ctx.Err())
 }
 
-// prepareBlind does without reading first: it creates what is to be created, and updates what this handle knows. It returns nil
-// if that did not work.
+// prepareBlind does without reading first: it creates what is to be created, and updates what this handle knows. It
+// returns nil if that did not work.
 func (t *transaction) prepareBlind(ctx context.Context, in *intent) (o *object, err error) {
 	known := t.known(in)
 	fresh := in.op == store.Create || in.expected == 0
@@ -118,7 +119,8 @@ func (t *transaction) prepareBlind(ctx context.Context, in *intent) (o *object, 
 	return o, err
 }
 
-// known returns the object as this handle last saw it, with its pending commit decided, or nil if it does not know it so far.
+// known returns the object as this handle last saw it, with its pending commit decided, or nil if it does not know it
+// so far.
 func (t *transaction) known(in *intent) *object {
 	o := t.cache.get(in.ref)
 	switch {
@@ -160,9 +162,9 @@ func (t *transaction) prepareRead(ctx context.Context, in *intent) (*object, err
 	return t.api.Update(ctx, t.propose(o, in))
 }
 
-// block deals with the commit of somebody else that is about to write the same object. Of two commits that are in each other's way, one
-// gives up what it has written (and gets errAgain) while the other one waits, so that they do not wait for each other. Who has waited long
-// enough stops the other one.
+// block deals with the commit of somebody else that is about to write the same object. Of two commits that are in each
+// other's way, one gives up what it has written (and gets errAgain) while the other one waits, so that they do not wait
+// for each other. Who has waited long enough stops the other one.
 func (t *transaction) block(ctx context.Context, p *pending) error {
 	t.mu.Lock()
 	wait := min(max(firstPause, t.waited[p.id]), lastPause)
@@ -198,7 +200,8 @@ func (s *Store) abort(ctx context.Context, p *pending) error {
 	return err
 }
 
-// inParallel calls do(0) to do(n-1), at most limit at once, and returns their errors. With one call it starts no goroutine.
+// inParallel calls do(0) to do(n-1), at most limit at once, and returns their errors. With one call it starts no
+// goroutine.
 func inParallel(limit, n int, do func(i int) error) []error {
 	errs := make([]error, n)
 	if n == 1 || limit == 1 {

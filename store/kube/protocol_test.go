@@ -66,7 +66,8 @@ func crashScenarios() []crashScenario {
 		)
 		require.NoError(t, err)
 		head.State = "old"
-		head, err = storetest.CommitOne(t.Context(), s, head, store.Write{Op: store.Create, Record: record(allocKey("unsettled"), "old")})
+		head, err = storetest.CommitOne(t.Context(), s, head,
+			store.Write{Op: store.Create, Record: record(allocKey("unsettled"), "old")})
 		require.NoError(t, err)
 		return head
 	}
@@ -84,8 +85,8 @@ func crashScenarios() []crashScenario {
 	}
 }
 
-// TestCrashAtEachStep crashes a commit at each of its requests, before and after it takes effect. Whoever comes next sees all of the commit or
-// nothing, and can go on; after a sweep no trace is left.
+// TestCrashAtEachStep crashes a commit at each of its requests, before and after it takes effect. Whoever comes next
+// sees all of the commit or nothing, and can go on; after a sweep no trace is left.
 func TestCrashAtEachStep(t *testing.T) {
 	for _, scenario := range crashScenarios() {
 		for _, after := range []bool{false, true} {
@@ -240,8 +241,8 @@ func readOrNew(ctx context.Context, s *kube.Store, key store.Key) (store.Record,
 	return r, err
 }
 
-// step commits once: it appends an identifier to the lists in some records, each of them a head, creates a record of that name, and
-// deletes one of an earlier name.
+// step commits once: it appends an identifier to the lists in some records, each of them a head, creates a record of
+// that name, and deletes one of an earlier name.
 func (h *history) step(ctx context.Context, s *kube.Store, random *rand.Rand, id, old string) error {
 	keys := []store.Key{poolKey("lab"), poolKey("office"), allocKey("x"), allocKey("y")}
 	random.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
@@ -287,8 +288,9 @@ func (h *history) step(ctx context.Context, s *kube.Store, random *rand.Rand, id
 	return nil
 }
 
-// TestRandomHistories has several processes, some of which crash, append to lists in shared records over a network that loses and delays requests
-// and answers. In the end, each list has each commit that was acknowledged once, and none that was refused.
+// TestRandomHistories has several processes, some of which crash, append to lists in shared records over a network that
+// loses and delays requests and answers. In the end, each list has each commit that was acknowledged once, and none
+// that was refused.
 func TestRandomHistories(t *testing.T) {
 	seeds := 150
 	if testing.Short() {

@@ -19,8 +19,8 @@ const (
 
 // fate returns what has become of the commit of p, and its revision if that is committed.
 //
-// A fate of dead must be founded on an object that was read after this call: a commit that came about leaves the log of its head as soon
-// as its objects are settled.
+// A fate of dead must be founded on an object that was read after this call: a commit that came about leaves the log of
+// its head as soon as its objects are settled.
 func (s *Store) fate(ctx context.Context, p *pending) (fate, int64, error) {
 	if revision, ok := s.own.find(p.id); ok {
 		return fateCommitted, revision, nil
@@ -47,8 +47,8 @@ func (p *pending) fateIn(head *object) (fate, int64) {
 	return fateOpen, 0
 }
 
-// read returns an object as it is now, with its pending commit decided: if pending is still set, that commit is open. It fails with
-// errAbsent if there is no object.
+// read returns an object as it is now, with its pending commit decided: if pending is still set, that commit is open.
+// It fails with errAbsent if there is no object.
 func (s *Store) read(ctx context.Context, r ref, key store.Key) (*object, error) {
 	o, err := s.api.Get(ctx, r)
 	if err != nil {

@@ -6,8 +6,8 @@ import (
 	"fmt"
 )
 
-// How many objects of other handles' commits a head's log may list before a commit settles the oldest of them, and how many it may
-// list at all, because they cannot be settled. A log of that length has about half a megabyte.
+// How many objects of other handles' commits a head's log may list before a commit settles the oldest of them, and how
+// many it may list at all, because they cannot be settled. A log of that length has about half a megabyte.
 const (
 	maxStrange = 64
 	maxLogged  = 8192
@@ -20,9 +20,9 @@ type debt struct {
 	revision int64
 }
 
-// due returns what this commit should settle of the log of its head: what this handle left, because it knows the objects and need not read
-// them, and the oldest of what others left, if that is much. Kept is the rest. Objects that this commit writes itself are in neither: to
-// write them is to settle them.
+// due returns what this commit should settle of the log of its head: what this handle left, because it knows the
+// objects and need not read them, and the oldest of what others left, if that is much. Kept is the rest. Objects that
+// this commit writes itself are in neither: to write them is to settle them.
 func (t *transaction) due() (due []debt, kept []entry) {
 	written := make(map[ref]bool, len(t.intents))
 	for i := range t.intents {

@@ -8,7 +8,8 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// showJSON is what an object shows in printer columns and has in no other form that a column can show. It is only for people.
+// showJSON is what an object shows in printer columns and has in no other form that a column can show. It is only for
+// people.
 type showJSON struct {
 	Addresses string `json:"addresses,omitempty"`
 	Families  string `json:"families,omitempty"`
@@ -37,7 +38,8 @@ func showOf(resource string, r *store.Record) *showJSON {
 	return show
 }
 
-// addSpaces adds what data, the head of a pool as package pool writes it, says of the pool's space; nothing if it is something else.
+// addSpaces adds what data, the head of a pool as package pool writes it, says of the pool's space; nothing if it is
+// something else.
 func (s *showJSON) addSpaces(data json.RawMessage) {
 	var head struct {
 		Spaces []struct {

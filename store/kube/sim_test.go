@@ -13,8 +13,8 @@ import (
 	"github.com/ipalloc/ipalloc/store/kube"
 )
 
-// simServer is an API server in memory: objects with uids and resourceVersions, guarded updates and removals, pages. Everything goes through
-// the forms in which objects go over the wire.
+// simServer is an API server in memory: objects with uids and resourceVersions, guarded updates and removals, pages.
+// Everything goes through the forms in which objects go over the wire.
 type simServer struct {
 	mu      sync.Mutex
 	changed *sync.Cond

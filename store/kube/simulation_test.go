@@ -129,7 +129,8 @@ func simulate(seed uint64, steps int, faults brokenSteps) error {
 	return l.Audit()
 }
 
-// TestSimulation runs pools on the driver, one request of one process at a time, with crashes, lost answers and late requests.
+// TestSimulation runs pools on the driver, one request of one process at a time, with crashes, lost answers and late
+// requests.
 func TestSimulation(t *testing.T) {
 	seed := rand.Uint64()
 	if text := os.Getenv("SIMULATION_SEED"); text != "" {

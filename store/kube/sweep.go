@@ -5,9 +5,10 @@ import (
 	"errors"
 )
 
-// Sweep gives all objects in the namespace their final form: it settles what commits have left pending, and removes what commits left
-// that crashed before they came about. It returns how many objects it changed. Nothing depends on it but the looks of the
-// objects and the room that they take, and it may run beside anything. Run it now and then, or never.
+// Sweep gives all objects in the namespace their final form: it settles what commits have left pending, and removes
+// what commits left that crashed before they came about. It returns how many objects it changed. Nothing depends on it
+// but the looks of the objects and the room that they take, and it may run beside anything. Run it now and then, or
+// never.
 //
 // Cost: three lists with a label selector, and up to four requests for each object that is not in its final form.
 func (s *Store) Sweep(ctx context.Context) (changed int, err error) {
@@ -38,7 +39,8 @@ func (s *Store) Sweep(ctx context.Context) (changed int, err error) {
 	return changed, nil
 }
 
-// sweepObject gives o its final form, and reports whether it did. It leaves alone what an open commit is about to write.
+// sweepObject gives o its final form, and reports whether it did. It leaves alone what an open commit is about to
+// write.
 func (s *Store) sweepObject(ctx context.Context, listed *object) (bool, error) {
 	o, err := s.read(ctx, listed.ref, listed.key)
 	if errors.Is(err, errAbsent) {

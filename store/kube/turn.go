@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// turn is how a commit announces in its head's object that it is the next one. It guards nothing: who heeds no turn, or heeds it no longer,
-// is refused or gets through as without it.
+// turn is how a commit announces in its head's object that it is the next one. It guards nothing: who heeds no turn, or
+// heeds it no longer, is refused or gets through as without it.
 //
-// Of several that commit to one head at once one gets through, and what the others have written by then was for nothing. With many records and many
-// handles that would be nearly all that the server does. So a handle that has lost looks at the head before it writes any
-// record, and takes its turn, or waits while somebody else has it.
+// Of several that commit to one head at once one gets through, and what the others have written by then was for
+// nothing. With many records and many handles that would be nearly all that the server does. So a handle that has lost
+// looks at the head before it writes any record, and takes its turn, or waits while somebody else has it.
 type turn struct {
 	id      string // of the commit; empty if nobody has the turn
 	records int    // that it is about to write beside the head
@@ -24,8 +24,9 @@ const lastTurnPause = time.Second
 // patience returns how long the others wait for a turn: p, and a hundredth of it more for each record.
 func (u turn) patience(p time.Duration) time.Duration { return p + p*time.Duration(u.records)/100 }
 
-// takeTurn returns the head's object as the commit may go on with it: as it is if nobody is in the way, and with the commit's turn in it if this handle has
-// lost lately. It waits a while, and returns errAgain, if somebody else has the turn.
+// takeTurn returns the head's object as the commit may go on with it: as it is if nobody is in the way, and with the
+// commit's turn in it if this handle has lost lately. It waits a while, and returns errAgain, if somebody else has the
+// turn.
 func (t *transaction) takeTurn(ctx context.Context, head *object) (*object, error) {
 	rivals := t.rivalry()
 	switch {
@@ -50,8 +51,8 @@ func (t *transaction) takeTurn(ctx context.Context, head *object) (*object, erro
 	return stored, err
 }
 
-// rivalry returns how often this handle has lost the head lately. It is 0 for a commit of several heads: the others of them are records to it, and a turn at one would
-// keep nobody from these.
+// rivalry returns how often this handle has lost the head lately. It is 0 for a commit of several heads: the others of
+// them are records to it, and a turn at one would keep nobody from these.
 func (t *transaction) rivalry() int {
 	if t.several {
 		return 0
@@ -82,7 +83,8 @@ func (r *rivals) lost(head ref) {
 	r.losses[head]++
 }
 
-// won halves what is counted: after a few commits that nobody was in the way of, the handle commits again without looking first.
+// won halves what is counted: after a few commits that nobody was in the way of, the handle commits again without
+// looking first.
 func (r *rivals) won(head ref) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -2,6 +2,7 @@ package kube_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -57,7 +58,8 @@ func createAlloc(name string) []store.Write {
 // losing returns a handle that has just lost the head of pool lab to another, the client that it uses, and the head.
 func losing(t *testing.T, server *simServer) (*kube.Store, *observed, store.Record) {
 	t.Helper()
-	head, err := storetest.CommitOne(t.Context(), simStore(&simClient{server: server}, "first"), record(poolKey("lab"), ""), createAlloc("first")...)
+	head, err := storetest.CommitOne(t.Context(), simStore(&simClient{server: server}, "first"),
+		record(poolKey("lab"), ""), createAlloc("first")...)
 	require.NoError(t, err)
 	client := &observed{simClient: &simClient{server: server}}
 	client.before = func(verb string) {
@@ -84,8 +86,8 @@ func requireTurn(t *testing.T, server *simServer, want string) {
 	require.Equal(t, want, o.Turn())
 }
 
-// TestTurn: a handle that has lost takes its turn before it writes a record, and whoever looks at the head then waits, and writes nothing. After a commit that nobody was in the way
-// of, it commits as before.
+// TestTurn: a handle that has lost takes its turn before it writes a record, and whoever looks at the head then waits,
+// and writes nothing. After a commit that nobody was in the way of, it commits as before.
 func TestTurn(t *testing.T) {
 	server := newSimServer()
 	s, client, head := losing(t, server)
@@ -124,7 +126,8 @@ func TestTurn(t *testing.T) {
 	require.Equal(t, []string{"create", "update", "update"}, client.verbs, "the record, the one before, and the head")
 }
 
-// TestTurnOfTheDead: others wait for the turn of a process that has crashed, longer for more records, and then take theirs.
+// TestTurnOfTheDead: others wait for the turn of a process that has crashed, longer for more records, and then take
+// theirs.
 func TestTurnOfTheDead(t *testing.T) {
 	for name, c := range map[string]struct {
 		records           int
@@ -139,7 +142,7 @@ func TestTurnOfTheDead(t *testing.T) {
 			client.before = func(verb string) { client.crashed = client.crashed || verb == "create" }
 			var writes []store.Write
 			for i := range c.records {
-				writes = append(writes, createAlloc(heldOwner(i))...)
+				writes = append(writes, createAlloc(fmt.Sprint("owner-", i))...)
 			}
 			_, err := storetest.CommitOne(t.Context(), s, head, writes...)
 			require.ErrorIs(t, err, errCrashed)
@@ -158,7 +161,8 @@ func TestTurnOfTheDead(t *testing.T) {
 	}
 }
 
-// TestTurnGivenBack: a commit that fails gives its turn back, and one that writes the head as another's record ends the turn there.
+// TestTurnGivenBack: a commit that fails gives its turn back, and one that writes the head as another's record ends the
+// turn there.
 func TestTurnGivenBack(t *testing.T) {
 	t.Run("refused", func(t *testing.T) {
 		server := newSimServer()
@@ -175,10 +179,12 @@ func TestTurnGivenBack(t *testing.T) {
 		_, err := storetest.CommitOne(t.Context(), s, head, createAlloc("x")...)
 		require.ErrorIs(t, err, errCrashed)
 		requireTurn(t, server, "loser-000002")
-		heads, err := simStore(&simClient{server: server}, "heir").Commit(t.Context(), store.Change{Head: record(poolKey("a"), "")}, store.Change{Head: head})
+		heads, err := simStore(&simClient{server: server}, "heir").Commit(t.Context(),
+			store.Change{Head: record(poolKey("a"), "")}, store.Change{Head: head})
 		require.NoError(t, err)
 		requireTurn(t, server, "")
-		_, err = storetest.CommitOne(t.Context(), simStore(&simClient{server: server}, "next"), heads[1], createAlloc("x")...)
+		_, err = storetest.CommitOne(t.Context(), simStore(&simClient{server: server}, "next"), heads[1],
+			createAlloc("x")...)
 		require.NoError(t, err)
 	})
 }

@@ -8,8 +8,9 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Watch implements [store.Store] with a watch of the API on one object: that of the record or, while a commit is about to write that, the
-// one of the commit's head. It begins anew when the server ends the watch, as it does every half an hour or so.
+// Watch implements [store.Store] with a watch of the API on one object: that of the record or, while a commit is about
+// to write that, the one of the commit's head. It begins anew when the server ends the watch, as it does every half an
+// hour or so.
 func (s *Store) Watch(ctx context.Context, key store.Key, revision int64) (store.Record, error) {
 	if err := s.usable(ctx); err != nil {
 		return store.Record{}, err
@@ -33,7 +34,8 @@ func (s *Store) Watch(ctx context.Context, key store.Key, revision int64) (store
 	}
 }
 
-// watchOnce returns the record if it is not at revision, and otherwise waits for a change of something, and returns errAgain.
+// watchOnce returns the record if it is not at revision, and otherwise waits for a change of something, and returns
+// errAgain.
 func (s *Store) watchOnce(ctx context.Context, key store.Key, revision int64) (store.Record, error) {
 	r := refOf(key)
 	o, err := s.read(ctx, r, key)

@@ -52,7 +52,8 @@ func (t bareTable) insert(b *testing.B, owner string) {
 	require.NoError(b, err)
 }
 
-// BenchmarkBareInsert is what BenchmarkStore's commits are compared with: a transaction that inserts a row of 200 bytes.
+// BenchmarkBareInsert is what BenchmarkStore's commits are compared with: a transaction that inserts a row of 200
+// bytes.
 func BenchmarkBareInsert(b *testing.B) {
 	for _, held := range []int{0, 60_000} {
 		b.Run(fmt.Sprintf("held=%d", held), func(b *testing.B) {

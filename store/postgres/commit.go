@@ -126,7 +126,8 @@ const (
 	opPut        = "p"
 )
 
-// rowOrder is the order of the rows, in which commits lock the records: two commits that lock several do not wait for one another.
+// rowOrder is the order of the rows, in which commits lock the records: two commits that lock several do not wait for
+// one another.
 func rowOrder(a, b row) int {
 	return cmp.Or(cmp.Compare(rank(a.op), rank(b.op)), cmp.Compare(a.record.Kind, b.record.Kind),
 		cmp.Compare(a.record.Pool, b.record.Pool), cmp.Compare(a.record.Name, b.record.Name))
@@ -197,8 +198,8 @@ func (b *batch) args() []any {
 	return []any{b.heads, b.ops, b.expected, b.kinds, b.pools, b.names, b.states, b.prefixes, b.created, b.expires, b.data, b.changed}
 }
 
-// How much goes into one commit. A key must fit into an entry of an index, which is at most 2,704 bytes; PostgreSQL takes messages up to 1 GiB, and has several copies
-// of one in memory at once.
+// How much goes into one commit. A key must fit into an entry of an index, which is at most 2,704 bytes; PostgreSQL
+// takes messages up to 1 GiB, and has several copies of one in memory at once.
 const (
 	maxKeyBytes    = 2600
 	maxCommitBytes = 128 << 20
@@ -265,7 +266,8 @@ func (b *batch) result(answers []answer) ([]store.Record, error) {
 	return heads, nil
 }
 
-// changedText tells listeners which records a commit changes, or that they are many. It is shorter than the 8,000 bytes that a notification may have.
+// changedText tells listeners which records a commit changes, or that they are many. It is shorter than the 8,000 bytes
+// that a notification may have.
 func changedText(rows []row) string {
 	const most = 256
 	if len(rows) > most {

@@ -17,23 +17,27 @@ import (
 
 // Errors of this package, for use with [errors.Is].
 var (
-	// ErrNoSchema says that the tables are not there, or old, and that this program may not, or was told not to, create them.
+	// ErrNoSchema says that the tables are not there, or old, and that this program may not, or was told not to, create
+	// them.
 	ErrNoSchema = errors.New("no tables of this version in the schema")
 	// ErrVersion says that the tables were made by a newer version of this package, which this version does not know.
 	ErrVersion = errors.New("the tables have an unknown version")
-	// ErrOverlap says that a commit was refused because an address would have had two holders. The error is an [OverlapError].
+	// ErrOverlap says that a commit was refused because an address would have had two holders. The error is an
+	// [OverlapError].
 	ErrOverlap = errors.New("addresses overlap")
 )
 
-// OverlapError is why a commit was refused, and has changed nothing: after it, two records of [store.KindAllocation] or [store.KindCooling] in one pool would have had
-// prefixes that overlap. It matches [ErrOverlap], and wraps PostgreSQL's own error.
+// OverlapError is why a commit was refused, and has changed nothing: after it, two records of [store.KindAllocation] or
+// [store.KindCooling] in one pool would have had prefixes that overlap. It matches [ErrOverlap], and wraps PostgreSQL's
+// own error.
 type OverlapError struct {
 	// Constraint is the name of the constraint in the database.
 	Constraint string
 	// Record is the record of the commit that was to have Prefix. It is the zero Key if the database does not tell.
 	Record store.Key
-	// Prefix is what was to be written, and Standing what it overlaps with: a prefix of another record, also one of the same commit. They are not valid if the database does not
-	// tell, which it does not if the role may not read the table.
+	// Prefix is what was to be written, and Standing what it overlaps with: a prefix of another record, also one of the
+	// same commit. They are not valid if the database does not tell, which it does not if the role may not read the
+	// table.
 	Prefix, Standing netip.Prefix
 
 	cause error
@@ -64,12 +68,15 @@ const (
 	classOperatorsDecided = "57" // shut down, cancelled
 )
 
-// judge says of the error that came of a commit whether the outcome is unknown. Completed says that the server had said that the function is done.
+// judge says of the error that came of a commit whether the outcome is unknown. Completed says that the server had said
+// that the function is done.
 //
-// The function runs in a transaction of its own, which the server commits after it has said that the function is done and before it says that it is ready
-// for the next statement. So an error before the former is a refusal, whatever it is. An error after it is a refusal too if it is one of committing, such as a
-// deferred constraint that is violated; if the session ends then, or was to be cancelled, it may have committed before. With the simple protocol, it says that the
-// function is done only after it has committed. Where there is no error from the server, but none of its answers either, nothing is known.
+// The function runs in a transaction of its own, which the server commits after it has said that the function is done
+// and before it says that it is ready for the next statement. So an error before the former is a refusal, whatever it
+// is. An error after it is a refusal too if it is one of committing, such as a deferred constraint that is violated; if
+// the session ends then, or was to be cancelled, it may have committed before. With the simple protocol, it says that
+// the function is done only after it has committed. Where there is no error from the server, but none of its answers
+// either, nothing is known.
 func judge(ctx context.Context, err error, completed bool, mode pgx.QueryExecMode) error {
 	var refused *pgconn.PgError
 	switch {
@@ -84,8 +91,9 @@ func judge(ctx context.Context, err error, completed bool, mode pgx.QueryExecMod
 	return fmt.Errorf("%w: %w", store.ErrUnknown, withContext(ctx, err))
 }
 
-// retriable says of the error of a commit that was refused whether another commit that ran at the same time is the reason: it created a record first, or the two waited for
-// one another. Tried again, it succeeds, or fails with a reason that can be told.
+// retriable says of the error of a commit that was refused whether another commit that ran at the same time is the
+// reason: it created a record first, or the two waited for one another. Tried again, it succeeds, or fails with a
+// reason that can be told.
 func retriable(err error) bool {
 	var refused *pgconn.PgError
 	if errors.Is(err, store.ErrUnknown) || !errors.As(err, &refused) {

@@ -15,8 +15,8 @@ import (
 	"github.com/ipalloc/ipalloc/store/storetest"
 )
 
-// TestIsolation has writers contend for heads, one and several at once, and for a record beside them, under each default isolation level that a database can have. All that they may
-// see is conflicts, and no commit is lost.
+// TestIsolation has writers contend for heads, one and several at once, and for a record beside them, under each
+// default isolation level that a database can have. All that they may see is conflicts, and no commit is lost.
 func TestIsolation(t *testing.T) {
 	for _, level := range []string{"read committed", "repeatable read", "serializable"} {
 		t.Run(level, func(t *testing.T) {
@@ -47,7 +47,8 @@ func TestIsolation(t *testing.T) {
 	}
 }
 
-// contend creates a record beside one or two heads, which others want to change too, and beside a record that is written with heads of its own.
+// contend creates a record beside one or two heads, which others want to change too, and beside a record that is
+// written with heads of its own.
 func contend(t *testing.T, s *postgres.Store, name string, both bool) error {
 	for {
 		changes := []store.Change{{Head: head("one"), Writes: []store.Write{create(allocation("one", name, ""))}}}
@@ -70,7 +71,8 @@ func contend(t *testing.T, s *postgres.Store, name string, both bool) error {
 	}
 }
 
-// TestRevisionsDoNotFall has a record with a revision that another commit, which began later, has written. A commit does not put a lower one in its place.
+// TestRevisionsDoNotFall has a record with a revision that another commit, which began later, has written. A commit
+// does not put a lower one in its place.
 func TestRevisionsDoNotFall(t *testing.T) {
 	url, schema := sharedServer(t).url("postgres"), newSchema()
 	s := open(t, url, schema)
@@ -87,8 +89,9 @@ func TestRevisionsDoNotFall(t *testing.T) {
 	require.Equal(t, h.Revision, got.Revision)
 }
 
-// TestHeadCreatedMeanwhile has a commit look for a head that is not there yet, and wait; meanwhile another creates it, with a record that both want to create. That the
-// head is another one is what the first must say, not that the record exists.
+// TestHeadCreatedMeanwhile has a commit look for a head that is not there yet, and wait; meanwhile another creates it,
+// with a record that both want to create. That the head is another one is what the first must say, not that the record
+// exists.
 func TestHeadCreatedMeanwhile(t *testing.T) {
 	url, schema := sharedServer(t).url("postgres"), newSchema()
 	s, db := open(t, url, schema), connect(t, url)

@@ -21,7 +21,8 @@ const changedMany = "*"
 // linger is how long a session goes on when nobody waits any more.
 const linger = time.Second
 
-// How long a session waits for a notification before it asks whether the server is still there, and how long the server may take to answer.
+// How long a session waits for a notification before it asks whether the server is still there, and how long the server
+// may take to answer.
 const (
 	checkInterval = 30 * time.Second
 	checkPatience = 30 * time.Second
@@ -58,7 +59,8 @@ func newListener(pool *pgxpool.Pool, sql statements) *listener {
 	return &listener{pool: pool, sql: sql}
 }
 
-// enter adds a waiter, and begins a session if there is none. The waiter is woken as soon as it can rely on the session, so that it looks at the record once more.
+// enter adds a waiter, and begins a session if there is none. The waiter is woken as soon as it can rely on the
+// session, so that it looks at the record once more.
 func (l *listener) enter(key store.Key) (*waiter, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -79,7 +81,8 @@ func (l *listener) enter(key store.Key) (*waiter, error) {
 	return w, nil
 }
 
-// leave removes a waiter. If it was the last, the session ends soon, unless another comes: who follows a record waits again and again.
+// leave removes a waiter. If it was the last, the session ends soon, unless another comes: who follows a record waits
+// again and again.
 func (l *listener) leave(w *waiter) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -126,7 +129,8 @@ func (l *listener) run(ctx context.Context, s *session) {
 	close(s.ended)
 }
 
-// listen takes a connection and tells the waiters what it hears, until ctx ends or the connection is lost. It closes the connection, which has locks.
+// listen takes a connection and tells the waiters what it hears, until ctx ends or the connection is lost. It closes
+// the connection, which has locks.
 func (l *listener) listen(ctx context.Context, s *session) error {
 	acquired, err := l.pool.Acquire(ctx)
 	if err != nil {

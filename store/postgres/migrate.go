@@ -28,8 +28,9 @@ type Migration struct {
 	SQL string
 }
 
-// Migrations returns all steps to [Version], in their order, for a schema of that name ("" for [DefaultSchema]). They are what [New] runs; they are here for
-// database administrators, who may want to read them, or to run them themselves, in one transaction. The table "migration" in the schema says which have been run.
+// Migrations returns all steps to [Version], in their order, for a schema of that name ("" for [DefaultSchema]). They
+// are what [New] runs; they are here for database administrators, who may want to read them, or to run them themselves,
+// in one transaction. The table "migration" in the schema says which have been run.
 func Migrations(schema string) ([]Migration, error) {
 	name, err := (&Options{Schema: schema}).schema()
 	if err != nil {
@@ -58,7 +59,8 @@ func schemaLock(schema string) int64 {
 	return int64(h.Sum64() >> 2 << 1)
 }
 
-// migrationLock is the advisory lock under which schemas of the database change. It is one for all schemas, because they share the extension.
+// migrationLock is the advisory lock under which schemas of the database change. It is one for all schemas, because
+// they share the extension.
 const migrationLock = 0x69_70_61_6c_6c_6f_63 // "ipalloc"
 
 // migrate brings the schema to Version.

@@ -66,7 +66,8 @@ func TestOpenVersions(t *testing.T) {
 	require.ErrorContains(t, err, fmt.Sprintf("%q", schema))
 }
 
-// TestOpenRoles opens with a role that may not create anything, before and after an administrator has run the migrations.
+// TestOpenRoles opens with a role that may not create anything, before and after an administrator has run the
+// migrations.
 func TestOpenRoles(t *testing.T) {
 	server, schema := sharedServer(t), "roles"
 	execute(t, server.url("postgres"), "public", "CREATE ROLE plain LOGIN", "CREATE DATABASE roles", "GRANT CONNECT ON DATABASE roles TO plain")
@@ -168,7 +169,8 @@ func TestLongKeys(t *testing.T) {
 	require.Equal(t, store.TooLargeError{What: "key in bytes", Size: 2601, Limit: 2600}, *tooLarge)
 }
 
-// TestModes runs commits, reads and refusals in each of the modes in which pgx can run statements, some of which poolers need, and in each isolation level.
+// TestModes runs commits, reads and refusals in each of the modes in which pgx can run statements, some of which
+// poolers need, and in each isolation level.
 func TestModes(t *testing.T) {
 	url := sharedServer(t).url("postgres")
 	for _, mode := range []pgx.QueryExecMode{

@@ -60,7 +60,8 @@ func TestAnswerLost(t *testing.T) {
 	o := newOutage(t)
 	for i := range 3 {
 		lost := o.proxy.LoseReply("owner to lose")
-		_, err := storetest.CommitOne(t.Context(), o.through, o.head, put(allocation("a", "owner to lose", fmt.Sprintf("10.0.0.%d/32", i))))
+		_, err := storetest.CommitOne(t.Context(), o.through, o.head,
+			put(allocation("a", "owner to lose", fmt.Sprintf("10.0.0.%d/32", i))))
 		<-lost
 		require.ErrorIs(t, err, store.ErrUnknown)
 		require.ErrorContains(t, err, "pool/a")
@@ -79,7 +80,8 @@ func TestRequestLost(t *testing.T) {
 	o := newOutage(t)
 	for _, n := range []int{0, 1, 50, 300} {
 		cut := o.proxy.CutAfterRequestBytes(n)
-		_, err := storetest.CommitOne(t.Context(), o.through, o.head, create(allocation("a", strings.Repeat("x", 900), "10.0.0.1/32")))
+		_, err := storetest.CommitOne(t.Context(), o.through, o.head,
+			create(allocation("a", strings.Repeat("x", 900), "10.0.0.1/32")))
 		<-cut
 		require.ErrorIs(t, err, store.ErrUnknown)
 		o.requireHead(t, false)
@@ -90,7 +92,8 @@ func TestRequestLost(t *testing.T) {
 	}
 }
 
-// TestSlowServer has the context end at each point at which a commit can wait: only when the request has been sent is the outcome unknown.
+// TestSlowServer has the context end at each point at which a commit can wait: only when the request has been sent is
+// the outcome unknown.
 func TestSlowServer(t *testing.T) {
 	o := newOutage(t, func(config *pgxpool.Config) { config.MaxConns = 1 })
 	soon := func() context.Context {
@@ -149,7 +152,8 @@ func TestServerDown(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// TestRefused has the server refuse a commit for reasons of its own. That is no doubt about the outcome, also if the session ends with it.
+// TestRefused has the server refuse a commit for reasons of its own. That is no doubt about the outcome, also if the
+// session ends with it.
 func TestRefused(t *testing.T) {
 	disk := `CREATE FUNCTION %[1]s.full() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE disk_full; END $$;
 		CREATE TRIGGER disk_is_full BEFORE INSERT ON %[1]s.allocation FOR EACH ROW EXECUTE FUNCTION %[1]s.full()`
@@ -222,7 +226,8 @@ func signalBlocked(t *testing.T, o *outage, function string) {
 	}, 20*time.Second, time.Millisecond)
 }
 
-// TestDiskFull has the tables on a file system of their own that is full. It needs one to be mounted, which only root may do, and not everywhere.
+// TestDiskFull has the tables on a file system of their own that is full. It needs one to be mounted, which only root
+// may do, and not everywhere.
 func TestDiskFull(t *testing.T) {
 	server := ownServer(t)
 	dir := mountSmall(t, server)
@@ -233,7 +238,8 @@ func TestDiskFull(t *testing.T) {
 	for i := 0; ; i++ {
 		r := holding("other", "a", fmt.Sprint(i), "")
 		r.Data = data
-		next, err := storetest.CommitOne(t.Context(), s, h, create(r), create(allocation("a", fmt.Sprint(i), fmt.Sprintf("10.0.0.%d/32", i))))
+		next, err := storetest.CommitOne(t.Context(), s, h, create(r),
+			create(allocation("a", fmt.Sprint(i), fmt.Sprintf("10.0.0.%d/32", i))))
 		if err != nil {
 			var refused *pgconn.PgError
 			require.ErrorAs(t, err, &refused)
@@ -252,7 +258,8 @@ func TestDiskFull(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// TestDurable has a database whose commits need not be durable by default. Those of a store are: the server crashes after each few.
+// TestDurable has a database whose commits need not be durable by default. Those of a store are: the server crashes
+// after each few.
 func TestDurable(t *testing.T) {
 	server := ownServer(t)
 	execute(t, server.url("postgres"), "public", "ALTER DATABASE postgres SET synchronous_commit = off", "ALTER SYSTEM SET wal_writer_delay = '10s'")
@@ -261,7 +268,8 @@ func TestDurable(t *testing.T) {
 	for i := range 3 {
 		var err error
 		for n := range 5 {
-			h, err = storetest.CommitOne(t.Context(), s, h, put(allocation("a", "x", fmt.Sprintf("10.0.%d.%d/32", i, n))))
+			h, err = storetest.CommitOne(t.Context(), s, h,
+				put(allocation("a", "x", fmt.Sprintf("10.0.%d.%d/32", i, n))))
 			require.NoError(t, err)
 		}
 		require.NoError(t, server.stop(syscall.SIGQUIT))
@@ -276,7 +284,8 @@ func TestDurable(t *testing.T) {
 	}
 }
 
-// TestPoolOutages has several workers allocate and release through a proxy that loses requests and answers all the time. What they were told holds, nothing is given twice, and nothing leaks.
+// TestPoolOutages has several workers allocate and release through a proxy that loses requests and answers all the
+// time. What they were told holds, nothing is given twice, and nothing leaks.
 func TestPoolOutages(t *testing.T) {
 	o := newOutage(t)
 	p, err := pool.Create(t.Context(), o.through, pooltest.Name, pooltest.Spec(t), nil)

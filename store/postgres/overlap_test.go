@@ -81,8 +81,8 @@ func TestOverlapRefused(t *testing.T) {
 	}
 }
 
-// TestOverlapAtTheEnd has addresses change hands within one commit, in any order of its writes: only what holds at its end counts. Who holds an address in other pools, or
-// holds it twice, is no matter.
+// TestOverlapAtTheEnd has addresses change hands within one commit, in any order of its writes: only what holds at its
+// end counts. Who holds an address in other pools, or holds it twice, is no matter.
 func TestOverlapAtTheEnd(t *testing.T) {
 	s := open(t, sharedServer(t).url("postgres"), newSchema())
 	h, err := storetest.CommitOne(t.Context(), s, head("a"),
@@ -109,7 +109,8 @@ func TestOverlapAtTheEnd(t *testing.T) {
 func TestOverlapByHand(t *testing.T) {
 	url, schema := sharedServer(t).url("postgres"), newSchema()
 	s := open(t, url, schema)
-	h, err := storetest.CommitOne(t.Context(), s, head("a"), create(allocation("a", "x", "10.0.0.0/24")), create(allocation("a", "y", "10.0.1.0/24")))
+	h, err := storetest.CommitOne(t.Context(), s, head("a"), create(allocation("a", "x", "10.0.0.0/24")),
+		create(allocation("a", "y", "10.0.1.0/24")))
 	require.NoError(t, err)
 	db := connect(t, url, func(config *pgxpool.Config) { config.ConnConfig.RuntimeParams["search_path"] = quoted(schema) })
 	for _, sql := range []string{
@@ -132,8 +133,8 @@ func TestOverlapByHand(t *testing.T) {
 	require.ErrorIs(t, err, store.ErrNotFound)
 }
 
-// TestBoxesOverlapAsPrefixes compares pairs of prefixes, most of which have much in common: the boxes that the constraint looks for first
-// must overlap just if the prefixes do.
+// TestBoxesOverlapAsPrefixes compares pairs of prefixes, most of which have much in common: the boxes that the
+// constraint looks for first must overlap just if the prefixes do.
 func TestBoxesOverlapAsPrefixes(t *testing.T) {
 	url, schema := sharedServer(t).url("postgres"), newSchema()
 	open(t, url, schema)
@@ -158,7 +159,8 @@ func TestBoxesOverlapAsPrefixes(t *testing.T) {
 	require.Less(t, overlap, 19_000)
 }
 
-// relatedPrefixes are of the same family, most often, and alike up to some bit, at which or near which one or both may end: many are neighbours.
+// relatedPrefixes are of the same family, most often, and alike up to some bit, at which or near which one or both may
+// end: many are neighbours.
 func relatedPrefixes(random *rand.Rand) (a, b netip.Prefix) {
 	var first [16]byte
 	binary.BigEndian.PutUint64(first[:], random.Uint64())

@@ -30,8 +30,8 @@ func BenchmarkPoolParallel(b *testing.B) { pooltest.BenchmarkParallel(b, newPlac
 
 func BenchmarkPoolOpen(b *testing.B) { pooltest.BenchmarkOpen(b, "connect", newPlace) }
 
-// BenchmarkPoolBytes also reports how many bytes the server writes to its log. The log has the indexes too and, for the first change of each page after a checkpoint, the
-// whole page, of which the server does the same for a bare row.
+// BenchmarkPoolBytes also reports how many bytes the server writes to its log. The log has the indexes too and, for the
+// first change of each page after a checkpoint, the whole page, of which the server does the same for a bare row.
 func BenchmarkPoolBytes(b *testing.B) {
 	url := sharedServer(b).url("postgres")
 	db := connect(b, url)

@@ -15,8 +15,8 @@ import (
 	"github.com/ipalloc/ipalloc/store/postgres"
 )
 
-// The environment variables that make a test of this file, or of pool_process_test.go, its own child: a process that works on the pool in the schema
-// that they name.
+// The environment variables that make a test of this file, or of pool_process_test.go, its own child: a process that
+// works on the pool in the schema that they name.
 const (
 	poolChildURL    = "POSTGRES_TEST_POOL_URL"
 	poolChildSchema = "POSTGRES_TEST_POOL_SCHEMA"
@@ -72,7 +72,8 @@ func TestPoolKilled(t *testing.T) {
 // poolChildName is the name of the sessions of children.
 const poolChildName = "ipalloc_child"
 
-// awaitSessions waits until the sessions of a child that was killed have ended: what they were doing they do to the end.
+// awaitSessions waits until the sessions of a child that was killed have ended: what they were doing they do to the
+// end.
 func awaitSessions(t *testing.T, db *pgxpool.Pool) error {
 	for deadline := time.Now().Add(20 * time.Second); ; {
 		n := 0
@@ -86,8 +87,8 @@ func awaitSessions(t *testing.T, db *pgxpool.Pool) error {
 	}
 }
 
-// TestServerKilled kills the server amid the work of such a child: with SIGKILL to the process that starts all others, whose sessions so end by and by, and with an immediate
-// shutdown. In either case it recovers from its log.
+// TestServerKilled kills the server amid the work of such a child: with SIGKILL to the process that starts all others,
+// whose sessions so end by and by, and with an immediate shutdown. In either case it recovers from its log.
 func TestServerKilled(t *testing.T) {
 	if workAsChild(t) {
 		return

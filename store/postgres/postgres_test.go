@@ -11,8 +11,8 @@ import (
 	"github.com/ipalloc/ipalloc/store/storetest"
 )
 
-// freeBackend is a backend in a schema of its own, in which the constraint that keeps addresses from overlapping has been dropped: the contract of a store does not
-// have that rule. What the rule adds is checked in overlap_test.go.
+// freeBackend is a backend in a schema of its own, in which the constraint that keeps addresses from overlapping has
+// been dropped: the contract of a store does not have that rule. What the rule adds is checked in overlap_test.go.
 func freeBackend(t testing.TB, parameters string) storetest.Backend {
 	url, schema := sharedServer(t).url("postgres")+parameters, newSchema()
 	s, err := postgres.Open(context.Background(), url, &postgres.Options{Schema: schema})

@@ -81,7 +81,8 @@ func TestRoundTrips(t *testing.T) {
 		return err
 	}
 	conflict := func() error {
-		_, err := storetest.CommitOne(t.Context(), s, store.Record{Key: store.Key{Kind: store.KindPool, Pool: pooltest.Name}})
+		_, err := storetest.CommitOne(t.Context(), s,
+			store.Record{Key: store.Key{Kind: store.KindPool, Pool: pooltest.Name}})
 		require.ErrorIs(t, err, store.ErrConflict)
 		return nil
 	}

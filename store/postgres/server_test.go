@@ -150,7 +150,8 @@ func (s *server) await() error {
 	}
 }
 
-// stop sends a signal to the server, and waits until it has ended: SIGINT is a shutdown, SIGQUIT one without a checkpoint, SIGKILL a crash.
+// stop sends a signal to the server, and waits until it has ended: SIGINT is a shutdown, SIGQUIT one without a
+// checkpoint, SIGKILL a crash.
 func (s *server) stop(signal os.Signal) error {
 	s.mu.Lock()
 	process, ended := s.process, s.ended
@@ -162,7 +163,8 @@ func (s *server) stop(signal os.Signal) error {
 	return nil
 }
 
-// restart starts a server that was stopped, however that was: the processes of one that was killed may still be ending, and do not let another start.
+// restart starts a server that was stopped, however that was: the processes of one that was killed may still be ending,
+// and do not let another start.
 func (s *server) restart() error {
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		if err := s.start(); err == nil || time.Now().After(deadline) {

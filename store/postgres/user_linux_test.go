@@ -8,7 +8,8 @@ import (
 	"syscall"
 )
 
-// serverAttributes gives the folder to the user that the server is to run as: one that is not root, as which it refuses to run. The server ends with this process.
+// serverAttributes gives the folder to the user that the server is to run as: one that is not root, as which it refuses
+// to run. The server ends with this process.
 func serverAttributes(dir string) (*syscall.SysProcAttr, error) {
 	attributes := &syscall.SysProcAttr{Pdeathsig: syscall.SIGQUIT}
 	if os.Getuid() != 0 {

@@ -9,9 +9,10 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Watch implements [store.Store]. The calls of one Store that wait share one connection, which they take out of the pool until none of them has waited for a second, and one
-// goroutine that reads it; the pool may open another in its place. The connection must be to one session of the server: it cannot be that of a pooler that shares
-// sessions by transaction. If the connection is lost, or does not answer for a minute, Watch returns an error.
+// Watch implements [store.Store]. The calls of one Store that wait share one connection, which they take out of the
+// pool until none of them has waited for a second, and one goroutine that reads it; the pool may open another in its
+// place. The connection must be to one session of the server: it cannot be that of a pooler that shares sessions by
+// transaction. If the connection is lost, or does not answer for a minute, Watch returns an error.
 //
 // Cost: three round trips for the first that waits, and one each time that the record may have changed.
 func (s *Store) Watch(ctx context.Context, key store.Key, revision int64) (store.Record, error) {

@@ -36,7 +36,8 @@ func ownDatabase(t *testing.T, name string) string {
 	return sharedServer(t).url(name)
 }
 
-// TestWatchSmallPool waits with a pool of one connection, which is free for others meanwhile, and returned when nobody waits any more.
+// TestWatchSmallPool waits with a pool of one connection, which is free for others meanwhile, and returned when nobody
+// waits any more.
 func TestWatchSmallPool(t *testing.T) {
 	url := ownDatabase(t, "watch_small")
 	db := connect(t, url)
@@ -106,7 +107,8 @@ func TestWatchConnectionLost(t *testing.T) {
 	require.Equal(t, next.Revision, <-seen)
 }
 
-// TestNotifiesOnlyListeners checks that a commit notifies exactly if someone listens: it would make commits wait for one another.
+// TestNotifiesOnlyListeners checks that a commit notifies exactly if someone listens: it would make commits wait for
+// one another.
 func TestNotifiesOnlyListeners(t *testing.T) {
 	url := ownDatabase(t, "watch_quiet")
 	s, db := open(t, url, ""), connect(t, url)
@@ -136,7 +138,8 @@ func TestNotifiesOnlyListeners(t *testing.T) {
 	require.Contains(t, notification.Payload, " ", "this is the notification of the last commit, the only one with two records")
 }
 
-// TestWatchHandover has one writer and one watcher in turns: each waits for what the other has written, so a wake-up that is missed would stop both.
+// TestWatchHandover has one writer and one watcher in turns: each waits for what the other has written, so a wake-up
+// that is missed would stop both.
 func TestWatchHandover(t *testing.T) {
 	url, schema := sharedServer(t).url("postgres"), newSchema()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -168,7 +171,8 @@ func TestWatchHandover(t *testing.T) {
 	require.NoError(t, <-done)
 }
 
-// TestWatchBesideCommit begins to wait while a commit is under way that found nobody to notify, and has not ended: it ends in a trigger that waits for a lock. The change must not be missed.
+// TestWatchBesideCommit begins to wait while a commit is under way that found nobody to notify, and has not ended: it
+// ends in a trigger that waits for a lock. The change must not be missed.
 func TestWatchBesideCommit(t *testing.T) {
 	url := ownDatabase(t, "watch_beside")
 	s, db := open(t, url, ""), connect(t, url)

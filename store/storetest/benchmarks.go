@@ -15,10 +15,10 @@ import (
 )
 
 // Benchmarks measures a driver: commits of 1, 16 and 256 creates beside a head of 1 KiB, one after the other and from
-// parallel goroutines with a pool each; of two heads at once; renewals of as many records that expire as are held, in turn, and the first to expire;
-// a commit seen through a watch; and reads. Each is measured with no other records and with 60,000 allocations
-// in the pool, in a backend from newBackend that the benchmarks of one such number share. The names say the numbers:
-// held=60000/commit/writes=16.
+// parallel goroutines with a pool each; of two heads at once; renewals of as many records that expire as are held, in
+// turn, and the first to expire; a commit seen through a watch; and reads. Each is measured with no other records and
+// with 60,000 allocations in the pool, in a backend from newBackend that the benchmarks of one such number share. The
+// names say the numbers: held=60000/commit/writes=16.
 func Benchmarks(b *testing.B, newBackend func(t testing.TB) Backend) {
 	for _, held := range []int{0, 60_000} {
 		b.Run(fmt.Sprintf("held=%d", held), func(b *testing.B) {
@@ -131,7 +131,8 @@ func (s *bench) renews(b *testing.B) {
 func (s *bench) conflicts(b *testing.B) {
 	stale := benchHead(benchPool)
 	for b.Loop() {
-		if _, err := CommitOne(s.ctx, s.store, stale, create(benchClaim(benchPool, 0))); !errors.Is(err, store.ErrConflict) {
+		_, err := CommitOne(s.ctx, s.store, stale, create(benchClaim(benchPool, 0)))
+		if !errors.Is(err, store.ErrConflict) {
 			b.Fatal(err)
 		}
 	}

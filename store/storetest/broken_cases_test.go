@@ -1010,7 +1010,8 @@ func findBreaches() []breach {
 	}
 }
 
-// limited returns a backend that takes so many writes and bytes of the head's data, and otherwise does what tooMuch does.
+// limited returns a backend that takes so many writes and bytes of the head's data, and otherwise does what tooMuch
+// does.
 func limited(writesMax, bytesMax int, tooMuch commitFunc) func() storetest.Backend {
 	return withCommit(func(s store.Store, ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
 		if len(writes) > writesMax || len(head.Data) > bytesMax {

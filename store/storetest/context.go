@@ -45,7 +45,8 @@ func callAll(ctx context.Context, handle store.Store, head store.Record) map[str
 			break
 		}
 	}
-	_, errs["Commit of two heads"] = handle.Commit(ctx, change(head, create(claim(head.Pool, "y"))), change(newHead("other")))
+	_, errs["Commit of two heads"] = handle.Commit(ctx, change(head, create(claim(head.Pool, "y"))),
+		change(newHead("other")))
 	for name, pool := range map[string]string{"List of a pool": head.Pool, "List of all pools": ""} {
 		errs[name] = nil
 		for _, err := range handle.List(ctx, store.KindAllocation, pool) {

@@ -19,8 +19,9 @@ import (
 	"github.com/ipalloc/ipalloc/store/storetest"
 )
 
-// fileStore is a whole driver: it keeps all records in a folder, in one JSON file a commit, and reads them all at the beginning. A commit is there when its file
-// is, whole or not at all; the file's number is the commit's revision. It shows what a driver has to do, and grows without bounds.
+// fileStore is a whole driver: it keeps all records in a folder, in one JSON file a commit, and reads them all at the
+// beginning. A commit is there when its file is, whole or not at all; the file's number is the commit's revision. It
+// shows what a driver has to do, and grows without bounds.
 //
 // One process may have the folder open at a time, with one handle.
 type fileStore struct {
@@ -212,8 +213,8 @@ func (s *fileStore) admit(changes []store.Change) error {
 	return nil
 }
 
-// write makes the file of the next commit durable: it is written whole under another name, and then gets its own. From then on the outcome is
-// unknown if anything fails, and so is all that would follow, which is why the store is closed.
+// write makes the file of the next commit durable: it is written whole under another name, and then gets its own. From
+// then on the outcome is unknown if anything fails, and so is all that would follow, which is why the store is closed.
 func (s *fileStore) write(c fileCommit) error {
 	text, err := json.Marshal(c)
 	if err != nil {
@@ -283,7 +284,8 @@ func Example_driver() {
 	lease := store.Record{Key: store.Key{Kind: store.KindAllocation, Pool: "lab", Name: "vm-1"}, Expires: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)}
 	lab := store.Record{Key: store.Key{Kind: store.KindPool, Pool: "lab"}}
 	office := store.Record{Key: store.Key{Kind: store.KindPool, Pool: "office"}}
-	heads, err := s.Commit(ctx, store.Change{Head: lab, Writes: []store.Write{{Op: store.Create, Record: lease}}}, store.Change{Head: office})
+	heads, err := s.Commit(ctx, store.Change{Head: lab, Writes: []store.Write{{Op: store.Create, Record: lease}}},
+		store.Change{Head: office})
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -156,7 +156,8 @@ func expiryApart(s *subject) {
 	s.check(len(s.byExpiry(store.KindAllocation, "none")) == 0, ruleExpiry, "ByExpiry of a pool that does not exist yielded records")
 }
 
-// leases creates n claims of pool a that expire one after the other, and returns the head and the claims as they are stored.
+// leases creates n claims of pool a that expire one after the other, and returns the head and the claims as they are
+// stored.
 func (s *subject) leases(n int) (head store.Record, leases []store.Record) {
 	s.Helper()
 	head = newHead("a")
@@ -208,7 +209,8 @@ func expiryDeletes(s *subject) {
 				return fmt.Errorf("record %d is %v; error %w", n, r.Key, listErr)
 			}
 			n++
-			if head, err = CommitOne(s.ctx, s.s, head, remove(r.Key), create(claim("a", fmt.Sprint("new ", n)))); err != nil {
+			if head, err = CommitOne(s.ctx, s.s, head, remove(r.Key),
+				create(claim("a", fmt.Sprint("new ", n)))); err != nil {
 				return err
 			}
 		}
@@ -218,7 +220,8 @@ func expiryDeletes(s *subject) {
 	s.expires()
 }
 
-// expiryRenewals renews every third record when the loop is at the one before it. The others must come up once, and these at most once.
+// expiryRenewals renews every third record when the loop is at the one before it. The others must come up once, and
+// these at most once.
 func expiryRenewals(s *subject) {
 	head, leases := s.leases(150)
 	times := make(map[string]int)

@@ -35,11 +35,13 @@ func (s *subject) finds(rule, pool, addr, name string) {
 	got, err := s.s.Find(s.ctx, pool, netip.MustParseAddr(addr))
 	switch {
 	case name == "":
-		s.check(errors.Is(err, store.ErrNotFound), rule, "Find of %s in pool %q found %v, %v, want nothing", addr, pool, got.Key, err)
+		s.check(errors.Is(err, store.ErrNotFound), rule, "Find of %s in pool %q found %v, %v, want nothing", addr, pool,
+			got.Key, err)
 	case err != nil:
 		s.broken(rule, "Find of %s in pool %q failed: %v, want %q", addr, pool, err, name)
 	default:
-		s.check(got.Key == claimKey(pool, name), rule, "Find of %s in pool %q found %v, want %q", addr, pool, got.Key, name)
+		s.check(got.Key == claimKey(pool, name), rule, "Find of %s in pool %q found %v, want %q", addr, pool, got.Key,
+			name)
 		s.holds(rule, got)
 	}
 }

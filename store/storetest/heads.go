@@ -80,7 +80,8 @@ func headsConflict(s *subject) {
 			err := s.refusedAll(ruleConflict, store.ErrConflict, changes...)
 			var conflict *store.ConflictError
 			s.check(errors.As(err, &conflict), ruleConflict, "the error %q is no ConflictError", err)
-			s.check(conflict.Expected == c.bad.Revision, ruleConflict, "the conflict says that revision %d was expected, want %d", conflict.Expected, c.bad.Revision)
+			s.check(conflict.Expected == c.bad.Revision, ruleConflict,
+				"the conflict says that revision %d was expected, want %d", conflict.Expected, c.bad.Revision)
 			s.same(ruleConflictCurrent, "the current head in the conflict", conflict.Current, c.current)
 			verify(ruleFailed)
 		}
@@ -221,7 +222,8 @@ func transfer(ctx context.Context, handle store.Store, from, to, name string) er
 	}
 }
 
-// sum reads all accounts. Read one by one they need not be of one moment; a commit of all of them as they were read proves that they are.
+// sum reads all accounts. Read one by one they need not be of one moment; a commit of all of them as they were read
+// proves that they are.
 func sum(ctx context.Context, handle store.Store) (total int, err error) {
 	for {
 		total = 0
@@ -311,7 +313,8 @@ func headsReopen(s *subject) {
 	heads := s.pools("a", "b")
 	for round := range 4 {
 		heads[0].State = fmt.Sprint(round)
-		heads = s.commitAll(change(heads[0], put(claim("a", fmt.Sprint(round)))), change(heads[1], remove(claimKey("b", "standing"))))
+		heads = s.commitAll(change(heads[0], put(claim("a", fmt.Sprint(round)))),
+			change(heads[1], remove(claimKey("b", "standing"))))
 		s.reopen()
 		s.holds(ruleDurable, heads[0])
 		s.holds(ruleDurable, heads[1])

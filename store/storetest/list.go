@@ -124,7 +124,7 @@ func listCommitsInBody(s *subject) {
 	s.within(ruleListBody, func() error {
 		for record, err := range s.s.List(s.ctx, store.KindAllocation, "a") {
 			if err != nil {
-				return fmt.Errorf("List failed: %w", err)
+				return fmt.Errorf("a list failed: %w", err)
 			}
 			if seen[record.Name] {
 				return fmt.Errorf("%v came up twice", record.Key)
@@ -158,11 +158,11 @@ func listReadsInBody(s *subject) {
 				return err
 			}
 			if _, err := s.s.Get(s.ctx, record.Key); err != nil {
-				return fmt.Errorf("Get in the loop's body failed: %w", err)
+				return fmt.Errorf("a get in the loop's body failed: %w", err)
 			}
 			for _, err := range s.s.List(s.ctx, store.KindPool, "") {
 				if err != nil {
-					return fmt.Errorf("List in the loop's body failed: %w", err)
+					return fmt.Errorf("a list in the loop's body failed: %w", err)
 				}
 			}
 		}

@@ -52,16 +52,17 @@ import (
 // Backend is a place where records are kept, new and empty, and how to reach it: a file, a schema of a database, a
 // prefix in a key space. The zero Backend is not usable. A Backend may be copied.
 type Backend struct {
-	// Open returns a new handle on the backend. Required. The suite closes what it opens; to close one handle must not close
-	// another, whether that was opened before or after.
+	// Open returns a new handle on the backend. Required. The suite closes what it opens; to close one handle must not
+	// close another, whether that was opened before or after.
 	Open func(ctx context.Context) (store.Store, error)
 
 	// OneHandle says that a second handle cannot be opened before the first one is closed, as with a
 	// locked file. The suite then uses one handle where it would use several.
 	OneHandle bool
 
-	// NoOverlap says that the backend is stricter than the contract: it refuses each commit after which prefixes of two records of
-	// [store.KindAllocation] or [store.KindCooling] in one pool would overlap. The suite then checks that it does, instead of what comes of such records.
+	// NoOverlap says that the backend is stricter than the contract: it refuses each commit after which prefixes of two
+	// records of [store.KindAllocation] or [store.KindCooling] in one pool would overlap. The suite then checks that it
+	// does, instead of what comes of such records.
 	NoOverlap bool
 
 	// MaxCommitBytes and MaxCommitWrites are how far the suite goes in search of what is too large for one

@@ -90,12 +90,15 @@ func (s *subject) commitAllOn(handle store.Store, changes ...store.Change) []sto
 	if err != nil {
 		s.broken(ruleCommit, "a valid commit of %v failed: %v", headsOf(changes), err)
 	}
-	s.check(len(heads) == len(changes), ruleReturned, "Commit of %d changes returned %d heads", len(changes), len(heads))
+	s.check(len(heads) == len(changes), ruleReturned, "Commit of %d changes returned %d heads", len(changes),
+		len(heads))
 	for i, got := range heads {
 		head := changes[i].Head
 		s.check(got.Revision >= 1, ruleExistent, "Commit returned head %v with revision %d", head.Key, got.Revision)
-		s.check(got.Revision > head.Revision, ruleRising, "Commit of head %v at revision %d returned revision %d", head.Key, head.Revision, got.Revision)
-		s.check(got.Revision == heads[0].Revision, ruleRevision, "Commit returned head %v with revision %d, and head %v with revision %d",
+		s.check(got.Revision > head.Revision, ruleRising, "Commit of head %v at revision %d returned revision %d",
+			head.Key, head.Revision, got.Revision)
+		s.check(got.Revision == heads[0].Revision, ruleRevision,
+			"Commit returned head %v with revision %d, and head %v with revision %d",
 			heads[0].Key, heads[0].Revision, got.Key, got.Revision)
 		s.same(ruleReturned, "the head that Commit returned", got, at(head, got.Revision))
 	}

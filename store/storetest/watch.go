@@ -38,12 +38,12 @@ func (s *subject) watch(ctx context.Context, handle store.Store, key store.Key, 
 	return result
 }
 
-// underWay gives calls of Watch that were begun time to wait. A store that keeps the contract passes without it; it is there so that one that
-// does not is noticed.
+// underWay gives calls of Watch that were begun time to wait. A store that keeps the contract passes without it; it is
+// there so that one that does not is noticed.
 func underWay() { time.Sleep(10 * time.Millisecond) }
 
-// returns waits for the Watch of a record at revision, and checks that it says what must be said: want, or that there is none if
-// want has no revision.
+// returns waits for the Watch of a record at revision, and checks that it says what must be said: want, or that there
+// is none if want has no revision.
 func (s *subject) returns(result <-chan watched, revision int64, want store.Record) {
 	s.Helper()
 	var got watched
@@ -69,7 +69,8 @@ func watchChanged(s *subject) {
 	s.returns(s.watch(s.ctx, s.s, headKey("a"), second.Revision), second.Revision, newHead("a"))
 }
 
-// watchWaits changes other records first: a Watch that returned for that would say so with a record, or an error, that is not new.
+// watchWaits changes other records first: a Watch that returned for that would say so with a record, or an error, that
+// is not new.
 func watchWaits(s *subject) {
 	aside := s.commit(newHead("aside"))
 	other := s.another()

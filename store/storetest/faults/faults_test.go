@@ -45,8 +45,10 @@ func TestFaultsOfCommit(t *testing.T) {
 	}{
 		{"pass", faults.Fault{}, nil, true, true},
 		{"refuse", faults.Fault{Effect: faults.Refuse}, []error{faults.ErrInjected}, false, false},
-		{"lose request", faults.Fault{Effect: faults.LoseRequest}, []error{store.ErrUnknown, faults.ErrInjected}, false, false},
-		{"lose reply", faults.Fault{Effect: faults.LoseReply, Err: cause}, []error{store.ErrUnknown, cause}, true, true},
+		{"lose request", faults.Fault{Effect: faults.LoseRequest}, []error{store.ErrUnknown, faults.ErrInjected}, false,
+			false},
+		{"lose reply", faults.Fault{Effect: faults.LoseReply, Err: cause}, []error{store.ErrUnknown, cause}, true,
+			true},
 		{"land late", faults.Fault{Effect: faults.LandLate, Late: 2}, []error{store.ErrUnknown}, false, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -95,7 +97,8 @@ func TestFaultsOfTwoHeads(t *testing.T) {
 		ctx, shared := t.Context(), store.NewMemory()
 		injector := faults.Injector{Choose: faults.Script(c.fault)}
 		s := injector.Wrap(shared)
-		changes := []store.Change{{Head: poolHead, Writes: []store.Write{{Op: store.Create, Record: poolClaim}}}, {Head: other}}
+		changes := []store.Change{{Head: poolHead, Writes: []store.Write{{Op: store.Create, Record: poolClaim}}},
+			{Head: other}}
 		_, err := s.Commit(ctx, changes...)
 		require.ErrorIs(t, err, c.err)
 		require.Equal(t, errors.Is(c.err, store.ErrUnknown), errors.Is(err, store.ErrUnknown))
@@ -212,7 +215,8 @@ func TestFaultsOfReads(t *testing.T) {
 
 func TestFaultsDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		injector := faults.Injector{Choose: faults.Script(faults.Fault{Delay: time.Hour}, faults.Fault{Delay: time.Hour})}
+		injector := faults.Injector{Choose: faults.Script(faults.Fault{Delay: time.Hour},
+			faults.Fault{Delay: time.Hour})}
 		s, begin := injector.Wrap(store.NewMemory()), time.Now()
 		head, err := storetest.CommitOne(t.Context(), s, poolHead)
 		require.NoError(t, err)
@@ -226,7 +230,8 @@ func TestFaultsDelay(t *testing.T) {
 }
 
 func TestRandomFaults(t *testing.T) {
-	rates := faults.Rates{Refuse: 0.1, LoseRequest: 0.1, LoseReply: 0.2, LandLate: 0.2, Read: 0.5, MaxLate: 3, MaxDelay: time.Millisecond}
+	rates := faults.Rates{Refuse: 0.1, LoseRequest: 0.1, LoseReply: 0.2, LandLate: 0.2, Read: 0.5, MaxLate: 3,
+		MaxDelay: time.Millisecond}
 	const calls = 10_000
 	sequence := func(seed uint64) []faults.Fault {
 		choose := faults.Random(seed, rates)

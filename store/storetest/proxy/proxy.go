@@ -9,11 +9,13 @@ import (
 	"time"
 )
 
-// Proxy is a TCP proxy between a driver and its server, which breaks the network in the ways that a test asks for. It knows
-// nothing of what it passes on; over TLS it sees cipher text, so what looks for text in a request finds none there.
+// Proxy is a TCP proxy between a driver and its server, which breaks the network in the ways that a test asks for. It
+// knows nothing of what it passes on; over TLS it sees cipher text, so what looks for text in a request finds none
+// there.
 //
-// The zero Proxy is not usable, see [New]. A Proxy must not be copied. All methods may be called by any number of goroutines
-// at once, and take effect on all connections, present and future, until [Proxy.Heal], if they do not say otherwise.
+// The zero Proxy is not usable, see [New]. A Proxy must not be copied. All methods may be called by any number of
+// goroutines at once, and take effect on all connections, present and future, until [Proxy.Heal], if they do not say
+// otherwise.
 type Proxy struct {
 	listener net.Listener
 	running  sync.WaitGroup
@@ -30,8 +32,8 @@ type Proxy struct {
 	changed  chan struct{} // closed, and replaced, when what holds up pieces changes
 }
 
-// New returns a proxy that listens on a free port of 127.0.0.1 and passes connections on to target, an address as [net.Dial]
-// takes it for TCP. It ends, with all its connections and goroutines, at the end of t.
+// New returns a proxy that listens on a free port of 127.0.0.1 and passes connections on to target, an address as
+// [net.Dial] takes it for TCP. It ends, with all its connections and goroutines, at the end of t.
 func New(t testing.TB, target string) *Proxy {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -48,8 +50,8 @@ func New(t testing.TB, target string) *Proxy {
 // Addr returns the address that clients connect to, as host:port.
 func (p *Proxy) Addr() string { return p.listener.Addr().String() }
 
-// SetTarget passes the connections to come on to another address: the server came back elsewhere. Present connections stay, and so
-// does the target on Heal.
+// SetTarget passes the connections to come on to another address: the server came back elsewhere. Present connections
+// stay, and so does the target on Heal.
 func (p *Proxy) SetTarget(target string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -63,8 +65,8 @@ func (p *Proxy) Connections() int {
 	return len(p.links)
 }
 
-// Cut closes all present connections, also in the middle of a message. Clients see a reset, servers the end of the connection after
-// all that was passed on. What Stall and Delay hold back is lost. Later connections are not affected.
+// Cut closes all present connections, also in the middle of a message. Clients see a reset, servers the end of the
+// connection after all that was passed on. What Stall and Delay hold back is lost. Later connections are not affected.
 func (p *Proxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -75,7 +77,8 @@ func (p *Proxy) Cut() {
 // stay: a server that is down is Refuse, then Cut.
 func (p *Proxy) Refuse() { p.change(func() { p.refusing = true }) }
 
-// Stall keeps connections, and takes new ones, but passes nothing on, in either way. What is held back goes on its way on Heal.
+// Stall keeps connections, and takes new ones, but passes nothing on, in either way. What is held back goes on its way
+// on Heal.
 func (p *Proxy) Stall() { p.change(func() { p.stalled = [2]bool{true, true} }) }
 
 // StallReplies is Stall for what comes from the server only: requests arrive, and no answer comes.
@@ -84,23 +87,24 @@ func (p *Proxy) StallReplies() { p.change(func() { p.stalled[reply] = true }) }
 // Delay passes everything on d later than it came, each way: d is half of what it adds to a round trip.
 func (p *Proxy) Delay(d time.Duration) { p.change(func() { p.delay = d }) }
 
-// CutAfterRequestBytes cuts all connections once, as Cut does, when n more bytes have been passed on to the server, on all connections
-// together, and before any further byte. The channel is closed when that has happened.
+// CutAfterRequestBytes cuts all connections once, as Cut does, when n more bytes have been passed on to the server, on
+// all connections together, and before any further byte. The channel is closed when that has happened.
 func (p *Proxy) CutAfterRequestBytes(n int) <-chan struct{} { return p.cutAfter(request, n) }
 
 // CutAfterReplyBytes is CutAfterRequestBytes for bytes from the server.
 func (p *Proxy) CutAfterReplyBytes(n int) <-chan struct{} { return p.cutAfter(reply, n) }
 
-// LoseReply loses the answer to one request: the next one that contains text (any, if text is empty) is passed on, and its connection
-// is cut, as Cut does, when the first byte comes back from the server after it. Other connections are not affected. The channel is closed
-// when that has happened.
+// LoseReply loses the answer to one request: the next one that contains text (any, if text is empty) is passed on, and
+// its connection is cut, as Cut does, when the first byte comes back from the server after it. Other connections are
+// not affected. The channel is closed when that has happened.
 //
-// That is exact where a server says nothing but answers, one after the other, as PostgreSQL does. Where it says other things too, as HTTP/2
-// does, use [Proxy.HoldReply].
+// That is exact where a server says nothing but answers, one after the other, as PostgreSQL does. Where it says other
+// things too, as HTTP/2 does, use [Proxy.HoldReply].
 func (p *Proxy) LoseReply(text string) <-chan struct{} { return p.lose(text, false) }
 
-// HoldReply is LoseReply without the cut: from the request on, the connection passes nothing back. The channel is closed when the request has been
-// passed on. A test then waits until it sees the effect by another way, and calls Cut, or Heal if the answer is to arrive late.
+// HoldReply is LoseReply without the cut: from the request on, the connection passes nothing back. The channel is
+// closed when the request has been passed on. A test then waits until it sees the effect by another way, and calls Cut,
+// or Heal if the answer is to arrive late.
 func (p *Proxy) HoldReply(text string) <-chan struct{} { return p.lose(text, true) }
 
 // Heal ends everything that was asked for but SetTarget. Present connections go on, with what was held back.

@@ -1,4 +1,4 @@
-package etcd_test
+package etcdtest_test
 
 import (
 	"context"
@@ -47,8 +47,8 @@ func startCluster(t *testing.T) *cluster {
 	return c
 }
 
-// TestThreeMembers stops one member, cuts one off from clients, and then the last two from each other. What can work works, what cannot
-// says so, and nothing is given twice.
+// TestThreeMembers stops one member, cuts one off from clients, and then the last two from each other. What can work
+// works, what cannot says so, and nothing is given twice.
 func TestThreeMembers(t *testing.T) {
 	c := startCluster(t)
 	ctx := t.Context()

@@ -1,4 +1,4 @@
-package etcd_test
+package etcdtest_test
 
 import (
 	"context"
@@ -120,7 +120,8 @@ func openStore(t testing.TB, addr string) *etcd.Store {
 	return s
 }
 
-// backends returns what makes backends with a prefix each on one server, half of them with a client that all handles share.
+// backends returns what makes backends with a prefix each on one server, half of them with a client that all handles
+// share.
 func backends(t testing.TB, s *server) func(testing.TB) storetest.Backend {
 	shared := connect(t, clientConfig(s.addr))
 	var n atomic.Int64

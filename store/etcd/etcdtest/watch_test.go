@@ -1,4 +1,4 @@
-package etcd_test
+package etcdtest_test
 
 import (
 	"context"
@@ -14,8 +14,8 @@ import (
 	"github.com/ipalloc/ipalloc/store/storetest/proxy"
 )
 
-// TestWatchAcrossCompaction cuts a watch off while the record changes and the history of that is compacted away: it cannot go on
-// from where it was, and must look again.
+// TestWatchAcrossCompaction cuts a watch off while the record changes and the history of that is compacted away: it
+// cannot go on from where it was, and must look again.
 func TestWatchAcrossCompaction(t *testing.T) {
 	server := startServer(t)
 	proxy := proxy.New(t, server.addr)

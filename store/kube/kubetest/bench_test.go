@@ -1,4 +1,4 @@
-package kube_test
+package kubetest_test
 
 import (
 	"context"
@@ -15,8 +15,8 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/ipalloc/ipalloc/pool"
+	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/kube"
-	"github.com/ipalloc/ipalloc/store/storetest"
 )
 
 // heldOwner is as long as a UID.
@@ -62,13 +62,11 @@ func median(took []time.Duration) time.Duration {
 	return took[len(took)/2]
 }
 
-// filledPool returns a pool of which so many addresses are held. It is filled on a server in memory, and its objects are created on the real
-// one as they are then, all at once: the driver itself would take several minutes.
+// filledPool returns a pool of which so many addresses are held.
 func filledPool(b *testing.B, server *server, held int) *pool.Pool {
 	b.Helper()
-	memory := newSimServer()
-	filling := simStore(&simClient{server: memory}, "filling")
-	p := createPool(b, filling, "10.0.0.0/16")
+	s := open(b, server.config(writer), kube.Options{Namespace: newNamespace()})
+	p := createPool(b, s, "10.0.0.0/16")
 	for first := 0; first < held; first += 2000 {
 		claims := make([]pool.Claim, 2000)
 		for i := range claims {
@@ -77,33 +75,17 @@ func filledPool(b *testing.B, server *server, held int) *pool.Pool {
 		_, err := p.AllocateAll(b.Context(), claims)
 		require.NoError(b, err)
 	}
-	head, err := filling.Get(b.Context(), poolKey(labPool))
+	head, err := s.Get(b.Context(), poolKey(labPool))
 	require.NoError(b, err)
-	_, err = storetest.CommitOne(b.Context(), filling, head) // which settles the last of them
+	_, err = s.Commit(b.Context(), store.Change{Head: head}) // which settles the last of them
 	require.NoError(b, err)
-	s := open(b, server.config(writer), kube.Options{Namespace: newNamespace()})
-	objects := make(chan *kube.Object)
-	var all sync.WaitGroup
-	for range 16 {
-		all.Go(func() {
-			for o := range objects {
-				if _, err := kube.APIOf(s).Create(b.Context(), o.WithIdentity("", "")); err != nil {
-					b.Error(err)
-				}
-			}
-		})
-	}
-	for _, o := range memory.objects {
-		objects <- o
-	}
-	close(objects)
-	all.Wait()
 	p, err = pool.Open(b.Context(), s, labPool, nil)
 	require.NoError(b, err)
 	return p
 }
 
-// BenchmarkAllocate is one caller who allocates, beside one bare object create, in turns, with an empty pool and with one of 60,000 held.
+// BenchmarkAllocate is one caller who allocates, beside one bare object create, in turns, with an empty pool and with
+// one of 60,000 held.
 func BenchmarkAllocate(b *testing.B) {
 	server, start := ownServer(b), time.Now()
 	create, empty, full := newBare(b, server), filledPool(b, server, 0), filledPool(b, server, 60_000)

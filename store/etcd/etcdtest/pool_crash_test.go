@@ -1,4 +1,4 @@
-package etcd_test
+package etcdtest_test
 
 import (
 	"context"
@@ -11,8 +11,8 @@ import (
 	"github.com/ipalloc/ipalloc/store/etcd"
 )
 
-// poolChildAddr is the environment variable that makes a test of this file its own child: a process that works on the pool in
-// the server whose address the variable has.
+// poolChildAddr is the environment variable that makes a test of this file its own child: a process that works on the
+// pool in the server whose address the variable has.
 const poolChildAddr = "ETCD_TEST_POOL_ADDR"
 
 // TestPoolKilled kills a child whose workers allocate and release.
@@ -35,7 +35,8 @@ func TestPoolKilled(t *testing.T) {
 	requireExactIndexes(t, server, "/ipalloc/")
 }
 
-// fence changes the head of the pool: what a child that was killed had sent may still be on its way, and then comes too late.
+// fence changes the head of the pool: what a child that was killed had sent may still be on its way, and then comes too
+// late.
 func fence(ctx context.Context, open func(context.Context) (store.Store, error)) error {
 	s, err := open(ctx)
 	if err != nil {

@@ -1,4 +1,4 @@
-package etcd_test
+package etcdtest_test
 
 import (
 	"context"
@@ -70,7 +70,8 @@ func seen(t *testing.T, s store.Store, key store.Key) {
 	require.NoError(t, err)
 }
 
-// TestAnswerLost loses the answers to commits that have taken effect: a store says that it does not know, and a pool finds it out.
+// TestAnswerLost loses the answers to commits that have taken effect: a store says that it does not know, and a pool
+// finds it out.
 func TestAnswerLost(t *testing.T) {
 	r := newRig(t)
 	ctx := t.Context()
@@ -118,8 +119,8 @@ func TestAnswerLost(t *testing.T) {
 	requireSound(t, r.direct, r.server, "pod-1")
 }
 
-// TestRequestLost cuts connections in the middle of a commit, at each of many places. What is said must be what happened, and a pool must come to
-// its end.
+// TestRequestLost cuts connections in the middle of a commit, at each of many places. What is said must be what
+// happened, and a pool must come to its end.
 func TestRequestLost(t *testing.T) {
 	r := newRig(t)
 	ctx := t.Context()
@@ -270,7 +271,8 @@ func TestNoSpace(t *testing.T) {
 	requireSound(t, s, server, "before", "after")
 }
 
-// answering starts a server whose answers to transactions that write a test may replace, before or after the work is done.
+// answering starts a server whose answers to transactions that write a test may replace, before or after the work is
+// done.
 func answering(t *testing.T) (s *server, before, after *atomic.Pointer[error]) {
 	t.Helper()
 	before, after = &atomic.Pointer[error]{}, &atomic.Pointer[error]{}

@@ -1,4 +1,4 @@
-package kube_test
+package kubetest_test
 
 import (
 	"context"
@@ -168,12 +168,13 @@ func TestPrinted(t *testing.T) {
 	require.Zero(t, changed)
 }
 
-// TestRoles: the writer's role is enough for all that a Store does (all tests use it), the reader's for what changes nothing, and neither for
-// more; other users see the server's refusal.
+// TestRoles: the writer's role is enough for all that a Store does (all tests use it), the reader's for what changes
+// nothing, and neither for more; other users see the server's refusal.
 func TestRoles(t *testing.T) {
 	server, namespace := sharedServer(t), newNamespace()
 	s := open(t, server.config(writer), kube.Options{Namespace: namespace})
-	head, err := storetest.CommitOne(t.Context(), s, record(poolKey("lab"), "here"), store.Write{Op: store.Create, Record: record(allocKey("x"), "here")})
+	head, err := storetest.CommitOne(t.Context(), s, record(poolKey("lab"), "here"),
+		store.Write{Op: store.Create, Record: record(allocKey("x"), "here")})
 	require.NoError(t, err)
 
 	r := open(t, server.config(reader), kube.Options{Namespace: namespace})

@@ -1,4 +1,4 @@
-package kube_test
+package kubetest_test
 
 import (
 	"bytes"
@@ -93,8 +93,8 @@ func isHead(r *http.Request) bool {
 }
 func isCreate(r *http.Request) bool { return r.Method == "POST" }
 
-// TestOutcomes has the update of the head, which is the commit point, and the write before it end in all ways, and looks at what Commit says, and
-// at what is there.
+// TestOutcomes has the update of the head, which is the commit point, and the write before it end in all ways, and
+// looks at what Commit says, and at what is there.
 func TestOutcomes(t *testing.T) {
 	server := sharedServer(t)
 	for name, c := range map[string]struct {
@@ -203,8 +203,9 @@ func TestRealRefusals(t *testing.T) {
 	requireSettled(t, server, namespace, 9)
 }
 
-// TestNetwork has several processes' worth of handles allocate and release through a proxy that cuts, stalls, delays and refuses connections, while the
-// API server is stopped and started again on the same etcd. In the end the pool holds what was granted and not released.
+// TestNetwork has several processes' worth of handles allocate and release through a proxy that cuts, stalls, delays
+// and refuses connections, while the API server is stopped and started again on the same etcd. In the end the pool
+// holds what was granted and not released.
 func TestNetwork(t *testing.T) {
 	server, namespace := ownServer(t), newNamespace()
 	direct := open(t, server.config(writer), kube.Options{Namespace: namespace})
@@ -288,8 +289,9 @@ func orTimeout(done <-chan struct{}) <-chan struct{} {
 	return either
 }
 
-// workThrough allocates and releases through a proxy until ctx ends, and tells what it was told last of each owner. An owner whose call failed it
-// tells nothing of, after having taken back what it told before. It returns the number of grants.
+// workThrough allocates and releases through a proxy until ctx ends, and tells what it was told last of each owner. An
+// owner whose call failed it tells nothing of, after having taken back what it told before. It returns the number of
+// grants.
 func workThrough(ctx context.Context, t *testing.T, config *rest.Config, namespace string, h int, tell func(owner, last string)) (granted int) {
 	s, err := kube.Open(config, &kube.Options{Namespace: namespace, Patience: 50 * time.Millisecond})
 	if err != nil {

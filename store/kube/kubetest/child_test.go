@@ -1,4 +1,4 @@
-package kube_test
+package kubetest_test
 
 import (
 	"bufio"
@@ -190,8 +190,8 @@ func requireHeld(t testing.TB, s *kube.Store, said told) map[string]string {
 	return held
 }
 
-// TestKilledAtEachRequest kills a process at each request of its life, before it is sent and after it is answered. Another process then finds
-// all that was granted, and nothing leaked or given twice, and goes on with the same owners.
+// TestKilledAtEachRequest kills a process at each request of its life, before it is sent and after it is answered.
+// Another process then finds all that was granted, and nothing leaked or given twice, and goes on with the same owners.
 func TestKilledAtEachRequest(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts processes")

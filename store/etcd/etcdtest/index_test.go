@@ -1,4 +1,4 @@
-package etcd_test
+package etcdtest_test
 
 import (
 	"encoding/json"
@@ -91,8 +91,8 @@ func requireExactIndexes(t testing.TB, s *server, prefix string) {
 	require.Equal(t, want, got)
 }
 
-// TestIndexesUnderRaces has handles, which remember too little and too much, change the same records under heads of their own: no head guards
-// these records. The indexes must be exact all the same.
+// TestIndexesUnderRaces has handles, which remember too little and too much, change the same records under heads of
+// their own: no head guards these records. The indexes must be exact all the same.
 func TestIndexesUnderRaces(t *testing.T) {
 	server := startServer(t)
 	const writers, commits, names = 6, 60, 5

@@ -7,7 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/ipalloc/ipalloc/store/kube/internal/manifest"
+	"github.com/ipalloc/ipalloc/store/kube/kubetest/internal/manifest"
 )
 
 // TestFiles: the files in the folder manifests are those that go generate makes.
@@ -15,11 +15,11 @@ func TestFiles(t *testing.T) {
 	files, err := manifest.Files()
 	require.NoError(t, err)
 	for name, want := range files {
-		got, err := os.ReadFile(filepath.Join("..", "..", "manifests", name))
+		got, err := os.ReadFile(filepath.Join("..", "..", "..", "manifests", name))
 		require.NoError(t, err)
 		require.Equal(t, string(want), string(got), "run go generate in store/kube")
 	}
-	found, err := os.ReadDir(filepath.Join("..", "..", "manifests"))
+	found, err := os.ReadDir(filepath.Join("..", "..", "..", "manifests"))
 	require.NoError(t, err)
 	require.Len(t, found, len(files))
 }

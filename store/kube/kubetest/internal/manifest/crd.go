@@ -1,5 +1,5 @@
-// Package manifest makes the manifests that define the API of package kube, from which go generate writes the files in the folder
-// manifests.
+// Package manifest makes the manifests that define the API of package kube, from which go generate writes the files in
+// the folder manifests.
 package manifest
 
 import (
@@ -108,7 +108,8 @@ func definition(kind, singular, short string, columns []column) apiextensions.Cu
 	}
 }
 
-// root is the schema of all resources. An object without spec holds no record: it is about to get one, or to be removed.
+// root is the schema of all resources. An object without spec holds no record: it is about to get one, or to be
+// removed.
 func root() *schema {
 	return object("A record of an address pool. It is written by github.com/ipalloc/ipalloc/store/kube only; do not edit it.", map[string]schema{
 		"key": *object("Which record this is.", map[string]schema{

@@ -6,7 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/ipalloc/ipalloc/store/kube/internal/manifest"
+	"github.com/ipalloc/ipalloc/store/kube/kubetest/internal/manifest"
 )
 
 func main() {

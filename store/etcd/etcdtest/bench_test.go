@@ -1,4 +1,4 @@
-package etcd_test
+package etcdtest_test
 
 import (
 	"context"
@@ -85,7 +85,8 @@ func BenchmarkPoolCommit(b *testing.B) { pooltest.BenchmarkCommit(b, newPlace) }
 
 func BenchmarkPoolParallel(b *testing.B) { pooltest.BenchmarkParallel(b, newPlace) }
 
-// BenchmarkPoolBytes reports how many bytes a transaction has, mean over claims of the lowest free address and their releases.
+// BenchmarkPoolBytes reports how many bytes a transaction has, mean over claims of the lowest free address and their
+// releases.
 func BenchmarkPoolBytes(b *testing.B) {
 	for _, shape := range []pooltest.Shape{pooltest.Packed(60_000), pooltest.EveryOther(16)} {
 		b.Run(shape.String(), func(b *testing.B) {

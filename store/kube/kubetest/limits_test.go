@@ -1,11 +1,10 @@
-package kube_test
+package kubetest_test
 
 import (
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/netip"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -20,8 +19,8 @@ import (
 // million is the ranges of a pool of 2^20 addresses.
 const million = "10.0.0.0/12"
 
-// fragmented returns a store in memory with a pool of a million addresses, of which every other one is held: the most that its free space
-// can take.
+// fragmented returns a store in memory with a pool of a million addresses, of which every other one is held: the most
+// that its free space can take.
 func fragmented(t testing.TB) *store.Memory {
 	t.Helper()
 	memory := store.NewMemory()
@@ -99,7 +98,8 @@ func TestTooLarge(t *testing.T) {
 				require.NoError(t, err)
 				head = got
 				head.Data = nil
-				head, err = storetest.CommitOne(t.Context(), s, head, store.Write{Op: store.Delete, Record: writes[1].Record})
+				head, err = storetest.CommitOne(t.Context(), s, head,
+					store.Write{Op: store.Delete, Record: writes[1].Record})
 				require.NoError(t, err)
 				continue
 			}
@@ -116,47 +116,6 @@ func TestTooLarge(t *testing.T) {
 	_, err = s.Sweep(t.Context())
 	require.NoError(t, err)
 	requireSettled(t, server, namespace, 2)
-}
-
-var legalName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
-
-// TestNames: plain keys have readable names, all have legal ones, and no two the same.
-func TestNames(t *testing.T) {
-	for _, c := range []struct{ kind, pool, name, want string }{
-		{"pool", "lab", "", "ippools/lab"},
-		{"allocation", "lab", "6f1d2c3b-0000-4000-8000-000000000001", "ipallocations/lab.6f1d2c3b-0000-4000-8000-000000000001"},
-		{"allocation", "lab", "ns/pod/eth0", "ipallocations/allocation-lab-ns-pod-eth0--"},
-		{"allocation", "lab", "Pod", "ipallocations/allocation-lab-pod--"},
-		{"cooling", "lab", "10.0.0.1/32", "ipallocations/cooling-lab-10-0-0-1-32--"},
-		{"space", "lab", "p1", "iprecords/space-lab-p1--"},
-		{"pool", "--", "", "ippools/pool--"},
-		{"pool", "日本", "", "ippools/pool--"},
-	} {
-		r := kube.RefOf(store.Key{Kind: store.Kind(c.kind), Pool: c.pool, Name: c.name})
-		require.True(t, strings.HasPrefix(r.String(), c.want), r.String())
-		require.Equal(t, strings.HasSuffix(c.want, "--"), r.String() != c.want)
-		same, err := kube.ParseRef(r.String())
-		require.NoError(t, err)
-		require.Equal(t, r, same)
-	}
-	texts := []string{"a", "b", "a.b", "a-b", "a--b", "-a", "a-", "A", "é", ".", "", strings.Repeat("a", 63), strings.Repeat("a", 64), strings.Repeat("é", 512), "x--y"}
-	seen := map[kube.Ref]store.Key{}
-	for _, kind := range []store.Kind{"pool", "allocation", "cooling", "space", "a", store.Kind(strings.Repeat("k", 1024))} {
-		for _, in := range texts {
-			for _, name := range texts {
-				key := store.Key{Kind: kind, Pool: in, Name: name}
-				if key.Validate() != nil {
-					continue
-				}
-				r := kube.RefOf(key)
-				require.NotContains(t, seen, r, "%v", key)
-				seen[r] = key
-				require.Regexp(t, legalName, r.Name())
-				require.LessOrEqual(t, len(r.Name()), 253)
-				require.LessOrEqual(t, len(kube.LabelValue(in)), 63)
-			}
-		}
-	}
 }
 
 // TestCollision has an object under the name of another key.

@@ -1,4 +1,4 @@
-package kube_test
+package kubetest_test
 
 import (
 	"context"
@@ -59,7 +59,8 @@ type discard struct{}
 
 func (discard) Write(p []byte) (int, error) { return len(p), nil }
 
-// The users of the test servers: the token is the name. The groups are the ClusterRoles of the manifest that they are bound to.
+// The users of the test servers: the token is the name. The groups are the ClusterRoles of the manifest that they are
+// bound to.
 const (
 	admin  = "admin"
 	writer = "ipalloc-writer"
@@ -261,7 +262,8 @@ func authenticate(_ context.Context, token string) (*authenticator.Response, boo
 	return &authenticator.Response{User: &user.DefaultInfo{Name: token}}, true, nil
 }
 
-// rules is an authorizer that allows what the shipped manifest allows, in any namespace, and what a test has not forbidden.
+// rules is an authorizer that allows what the shipped manifest allows, in any namespace, and what a test has not
+// forbidden.
 type rules struct {
 	roles  map[string][]rule
 	forbid atomic.Pointer[func(authorizer.Attributes) bool]
