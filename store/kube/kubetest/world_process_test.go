@@ -1,4 +1,4 @@
-package kube_test
+package kubetest_test
 
 import (
 	"context"
