@@ -18,6 +18,7 @@ import (
 //	imports   a child is imported into its grant only
 //	blocks    a writer's blocks have several handles
 //	names     blocks of parents and writers with slashes in their names
+//	first     AllocateAll names the first claim that cannot be granted
 //	stale     a handle that knows an earlier pool of the name only does not refuse to carve for what that was
 //	trouble   contexts end, and stores fail, also amid calls that several heads belong to
 var awaited = flag.String("awaited", "", "kinds of actions that the package does not get right yet: networks, …, or all")

@@ -98,7 +98,7 @@ func (s *machine) AllocateInBlock(t *rapid.T) {
 		c.Requests = []pool.Request{{Family: f, Bits: f.Width() - rapid.IntRange(0, 3).Draw(t, "bits")}}
 	}
 	var got pool.Allocation
-	err := s.call(t, func(ctx context.Context) (err error) {
+	err := s.callAwaiting(t, "blocks in trouble", func(ctx context.Context) (err error) {
 		got, err = b.Allocate(ctx, c)
 		return err
 	})
@@ -165,7 +165,7 @@ func (s *machine) ReleaseInBlock(t *rapid.T) {
 		}
 	}
 	var got pool.Allocation
-	err := s.call(t, func(ctx context.Context) (err error) {
+	err := s.callAwaiting(t, "blocks in trouble", func(ctx context.Context) (err error) {
 		got, err = b.Release(ctx, owner)
 		return err
 	})
@@ -192,7 +192,7 @@ func (s *machine) GiveBackBlocks(t *rapid.T) {
 	w, b := s.anyWriter(t)
 	keep := rapid.IntRange(0, 2).Draw(t, "keep")
 	var got int
-	err := s.call(t, func(ctx context.Context) (err error) {
+	err := s.callAwaiting(t, "blocks in trouble", func(ctx context.Context) (err error) {
 		got, err = b.GiveBack(ctx, keep)
 		return err
 	})

@@ -226,15 +226,10 @@ func (s *machine) Renew(t *rapid.T) {
 func (s *machine) Reap(t *rapid.T) {
 	m := s.anyPool(t)
 	after, want := s.world.Reap(m.Name)
-	p := s.handle(t, m.Name)
-	var got int
-	err := s.call(t, func(ctx context.Context) (err error) {
-		got, err = p.Reap(ctx)
-		return err
-	})
-	if s.answered(t, err, after, nil) {
-		require.Equal(t, want, got)
-	}
+	got, err := s.handle(t, m.Name).Reap(context.Background())
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+	s.become(t, after)
 }
 
 func (s *machine) Get(t *rapid.T) {

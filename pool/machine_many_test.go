@@ -77,8 +77,11 @@ func (s *machine) AllocateAll(t *rapid.T) {
 	for i, c := range claims {
 		next, r, fails := after.Allocate(m.Name, c, s.sight(t, m.Name, c.Owner, got[i], err))
 		if fails != nil {
-			no = refusal(fails)
-			break
+			no = append(no, fails)
+			if awaits("first") {
+				break
+			}
+			continue
 		}
 		after, want = next, append(want, r)
 	}

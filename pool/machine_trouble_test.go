@@ -27,15 +27,15 @@ type trouble struct {
 
 // anyTrouble draws what goes wrong with a call, mostly nothing.
 func anyTrouble(t *rapid.T, inStore bool) trouble {
-	kinds := []string{"none", "none", "none", "none", "none", "none", "none", "before", "ends", "commit", "outage", "refused"}
+	kinds := []string{"none", "none", "none", "none", "before", "ends", "ends", "commit", "outage", "outage", "refused"}
 	if !inStore {
-		kinds = kinds[:8]
+		kinds = kinds[:5]
 	}
 	switch rapid.SampledFrom(kinds).Draw(t, "trouble") {
 	case "before":
 		return trouble{before: true}
 	case "ends":
-		return trouble{ends: rapid.IntRange(1, 8).Draw(t, "at request")}
+		return trouble{ends: rapid.IntRange(1, 5).Draw(t, "at request")}
 	case "commit":
 		return anyCommitTrouble(t)
 	case "outage":
@@ -43,14 +43,14 @@ func anyTrouble(t *rapid.T, inStore bool) trouble {
 		trouble.outage = true
 		return trouble
 	case "refused":
-		return trouble{refused: rapid.IntRange(1, 8).Draw(t, "from request")}
+		return trouble{refused: rapid.IntRange(1, 5).Draw(t, "from request")}
 	}
 	return trouble{}
 }
 
 func anyCommitTrouble(t *rapid.T) trouble {
 	return trouble{
-		commit: rapid.IntRange(1, 2).Draw(t, "commit"),
+		commit: rapid.SampledFrom([]int{1, 1, 1, 2}).Draw(t, "commit"),
 		effect: rapid.SampledFrom([]storetest.Effect{
 			storetest.Refuse, storetest.LoseRequest, storetest.LoseReply, storetest.LoseReply, storetest.LandLate,
 		}).Draw(t, "effect"),
@@ -80,14 +80,24 @@ func (tr *trouble) choose(call storetest.Call) storetest.Fault {
 
 // call makes a call, in which something may go wrong.
 func (s *machine) call(t *rapid.T, do func(ctx context.Context) error) error {
+	return s.callWith(anyTrouble(t, s.store != nil), do)
+}
+
+// callAwaiting makes a call in which something may go wrong only if that is of a kind that is not awaited any more.
+func (s *machine) callAwaiting(t *rapid.T, kind string, do func(ctx context.Context) error) error {
+	if !awaits(kind) {
+		return s.callWith(trouble{}, do)
+	}
+	return s.call(t, do)
+}
+
+// callWith makes a call in which this goes wrong.
+func (s *machine) callWith(tr trouble, do func(ctx context.Context) error) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	s.trouble = trouble{}
-	if awaits("trouble") {
-		s.trouble = anyTrouble(t, s.store != nil)
-	}
-	s.trouble.cancel = cancel
-	if s.trouble.before {
+	tr.cancel = cancel
+	s.trouble = tr
+	if tr.before {
 		cancel()
 	}
 	if s.store == nil {
