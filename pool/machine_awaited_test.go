@@ -11,7 +11,8 @@ import (
 	"github.com/ipalloc/ipalloc/pool"
 )
 
-// awaited is the switch for what the machine does and the package does not get right yet: the kinds that are let through, or "all".
+// awaited is the switch for what the machine does and the package does not get right yet: the kinds that are let
+// through, or "all".
 //
 //	networks  what a pool holds outside of its ranges keeps other pools of its network out
 //	withheld  what a parent may not hand out any more, a child does not hand out either
@@ -21,7 +22,7 @@ import (
 //	first     AllocateAll names the first claim that cannot be granted
 //	stale     a handle that knows an earlier pool of the name only does not refuse to carve for what that was
 //	trouble   contexts end, and stores fail, also amid calls that several heads belong to
-var awaited = flag.String("awaited", "", "kinds of actions that the package does not get right yet: networks, …, or all")
+var awaited = flag.String("awaited", "", "kinds of actions that package pool does not get right yet, or all")
 
 // awaits reports whether the machine does what is of one of the kinds.
 func awaits(kind string) bool {
@@ -35,7 +36,8 @@ func await(t *rapid.T, kind string, concerned bool) {
 	}
 }
 
-// poolPerWriter says that all blocks of a writer are one pool, so that an owner has one allocation in them also if it is made in that pool itself.
+// poolPerWriter says that all blocks of a writer are one pool, so that an owner has one allocation in them also if it
+// is made in that pool itself.
 const poolPerWriter = false
 
 // extendable is a pool that can be given further grants of its parent, and can give them back one by one.

@@ -54,8 +54,10 @@ func (s *machine) anyBlocks(t *rapid.T, m *world.Pool, name string) world.Blocks
 	f := m.Families()[0]
 	blocks := world.Blocks{
 		Parent: m.Name, Writer: name,
-		Claim: pool.Claim{Scope: m.Spec.Scope, Requests: []pool.Request{{Family: f, Bits: f.Width() - rapid.IntRange(0, 3).Draw(t, "bits")}}},
-		Spec:  pool.Spec{Ranges: ranges("10.0.0.1")},
+		Claim: pool.Claim{Scope: m.Spec.Scope, Requests: []pool.Request{{
+			Family: f, Bits: f.Width() - rapid.IntRange(0, 3).Draw(t, "bits"),
+		}}},
+		Spec: pool.Spec{Ranges: ranges("10.0.0.1")},
 	}
 	anyPolicies(t, &blocks.Spec)
 	blocks.Spec.Ranges, blocks.Spec.Bands, blocks.Spec.AllocateReserved = nil, nil, true
@@ -98,7 +100,7 @@ func (s *machine) AllocateInBlock(t *rapid.T) {
 		c.Requests = []pool.Request{{Family: f, Bits: f.Width() - rapid.IntRange(0, 3).Draw(t, "bits")}}
 	}
 	var got pool.Allocation
-	err := s.callAwaiting(t, "blocks in trouble", func(ctx context.Context) (err error) {
+	err := s.callAwaiting(t, "trouble", func(ctx context.Context) (err error) {
 		got, err = b.Allocate(ctx, c)
 		return err
 	})
@@ -165,7 +167,7 @@ func (s *machine) ReleaseInBlock(t *rapid.T) {
 		}
 	}
 	var got pool.Allocation
-	err := s.callAwaiting(t, "blocks in trouble", func(ctx context.Context) (err error) {
+	err := s.callAwaiting(t, "trouble", func(ctx context.Context) (err error) {
 		got, err = b.Release(ctx, owner)
 		return err
 	})
@@ -192,7 +194,7 @@ func (s *machine) GiveBackBlocks(t *rapid.T) {
 	w, b := s.anyWriter(t)
 	keep := rapid.IntRange(0, 2).Draw(t, "keep")
 	var got int
-	err := s.callAwaiting(t, "blocks in trouble", func(ctx context.Context) (err error) {
+	err := s.callAwaiting(t, "trouble", func(ctx context.Context) (err error) {
 		got, err = b.GiveBack(ctx, keep)
 		return err
 	})

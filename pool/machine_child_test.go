@@ -54,7 +54,7 @@ func (s *machine) Carve(t *rapid.T) {
 	}
 	latest := s.latest[m.Name]
 	var p *pool.Pool
-	err := s.call(t, func(ctx context.Context) (err error) {
+	err := s.callAwaiting(t, "trouble", func(ctx context.Context) (err error) {
 		p, err = pool.Carve(ctx, parent, c, name, spec, s.options)
 		return err
 	})
@@ -82,7 +82,7 @@ func (s *machine) Extend(t *rapid.T) {
 	m, p := s.anyChild(t)
 	parent := s.world.Pools[m.Parent]
 	c, latest := anyGrantClaim(t, parent), s.latest[m.Parent]
-	err := s.call(t, func(ctx context.Context) error { return p.Extend(ctx, c) })
+	err := s.callAwaiting(t, "trouble", func(ctx context.Context) error { return p.Extend(ctx, c) })
 	got, _ := s.handles[m.Parent][0].Get(context.Background(), c.Owner)
 	after, want, no := s.world.Extend(m.Name, c, s.sight(t, m.Parent, c.Owner, got, err))
 	if s.answered(t, err, after, no) {
@@ -94,7 +94,7 @@ func (s *machine) Extend(t *rapid.T) {
 func (s *machine) Retract(t *rapid.T) {
 	m, p := s.anyChild(t)
 	owner := rapid.SampledFrom(append(m.Grants, owners...)).Draw(t, "owner")
-	err := s.call(t, func(ctx context.Context) error { return p.Retract(ctx, owner) })
+	err := s.callAwaiting(t, "trouble", func(ctx context.Context) error { return p.Retract(ctx, owner) })
 	after, no := s.world.Retract(m.Name, owner)
 	s.answered(t, err, after, no)
 }

@@ -29,7 +29,7 @@ func (s *machine) AllocateTogether(t *rapid.T) {
 		names = names[n:]
 	}
 	var got []pool.Granted
-	err := s.call(t, func(ctx context.Context) (err error) {
+	err := s.callAwaiting(t, "trouble", func(ctx context.Context) (err error) {
 		got, err = pool.AllocateTogether(ctx, owner, parts...)
 		return err
 	})
@@ -93,7 +93,7 @@ func (s *machine) ReleaseTogether(t *rapid.T) {
 		pools = append(pools, s.handle(t, name))
 	}
 	var got []pool.Allocation
-	err := s.call(t, func(ctx context.Context) (err error) {
+	err := s.callAwaiting(t, "trouble", func(ctx context.Context) (err error) {
 		got, err = pool.ReleaseTogether(ctx, owner, pools...)
 		return err
 	})

@@ -19,10 +19,10 @@ type trouble struct {
 	effect  storetest.Effect   // how
 	late    int                // for LandLate
 	cause   error              // of what goes wrong
-	outage  bool               // after that commit nothing gets through any more
+	outage  int                // at which request after that commit nothing gets through any more; 0 for at none
 	refused int                // from which request on nothing gets through; 0 for none
 	cancel  context.CancelFunc // of the call
-	count   struct{ all, commits int }
+	count   struct{ all, commits, since int }
 }
 
 // anyTrouble draws what goes wrong with a call, mostly nothing.
@@ -40,7 +40,7 @@ func anyTrouble(t *rapid.T, inStore bool) trouble {
 		return anyCommitTrouble(t)
 	case "outage":
 		trouble := anyCommitTrouble(t)
-		trouble.outage = true
+		trouble.outage = rapid.IntRange(1, 6).Draw(t, "outage")
 		return trouble
 	case "refused":
 		return trouble{refused: rapid.IntRange(1, 5).Draw(t, "from request")}
@@ -69,9 +69,12 @@ func (tr *trouble) choose(call storetest.Call) storetest.Fault {
 	if commits {
 		tr.count.commits++
 	}
+	if tr.count.commits >= tr.commit && tr.commit > 0 {
+		tr.count.since++
+	}
 	switch {
-	case tr.refused > 0 && tr.count.all >= tr.refused, tr.outage && tr.count.commits > tr.commit, tr.outage && tr.count.commits == tr.commit && !commits:
-		return storetest.Fault{Effect: storetest.Refuse}
+	case tr.refused > 0 && tr.count.all >= tr.refused, tr.outage > 0 && tr.count.since > tr.outage:
+		return storetest.Fault{Effect: storetest.Refuse, Err: tr.cause}
 	case commits && tr.count.commits == tr.commit:
 		return storetest.Fault{Effect: tr.effect, Late: tr.late, Err: tr.cause}
 	}
@@ -86,9 +89,14 @@ func (s *machine) call(t *rapid.T, do func(ctx context.Context) error) error {
 // callAwaiting makes a call in which something may go wrong only if that is of a kind that is not awaited any more.
 func (s *machine) callAwaiting(t *rapid.T, kind string, do func(ctx context.Context) error) error {
 	if !awaits(kind) {
-		return s.callWith(trouble{}, do)
+		return s.callCalmly(t, do)
 	}
 	return s.call(t, do)
+}
+
+// callCalmly makes a call in which nothing goes wrong.
+func (s *machine) callCalmly(_ *rapid.T, do func(ctx context.Context) error) error {
+	return s.callWith(trouble{}, do)
 }
 
 // callWith makes a call in which this goes wrong.
@@ -118,7 +126,9 @@ func (s *machine) isTrouble(err error) bool {
 	if !tr.before && tr.ends == 0 && tr.commit == 0 && tr.refused == 0 {
 		return false
 	}
-	for _, each := range []error{context.Canceled, context.DeadlineExceeded, storetest.ErrInjected, store.ErrUnknown, pool.ErrBusy} {
+	for _, each := range []error{
+		context.Canceled, context.DeadlineExceeded, storetest.ErrInjected, store.ErrUnknown, pool.ErrBusy,
+	} {
 		if errors.Is(err, each) {
 			return true
 		}
