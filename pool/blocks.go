@@ -163,8 +163,7 @@ func (b *Blocks) allocateMore(ctx context.Context, claim Claim) (Allocation, err
 		a, err = b.Pool().Allocate(ctx, claim)
 		if isFull(err) && b.isIdle(ctx, owner) { // a block cannot hold it: do not keep one for that
 			_, giveErr := b.giveBack(ctx, owner)
-			b.logGiveBack(giveErr)
-			return a, err
+			return a, errors.Join(err, giveErr)
 		}
 		if !isFull(err) {
 			return a, err

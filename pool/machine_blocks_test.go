@@ -40,8 +40,10 @@ func (s *machine) anyBlocks(t *rapid.T, m *world.Pool, name string) world.Blocks
 	f := m.Families()[0]
 	blocks := world.Blocks{
 		Parent: m.Name, Writer: name,
-		Claim: pool.Claim{Scope: m.Spec.Scope, Requests: []pool.Request{{Family: f, Bits: f.Width() - rapid.IntRange(0, 3).Draw(t, "bits")}}},
-		Spec:  pool.Spec{Ranges: ranges("10.0.0.1")},
+		Claim: pool.Claim{Scope: m.Spec.Scope, Requests: []pool.Request{{
+			Family: f, Bits: f.Width() - rapid.IntRange(0, 3).Draw(t, "bits"),
+		}}},
+		Spec: pool.Spec{Ranges: ranges("10.0.0.1")},
 	}
 	anyPolicies(t, &blocks.Spec)
 	blocks.Spec.Ranges, blocks.Spec.Bands, blocks.Spec.AllocateReserved = nil, nil, true

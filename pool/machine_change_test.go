@@ -71,7 +71,8 @@ func (s *machine) updateTo(t *rapid.T, m *world.Pool, spec pool.Spec) {
 	s.requireStranded(t, m.Name, stranded, err)
 }
 
-// onlyHeldOverlaps reports whether a change is refused for what pools hold outside of their ranges, and for nothing else.
+// onlyHeldOverlaps reports whether a change is refused for what pools hold outside of their ranges, and for nothing
+// else.
 func (s *machine) onlyHeldOverlaps(after *world.World, name string, no world.Refusals) bool {
 	return len(no) == 1 && errors.Is(no[0], pool.ErrOverlap) && !after.RangesOverlap(name)
 }
@@ -88,7 +89,8 @@ func emptied(w *world.World, name string) bool {
 	return w.Pools[name].IsChild() && !w.Pools[name].HasRoom()
 }
 
-// tell has all handles of a pool read its head: one that does not know of another spec yet may still tell an owner, by the old one, what it holds.
+// tell has all handles of a pool read its head: one that does not know of another spec yet may still tell an owner, by
+// the old one, what it holds.
 func (s *machine) tell(t *rapid.T, name string) {
 	for _, p := range s.handles[name] {
 		_, err := p.Snapshot(context.Background())
@@ -96,8 +98,8 @@ func (s *machine) tell(t *rapid.T, name string) {
 	}
 }
 
-// requireStranded requires an error, if it is about what would be stranded, to have the whole list for the pool, and nobody but those whom the model
-// has, there or in pools that were carved from it.
+// requireStranded requires an error, if it is about what would be stranded, to have the whole list for the pool, and
+// nobody but those whom the model has, there or in pools that were carved from it.
 func (s *machine) requireStranded(t *rapid.T, name string, stranded map[string][]string, err error) {
 	var list *pool.StrandedError
 	if !errors.As(err, &list) {
@@ -131,8 +133,8 @@ func (s *machine) CreateOverHeld(t *rapid.T) {
 	if len(held) == 0 || m.IsChild() {
 		t.Skip("it holds nothing there")
 	}
-	spec := pool.Spec{Ranges: []netipx.IPRange{rapid.SampledFrom(held).Draw(t, "range")}, AllocateReserved: true, Network: m.Spec.Network}
-	s.create(t, spec)
+	over := []netipx.IPRange{rapid.SampledFrom(held).Draw(t, "range")}
+	s.create(t, pool.Spec{Ranges: over, AllocateReserved: true, Network: m.Spec.Network})
 }
 
 func (s *machine) create(t *rapid.T, spec pool.Spec) {
@@ -153,7 +155,8 @@ func (s *machine) create(t *rapid.T, spec pool.Spec) {
 
 func (s *machine) Delete(t *rapid.T) {
 	name := rapid.SampledFrom(append(s.world.Names(), s.names...)).Draw(t, "name")
-	err := s.call(t, func(ctx context.Context) error { return pool.Delete(ctx, s.base, name, s.options) })
+	del := func(ctx context.Context) error { return pool.Delete(ctx, s.base, name, s.options) }
+	err := s.call(t, del)
 	after, fails := s.world.Delete(name)
 	s.answered(t, err, after, refusal(fails))
 }

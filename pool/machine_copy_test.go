@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"net/netip"
 	"slices"
 
@@ -90,9 +89,8 @@ func (s *machine) copyTo(t *rapid.T, memory *store.Memory, w *world.World, name 
 	s.tamper(t, imported, &snapshot)
 	after, no := w.Import(imported)
 	p, err := pool.Import(context.Background(), memory, imported.Name, snapshot, s.options)
-	s.trouble = trouble{}
 	if len(no) > 0 {
-		require.True(t, slices.ContainsFunc(no, func(refusal error) bool { return errors.Is(err, refusal) }), "want one of %v, got %v", no, err)
+		requireRefused(t, err, no)
 		return w
 	}
 	require.NoError(t, err)
@@ -121,7 +119,8 @@ func (s *machine) tamper(t *rapid.T, m *world.Pool, snapshot *pool.Snapshot) {
 		f := m.Families()[0]
 		a := anyAddr(m.Universe[f]).Draw(t, "held")
 		if m.Taken()[a] == nil && m.Find("outsider") == nil {
-			held := pool.Allocation{Owner: "outsider", Prefixes: []netip.Prefix{netip.PrefixFrom(a, a.BitLen())}, Created: s.world.Now}
+			own := []netip.Prefix{netip.PrefixFrom(a, a.BitLen())}
+			held := pool.Allocation{Owner: "outsider", Prefixes: own, Created: s.world.Now}
 			m.Records = append(m.Records, &world.Record{Allocation: held})
 			snapshot.Allocations = append(snapshot.Allocations, held)
 		}

@@ -15,7 +15,8 @@ import (
 
 // Calls for several owners.
 
-// anyOwners draws a few, each once. A lease that has ended is left to its owner if that is among them, so such an owner comes alone.
+// anyOwners draws a few, each once. A lease that has ended is left to its owner if that is among them, so such an owner
+// comes alone.
 func (s *machine) anyOwners(t *rapid.T, m *world.Pool) []string {
 	some := rapid.SliceOfNDistinct(rapid.SampledFrom(owners), 1, 5, rapid.ID[string]).Draw(t, "owners")
 	ended := func(owner string) bool {
@@ -46,7 +47,8 @@ func (s *machine) AllocateMany(t *rapid.T) {
 	require.NoError(t, err)
 	require.Len(t, results, len(claims))
 	for i, result := range results {
-		after, want, fails := s.world.Allocate(m.Name, claims[i], s.sight(t, m.Name, claims[i].Owner, result.Allocation, nil))
+		seen := s.sight(t, m.Name, claims[i].Owner, result.Allocation, nil)
+		after, want, fails := s.world.Allocate(m.Name, claims[i], seen)
 		if fails != nil {
 			require.ErrorIs(t, result.Err, fails, "%+v", claims[i])
 			require.Zero(t, result.Allocation)
@@ -77,7 +79,7 @@ func (s *machine) AllocateAll(t *rapid.T) {
 	for i, c := range claims {
 		next, r, fails := after.Allocate(m.Name, c, s.sight(t, m.Name, c.Owner, got[i], err))
 		if fails != nil {
-			no = refusal(fails)
+			no = append(no, fails)
 			break
 		}
 		after, want = next, append(want, r)
@@ -173,7 +175,8 @@ func (s *machine) Reconcile(t *rapid.T) {
 	var got pool.Reconciliation
 	var err error
 	if rapid.Bool().Draw(t, "by a function") {
-		got, err = p.ReconcileFunc(context.Background(), func(a pool.Allocation) bool { return live[a.Owner] }, &options)
+		isLive := func(a pool.Allocation) bool { return live[a.Owner] }
+		got, err = p.ReconcileFunc(context.Background(), isLive, &options)
 	} else {
 		got, err = p.Reconcile(context.Background(), func(yield func(string, error) bool) {
 			for _, owner := range slices.Sorted(maps.Keys(live)) {
@@ -185,8 +188,10 @@ func (s *machine) Reconcile(t *rapid.T) {
 	}
 	require.NoError(t, err)
 	after, want := s.world.Reconcile(m.Name, live, options.Since, options.Grace)
-	for _, list := range []*[]pool.Allocation{&got.Released, &got.Missing, &got.Back, &want.Released, &want.Missing, &want.Back} {
-		slices.SortFunc(*list, world.ByAddr)
+	for _, each := range []*pool.Reconciliation{&got, &want} {
+		slices.SortFunc(each.Released, world.ByAddr)
+		slices.SortFunc(each.Missing, world.ByAddr)
+		slices.SortFunc(each.Back, world.ByAddr)
 	}
 	require.Equal(t, want, got)
 	if !options.DryRun {

@@ -19,38 +19,38 @@ type trouble struct {
 	effect  faults.Effect      // how
 	late    int                // for LandLate
 	cause   error              // of what goes wrong
-	outage  bool               // after that commit nothing gets through any more
+	outage  int                // at which request after that commit nothing gets through any more; 0 for at none
 	refused int                // from which request on nothing gets through; 0 for none
 	cancel  context.CancelFunc // of the call
-	count   struct{ all, commits int }
+	count   struct{ all, commits, since int }
 }
 
 // anyTrouble draws what goes wrong with a call, mostly nothing.
 func anyTrouble(t *rapid.T, inStore bool) trouble {
-	kinds := []string{"none", "none", "none", "none", "none", "none", "none", "before", "ends", "commit", "outage", "refused"}
+	kinds := []string{"none", "none", "none", "none", "before", "ends", "ends", "commit", "outage", "outage", "refused"}
 	if !inStore {
-		kinds = kinds[:8]
+		kinds = kinds[:5]
 	}
 	switch rapid.SampledFrom(kinds).Draw(t, "trouble") {
 	case "before":
 		return trouble{before: true}
 	case "ends":
-		return trouble{ends: rapid.IntRange(1, 8).Draw(t, "at request")}
+		return trouble{ends: rapid.IntRange(1, 5).Draw(t, "at request")}
 	case "commit":
 		return anyCommitTrouble(t)
 	case "outage":
 		trouble := anyCommitTrouble(t)
-		trouble.outage = true
+		trouble.outage = rapid.IntRange(1, 6).Draw(t, "outage")
 		return trouble
 	case "refused":
-		return trouble{refused: rapid.IntRange(1, 8).Draw(t, "from request")}
+		return trouble{refused: rapid.IntRange(1, 5).Draw(t, "from request")}
 	}
 	return trouble{}
 }
 
 func anyCommitTrouble(t *rapid.T) trouble {
 	return trouble{
-		commit: rapid.IntRange(1, 2).Draw(t, "commit"),
+		commit: rapid.SampledFrom([]int{1, 1, 1, 2}).Draw(t, "commit"),
 		effect: rapid.SampledFrom([]faults.Effect{
 			faults.Refuse, faults.LoseRequest, faults.LoseReply, faults.LoseReply, faults.LandLate,
 		}).Draw(t, "effect"),
@@ -69,9 +69,12 @@ func (tr *trouble) choose(call faults.Call) faults.Fault {
 	if commits {
 		tr.count.commits++
 	}
+	if tr.count.commits >= tr.commit && tr.commit > 0 {
+		tr.count.since++
+	}
 	switch {
-	case tr.refused > 0 && tr.count.all >= tr.refused, tr.outage && tr.count.commits > tr.commit, tr.outage && tr.count.commits == tr.commit && !commits:
-		return faults.Fault{Effect: faults.Refuse}
+	case tr.refused > 0 && tr.count.all >= tr.refused, tr.outage > 0 && tr.count.since > tr.outage:
+		return faults.Fault{Effect: faults.Refuse, Err: tr.cause}
 	case commits && tr.count.commits == tr.commit:
 		return faults.Fault{Effect: tr.effect, Late: tr.late, Err: tr.cause}
 	}
@@ -80,11 +83,21 @@ func (tr *trouble) choose(call faults.Call) faults.Fault {
 
 // call makes a call, in which something may go wrong.
 func (s *machine) call(t *rapid.T, do func(ctx context.Context) error) error {
+	return s.callWith(anyTrouble(t, s.store != nil), do)
+}
+
+// callCalmly makes a call in which nothing goes wrong.
+func (s *machine) callCalmly(_ *rapid.T, do func(ctx context.Context) error) error {
+	return s.callWith(trouble{}, do)
+}
+
+// callWith makes a call in which this goes wrong.
+func (s *machine) callWith(tr trouble, do func(ctx context.Context) error) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	s.trouble = anyTrouble(t, s.store != nil)
-	s.trouble.cancel = cancel
-	if s.trouble.before {
+	tr.cancel = cancel
+	s.trouble = tr
+	if tr.before {
 		cancel()
 	}
 	if s.store == nil {
@@ -105,7 +118,9 @@ func (s *machine) isTrouble(err error) bool {
 	if !tr.before && tr.ends == 0 && tr.commit == 0 && tr.refused == 0 {
 		return false
 	}
-	for _, each := range []error{context.Canceled, context.DeadlineExceeded, faults.ErrInjected, store.ErrUnknown, pool.ErrBusy} {
+	for _, each := range []error{
+		context.Canceled, context.DeadlineExceeded, faults.ErrInjected, store.ErrUnknown, pool.ErrBusy,
+	} {
 		if errors.Is(err, each) {
 			return true
 		}

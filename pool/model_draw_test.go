@@ -147,7 +147,8 @@ func addFamily(t *rapid.T, spec *pool.Spec, f pool.Family, universe netip.Prefix
 
 // anyPolicies draws the rest of a spec but for the network.
 func anyPolicies(t *rapid.T, spec *pool.Spec) {
-	spec.Strategy = rapid.SampledFrom([]pool.Strategy{pool.LowestFree, pool.NextFree, pool.RandomFree}).Draw(t, "strategy")
+	strategies := []pool.Strategy{pool.LowestFree, pool.NextFree, pool.RandomFree}
+	spec.Strategy = rapid.SampledFrom(strategies).Draw(t, "strategy")
 	spec.Cooldown = time.Duration(rapid.SampledFrom([]int{0, 0, 1, 3}).Draw(t, "cooldown")) * time.Minute
 	spec.Scope = rapid.SampledFrom([]string{"", "", "", "team"}).Draw(t, "scope")
 	anyBands(t, spec)
@@ -158,7 +159,8 @@ func anyBands(t *rapid.T, spec *pool.Spec) {
 	for _, name := range []string{"static", "late"}[:rapid.SampledFrom([]int{0, 0, 1, 2}).Draw(t, "bands")] {
 		r := rapid.SampledFrom(spec.Ranges).Draw(t, "in")
 		from := anyAddr(r.Prefixes()[0]).Draw(t, "from")
-		band := pool.Band{Name: name, Ranges: []netipx.IPRange{netipx.IPRangeFrom(from, r.To())}, Exclusive: rapid.Bool().Draw(t, "exclusive")}
+		rest := []netipx.IPRange{netipx.IPRangeFrom(from, r.To())}
+		band := pool.Band{Name: name, Ranges: rest, Exclusive: rapid.Bool().Draw(t, "exclusive")}
 		if to := anyAddr(r.Prefixes()[0]).Draw(t, "to"); !to.Less(from) {
 			band.Ranges[0] = netipx.IPRangeFrom(from, to)
 		}
@@ -171,7 +173,8 @@ func anyBands(t *rapid.T, spec *pool.Spec) {
 // anyChange draws another spec, which may not be valid.
 func anyChange(t *rapid.T, m *world.Pool, networks []string) pool.Spec {
 	spec := m.Spec
-	spec.Ranges, spec.Exclude, spec.Subnets = slices.Clone(spec.Ranges), slices.Clone(spec.Exclude), slices.Clone(spec.Subnets)
+	spec.Ranges, spec.Exclude = slices.Clone(spec.Ranges), slices.Clone(spec.Exclude)
+	spec.Subnets = slices.Clone(spec.Subnets)
 	f := rapid.SampledFrom([]pool.Family{pool.IPv4, pool.IPv6}).Draw(t, "family")
 	ofFamily := func(r netipx.IPRange) bool { return pool.FamilyOf(r.From()) == f }
 	switch rapid.IntRange(0, 9).Draw(t, "change") {
@@ -195,7 +198,9 @@ func anyChange(t *rapid.T, m *world.Pool, networks []string) pool.Spec {
 		}
 	case 7: // drop a family
 		spec.Ranges, spec.Exclude = slices.DeleteFunc(spec.Ranges, ofFamily), slices.DeleteFunc(spec.Exclude, ofFamily)
-		spec.Subnets = slices.DeleteFunc(spec.Subnets, func(s pool.Subnet) bool { return pool.FamilyOf(s.Prefix.Addr()) == f })
+		spec.Subnets = slices.DeleteFunc(spec.Subnets, func(s pool.Subnet) bool {
+			return pool.FamilyOf(s.Prefix.Addr()) == f
+		})
 		if f == pool.IPv4 {
 			spec.IPv4Bits = 0
 		} else {
@@ -215,14 +220,16 @@ func anyChange(t *rapid.T, m *world.Pool, networks []string) pool.Spec {
 }
 
 var owners = []string{
-	"a", "b", "c", "d", "e", "f", "pod-7/eth0", "uid: \"x\"", "line\nbreak", "ünïcode 🐘", strings.Repeat("long", 256), "../..",
+	"a", "b", "c", "d", "e", "f", "pod-7/eth0", "uid: \"x\"", "line\nbreak", "ünïcode 🐘",
+	strings.Repeat("long", 256), "../..",
 }
 
 // anyClaim draws a claim that breaks no rule.
 func anyClaim(m *world.Pool) *rapid.Generator[pool.Claim] {
 	return rapid.Custom(func(t *rapid.T) pool.Claim {
 		c := anyOwnersClaim(t, m, rapid.SampledFrom(owners).Draw(t, "owner"))
-		c.Policy = rapid.SampledFrom([]pool.FamilyPolicy{0, 0, pool.PreferDualStack, pool.RequireDualStack}).Draw(t, "policy")
+		policies := []pool.FamilyPolicy{0, 0, pool.PreferDualStack, pool.RequireDualStack}
+		c.Policy = rapid.SampledFrom(policies).Draw(t, "policy")
 		for range rapid.SampledFrom([]int{0, 0, 1, 1, 1, 2, 3}).Draw(t, "requests") {
 			c.Requests = append(c.Requests, anyRequest(t, m))
 		}

@@ -35,7 +35,8 @@ func TestInvariant5NothingWithheldIsHandedOut(t *testing.T) {
 		for a, allowed := range m.Allowed {
 			require.Equal(t, allowed, got[a], "%v", a)
 			if !allowed {
-				_, err := p.Allocate(context.Background(), pool.Claim{Owner: "asks for it", Requests: []pool.Request{pool.ExactAddr(a)}})
+				c := pool.Claim{Owner: "asks for it", Requests: []pool.Request{pool.ExactAddr(a)}}
+				_, err := p.Allocate(context.Background(), c)
 				require.ErrorIs(t, err, pool.ErrNotInPool, "%v", a)
 				require.ErrorContains(t, err, a.String())
 			}

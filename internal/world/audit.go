@@ -12,11 +12,12 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Audit reads a store and returns an error that names the first rule that it breaks, or nil: those of [World.Check], and these:
+// Audit reads a store and returns an error that names the first rule that it breaks, or nil: those of [World.Check],
+// and these:
 //
 //   - The head of each pool agrees with its records; see [pool.Pool.Verify].
-//   - What is free in a pool is all that it may hand out and that nobody holds. A pool that was carved from another may hand out nothing that
-//     its parent may not.
+//   - What is free in a pool is all that it may hand out and that nobody holds. A pool that was carved from another may
+//     hand out nothing that its parent may not.
 //   - The records of the networks name the ranges of their pools.
 //
 // Nobody else may change the store meanwhile. Cost: O(allocations) of all pools.
@@ -36,8 +37,8 @@ func Audit(ctx context.Context, s store.Store) error {
 	return w.auditNetworks(ctx, s)
 }
 
-// Read reads the pools of a store and what is foreign in its networks, for [World.Check]. The pools have no universe, so the world is not for
-// calls. Cost: O(allocations) of all pools.
+// Read reads the pools of a store and what is foreign in its networks, for [World.Check]. The pools have no universe,
+// so the world is not for calls. Cost: O(allocations) of all pools.
 func Read(ctx context.Context, s store.Store) (*World, error) {
 	w := (&World{}).clone()
 	for n, err := range pool.Networks(ctx, s) {

@@ -9,10 +9,11 @@ import (
 	"github.com/ipalloc/ipalloc/pool"
 )
 
-// Blocks are a writer's own part of a pool: what [pool.OpenBlocks] returns, however many handles there are. It is a value.
+// Blocks are a writer's own part of a pool: what [pool.OpenBlocks] returns, however many handles there are. It is a
+// value.
 //
-// A block is a grant of the parent. The model does not say whether each is a pool of its own or all of a writer's are one pool; it goes by what
-// is seen of a new block.
+// A block is a grant of the parent. The model does not say whether each is a pool of its own or all of a writer's are
+// one pool; it goes by what is seen of a new block.
 type Blocks struct {
 	Parent, Writer string
 	Claim          pool.Claim // what a block is
@@ -61,9 +62,11 @@ func (b Blocks) Home(w *World, owner string) string {
 	return ""
 }
 
-// Allocate is what [pool.Blocks.Allocate] does: the world after it, also if it is refused, and what the owner has then, in which pool. If another block
-// was taken, fresh says which, and block what was seen of it.
-func (b Blocks) Allocate(w *World, c pool.Claim, seen Sight, fresh Block, block Sight) (after *World, name string, got *Record, err error) {
+// Allocate is what [pool.Blocks.Allocate] does: the world after it, also if it is refused, and what the owner has then,
+// in which pool. If another block was taken, fresh says which, and block what was seen of it.
+func (b Blocks) Allocate(
+	w *World, c pool.Claim, seen Sight, fresh Block, block Sight,
+) (after *World, name string, got *Record, err error) {
 	if home := b.Home(w, c.Owner); home != "" {
 		return b.allocateIn(w, home, c, seen)
 	}
@@ -109,8 +112,8 @@ func (b Blocks) Take(w *World, fresh Block, seen Sight) (*World, error) {
 	return after, no.first()
 }
 
-// Release is what [pool.Blocks.Release] does: the world after it, and what is released. A block that is empty then is given back if another one has
-// room.
+// Release is what [pool.Blocks.Release] does: the world after it, and what is released. A block that is empty then is
+// given back if another one has room.
 func (b Blocks) Release(w *World, owner string) (*World, *Record, error) {
 	home := b.Home(w, owner)
 	if home == "" {
@@ -122,7 +125,8 @@ func (b Blocks) Release(w *World, owner string) (*World, *Record, error) {
 	}
 	for _, block := range b.Of(after) {
 		child := after.Pools[block.Pool]
-		if block.Pool != home || !overlap(rangesOf(r.Prefixes), rangesOf(after.grant(child, block.Owner))) || !after.IsEmpty(child, block.Owner) {
+		was := block.Pool == home && overlap(rangesOf(r.Prefixes), rangesOf(after.grant(child, block.Owner)))
+		if !was || !after.IsEmpty(child, block.Owner) {
 			continue
 		}
 		room := func(other Block) bool { return other != block && after.hasRoom(after.Pools[other.Pool], other.Owner) }
@@ -157,10 +161,13 @@ func (b Blocks) giveBackOne(w *World, block Block) *World {
 	return w
 }
 
-// Fresh returns the block that a parent, as a snapshot has it, has or had and a world has not; the zero Block if there is none.
+// Fresh returns the block that a parent, as a snapshot has it, has or had and a world has not; the zero Block if there
+// is none.
 func (b Blocks) Fresh(w *World, parent pool.Snapshot) Block {
 	for _, a := range slices.Concat(parent.Allocations, parent.Cooling) {
-		known := slices.ContainsFunc(w.Pools[b.Parent].Records, func(r *Record) bool { return r.Owner == a.Owner && r.Generation == a.Generation })
+		known := slices.ContainsFunc(w.Pools[b.Parent].Records, func(r *Record) bool {
+			return r.Owner == a.Owner && r.Generation == a.Generation
+		})
 		if strings.HasPrefix(a.Owner, b.name()+"/") && !known {
 			return Block{b.poolOf(a.Owner), a.Owner}
 		}

@@ -35,7 +35,8 @@ func (w *World) place(m *Pool) (after *World, no Refusals) {
 	return after, no
 }
 
-// claimed are the addresses that no other pool of the network may have: those of the ranges, and what is held outside of them.
+// claimed are the addresses that no other pool of the network may have: those of the ranges, and what is held outside
+// of them.
 func (m *Pool) claimed() *netipx.IPSet {
 	ranges := slices.Clone(Ranges(m.Spec))
 	for _, r := range m.Records {
@@ -53,14 +54,16 @@ func (m *Pool) OutOfRanges() []netipx.IPRange {
 func (w *World) neighbours(m *Pool) (others []*Pool) {
 	for _, name := range w.Names() {
 		other := w.Pools[name]
-		if m.Spec.Network != "" && other.Spec.Network == m.Spec.Network && name != m.Name && !m.IsChild() && !other.IsChild() {
+		roots := !m.IsChild() && !other.IsChild()
+		if roots && name != m.Name && m.Spec.Network != "" && other.Spec.Network == m.Spec.Network {
 			others = append(others, other)
 		}
 	}
 	return others
 }
 
-// Overlaps reports whether the ranges of a pool, or what it holds outside of them, overlap with those of another pool in its network.
+// Overlaps reports whether the ranges of a pool, or what it holds outside of them, overlap with those of another pool
+// in its network.
 func (w *World) Overlaps(name string) bool {
 	m := w.Pools[name]
 	return slices.ContainsFunc(w.neighbours(m), func(other *Pool) bool {
@@ -76,13 +79,16 @@ func (w *World) RangesOverlap(name string) bool {
 	})
 }
 
-// Stranded are the owners, by pool, who hold something that a pool may hand out before and not after. A lease that has ended strands nobody.
+// Stranded are the owners, by pool, who hold something that a pool may hand out before and not after. A lease that has
+// ended strands nobody.
 func (w *World) Stranded(after *World, names []string) map[string][]string {
 	stranded := map[string][]string{}
 	for _, name := range names {
 		before, now := w.Pools[name], after.Pools[name]
 		for _, r := range before.Records {
-			out := slices.ContainsFunc(r.addrs(), func(a netip.Addr) bool { return before.Allowed[a] && !now.Allowed[a] })
+			out := slices.ContainsFunc(r.addrs(), func(a netip.Addr) bool {
+				return before.Allowed[a] && !now.Allowed[a]
+			})
 			if out && !r.Cooling && !r.Expired(w.Now) {
 				stranded[name] = append(stranded[name], r.Owner)
 			}
@@ -92,9 +98,11 @@ func (w *World) Stranded(after *World, names []string) map[string][]string {
 	return stranded
 }
 
-// Update is what [pool.Pool.Update] and [pool.Pool.Drain] do with a spec that is valid: the world after it, whom it strands in the pool and those carved from
-// it, and why it is refused.
-func (w *World) Update(name string, spec pool.Spec, drain bool) (after *World, stranded map[string][]string, no Refusals) {
+// Update is what [pool.Pool.Update] and [pool.Pool.Drain] do with a spec that is valid: the world after it, whom it
+// strands in the pool and those carved from it, and why it is refused.
+func (w *World) Update(
+	name string, spec pool.Spec, drain bool,
+) (after *World, stranded map[string][]string, no Refusals) {
 	before, m := w.Pools[name], w.Pools[name].clone()
 	m.Spec = spec
 	for f := range m.Universe {
@@ -110,7 +118,7 @@ func (w *World) Update(name string, spec pool.Spec, drain bool) (after *World, s
 		if spec.Network != before.Spec.Network || !covers(w.Granted(m), Ranges(spec)) {
 			no = append(no, pool.ErrInvalid)
 		}
-	case spec.Network != before.Spec.Network && slices.ContainsFunc(m.Records, func(r *Record) bool { return r.Child != "" }):
+	case spec.Network != before.Spec.Network && slices.ContainsFunc(m.Records, (*Record).delegated):
 		no = append(no, pool.ErrInUse)
 	}
 	if after.Overlaps(name) {
@@ -131,7 +139,9 @@ func covers(prefixes []netip.Prefix, ranges []netipx.IPRange) bool {
 }
 
 // SetForeign is what [pool.SetForeign] does: the world after it, whom it strands in each pool, and why it is refused.
-func (w *World) SetForeign(network string, foreign []netipx.IPRange, drain bool) (after *World, stranded map[string][]string, no Refusals) {
+func (w *World) SetForeign(
+	network string, foreign []netipx.IPRange, drain bool,
+) (after *World, stranded map[string][]string, no Refusals) {
 	after = w.clone()
 	if after.Foreign[network] = cidr.SetOf(foreign...).Ranges(); len(foreign) == 0 {
 		delete(after.Foreign, network)

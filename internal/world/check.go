@@ -12,14 +12,16 @@ import (
 	"github.com/ipalloc/ipalloc/pool"
 )
 
-// Check returns an error that names the first rule that the world breaks, or nil. It looks at ranges and prefixes only, so the pools may be of any
-// size, and a world that [Read] has read can be checked too. The rules:
+// Check returns an error that names the first rule that the world breaks, or nil. It looks at ranges and prefixes only,
+// so the pools may be of any size, and a world that [Read] has read can be checked too. The rules:
 //
-//   - No address is held by two owners: of one pool, of a pool and those carved from it, or of all pools of one network, in range or out of
-//     range, also while it cools down. What a pool was carved from is held by who holds it in that.
+//   - No address is held by two owners: of one pool, of a pool and those carved from it, or of all pools of one
+//     network, in range or out of range, also while it cools down. What a pool was carved from is held by who holds it
+//     in that.
 //   - An owner holds one allocation in a pool, and one in all blocks of a writer.
 //   - The ranges of a root pool, and what it holds outside of them, are none of another root pool of its network.
-//   - A pool that was carved from another lies, with all that it holds, in what that holds for it, and is in its network.
+//   - A pool that was carved from another lies, with all that it holds, in what that holds for it, and is in its
+//     network.
 func (w *World) Check() error {
 	for _, name := range w.Names() {
 		m := w.Pools[name]
@@ -42,7 +44,7 @@ func (w *World) checkOwners(m *Pool) error {
 		}
 		for _, r := range other.Records {
 			if !r.Cooling && seen[r.Owner] {
-				return fmt.Errorf("the owner %q has two allocations in it, or in the blocks of its writer %q", r.Owner, m.Writer)
+				return fmt.Errorf("the owner %q has two allocations in it, or in blocks of one writer", r.Owner)
 			}
 			seen[r.Owner] = seen[r.Owner] || !r.Cooling
 		}
@@ -129,8 +131,8 @@ func (w *World) domain(m *Pool) string {
 	return "pool " + root.Name
 }
 
-// allowedSet is what a pool of any size may hand out of a family: its own set, less what is foreign, or in what its parent may hand out and
-// has granted.
+// allowedSet is what a pool of any size may hand out of a family: its own set, less what is foreign, or in what its
+// parent may hand out and has granted.
 func (w *World) allowedSet(m *Pool, f pool.Family) *netipx.IPSet {
 	own := m.Spec.Set(f)
 	if !m.IsChild() {

@@ -11,9 +11,11 @@ import (
 
 // Pools within pools.
 
-// Carve is what [pool.Carve] does for a child of a spec without ranges: the world after it, and what is granted in the parent. A child that is
-// there already is returned as it is.
-func (w *World) Carve(parent string, c pool.Claim, child *Pool, seen Sight) (after *World, granted *Record, no Refusals) {
+// Carve is what [pool.Carve] does for a child of a spec without ranges: the world after it, and what is granted in the
+// parent. A child that is there already is returned as it is.
+func (w *World) Carve(
+	parent string, c pool.Claim, child *Pool, seen Sight,
+) (after *World, granted *Record, no Refusals) {
 	network := w.Pools[parent].Spec.Network
 	if child.Name == parent {
 		return nil, nil, Refusals{pool.ErrInvalid}
@@ -40,7 +42,8 @@ func (w *World) Carve(parent string, c pool.Claim, child *Pool, seen Sight) (aft
 	return after, granted, append(no, refused...)
 }
 
-// Extend is what the pool's Extend does: it takes what the claim asks for from the parent, and adds it to the child's ranges.
+// Extend is what the pool's Extend does: it takes what the claim asks for from the parent, and adds it to the child's
+// ranges.
 func (w *World) Extend(name string, c pool.Claim, seen Sight) (after *World, granted *Record, no Refusals) {
 	child := w.Pools[name]
 	if !child.IsChild() {
@@ -92,7 +95,8 @@ func (w *World) Retract(name, owner string) (after *World, no Refusals) {
 
 // IsEmpty reports whether a child holds nothing in one of its grants, and nothing cools down there.
 func (w *World) IsEmpty(child *Pool, owner string) bool {
-	return !slices.ContainsFunc(child.Records, func(r *Record) bool { return overlap(rangesOf(r.Prefixes), rangesOf(w.grant(child, owner))) })
+	grant := rangesOf(w.grant(child, owner))
+	return !slices.ContainsFunc(child.Records, func(r *Record) bool { return overlap(rangesOf(r.Prefixes), grant) })
 }
 
 // hasRoom reports whether each family of one of a child's grants has something free there.

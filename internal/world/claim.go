@@ -81,8 +81,8 @@ func (m *Pool) wants(c pool.Claim, policy pool.FamilyPolicy) ([]pool.Request, er
 	return wants, nil
 }
 
-// meets reports whether what is held is what the claim asks for. If the pool does not have a family of it any more, it goes by those that
-// are held.
+// meets reports whether what is held is what the claim asks for. If the pool does not have a family of it any more, it
+// goes by those that are held.
 func (m *Pool) meets(c pool.Claim, held []netip.Prefix) bool {
 	if m.meetsNow(c, held) {
 		return true
@@ -118,7 +118,8 @@ func (m *Pool) meetsNow(c pool.Claim, held []netip.Prefix) bool {
 	return false
 }
 
-// Allocate is what [pool.Pool.Allocate] does: the world after it, and what the owner has then, of generation 0 if it is granted now.
+// Allocate is what [pool.Pool.Allocate] does: the world after it, and what the owner has then, of generation 0 if it is
+// granted now.
 func (w *World) Allocate(name string, c pool.Claim, seen Sight) (*World, *Record, error) {
 	after, r, err := w.Pools[name].allocate(w.Now, c, "", seen)
 	if err != nil {
@@ -137,7 +138,9 @@ func (m *Pool) allocate(now time.Time, c pool.Claim, child string, seen Sight) (
 	if live && !r.Expired(now) {
 		return m.again(c, child, r)
 	}
-	granted := &Record{Allocation: pool.Allocation{Owner: c.Owner, Created: now, Scope: c.Scope, Labels: maps.Clone(c.Labels), Child: child}}
+	granted := &Record{Allocation: pool.Allocation{
+		Owner: c.Owner, Created: now, Scope: c.Scope, Labels: maps.Clone(c.Labels), Child: child,
+	}}
 	if c.TTL != 0 {
 		granted.Expires = now.Add(c.TTL)
 	}
@@ -158,14 +161,16 @@ func (m *Pool) allocate(now time.Time, c pool.Claim, child string, seen Sight) (
 	if granted.Prefixes, err = after.grant(now, c, seen); err == nil {
 		return after, after.add(granted, nil), nil
 	}
-	if old := before.ownAside(c, seen); old != nil && (errors.Is(err, pool.ErrExhausted) || errors.Is(err, pool.ErrTaken)) {
+	full := errors.Is(err, pool.ErrExhausted) || errors.Is(err, pool.ErrTaken)
+	if old := before.ownAside(c, seen); old != nil && full {
 		granted.Prefixes = old.Prefixes
 		return before, before.add(granted, old), nil
 	}
 	return nil, nil, err
 }
 
-// ownAside is what the claim asks for of what its owner released and has put aside since; of several, the one that was seen.
+// ownAside is what the claim asks for of what its owner released and has put aside since; of several, the one that was
+// seen.
 func (m *Pool) ownAside(c pool.Claim, seen Sight) (found *Record) {
 	for _, r := range m.Records {
 		if r.Aside && r.Owner == c.Owner && m.meets(c, r.Prefixes) && m.allows(r.addrs()) {
@@ -198,7 +203,8 @@ func (m *Pool) again(c pool.Claim, child string, r *Record) (*Pool, *Record, err
 	return after, after.add(&kept, r), nil
 }
 
-// grant takes what the claim asks for, if need be from those whose time is over: the earliest first, until it is enough.
+// grant takes what the claim asks for, if need be from those whose time is over: the earliest first, until it is
+// enough.
 func (m *Pool) grant(now time.Time, c pool.Claim, seen Sight) ([]netip.Prefix, error) {
 	wants, err := m.wants(c, c.Policy)
 	if err != nil {
@@ -219,7 +225,8 @@ func (m *Pool) grant(now time.Time, c pool.Claim, seen Sight) ([]netip.Prefix, e
 	return got, err
 }
 
-// ended are the records whose time is over, the earliest first. Of those that ended at once, the ones that were seen to go come first.
+// ended are the records whose time is over, the earliest first. Of those that ended at once, the ones that were seen to
+// go come first.
 func (m *Pool) ended(now time.Time, seen Sight) []*Record {
 	var ended []*Record
 	for _, r := range m.Records {
@@ -243,7 +250,8 @@ func (m *Pool) ended(now time.Time, seen Sight) []*Record {
 func useful(wants []pool.Request, r *Record) bool {
 	for _, w := range wants {
 		for _, a := range r.addrs() {
-			if pool.FamilyOf(a) == w.Family && (!w.Exact.IsValid() || w.Exact.Contains(a)) && (w.Within == nil || w.Within.Contains(a)) {
+			here := (!w.Exact.IsValid() || w.Exact.Contains(a)) && (w.Within == nil || w.Within.Contains(a))
+			if pool.FamilyOf(a) == w.Family && here {
 				return true
 			}
 		}

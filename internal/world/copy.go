@@ -8,7 +8,8 @@ import (
 	"github.com/ipalloc/ipalloc/pool"
 )
 
-// Copy is a pool under another name as a snapshot of it has it: generations, and who is missing, are not known. It is a pool by itself.
+// Copy is a pool under another name as a snapshot of it has it: generations, and who is missing, are not known. It is a
+// pool by itself.
 func (w *World) Copy(from, name string) *Pool {
 	m := w.Pools[from]
 	imported := &Pool{Name: name, Spec: m.Spec, Universe: m.Universe, Cursor: m.clone().Cursor}
@@ -18,14 +19,16 @@ func (w *World) Copy(from, name string) *Pool {
 		// What the owner released last, or what it holds, is what it has; the rest is aside.
 		again.Aside = r.Cooling && slices.ContainsFunc(m.Records, func(other *Record) bool {
 			return other.Owner == r.Owner && other != r &&
-				(!other.Cooling || cmp.Or(cmp.Compare(other.Generation, r.Generation), other.Expires.Compare(r.Expires)) > 0)
+				(!other.Cooling ||
+					cmp.Or(cmp.Compare(other.Generation, r.Generation), other.Expires.Compare(r.Expires)) > 0)
 		})
 		imported.Records = append(imported.Records, &again)
 	}
 	return imported
 }
 
-// Import is what [pool.Import] does with a copy. One with a parent must lie, with all that it holds, in what that holds for it.
+// Import is what [pool.Import] does with a copy. One with a parent must lie, with all that it holds, in what that holds
+// for it.
 func (w *World) Import(m *Pool) (after *World, no Refusals) {
 	if m.IsChild() && !w.admits(m) {
 		no = append(no, pool.ErrInvalid)

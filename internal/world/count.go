@@ -37,8 +37,9 @@ func (m *Pool) Stats() pool.Stats {
 		}
 		if total+out > 0 {
 			stats = append(stats, pool.FamilyStats{
-				Family: f, Total: cidr.CountOf(total), Reserved: cidr.CountOf(total - allowed), Used: cidr.CountOf(used),
-				Cooling: cidr.CountOf(cooling), Free: cidr.CountOf(free), OutOfRange: cidr.CountOf(out),
+				Family: f, Total: cidr.CountOf(total), Reserved: cidr.CountOf(total - allowed),
+				Used: cidr.CountOf(used), Cooling: cidr.CountOf(cooling), Free: cidr.CountOf(free),
+				OutOfRange: cidr.CountOf(out),
 			})
 		}
 	}
@@ -86,8 +87,8 @@ func (w *World) withheldRanges(m *Pool) []netipx.IPRange {
 	return cidr.SetOf(withheld...).Ranges()
 }
 
-// Snapshot is the whole of a pool, but for what the model does not know: when it was made, its revision, and its parent in the terms of
-// [pool.Info].
+// Snapshot is the whole of a pool, but for what the model does not know: when it was made, its revision, and its parent
+// in the terms of [pool.Info].
 func (w *World) Snapshot(name string) pool.Snapshot {
 	m := w.Pools[name]
 	s := pool.Snapshot{Info: pool.Info{Name: m.Name, Spec: m.Spec, Stats: m.Stats(), Withheld: w.withheldRanges(m)}}
@@ -143,8 +144,9 @@ func (m *Pool) Report() pool.Report {
 	for _, r := range m.Records {
 		for _, p := range r.Prefixes {
 			if !m.allows(AddrsOf(p)) {
-				report.OutOfRange = append(report.OutOfRange,
-					pool.Allocation{Owner: r.Owner, Prefixes: []netip.Prefix{p}, Generation: r.Generation, Created: r.Created})
+				report.OutOfRange = append(report.OutOfRange, pool.Allocation{
+					Owner: r.Owner, Prefixes: []netip.Prefix{p}, Generation: r.Generation, Created: r.Created,
+				})
 			}
 		}
 	}

@@ -19,7 +19,7 @@ type Pool struct {
 	Spec   pool.Spec
 	Parent string   // the pool that this one was carved from; empty if it was not
 	Grants []string // the owners in the parent of what this one was carved from
-	Writer string   // the parent and the writer of whose [pool.Blocks] it is, if it is one of several pools of these; see [Blocks]
+	Writer string   // the parent and the writer of whose blocks it is, if it is; see [Blocks]
 	// Universe are the addresses of each family that the model looks at.
 	Universe map[pool.Family]netip.Prefix
 	Allowed  map[netip.Addr]bool // what the pool may hand out
@@ -29,7 +29,8 @@ type Pool struct {
 	had []pool.Family // instead of those of the spec, if not nil
 }
 
-// Record is what an owner holds, or has held and is withheld. It is replaced, and never changed, but for a Generation that is not known yet.
+// Record is what an owner holds, or has held and is withheld. It is replaced, and never changed, but for a Generation
+// that is not known yet.
 type Record struct {
 	pool.Allocation           // Generation is 0 as long as it is not known
 	Cooling         bool      // it was released
@@ -186,6 +187,9 @@ func (m *Pool) Taken() map[netip.Addr]*Record {
 	}
 	return taken
 }
+
+// delegated reports whether a pool was carved out of it, there or not.
+func (r *Record) delegated() bool { return r.Child != "" }
 
 func (r *Record) addrs() []netip.Addr {
 	var all []netip.Addr

@@ -12,8 +12,8 @@ import (
 
 // Which addresses a claim gets.
 
-// take finds a free prefix for each of the wants: first exact ones, then those within a set or a band, then the rest; of each the larger ones
-// first.
+// take finds a free prefix for each of the wants: first exact ones, then those within a set or a band, then the rest;
+// of each the larger ones first.
 func (m *Pool) take(wants []pool.Request, seen Sight) ([]netip.Prefix, error) {
 	order := make([]int, len(wants))
 	for i := range wants {
@@ -51,7 +51,8 @@ func (m *Pool) take(wants []pool.Request, seen Sight) ([]netip.Prefix, error) {
 		case m.Spec.Strategy == pool.RandomFree && i < len(seen.Prefixes) && slices.Contains(free, seen.Prefixes[i]):
 			got[i] = seen.Prefixes[i]
 		case m.Spec.Strategy == pool.NextFree:
-			if next := slices.IndexFunc(free, func(p netip.Prefix) bool { return !p.Addr().Less(cursor[w.Family]) }); next > 0 {
+			behind := func(p netip.Prefix) bool { return !p.Addr().Less(cursor[w.Family]) }
+			if next := slices.IndexFunc(free, behind); next > 0 {
 				got[i] = free[next]
 			}
 			cursor[w.Family] = netipx.PrefixLastIP(got[i]).Next()
@@ -127,5 +128,7 @@ func (m *Pool) free(w pool.Request, taken map[netip.Addr]*Record, tier func(neti
 }
 
 func (m *Pool) isFree(p netip.Prefix, taken map[netip.Addr]*Record, tier func(netip.Addr) bool) bool {
-	return !slices.ContainsFunc(AddrsOf(p), func(a netip.Addr) bool { return !m.Allowed[a] || taken[a] != nil || !tier(a) })
+	return !slices.ContainsFunc(AddrsOf(p), func(a netip.Addr) bool {
+		return !m.Allowed[a] || taken[a] != nil || !tier(a)
+	})
 }

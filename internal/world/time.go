@@ -8,7 +8,8 @@ import (
 
 // What becomes of what is held: release, cooldown, renewal, reaping, reconciliation.
 
-// Release is what [pool.Pool.Release] does: the world after it, and what is released. A pool that was carved out of it goes with it.
+// Release is what [pool.Pool.Release] does: the world after it, and what is released. A pool that was carved out of it
+// goes with it.
 func (w *World) Release(name, owner string) (*World, *Record, error) {
 	after, r, err := w.Pools[name].release(w.Now, owner)
 	if err != nil {
@@ -105,7 +106,9 @@ func (m *Pool) Next(now time.Time) time.Time {
 }
 
 // Reconcile is what [pool.Pool.Reconcile] does, given who is live.
-func (w *World) Reconcile(name string, live map[string]bool, since int64, grace time.Duration) (*World, pool.Reconciliation) {
+func (w *World) Reconcile(
+	name string, live map[string]bool, since int64, grace time.Duration,
+) (*World, pool.Reconciliation) {
 	m, now := w.Pools[name], w.Now
 	after := m.clone()
 	var found pool.Reconciliation

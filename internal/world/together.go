@@ -13,9 +13,11 @@ func isFull(err error) bool {
 		func(full error) bool { return errors.Is(err, full) })
 }
 
-// AllocateTogether is what [pool.AllocateTogether] does in pools by their names: the world after it, and for each part which pool answers with
-// what.
-func (w *World) AllocateTogether(claims []pool.Claim, pools [][]string, seen []Sight) (after *World, chosen []string, got []*Record, no Refusals) {
+// AllocateTogether is what [pool.AllocateTogether] does in pools by their names: the world after it, and for each part
+// which pool answers with what.
+func (w *World) AllocateTogether(
+	claims []pool.Claim, pools [][]string, seen []Sight,
+) (after *World, chosen []string, got []*Record, no Refusals) {
 	after, chosen, got = w, make([]string, len(claims)), make([]*Record, len(claims))
 	for i, c := range claims {
 		candidates := pools[i]
@@ -41,7 +43,8 @@ func (w *World) AllocateTogether(claims []pool.Claim, pools [][]string, seen []S
 	return after, chosen, got, no
 }
 
-// ReleaseTogether is what [pool.ReleaseTogether] does: the world after it, and what was released in each pool; nil for nothing.
+// ReleaseTogether is what [pool.ReleaseTogether] does: the world after it, and what was released in each pool; nil for
+// nothing.
 func (w *World) ReleaseTogether(owner string, names []string) (after *World, released []*Record, no Refusals) {
 	after, released = w, make([]*Record, len(names))
 	found := false

@@ -1,8 +1,9 @@
-// Package world is what package pool does, done naively: a model of a whole store of pools, with networks, parents and children, and
-// addresses that are foreign. Tests hold it against the real thing.
+// Package world is what package pool does, done naively: a model of a whole store of pools, with networks, parents and
+// children, and addresses that are foreign. Tests hold it against the real thing.
 //
-// A [World] is never changed. Each call of package pool is a function from a world to the world after it, or to the errors of which the real call
-// may return any. The model looks at each address of a small universe and keeps nothing but records, so that it can be checked by reading.
+// A [World] is never changed. Each call of package pool is a function from a world to the world after it, or to the
+// errors of which the real call may return any. The model looks at each address of a small universe and keeps nothing
+// but records, so that it can be checked by reading.
 //
 // What must be true of any world, [World.Check] tells; [Audit] reads a real store and tells the same of it.
 package world
@@ -16,7 +17,8 @@ import (
 	"go4.org/netipx"
 )
 
-// World is all that is in a store, at one moment. The zero World is empty and ready to use. It is not changed, so it may be shared.
+// World is all that is in a store, at one moment. The zero World is empty and ready to use. It is not changed, so it
+// may be shared.
 type World struct {
 	Now     time.Time
 	Pools   map[string]*Pool
@@ -74,7 +76,9 @@ func (w *World) Names() []string { return slices.Sorted(maps.Keys(w.Pools)) }
 
 // children returns the names of the pools that were carved from one, sorted.
 func (w *World) children(name string) []string {
-	return slices.DeleteFunc(w.Names(), func(other string) bool { return !w.Pools[other].IsChild() || w.Pools[other].Parent != name })
+	return slices.DeleteFunc(w.Names(), func(other string) bool {
+		return !w.Pools[other].IsChild() || w.Pools[other].Parent != name
+	})
 }
 
 // Family returns the names of a pool and of all that was carved from it, parents first.
@@ -88,7 +92,8 @@ func (w *World) Family(name string) []string {
 
 // ChildOf returns the pool that was carved out of a record of the pool of that name; nil if there is none.
 func (w *World) ChildOf(name string, r *Record) *Pool {
-	if child := w.Pools[r.Child]; r.Child != "" && child != nil && child.Parent == name && slices.Contains(child.Grants, r.Owner) {
+	child := w.Pools[r.Child]
+	if r.delegated() && child != nil && child.Parent == name && slices.Contains(child.Grants, r.Owner) {
 		return child
 	}
 	return nil
@@ -120,7 +125,8 @@ func (w *World) isForeign(m *Pool, a netip.Addr) bool {
 	return m.Spec.Network != "" && inAny(w.Foreign[m.Spec.Network], a)
 }
 
-// resolve finds out what a pool and all that was carved from it may hand out. It is called on a world that nobody else has yet.
+// resolve finds out what a pool and all that was carved from it may hand out. It is called on a world that nobody else
+// has yet.
 func (w *World) resolve(name string) {
 	for _, each := range w.Family(name) {
 		m := w.Pools[each].clone()
