@@ -1,5 +1,5 @@
-// Package peer puts allocators of other projects, and this library, behind one small interface, so that the same work can be
-// run on each. There is one file a peer; each uses the peer as its own documentation and its own callers do.
+// Package peer puts allocators of other projects, and this library, behind one small interface, so that the same work
+// can be run on each. There is one file a peer; each uses the peer as its own documentation and its own callers do.
 package peer
 
 import (
@@ -95,7 +95,8 @@ func cannot(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrCannot, fmt.Sprintf(format, args...))
 }
 
-// Each takes one after the other, until the context ends, and gives up as soon as it can be foreseen that it will end before all is done.
+// Each takes one after the other, until the context ends, and gives up as soon as it can be foreseen
+// that it will end before all is done.
 func Each[T any](ctx context.Context, all []T, take func(T) error) error {
 	const stride = 64
 	start := time.Now()
@@ -135,7 +136,8 @@ func foresee(ctx context.Context, start time.Time, done, all int) error {
 // All are the peers in the order in which they are shown, this library first.
 func All() []Peer {
 	return []Peer{
-		thisLibrary(), floor(), kubernetes(), nodeCIDRs(), cilium(), ciliumHash(), moby(), goIPAM(), hostLocal(), netipxByHand(),
+		thisLibrary(), floor(), kubernetes(), nodeCIDRs(), cilium(), ciliumHash(), moby(),
+		goIPAM(), hostLocal(), netipxByHand(),
 		netipxSet(), metalLB(), whereabouts(), inCluster(),
 	}
 }

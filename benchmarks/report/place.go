@@ -75,7 +75,8 @@ type places struct {
 
 func newPlaces() *places { return &places{map[string]*place{}, map[string]error{}} }
 
-// of is a place of the kind with that content, which is checked when it is made. Until it is given back it belongs to the caller.
+// of is a place of the kind with that content, which is checked when it is made. Until it is given
+// back it belongs to the caller.
 func (all *places) of(ctx context.Context, s subject, want content) (*place, error) {
 	name := s.kind.Name
 	key := fmt.Sprint(name, want)

@@ -92,8 +92,8 @@ func (h *handler) read(ctx context.Context, name string) (s pool.Snapshot, whole
 	return s, whole, err
 }
 
-// small tells whether the pool has few enough allocations. Each has at least one address, so there are no more than these; if that is not enough to know, it counts,
-// but no further than it needs to.
+// small tells whether the pool has few enough allocations. Each has at least one address, so there are no more than
+// these; if that is not enough to know, it counts, but no further than it needs to.
 func (h *handler) small(ctx context.Context, p *pool.Pool, stats pool.Stats) (bool, error) {
 	most := uint64(h.options.MaxRecords)
 	var held, withheld uint64
