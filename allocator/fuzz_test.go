@@ -14,8 +14,8 @@ import (
 	"github.com/ipalloc/ipalloc/internal/bench"
 )
 
-// FuzzDecode holds that bytes are either refused or give a state that is sound and encodes to itself. So that the
-// fuzzer gets past the checksum, it is made right for every second input.
+// FuzzDecode checks that Decode either refuses its input or returns a sound state that encodes to the same bytes. Every
+// second input gets a right checksum, so that the fuzzer gets past it.
 func FuzzDecode(f *testing.F) {
 	for _, a := range encodingSamples(f) {
 		b, err := a.MarshalBinary()

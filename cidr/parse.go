@@ -96,8 +96,8 @@ func (p Parser) Prefix(text string) (netip.Prefix, error) {
 	return prefix, nil
 }
 
-// Ranges returns the ranges that the texts say, each in any of the four forms, one a text and in their order. The error
-// is a [*ParseError] for the first text that breaks a rule. Cost: O(texts).
+// Ranges returns one range for each text, in the order of the texts. A text has any of the four forms. The error is a
+// [*ParseError] for the first text that breaks a rule. Cost: O(texts).
 func (p Parser) Ranges(texts ...string) ([]netipx.IPRange, error) {
 	ranges := make([]netipx.IPRange, len(texts))
 	for i, text := range texts {

@@ -20,8 +20,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestBurst is the burst of the targets on each kind of pool of this library: 128 processes with 16 claims each, or
-// fewer where that takes minutes, all of them left alone or some killed.
+// TestBurst runs the burst of the targets on each kind of pool of this library: 128 processes with 16 claims each, or
+// fewer processes where that takes minutes. It runs once with all left alone and once with some killed.
 func TestBurst(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts hundreds of processes")

@@ -3,8 +3,8 @@
 //
 //	go run ./benchmarks/burst [-on KIND] [-processes N] [-claims N] [-kill N] [-apart | -blocks] [-seed N]
 //
-// It prints how long all took and the slowest claim, how many commits that were and how many of them
-// came too late, and fails if anything is wrong.
+// It prints how long the burst and the slowest claim took, and how many commits there were and how many of them met
+// a conflict. It fails if anything is wrong.
 package main
 
 import (

@@ -177,8 +177,8 @@ func openGoIPAMEtcd(ctx context.Context, address string) (goipam.Storage, error)
 	return goipam.NewEtcd(ctx, host, port, nil, nil, true)
 }
 
-// prepareGoIPAMEtcd empties its default namespace, since a dump cannot be loaded into another one:
-// so there is one place at a time.
+// prepareGoIPAMEtcd empties the default namespace of go-ipam. A dump cannot be loaded into another
+// namespace, so there is one place at a time.
 func prepareGoIPAMEtcd(ctx context.Context, servers *Servers, _ string) (string, func() error, error) {
 	address, err := servers.place(etcdServer)
 	if err != nil {

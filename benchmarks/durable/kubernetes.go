@@ -38,8 +38,8 @@ func kubeConfig(server string) *rest.Config {
 	return &rest.Config{Host: "https://" + server, TLSClientConfig: rest.TLSClientConfig{Insecure: true}, QPS: -1}
 }
 
-// startKube starts the API server that serves custom resources, which is a part of every API server, with the custom
-// resources of the driver. Everybody may do everything: the loopback interface alone reaches it.
+// startKube starts the API server for custom resources, which is a part of every API server, with the custom resources
+// of the driver. Every request is allowed: only the loopback interface reaches the server.
 func startKube(dir string) (address string, stop func() error, err error) {
 	e, err := embedEtcd(filepath.Join(dir, "etcd"))
 	if err != nil {
@@ -95,8 +95,8 @@ func newKubeServer(dir string, e *embed.Etcd) (string, *extensionsapiserver.Cust
 	if err != nil {
 		return "", nil, err
 	}
-	// A production server queues what is too much at once, by priority and fairness, which needs the
-	// core API. Without it, it would refuse.
+	// A production server queues excess requests by priority and fairness, which needs the core API.
+	// Without it the server would refuse them.
 	config.GenericConfig.MaxRequestsInFlight, config.GenericConfig.MaxMutatingRequestsInFlight = 0, 0
 	config.GenericConfig.Authentication.Authenticator = authenticator.RequestFunc(anybody)
 	config.GenericConfig.Authorization.Authorizer = authorizerfactory.NewAlwaysAllowAuthorizer()
@@ -107,7 +107,7 @@ func newKubeServer(dir string, e *embed.Etcd) (string, *extensionsapiserver.Cust
 	return listener.Addr().String(), made, err
 }
 
-// anybody takes every request for one of the same user.
+// anybody authenticates every request as the same user.
 func anybody(*http.Request) (*authenticator.Response, bool, error) {
 	return &authenticator.Response{User: &user.DefaultInfo{Name: "anybody"}}, true, nil
 }

@@ -26,8 +26,8 @@ const (
 )
 
 // startPostgres starts a server on the loopback interface, with the defaults of initdb. It needs the
-// programs of a PostgreSQL server, and when it is root a user postgres, as which it then runs: so
-// its data is in a folder of that user's.
+// programs of a PostgreSQL server. As root it also needs a user postgres, as whom it runs the
+// server, with the data in a folder of that user.
 func startPostgres(string) (address string, stop func() error, err error) {
 	programs, err := postgresPrograms()
 	if err != nil {

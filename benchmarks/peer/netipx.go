@@ -10,8 +10,8 @@ import (
 
 var errExhausted = errors.New("exhausted")
 
-// netipxByHand is what controllers do that keep their own objects: they subtract what these hold
-// from the pool, at each claim.
+// netipxByHand does what a controller with its own objects does: at each claim it subtracts what
+// these hold from the pool.
 func netipxByHand() Peer {
 	return Peer{
 		Name: "netipx by hand", Module: "go4.org/netipx",

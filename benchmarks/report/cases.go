@@ -16,10 +16,10 @@ import (
 // benchCase is a row before it is measured.
 type benchCase struct {
 	Row
-	// prepare makes what is measured for a subject, checks that its results are right, and leaves it ready.
-	// The context ends when that takes too long.
+	// prepare makes what is measured for a subject, checks that its results are right, and leaves it ready. The
+	// context ends when preparation takes too long.
 	prepare func(ctx context.Context, s subject) (work, error)
-	// durable tells whether the case is for allocators in memory or for durable pools.
+	// durable reports whether the case is for allocators in memory or for durable pools.
 	durable bool
 	// holds is what the durable pools hold. Rows are measured in its order, as they use the pools of the rows before.
 	holds content

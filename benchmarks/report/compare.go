@@ -20,11 +20,11 @@ type change struct {
 
 // compare returns what of this library got worse from one run to the next, the worst first.
 //
-// A figure got worse if its quartiles do not overlap with those of before and its median is at least a tenth worse:
-// then more than three quarters of the rounds are beyond three quarters of the earlier ones, and it is more than a
-// change of layout makes. For figures in memory the earlier ones are first multiplied by how much slower the machine is
-// now, which is what the bare bitmap tells. An operation that allocates on the heap more often than before, by half an
-// allocation or more, is worse as well. Rows that are not in both runs are not compared.
+// A figure got worse if its quartiles do not overlap with the earlier ones and its median is at least a tenth worse.
+// Then more than three quarters of the rounds are beyond three quarters of the earlier ones, and the change is larger
+// than one of memory layout. The earlier figures in memory are first multiplied by how much slower the machine is now,
+// as the bare bitmap shows. An operation that allocates on the heap more often than before, by half an allocation or
+// more, got worse as well. Rows that are not in both runs are not compared.
 func compare(before, now Results) []change {
 	machine := machineFactor(before, now)
 	old := map[string]Row{}

@@ -15,8 +15,7 @@ import (
 	"github.com/ipalloc/ipalloc/benchmarks/durable"
 )
 
-// TestBrokenRow has this library fail in a row, which is kept with the reason, and does not keep the
-// next row from being measured.
+// TestBrokenRow lets this library fail in a row. The row is kept with the reason, and the next row is still measured.
 func TestBrokenRow(t *testing.T) {
 	r, err := main.BrokenRun(t.Context())
 	require.ErrorIs(t, err, main.ErrBroken)

@@ -10,8 +10,8 @@ import (
 	"github.com/ipalloc/ipalloc/benchmarks/peer"
 )
 
-// styleOf is how the n-th line of a plot is drawn: this library thick, floors dashed. What is kept in the same backend
-// has the same color; in memory this library is red, and the floor grey.
+// styleOf returns the style of the n-th line of a plot: this library is thick, floors are dashed. Subjects on the same
+// backend have the same color; in memory this library is red, and the floor grey.
 func styleOf(name string, n int) draw.LineStyle {
 	style := draw.LineStyle{Color: colorOf(name, n), Width: vg.Points(1.4)}
 	switch {

@@ -68,7 +68,7 @@ func columnsOf(r Results, rows []Row) []string {
 	return names
 }
 
-// has tells whether a subject belongs into a row's table: it has a figure, or tried and could not.
+// has reports whether a subject belongs into a row's table: it has a figure, or tried and could not.
 func has(row Row, name string) bool {
 	cell, ok := row.Cells[name]
 	return ok && cell.Missing != noSuchThing

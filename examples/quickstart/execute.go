@@ -58,8 +58,8 @@ func (c command) openStore(ctx context.Context) (*bolt.Store, error) {
 	return s, err
 }
 
-// openPool opens the pool, and unless the command is to release what it holds, creates it if it is not there yet,
-// and changes it if its definition has changed.
+// openPool opens the pool. Unless the command releases, it creates a missing pool, and updates one
+// whose definition has changed.
 func (c command) openPool(ctx context.Context, s store.Store, d definition) (*pool.Pool, error) {
 	if c.release {
 		return pool.Open(ctx, s, d.name, nil)

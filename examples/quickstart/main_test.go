@@ -363,7 +363,7 @@ func TestLocked(t *testing.T) {
 	d.refused([]string{"bob"}, d.db, "locked by another process")
 }
 
-// TestReadsWhatOthersWrote shows that the file has nothing of this program's own in it: a program
+// TestReadsWhatOthersWrote shows that the file contains nothing special to this program: any program
 // with the library sees the same pool.
 func TestReadsWhatOthersWrote(t *testing.T) {
 	d := newDesk(t)

@@ -33,8 +33,8 @@ func PoolCases() []Case {
 	}
 }
 
-// NewPool returns a pool in memory of 10.0.0.0/14 in which n owners hold an address each: a lease of
-// so long, or a reservation if that is 0.
+// NewPool returns a pool in memory of 10.0.0.0/14 in which n owners hold an address each: a lease of length
+// ttl, or a permanent allocation if ttl is 0.
 func NewPool(n int, ttl time.Duration) *pool.Pool {
 	return fill(pool.Spec{}, nil, n, ttl)
 }
@@ -56,8 +56,8 @@ func fill(spec pool.Spec, options *pool.Options, n int, ttl time.Duration) *pool
 
 func nameOf(i int) string { return "pod-" + strconv.Itoa(i) }
 
-// poolAmongLeases allocates and releases while all of the leases that others hold are renewed in
-// turn. Only the pairs are timed.
+// poolAmongLeases allocates and releases while other owners renew all of their leases in turn. Only
+// the pairs are timed.
 func poolAmongLeases(leases int) func(*testing.B) {
 	filled := sync.OnceValue(func() *pool.Pool { return NewPool(leases, time.Hour) })
 	next := 0

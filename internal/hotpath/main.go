@@ -2,8 +2,8 @@
 // memory beside a bare bitmap, in one process, and fails if a ratio between two of them is more than twice its target,
 // or if an operation allocates on the heap more or less than it should.
 //
-// Ratios within one process stay the same on a slow or a busy machine, where times do not; and each case is run
-// several times in turn with the others, of which the fastest counts.
+// Ratios within one process stay the same on a slow or a busy machine, where times do not. Each case runs several
+// times, in turn with the others, and its fastest run counts.
 //
 //	go run ./internal/hotpath [-rounds N] [-benchtime D] [-run TEXT]
 package main

@@ -85,8 +85,8 @@ ipalloc_up 1
 `, "ipalloc_addresses", "ipalloc_calls_total", "ipalloc_commits_total", "ipalloc_up")
 }
 
-// Two handles of one pool: the one that does not know of the other's commit meets a conflict, goes
-// on by itself, and both are counted.
+// Two handles of one pool: the one that does not know of the other's commit meets a conflict and tries
+// again by itself. Both attempts are counted.
 func TestCountsConflicts(t *testing.T) {
 	ctx, db, m := t.Context(), store.NewMemory(), metrics.New(nil)
 	there, err := pool.Create(ctx, db, "pods", spec(t, "192.0.2.0/24"), nil)
@@ -175,8 +175,8 @@ func TestLint(t *testing.T) {
 	require.Empty(t, problems)
 }
 
-// No more series than the option says, whatever pools there are, and no address is lost in those
-// that are counted together.
+// There are no more series than the option allows, however many pools there are, and the pools that
+// are counted together lose no address.
 func TestCardinalityIsBounded(t *testing.T) {
 	ctx, db := t.Context(), store.NewMemory()
 	m := metrics.New(&metrics.Options{MaxPools: 2})

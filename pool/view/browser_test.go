@@ -36,8 +36,7 @@ func browser(t *testing.T) string {
 	return ""
 }
 
-// visit runs the browser once, with a profile of its own and no other network than the page's, and
-// returns what it prints.
+// visit runs the browser once, with a profile of its own and no network but the page's, and returns what it prints.
 func visit(t *testing.T, target string, flags ...string) (output, log string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -57,8 +56,8 @@ func visit(t *testing.T, target string, flags ...string) (output, log string) {
 	return out.String(), errs.String()
 }
 
-// What a browser makes of the pages: the text is there, the policy lets the styles through and
-// nothing breaks it, and the map has its colours.
+// A browser shows the text of the pages, its policy lets the styles through and is not violated, and
+// the map has its colours.
 func TestInBrowser(t *testing.T) {
 	browser(t)
 	s := store.NewMemory()

@@ -187,8 +187,8 @@ func formatTime(t time.Time) when {
 
 func (w when) String() string { return strings.TrimSpace(w.Date + " " + w.Time) }
 
-// left says when it ends, or since when it has ended. A lease that has ended is still held until
-// somebody needs its addresses.
+// left returns how long it is until expires, or since then. A lease that has ended is still held
+// until somebody needs its addresses.
 func left(expires, now time.Time) string {
 	if d := expires.Sub(now).Round(time.Second); now.Before(expires) {
 		return "in " + d.String()

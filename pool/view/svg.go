@@ -32,7 +32,7 @@ const (
 )
 
 // SVG writes a picture of the pool: a map of its addresses for each family, along a Hilbert curve, with a
-// legend and counts. See the package comment for how to read it. The document needs nothing else, has no
+// legend and counts. See the package comment for how to read it. The document needs no other file, has no
 // scripts, and is the same for the same snapshot.
 //
 // Names of owners and values of labels are in it, for those who hold a pointer over a cell and in the legend.

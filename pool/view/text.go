@@ -9,9 +9,9 @@ import (
 	"github.com/ipalloc/ipalloc/pool"
 )
 
-// Text writes a picture of the pool for a terminal: the map that [SVG] draws, with as many cells as the width has
-// room for, the counts, and what the signs mean. Nothing of what it writes but its own colours is a control
-// character, whatever owners and labels are called.
+// Text writes a picture of the pool for a terminal: the map that [SVG] draws, with as many cells as fit the
+// width, the counts, and the meaning of the signs. Apart from its own colours it writes no control characters,
+// whatever the names of owners and labels contain.
 //
 // Without colours the values of a label are letters: capital ones where more than half of the cell is taken.
 //
@@ -131,7 +131,7 @@ func (t *terminal) legend() {
 	}
 }
 
-// has tells whether there are addresses of the class.
+// has reports whether there are addresses of the class.
 func (t *terminal) has(c class) bool {
 	for i := range t.families {
 		if !t.families[i].counts[c].IsZero() {

@@ -12,8 +12,8 @@ import (
 	"github.com/ipalloc/ipalloc/pool"
 )
 
-// FuzzParse checks that what is accepted makes a pool that keeps the rules of the format, and that
-// what is refused has a reason, on one line.
+// FuzzParse checks that an accepted document makes a pool that keeps the rules of the format, and
+// that a refused one has a reason, on one line.
 func FuzzParse(f *testing.F) {
 	files, err := filepath.Glob(filepath.Join(fixtures, "*.yaml"))
 	if err != nil || len(files) == 0 {

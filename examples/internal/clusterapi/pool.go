@@ -46,7 +46,7 @@ type Pool struct {
 }
 
 // StoreName is the name of the pool in a store: namespace/name, or the name alone if the pool is global. Different
-// pools have different ones, since neither a namespace nor a name can have a slash in it.
+// pools have different names there, since neither a namespace nor a name can contain a slash.
 func (p Pool) StoreName() string {
 	if p.Namespace == "" {
 		return p.Name
