@@ -32,15 +32,16 @@ var (
 // Allocator hands out the addresses of one set, all of one family, singly or as prefixes of any length.
 //
 // The zero Allocator hands out nothing and has no family; use [New]. An Allocator must not be copied (see
-// [Allocator.Clone]) and is not safe for concurrent use, reading beside reading excepted. It does no I/O, starts no goroutine and knows no clock.
+// [Allocator.Clone]). It is not safe for concurrent use, except that any number of goroutines may read it while none
+// changes it. It does no I/O, starts no goroutine and knows no clock.
 //
 // Unless said otherwise, a method costs O(levels): at most 6 for IPv4 and 22 for IPv6, and mostly 2 to 4,
 // whatever the size of the set, the number of addresses taken and their pattern; and it does not allocate on the
 // heap, except that taking or releasing may copy the structure to a larger place when it becomes more fragmented, or
 // fragmented in another way, than it has been; that cost is amortized.
 //
-// Prefixes given to it must be masked (no host bits). An IPv4-mapped IPv6 address (4in6, such as ::ffff:192.0.2.1) is an IPv6 one
-// here, as it is for package netip.
+// Prefixes given to it must be masked (no host bits). An IPv4-mapped IPv6 address (4in6, such as ::ffff:192.0.2.1) is
+// an IPv6 one here, as it is for package netip.
 type Allocator struct {
 	tree     tree
 	universe []span
@@ -63,7 +64,8 @@ func New(set *netipx.IPSet) (*Allocator, error) {
 	ranges := set.Ranges()
 	first, last := ranges[0].From(), ranges[len(ranges)-1].To()
 	if first.BitLen() != last.BitLen() {
-		return nil, fmt.Errorf("%w: the set to allocate from has addresses of both families, %v and %v; use an allocator for each", ErrInvalid, first, last)
+		return nil, fmt.Errorf("%w: the set to allocate from has addresses of both families, %v and %v; "+
+			"use an allocator for each", ErrInvalid, first, last)
 	}
 	a := &Allocator{is4: first.Is4(), tree: newTree(first.Is4())}
 	for _, r := range ranges {
@@ -83,7 +85,7 @@ func New(set *netipx.IPSet) (*Allocator, error) {
 // Cost: O(1).
 func Empty(is4 bool) *Allocator { return &Allocator{is4: is4, tree: newTree(is4)} }
 
-// Is4 tells whether the allocator's addresses are IPv4.
+// Is4 reports whether the allocator's addresses are IPv4.
 func (a *Allocator) Is4() bool { return a.is4 }
 
 // Total is the number of addresses in the set.
@@ -104,8 +106,8 @@ func (a *Allocator) Set() *netipx.IPSet {
 	return cidr.SetOf(ranges...)
 }
 
-// TakeFirst takes the lowest free prefix of the length bits: an address for 32 (IPv4) or 128 (IPv6). A prefix starts at a
-// multiple of its size and is wholly in the set.
+// TakeFirst takes the lowest free prefix of the length bits: an address for 32 (IPv4) or 128 (IPv6). A prefix starts at
+// a multiple of its size and is wholly in the set.
 //
 // Errors: [ErrExhausted]; [ErrInvalid] for a length that the family does not have.
 func (a *Allocator) TakeFirst(bits int) (netip.Prefix, error) {
@@ -115,7 +117,8 @@ func (a *Allocator) TakeFirst(bits int) (netip.Prefix, error) {
 	}
 	x, ok := a.tree.takeFirst(order)
 	if !ok {
-		return netip.Prefix{}, fmt.Errorf("%w: no free /%d is left of %v addresses, %v of them free", ErrExhausted, bits, a.total, a.free)
+		return netip.Prefix{}, fmt.Errorf("%w: no free /%d is left of %v addresses, %v of them free",
+			ErrExhausted, bits, a.total, a.free)
 	}
 	return a.taken(x, order, bits), nil
 }
@@ -216,19 +219,19 @@ func (a *Allocator) Release(p netip.Prefix) error {
 	return nil
 }
 
-// IsFree tells whether every address of p is in the set and free.
+// IsFree reports whether every address of p is in the set and free.
 func (a *Allocator) IsFree(p netip.Prefix) bool {
 	x, order, err := a.block(p)
 	return err == nil && a.tree.fillOf(x, order) == allFree
 }
 
-// IsTaken tells whether every address of p is in the set and taken.
+// IsTaken reports whether every address of p is in the set and taken.
 func (a *Allocator) IsTaken(p netip.Prefix) bool {
 	x, order, err := a.block(p)
 	return err == nil && a.covers(x, order) && a.tree.fillOf(x, order) == nothingFree
 }
 
-// Covers tells whether every address of p is in the set, free or taken. Cost: O(log ranges in the set).
+// Covers reports whether every address of p is in the set, free or taken. Cost: O(log ranges in the set).
 func (a *Allocator) Covers(p netip.Prefix) bool {
 	x, order, err := a.block(p)
 	return err == nil && a.covers(x, order)
@@ -312,7 +315,7 @@ func (a *Allocator) checkFamily(addr netip.Addr) error {
 	return nil
 }
 
-// isZero tells whether a is the zero Allocator, which has no tree.
+// isZero reports whether a is the zero Allocator, which has no tree.
 func (a *Allocator) isZero() bool { return len(a.tree.nodes) == 0 }
 
 func (a *Allocator) family() string {
@@ -337,12 +340,12 @@ func (a *Allocator) block(p netip.Prefix) (uint128, uint, error) {
 	return x, order, nil
 }
 
-// covers tells whether the block of 2^order addresses at x is in the set.
+// covers reports whether the block of 2^order addresses at x is in the set.
 func (a *Allocator) covers(x uint128, order uint) bool {
 	return a.coversSpan(span{x, x.last(order)})
 }
 
-// coversSpan tells whether all addresses of s are in the set.
+// coversSpan reports whether all addresses of s are in the set.
 func (a *Allocator) coversSpan(s span) bool {
 	if len(a.universe) == 0 {
 		return false

@@ -159,7 +159,8 @@ func TestZeroAllocator(t *testing.T) {
 		require.ErrorIs(t, a.Take(p), allocator.ErrOutside)
 		require.ErrorIs(t, a.Release(p), allocator.ErrOutside)
 		require.False(t, a.IsFree(p) || a.IsTaken(p) || a.Covers(p))
-		require.True(t, a.Free().IsZero() && a.Total().IsZero() && a.Taken().IsZero() && a.FreeIn(netipx.RangeOfPrefix(p)).IsZero())
+		require.True(t, a.Free().IsZero() && a.Total().IsZero() && a.Taken().IsZero() &&
+			a.FreeIn(netipx.RangeOfPrefix(p)).IsZero())
 		for r := range a.FreeRanges() {
 			t.Error(r)
 		}
@@ -195,7 +196,10 @@ func TestInvalidInput(t *testing.T) {
 	require.Equal(t, a.Total(), a.Free())
 	_, err := allocator.New(nil)
 	require.ErrorContains(t, err, "is empty")
-	_, err = allocator.New(cidr.SetOf(netipx.RangeOfPrefix(netip.MustParsePrefix("10.0.0.0/24")), netipx.RangeOfPrefix(netip.MustParsePrefix("2001:db8::/64"))))
+	_, err = allocator.New(cidr.SetOf(
+		netipx.RangeOfPrefix(netip.MustParsePrefix("10.0.0.0/24")),
+		netipx.RangeOfPrefix(netip.MustParsePrefix("2001:db8::/64")),
+	))
 	require.ErrorContains(t, err, "both families, 10.0.0.0 and 2001:db8:")
 }
 

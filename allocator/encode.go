@@ -15,15 +15,15 @@ import (
 
 // The encoding, version 1. Numbers are little-endian base-128 varints of up to 128 bits.
 //
-// An allocator: the byte 1, the byte 4 or 6, the number of ranges of the set and, for each, the distance from the end of the
-// one before (from 0) and the length less one; then its free addresses from the lowest address of the family to the
-// highest; then the CRC-32C of all that, in 4 bytes.
+// An allocator: the byte 1, the byte 4 or 6, the number of ranges of the set and, for each, the distance from the end
+// of the one before (from 0) and the length less one; then its free addresses from the lowest address of the family to
+// the highest; then the CRC-32C of all that, in 4 bytes.
 //
-// The free addresses of a range: items, each a distance from the end of the one before (from the start of the range) whose
-// first byte has the kind of the item in its lowest bit, and
+// The free addresses of a range: items, each a distance from the end of the one before (from the start of the range)
+// whose first byte has the kind of the item in its lowest bit, and
 //   - kind 0, a run: the number of free addresses less one;
-//   - kind 1, words: the number of words less one in a byte, then the words, in 8 bytes each, little-endian, the lowest address in
-//     the lowest bit. They start at a multiple of 64.
+//   - kind 1, words: the number of words less one in a byte, then the words, in 8 bytes each, little-endian, the lowest
+//     address in the lowest bit. They start at a multiple of 64.
 //
 // What lies between items is taken. Fragmented space so costs a bit an address, and packed space a few bytes a run.
 
@@ -69,8 +69,8 @@ func (a *Allocator) MarshalBinary() ([]byte, error) {
 	return a.AppendBinary(make([]byte, 0, fewRanges+8*len(a.tree.slab)))
 }
 
-// Decode returns the allocator that [Allocator.AppendBinary] encoded. Bytes that are cut short, changed or not an encoding give an
-// error that wraps [ErrCorrupt].
+// Decode returns the allocator that [Allocator.AppendBinary] encoded. It returns an error that wraps [ErrCorrupt] if b
+// is cut short, was changed or is no encoding.
 //
 // Cost: O(bytes).
 func Decode(b []byte) (*Allocator, error) {
@@ -131,12 +131,12 @@ func (a *Allocator) countFree(s span) cidr.Count {
 	return count
 }
 
-// AppendFree appends an encoding of what is free in r to b, and returns the rest of r if it stopped because more than limit
-// bytes were appended; the rest is the zero range if nothing is left, and otherwise what the next call is for. A limit of 0 means none. It passes the limit by at
-// most a page (4,096 addresses, 520 bytes), and the rest starts at a multiple of 4,096.
+// AppendFree appends an encoding of the free space in r to b. It stops once it has appended more than limit bytes, and
+// returns the rest of r, for the next call; the rest is the zero range if nothing is left. A limit of 0 means none. The
+// limit is exceeded by at most a page (4,096 addresses, 520 bytes), and the rest starts at a multiple of 4,096.
 //
-// It is for those who keep the free space of a large allocator in pieces, of which only those that changed are written
-// again. The set is not part of it.
+// It serves a caller that keeps the free space of a large allocator in pieces and writes only the changed pieces
+// again. The set is not part of the encoding.
 //
 // Errors: [ErrInvalid] for a range that is not valid or not of the family.
 // Cost: O(bytes written + nodes).
@@ -160,11 +160,11 @@ func (a *Allocator) checkRange(r netipx.IPRange) error {
 	return nil
 }
 
-// SetFree makes free in r what was free in it when [Allocator.AppendFree] encoded b for the same range,
-// and takes everything else in r. Addresses outside of r stay as they are.
+// SetFree replaces the free space in r by what [Allocator.AppendFree] encoded in b for the same range: it frees these
+// addresses and takes all others in r. Addresses outside of r stay as they are.
 //
-// Errors, after which nothing has changed: [ErrCorrupt] if b is not such an encoding or frees an address outside of r or of the
-// set; [ErrInvalid] for a range that is not valid or not of the family.
+// Errors, after which nothing has changed: [ErrCorrupt] if b is not such an encoding, or if it frees an address outside
+// of r or of the set; [ErrInvalid] for a range that is not valid or not of the family.
 // Cost: O(bytes + runs that were in r).
 func (a *Allocator) SetFree(r netipx.IPRange, b []byte) error {
 	if err := a.checkRange(r); err != nil {
@@ -271,7 +271,7 @@ type encoder struct {
 	wordsEnd uint128
 }
 
-// full tells whether to stop before first.
+// full reports whether to stop before first.
 func (e *encoder) full(first uint128) bool {
 	if len(e.b) < e.limit || first == e.within.first || first != first.floor(pageOrder) {
 		return false
@@ -320,7 +320,8 @@ func (e *encoder) extend(base uint128, free []uint64) int {
 	return n
 }
 
-// word appends a word that extends nothing: as a new item if it has many runs and lies within the range, or else as runs.
+// word appends a word that does not extend the last item: as a new item of words if it has many runs
+// and lies within the range, else as runs.
 func (e *encoder) word(base uint128, free uint64) {
 	if runsIn(free) >= runsToOpenWords && !base.less(e.within.first) && e.wholeWords(base) > 0 {
 		e.flush()

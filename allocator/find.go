@@ -154,7 +154,7 @@ func (t *tree) nextSlot(nd *node, from, order uint) (uint, bool) {
 	return full, full < 64
 }
 
-// hasBlock tells whether the mixed slot with this value holds a free block of the order.
+// hasBlock reports whether the mixed slot with this value holds a free block of the order.
 func (t *tree) hasBlock(nd *node, value uint64, order uint) bool {
 	if nd.order == wordOrder {
 		return freeBlocks(value, order) != 0

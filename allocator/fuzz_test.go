@@ -14,8 +14,8 @@ import (
 	"github.com/ipalloc/ipalloc/internal/bench"
 )
 
-// FuzzDecode holds that bytes are either refused or give a state that is sound and encodes to itself. So that the fuzzer gets past
-// the checksum, it is made right for every second input.
+// FuzzDecode checks that Decode either refuses its input or returns a sound state that encodes to the same bytes. Every
+// second input gets a right checksum, so that the fuzzer gets past it.
 func FuzzDecode(f *testing.F) {
 	for _, a := range encodingSamples(f) {
 		b, err := a.MarshalBinary()
@@ -96,7 +96,9 @@ func encodingSamples(tb testing.TB) []*allocator.Allocator {
 	}
 	edges := bench.NewAllocator("::/0")
 	require.NoError(tb, edges.Take(netip.MustParsePrefix("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128")))
-	return []*allocator.Allocator{alternate, full, sparse, edges, bench.NewAllocator("0.0.0.0/0"), bench.NewAllocator("::/0")}
+	return []*allocator.Allocator{
+		alternate, full, sparse, edges, bench.NewAllocator("0.0.0.0/0"), bench.NewAllocator("::/0"),
+	}
 }
 
 // Every single changed bit and every cut is noticed.

@@ -15,9 +15,9 @@ import "math/bits"
 // its slot. That makes finding the lowest free block one walk down, and all operations O(levels), with no more
 // than 64 slots looked at on each.
 //
-// The words and edges of a node stand in slab, sorted and packed, in runs of 2, 4, … 64 that are reused through free
-// lists, as the nodes are; a single one stands in the node itself. When slab is full it is copied to a larger one, without its
-// unused runs if they are many.
+// The words and edges of a node stand in slab, sorted and packed, in runs of 2, 4, … 64 that are reused through
+// free lists, as the nodes are; a single one stands in the node itself. When slab is full it is copied to a larger
+// one, without its unused runs if they are many.
 type tree struct {
 	nodes    []node
 	slab     []uint64
@@ -77,8 +77,8 @@ func (nd *node) slotStart(s uint) uint128 {
 // whether the slot is free outside of the node.
 type edge uint64
 
-// edgeTo makes the edge of a slot of 2^slotOrder addresses to node n. If the node fills the slot, the background does not
-// matter, and the edge has it as taken.
+// edgeTo makes the edge of a slot of 2^slotOrder addresses to node n. If the node fills the slot, the background
+// does not matter, and the edge has it as taken.
 func (t *tree) edgeTo(n uint32, background bool, slotOrder uint) edge {
 	nd := &t.nodes[n]
 	if background && nd.spanOrder() < slotOrder {
@@ -95,8 +95,8 @@ func (e edge) background() bool { return e>>48 != 0 }
 // paint makes the block of 2^order addresses at x free or taken, whatever it was.
 func (t *tree) paint(x uint128, order uint, free bool) { t.set(x, order, free, false) }
 
-// flip makes the block of 2^order addresses at x free or taken if all of it was the opposite. Otherwise it returns false
-// and changes nothing.
+// flip makes the block of 2^order addresses at x free or taken if all of it was the opposite.
+// Otherwise it returns false and changes nothing.
 func (t *tree) flip(x uint128, order uint, free bool) bool { return t.set(x, order, free, true) }
 
 // set is paint, or flip if strict.
@@ -254,8 +254,8 @@ func carved(x uint128, order uint, free bool) uint64 {
 	return ^mask
 }
 
-// newCarved makes the smallest node that spans the block at x, and more, in which the block is free and the rest is taken, or the
-// other way round.
+// newCarved makes the smallest node that spans more than the block at x. In it the block is free and
+// the rest is taken, or the other way round.
 func (t *tree) newCarved(x uint128, order uint, free bool) uint32 {
 	level := max(order/6, 1)
 	n := t.newNode(x, level)
@@ -292,7 +292,8 @@ func (t *tree) joint(n uint32, s uint, x uint128) uint32 {
 	return joint
 }
 
-// hang puts what e leads to into slot s of nd, which is not mixed. The node may fill its slot now, which it did not before.
+// hang puts the node that e leads to into slot s of nd, which is not mixed. That node may fill this
+// slot even if it did not fill its former one.
 func (t *tree) hang(nd *node, s uint, e edge) {
 	n, shift := e.node(), nd.shift()
 	nd.full &^= 1 << s
@@ -309,8 +310,9 @@ func (t *tree) hang(nd *node, s uint, e edge) {
 	t.settle(nd, nd.max, -1)
 }
 
-// ascend brings everything above the node at path[depth], which was changed around x, up to date; largest was its max. It
-// stops where nothing changes any more, but not below the node at path[jointAt], which may have become one to leave out.
+// ascend updates all nodes above the node at path[depth], which was changed around x and had largest
+// as its max. It stops at the first node that does not change, but not below the node at
+// path[jointAt], which may have become superfluous.
 func (t *tree) ascend(depth int, x uint128, largest int16, jointAt int) {
 	path := &t.path
 	for i := depth; i > 0; i-- {
@@ -360,7 +362,7 @@ func (t *tree) findTop() {
 	}
 }
 
-// isVaried tells whether nd surely is neither free or taken throughout nor to be left out for its only child.
+// isVaried reports whether nd surely is neither free or taken throughout nor to be left out for its only child.
 func (nd *node) isVaried() bool {
 	if nd.mixed&(nd.mixed-1) == 0 { // one mixed slot at most
 		return nd.full != 0 && nd.full|nd.mixed != allOnes || nd.order == wordOrder && nd.mixed != 0
@@ -368,15 +370,15 @@ func (nd *node) isVaried() bool {
 	return true
 }
 
-// isUniform tells whether all of a slot that leads to node n has become free or taken.
+// isUniform reports whether all of a slot that leads to node n has become free or taken.
 func (t *tree) isUniform(n uint32, background bool, slotOrder uint) bool {
 	nd := &t.nodes[n]
 	fills := nd.spanOrder() == slotOrder
 	return nd.full == allOnes && (fills || background) || nd.full|nd.mixed == 0 && (fills || !background)
 }
 
-// shortcut returns the edge of a slot that leads to node n: an edge to the only child of n, if what is outside of that is all
-// free or all taken, in n and in the slot; n is then recycled.
+// shortcut returns the edge of a slot that leads to node n. If n has only one child, and everything outside of that
+// child, in n and in the slot, is free or everything is taken, the edge leads to the child and n is recycled.
 func (t *tree) shortcut(n uint32, background bool, slotOrder uint) edge {
 	nd := &t.nodes[n]
 	if nd.order == wordOrder || nd.mixed == 0 || nd.mixed&(nd.mixed-1) != 0 || nd.full != 0 && nd.full != ^nd.mixed {

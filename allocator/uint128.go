@@ -98,7 +98,7 @@ func (x uint128) last(order uint) uint128 {
 	return uint128{x.hi, x.lo | (1<<(order&63) - 1)}
 }
 
-// sameBlock tells whether x and y lie in the same aligned block of 2^order addresses.
+// sameBlock reports whether x and y lie in the same aligned block of 2^order addresses.
 func (x uint128) sameBlock(y uint128, order uint) bool {
 	if order >= 64 {
 		return (x.hi^y.hi)>>(order-64) == 0

@@ -6,7 +6,8 @@ import "math/bits"
 type visitor interface {
 	// run is told of addresses that are all free or all taken. It returns false to end the walk.
 	run(first, last uint128, free bool) bool
-	// words is told of words in one page, from first on, of 64 addresses each, of which some are free (their bit is set) and some are not.
+	// words is told of words in one page, from first on, of 64 addresses each: the bit of a free address is set.
+	// Each word has both free and taken addresses.
 	words(first uint128, free []uint64) bool
 }
 

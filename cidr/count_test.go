@@ -158,7 +158,9 @@ func TestCountRefusesText(t *testing.T) {
 }
 
 func FuzzCountText(f *testing.F) {
-	for _, text := range []string{"", "0", "00", "7", "18446744073709551615", "18446744073709551616", top.String(), top.String() + "0", "-1", "1 "} {
+	for _, text := range []string{
+		"", "0", "00", "7", "18446744073709551615", "18446744073709551616", top.String(), top.String() + "0", "-1", "1 ",
+	} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/ipalloc/ipalloc/cidr"
 )
@@ -29,7 +30,9 @@ func Example() {
 }
 
 func ExampleParseRange() {
-	for _, text := range []string{"192.0.2.7", "192.0.2.0/24", "192.0.2.10-192.0.2.20", "192.0.2.10-192.0.2.20/24", "2001:db8::/64"} {
+	for _, text := range []string{
+		"192.0.2.7", "192.0.2.0/24", "192.0.2.10-192.0.2.20", "192.0.2.10-192.0.2.20/24", "2001:db8::/64",
+	} {
 		r, err := cidr.ParseRange(text)
 		if err != nil {
 			fmt.Println(err)
@@ -46,16 +49,23 @@ func ExampleParseRange() {
 }
 
 func ExampleParseRange_refused() {
-	for _, text := range []string{"10.0.0.9-10.0.0.1", "10.0.0.1 - 10.0.0.9", "010.0.0.1", "10.0.0.1-10.0.1.9/24", "192.0.2.192/24"} {
+	for _, text := range []string{
+		"10.0.0.9-10.0.0.1", "10.0.0.1 - 10.0.0.9", "010.0.0.1", "10.0.0.1-10.0.1.9/24", "192.0.2.192/24",
+	} {
 		_, err := cidr.ParseRange(text)
-		fmt.Println(err)
+		fmt.Println(strings.Replace(err.Error(), "; ", ";\n    ", 1)) // on two lines, to be read here
 	}
 	// Output:
-	// cannot parse "10.0.0.9-10.0.0.1": the first bound must not be after the last; want "10.0.0.1-10.0.0.9"
-	// cannot parse "10.0.0.1 - 10.0.0.9": spaces are not allowed; want "10.0.0.1-10.0.0.9"
-	// cannot parse "010.0.0.1": the numbers of "010.0.0.1" must have no leading zeros; want "10.0.0.1"
-	// cannot parse "10.0.0.1-10.0.1.9/24": both bounds must be in one /24 subnet; want a last bound of at most "10.0.0.255", or a length of at most "/23"
-	// cannot parse "192.0.2.192/24": a CIDR has no host bits; want "192.0.2.0/24"
+	// cannot parse "10.0.0.9-10.0.0.1": the first bound must not be after the last;
+	//     want "10.0.0.1-10.0.0.9"
+	// cannot parse "10.0.0.1 - 10.0.0.9": spaces are not allowed;
+	//     want "10.0.0.1-10.0.0.9"
+	// cannot parse "010.0.0.1": the numbers of "010.0.0.1" must have no leading zeros;
+	//     want "10.0.0.1"
+	// cannot parse "10.0.0.1-10.0.1.9/24": both bounds must be in one /24 subnet;
+	//     want a last bound of at most "10.0.0.255", or a length of at most "/23"
+	// cannot parse "192.0.2.192/24": a CIDR has no host bits;
+	//     want "192.0.2.0/24"
 }
 
 func ExampleParseError() {

@@ -52,6 +52,7 @@ func TestFormattedSetsReadBack(t *testing.T) {
 }
 
 func TestFormatSet(t *testing.T) {
-	s := cidr.SetOf(span("fd00::1", "fd00::2"), span("10.0.0.4", "10.0.0.7"), span("10.0.0.0", "10.0.0.3"), span("10.0.0.9", "10.0.0.9"))
+	s := cidr.SetOf(span("fd00::1", "fd00::2"), span("10.0.0.4", "10.0.0.7"),
+		span("10.0.0.0", "10.0.0.3"), span("10.0.0.9", "10.0.0.9"))
 	assert.Equal(t, []string{"10.0.0.0/29", "10.0.0.9", "fd00::1-fd00::2"}, cidr.FormatSet(s))
 }

@@ -96,7 +96,7 @@ func (p Parser) Prefix(text string) (netip.Prefix, error) {
 	return prefix, nil
 }
 
-// Ranges returns the ranges that the texts say, each in any of the four forms, one a text and in their order. The error is a
+// Ranges returns one range for each text, in the order of the texts. A text has any of the four forms. The error is a
 // [*ParseError] for the first text that breaks a rule. Cost: O(texts).
 func (p Parser) Ranges(texts ...string) ([]netipx.IPRange, error) {
 	ranges := make([]netipx.IPRange, len(texts))
@@ -123,10 +123,11 @@ func (p Parser) Set(texts ...string) (*netipx.IPSet, error) {
 
 // What is right where no text can be suggested.
 const (
-	exampleAddr  = `an address, as in "192.0.2.1" or "2001:db8::1"`
-	examplePair  = `two bounds, as in "192.0.2.1-192.0.2.9"`
-	exampleCIDR  = `one address and one length, as in "192.0.2.0/24" or "2001:db8::/64"`
-	exampleAny   = `an address "192.0.2.1", a CIDR "192.0.2.0/24", or bounds "192.0.2.1-192.0.2.9" or "192.0.2.1-192.0.2.9/24"`
+	exampleAddr = `an address, as in "192.0.2.1" or "2001:db8::1"`
+	examplePair = `two bounds, as in "192.0.2.1-192.0.2.9"`
+	exampleCIDR = `one address and one length, as in "192.0.2.0/24" or "2001:db8::/64"`
+	exampleAny  = `an address "192.0.2.1", a CIDR "192.0.2.0/24", or bounds ` +
+		`"192.0.2.1-192.0.2.9" or "192.0.2.1-192.0.2.9/24"`
 	exampleInNet = `the length after the last bound, as in "192.0.2.1-192.0.2.9/24"`
 )
 
@@ -299,7 +300,8 @@ func noAddr(text string) *ParseError {
 		return &ParseError{Rule: "an address is missing", Want: exampleAny}
 	case strings.Contains(text, ":"):
 		return &ParseError{
-			Rule: fmt.Sprintf("%q must be an IPv6 address: eight groups of one to four hexadecimal digits, or fewer and one \"::\"", text),
+			Rule: fmt.Sprintf("%q must be an IPv6 address: eight groups of one to four hexadecimal digits, "+
+				"or fewer and one \"::\"", text),
 			Want: `an address, as in "2001:db8::1"`,
 		}
 	case strings.Contains(text, "."):

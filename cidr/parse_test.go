@@ -125,7 +125,8 @@ var rejections = []struct{ text, rule, want string }{
 	{"::ffff:192.0.2.1", "IPv4-mapped", `"192.0.2.1"`},
 	{"::ffff:c000:201", "IPv4-mapped", `"192.0.2.1"`},
 	{"0:0:0:0:0:ffff:c000:201", "IPv4-mapped", `"192.0.2.1"`},
-	{"::ffff:192.0.2.0/120", `"::ffff:192.0.2.0" is an IPv4-mapped`, `"192.0.2.0", with a length (if any) that is 96 less`},
+	{"::ffff:192.0.2.0/120", `"::ffff:192.0.2.0" is an IPv4-mapped`,
+		`"192.0.2.0", with a length (if any) that is 96 less`},
 	{"::ffff:0:0/96", "IPv4-mapped", `"0.0.0.0"`},
 	{"::ffff:0:0/80", "IPv4-mapped", `"0.0.0.0"`},
 	{"::ffff:10.0.0.1-::ffff:10.0.0.9", "IPv4-mapped", `"10.0.0.1"`},
@@ -219,7 +220,8 @@ func TestRangeRejections(t *testing.T) {
 
 func TestErrorMessage(t *testing.T) {
 	_, err := cidr.ParseRange("10.0.0.9-10.0.0.1")
-	assert.EqualError(t, err, `cannot parse "10.0.0.9-10.0.0.1": the first bound must not be after the last; want "10.0.0.1-10.0.0.9"`)
+	assert.EqualError(t, err,
+		`cannot parse "10.0.0.9-10.0.0.1": the first bound must not be after the last; want "10.0.0.1-10.0.0.9"`)
 }
 
 func TestHostBits(t *testing.T) {
@@ -358,11 +360,14 @@ func texts() *rapid.Generator[string] {
 	part := rapid.OneOf(
 		rapid.SampledFrom([]string{
 			"10.0.0.0", "10.0.0.1", "10.0.0.255", "10.0.1.0", "010.0.0.1", "0.0.0.0", "255.255.255.255", "256.0.0.1", "10.0.0",
-			"::", "::1", "fd00::", "fd00::1", "fd00:0:0:1::", "::ffff:10.0.0.1", "::ffff:0:0", "64:ff9b::10.0.0.1", "fe80::1%eth0", "",
+			"::", "::1", "fd00::", "fd00::1", "fd00:0:0:1::", "::ffff:10.0.0.1", "::ffff:0:0", "64:ff9b::10.0.0.1",
+			"fe80::1%eth0", "",
 		}),
 		rapid.StringMatching(`[0-9a-f.:]{0,12}`),
 	)
-	length := rapid.SampledFrom([]string{"0", "1", "8", "08", "23", "24", "31", "32", "33", "64", "127", "128", "129", "-1", "", "x"})
+	length := rapid.SampledFrom([]string{
+		"0", "1", "8", "08", "23", "24", "31", "32", "33", "64", "127", "128", "129", "-1", "", "x",
+	})
 	glue := rapid.SampledFrom([]string{"-", "-", "-", "-", " - ", "--", ","})
 	return rapid.Custom(func(t *rapid.T) string {
 		text := part.Draw(t, "first")
@@ -448,7 +453,9 @@ func FuzzRange(f *testing.F) {
 	for _, test := range rejections {
 		f.Add(test.text, false)
 	}
-	for _, text := range []string{"192.0.2.7", "192.0.2.192/24", "::/0", "192.0.2.10-192.0.2.20/24", "2001:db8::10-2001:db8::ffff"} {
+	for _, text := range []string{
+		"192.0.2.7", "192.0.2.192/24", "::/0", "192.0.2.10-192.0.2.20/24", "2001:db8::10-2001:db8::ffff",
+	} {
 		f.Add(text, true)
 	}
 	f.Fuzz(func(t *testing.T, text string, mask bool) { requireParsed(t, text, mask) })

@@ -206,7 +206,9 @@ func fewest(from, to int) int {
 }
 
 func TestPrefixesAreTheFewest(t *testing.T) {
-	for _, base := range []string{"0.0.0.0", "255.255.255.0", "::", "2001:db8::ffff:ff00", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ff00"} {
+	for _, base := range []string{
+		"0.0.0.0", "255.255.255.0", "::", "2001:db8::ffff:ff00", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ff00",
+	} {
 		block := make([]netip.Addr, 256)
 		block[0] = netip.MustParseAddr(base)
 		for i := range 255 {

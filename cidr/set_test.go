@@ -280,7 +280,9 @@ func TestMappedAddressesAreIPv6(t *testing.T) {
 
 func TestIndexOfNoMember(t *testing.T) {
 	s := cidr.SetOf(netipx.RangeOfPrefix(prefix("fe80::/64")))
-	for _, addr := range []netip.Addr{{}, netip.MustParseAddr("fe80::1%eth0"), netip.MustParseAddr("fe80:0:0:1::"), netip.MustParseAddr("10.0.0.1")} {
+	for _, addr := range []netip.Addr{
+		{}, netip.MustParseAddr("fe80::1%eth0"), netip.MustParseAddr("fe80:0:0:1::"), netip.MustParseAddr("10.0.0.1"),
+	} {
 		_, ok := cidr.Index(s, addr)
 		assert.False(t, ok, "%v", addr)
 	}

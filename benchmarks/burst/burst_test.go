@@ -20,8 +20,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestBurst is the burst of the targets on each kind of pool of this library: 128 processes with 16 claims each, or fewer where
-// that takes minutes, all of them left alone or some killed.
+// TestBurst runs the burst of the targets on each kind of pool of this library: 128 processes with 16 claims each, or
+// fewer processes where that takes minutes. It runs once with all left alone and once with some killed.
 func TestBurst(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts hundreds of processes")
@@ -36,7 +36,10 @@ func TestBurst(t *testing.T) {
 				if k.Processes > 0 {
 					count = k.Processes / 2
 				}
-				b := processes.Burst{Kind: k, Prefix: netip.MustParsePrefix("10.0.0.0/16"), Processes: count, Claims: 16, Kill: min(kill, count/4), Seed: 1}
+				b := processes.Burst{
+					Kind: k, Prefix: netip.MustParsePrefix("10.0.0.0/16"),
+					Processes: count, Claims: 16, Kill: min(kill, count/4), Seed: 1,
+				}
 				o := runBurst(t, b)
 				require.True(t, o.OK(), "%v", o)
 				require.Equal(t, count*16, o.Granted)
@@ -51,7 +54,10 @@ func TestBurst(t *testing.T) {
 func TestBurstApart(t *testing.T) {
 	k, ok := durable.Named("ipalloc on bolt")
 	require.True(t, ok)
-	b := processes.Burst{Kind: k, Prefix: netip.MustParsePrefix("10.0.0.0/16"), Processes: 8, Claims: 4, Kill: 2, Apart: true, Seed: 2}
+	b := processes.Burst{
+		Kind: k, Prefix: netip.MustParsePrefix("10.0.0.0/16"),
+		Processes: 8, Claims: 4, Kill: 2, Apart: true, Seed: 2,
+	}
 	o := runBurst(t, b)
 	require.True(t, o.OK(), "%v", o)
 	require.Equal(t, 8*4, o.Granted)
@@ -64,7 +70,10 @@ func TestBurstBlocks(t *testing.T) {
 			continue
 		}
 		t.Run(k.Name, func(t *testing.T) {
-			b := processes.Burst{Kind: k, Prefix: netip.MustParsePrefix("10.0.0.0/16"), Processes: 16, Claims: 16, Kill: 2, Blocks: true, Seed: 3}
+			b := processes.Burst{
+				Kind: k, Prefix: netip.MustParsePrefix("10.0.0.0/16"),
+				Processes: 16, Claims: 16, Kill: 2, Blocks: true, Seed: 3,
+			}
 			o := runBurst(t, b)
 			require.True(t, o.OK(), "%v", o)
 			require.Equal(t, 16*16, o.Granted)

@@ -1,10 +1,10 @@
-// Command burst has many processes claim addresses at once from one pool, and checks that each owner has an address of its own
-// and that nothing else is taken.
+// Command burst has many processes claim addresses at once from one pool, and checks that each owner has an address
+// of its own and that nothing else is taken.
 //
 //	go run ./benchmarks/burst [-on KIND] [-processes N] [-claims N] [-kill N] [-apart | -blocks] [-seed N]
 //
-// It prints how long all took and the slowest claim, how many commits that were and how many of them came too late, and fails
-// if anything is wrong.
+// It prints how long the burst and the slowest claim took, and how many commits there were and how many of them met
+// a conflict. It fails if anything is wrong.
 package main
 
 import (
@@ -28,7 +28,8 @@ func main() {
 	flag.IntVar(&b.Processes, "processes", 128, "how many processes there are")
 	flag.IntVar(&b.Claims, "claims", 16, "how many claims each makes, at once")
 	flag.IntVar(&b.Kill, "kill", 0, "how many processes are killed at random; their owners are tried again")
-	flag.BoolVar(&b.Apart, "apart", false, "open and close the pool for each claim, one after the other, as a CNI plugin does")
+	flag.BoolVar(&b.Apart, "apart", false,
+		"open and close the pool for each claim, one after the other, as a CNI plugin does")
 	flag.BoolVar(&b.Blocks, "blocks", false, "give each process a block of its own to allocate from")
 	flag.Uint64Var(&b.Seed, "seed", 1, "chooses who is killed, and when")
 	flag.Parse()

@@ -51,8 +51,10 @@ func (b *bareKubePlace) Allocate(ctx context.Context, owner string) (netip.Addr,
 
 // bareObject has the fields of an allocation that a person reads.
 func bareObject(owner string) string {
-	return fmt.Sprintf(`{"apiVersion": "%s/%s", "kind": "IPAllocation", "metadata": {"name": "bare.%s", "labels": {"pool": "bare"}},
-		"key": {"kind": "allocation", "pool": "bare", "name": "%[3]s"}, "spec": {"prefixes": ["10.0.0.1/32"], "state": "allocated"}}`,
+	return fmt.Sprintf(`{"apiVersion": "%s/%s", "kind": "IPAllocation",
+		"metadata": {"name": "bare.%s", "labels": {"pool": "bare"}},
+		"key": {"kind": "allocation", "pool": "bare", "name": "%[3]s"},
+		"spec": {"prefixes": ["10.0.0.1/32"], "state": "allocated"}}`,
 		kube.Group, kube.Version, strings.ReplaceAll(owner, "/", "."))
 }
 

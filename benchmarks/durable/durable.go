@@ -1,5 +1,5 @@
-// Package durable puts pools that outlive their process behind one interface: this library on its stores, and the stores of
-// other projects. There is one file a backend.
+// Package durable puts pools that outlive their process behind one interface: this library on its stores, and the
+// stores of other projects. There is one file a backend.
 package durable
 
 import (
@@ -35,7 +35,8 @@ type Kind struct {
 	Prepare func(ctx context.Context, servers *Servers, dir string) (address string, end func() error, err error)
 	// Open opens the pool of the prefix at the address, and creates it if there is none.
 	Open func(ctx context.Context, address string, prefix netip.Prefix) (Pool, error)
-	// OpenBlock opens a writer's own part of that pool, which grows by blocks of the length; nil if there is no such thing.
+	// OpenBlock opens a writer's own part of that pool, which grows by blocks of the length. It is nil
+	// if the kind has no such thing.
 	OpenBlock func(ctx context.Context, address string, prefix netip.Prefix, writer string, bits int) (Pool, error)
 }
 

@@ -38,7 +38,8 @@ func embedEtcd(dir string) (*embed.Etcd, error) {
 	cfg := embed.NewConfig()
 	cfg.Dir, cfg.LogLevel, cfg.LogOutputs = dir, "panic", []string{os.DevNull}
 	cfg.QuotaBackendBytes = 8 << 30
-	cfg.WarningUnaryRequestDuration = embed.DefaultWarningUnaryRequestDuration // which the server sets, but not its package: 0 logs all
+	// The server's command sets this, its package does not: with 0 every request is logged.
+	cfg.WarningUnaryRequestDuration = embed.DefaultWarningUnaryRequestDuration
 	for _, urls := range []*[]url.URL{&cfg.ListenClientUrls, &cfg.ListenPeerUrls} {
 		address, err := freeAddress()
 		if err != nil {
@@ -96,7 +97,9 @@ func dialEtcd(address string) (*clientv3.Client, string, error) {
 
 // etcdConfig is a client's, which logs nothing.
 func etcdConfig(host, port string) clientv3.Config {
-	return clientv3.Config{Endpoints: []string{net.JoinHostPort(host, port)}, DialTimeout: 5 * time.Second, Logger: zap.NewNop()}
+	return clientv3.Config{
+		Endpoints: []string{net.JoinHostPort(host, port)}, DialTimeout: 5 * time.Second, Logger: zap.NewNop(),
+	}
 }
 
 func bareEtcd() Kind {
@@ -174,7 +177,8 @@ func openGoIPAMEtcd(ctx context.Context, address string) (goipam.Storage, error)
 	return goipam.NewEtcd(ctx, host, port, nil, nil, true)
 }
 
-// prepareGoIPAMEtcd empties its default namespace, since a dump cannot be loaded into another one: so there is one place at a time.
+// prepareGoIPAMEtcd empties the default namespace of go-ipam. A dump cannot be loaded into another
+// namespace, so there is one place at a time.
 func prepareGoIPAMEtcd(ctx context.Context, servers *Servers, _ string) (string, func() error, error) {
 	address, err := servers.place(etcdServer)
 	if err != nil {

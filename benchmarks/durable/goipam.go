@@ -16,7 +16,8 @@ const goIPAMModule = "github.com/metal-stack/go-ipam"
 func goIPAMFile() Kind {
 	return Kind{
 		Name: "go-ipam file", Module: goIPAMModule,
-		Note:    "the file is rewritten whole, not synced, and has no lock between processes; no owners: the caller keeps the address",
+		Note: "the file is rewritten whole, not synced, and has no lock between processes; " +
+			"no owners: the caller keeps the address",
 		Prepare: inFolder,
 		Open: func(ctx context.Context, address string, prefix netip.Prefix) (Pool, error) {
 			return openGoIPAM(ctx, goipam.NewLocalFile(ctx, filepath.Join(address, "go-ipam.json")), prefix)
@@ -74,7 +75,9 @@ func (g *goIPAMPool) Fill(ctx context.Context, owners []string) error {
 	if _, err := g.DeletePrefix(ctx, g.in.String()); err != nil {
 		return err
 	}
-	dump, err := json.Marshal([]map[string]any{{"Cidr": g.in.String(), "AvailableChildPrefixes": map[string]bool{}, "IPs": ips}})
+	dump, err := json.Marshal([]map[string]any{{
+		"Cidr": g.in.String(), "AvailableChildPrefixes": map[string]bool{}, "IPs": ips,
+	}})
 	if err != nil {
 		return err
 	}

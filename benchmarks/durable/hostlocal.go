@@ -20,8 +20,8 @@ import (
 func hostLocalDisk() Kind {
 	return Kind{
 		Name: "host-local disk", Module: "github.com/containernetworking/plugins",
-		Note: "a file an address, not synced; a lock for the folder; next after the last; keeps the gateway; a second claim of an " +
-			"owner is an error, so who tries again after a crash releases first, as CNI runtimes do",
+		Note: "a file an address, not synced; a lock for the folder; next after the last; keeps the gateway; " +
+			"a second claim of an owner is an error, so who tries again after a crash releases first, as CNI runtimes do",
 		ReleaseFirst: true, Prepare: inFolder, Open: openHostLocalDisk,
 	}
 }

@@ -38,8 +38,8 @@ func kubeConfig(server string) *rest.Config {
 	return &rest.Config{Host: "https://" + server, TLSClientConfig: rest.TLSClientConfig{Insecure: true}, QPS: -1}
 }
 
-// startKube starts the API server that serves custom resources, which is a part of every API server, with the custom resources of
-// the driver. Everybody may do everything: the loopback interface alone reaches it.
+// startKube starts the API server for custom resources, which is a part of every API server, with the custom resources
+// of the driver. Every request is allowed: only the loopback interface reaches the server.
 func startKube(dir string) (address string, stop func() error, err error) {
 	e, err := embedEtcd(filepath.Join(dir, "etcd"))
 	if err != nil {
@@ -74,7 +74,8 @@ func newKubeServer(dir string, e *embed.Etcd) (string, *extensionsapiserver.Cust
 	r.Authentication, r.Authorization = nil, nil
 	r.Features.EnablePriorityAndFairness = false
 	r.Admission.DisablePlugins = []string{
-		"NamespaceLifecycle", "MutatingAdmissionWebhook", "ValidatingAdmissionWebhook", "ValidatingAdmissionPolicy", "MutatingAdmissionPolicy",
+		"NamespaceLifecycle", "MutatingAdmissionWebhook", "ValidatingAdmissionWebhook",
+		"ValidatingAdmissionPolicy", "MutatingAdmissionPolicy",
 	}
 	var err error
 	if r.CoreAPI.CoreAPIKubeconfigPath, err = nowhere(dir); err != nil {
@@ -94,11 +95,10 @@ func newKubeServer(dir string, e *embed.Etcd) (string, *extensionsapiserver.Cust
 	if err != nil {
 		return "", nil, err
 	}
-	// A production server queues what is too much at once, by priority and fairness, which needs the core API. Without it, it would refuse.
+	// A production server queues excess requests by priority and fairness, which needs the core API.
+	// Without it the server would refuse them.
 	config.GenericConfig.MaxRequestsInFlight, config.GenericConfig.MaxMutatingRequestsInFlight = 0, 0
-	config.GenericConfig.Authentication.Authenticator = authenticator.RequestFunc(func(*http.Request) (*authenticator.Response, bool, error) {
-		return &authenticator.Response{User: &user.DefaultInfo{Name: "anybody"}}, true, nil
-	})
+	config.GenericConfig.Authentication.Authenticator = authenticator.RequestFunc(anybody)
 	config.GenericConfig.Authorization.Authorizer = authorizerfactory.NewAlwaysAllowAuthorizer()
 	config.GenericConfig.OpenAPIConfig = genericapiserver.DefaultOpenAPIConfig(
 		openapi.GetOpenAPIDefinitionsWithoutDisabledFeatures(generatedopenapi.GetOpenAPIDefinitions),
@@ -107,11 +107,18 @@ func newKubeServer(dir string, e *embed.Etcd) (string, *extensionsapiserver.Cust
 	return listener.Addr().String(), made, err
 }
 
+// anybody authenticates every request as the same user.
+func anybody(*http.Request) (*authenticator.Response, bool, error) {
+	return &authenticator.Response{User: &user.DefaultInfo{Name: "anybody"}}, true, nil
+}
+
 // nowhere is a file that leads nowhere. The server wants one, for what it does not use here.
 func nowhere(dir string) (string, error) {
 	path := filepath.Join(dir, "kubeconfig")
-	const text = `{"apiVersion": "v1", "kind": "Config", "clusters": [{"name": "c", "cluster": {"server": "http://127.1.2.3:1"}}],
-		"users": [{"name": "u", "user": {}}], "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}], "current-context": "x"}`
+	const text = `{"apiVersion": "v1", "kind": "Config",
+		"clusters": [{"name": "c", "cluster": {"server": "http://127.1.2.3:1"}}],
+		"users": [{"name": "u", "user": {}}],
+		"contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}], "current-context": "x"}`
 	return path, os.WriteFile(path, []byte(text), 0o600)
 }
 

@@ -25,8 +25,9 @@ const (
 	postgresUser   = "postgres"
 )
 
-// startPostgres starts a server on the loopback interface, with the defaults of initdb. It needs the programs of a PostgreSQL
-// server, and when it is root a user postgres, as which it then runs: so its data is in a folder of that user's.
+// startPostgres starts a server on the loopback interface, with the defaults of initdb. It needs the
+// programs of a PostgreSQL server. As root it also needs a user postgres, as whom it runs the
+// server, with the data in a folder of that user.
 func startPostgres(string) (address string, stop func() error, err error) {
 	programs, err := postgresPrograms()
 	if err != nil {
@@ -55,7 +56,8 @@ func runPostgres(programs, dir string) (*exec.Cmd, string, error) {
 		return nil, "", err
 	}
 	data := filepath.Join(dir, "data")
-	initdb := exec.Command(filepath.Join(programs, "initdb"), "-D", data, "-A", "trust", "-U", postgresUser, "-E", "UTF8", "--no-sync")
+	initdb := exec.Command(filepath.Join(programs, "initdb"), "-D", data, "-A", "trust",
+		"-U", postgresUser, "-E", "UTF8", "--no-sync")
 	initdb.SysProcAttr, initdb.Dir = attributes, dir
 	if output, err := initdb.CombinedOutput(); err != nil {
 		return nil, "", fmt.Errorf("initdb: %w: %s", err, output)
@@ -159,7 +161,8 @@ func openBarePostgres(ctx context.Context, address string, prefix netip.Prefix) 
 func (b *barePostgresPlace) Allocate(ctx context.Context, owner string) (netip.Addr, error) {
 	addr := b.first
 	binary.BigEndian.PutUint32(addr[:], binary.BigEndian.Uint32(b.first[:])+b.calls.Add(1))
-	_, err := b.db.ExecContext(ctx, "INSERT INTO bare VALUES ($1, $2) ON CONFLICT (owner) DO UPDATE SET value = $2", owner, strings.Repeat("x", 200))
+	_, err := b.db.ExecContext(ctx, "INSERT INTO bare VALUES ($1, $2) ON CONFLICT (owner) DO UPDATE SET value = $2",
+		owner, strings.Repeat("x", 200))
 	return netip.AddrFrom4(addr), err
 }
 

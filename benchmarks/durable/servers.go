@@ -16,8 +16,8 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// Servers are the servers that kinds share: one of each sort for all, so that they are measured side by side. Each runs in a
-// process of its own, a copy of this program (see [RunServer]), from when it is first needed until Close.
+// Servers are the servers that kinds share: one of each sort for all, so that the kinds are measured side by side. Each
+// runs in a process of its own, a copy of this program (see [RunServer]), from its first use until Close.
 //
 // The zero Servers is not usable, see NewServers. All methods may be called by any number of goroutines.
 type Servers struct {
@@ -59,8 +59,8 @@ func (s *Servers) Close() error {
 	return all
 }
 
-// Start starts all of them at once, so that no case has to wait for one, and does not wait itself. One that cannot be had is told
-// to the cases that need it.
+// Start starts all of them at once, so that no case has to wait for one, and does not wait itself. If a server cannot
+// be started, the cases that need it get the reason.
 func (s *Servers) Start() {
 	for _, sort := range []string{etcdServer, postgresServer, kubeServer} {
 		s.server(sort)
@@ -137,7 +137,8 @@ func (s *server) start(job serverJob) error {
 	return s.await(output)
 }
 
-// await waits for the line with the address, or with the reason why there is none. The process itself gives up after a while.
+// await waits for the line with the address, or with the reason why there is none. The process
+// itself gives up after a while.
 func (s *server) await(output io.Reader) error {
 	line, err := bufio.NewReader(output).ReadString('\n')
 	if err == nil {
@@ -152,9 +153,9 @@ func (s *server) await(output io.Reader) error {
 	return nil
 }
 
-// RunServer is the server that this process was started to be, until whoever started it closes its standard input or ends, and
-// then returns true; or false in any other process. It also keeps off the standard error what clients log, those of go-ipam
-// once the servers have ended: they cannot be closed.
+// RunServer runs the server for which this process was started, until the parent closes its standard input or ends, and
+// then returns true. In any other process it returns false at once. It also keeps the logs of clients off the standard
+// error: the clients of go-ipam cannot be closed, and complain once the servers have ended.
 func RunServer() bool {
 	klog.LogToStderr(false)
 	klog.SetOutput(io.Discard)

@@ -44,7 +44,8 @@ func (s Spread) Scale(factor float64) Spread {
 // least is by how much a figure must differ to count at all: less is what another layout of the same program changes.
 const least = 1.10
 
-// Slower tells whether now is more than before beyond noise: the quartiles do not overlap, and the median is at least a tenth more.
+// Slower reports whether now is more than before beyond noise: the quartiles do not overlap, and the
+// median is at least a tenth more.
 func Slower(before, now Spread) bool {
 	return now.Low > before.High && now.Median >= before.Median*least
 }

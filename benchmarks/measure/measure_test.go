@@ -25,7 +25,8 @@ func TestSpreadOf(t *testing.T) {
 		require.Equal(t, c.want, measure.SpreadOf(rounds))
 		require.Equal(t, c.rounds, rounds, "the caller's slice is not sorted")
 	}
-	require.Equal(t, measure.Spread{Median: 4, Low: 2, High: 6, Rounds: 3}, measure.Spread{Median: 2, Low: 1, High: 3, Rounds: 3}.Scale(2))
+	require.Equal(t, measure.Spread{Median: 4, Low: 2, High: 6, Rounds: 3},
+		measure.Spread{Median: 2, Low: 1, High: 3, Rounds: 3}.Scale(2))
 }
 
 func TestSlower(t *testing.T) {
@@ -55,7 +56,11 @@ func TestTime(t *testing.T) {
 
 	calls = 0
 	var kept [][]byte
-	per, err = measure.Time(5*time.Millisecond, func() error { calls++; kept = append(kept, make([]byte, 64)); return nil })
+	per, err = measure.Time(5*time.Millisecond, func() error {
+		calls++
+		kept = append(kept, make([]byte, 64))
+		return nil
+	})
 	require.NoError(t, err)
 	require.Equal(t, calls, per.N)
 	require.Len(t, kept, calls)

@@ -11,8 +11,8 @@ import (
 	"go4.org/netipx"
 )
 
-// Check hands out all of a small space, and is an error if something is handed out twice, from elsewhere, misaligned, against
-// the peer's order, or not again after its release. The shape must hold at most a few thousand.
+// Check hands out all of a small space. It returns an error if something is handed out twice, from elsewhere,
+// misaligned, against the peer's order, or not again after its release. The shape must hold at most a few thousand.
 func (p Peer) Check(s Shape) error {
 	space, err := p.NewSpace(s)
 	if err != nil {
@@ -78,8 +78,8 @@ func (p Peer) checkRelease(space Space, s Shape, seen map[netip.Prefix]bool) err
 	return nil
 }
 
-// CheckFilled takes and releases once in a space that is to be measured, and is an error if what it gets is held or outside, or
-// not the lowest where that is the peer's order.
+// CheckFilled takes and releases once in a space that is to be measured. It returns an error if the result is already
+// held, lies outside, or is not the lowest although the peer's order says so.
 func (p Peer) CheckFilled(space Space, s Shape, held []netip.Prefix, bits int) error {
 	oracle, err := allocator.New(cidr.SetOf(netipx.RangeOfPrefix(s.Prefix)))
 	if err != nil {
@@ -130,7 +130,8 @@ func CheckOwners(ctx context.Context, name string, pool Owners, prefix netip.Pre
 			return err
 		}
 		if held[addr] != "" || !prefix.Contains(addr) {
-			return fmt.Errorf("%s: %w: %s got %v, which is held by %q or not in %v", name, errWrong, owner, addr, held[addr], prefix)
+			return fmt.Errorf("%s: %w: %s got %v, which is held by %q or not in %v",
+				name, errWrong, owner, addr, held[addr], prefix)
 		}
 		held[addr] = owner
 	}

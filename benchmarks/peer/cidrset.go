@@ -10,7 +10,8 @@ import (
 func nodeCIDRs() Peer {
 	return Peer{
 		Name: "Kubernetes cidrset", Module: "k8s.io/kubernetes", Package: "controller/nodeipam/ipam/cidrset", Order: Next,
-		Note: "prefixes of one length; updates Prometheus metrics at each call; IPv6: at most 65,536 of them", NewSpace: newCIDRSet,
+		Note:     "prefixes of one length; updates Prometheus metrics at each call; IPv6: at most 65,536 of them",
+		NewSpace: newCIDRSet,
 	}
 }
 

@@ -57,7 +57,8 @@ func (c ciliumSpace) Snapshot() (int, error) {
 func ciliumHash() Peer {
 	return Peer{
 		Name: "Cilium ipalloc", Module: "github.com/cilium/cilium", Package: "pkg/ipalloc, its HashAllocator", Order: Any,
-		Note:     "the first of the smallest free block; a value beside each address, here the owner, which is no key: the caller finds the address",
+		Note: "the first of the smallest free block; a value beside each address, here the owner, " +
+			"which is no key: the caller finds the address",
 		NewSpace: newCiliumHash, NewOwners: newCiliumOwners,
 	}
 }

@@ -13,7 +13,8 @@ const Floor = "floor"
 
 func floor() Peer {
 	return Peer{
-		Name: Floor, Module: "github.com/ipalloc/ipalloc", Package: "internal/bench: a bare bitmap of a /16 in two levels", Order: Lowest,
+		Name: Floor, Module: "github.com/ipalloc/ipalloc",
+		Package: "internal/bench: a bare bitmap of a /16 in two levels", Order: Lowest,
 		Note:     "no allocator, but the least that one has to do; offsets of a /16 alone; shows how fast the machine is",
 		NewSpace: newFloor,
 	}

@@ -13,8 +13,8 @@ import (
 func goIPAM() Peer {
 	return Peer{
 		Name: "go-ipam", Module: "github.com/metal-stack/go-ipam", Package: "memory storage", Order: Lowest,
-		Note: "no owners: the caller keeps the address; addresses and child prefixes not in the same prefix; each change copies the whole " +
-			"prefix; filled by loading a dump",
+		Note: "no owners: the caller keeps the address; addresses and child prefixes not in the same prefix; " +
+			"each change copies the whole prefix; filled by loading a dump",
 		NewSpace: newGoIPAM, NewOwners: newGoIPAMOwners,
 	}
 }

@@ -89,7 +89,8 @@ func (h *hostLocalSpace) Fill(_ context.Context, held []netip.Prefix) error {
 	return nil
 }
 
-// hostLocalOwners keeps goroutines apart: the store in memory has no lock, and the lock of the one on disk is between processes.
+// hostLocalOwners keeps goroutines apart: the store in memory has no lock, and the lock of the store
+// on disk only keeps processes apart.
 type hostLocalOwners struct {
 	mu sync.Mutex
 	*allocator.IPAllocator

@@ -11,8 +11,10 @@ import (
 
 func kubernetes() Peer {
 	return Peer{
-		Name: "Kubernetes", Module: "k8s.io/kubernetes", Package: "registry/core/service/ipallocator, its bitmap", Order: Random,
-		Note: "never packed in its own use: random from the upper band of the range, then from the lower; no owners; IPv6 is capped at 65,536 addresses. " +
+		Name: "Kubernetes", Module: "k8s.io/kubernetes",
+		Package: "registry/core/service/ipallocator, its bitmap", Order: Random,
+		Note: "never packed in its own use: random from the upper band of the range, then from the lower; no owners; " +
+			"IPv6 is capped at 65,536 addresses. " +
 			"Since 1.33 the API server uses one API object an address instead, which needs an API server",
 		NewSpace: newKubernetes,
 	}

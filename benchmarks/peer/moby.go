@@ -12,7 +12,8 @@ import (
 func moby() Peer {
 	return Peer{
 		Name: "moby", Module: "github.com/moby/moby/v2", Package: "daemon/libnetwork/ipams/defaultipam", Order: Lowest,
-		Note: "bitmaps in runs; no owners; keeps network and broadcast address; in memory only, the daemon rebuilds it at its start",
+		Note: "bitmaps in runs; no owners; keeps network and broadcast address; " +
+			"in memory only, the daemon rebuilds it at its start",
 		NewSpace: func(s Shape) (Space, error) {
 			switch {
 			case s.Single():
@@ -38,7 +39,9 @@ func newMobyAddresses(s Shape) (Space, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := a.RequestPool(ipamapi.PoolRequest{AddressSpace: mobySpace, Pool: s.Prefix.String(), V6: s.Prefix.Addr().Is6()})
+	p, err := a.RequestPool(ipamapi.PoolRequest{
+		AddressSpace: mobySpace, Pool: s.Prefix.String(), V6: s.Prefix.Addr().Is6(),
+	})
 	return mobyAddresses{a, p.PoolID, s.Bits}, err
 }
 

@@ -10,10 +10,12 @@ import (
 
 var errExhausted = errors.New("exhausted")
 
-// netipxByHand is what controllers do that keep their own objects: they subtract what these hold from the pool, at each claim.
+// netipxByHand does what a controller with its own objects does: at each claim it subtracts what
+// these hold from the pool.
 func netipxByHand() Peer {
 	return Peer{
-		Name: "netipx by hand", Module: "go4.org/netipx", Package: "pool minus all that is held, at each claim", Order: Lowest,
+		Name: "netipx by hand", Module: "go4.org/netipx",
+		Package: "pool minus all that is held, at each claim", Order: Lowest,
 		Note: "as controllers write it; no owners", NewSpace: newNetipxByHand,
 	}
 }
@@ -72,7 +74,8 @@ func (n *netipxHeld) Fill(_ context.Context, held []netip.Prefix) error {
 // netipxSet keeps the set of what is free, and changes it at each claim.
 func netipxSet() Peer {
 	return Peer{
-		Name: "netipx kept set", Module: "go4.org/netipx", Package: "IPSet.RemoveFreePrefix on the set of what is free", Order: Any,
+		Name: "netipx kept set", Module: "go4.org/netipx",
+		Package: "IPSet.RemoveFreePrefix on the set of what is free", Order: Any,
 		Note: "the smallest free range that fits; a new set at each change; no owners", NewSpace: newNetipxSet,
 	}
 }

@@ -1,5 +1,5 @@
-// Package peer puts allocators of other projects, and this library, behind one small interface, so that the same work can be
-// run on each. There is one file a peer; each uses the peer as its own documentation and its own callers do.
+// Package peer puts allocators of other projects, and this library, behind one small interface, so that the same work
+// can be run on each. There is one file a peer. Each uses the peer as its documentation and its own callers do.
 package peer
 
 import (
@@ -59,7 +59,7 @@ func Addresses(prefix string) Shape {
 // Prefixes is the shape of a prefix that is cut into smaller ones of one length; 0 is for mixed lengths.
 func Prefixes(prefix string, bits int) Shape { return Shape{netip.MustParsePrefix(prefix), bits} }
 
-// Single tells whether the shape is for single addresses.
+// Single reports whether the shape is for single addresses.
 func (s Shape) Single() bool { return s.Bits == s.Prefix.Addr().BitLen() }
 
 // Space hands out prefixes, of which an address is the longest. It is used by one goroutine.
@@ -95,7 +95,8 @@ func cannot(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrCannot, fmt.Sprintf(format, args...))
 }
 
-// Each takes one after the other, until the context ends, and gives up as soon as it can be foreseen that it will end before all is done.
+// Each takes one after the other until the context ends. It gives up early once it is clear that
+// there is not enough time for all.
 func Each[T any](ctx context.Context, all []T, take func(T) error) error {
 	const stride = 64
 	start := time.Now()
@@ -115,7 +116,7 @@ func Each[T any](ctx context.Context, all []T, take func(T) error) error {
 	return nil
 }
 
-// foresee tells whether all will be done in time, once that can be judged: after a tenth of the time. What has been
+// foresee reports whether all will be done in time, once that can be judged: after a tenth of the time. What has been
 // done must not go on getting slower for it to be right, so it errs in favour of the peer.
 func foresee(ctx context.Context, start time.Time, done, all int) error {
 	deadline, bounded := ctx.Deadline()
@@ -135,8 +136,8 @@ func foresee(ctx context.Context, start time.Time, done, all int) error {
 // All are the peers in the order in which they are shown, this library first.
 func All() []Peer {
 	return []Peer{
-		thisLibrary(), floor(), kubernetes(), nodeCIDRs(), cilium(), ciliumHash(), moby(), goIPAM(), hostLocal(), netipxByHand(),
-		netipxSet(), metalLB(), whereabouts(), inCluster(),
+		thisLibrary(), floor(), kubernetes(), nodeCIDRs(), cilium(), ciliumHash(), moby(),
+		goIPAM(), hostLocal(), netipxByHand(), netipxSet(), metalLB(), whereabouts(), inCluster(),
 	}
 }
 

@@ -133,11 +133,15 @@ func (w *wrong) Fill(context.Context, []netip.Prefix) error { return nil }
 // TestCheckFinds shows that the check sees what is wrong.
 func TestCheckFinds(t *testing.T) {
 	for flaw, want := range map[string]string{
-		"": "", "twice": "twice", "outside": "no /32 of", "order": "order is", "few": "9 of 16", "lost": "not all can be taken",
+		"": "", "twice": "twice", "outside": "no /32 of", "order": "order is",
+		"few": "9 of 16", "lost": "not all can be taken",
 		"doubled": "which is held",
 	} {
 		t.Run(flaw, func(t *testing.T) {
-			p := peer.Peer{Name: "wrong", Order: peer.Lowest, NewSpace: func(peer.Shape) (peer.Space, error) { return &wrong{flaw: flaw}, nil }}
+			p := peer.Peer{
+				Name: "wrong", Order: peer.Lowest,
+				NewSpace: func(peer.Shape) (peer.Space, error) { return &wrong{flaw: flaw}, nil },
+			}
 			err := p.Check(peer.Addresses("10.0.0.0/28"))
 			if want == "" {
 				require.NoError(t, err)

@@ -20,7 +20,8 @@ type Burst struct {
 	Prefix netip.Prefix
 	// Processes is how many there are, and Claims how many claims each makes.
 	Processes, Claims int
-	// Kill is how many of them are killed, random ones at random moments; when all have ended, their owners are tried again by as many others.
+	// Kill is how many of them are killed, random ones at random moments. When all have ended, as many
+	// new processes claim again for their owners.
 	Kill int
 	// Apart makes each process open and close the pool for each claim; see [Job].
 	Apart bool
@@ -48,13 +49,15 @@ type Outcome struct {
 	Wrong []string `json:"wrong,omitempty"`
 }
 
-// OK tells whether each owner has an address of its own, and nothing else is taken.
+// OK reports whether each owner has an address of its own, and nothing else is taken.
 func (o Outcome) OK() bool { return o.Failed == 0 && len(o.Wrong) == 0 }
 
 // String is one line, or more if something is wrong.
 func (o Outcome) String() string {
-	text := fmt.Sprintf("%v in all, slowest claim %v, %d granted, %d failed, %d processes killed, %d commits, %d conflicts",
-		o.Total.Round(time.Millisecond), o.Slowest.Round(time.Millisecond), o.Granted, o.Failed, o.Killed, o.Commits, o.Conflicts)
+	text := fmt.Sprintf("%v in all, slowest claim %v, "+
+		"%d granted, %d failed, %d processes killed, %d commits, %d conflicts",
+		o.Total.Round(time.Millisecond), o.Slowest.Round(time.Millisecond),
+		o.Granted, o.Failed, o.Killed, o.Commits, o.Conflicts)
 	return strings.Join(append([]string{text}, o.Wrong...), "\nwrong: ")
 }
 
@@ -107,7 +110,8 @@ func (r *burstRun) all() []int {
 	return all
 }
 
-// wave starts a process for each number, gives all the word once all wait for it, kills some, and returns when all have ended.
+// wave starts a process for each number, waits until all are ready, lets them all go at once, kills
+// some, and returns when all have ended.
 func (r *burstRun) wave(ctx context.Context, numbers []int, kill int, again bool) error {
 	started := make([]*process, len(numbers))
 	for i, number := range numbers {
@@ -180,7 +184,8 @@ func (r *burstRun) strike(s *strikes) {
 	}
 }
 
-// follow keeps what the process tells, and strikes. One that was struck when it had just ended does not count, and another is struck.
+// follow records what the process tells, and strikes. A process that had just ended when it was struck
+// does not count, and another one is struck.
 func (r *burstRun) follow(p *process, number int, s *strikes) error {
 	ended := false
 	r.mu.Lock()

@@ -28,10 +28,12 @@ func TestJudge(t *testing.T) {
 		err  error
 		want string
 	}{
-		"right":        {right, held, nil, ""},
-		"told again":   {append(right, right[0]), held, nil, ""},
-		"twice":        {[]processes.Event{{Owner: "a", Addr: one}, {Owner: "b", Addr: one}}, map[string]netip.Addr{"a": one, "b": one}, nil, "10.0.0.1 was granted to"},
-		"other answer": {again, map[string]netip.Addr{"a": again[3].Addr, "b": two}, nil, `"a" was granted 10.0.0.1, and then 10.0.0.3`},
+		"right":      {right, held, nil, ""},
+		"told again": {append(right, right[0]), held, nil, ""},
+		"twice": {[]processes.Event{{Owner: "a", Addr: one}, {Owner: "b", Addr: one}},
+			map[string]netip.Addr{"a": one, "b": one}, nil, "10.0.0.1 was granted to"},
+		"other answer": {again, map[string]netip.Addr{"a": again[3].Addr, "b": two}, nil,
+			`"a" was granted 10.0.0.1, and then 10.0.0.3`},
 		"failed":       {append(right, processes.Event{Owner: "b", Error: "busy"}), held, nil, `"b" failed: busy`},
 		"one missing":  {right[:1], map[string]netip.Addr{"a": one}, nil, "1 owners were granted an address, of 2"},
 		"lost":         {right, map[string]netip.Addr{"a": one}, nil, `"b" was granted 10.0.0.2, and holds invalid IP`},
@@ -53,6 +55,7 @@ func TestJudge(t *testing.T) {
 // TestJudgeReleased lets an owner have another address after a crash where it must release first.
 func TestJudgeReleased(t *testing.T) {
 	b := processes.Burst{Kind: durable.Kind{ReleaseFirst: true}, Processes: 1, Claims: 1}
-	o := processes.Judge(b, []processes.Event{{Owner: "a", Addr: one}, {Owner: "a", Addr: two}}, map[string]netip.Addr{"a": two}, nil)
+	o := processes.Judge(b, []processes.Event{{Owner: "a", Addr: one}, {Owner: "a", Addr: two}},
+		map[string]netip.Addr{"a": two}, nil)
 	require.True(t, o.OK(), "%v", o)
 }

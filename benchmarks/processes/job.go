@@ -1,5 +1,5 @@
-// Package processes runs work in operating-system processes of their own: copies of the program that uses it. Such a program,
-// or its TestMain, begins with [RunJob].
+// Package processes runs work in operating-system processes of their own: copies of the program that uses it. Such a
+// program, or its TestMain, begins with [RunJob].
 package processes
 
 import (
@@ -62,7 +62,8 @@ type Event struct {
 	Conflicts int `json:"conflicts,omitempty"`
 }
 
-// RunJob does the job that this process was started for, or is the server, and returns true; or false in any other process.
+// RunJob does the job for which this process was started, or runs the server, and returns true. In
+// any other process it returns false at once.
 func RunJob() bool {
 	if durable.RunServer() {
 		return true

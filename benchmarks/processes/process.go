@@ -19,7 +19,8 @@ type process struct {
 	lines   *bufio.Scanner // of the output
 }
 
-// start starts a process, which says that it is ready, and waits until it is told to go. It is killed when the context ends.
+// start starts a process, which reports that it is ready and then waits for the word to go. It is
+// killed when the context ends.
 func start(ctx context.Context, job Job) (*process, error) {
 	program, err := os.Executable()
 	if err != nil {

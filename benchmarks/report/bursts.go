@@ -28,12 +28,16 @@ func burst(n sizes, kill int, blocks bool) func(context.Context, subject) (work,
 		once := func(ctx context.Context) (reading, error) {
 			runs++
 			return burstOnce(ctx, s, processes.Burst{
-				Kind: *s.kind, Prefix: netip.MustParsePrefix(poolPrefix), Processes: count, Claims: n.claims, Kill: kill * count / n.processes,
+				Kind: *s.kind, Prefix: netip.MustParsePrefix(poolPrefix), Processes: count,
+				Claims: n.claims, Kill: kill * count / n.processes,
 				Blocks: blocks, Seed: runs,
 			})
 		}
 		first, err := once(ctx)
-		return work{first: &first, spent: time.Duration(first.value), most: mostBursts, round: func(ctx context.Context, _ time.Duration) (reading, error) { return once(ctx) }}, err
+		return work{
+			first: &first, spent: time.Duration(first.value), most: mostBursts,
+			round: func(ctx context.Context, _ time.Duration) (reading, error) { return once(ctx) },
+		}, err
 	}
 }
 

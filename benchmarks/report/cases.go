@@ -16,10 +16,10 @@ import (
 // benchCase is a row before it is measured.
 type benchCase struct {
 	Row
-	// prepare makes what is measured for a subject, checks that its results are right, and leaves it ready. The context ends
-	// when that takes too long.
+	// prepare makes what is measured for a subject, checks that its results are right, and leaves it ready. The
+	// context ends when preparation takes too long.
 	prepare func(ctx context.Context, s subject) (work, error)
-	// durable tells whether the case is for allocators in memory or for durable pools.
+	// durable reports whether the case is for allocators in memory or for durable pools.
 	durable bool
 	// holds is what the durable pools hold. Rows are measured in its order, as they use the pools of the rows before.
 	holds content
@@ -128,11 +128,15 @@ func addressCases(n sizes) []benchCase {
 		if fill == 0 {
 			plot = "" // on its axis that would be where 1 % is
 		}
-		add(name, plot, 100-fill, slash16, func() []netip.Prefix { return packed(slash16, min(share(slash16, fill), n.most)) })
+		add(name, plot, 100-fill, slash16, func() []netip.Prefix {
+			return packed(slash16, min(share(slash16, fill), n.most))
+		})
 	}
 	for _, fill := range []float64{1, 50, 99, 99.9} {
 		name := fmt.Sprintf("v4-16/holes/fill=%v%%", fill)
-		add(name, plotHoles, 100-fill, slash16, func() []netip.Prefix { return holes(slash16, min(share(slash16, fill), n.most)) })
+		add(name, plotHoles, 100-fill, slash16, func() []netip.Prefix {
+			return holes(slash16, min(share(slash16, fill), n.most))
+		})
 	}
 	add("v4-16/holes/taken=60000", "", 0, slash16, func() []netip.Prefix { return holes(slash16, 60_000) })
 	for _, bits := range []int{24, 20, 16, 12, 8} {
@@ -182,8 +186,10 @@ func wholeCases(n sizes) []benchCase {
 	every := n.lazily(func() []netip.Prefix { return alternate(slash16) })
 	all := []benchCase{
 		{Row: Row{Name: "fill a /16", Group: groupWhole, Unit: Nanoseconds}, prepare: fillWhole(peer.Addresses(n.whole))},
-		{Row: Row{Name: "encode and decode v4-16/alternate", Group: groupWhole, Unit: Nanoseconds}, prepare: snapshot(slash16, every)},
-		{Row: Row{Name: "encoded size of v4-16/alternate", Group: groupWhole, Unit: Bytes}, prepare: snapshotSize(slash16, every)},
+		{Row: Row{Name: "encode and decode v4-16/alternate", Group: groupWhole, Unit: Nanoseconds},
+			prepare: snapshot(slash16, every)},
+		{Row: Row{Name: "encoded size of v4-16/alternate", Group: groupWhole, Unit: Bytes},
+			prepare: snapshotSize(slash16, every)},
 	}
 	add := func(name, plot string, x float64, s peer.Shape, held func() []netip.Prefix) {
 		row := Row{Name: name, Group: groupWhole, Unit: Bytes, Plot: plot, X: x}
@@ -212,7 +218,9 @@ func ownerCases(n sizes) []benchCase {
 
 func durableCases(n sizes) []benchCase {
 	var all []benchCase
-	add := func(name string, unit Unit, holds content, prepare func(content) func(context.Context, subject) (work, error)) *Row {
+	add := func(name string, unit Unit, holds content,
+		prepare func(content) func(context.Context, subject) (work, error),
+	) *Row {
 		holds.held = min(holds.held, n.files)
 		row := Row{Name: name, Group: groupDurable, Unit: unit}
 		all = append(all, benchCase{Row: row, prepare: prepare(holds), durable: true, holds: holds})
@@ -240,7 +248,10 @@ func durableCases(n sizes) []benchCase {
 func processCases(n sizes) []benchCase {
 	var all []benchCase
 	add := func(name string, holds content, prepare func(context.Context, subject) (work, error)) {
-		all = append(all, benchCase{Row: Row{Name: name, Group: groupBurst, Unit: Nanoseconds}, prepare: prepare, durable: true, holds: holds})
+		all = append(all, benchCase{
+			Row:     Row{Name: name, Group: groupBurst, Unit: Nanoseconds},
+			prepare: prepare, durable: true, holds: holds,
+		})
 	}
 	full, last := content{n.files, 1}, content{math.MaxInt, 1}
 	add("fresh process, held=60000: open and allocate", full, freshProcess(full, false))

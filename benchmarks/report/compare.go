@@ -20,11 +20,11 @@ type change struct {
 
 // compare returns what of this library got worse from one run to the next, the worst first.
 //
-// A figure got worse if its quartiles do not overlap with those of before and its median is at least a tenth worse: then more
-// than three quarters of the rounds are beyond three quarters of the earlier ones, and it is more than a change of
-// layout makes. For figures in memory the earlier ones are first multiplied by how much slower the machine is now, which is what
-// the bare bitmap tells. An operation that allocates on the heap more often than before, by half an allocation or more, is worse
-// as well. Rows that are not in both runs are not compared.
+// A figure got worse if its quartiles do not overlap with the earlier ones and its median is at least a tenth worse.
+// Then more than three quarters of the rounds are beyond three quarters of the earlier ones, and the change is larger
+// than one of memory layout. The earlier figures in memory are first multiplied by how much slower the machine is now,
+// as the bare bitmap shows. An operation that allocates on the heap more often than before, by half an allocation or
+// more, got worse as well. Rows that are not in both runs are not compared.
 func compare(before, now Results) []change {
 	machine := machineFactor(before, now)
 	old := map[string]Row{}
@@ -63,9 +63,11 @@ func compareCell(row Row, name string, was, now Cell, machine float64) []change 
 	}
 	if measure.Slower(before, after) {
 		factor := after.Median / before.Median
-		text := fmt.Sprintf("%s, was %s: %.2f times as much", format(now.Median, row.Unit), format(was.Median, row.Unit), factor)
+		text := fmt.Sprintf("%s, was %s: %.2f times as much",
+			format(now.Median, row.Unit), format(was.Median, row.Unit), factor)
 		if row.Unit == PairsSecond {
-			text = fmt.Sprintf("%s, was %s: %.2f times slower", format(now.Median, row.Unit), format(was.Median, row.Unit), factor)
+			text = fmt.Sprintf("%s, was %s: %.2f times slower",
+				format(now.Median, row.Unit), format(was.Median, row.Unit), factor)
 		}
 		changes = append(changes, change{row.Name, name, factor, text})
 	}
@@ -84,7 +86,8 @@ func inverse(s measure.Spread) measure.Spread {
 	return measure.Spread{Median: 1 / s.Median, Low: 1 / s.High, High: 1 / s.Low, Rounds: s.Rounds}
 }
 
-// machineFactor is how many times longer the bare bitmap takes now, in the median of the rows that have it; 1 if none has.
+// machineFactor is how many times longer the bare bitmap takes now, in the median of the rows that
+// have it; 1 if none has.
 func machineFactor(before, now Results) float64 {
 	old := map[string]Cell{}
 	for _, row := range before.Rows {

@@ -28,17 +28,19 @@ func TestCompare(t *testing.T) {
 		now  main.Results
 		want string
 	}{
-		"slower":                {with("v4-16/fill=0%", "ipalloc", 135), "135 ns, was 90 ns: 1.50 times as much"},
-		"faster":                {with("v4-16/fill=0%", "ipalloc", 30), ""},
-		"within noise":          {with("v4-16/fill=0%", "ipalloc", 97), ""},
-		"a peer slower":         {with("v4-16/fill=0%", "other", 1e9), ""},
-		"more memory":           {with("memory", "ipalloc", 16_436), "16.1 KiB, was 8.03 KiB: 2.00 times as much"},
-		"durable slower":        {with("burst", "ipalloc on bolt", 8.2e9), "8.20 s, was 4.10 s: 2.00 times as much"},
-		"a lower rate":          {with("writers", "ipalloc on bolt", 21_000), "21 k/s, was 42 k/s: 2.00 times slower"},
-		"a higher rate":         {with("writers", "ipalloc on bolt", 84_000), ""},
-		"a rate within noise":   {with("writers", "ipalloc on bolt", 40_000), ""},
-		"a row that is new":     {withRow(main.Row{Name: "new", Cells: map[string]main.Cell{"ipalloc": cell(1)}}), ""},
-		"a row without a value": {withRow(main.Row{Name: "v6-64", Cells: map[string]main.Cell{"ipalloc": {Missing: "over 1m0s"}}}), ""},
+		"slower":              {with("v4-16/fill=0%", "ipalloc", 135), "135 ns, was 90 ns: 1.50 times as much"},
+		"faster":              {with("v4-16/fill=0%", "ipalloc", 30), ""},
+		"within noise":        {with("v4-16/fill=0%", "ipalloc", 97), ""},
+		"a peer slower":       {with("v4-16/fill=0%", "other", 1e9), ""},
+		"more memory":         {with("memory", "ipalloc", 16_436), "16.1 KiB, was 8.03 KiB: 2.00 times as much"},
+		"durable slower":      {with("burst", "ipalloc on bolt", 8.2e9), "8.20 s, was 4.10 s: 2.00 times as much"},
+		"a lower rate":        {with("writers", "ipalloc on bolt", 21_000), "21 k/s, was 42 k/s: 2.00 times slower"},
+		"a higher rate":       {with("writers", "ipalloc on bolt", 84_000), ""},
+		"a rate within noise": {with("writers", "ipalloc on bolt", 40_000), ""},
+		"a row that is new":   {withRow(main.Row{Name: "new", Cells: map[string]main.Cell{"ipalloc": cell(1)}}), ""},
+		"a row without a value": {withRow(main.Row{
+			Name: "v6-64", Cells: map[string]main.Cell{"ipalloc": {Missing: "over 1m0s"}},
+		}), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := main.Compare(madeUp(), c.now)
@@ -127,7 +129,9 @@ func TestReportAgainst(t *testing.T) {
 // TestQuickRows runs rows of each kind, with what they need of processes.
 func TestQuickRows(t *testing.T) {
 	dir := t.TempDir()
-	for _, only := range []string{"fresh process", "every other of a /16", "goroutines=64", "lengths=20-32/held=1000", "free=1"} {
+	for _, only := range []string{
+		"fresh process", "every other of a /16", "goroutines=64", "lengths=20-32/held=1000", "free=1",
+	} {
 		require.NoError(t, main.QuickReport(t.Context(), true, only, dir, "", io.Discard), only)
 	}
 }

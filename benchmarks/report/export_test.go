@@ -42,8 +42,8 @@ func Changes(before, now Results) string {
 	return b.String()
 }
 
-// QuickReport runs the rows that contain the text as with -quick, or as a full run with the sizes of a quick one. What it logs
-// goes to log.
+// QuickReport runs the rows that contain the text, as with -quick or as a full run with the sizes of
+// a quick one. It logs to log.
 func QuickReport(ctx context.Context, quick bool, only, dir, against string, log io.Writer) error {
 	s := quickSettings()
 	s.quick, s.only, s.log = quick, only, log
@@ -91,9 +91,11 @@ func Spread(apart, lowest, highest float64, at ...float64) []float64 {
 // Place is a place that rows share.
 type Place = place
 
-// TakePlace takes the place of the kind in which so many owners hold an address, of whom every nth is left, from those that were
-// given back, and gives it back again.
-func TakePlace(ctx context.Context, all *Places, kind durable.Kind, servers *durable.Servers, held, nth int) (*Place, error) {
+// TakePlace takes a place of the kind in which held owners had an address and only every nth of them is left, and gives
+// it back. It uses a place that was given back before, if there is one.
+func TakePlace(ctx context.Context, all *Places, kind durable.Kind, servers *durable.Servers,
+	held, nth int,
+) (*Place, error) {
 	p, err := all.of(ctx, subject{kind: &kind, servers: servers, places: all}, content{held, nth})
 	if err == nil {
 		all.giveBack(p)

@@ -31,8 +31,8 @@ func nth(s peer.Shape, n int) netip.Prefix {
 // capacity is how many the shape has.
 func capacity(s peer.Shape) int { return 1 << (s.Bits - s.Prefix.Bits()) }
 
-// packed are the n lowest that every peer hands out: the first of a space is the network address, which some keep, as they
-// keep the last.
+// packed are the n lowest that every peer hands out. In a space of addresses the first is left out: it is the network
+// address, which some peers keep, as they keep the last.
 func packed(s peer.Shape, n int) []netip.Prefix {
 	first := 0
 	if s.Single() {

@@ -53,8 +53,8 @@ func drawLabels(p *plot.Plot, area draw.Canvas, labels []label) {
 	}
 }
 
-// spread moves the labels so that none covers another and all lie between the two heights, as far as there is room, in the order
-// of where they belong.
+// spread moves the labels so that none covers another and all lie between the two heights, as far as there is
+// room. They keep the order of their points.
 func spread(labels []label, apart, lowest, highest vg.Length) {
 	slices.SortStableFunc(labels, func(a, b label) int { return cmp.Compare(a.at, b.at) })
 	for i := range labels {

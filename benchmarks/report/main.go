@@ -2,10 +2,10 @@
 //
 //	go run ./benchmarks/report [-quick] [-o DIR] [-run TEXT] [-against FILE]
 //
-// A full run takes about 40 minutes and wants a machine where nothing else runs. It writes what it has after each row, and also
-// when it is interrupted. With -quick, the sizes are cut, and it only
-// proves that every row still runs. With -against it says what of this library got slower than in an earlier results.json
-// beyond noise, and then fails; see compare for the rule.
+// A full run takes about 40 minutes and wants a machine where nothing else runs. It writes its results after each
+// row, and also when it is interrupted. With -quick the sizes are cut, and the run only proves that every row
+// still works. With -against it names what got slower in this library than in an earlier results.json, beyond
+// noise, and then fails; see compare for the rule.
 package main
 
 import (

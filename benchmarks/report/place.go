@@ -75,7 +75,8 @@ type places struct {
 
 func newPlaces() *places { return &places{map[string]*place{}, map[string]error{}} }
 
-// of is a place of the kind with that content, which is checked when it is made. Until it is given back it belongs to the caller.
+// of returns a place of the kind with that content, which is checked when the place is made. It
+// belongs to the caller until it is given back.
 func (all *places) of(ctx context.Context, s subject, want content) (*place, error) {
 	name := s.kind.Name
 	key := fmt.Sprint(name, want)
@@ -106,7 +107,7 @@ func (all *places) of(ctx context.Context, s subject, want content) (*place, err
 	return p, nil
 }
 
-// canBecome tells whether nothing must be taken away but by thinning out.
+// canBecome reports whether nothing must be taken away but by thinning out.
 func (p *place) canBecome(want content) bool {
 	whole := p.holds.nth == 1
 	return p.holds == want || whole && p.holds.held == want.held || whole && p.kind.Grows && p.holds.held < want.held

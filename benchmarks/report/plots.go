@@ -26,12 +26,18 @@ type figure struct {
 
 func figures() []figure {
 	return []figure{
-		{plot: plotFill, file: "fill.svg", title: "Take one address and release it: a /16, packed", x: "free addresses, %", y: "time", unit: Nanoseconds, falling: true},
-		{plot: plotHoles, file: "fill-holes.svg", title: "Take one address and release it: a /16, random holes", x: "free addresses, %", y: "time", unit: Nanoseconds, falling: true},
-		{plot: plotSize, file: "size.svg", title: "Take one address and release it: half full, packed", x: "length of the IPv4 prefix", size: true, y: "time", unit: Nanoseconds},
-		{plot: plotMemory, file: "memory.svg", title: "Memory: half full, random holes", x: "length of the IPv4 prefix", size: true, y: "heap", unit: Bytes},
-		{plot: plotBytes, file: "bytes.svg", title: "Written for one change of a durable pool", x: "addresses held", y: "bytes", unit: Bytes},
-		{plot: plotWriters, file: "writers.svg", title: "Allocate and release in a durable pool", x: "writers in one process", y: "pairs a second", unit: PairsSecond},
+		{plot: plotFill, file: "fill.svg", title: "Take one address and release it: a /16, packed",
+			x: "free addresses, %", y: "time", unit: Nanoseconds, falling: true},
+		{plot: plotHoles, file: "fill-holes.svg", title: "Take one address and release it: a /16, random holes",
+			x: "free addresses, %", y: "time", unit: Nanoseconds, falling: true},
+		{plot: plotSize, file: "size.svg", title: "Take one address and release it: half full, packed",
+			x: "length of the IPv4 prefix", size: true, y: "time", unit: Nanoseconds},
+		{plot: plotMemory, file: "memory.svg", title: "Memory: half full, random holes",
+			x: "length of the IPv4 prefix", size: true, y: "heap", unit: Bytes},
+		{plot: plotBytes, file: "bytes.svg", title: "Written for one change of a durable pool",
+			x: "addresses held", y: "bytes", unit: Bytes},
+		{plot: plotWriters, file: "writers.svg", title: "Allocate and release in a durable pool",
+			x: "writers in one process", y: "pairs a second", unit: PairsSecond},
 	}
 }
 
@@ -78,7 +84,9 @@ func (f figure) lines(r Results) []line {
 func (f figure) write(path string, lines []line) error {
 	p := plot.New()
 	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = f.title, f.x, f.y
-	for _, style := range []*text.Style{&p.Title.TextStyle, &p.X.Label.TextStyle, &p.Y.Label.TextStyle, &p.X.Tick.Label, &p.Y.Tick.Label} {
+	for _, style := range []*text.Style{
+		&p.Title.TextStyle, &p.X.Label.TextStyle, &p.Y.Label.TextStyle, &p.X.Tick.Label, &p.Y.Tick.Label,
+	} {
 		style.Font.Variant = "Sans"
 	}
 	p.Title.TextStyle.Font.Size, p.Title.Padding = font.Points(13), vg.Points(8)

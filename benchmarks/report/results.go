@@ -79,7 +79,9 @@ const (
 )
 
 func thisMachine() Machine {
-	return Machine{CPU: cpuName(), Cores: runtime.GOMAXPROCS(0), OS: runtime.GOOS, Arch: runtime.GOARCH, Go: runtime.Version()}
+	return Machine{
+		CPU: cpuName(), Cores: runtime.GOMAXPROCS(0), OS: runtime.GOOS, Arch: runtime.GOARCH, Go: runtime.Version(),
+	}
 }
 
 // cpuName is the name that Linux tells.

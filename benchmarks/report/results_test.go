@@ -37,7 +37,8 @@ func madeUp() main.Results {
 		Machine: main.Machine{CPU: "A CPU", Cores: 2, OS: "linux", Arch: "amd64", Go: "go1.26"},
 		Taken:   time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Took: "12m0s",
 		Subjects: []main.Subject{
-			{Name: "ipalloc", Module: "github.com/ipalloc/ipalloc", Version: "v0.1.0", Package: "allocator", Order: "lowest free"},
+			{Name: "ipalloc", Module: "github.com/ipalloc/ipalloc", Version: "v0.1.0",
+				Package: "allocator", Order: "lowest free"},
 			{Name: "floor", Module: "github.com/ipalloc/ipalloc"},
 			{Name: "other", Module: "example.org/other", Version: "v1.2.3", Order: "random", Note: "no owners"},
 			{Name: "gone", Module: "example.org/gone", Absent: "not served"},
@@ -49,9 +50,13 @@ func madeUp() main.Results {
 			{Name: "v4-16/fill=99%", Group: main.GroupAddresses, Unit: main.Nanoseconds, Plot: main.PlotFill, X: 1,
 				Cells: map[string]main.Cell{"ipalloc": cell(51.2), "floor": cell(15), "other": {Missing: "over 1m0s"}}},
 			{Name: "v6-64", Group: main.GroupAddresses, Unit: main.Nanoseconds,
-				Cells: map[string]main.Cell{"ipalloc": cell(160), "floor": {Missing: "has no such thing"}, "other": {Missing: "capped at 65,536"}}},
-			{Name: "memory", Group: "Memory", Unit: main.Bytes, Cells: map[string]main.Cell{"ipalloc": cell(8218), "other": cell(3 << 20)}},
-			{Name: "burst", Group: main.GroupDurable, Unit: main.Nanoseconds, Cells: map[string]main.Cell{"ipalloc on bolt": note}},
+				Cells: map[string]main.Cell{
+					"ipalloc": cell(160), "floor": {Missing: "has no such thing"}, "other": {Missing: "capped at 65,536"},
+				}},
+			{Name: "memory", Group: "Memory", Unit: main.Bytes,
+				Cells: map[string]main.Cell{"ipalloc": cell(8218), "other": cell(3 << 20)}},
+			{Name: "burst", Group: main.GroupDurable, Unit: main.Nanoseconds,
+				Cells: map[string]main.Cell{"ipalloc on bolt": note}},
 			{Name: "writers", Group: main.GroupDurable, Unit: main.PairsSecond, Plot: main.PlotWriters, X: 64,
 				Cells: map[string]main.Cell{"ipalloc on bolt": cell(42_000)}},
 		},
@@ -107,9 +112,11 @@ func TestFormat(t *testing.T) {
 		unit  main.Unit
 		want  string
 	}{
-		{0, main.Nanoseconds, "0 ns"}, {15.04, main.Nanoseconds, "15 ns"}, {90, main.Nanoseconds, "90 ns"}, {51.26, main.Nanoseconds, "51.3 ns"},
-		{999.4, main.Nanoseconds, "999 ns"}, {999.6, main.Nanoseconds, "1 µs"}, {1500, main.Nanoseconds, "1.50 µs"},
-		{2e6, main.Nanoseconds, "2 ms"}, {61e9, main.Nanoseconds, "61 s"}, {8192, main.Bytes, "8 KiB"}, {512, main.Bytes, "512 B"},
+		{0, main.Nanoseconds, "0 ns"}, {15.04, main.Nanoseconds, "15 ns"}, {90, main.Nanoseconds, "90 ns"},
+		{51.26, main.Nanoseconds, "51.3 ns"}, {999.4, main.Nanoseconds, "999 ns"},
+		{999.6, main.Nanoseconds, "1 µs"}, {1500, main.Nanoseconds, "1.50 µs"},
+		{2e6, main.Nanoseconds, "2 ms"}, {61e9, main.Nanoseconds, "61 s"},
+		{8192, main.Bytes, "8 KiB"}, {512, main.Bytes, "512 B"},
 		{42_000, main.PairsSecond, "42 k/s"}, {65_536, main.Number, "65.5 k"}, {0.1, main.Number, "0.10"},
 	} {
 		require.Equal(t, c.want, main.Format(c.value, c.unit), "%v %s", c.value, c.unit)

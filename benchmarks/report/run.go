@@ -20,13 +20,13 @@ import (
 type settings struct {
 	sizes sizes
 	quick bool
-	// rounds is how often each cell is measured, in turns with the others of its row, unless that takes too long. At 0 the round
-	// that warms a cell up is its figure.
+	// rounds is how often each cell is measured, in turns with the others of its row, unless that takes too long. At 0 the
+	// figure is that of the round that warms the cell up.
 	rounds int
 	// each is how long a round takes at least.
 	each time.Duration
-	// most is how long a cell may take to prepare, and for its first round: in memory, in a durable pool, and of this library,
-	// whose figures are wanted even if they are bad.
+	// most is how long a cell may take to prepare, and for its first round: in memory, in a durable pool, and for this
+	// library, whose figures are wanted even if they are bad.
 	most, mostDurable, mostOurs time.Duration
 	// all is how long the rounds of a cell may take together. If not even two would fit, the first is the figure.
 	all time.Duration
@@ -48,7 +48,10 @@ func fullSettings() settings {
 }
 
 func quickSettings() settings {
-	return settings{sizes: quickSizes(), quick: true, most: 5 * time.Second, mostDurable: 15 * time.Second, mostOurs: time.Minute}
+	return settings{
+		sizes: quickSizes(), quick: true,
+		most: 5 * time.Second, mostDurable: 15 * time.Second, mostOurs: time.Minute,
+	}
 }
 
 // run measures the chosen cases. When the context ends it returns what it has.
@@ -70,8 +73,8 @@ func (s settings) chosen() []benchCase {
 	})
 }
 
-// measureAll measures one row after the other. A row that fails is in the results as well, and does not keep the others from
-// being measured.
+// measureAll measures one row after the other. A row that fails is in the results as well, and the
+// others are still measured.
 func (s settings) measureAll(ctx context.Context, cases []benchCase) (Results, error) {
 	start := time.Now()
 	r := Results{Machine: thisMachine(), Taken: start.UTC().Truncate(time.Second), Quick: s.quick, Subjects: subjects()}
@@ -102,8 +105,8 @@ func (s settings) measureAll(ctx context.Context, cases []benchCase) (Results, e
 	return r, all
 }
 
-// startServers starts them if any of the cases may need one. A full run has them all run before it goes on, so that none starts
-// while something is measured.
+// startServers starts the servers if any of the cases may need one. A full run waits until all of them run, so
+// that none starts while something is measured.
 func (s settings) startServers(cases []benchCase, now benchCase) {
 	if now.durable || slices.ContainsFunc(cases, func(c benchCase) bool { return c.durable }) {
 		s.servers.Start()
@@ -155,7 +158,9 @@ func subjects() []Subject {
 		all = append(all, Subject{p.Name, p.Module, versions[p.Module], p.Package, string(p.Order), p.Note, p.Absent})
 	}
 	for _, k := range durable.Kinds() {
-		all = append(all, Subject{Name: k.Name, Module: k.Module, Version: versions[k.Module], Note: k.Note, Absent: k.Absent})
+		all = append(all, Subject{
+			Name: k.Name, Module: k.Module, Version: versions[k.Module], Note: k.Note, Absent: k.Absent,
+		})
 	}
 	return all
 }
@@ -171,8 +176,8 @@ type running struct {
 	failed bool
 }
 
-// measureRow prepares the case for each subject, measures all in turns, and gives the pools back. What a peer cannot do stands in
-// its cell; what this library cannot do is an error as well.
+// measureRow prepares the case for each subject, measures all in turns, and gives the pools back. If a peer cannot do
+// something, its cell says so; if this library cannot, that is an error as well.
 func (s settings) measureRow(ctx context.Context, c benchCase) (Row, error) {
 	row := c.Row
 	row.Cells = map[string]Cell{}
@@ -203,7 +208,7 @@ func (s settings) measureRow(ctx context.Context, c benchCase) (Row, error) {
 	return row, all
 }
 
-// wrong tells whether an error is one of this library, not of what a machine has, or of its speed.
+// wrong reports whether an error is one of this library, not of what a machine has, or of its speed.
 func (s settings) wrong(err error) bool {
 	slow := errors.Is(err, peer.ErrSlow) || errors.Is(err, context.DeadlineExceeded)
 	return !errors.Is(err, durable.ErrNoServer) && !errors.Is(err, errNone) && (s.quick || !slow)
@@ -262,7 +267,7 @@ func (s subject) name() string {
 
 func (s subject) ours() bool { return isOurs(s.name()) }
 
-// isOurs tells whether a column is this library.
+// isOurs reports whether a column is this library.
 func isOurs(name string) bool { return strings.HasPrefix(name, peer.Ours) }
 
 // begin prepares a cell and measures it once, which warms it up, and is its figure if there is no time for more.
@@ -305,7 +310,8 @@ func (s settings) roundsFor(one time.Duration) int {
 	return min(s.rounds, int(s.all/one))
 }
 
-// interleave measures each cell in turn, beginning with another one in each round, so that what disturbs the machine disturbs all.
+// interleave measures the cells in turn, and begins each round with another one, so that a
+// disturbance of the machine affects all of them.
 func (s settings) interleave(ctx context.Context, missing map[string]Cell, cells []*running) error {
 	var all error
 	for round := range s.rounds {

@@ -15,7 +15,7 @@ import (
 	"github.com/ipalloc/ipalloc/benchmarks/durable"
 )
 
-// TestBrokenRow has this library fail in a row, which is kept with the reason, and does not keep the next row from being measured.
+// TestBrokenRow lets this library fail in a row. The row is kept with the reason, and the next row is still measured.
 func TestBrokenRow(t *testing.T) {
 	r, err := main.BrokenRun(t.Context())
 	require.ErrorIs(t, err, main.ErrBroken)
@@ -68,7 +68,8 @@ func TestOrder(t *testing.T) {
 	}
 	require.Less(t, at("allocate and release/writers=64"), at("allocate/held=1000"))
 	require.Equal(t, at("allocate/held=1000")+1, at("bytes written a change/held=1000"))
-	require.Less(t, at("fresh process, held=60000: open and allocate"), at("bytes written a change/every other of a /16 held"))
+	require.Less(t, at("fresh process, held=60000: open and allocate"),
+		at("bytes written a change/every other of a /16 held"))
 	require.Less(t, at("bytes written a change/every other of a /16 held"), at("burst: 128 processes, 16 claims each"))
 }
 

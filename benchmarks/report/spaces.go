@@ -101,11 +101,16 @@ func fillWhole(s peer.Shape) func(context.Context, subject) (work, error) {
 			return reading{value: float64(time.Since(start).Nanoseconds()), allocs: -1}, err
 		}
 		first, err := fill(ctx)
-		return work{first: &first, spent: time.Duration(first.value), round: func(ctx context.Context, _ time.Duration) (reading, error) { return fill(ctx) }}, err
+		return work{
+			first: &first, spent: time.Duration(first.value),
+			round: func(ctx context.Context, _ time.Duration) (reading, error) { return fill(ctx) },
+		}, err
 	}
 }
 
-func snapshotter(ctx context.Context, p *peer.Peer, s peer.Shape, held func() ([]netip.Prefix, error)) (peer.Snapshotter, error) {
+func snapshotter(ctx context.Context, p *peer.Peer, s peer.Shape,
+	held func() ([]netip.Prefix, error),
+) (peer.Snapshotter, error) {
 	list, err := held()
 	if err != nil {
 		return nil, err

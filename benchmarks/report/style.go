@@ -10,8 +10,8 @@ import (
 	"github.com/ipalloc/ipalloc/benchmarks/peer"
 )
 
-// styleOf is how the n-th line of a plot is drawn: this library thick, floors dashed. What is kept in the same backend has the
-// same color; in memory this library is red, and the floor grey.
+// styleOf returns the style of the n-th line of a plot: this library is thick, floors are dashed. Subjects on the same
+// backend have the same color; in memory this library is red, and the floor grey.
 func styleOf(name string, n int) draw.LineStyle {
 	style := draw.LineStyle{Color: colorOf(name, n), Width: vg.Points(1.4)}
 	switch {
@@ -46,8 +46,9 @@ func colorOf(name string, n int) color.Color {
 		return color.Gray{0x80}
 	}
 	others := []color.Color{
-		color.RGBA{R: 0x1f, G: 0x5f, B: 0xd0, A: 0xff}, color.RGBA{R: 0xe0, G: 0x80, B: 0x10, A: 0xff}, color.RGBA{R: 0x20, G: 0x90, B: 0x30, A: 0xff},
-		color.RGBA{R: 0x80, G: 0x30, B: 0xa0, A: 0xff}, color.RGBA{R: 0x10, G: 0x90, B: 0x90, A: 0xff}, color.RGBA{R: 0xd0, G: 0x40, B: 0x90, A: 0xff},
+		color.RGBA{R: 0x1f, G: 0x5f, B: 0xd0, A: 0xff}, color.RGBA{R: 0xe0, G: 0x80, B: 0x10, A: 0xff},
+		color.RGBA{R: 0x20, G: 0x90, B: 0x30, A: 0xff}, color.RGBA{R: 0x80, G: 0x30, B: 0xa0, A: 0xff},
+		color.RGBA{R: 0x10, G: 0x90, B: 0x90, A: 0xff}, color.RGBA{R: 0xd0, G: 0x40, B: 0x90, A: 0xff},
 		color.RGBA{R: 0x60, G: 0x60, B: 0x20, A: 0xff}, color.RGBA{R: 0x60, G: 0x9c, B: 0xf0, A: 0xff}, color.Black,
 	}
 	return others[n%len(others)]

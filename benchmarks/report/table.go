@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// writeTable writes the results as Markdown: a table a group, with a column for each subject that has a figure or a reason in it.
+// writeTable writes the results as Markdown: a table a group, with a column for each subject that
+// has a figure or a reason in it.
 func writeTable(w io.Writer, r Results) {
 	fmt.Fprintf(w, "# Benchmarks\n\n%s\n", introduction(r))
 	if r.Quick {
@@ -23,8 +24,9 @@ func writeTable(w io.Writer, r Results) {
 }
 
 func introduction(r Results) string {
-	return fmt.Sprintf("%s, %d cores, %s/%s, %s; %s, in %s. Each figure is the median of rounds in which the columns of a row take "+
-		"turns, with half of the distance between the quartiles behind ±. A letter says why there is no figure.",
+	return fmt.Sprintf("%s, %d cores, %s/%s, %s; %s, in %s. "+
+		"Each figure is the median of rounds in which the columns of a row take turns, "+
+		"with half of the distance between the quartiles behind ±. A letter says why there is no figure.",
 		r.Machine.CPU, r.Machine.Cores, r.Machine.OS, r.Machine.Arch, r.Machine.Go, r.Taken.Format("2006-01-02"), r.Took)
 }
 
@@ -42,7 +44,8 @@ func groups(r Results) []string {
 func writeGroup(w io.Writer, r Results, group string) {
 	rows := slices.DeleteFunc(slices.Clone(r.Rows), func(row Row) bool { return row.Group != group })
 	names := columnsOf(r, rows)
-	fmt.Fprintf(w, "\n## %s\n\n| | %s |\n|---%s|\n", group, strings.Join(names, " | "), strings.Repeat("|---:", len(names)))
+	fmt.Fprintf(w, "\n## %s\n\n| | %s |\n|---%s|\n", group, strings.Join(names, " | "),
+		strings.Repeat("|---:", len(names)))
 	var reasons footnotes
 	for _, row := range rows {
 		fmt.Fprintf(w, "| %s |", strings.ReplaceAll(row.Name, "|", "\\|"))
@@ -65,7 +68,7 @@ func columnsOf(r Results, rows []Row) []string {
 	return names
 }
 
-// has tells whether a subject belongs into a row's table: it has a figure, or tried and could not.
+// has reports whether a subject belongs into a row's table: it has a figure, or tried and could not.
 func has(row Row, name string) bool {
 	cell, ok := row.Cells[name]
 	return ok && cell.Missing != noSuchThing

@@ -7,8 +7,8 @@ import (
 	"gonum.org/v1/plot"
 )
 
-// ticks are those of a log axis: a label with its unit at each power of ten, and small ones between. On a short axis twice and
-// five times a power of ten have labels as well.
+// ticks are the ticks of a log axis: a label with its unit at each power of ten, and small ticks between. On a short
+// axis twice and five times a power of ten have labels as well.
 type ticks struct{ unit Unit }
 
 // Ticks implements plot.Ticker.

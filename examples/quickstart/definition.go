@@ -45,8 +45,8 @@ func builtIn() definition {
 func (d definition) checkSize(owners int) error {
 	for _, family := range d.spec.Families() {
 		if size := cidr.Size(d.spec.Set(family)); size.Cmp(cidr.CountOf(uint64(owners))) < 0 {
-			return fmt.Errorf("the pool %q is too small: %d owners need an %v address each, and it has %v; nothing was allocated",
-				d.name, owners, family, size)
+			return fmt.Errorf("the pool %q is too small: %d owners need an %v address each, and it has %v; "+
+				"nothing was allocated", d.name, owners, family, size)
 		}
 	}
 	return nil

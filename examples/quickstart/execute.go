@@ -52,13 +52,14 @@ func (c command) openStore(ctx context.Context) (*bolt.Store, error) {
 	case errors.Is(err, fs.ErrNotExist) && c.release:
 		return nil, fmt.Errorf("there is no file %s to release from", c.db)
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("there is no folder %s for the file %s, want one that exists", filepath.Dir(c.db), filepath.Base(c.db))
+		return nil, fmt.Errorf("there is no folder %s for the file %s, want one that exists",
+			filepath.Dir(c.db), filepath.Base(c.db))
 	}
 	return s, err
 }
 
-// openPool opens the pool, and unless the command is to release what it holds, creates it if it is not there yet, and changes it if its
-// definition has changed.
+// openPool opens the pool. Unless the command releases, it creates a missing pool, and updates one
+// whose definition has changed.
 func (c command) openPool(ctx context.Context, s store.Store, d definition) (*pool.Pool, error) {
 	if c.release {
 		return pool.Open(ctx, s, d.name, nil)

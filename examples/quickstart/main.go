@@ -4,8 +4,8 @@
 //	go run ./examples/quickstart -pool examples/quickstart/testdata/inclusterippool-v1alpha2.yaml node-1 node-2
 //	go run ./examples/quickstart -release alice
 //
-// Each owner gets one address of each family that the pool has, and the same ones whenever it asks again. A command does
-// what it is asked for all the owners that it names, or refuses before it changes anything.
+// Each owner gets one address of each family that the pool has, and gets the same ones whenever it asks again. A
+// command is carried out for all the owners that it names, or is refused before it changes anything.
 package main
 
 import (

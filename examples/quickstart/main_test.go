@@ -155,7 +155,8 @@ func TestRelease(t *testing.T) {
 	assertHolds(t, released, "carol", "192.0.2.4, 2001:db8::4")
 	assertCounts(t, released, "IPv4", "256 1 252 3")
 
-	d.refused([]string{"-release", "alice"}, `release for "alice": not found: this owner holds nothing`, "built-in:dual-stack", "nothing was released")
+	d.refused([]string{"-release", "alice"},
+		`release for "alice": not found: this owner holds nothing`, "built-in:dual-stack", "nothing was released")
 	d.refused([]string{"-release", "carol", "alice"}, `release for "alice": not found`)
 	assertHolds(t, d.ok(), "carol", "192.0.2.4, 2001:db8::4")
 
@@ -213,11 +214,13 @@ spec:
 func TestExhausted(t *testing.T) {
 	d := newDesk(t)
 	file := d.path("small.yaml", smallPool)
-	d.refused([]string{"-pool", file, "a", "b", "c", "d"}, `the pool "default/small" is too small`, "4 owners need an IPv4 address each, and it has 3")
+	d.refused([]string{"-pool", file, "a", "b", "c", "d"},
+		`the pool "default/small" is too small`, "4 owners need an IPv4 address each, and it has 3")
 	assert.NoFileExists(t, d.db)
 
 	d.ok("-pool", file, "a", "b")
-	d.refused([]string{"-pool", file, "a", "c", "d"}, `pool "default/small": allocate for "d": exhausted`, "nothing was allocated")
+	d.refused([]string{"-pool", file, "a", "c", "d"},
+		`pool "default/small": allocate for "d": exhausted`, "nothing was allocated")
 	full := d.ok("-pool", file, "a", "c")
 	assertHolds(t, full, "c", "10.0.0.4")
 	assertCounts(t, full, "IPv4", "4 3 0 1")
@@ -291,7 +294,8 @@ func TestBadInput(t *testing.T) {
 		{"unknown flag", []string{"-relaese", "alice"}, []string{"-relaese"}},
 		{"flag without its value", []string{"-pool"}, []string{"-pool"}},
 		{"release of nobody", []string{"-release"}, []string{"-release names no owner"}},
-		{"release from a pool that is not there", []string{"-pool", globalPool, "-release", "alice"}, []string{`"inclusterippool"`, "not found"}},
+		{"release from a pool that is not there", []string{"-pool", globalPool, "-release", "alice"},
+			[]string{`"inclusterippool"`, "not found"}},
 		{"empty db", []string{"-db", "", "alice"}, []string{"-db is empty"}},
 	} {
 		t.Run(c.name, func(t *testing.T) { desk{t: t, folder: d.folder, db: d.db}.refused(c.args, c.want...) })
@@ -359,8 +363,8 @@ func TestLocked(t *testing.T) {
 	d.refused([]string{"bob"}, d.db, "locked by another process")
 }
 
-// TestReadsWhatOthersWrote shows that the file has nothing of this program's own in it: a program with the library sees the
-// same pool.
+// TestReadsWhatOthersWrote shows that the file contains nothing special to this program: any program
+// with the library sees the same pool.
 func TestReadsWhatOthersWrote(t *testing.T) {
 	d := newDesk(t)
 	d.ok("alice")

@@ -13,7 +13,8 @@ import (
 	"github.com/ipalloc/ipalloc/pool"
 )
 
-// report is a table of what the pool's owners hold, by owner, and one of its counts. Cost: O(allocations), all in memory.
+// report is a table of what the pool's owners hold, by owner, and one of its counts. Cost:
+// O(allocations), all in memory.
 func report(ctx context.Context, p *pool.Pool) (string, error) {
 	var allocations []pool.Allocation
 	for a, err := range p.Allocations(ctx) {

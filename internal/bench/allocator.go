@@ -81,7 +81,8 @@ func AllocatorCases() []Case {
 		Case{Name: "pair/v6-64/random/held=1000000", Run: pair("2001:db8::/64", 128, fillSparse)},
 		Case{Name: "release-take-at-random/v6-64/random/held=1000000", Run: sparse()},
 		Case{Allocs: -1, Name: EncodeName, Run: encode("10.0.0.0/16")},
-		Case{Allocs: -1, Name: "encode-decode/v4-16-usable/alternate", Run: encode("10.0.0.1-10.0.255.254"), Targets: []Target{same(EncodeName)}},
+		Case{Allocs: -1, Name: "encode-decode/v4-16-usable/alternate", Run: encode("10.0.0.1-10.0.255.254"),
+			Targets: []Target{same(EncodeName)}},
 	)
 }
 

@@ -1,5 +1,5 @@
-// Package bench holds the benchmark cases of the library's hot paths, so that the benchmarks of its packages and the checker
-// in internal/hotpath run the same.
+// Package bench holds the benchmark cases of the library's hot paths, so that the benchmarks of its packages and
+// the checker in internal/hotpath run the same.
 package bench
 
 import "math/bits"

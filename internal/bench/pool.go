@@ -21,16 +21,20 @@ func PoolCases() []Case {
 	return []Case{
 		{Name: PoolEmpty, Allocs: 3, Run: poolPair(0)},
 		{Name: "pool/pair/held=60000", Targets: []Target{same(PoolEmpty)}, Allocs: 3, Run: poolPair(60_000)},
-		{Name: "pool/pair/held=60000/goroutines=64", Targets: []Target{same("pool/pair/held=60000")}, Allocs: -1, Run: poolParallel(60_000)},
+		{Name: "pool/pair/held=60000/goroutines=64", Targets: []Target{same("pool/pair/held=60000")},
+			Allocs: -1, Run: poolParallel(60_000)},
 		{Name: "pool/pair/held=100000", Targets: []Target{same(PoolEmpty)}, Allocs: 3, Run: poolPair(100_000)},
-		{Name: "pool/pair/leases=100000,renewed", Targets: []Target{{Of: "pool/pair/held=100000", Ratio: 1.5}}, Allocs: -1, Run: poolAmongLeases(100_000)},
+		{Name: "pool/pair/leases=100000,renewed", Targets: []Target{{Of: "pool/pair/held=100000", Ratio: 1.5}},
+			Allocs: -1, Run: poolAmongLeases(100_000)},
 		{Name: "pool/renew/leases=100000", Allocs: 2, Run: poolRenew(100_000)},
 		{Name: "pool/features/pair/held=0", Targets: []Target{{Of: PoolEmpty, Ratio: 2}}, Allocs: 4, Run: poolFeatures(0)},
-		{Name: "pool/features/pair/held=60000", Targets: []Target{same("pool/features/pair/held=0")}, Allocs: 4, Run: poolFeatures(60_000)},
+		{Name: "pool/features/pair/held=60000", Targets: []Target{same("pool/features/pair/held=0")},
+			Allocs: 4, Run: poolFeatures(60_000)},
 	}
 }
 
-// NewPool returns a pool in memory of 10.0.0.0/14 in which n owners hold an address each: a lease of so long, or a reservation if that is 0.
+// NewPool returns a pool in memory of 10.0.0.0/14 in which n owners hold an address each: a lease of length
+// ttl, or a permanent allocation if ttl is 0.
 func NewPool(n int, ttl time.Duration) *pool.Pool {
 	return fill(pool.Spec{}, nil, n, ttl)
 }
@@ -52,7 +56,8 @@ func fill(spec pool.Spec, options *pool.Options, n int, ttl time.Duration) *pool
 
 func nameOf(i int) string { return "pod-" + strconv.Itoa(i) }
 
-// poolAmongLeases allocates and releases while all of the leases that others hold are renewed in turn. Only the pairs are timed.
+// poolAmongLeases allocates and releases while other owners renew all of their leases in turn. Only
+// the pairs are timed.
 func poolAmongLeases(leases int) func(*testing.B) {
 	filled := sync.OnceValue(func() *pool.Pool { return NewPool(leases, time.Hour) })
 	next := 0

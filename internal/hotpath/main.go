@@ -1,9 +1,9 @@
 // Command hotpath guards what the library's hot paths cost. It runs the benchmarks of the allocator and of the pool in
-// memory beside a bare bitmap, in one process, and fails if a ratio between two of them is more than twice its target, or if an
-// operation allocates on the heap more or less than it should.
+// memory beside a bare bitmap, in one process, and fails if a ratio between two of them is more than twice its target,
+// or if an operation allocates on the heap more or less than it should.
 //
-// Ratios within one process stay the same on a slow or a busy machine, where times do not; and each case is run
-// several times in turn with the others, of which the fastest counts.
+// Ratios within one process stay the same on a slow or a busy machine, where times do not. Each case runs several
+// times, in turn with the others, and its fastest run counts.
 //
 //	go run ./internal/hotpath [-rounds N] [-benchtime D] [-run TEXT]
 package main
@@ -107,7 +107,8 @@ func failures(cases []bench.Case, results map[string]result) []string {
 		}
 		for _, target := range c.Targets {
 			if ratio := r.nanoseconds / results[target.Of].nanoseconds; ratio > tolerance*target.Ratio {
-				failed = append(failed, fmt.Sprintf("%s: %.2f times %s, over twice its target of %v", c.Name, ratio, target.Of, target.Ratio))
+				failed = append(failed, fmt.Sprintf("%s: %.2f times %s, over twice its target of %v",
+					c.Name, ratio, target.Of, target.Ratio))
 			}
 		}
 	}

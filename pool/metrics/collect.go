@@ -37,7 +37,8 @@ func (m *Metrics) Collect(metrics chan<- prometheus.Metric) {
 	}
 	metrics <- prometheus.MustNewConstMetric(m.up, prometheus.GaugeValue, up)
 	for key, count := range sums {
-		metrics <- prometheus.MustNewConstMetric(m.addresses, prometheus.GaugeValue, float(count), key.pool, key.family.String(), key.state)
+		metrics <- prometheus.MustNewConstMetric(m.addresses, prometheus.GaugeValue, float(count),
+			key.pool, key.family.String(), key.state)
 	}
 }
 
@@ -91,7 +92,10 @@ func (m *Metrics) add(sums map[series]cidr.Count, name string, stats pool.Stats)
 		for _, part := range []struct {
 			state string
 			count cidr.Count
-		}{{"used", s.Used}, {"free", s.Free}, {"cooling", s.Cooling}, {"reserved", s.Reserved}, {"out_of_range", s.OutOfRange}} {
+		}{
+			{"used", s.Used}, {"free", s.Free}, {"cooling", s.Cooling}, {"reserved", s.Reserved},
+			{"out_of_range", s.OutOfRange},
+		} {
 			key := series{label, s.Family, part.state}
 			sums[key] = sums[key].Add(part.count)
 		}

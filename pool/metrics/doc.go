@@ -14,30 +14,34 @@
 //	ipalloc_addresses{pool, family, state}         addresses: used, free, cooling, reserved, out_of_range
 //	ipalloc_up                                     1 if all pools could be read at this scrape, else 0
 //
-// The call is allocate, release or renew. The result of a call is ok, or one of exhausted, taken, held, not_found, not_in_pool, conflict (too many of them),
-// unknown (it is not known whether it took effect), canceled (its context ended), invalid (refused by a rule), and error. That of a commit is ok, conflict, unknown,
-// too_large or error. So exhaustion is
+// The call is allocate, release or renew. The result of a call is ok, or one of exhausted, taken, held,
+// not_found, not_in_pool, conflict (too many of them), unknown (it is not known whether the call took effect),
+// canceled (its context ended), invalid (refused by a rule), and error. The result of a commit is ok, conflict,
+// unknown, too_large or error. So exhaustion is
 //
 //	rate(ipalloc_calls_total{result="exhausted"}[5m])
 //
 // and how full a pool is
 //
-//	sum by (pool, family) (ipalloc_addresses{state=~"used|cooling"}) / sum by (pool, family) (ipalloc_addresses{state=~"used|cooling|free"})
+//	sum by (pool, family) (ipalloc_addresses{state=~"used|cooling"})
+//	  / sum by (pool, family) (ipalloc_addresses{state=~"used|cooling|free"})
 //
-// The family is IPv4 or IPv6. Of used, free, cooling and reserved the sum is the size of the pool. A count of more than 2^53 addresses is rounded, as all
-// floating-point numbers are.
+// The family is IPv4 or IPv6. The states used, free, cooling and reserved add up to the size of the pool. A count of
+// more than 2^53 addresses is rounded, as all floating-point numbers are.
 //
 // # Cardinality
 //
-// No owner, address or label of an allocation becomes a label. Pools do: of more than [Options.MaxPools] the others are counted together, as the pool
-// "_other". [Metrics.Forget] forgets a pool that was deleted.
+// No owner, address or label of an allocation becomes a label. Pools do: only [Options.MaxPools] pools
+// have metrics of their own, and all others are counted together, as the pool "_other".
+// [Metrics.Forget] forgets a pool that was deleted.
 //
 // # Errors of a scrape
 //
-// If the store cannot be read, ipalloc_up is 0, [Options.Logger] is told why, and the addresses of pools that could not be read are missing from that scrape; the
-// other metrics of the process are not lost, as they would be with an invalid metric.
+// If the store cannot be read, ipalloc_up is 0, [Options.Logger] is told why, and that scrape has no addresses of the
+// pools that could not be read. The other metrics of the process are not lost, as they would be with an invalid metric.
 //
 // # Cost
 //
-// An observed call costs a few hundred nanoseconds. A scrape reads the head of each pool: O(pools), whatever is held in them.
+// An observed call costs a few hundred nanoseconds. A scrape reads the head of each pool: O(pools),
+// however much they hold.
 package metrics

@@ -19,7 +19,8 @@ type Options struct {
 	// ConstLabels are labels of every metric, such as the name of the store where a process uses several. Default: none.
 	ConstLabels prometheus.Labels
 
-	// Buckets are the upper bounds of the histograms, in seconds. Default: 16 of them, from 50 µs, each twice the one before.
+	// Buckets are the upper bounds of the histograms, in seconds. Default: 16 bounds, from 50 µs, each
+	// twice the one before.
 	Buckets []float64
 
 	// MaxPools is how many pools have metrics of their own. Default: 1,000.
@@ -60,7 +61,8 @@ const otherPools = "_other"
 
 // Metrics is a [prometheus.Collector], to be registered, and a [pool.Observer], for [pool.Options].
 //
-// The zero Metrics is not usable, and a Metrics must not be copied. All methods may be called by any number of goroutines at once.
+// The zero Metrics is not usable, and a Metrics must not be copied. All methods may be called by any
+// number of goroutines at once.
 type Metrics struct {
 	options Options
 
@@ -98,9 +100,11 @@ func New(options *Options) *Metrics {
 		return prometheus.NewDesc(prometheus.BuildFQName(o.Namespace, "", name), help, labels, o.ConstLabels)
 	}
 	return &Metrics{
-		options:         o,
-		calls:           counter("calls_total", "Calls that allocate, release or renew, by how they ended.", "pool", "call", "result"),
-		callDurations:   histogram("call_duration_seconds", "How long calls took, waiting for their turn included.", "pool", "call"),
+		options: o,
+		calls: counter("calls_total", "Calls that allocate, release or renew, by how they ended.",
+			"pool", "call", "result"),
+		callDurations: histogram("call_duration_seconds",
+			"How long calls took, waiting for their turn included.", "pool", "call"),
 		commits:         counter("commits_total", "Attempts to commit to the store, by how they ended.", "pool", "result"),
 		commitDurations: histogram("commit_duration_seconds", "How long the store took for an attempt to commit.", "pool"),
 		addresses:       gauge("addresses", "Addresses of the pool by their state.", "pool", "family", "state"),
@@ -110,22 +114,25 @@ func New(options *Options) *Metrics {
 	}
 }
 
-// AddStore has each scrape read the counts of all pools in the store. Two stores with a pool of one name want a Metrics each, with their own ConstLabels.
+// AddStore makes each scrape read the counts of all pools in the store. If two stores have a pool of the same name,
+// each store needs a Metrics of its own, with different ConstLabels.
 func (m *Metrics) AddStore(s store.Store) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.stores = append(m.stores, s)
 }
 
-// AddPool has each scrape read the counts of one pool, with that name as its label: for a pool in memory, which has no name of its own (see [Metrics.Named]),
-// or for one of a store of which not all are to be read. It replaces an earlier one of the same name, and hides one in a store.
+// AddPool makes each scrape read the counts of one pool, with name as its label. It is for a pool in memory, which has
+// no name of its own (see [Metrics.Named]), and for some pools of a store that is not to be read whole. It replaces an
+// earlier pool of that name, and hides one of that name in a store.
 func (m *Metrics) AddPool(name string, p *pool.Pool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.pools[name] = p
 }
 
-// Forget drops the metrics of a pool, and no scrape reads it any more unless it is in a store that was added. If it is used again its metrics begin anew.
+// Forget drops the metrics of a pool. Scrapes no longer read the pool unless it is in a store that was added.
+// If it is used again, its metrics start anew.
 func (m *Metrics) Forget(name string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

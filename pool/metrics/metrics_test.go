@@ -85,7 +85,8 @@ ipalloc_up 1
 `, "ipalloc_addresses", "ipalloc_calls_total", "ipalloc_commits_total", "ipalloc_up")
 }
 
-// Two handles of one pool: the one that does not know of the other's commit meets a conflict, goes on by itself, and both are counted.
+// Two handles of one pool: the one that does not know of the other's commit meets a conflict and tries
+// again by itself. Both attempts are counted.
 func TestCountsConflicts(t *testing.T) {
 	ctx, db, m := t.Context(), store.NewMemory(), metrics.New(nil)
 	there, err := pool.Create(ctx, db, "pods", spec(t, "192.0.2.0/24"), nil)
@@ -138,7 +139,9 @@ ipalloc_commits_total{pool="p",result=%q} 1
 }
 
 func TestDurationsAreInSeconds(t *testing.T) {
-	m := metrics.New(&metrics.Options{Namespace: "net", Buckets: []float64{0.1, 1}, ConstLabels: prometheus.Labels{"store": "main"}})
+	m := metrics.New(&metrics.Options{
+		Namespace: "net", Buckets: []float64{0.1, 1}, ConstLabels: prometheus.Labels{"store": "main"},
+	})
 	m.ObserveCall(pool.CallEvent{Pool: "p", Call: pool.CallRenew, Duration: 250 * time.Millisecond})
 	m.ObserveCommit(pool.CommitEvent{Pool: "p", Duration: 50 * time.Millisecond})
 	gathered(t, m, `
@@ -172,7 +175,8 @@ func TestLint(t *testing.T) {
 	require.Empty(t, problems)
 }
 
-// No more series than the option says, whatever pools there are, and no address is lost in those that are counted together.
+// There are no more series than the option allows, however many pools there are, and the pools that
+// are counted together lose no address.
 func TestCardinalityIsBounded(t *testing.T) {
 	ctx, db := t.Context(), store.NewMemory()
 	m := metrics.New(&metrics.Options{MaxPools: 2})
@@ -196,7 +200,8 @@ ipalloc_calls_total{call="allocate",pool="block-1",result="ok"} 1
 
 	m.Forget("block-0")
 	m.ObserveCall(pool.CallEvent{Pool: "block-3"})
-	require.Equal(t, 3, testutil.CollectAndCount(m, "ipalloc_calls_total"), "block-1, block-3 in the place of block-0, and the others")
+	require.Equal(t, 3, testutil.CollectAndCount(m, "ipalloc_calls_total"),
+		"block-1, block-3 in the place of block-0, and the others")
 }
 
 // sumOf adds the addresses of a state over all pools.

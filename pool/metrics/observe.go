@@ -22,7 +22,8 @@ func (m *Metrics) ObserveCommit(e pool.CommitEvent) {
 	m.commitDurations.WithLabelValues(label).Observe(e.Duration.Seconds())
 }
 
-// Named returns an observer that counts what it is told of as that pool's: for a pool in memory, which has no name of its own.
+// Named returns an observer that counts all events as those of the pool name. It is for a pool in
+// memory, which has no name of its own.
 func (m *Metrics) Named(name string) pool.Observer { return named{m, name} }
 
 type named struct {
@@ -46,7 +47,8 @@ type result struct {
 	label string
 }
 
-// callResults are how calls end; the first that matches counts. What is not known goes first, since such an error may wrap others.
+// callResults are the ways in which a call ends; the first that matches counts. ErrUnknown is first,
+// since such an error may wrap others.
 var callResults = []result{
 	{store.ErrUnknown, "unknown"},
 	{pool.ErrExhausted, "exhausted"},

@@ -36,7 +36,7 @@ func browser(t *testing.T) string {
 	return ""
 }
 
-// visit runs the browser once, with a profile of its own and no other network than the page's, and returns what it prints.
+// visit runs the browser once, with a profile of its own and no network but the page's, and returns what it prints.
 func visit(t *testing.T, target string, flags ...string) (output, log string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
@@ -45,8 +45,9 @@ func visit(t *testing.T, target string, flags ...string) (output, log string) {
 	require.NoError(t, err)
 	defer os.RemoveAll(profile)
 	arguments := append([]string{
-		"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking",
-		"--disable-component-update", "--disable-sync", "--hide-scrollbars", "--enable-logging=stderr", "--user-data-dir=" + profile,
+		"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run",
+		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
+		"--enable-logging=stderr", "--user-data-dir=" + profile,
 	}, flags...)
 	command := exec.CommandContext(ctx, browser(t), append(arguments, target)...)
 	var out, errs bytes.Buffer
@@ -55,7 +56,8 @@ func visit(t *testing.T, target string, flags ...string) (output, log string) {
 	return out.String(), errs.String()
 }
 
-// What a browser makes of the pages: the text is there, the policy lets the styles through and nothing breaks it, and the map has its colours.
+// A browser shows the text of the pages, its policy lets the styles through and is not violated, and
+// the map has its colours.
 func TestInBrowser(t *testing.T) {
 	browser(t)
 	s := store.NewMemory()
@@ -70,9 +72,15 @@ func TestInBrowser(t *testing.T) {
 		target string
 		want   []string
 	}{
-		{"", []string{`<a href="pool/pods"><bdi>pods</bdi></a>`, ">63,163<", "&lt;script&gt;document.title=1&lt;/script&gt;"}},
-		{"pool/pods", []string{"<title>Pool pods</title>", `<title id="ipalloc-title">Pool pods</title>`, "<title>192.0.2.2 taken: pod-0</title>", "band static (exclusive)", ">web 56<"}},
-		{"pool/" + view.SegmentOf(`<script>document.title=1</script>`), []string{"&lt;script&gt;document.title=1&lt;/script&gt;"}},
+		{"", []string{
+			`<a href="pool/pods"><bdi>pods</bdi></a>`, ">63,163<", "&lt;script&gt;document.title=1&lt;/script&gt;",
+		}},
+		{"pool/pods", []string{
+			"<title>Pool pods</title>", `<title id="ipalloc-title">Pool pods</title>`,
+			"<title>192.0.2.2 taken: pod-0</title>", "band static (exclusive)", ">web 56<",
+		}},
+		{"pool/" + view.SegmentOf(`<script>document.title=1</script>`),
+			[]string{"&lt;script&gt;document.title=1&lt;/script&gt;"}},
 		{"lookup?addr=2001:db8:1:2::53", []string{"<bdi>host-0</bdi>", "<td class=\"a\">2001:db8:1:2::53</td>"}},
 	} {
 		dom, log := visit(t, server.URL+root+test.target, "--dump-dom")

@@ -36,7 +36,7 @@ var looks = [classes]look{
 	outOfRange: {"out of range", "w", "!", 202},
 }
 
-// held tells whether somebody has, or had, the addresses.
+// held reports whether somebody has, or had, the addresses.
 func (c class) held() bool { return c == taken || c == cooling || c == outOfRange }
 
 // legendOrder is how legends list the classes; outside is in none.

@@ -80,7 +80,8 @@ func ExampleHandler() {
 
 	source := view.Join(view.Store(db, nil), view.Pools(map[string]*pool.Pool{"leases": examplePool()}))
 	mux := http.NewServeMux()
-	mux.Handle("/debug/ipalloc/", http.StripPrefix("/debug/ipalloc", view.Handler(source, &view.HandlerOptions{Label: "team"})))
+	mux.Handle("/debug/ipalloc/", http.StripPrefix("/debug/ipalloc",
+		view.Handler(source, &view.HandlerOptions{Label: "team"})))
 
 	for _, target := range []string{"?format=text", "lookup?addr=192.0.2.1&format=text"} {
 		w := httptest.NewRecorder()

@@ -26,7 +26,8 @@ func must[T any](value T, err error) T {
 	return value
 }
 
-// busy24 is a pool with some of everything: two teams, leases, a cooldown, exclusions, a band, a foreign range, and one held out of range.
+// busy24 is a pool with some of everything: two teams, leases, a cooldown, exclusions, a band, a
+// foreign range, and one held out of range.
 func busy24(t testing.TB, s store.Store, name string) *pool.Pool {
 	t.Helper()
 	ctx := context.Background()
@@ -41,7 +42,10 @@ func busy24(t testing.TB, s store.Store, name string) *pool.Pool {
 	p, err := pool.Create(ctx, s, name, spec, &pool.Options{Clock: clock})
 	require.NoError(t, err)
 	for i := range 120 {
-		claim := pool.Claim{Owner: fmt.Sprintf("pod-%d", i), Labels: map[string]string{"team": []string{"web", "db", "web", "mail"}[i/7%4]}}
+		claim := pool.Claim{
+			Owner:  fmt.Sprintf("pod-%d", i),
+			Labels: map[string]string{"team": []string{"web", "db", "web", "mail"}[i/7%4]},
+		}
 		if i%10 == 3 {
 			claim.TTL = 10 * time.Minute
 		}
@@ -92,11 +96,15 @@ func holes16(t testing.TB, s store.Store, name string) *pool.Pool {
 func sparse64(t testing.TB, s store.Store, name string) *pool.Pool {
 	t.Helper()
 	ctx := context.Background()
-	p, err := pool.Create(ctx, s, name, must(pool.ParseSpec("2001:db8:1:2::/64", "198.51.100.10-198.51.100.29/24")), &pool.Options{Clock: clock})
+	p, err := pool.Create(ctx, s, name, must(pool.ParseSpec("2001:db8:1:2::/64", "198.51.100.10-198.51.100.29/24")),
+		&pool.Options{Clock: clock})
 	require.NoError(t, err)
-	for i, addr := range []string{"2001:db8:1:2::53", "2001:db8:1:2:8000::1", "2001:db8:1:2:c123::1", "2001:db8:1:2:4567:89ab:cdef:1"} {
+	for i, addr := range []string{
+		"2001:db8:1:2::53", "2001:db8:1:2:8000::1", "2001:db8:1:2:c123::1", "2001:db8:1:2:4567:89ab:cdef:1",
+	} {
 		_, err := p.Allocate(ctx, pool.Claim{
-			Owner: fmt.Sprint("host-", i), Requests: []pool.Request{pool.ExactAddr(netip.MustParseAddr(addr))}, Labels: map[string]string{"team": "web"},
+			Owner: fmt.Sprint("host-", i), Requests: []pool.Request{pool.ExactAddr(netip.MustParseAddr(addr))},
+			Labels: map[string]string{"team": "web"},
 		})
 		require.NoError(t, err)
 	}

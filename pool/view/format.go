@@ -29,11 +29,12 @@ var contentTypes = map[format]string{
 
 // accepted are the formats by what a client accepts.
 var accepted = map[string]format{
-	"text/html": formatHTML, "application/xhtml+xml": formatHTML, "text/plain": formatText, "application/json": formatJSON, "image/svg+xml": formatSVG,
+	"text/html": formatHTML, "application/xhtml+xml": formatHTML, "text/plain": formatText,
+	"application/json": formatJSON, "image/svg+xml": formatSVG,
 }
 
-// formatOf returns the format that the request is for: the one that the query names or else the one that the client would like best of those that there are. HTML
-// is for those who do not say.
+// formatOf returns the format of the answer: the one that the query names, or else the offered one
+// that the client prefers. The default is HTML.
 func formatOf(r *http.Request, offered ...format) (format, error) {
 	if named := r.URL.Query().Get("format"); named != "" {
 		if slices.Contains(offered, format(named)) {

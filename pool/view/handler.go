@@ -21,8 +21,8 @@ type HandlerOptions struct {
 	// Label names the label of allocations whose values colour the maps. Default: one colour for all.
 	Label string
 
-	// MaxRecords is the largest number of allocations, held and cooling ones together, of a pool that is drawn and listed; of a larger one the counts
-	// are shown. Default: 100,000.
+	// MaxRecords is the largest number of allocations, held and cooling ones together, up to which a pool is drawn and
+	// listed. Of a larger pool only the counts are shown. Default: 100,000.
 	MaxRecords int
 
 	// Rows is how many allocations, or pools, a page lists. Default: 100; at most 10,000.
@@ -65,14 +65,18 @@ func (o *HandlerOptions) withDefaults() HandlerOptions {
 // maxAtOnce is how many requests of a handler read whole pools at a time. The others wait, as long as their time lasts.
 const maxAtOnce = 2
 
-// Handler returns a handler that serves pages about the pools of the source. The package comment says which, and what to know before exposing
-// it. All links are relative: mount it at any path that ends with a slash, and strip that from the request:
+// Handler returns a handler that serves pages about the pools of the source. The package comment lists the pages, and
+// says what to know before exposing them. All links are relative: mount the handler at any path that ends with a
+// slash, and strip that path from the request:
 //
 //	mux.Handle("/debug/ipalloc/", http.StripPrefix("/debug/ipalloc", view.Handler(source, nil)))
 //
 // The handler changes nothing in the pools and the store.
 func Handler(source Source, options *HandlerOptions) http.Handler {
-	return &handler{source: source, options: options.withDefaults(), turns: make(chan struct{}, maxAtOnce), policy: securityPolicy()}
+	return &handler{
+		source: source, options: options.withDefaults(),
+		turns: make(chan struct{}, maxAtOnce), policy: securityPolicy(),
+	}
 }
 
 type handler struct {

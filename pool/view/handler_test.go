@@ -32,8 +32,10 @@ import (
 
 // hostile are names that mean something where they are shown, if they are not escaped.
 var hostile = []string{
-	`<script>alert(1)</script>`, `"><img src=x onerror=alert(1)>`, `' onmouseover='x`, "line\nbreak\r\n\tand tab", "\u202Egnp.exe\u2066", "\x1b[31mred\x1b]0;title\a",
-	`]]>`, `--><!--`, `{{.}}`, `javascript:alert(1)`, `../../etc/passwd`, `.`, `..`, `a/b?c=d#e%2Ff&g`, `&lt;b&gt;`, "日本語 עברית", "\u2028\u0085\uFEFF", `\u202e`, `~2E`, strings.Repeat("ö", 500),
+	`<script>alert(1)</script>`, `"><img src=x onerror=alert(1)>`, `' onmouseover='x`, "line\nbreak\r\n\tand tab",
+	"\u202Egnp.exe\u2066", "\x1b[31mred\x1b]0;title\a",
+	`]]>`, `--><!--`, `{{.}}`, `javascript:alert(1)`, `../../etc/passwd`, `.`, `..`, `a/b?c=d#e%2Ff&g`, `&lt;b&gt;`,
+	"日本語 עברית", "\u2028\u0085\uFEFF", `\u202e`, `~2E`, strings.Repeat("ö", 500),
 }
 
 // get asks the handler, as it is mounted in a program.
@@ -62,7 +64,8 @@ func labHandler(t testing.TB) http.Handler {
 	sparse64(t, s, "v6")
 	memory := must(pool.New(must(pool.ParseSpec("10.9.0.0/28")), &pool.Options{Clock: clock}))
 	must(memory.Allocate(context.Background(), pool.Claim{Owner: "dhcp-1", TTL: time.Hour}))
-	return mounted(view.Join(view.Store(s, nil), view.Pools(map[string]*pool.Pool{"leases": memory})), &view.HandlerOptions{Label: "team", Clock: clock, Rows: 50})
+	return mounted(view.Join(view.Store(s, nil), view.Pools(map[string]*pool.Pool{"leases": memory})),
+		&view.HandlerOptions{Label: "team", Clock: clock, Rows: 50})
 }
 
 func TestHandler(t *testing.T) {
@@ -76,23 +79,30 @@ func TestHandler(t *testing.T) {
 		{"", "", 200, "text/html; charset=utf-8", []string{`href="pool/pods"`, `href="pool/leases"`, "<td>IPv6</td>", "52%"}},
 		{"", "application/json", 200, "application/json", []string{`"name": "v6"`, `"free": "18446744073709551611"`}},
 		{"?format=text", "application/json", 200, "text/plain; charset=utf-8", []string{"pods    IPv4    105"}},
-		{"pool/pods", "text/html,*/*;q=0.8", 200, "text/html; charset=utf-8", []string{"<svg", "gateway 192.0.2.1", "static: 192.0.2.192/27, exclusive", "in 10m0s", "Page 1 of 3", "pod-3<", `action="../lookup"`}},
+		{"pool/pods", "text/html,*/*;q=0.8", 200, "text/html; charset=utf-8", []string{
+			"<svg", "gateway 192.0.2.1", "static: 192.0.2.192/27, exclusive", "in 10m0s", "Page 1 of 3", "pod-3<",
+			`action="../lookup"`,
+		}},
 		{"pool/pods?page=3", "", 200, "text/html; charset=utf-8", []string{"Page 3 of 3", "dns", `href="?page=2"`}},
 		{"pool/pods?format=svg", "", 200, "image/svg+xml", []string{"<svg", "192.0.2.2 taken: pod-0"}},
 		{"pool/pods", "text/plain;q=0.4, image/svg+xml;q=0.9", 200, "image/svg+xml", []string{"<svg"}},
 		{"pool/pods?format=text", "", 200, "text/plain; charset=utf-8", []string{"taken, by team:", "pod-0", "page 1 of 3"}},
-		{"pool/pods?format=json", "", 200, "application/json", []string{`"owner": "pod-0"`, `"exclude": [`, `"pages": 3`, `"state": "cooling"`}},
+		{"pool/pods?format=json", "", 200, "application/json",
+			[]string{`"owner": "pod-0"`, `"exclude": [`, `"pages": 3`, `"state": "cooling"`}},
 		{"pool/leases", "", 200, "text/html; charset=utf-8", []string{"Pool leases", "dhcp-1", "in 1h0m0s"}},
 		{"lookup", "", 200, "text/html; charset=utf-8", []string{"Enter an address"}},
-		{"lookup?addr=192.0.2.2", "", 200, "text/html; charset=utf-8", []string{"pod-0", `href="pool/pods"`, `value="192.0.2.2"`}},
+		{"lookup?addr=192.0.2.2", "", 200, "text/html; charset=utf-8",
+			[]string{"pod-0", `href="pool/pods"`, `value="192.0.2.2"`}},
 		{"lookup?addr=10.9.0.1&format=json", "", 200, "application/json", []string{`"owner": "dhcp-1"`, `"pool": "leases"`}},
-		{"lookup?addr=192.0.2.1&format=text", "", 200, "text/plain; charset=utf-8", []string{"192.0.2.1 in pool pods: gateway"}},
+		{"lookup?addr=192.0.2.1&format=text", "", 200, "text/plain; charset=utf-8",
+			[]string{"192.0.2.1 in pool pods: gateway"}},
 		{"lookup?addr=192.0.2.230&format=text", "", 200, "text/plain; charset=utf-8", []string{"free or cooling"}},
 		{"lookup?addr=192.0.2.100&format=text", "", 200, "text/plain; charset=utf-8", []string{"held by pod-"}},
 		{"lookup?addr=8.8.8.8", "", 200, "text/html; charset=utf-8", []string{"No pool has <strong>8.8.8.8</strong>"}},
 		{"lookup?addr=8.8.8.8&format=json", "", 200, "application/json", []string{`"pools": []`}},
 		{"lookup?addr=%3Cb%3E", "", 400, "text/plain; charset=utf-8", []string{`"<b>" is no address`}},
-		{"lookup?addr=" + strings.Repeat("1", 1000), "", 400, "text/plain; charset=utf-8", []string{"1000 bytes long, the most is 64"}},
+		{"lookup?addr=" + strings.Repeat("1", 1000), "", 400, "text/plain; charset=utf-8",
+			[]string{"1000 bytes long, the most is 64"}},
 		{"lookup?format=json", "", 400, "text/plain; charset=utf-8", []string{"is no address"}},
 		{"pool/nobody", "", 404, "text/plain; charset=utf-8", []string{"no such pool"}},
 		{"pool/", "", 404, "text/plain; charset=utf-8", []string{"no such page"}},
@@ -123,7 +133,9 @@ func TestHandler(t *testing.T) {
 func checkHeaders(t *testing.T, w *httptest.ResponseRecorder) {
 	t.Helper()
 	policy := w.Header().Get("Content-Security-Policy")
-	require.Regexp(t, `^default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; style-src( 'sha256-[^']+'){2}$`, policy)
+	require.Regexp(t,
+		`^default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; style-src( 'sha256-[^']+'){2}$`,
+		policy)
 	require.NotContains(t, policy, "unsafe")
 	require.Equal(t, "nosniff", w.Header().Get("X-Content-Type-Options"))
 	require.Equal(t, "no-store", w.Header().Get("Cache-Control"))
@@ -141,7 +153,9 @@ func checkHeaders(t *testing.T, w *httptest.ResponseRecorder) {
 
 func TestOnlyGetAndHead(t *testing.T) {
 	h := labHandler(t)
-	for _, method := range []string{http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodPatch, http.MethodOptions, "BREW"} {
+	for _, method := range []string{
+		http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodPatch, http.MethodOptions, "BREW",
+	} {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest(method, root+"pool/pods", nil))
 		require.Equal(t, http.StatusMethodNotAllowed, w.Code, method)
@@ -157,7 +171,8 @@ func TestOnlyGetAndHead(t *testing.T) {
 	require.Empty(t, must(io.ReadAll(response.Body)))
 }
 
-// Hostile names of pools, owners, labels, bands, networks and scopes: escaped in every format, and found again under their paths.
+// Hostile names of pools, owners, labels, bands, networks and scopes: escaped in every format, and
+// found again under their paths.
 func TestHostileNames(t *testing.T) {
 	ctx, s := t.Context(), store.NewMemory()
 	for i, name := range hostile {
@@ -177,7 +192,8 @@ func TestHostileNames(t *testing.T) {
 		require.Equal(t, 200, w.Code, "%s: %s", target, w.Body)
 		body := w.Body.String()
 		for _, r := range body {
-			require.True(t, unicode.IsPrint(r) || r == '\n' || r == '\t' || w.Header().Get("Content-Type") == "application/json", "%U in %s", r, target)
+			require.True(t, unicode.IsPrint(r) || r == '\n' || r == '\t' ||
+				w.Header().Get("Content-Type") == "application/json", "%U in %s", r, target)
 		}
 		if !strings.Contains(target, "format=") {
 			checkHeaders(t, w)
@@ -373,7 +389,10 @@ func FuzzHandlerPath(f *testing.F) {
 	busy24(f, s, "pods")
 	h := view.Handler(view.Store(s, nil), nil)
 	f.Fuzz(func(t *testing.T, path, query string) {
-		r := &http.Request{Method: http.MethodGet, URL: &url.URL{Path: "/" + path, RawQuery: query}, RequestURI: "/" + path, Header: http.Header{}}
+		r := &http.Request{
+			Method: http.MethodGet, URL: &url.URL{Path: "/" + path, RawQuery: query},
+			RequestURI: "/" + path, Header: http.Header{},
+		}
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, r)
 		switch w.Code {

@@ -1,7 +1,7 @@
 package view
 
-// grid is a rectangle of 2^bits cells in the order of a Hilbert curve: a square, or for odd bits two squares side by side. Cells that
-// follow each other touch, and an aligned block of cells is a square or a rectangle of 2:1.
+// grid is a rectangle of 2^bits cells in the order of a Hilbert curve: a square, or for odd bits two squares side by
+// side. Cells that follow each other touch, and an aligned block of cells is a square or a rectangle of 2:1.
 type grid struct{ bits int }
 
 func (g grid) cells() int { return 1 << g.bits }
@@ -13,8 +13,8 @@ func (g grid) width() int { return 1 << (g.bits - g.bits/2) }
 // point is a column and a row, from the top left.
 type point struct{ x, y int }
 
-// at returns where cell i is. The curve of a square begins at the top left and ends at the top right, so that a second square
-// goes on beside it.
+// at returns where cell i is. The curve of a square begins at the top left and ends at the top right,
+// so that a second square goes on beside it.
 func (g grid) at(i int) point {
 	square, i := i>>(g.bits/2*2), i&(1<<(g.bits/2*2)-1)
 	var p point

@@ -41,7 +41,8 @@ func TestHilbertBlocks(t *testing.T) {
 				require.LessOrEqual(t, max(width, height), 2*min(width, height))
 				for i := first; i < first+1<<n; i++ {
 					cx, cy, _, _ := view.GridAt(bits, i)
-					require.True(t, cx >= x && cx < x+width && cy >= y && cy < y+height, "bits %d, block %d of 2^%d, cell %d", bits, first, n, i)
+					require.True(t, cx >= x && cx < x+width && cy >= y && cy < y+height,
+						"bits %d, block %d of 2^%d, cell %d", bits, first, n, i)
 				}
 			}
 		}

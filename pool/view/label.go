@@ -26,15 +26,17 @@ type label struct {
 	count  cidr.Count
 }
 
-// coloured gives the values colours. A value has the colour that follows from its name, unless another one has that already; where there
-// are more values than colours, those with the most addresses have one. So a value keeps its colour, nearly always, when others come and go. The
-// result is in the order of the values.
+// coloured gives the values colours. The name of a value determines its colour, unless another value has that colour
+// already. If there are more values than colours, those with the most addresses have one. So a value nearly always
+// keeps its colour when others come and go. The result is in the order of the values.
 func coloured(counts map[string]cidr.Count) []label {
 	values := slices.Sorted(maps.Keys(counts))
 	most := slices.Clone(values)
 	slices.SortStableFunc(most, func(a, b string) int { return counts[b].Cmp(counts[a]) })
 	most = most[:min(len(most), colours)]
-	slices.SortFunc(most, func(a, b string) int { return cmp.Or(cmp.Compare(hashOf(a), hashOf(b)), strings.Compare(a, b)) })
+	slices.SortFunc(most, func(a, b string) int {
+		return cmp.Or(cmp.Compare(hashOf(a), hashOf(b)), strings.Compare(a, b))
+	})
 
 	var used [colours]bool
 	of := map[string]int{}

@@ -6,8 +6,9 @@ import (
 	"unicode/utf8"
 )
 
-// printable returns a name as it may be shown: what is not printable, such as line breaks, escape sequences and marks that change the
-// direction of text, is written as in Go, and so is a backslash. Different names stay different.
+// printable returns a name in a form that is safe to show. Unprintable characters, such as line breaks,
+// escape sequences and marks that change the direction of text, are written as in Go, and so is a
+// backslash. Different names stay different.
 func printable(name string) string {
 	quoted := strconv.Quote(name)
 	return strings.ReplaceAll(quoted[1:len(quoted)-1], `\"`, `"`)

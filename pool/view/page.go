@@ -112,7 +112,8 @@ func statsRows(stats pool.Stats) []statsRow {
 			percent = 100 * inUse / all
 		}
 		rows[i] = statsRow{
-			s.Family, formatCount(s.Used), formatCount(s.Free), formatCount(s.Cooling), formatCount(s.Reserved), formatCount(s.OutOfRange),
+			s.Family, formatCount(s.Used), formatCount(s.Free), formatCount(s.Cooling),
+			formatCount(s.Reserved), formatCount(s.OutOfRange),
 			formatCount(s.Total), formatPercent(percent), percent,
 		}
 	}
@@ -154,8 +155,9 @@ const (
 
 func newRow(a pool.Allocation, state string, now time.Time) *row {
 	r := &row{
-		Owner: short(a.Owner, shownLetters), State: state, Scope: short(a.Scope, shownLetters), Child: short(a.Child, shownLetters),
-		ChildPath: segmentOf(a.Child), Created: formatTime(a.Created), Expires: formatTime(a.Expires),
+		Owner: short(a.Owner, shownLetters), State: state, Scope: short(a.Scope, shownLetters),
+		Child: short(a.Child, shownLetters), ChildPath: segmentOf(a.Child),
+		Created: formatTime(a.Created), Expires: formatTime(a.Expires),
 	}
 	for _, p := range a.Prefixes[:min(shownPrefixes, len(a.Prefixes))] {
 		r.Shown = append(r.Shown, cidr.FormatRange(netipx.RangeOfPrefix(p)))
@@ -185,7 +187,8 @@ func formatTime(t time.Time) when {
 
 func (w when) String() string { return strings.TrimSpace(w.Date + " " + w.Time) }
 
-// left says when it ends, or since when it has ended. A lease that has ended is still held until somebody needs its addresses.
+// left returns how long it is until expires, or since then. A lease that has ended is still held
+// until somebody needs its addresses.
 func left(expires, now time.Time) string {
 	if d := expires.Sub(now).Round(time.Second); now.Before(expires) {
 		return "in " + d.String()

@@ -93,7 +93,9 @@ func (h *handler) index(r *http.Request) (*answer, error) {
 	}
 	p := indexPage{page: newPage("Pools", "", "", formatText, formatJSON), Pager: pager, More: more}
 	for _, info := range infos {
-		p.Pools = append(p.Pools, indexRow{short(info.Name, shownLetters), pathOf(info.Name), short(info.Spec.Network, shownLetters), statsRows(info.Stats)})
+		p.Pools = append(p.Pools, indexRow{
+			short(info.Name, shownLetters), pathOf(info.Name), short(info.Spec.Network, shownLetters), statsRows(info.Stats),
+		})
 	}
 	return a, a.render("index", p)
 }
@@ -103,7 +105,8 @@ func (a *answer) indexText(infos []pool.Info, pager pager) {
 	fmt.Fprintln(table, "POOL\tFAMILY\tTAKEN\tFREE\tCOOLING\tRESERVED\tOUT OF RANGE\tTOTAL")
 	for _, info := range infos {
 		for _, s := range info.Stats {
-			fmt.Fprintf(table, "%s\t%v\t%v\t%v\t%v\t%v\t%v\t%v\n", short(info.Name, shownLetters), s.Family, s.Used, s.Free, s.Cooling, s.Reserved, s.OutOfRange, s.Total)
+			fmt.Fprintf(table, "%s\t%v\t%v\t%v\t%v\t%v\t%v\t%v\n", short(info.Name, shownLetters),
+				s.Family, s.Used, s.Free, s.Cooling, s.Reserved, s.OutOfRange, s.Total)
 		}
 	}
 	table.Flush() //nolint:errcheck // a Buffer takes everything

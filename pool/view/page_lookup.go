@@ -149,7 +149,10 @@ func (h *handler) lookupAnswer(format format, addr netip.Addr, all []found) (*an
 		a.lookupText(addr, all)
 		return a, nil
 	}
-	p := lookupPage{page: newPage("Who has "+addr.String(), "", "addr="+addr.String()+"&", formatText, formatJSON), Asked: true}
+	p := lookupPage{
+		page:  newPage("Who has "+addr.String(), "", "addr="+addr.String()+"&", formatText, formatJSON),
+		Asked: true,
+	}
 	p.Address = addr.String()
 	for _, f := range all {
 		next := finding{Pool: short(f.pool, shownLetters), Path: pathOf(f.pool), State: f.state}
@@ -171,6 +174,7 @@ func (a *answer) lookupText(addr netip.Addr, all []found) {
 			fmt.Fprintf(&a.body, "%v in pool %s: %s\n", addr, name, f.state)
 			continue
 		}
-		fmt.Fprintf(&a.body, "%v in pool %s: held by %s, %v\n", addr, name, short(f.allocation.Owner, shownLetters), f.allocation.Prefixes)
+		fmt.Fprintf(&a.body, "%v in pool %s: held by %s, %v\n", addr, name,
+			short(f.allocation.Owner, shownLetters), f.allocation.Prefixes)
 	}
 }

@@ -92,8 +92,8 @@ func (h *handler) read(ctx context.Context, name string) (s pool.Snapshot, whole
 	return s, whole, err
 }
 
-// small tells whether the pool has few enough allocations. Each has at least one address, so there are no more than these; if that is not enough to know, it counts,
-// but no further than it needs to.
+// small reports whether the pool has few enough allocations. Each has at least one address, so the count of addresses
+// is an upper bound. If that bound is too large, small counts, but no further than it must.
 func (h *handler) small(ctx context.Context, p *pool.Pool, stats pool.Stats) (bool, error) {
 	most := uint64(h.options.MaxRecords)
 	var held, withheld uint64

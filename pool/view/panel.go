@@ -26,8 +26,9 @@ type panel struct {
 // limits say how many cells there may be.
 type limits struct{ family, panel int }
 
-// panelsOf returns the panels that show all addresses of the set, which is of one family and not empty, in the order of the addresses. It starts from the smallest
-// prefix that covers all, and divides the sparsest panel as long as that is mostly empty and there are not too many.
+// panelsOf returns the panels that show all addresses of the set, which is of one family and not empty, in the order
+// of the addresses. It starts with the smallest prefix that covers all, and divides the sparsest panel while that
+// panel is mostly empty and there are not too many.
 func panelsOf(set *netipx.IPSet, most limits) []panel {
 	groups := [][]netip.Prefix{set.Prefixes()}
 	for len(groups) < maxPanels {

@@ -5,8 +5,9 @@ import (
 	"strings"
 )
 
-// segmentOf returns a name as one segment of a path, of letters, digits, "-", "_" and "~" only, so that no router, proxy or browser takes it for
-// anything else: every other byte is ~ and two hexadecimal digits. It is the same for no two names.
+// segmentOf returns a name as one segment of a path, of letters, digits, "-", "_" and "~" only, so
+// that no router, proxy or browser misreads it. Every other byte is ~ and two hexadecimal digits.
+// Different names have different segments.
 func segmentOf(name string) string {
 	if name == "" {
 		return "~"

@@ -209,7 +209,8 @@ func (p *panelPicture) mark(band int, r netipx.IPRange) {
 // shades is how many there are of what is held, from little to all. The last is for cells of which nothing is free.
 const shades = 5
 
-// blocks calls yield with the aligned blocks of 2^n cells from cell i on that look the same, the largest ones, in the order of the curve.
+// blocks calls yield for the largest aligned blocks of cells that look alike, in the order of the
+// curve. A block has 2^n cells, from cell i on.
 func (p *panelPicture) blocks(yield func(i, n int, f face)) {
 	faces := make([]face, len(p.cells))
 	for i := range p.cells {
@@ -239,7 +240,8 @@ type face struct {
 	record int
 }
 
-// face decides it: what is held shows, however little of it there is, in the class and the colour of which there is the most, and else that which there is the most of.
+// face returns the face of the cell. If any address is held, it is the class and the colour of most of the held
+// addresses, however few they are; else it is the class of most addresses.
 func (c *cell) face() face {
 	heldPart := c.amounts[taken] + c.amounts[cooling] + c.amounts[outOfRange]
 	f := face{class: c.most(heldPart > 0), record: c.record}

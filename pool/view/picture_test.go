@@ -39,7 +39,8 @@ func somePool(t *rapid.T) pool.Snapshot {
 		return netipx.IPRangeFrom(a, b)
 	})
 	spec := pool.Spec{
-		Ranges: rapid.SliceOfN(someRange, 1, 3).Draw(t, "ranges"), Exclude: rapid.SliceOfN(someRange, 0, 1).Draw(t, "exclude"),
+		Ranges:   rapid.SliceOfN(someRange, 1, 3).Draw(t, "ranges"),
+		Exclude:  rapid.SliceOfN(someRange, 0, 1).Draw(t, "exclude"),
 		Cooldown: time.Hour,
 	}
 	if rapid.Bool().Draw(t, "with a subnet") {
@@ -121,7 +122,9 @@ func TestEachAddressIsOfOneClass(t *testing.T) {
 		}
 		require.NotZero(t, shown)
 		for _, a := range slices.Concat(s.Allocations, s.Cooling) {
-			require.True(t, slices.ContainsFunc(view.Draw(s, 64)[0].Panels, func(p netip.Prefix) bool { return p.Contains(a.Prefixes[0].Addr()) }))
+			require.True(t, slices.ContainsFunc(view.Draw(s, 64)[0].Panels, func(p netip.Prefix) bool {
+				return p.Contains(a.Prefixes[0].Addr())
+			}))
 		}
 	})
 }
@@ -191,7 +194,8 @@ func svgOf(t require.TestingT, s pool.Snapshot, o *view.Options) (string, []rect
 		}
 		require.NoError(t, err)
 		if element, ok := token.(xml.StartElement); ok {
-			require.Contains(t, []string{"svg", "title", "desc", "style", "defs", "pattern", "path", "rect", "g", "text"}, element.Name.Local)
+			require.Contains(t, []string{"svg", "title", "desc", "style", "defs", "pattern", "path", "rect", "g", "text"},
+				element.Name.Local)
 		}
 	}
 	var rects []rect
@@ -205,7 +209,10 @@ func svgOf(t require.TestingT, s pool.Snapshot, o *view.Options) (string, []rect
 
 // What is drawn: with a cell for each address, the area of each class is its count.
 func TestAreasAreTheCounts(t *testing.T) {
-	styles := map[string]string{"t": "taken", "f": "free", "c": "cooling", "w": "out of range", "g": "gateway", "r": "reserved", "e": "excluded", "n": "foreign", "o": "not in the pool"}
+	styles := map[string]string{
+		"t": "taken", "f": "free", "c": "cooling", "w": "out of range", "g": "gateway",
+		"r": "reserved", "e": "excluded", "n": "foreign", "o": "not in the pool",
+	}
 	rapid.Check(t, func(t *rapid.T) {
 		s := somePool(t)
 		d := view.Draw(s, 128*128)[0]
@@ -317,7 +324,8 @@ func TestColoursAreStable(t *testing.T) {
 }
 
 func TestNoAddressIsLostInHugeRanges(t *testing.T) {
-	d := view.Draw(pool.Snapshot{Info: pool.Info{Spec: pool.Spec{Ranges: must(cidr.ParseRanges("2001:db8::/32"))}}}, 4096)[0]
+	spec := pool.Spec{Ranges: must(cidr.ParseRanges("2001:db8::/32"))}
+	d := view.Draw(pool.Snapshot{Info: pool.Info{Spec: spec}}, 4096)[0]
 	sum := 0.0
 	for _, parts := range d.Cells[0] {
 		sum += parts["free"] + parts["reserved"]

@@ -12,17 +12,18 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Source is where [Handler] finds pools: [Store], [Pools], both with [Join], or another. It may be used by any number of goroutines at once.
+// Source finds pools for a [Handler]: [Store], [Pools], both with [Join], or another. It must be
+// safe for concurrent use.
 type Source interface {
-	// Infos iterates over the pools, in any order. Their [pool.Info] has the name by which Pool returns them. An error is the last thing that it
-	// yields.
+	// Infos iterates over the pools, in any order. The name in a [pool.Info] is the name by which Pool
+	// returns that pool. An error ends the iteration.
 	Infos(ctx context.Context) iter.Seq2[pool.Info, error]
 	// Pool returns the pool of that name, or an error that wraps [pool.ErrNoPool].
 	Pool(ctx context.Context, name string) (*pool.Pool, error)
 }
 
-// Store returns the source of all pools in a store, of which some may come and go. The options are those for the handles; nil means the defaults. Cost: of
-// Infos O(pools), of Pool one read.
+// Store returns the source of all pools in a store, including pools that are created later. The options are for the
+// handles; nil means the defaults. Cost: of Infos O(pools), of Pool one read.
 func Store(s store.Store, options *pool.Options) Source { return storeSource{s, options} }
 
 type storeSource struct {
@@ -38,8 +39,9 @@ func (s storeSource) Pool(ctx context.Context, name string) (*pool.Pool, error) 
 	return pool.Open(ctx, s.store, name, s.options)
 }
 
-// Pools returns the source of these pools, by the names that they are to be shown with: pools in memory, which have no names of their own, and chosen ones
-// of a store. The map must not be changed afterwards. Cost: of Infos what [pool.Pool.Info] costs for each, of Pool nothing.
+// Pools returns the source of the pools in the map, under the names in the map. It is for pools in memory, which have
+// no names of their own, and for some pools of a store. The map must not be changed afterwards. Cost: of Infos one
+// [pool.Pool.Info] for each, of Pool nothing.
 func Pools(pools map[string]*pool.Pool) Source { return poolsSource(pools) }
 
 type poolsSource map[string]*pool.Pool
@@ -63,7 +65,8 @@ func (s poolsSource) Pool(_ context.Context, name string) (*pool.Pool, error) {
 	return nil, fmt.Errorf("%w: %q is none of the pools that are shown", pool.ErrNoPool, name)
 }
 
-// Join returns the source of the pools of several. Of pools with one name that of the first source is shown. Cost: the sum.
+// Join returns the source of the pools of several sources. If several have a pool of the same name,
+// the first source is used. Cost: the sum.
 func Join(sources ...Source) Source { return joined(slices.Clone(sources)) }
 
 type joined []Source

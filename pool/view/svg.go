@@ -31,8 +31,9 @@ const (
 	mostCell  = 24
 )
 
-// SVG writes a picture of the pool: a map of its addresses for each family, along a Hilbert curve, with a legend and counts. See the
-// package comment for how to read it. The document needs nothing else, has no scripts, and is the same for the same snapshot.
+// SVG writes a picture of the pool: a map of its addresses for each family, along a Hilbert curve, with a
+// legend and counts. See the package comment for how to read it. The document needs no other file, has no
+// scripts, and is the same for the same snapshot.
 //
 // Names of owners and values of labels are in it, for those who hold a pointer over a cell and in the legend.
 //
@@ -101,8 +102,8 @@ func (d *drawing) document() []byte {
 		summaries = append(summaries, d.families[i].summary())
 	}
 	height := d.y + margin
-	fmt.Fprintf(&out, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" class="ipalloc-map" role="img" aria-labelledby="ipalloc-title ipalloc-desc">`+"\n",
-		svgWidth, height)
+	fmt.Fprintf(&out, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" class="ipalloc-map" `+
+		`role="img" aria-labelledby="ipalloc-title ipalloc-desc">`+"\n", svgWidth, height)
 	fmt.Fprintf(&out, "<title id=\"ipalloc-title\">%s</title>\n<desc id=\"ipalloc-desc\">%s.</desc>\n",
 		escaped(d.title()), escaped(strings.Join(summaries, "; ")))
 	fmt.Fprintf(&out, "<style>%s</style>\n%s", mapStyle, svgPatterns)
@@ -112,12 +113,14 @@ func (d *drawing) document() []byte {
 	return out.Bytes()
 }
 
-const svgPatterns = `<defs>
-<pattern id="ipalloc-c" width="5" height="5" patternUnits="userSpaceOnUse" patternTransform="rotate(-45)"><rect width="5" height="5" class="f"/><path d="M0 2.5h5" stroke-width="2.4" class="cool"/></pattern>
-<pattern id="ipalloc-e" width="5" height="5" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><rect width="5" height="5" class="o"/><path d="M0 2.5h5" stroke-width="1.6" class="hatch"/></pattern>
-<pattern id="ipalloc-n" width="5" height="5" patternUnits="userSpaceOnUse"><rect width="5" height="5" class="o"/><path d="M0 2.5h5M2.5 0v5" stroke-width="1.2" class="hatch"/></pattern>
-</defs>
-`
+const svgPatterns = "<defs>\n" +
+	`<pattern id="ipalloc-c" width="5" height="5" patternUnits="userSpaceOnUse" patternTransform="rotate(-45)">` +
+	`<rect width="5" height="5" class="f"/><path d="M0 2.5h5" stroke-width="2.4" class="cool"/></pattern>` + "\n" +
+	`<pattern id="ipalloc-e" width="5" height="5" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">` +
+	`<rect width="5" height="5" class="o"/><path d="M0 2.5h5" stroke-width="1.6" class="hatch"/></pattern>` + "\n" +
+	`<pattern id="ipalloc-n" width="5" height="5" patternUnits="userSpaceOnUse"><rect width="5" height="5" class="o"/>` +
+	`<path d="M0 2.5h5M2.5 0v5" stroke-width="1.2" class="hatch"/></pattern>` + "\n" +
+	"</defs>\n"
 
 // family draws the panels of a family, in rows, and the legend with the counts.
 func (d *drawing) family(f *familyPicture) {
@@ -324,10 +327,12 @@ func (d *drawing) labelLegend(name string) {
 			others, hidden = others.Add(l.count), hidden+1
 			continue
 		}
-		entries = append(entries, entry{fmt.Sprintf("k%d", l.colour), fmt.Sprintf("%s %s", short(l.value, 32), formatCount(l.count))})
+		entries = append(entries, entry{fmt.Sprintf("k%d", l.colour),
+			fmt.Sprintf("%s %s", short(l.value, 32), formatCount(l.count))})
 	}
 	if hidden > 0 {
-		entries = append(entries, entry{fmt.Sprintf("k%d", colourIndex(otherValues)), fmt.Sprintf("%d others %s", hidden, formatCount(others))})
+		entries = append(entries, entry{fmt.Sprintf("k%d", colourIndex(otherValues)),
+			fmt.Sprintf("%d others %s", hidden, formatCount(others))})
 	}
 	if !d.unlabelled.IsZero() {
 		entries = append(entries, entry{fmt.Sprintf("k%d", colourIndex(unlabelled)), "without " + formatCount(d.unlabelled)})

@@ -9,8 +9,9 @@ import (
 	"github.com/ipalloc/ipalloc/pool"
 )
 
-// Text writes a picture of the pool for a terminal: the map that [SVG] draws, with as many cells as the width has room for, the counts, and what the signs
-// mean. Nothing of what it writes but its own colours is a control character, whatever owners and labels are called.
+// Text writes a picture of the pool for a terminal: the map that [SVG] draws, with as many cells as fit the
+// width, the counts, and the meaning of the signs. Apart from its own colours it writes no control characters,
+// whatever the names of owners and labels contain.
 //
 // Without colours the values of a label are letters: capital ones where more than half of the cell is taken.
 //
@@ -121,14 +122,16 @@ func (t *terminal) legend() {
 	}
 	t.printf("taken, by %s:\n", short(t.options.Label, 50))
 	for _, l := range t.labels {
-		t.printf("%s  %s: %s\n", t.sign(face{class: taken, colour: colourIndex(l.colour), shade: shades}), short(l.value, 60), formatCount(l.count))
+		t.printf("%s  %s: %s\n", t.sign(face{class: taken, colour: colourIndex(l.colour), shade: shades}),
+			short(l.value, 60), formatCount(l.count))
 	}
 	if !t.unlabelled.IsZero() {
-		t.printf("%s  without: %s\n", t.sign(face{class: taken, colour: colourIndex(unlabelled), shade: shades}), formatCount(t.unlabelled))
+		t.printf("%s  without: %s\n", t.sign(face{class: taken, colour: colourIndex(unlabelled), shade: shades}),
+			formatCount(t.unlabelled))
 	}
 }
 
-// has tells whether there are addresses of the class.
+// has reports whether there are addresses of the class.
 func (t *terminal) has(c class) bool {
 	for i := range t.families {
 		if !t.families[i].counts[c].IsZero() {

@@ -19,7 +19,8 @@ type tile struct {
 
 const nobody = -1
 
-// heldTiles returns what the records hold of the family, in order. Where two hold the same, which no pool lets happen, the first counts.
+// heldTiles returns what the records hold of the family, in order. If two records hold the same address,
+// which no pool allows, the first one counts.
 func heldTiles(records []record, family pool.Family) []tile {
 	var tiles []tile
 	for i, r := range records {
@@ -43,7 +44,8 @@ func heldTiles(records []record, family pool.Family) []tile {
 	return apart
 }
 
-// groundSets returns what the addresses of the family would be if nobody held any, by class; no two of the sets overlap.
+// groundSets returns, by class, what the addresses of the family would be if none were held. No two
+// of the sets overlap.
 func groundSets(info pool.Info, family pool.Family) [classes]*netipx.IPSet {
 	spec := info.Spec
 	var gateways []netipx.IPRange

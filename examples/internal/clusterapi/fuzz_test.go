@@ -12,8 +12,8 @@ import (
 	"github.com/ipalloc/ipalloc/pool"
 )
 
-// FuzzParse checks that what is accepted makes a pool that keeps the rules of the format, and that what is refused has a
-// reason, on one line.
+// FuzzParse checks that an accepted document makes a pool that keeps the rules of the format, and
+// that a refused one has a reason, on one line.
 func FuzzParse(f *testing.F) {
 	files, err := filepath.Glob(filepath.Join(fixtures, "*.yaml"))
 	if err != nil || len(files) == 0 {
@@ -26,7 +26,8 @@ func FuzzParse(f *testing.F) {
 		}
 		f.Add(data)
 	}
-	f.Add([]byte(v1alpha2("addresses: ['2001:db8::/64']", "prefix: 64", "gateway: '2001:db8::1'", "excludedAddresses: ['2001:db8::2']")))
+	f.Add([]byte(v1alpha2("addresses: ['2001:db8::/64']", "prefix: 64", "gateway: '2001:db8::1'",
+		"excludedAddresses: ['2001:db8::2']")))
 	f.Add([]byte(v1alpha2("addresses: [&a 10.0.0.9/31]", "prefix: 0", "gateway: *a", "allocateReservedIPAddresses: true")))
 	f.Add([]byte(v1alpha1("subnet: '::/0'", "start: '::1'")))
 	f.Add([]byte(v1alpha1("start: 10.0.0.1", "end: 10.0.0.9", "prefix: 31")))

@@ -10,8 +10,8 @@ var (
 // maxNameBytes is how long a DNS subdomain may be.
 const maxNameBytes = 253
 
-// decodeMetadata returns the namespace, empty for a global pool, and the name. What else Kubernetes has in an object's metadata
-// says nothing about addresses and is not looked at.
+// decodeMetadata returns the namespace, empty for a global pool, and the name. The rest of an object's metadata
+// says nothing about addresses and is ignored.
 func decodeMetadata(v value, kind string) (namespace, name string, err error) {
 	metadata, err := v.object("name", "namespace", "labels", "annotations", "generateName", "uid", "resourceVersion",
 		"generation", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "ownerReferences",

@@ -45,8 +45,8 @@ type Pool struct {
 	Spec pool.Spec
 }
 
-// StoreName is the name of the pool in a store: namespace/name, or the name alone if the pool is global. Different pools
-// have different ones, since neither a namespace nor a name can have a slash in it.
+// StoreName is the name of the pool in a store: namespace/name, or the name alone if the pool is global. Different
+// pools have different names there, since neither a namespace nor a name can contain a slash.
 func (p Pool) StoreName() string {
 	if p.Namespace == "" {
 		return p.Name
@@ -121,7 +121,8 @@ func parseYAML(data []byte) ([]*yaml.Node, error) {
 
 // oneLine is text without line breaks and other control characters, for messages of others.
 func oneLine(text string) string {
-	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }), " ")
+	words := strings.FieldsFunc(text, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) })
+	return strings.Join(words, " ")
 }
 
 // decodePool decodes a document. It looks at its kind first: what is no pool is told so, not which fields are unknown.

@@ -102,8 +102,8 @@ func checkRoom(v value, spec pool.Spec) error {
 		"one more address at least")
 }
 
-// decodeV1alpha1 decodes the spec of a pool of v1alpha1, as the provider converts it to v1alpha2: to the one range from start to
-// end. A bound that is missing is the first or last address of the subnet that hosts may have.
+// decodeV1alpha1 decodes the spec of a pool of v1alpha1, as the provider converts it to v1alpha2: to the one range from
+// start to end. A bound that is missing is the first or last address of the subnet that hosts may have.
 func decodeV1alpha1(v value) (pool.Spec, error) {
 	fields, err := v.object("subnet", "start", "end", "prefix", "gateway")
 	if err != nil {
@@ -138,7 +138,8 @@ func decodeSubnet(spec object) (netip.Prefix, error) {
 	}
 	if subnet.IsValid() {
 		if bits != 0 && bits != int64(subnet.Bits()) {
-			return netip.Prefix{}, length.refuse("is not the length of spec.subnet", fmt.Sprintf("%d, or no prefix", subnet.Bits()))
+			return netip.Prefix{}, length.refuse("is not the length of spec.subnet",
+				fmt.Sprintf("%d, or no prefix", subnet.Bits()))
 		}
 		return subnet, nil
 	}
@@ -147,7 +148,8 @@ func decodeSubnet(spec object) (netip.Prefix, error) {
 		return netip.Prefix{}, err
 	}
 	if !start.IsValid() || spec.child("end").missing() || bits == 0 {
-		return netip.Prefix{}, spec.child("subnet").refuse("there are no addresses", "a subnet such as 192.0.2.0/24, or start, end and prefix")
+		return netip.Prefix{}, spec.child("subnet").refuse("there are no addresses",
+			"a subnet such as 192.0.2.0/24, or start, end and prefix")
 	}
 	if _, err := length.lengthFor(pool.FamilyOf(start)); err != nil {
 		return netip.Prefix{}, err
@@ -171,7 +173,8 @@ func decodeBounds(spec object, subnet netip.Prefix) (netipx.IPRange, error) {
 		if bound.missing() {
 			bound = spec.child("end")
 		}
-		return netipx.IPRange{}, bound.refuse(fmt.Sprintf("makes the range %v-%v, which is empty", start, end), "the start not after the end")
+		return netipx.IPRange{}, bound.refuse(fmt.Sprintf("makes the range %v-%v, which is empty", start, end),
+			"the start not after the end")
 	}
 	return netipx.IPRangeFrom(start, end), nil
 }
