@@ -13,31 +13,33 @@ import (
 
 // Allocation is what an owner holds.
 //
-// The zero Allocation is none. An Allocation may be copied; the copy shares Prefixes and Labels, which belong to the caller.
+// The zero Allocation is none. An Allocation may be copied; the copy shares Prefixes and Labels, which belong to the
+// caller.
 type Allocation struct {
-	// Owner is who holds it.
+	// Owner is the owner that holds it.
 	Owner string
-	// Prefixes are what is held, in the order of the claim's requests; a request that was for both families has the
-	// primary one first. A single address is a prefix of 32 or 128 bits.
+	// Prefixes are what is held, in the order of the claim's requests. For a request of both families the primary one is
+	// first. A single address is a prefix of 32 or 128 bits.
 	Prefixes []netip.Prefix
-	// Generation tells this grant from all others that the owner ever had or will have of this pool. It is the
-	// revision of the pool at which it was granted. Renewing a lease keeps it.
+	// Generation tells this grant from all others that the owner ever had or will have in this pool. It is the revision
+	// of the pool at which it was granted. Renewing a lease keeps it.
 	Generation int64
 	// Created is when it was granted, in UTC, to the microsecond.
 	Created time.Time
-	// Expires is when the lease ends, in UTC, to the microsecond; zero for a reservation, which never ends. A lease that has ended stays
-	// here, and with its owner, until somebody needs its addresses or [Pool.Reap] is called.
+	// Expires is when the lease ends, in UTC, to the microsecond; zero for a permanent allocation. A lease that has
+	// ended stays here, and with its owner, until a claim needs its addresses or [Pool.Reap] is called. Of what cools
+	// down it is when the cooldown ends; see [Snapshot].
 	Expires time.Time
 	// Scope is the scope of the claim.
 	Scope string
 	// Labels are those of the claim; nil if it had none.
 	Labels map[string]string
-	// Child is the name of the pool that was carved out of it; see [Carve]. Empty if there is none.
+	// Child is the name of the pool that was carved from it; see [Carve]. Empty if there is none.
 	Child string
 }
 
-// Addrs returns the first address of each prefix: the addresses themselves where single ones are held. Of a larger prefix it is the
-// network's address, which is none for a host.
+// Addrs returns the first address of each prefix: the addresses themselves where single ones are held. For a larger
+// prefix it is the network's own address, not a host's.
 func (a Allocation) Addrs() []netip.Addr {
 	addrs := make([]netip.Addr, len(a.Prefixes))
 	for i, p := range a.Prefixes {
@@ -46,7 +48,7 @@ func (a Allocation) Addrs() []netip.Addr {
 	return addrs
 }
 
-// Expired tells whether it is a lease that has ended at the time now. A lease ends at Expires, not after it.
+// Expired reports whether it is a lease that has ended at the time now. A lease ends at Expires, not after it.
 func (a Allocation) Expired(now time.Time) bool {
 	return !a.Expires.IsZero() && !now.Before(a.Expires)
 }

@@ -9,8 +9,9 @@ import (
 	"github.com/ipalloc/ipalloc/cidr"
 )
 
-// Band is a part of a pool for those who ask for it by name, with [Request.Band], or for an exact address. Other claims get an address of it
-// only when nothing else is left, or never. The zero Band is not valid. A Band may be copied; the copy shares Ranges.
+// Band is a part of a pool for claims that ask for it by name, with [Request.Band], or for an exact address. Other
+// claims get an address of it only when nothing else is left, or never. The zero Band is not valid. A Band may be
+// copied; the copy shares Ranges.
 type Band struct {
 	// Name is what claims ask for. Any UTF-8 without NUL, 1 to [store.MaxNameBytes] bytes.
 	Name string
@@ -24,9 +25,9 @@ func (b Band) equal(other Band) bool {
 	return b.Name == other.Name && b.Exclusive == other.Exclusive && cidr.SetOf(b.Ranges...).Equal(cidr.SetOf(other.Ranges...))
 }
 
-// ServiceBand returns the range that Kubernetes keeps for static addresses in a Service range: the first min(max(16, size/16), 256) usable
-// addresses, where size is the number of addresses in the prefix. It is false for a prefix of 16 addresses or fewer, which Kubernetes does
-// not divide, and for one that is not valid.
+// ServiceBand returns the range that Kubernetes keeps for static addresses in a Service range: the first min(max(16,
+// size/16), 256) usable addresses, where size is the number of addresses in the prefix. It is false for a prefix of
+// 16 addresses or fewer, which Kubernetes does not divide, and for one that is not valid.
 //
 // Source: KEP-3070, reserve Service IP ranges for dynamic and static IP allocation.
 func ServiceBand(services netip.Prefix) (netipx.IPRange, bool) {

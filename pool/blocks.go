@@ -13,15 +13,20 @@ import (
 	"go4.org/netipx"
 )
 
-// Blocks is a writer's own part of a pool: a pool that is carved out of it (see [Carve]) and grows and shrinks by blocks (see [Pool.Extend] and
-// [Pool.Retract]). In it the writer allocates without meeting others. It takes another block when its blocks are full, and gives those back
-// that have become empty.
+// Blocks is a writer's own part of a pool. It is a pool that is carved from it (see [Carve]) and grows and shrinks by
+// blocks (see [Pool.Extend] and [Pool.Retract]). In it the writer allocates without meeting others. It takes another
+// block when its blocks are full, and gives back those that have become empty.
 //
-// Which blocks a writer has is kept in the store, so that it has the same after a restart. A Blocks is for one writer, such as a node. Several
-// handles of one writer, in one process or in several, as while a daemon is being replaced, share its pool as handles of any pool do.
+// The store keeps which blocks a writer has, so that the writer has the same after a restart. A Blocks is for one
+// writer, such as a node. Several handles of one writer, in one process or in several (as while a daemon is being
+// replaced), share its pool as handles of any pool do. So an owner has one allocation, through whichever of them it
+// claims.
 //
-// The zero Blocks is not usable, and a Blocks must not be copied. All methods may be called by any number of goroutines at once. It holds nothing
-// that needs closing.
+// The pool is named PARENT/WRITER, and its blocks are held in the parent by the owners PARENT/WRITER/0, 1, and so on.
+// In both names a slash is written %2F, and a percent sign %25.
+//
+// The zero Blocks is not usable, and a Blocks must not be copied. All methods may be called by any number of
+// goroutines at once. It holds nothing that needs closing.
 type Blocks struct {
 	parent  *Pool
 	writer  string
@@ -36,9 +41,10 @@ type Blocks struct {
 	taking sync.Mutex // held while a block is taken, so that several calls that find no room take one
 }
 
-// OpenBlocks returns the blocks that the writer has of a pool: none yet, if it is new. What a block is, claim says: its requests and its policy, such
-// as a /26, or one prefix of each family; its owner is made from the writer's name. The spec is that of the writer's pool, without ranges. A
-// block of which every address is to be handed out wants AllocateReserved.
+// OpenBlocks returns the blocks that the writer has of a pool: none yet, if it is new. The claim describes a block,
+// by its requests and its policy: a /26, for example, or one prefix of each family. Its owner is made from the
+// writer's name. The spec is that of the writer's pool, without ranges. Set its AllocateReserved if every address of
+// a block is to be handed out.
 //
 // Errors: [ErrInvalid]; those of the store. The parent must be in a store. Cost: one read.
 func OpenBlocks(ctx context.Context, parent *Pool, writer string, claim Claim, spec Spec, options *Options) (*Blocks, error) {
@@ -89,7 +95,7 @@ func (b *Blocks) open(ctx context.Context) (*Pool, error) {
 	return p, nil
 }
 
-// Pool returns the pool of the writer's blocks; nil if it has none, as far as this handle knows.
+// Pool returns the pool of the writer's blocks; nil if the writer has none, as far as this handle knows.
 func (b *Blocks) Pool() *Pool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -105,12 +111,12 @@ func (b *Blocks) setPool(p *Pool) {
 // errNoRoom says that the writer's blocks have no room for a claim, or that it has none.
 var errNoRoom = errors.New("no room in the blocks")
 
-// Allocate gives the claim's owner what it asks for, from the writer's blocks, or from a new one if they have no room. It is idempotent, as
-// [Pool.Allocate] is.
+// Allocate gives the claim's owner what it asks for, from the writer's blocks, or from a new block if they have no
+// room. It is idempotent, as [Pool.Allocate] is.
 //
-// Errors: those of [Pool.Allocate]; [ErrExhausted] if the parent has no more blocks, or if a block does not have room for the claim at all. A block
-// may have been taken for a call that then fails; it is there for the next one, and GiveBack gives it back. Cost: one commit, which no other
-// writer meets; a new block costs one read and one commit more.
+// Errors: those of [Pool.Allocate]; [ErrExhausted] if the parent has no more blocks, or if a whole block has no room
+// for the claim. A block may have been taken for a call that then fails; it is there for the next one, and GiveBack
+// gives it back. Cost: one commit, which no other writer meets; a new block costs one read and one commit more.
 func (b *Blocks) Allocate(ctx context.Context, claim Claim) (Allocation, error) {
 	if err := claim.Validate(); err != nil {
 		return Allocation{}, b.parent.failed("allocate in a block", claim.Owner, err)
@@ -208,8 +214,9 @@ func (b *Blocks) isIdle(ctx context.Context, owner string) bool {
 	return err == nil && i >= 0 && uses[i].Idle
 }
 
-// Release frees all that the owner holds in the blocks, and gives back its block if that is empty then and another one has room. If it
-// cannot be given back, since the context has ended or the store fails, that is logged, and left to a later Release or GiveBack.
+// Release frees all that the owner holds in the blocks, and gives back its block if that is empty then and another
+// one has room. If the block cannot be given back, since the context has ended or the store fails, that is logged, and
+// left to a later Release or GiveBack.
 //
 // Errors: those of [Pool.Release]. Cost: one commit and one read, and a commit more if a block is given back.
 func (b *Blocks) Release(ctx context.Context, owner string) (Allocation, error) {
@@ -294,9 +301,11 @@ func (b *Blocks) giveBack(ctx context.Context, owner string) (bool, error) {
 	return err == nil, err
 }
 
-// GiveBack gives empty blocks back to the parent, all but keep of them, and returns how many. A block in which something cools down is not empty.
+// GiveBack gives empty blocks back to the parent, all but keep of them, and returns how many. A block in which
+// something cools down is not empty.
 //
-// Errors: those of [Pool.Retract], but for [ErrInUse]. Cost: one read, and one commit for each block that is given back.
+// Errors: those of [Pool.Retract], but for [ErrInUse]. Cost: one read, and one commit for each block that is given
+// back.
 func (b *Blocks) GiveBack(ctx context.Context, keep int) (int, error) {
 	n, err := b.giveBackAll(ctx, keep)
 	return n, wrapped(err, Error{Op: "give back blocks", Pool: b.parent.name, Owner: b.writer})
@@ -337,19 +346,20 @@ func (b *Blocks) Lookup(ctx context.Context, addr netip.Addr) (Allocation, error
 	return p.Lookup(ctx, addr)
 }
 
-// GrantUse is what a pool does with what its parent has granted for it. A GrantUse may be copied; the copy shares Prefixes.
+// GrantUse is how much of a grant of its parent a pool uses. A GrantUse may be copied; the copy shares Prefixes.
 type GrantUse struct {
 	Grant
-	// Idle tells that nothing of it is held or cools down, so that [Pool.Retract] can give it back.
+	// Idle reports whether nothing of it is held or cools down, so that [Pool.Retract] can give it back.
 	Idle bool
-	// Room tells that an address of each of its prefixes is free.
+	// Room reports whether an address of each of its prefixes is free.
 	Room bool
 }
 
-// Grants lists what the pool's parent has granted for it, in the order in which it did, as of one moment; nothing for a pool that was not carved
-// from another one.
+// Grants lists what the pool's parent has granted for it, in the order in which it did, as of one moment. It is empty
+// for a pool that was not carved from another one.
 //
-// Errors: [ErrNoPool]; [ErrCorrupt]; those of the store. Cost: one read and O(runs of free addresses); O(allocations) if any are out of range.
+// Errors: [ErrNoPool]; [ErrCorrupt]; those of the store. Cost: one read and O(runs of free addresses); O(allocations)
+// if any are out of range.
 func (p *Pool) Grants(ctx context.Context) ([]GrantUse, error) {
 	var uses []GrantUse
 	err := exclusively(ctx, func(a *attempt) error {

@@ -6,19 +6,21 @@ import (
 	"iter"
 )
 
-// Result is what became of one claim, or of one owner, of many. Err is that of the single call, or nil.
+// Result is what became of one claim, or of one owner, of many. Err is that of the single call, or nil. A Result may
+// be copied; the copy shares what the Allocation does.
 type Result struct {
 	Allocation Allocation
 	Err        error
 }
 
-// AllocateMany grants many claims with few commits, each by itself: one that cannot be granted says so in its result, and does not keep the
-// others from being granted. The results are in the order of the claims, and so are the grants. It is as if [Pool.Allocate] were called for
-// each in turn.
+// AllocateMany grants many claims with few commits, each by itself: a claim that cannot be granted has the error in
+// its result, and does not keep the others from being granted. The results are in the order of the claims, and so are
+// the grants, as if [Pool.Allocate] were called for each in turn.
 //
-// The error is for what ended the whole of it: two claims of one owner ([ErrInvalid], before anything is granted), the context, a store
-// that fails. The results then say which claims were granted before; those of which that is not known have an error that wraps
-// [store.ErrUnknown], and those that were not come to have the error of the whole.
+// The error is for what ended the whole call: two claims of one owner ([ErrInvalid], before anything is granted), the
+// end of the context, a store that fails. The results then say which claims were granted before. A claim of which
+// that is not known has an error that wraps [store.ErrUnknown]. A claim that was not reached carries the error that
+// ended the call.
 //
 // Cost: one commit for every 4,096 claims, or for as many as the store takes.
 func (p *Pool) AllocateMany(ctx context.Context, claims []Claim) ([]Result, error) {
@@ -29,10 +31,11 @@ func (p *Pool) AllocateMany(ctx context.Context, claims []Claim) ([]Result, erro
 	return results, p.failed("allocate many", "", err)
 }
 
-// AllocateAll grants all the claims or none, in one commit. What it returns is in their order.
+// AllocateAll grants all the claims or none, in one commit, and returns the grants in their order.
 //
-// Errors: those of [Pool.Allocate], for the first claim that cannot be granted, named in the error; [ErrInvalid] for two claims of one
-// owner; [store.ErrTooLarge] if there are more than the store takes in one commit. Cost: one commit.
+// Errors: those of [Pool.Allocate], for the first claim that cannot be granted, named in the error; [ErrInvalid] for
+// two claims of one owner; [store.ErrTooLarge] if there are more than the store takes in one commit. Cost: one
+// commit.
 func (p *Pool) AllocateAll(ctx context.Context, claims []Claim) ([]Allocation, error) {
 	tasks, results, err := allocateTasks(claims)
 	for i, result := range results {
@@ -46,8 +49,8 @@ func (p *Pool) AllocateAll(ctx context.Context, claims []Claim) ([]Allocation, e
 	return p.whole(ctx, CallAllocate, tasks)
 }
 
-// ReleaseMany frees what many owners hold, with few commits, each as by [Pool.Release]. Owners without anything have [ErrNotFound] in their
-// results. Errors and cost: as for [Pool.AllocateMany].
+// ReleaseMany frees what many owners hold, with few commits, each as [Pool.Release] does. An owner that holds nothing
+// has [ErrNotFound] in its result. Errors and cost: as for [Pool.AllocateMany].
 func (p *Pool) ReleaseMany(ctx context.Context, owners []string) ([]Result, error) {
 	tasks := make([]task, len(owners))
 	results := make([]Result, len(owners))
@@ -62,10 +65,10 @@ func (p *Pool) ReleaseMany(ctx context.Context, owners []string) ([]Result, erro
 	return results, p.failed("release many", "", err)
 }
 
-// ReleaseAll frees what all the owners hold, or nothing, in one commit. What it returns is in their order.
+// ReleaseAll frees what all the owners hold, or nothing, in one commit, and returns it in their order.
 //
-// Errors: those of [Pool.Release], for the first owner that nothing can be released for; [ErrInvalid] if an owner is named twice;
-// [store.ErrTooLarge] if there are more than the store takes in one commit. Cost: one commit.
+// Errors: those of [Pool.Release], for the first owner whose holding cannot be released; [ErrInvalid] if an owner is
+// named twice; [store.ErrTooLarge] if there are more than the store takes in one commit. Cost: one commit.
 func (p *Pool) ReleaseAll(ctx context.Context, owners []string) ([]Allocation, error) {
 	tasks := make([]task, len(owners))
 	for i, owner := range owners {
@@ -181,21 +184,24 @@ func (p *Pool) each(ctx context.Context, call Call, tasks []task, results []Resu
 	return failed
 }
 
-// Clash is a claim that [Pool.Adopt] could not grant, and why.
+// Clash is a claim that [Pool.Adopt] could not grant, and why. It is the caller's.
 type Clash struct {
 	Claim Claim
-	// Err says why: [ErrTaken] if somebody else holds it, [ErrHeld] if its owner holds something else, [ErrNotInPool], …
+	// Err says why: [ErrTaken] if another owner holds the address, [ErrHeld] if the claim's owner holds something else,
+	// [ErrNotInPool], and so on.
 	Err error
-	// Holder is who holds it, if that is why; empty if several do.
+	// Holder is the owner that holds it, if that is why; empty if several do.
 	Holder string
 }
 
-// Adopt takes over what is in use already: from a DHCP server's leases, from running nodes, from another allocator. Each claim asks for the
-// exact prefixes that its owner uses, maybe with a TTL. What cannot be granted, since it is held by somebody else, or not in the pool, is
-// reported to clash, which may be nil, and does not keep the rest from being adopted. It returns how many were adopted, those included that
-// were so before.
+// Adopt takes over what is in use already: from a DHCP server's leases, from running nodes, from another allocator.
+// Each claim asks for the exact prefixes that its owner uses, and may have a TTL. A claim that cannot be granted,
+// because the addresses are held by another owner or are not in the pool, is passed to clash, which may be nil, and
+// does not keep the rest from being adopted. Adopt returns how many claims were adopted, including those that had
+// been before.
 //
-// The error is for what ended the whole of it, as for [Pool.AllocateMany]; what was adopted before stays so, and calling again goes on.
+// The error is for what ended the whole call, as for [Pool.AllocateMany]. What was adopted before stays so, and
+// calling again continues.
 //
 // Cost: one commit for every 4,096 claims, and one look-up for each clash. A million takes seconds.
 func (p *Pool) Adopt(ctx context.Context, inUse iter.Seq[Claim], clash func(Clash)) (adopted int, err error) {
@@ -273,7 +279,8 @@ func (p *Pool) holder(ctx context.Context, err error) string {
 	return a.Owner
 }
 
-// DryRun returns what the claim would get now, without taking it. In a pool of [RandomFree] the next claim gets something else.
+// DryRun returns what the claim would get now, without taking it. With [RandomFree] a claim that follows may get
+// something else.
 //
 // Errors: those of [Pool.Allocate]. Cost: one or two reads.
 func (p *Pool) DryRun(ctx context.Context, claim Claim) (Allocation, error) {

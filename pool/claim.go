@@ -15,40 +15,43 @@ import (
 
 // Claim is what an owner asks of a pool.
 //
-// The zero Claim is not valid: it has no owner. A Claim may be copied; the copy shares Requests.
+// The zero Claim is not valid: it has no owner. A Claim may be copied; the copy shares Requests and Labels.
 type Claim struct {
-	// Owner names who asks, in terms that the caller already has and will have again after a restart: a
-	// claim's UID, a container's id and its interface. It makes the claim idempotent. Any UTF-8 without NUL,
-	// 1 to [store.MaxNameBytes] bytes.
+	// Owner names the claimant, in terms that the caller already has and will have again after a restart: an object's
+	// UID, or a container's id and its interface. It makes the claim idempotent. Any UTF-8 without NUL, 1 to
+	// [store.MaxNameBytes] bytes.
 	Owner string
 
-	// Policy says how many families the claim is for. A request that names no family gets one address of each; a family that no
-	// request names gets one request of its own, with the defaults. Default: [SingleStack], where neither happens.
+	// Policy says how many families the claim is for. With a policy for both, a request that names no family gets a
+	// prefix of each, and a family that no request names gets a request of its own, with the defaults. Default:
+	// [SingleStack], which does neither.
 	Policy FamilyPolicy
 
-	// Requests are what is asked for, all of it or nothing. None means one request with all the defaults.
-	// One address from each of several sets is several requests. They are met one after the other, exact ones first, then
-	// those within a set, and larger prefixes before smaller ones; what one has got is not changed for another. At most
-	// [MaxRequests].
+	// Requests are what is asked for, all of it or nothing. None means one request with all the defaults. To ask for one
+	// address from each of several sets, make one request for each. Exact requests are met first, then those within a
+	// set or band, and larger prefixes before smaller ones; a prefix that one request has got is not changed to make
+	// room for another. At most [MaxRequests].
 	Requests []Request
 
-	// TTL makes the claim a lease: what is granted is free again when so much time has passed, unless [Pool.Renew] extends it. 0 makes it
-	// a reservation, which never expires. Cut to the microsecond; at most [MaxTTL]. An owner who holds a lease and claims the same
-	// without a TTL has a reservation from then on; an owner who holds a reservation keeps it.
+	// TTL makes the claim a lease: what is granted is free again after this time, unless [Pool.Renew] extends it. 0
+	// makes it a permanent allocation, which never ends. Cut to the microsecond; at most [MaxTTL]. An owner that holds a
+	// lease and claims the same without a TTL has a permanent allocation from then on. An owner that holds a permanent
+	// allocation keeps it.
 	TTL time.Duration
 
-	// Scope is on whose behalf the claim is made, such as a namespace. A pool of another scope refuses it with [ErrScope], and so does what
-	// the same owner holds by a claim of another scope.
+	// Scope is on whose behalf the claim is made, such as a namespace. The claim is refused with [ErrScope] by a pool of
+	// another scope, and if the same owner holds something by a claim of another scope.
 	Scope string
 
-	// Fenced asks for an answer that nothing sent earlier can undo. Without it, an owner that holds what the claim asks for is told so
-	// after a read; a release of that owner which another process sent before it died may still be on its way to the store, and take
-	// effect after the answer. With it the answer comes after a commit, which makes all that was sent before it fail. It costs one commit
-	// where there would be none, and nothing where something is granted.
+	// Fenced asks for an answer that no earlier call can undo. Without it, an owner that holds what the claim asks for
+	// is told so after a read. A release of that owner which another process sent before it died may still be on its way
+	// to the store, and take effect after the answer. With Fenced the answer comes after a commit, which makes all that
+	// was sent before fail. It costs one commit where there would be none, and nothing where something is granted. See
+	// "Owners and generations" in the package comment.
 	Fenced bool
 
-	// Labels are kept with what is granted, for people and for pictures: a pod's name, a node. They play no part in what is granted; an
-	// owner who asks again keeps the first ones. At most [MaxLabelBytes] bytes in all.
+	// Labels are kept with what is granted, for people and for pictures: a pod's name, a node. They play no part in what
+	// is granted. An owner that asks again keeps the first ones. At most [MaxLabelBytes] bytes in all.
 	Labels map[string]string
 }
 
@@ -61,28 +64,28 @@ const (
 	MaxTTL = 100 * 365 * 24 * time.Hour
 )
 
-// Request is one address or prefix that a claim asks for. The zero Request is one of the pool's
-// default length, the lowest that is free.
+// Request is one address or prefix that a claim asks for. The zero Request asks for a prefix of the pool's default
+// length, chosen by its strategy. A Request may be copied; the copy shares Within, which must not be changed.
 type Request struct {
-	// Family is that of the address. The zero Family means that of Within or Exact if there is one, and otherwise
-	// what the claim's Policy says.
+	// Family is that of the address. The zero Family means that of Within or Exact if there is one, and otherwise what
+	// the claim's Policy says.
 	Family Family
 
-	// Bits is the prefix length, 1 to 32 or to 128. 0 means the length of Exact, or the pool's default. With a policy for both
-	// families it is for both; for a length of each, make a request of each Family.
+	// Bits is the prefix length, 1 to 32 or to 128. 0 means the length of Exact, or the pool's default. With a policy
+	// for both families it is for both; to ask for different lengths, make a request for each Family.
 	Bits int
 
-	// Within are addresses that the answer must lie in, beside being in the pool. They must be of one
-	// family. nil means no bound.
+	// Within are addresses in which the answer must lie, in addition to lying in the pool. They must be of one family.
+	// nil means no bound.
 	Within *netipx.IPSet
 
-	// Exact is the very prefix that is asked for, without host bits; see [ExactAddr] for one address. The zero Prefix means
-	// that any will do.
+	// Exact is the exact prefix that is asked for, without host bits; see [ExactAddr] for one address. The zero Prefix
+	// means any.
 	Exact netip.Prefix
 
-	// Band names a band of the pool, whose addresses are tried first; see [Spec.Bands]. With Within it is the part of the
-	// band that lies there. Empty means that bands are tried last. It plays no part if there is an Exact prefix, or if the owner
-	// holds something already.
+	// Band names a band of the pool, whose addresses are tried first; see [Spec.Bands]. Together with Within, it is the
+	// part of the band that lies there. Empty means that bands are tried last. It plays no part if there is an Exact
+	// prefix, or if the owner holds something already.
 	Band string
 
 	wrong string // what was wrong with the argument of ExactAddr
@@ -115,8 +118,8 @@ func validateName(what, name string) error {
 	return nil
 }
 
-// Validate returns an error that wraps [ErrInvalid] if the claim breaks a rule that holds for every pool, before anything is asked of
-// one. [Pool.Allocate] does the same.
+// Validate returns an error that wraps [ErrInvalid] if the claim breaks a rule that holds for every pool, else nil.
+// [Pool.Allocate] checks the same.
 func (c Claim) Validate() error {
 	if err := c.checkOwnerAndRest(); err != nil {
 		return err

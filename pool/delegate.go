@@ -27,20 +27,22 @@ func (d *delegation) name() string {
 	return d.pool.name
 }
 
-// Carve takes from the parent what the claim asks for, and makes of it a pool of its own, in one commit: a node's block of a cluster's
-// range, a subnet of a network, a delegated prefix (RFC 8415, section 6.3). What is allocated in the new pool does not touch the parent, so
-// that each of many writers works in a block of its own without meeting the others. The new pool hands out what the parent may, now and later: see
-// [Pool.Update].
+// Carve takes from the parent what the claim asks for, and makes a pool of it, in one commit: a node's block of a
+// cluster's range, a subnet of a network, a delegated prefix (RFC 8415, section 6.3). What is allocated in the new
+// pool does not touch the parent, so that each of many writers works in a block of its own without meeting the
+// others. The new pool hands out only what the parent may, now and later: see [Pool.Update].
 //
-// The spec is that of the new pool, without ranges: these are the prefixes that the parent grants. Its network is that of the parent, and may be
-// left empty. Prefixes of which every address is to be handed out, as in a block that is no subnet, want AllocateReserved.
+// The spec is that of the new pool, without ranges: these are the prefixes that the parent grants. Its network is
+// that of the parent, and may be left empty. Set AllocateReserved if every address is to be handed out, as in a block
+// that is no subnet.
 //
-// It is idempotent: the same claim with the same name returns the pool that is there, with the spec that it has. The claim must not have a TTL.
-// [Delete] deletes the pool and gives its addresses back to the parent, as [Pool.Release] on the parent does; both are refused while
-// any of them is held. [Pool.Extend] adds to the pool, and [Pool.Retract] takes from it.
+// Carve is idempotent: the same claim with the same name returns the pool that is there, with the spec that it has.
+// The claim must not have a TTL. [Delete] deletes the pool and gives its addresses back to the parent, as
+// [Pool.Release] on the parent does; both are refused while any of them is held. [Pool.Extend] adds to the pool, and
+// [Pool.Retract] takes from it.
 //
-// Errors: those of [Pool.Allocate] and [Create]; [ErrHeld] if another pool was carved out of what the owner holds. The parent must be in a
-// store. Cost: one commit, which calls of several goroutines share.
+// Errors: those of [Pool.Allocate] and [Create]; [ErrHeld] if another pool was carved from what the owner holds. The
+// parent must be in a store. Cost: one commit, which calls of several goroutines share.
 func Carve(ctx context.Context, parent *Pool, claim Claim, name string, spec Spec, options *Options) (*Pool, error) {
 	child, err := carve(ctx, parent, claim, name, spec, options)
 	return child, wrapped(err, Error{Op: "carve", Pool: name, Owner: claim.Owner})
@@ -111,13 +113,15 @@ func (a *attempt) carve(from *draft, to *delegation, granted Allocation) error {
 	return nil
 }
 
-// Extend takes from the pool's parent what the claim asks for, and adds it to the pool's ranges, in one commit. The pool must have been carved
-// from another one, see [Carve].
+// Extend takes from the pool's parent what the claim asks for, and adds it to the pool's ranges, in one commit. The
+// pool must have been carved from another one, see [Carve].
 //
-// It is idempotent, as [Pool.Allocate] is: what the owner holds for this pool already is returned. The claim must not have a TTL.
+// It is idempotent, as [Pool.Allocate] is: if the owner already holds a grant for this pool, that is returned. The
+// claim must not have a TTL.
 //
-// Errors: those of [Pool.Allocate], as to the parent; [ErrInvalid] if the pool was not carved from another one; [ErrHeld] if the owner holds in
-// the parent what another pool was carved from. Cost: two reads and one commit.
+// Errors: those of [Pool.Allocate], about the parent; [ErrInvalid] if the pool was not carved from another one;
+// [ErrHeld] if another pool was carved from what the owner holds in the parent. Cost: two or three reads and one
+// commit.
 func (p *Pool) Extend(ctx context.Context, claim Claim) (Allocation, error) {
 	granted, err := p.extend(ctx, claim)
 	return granted, p.failed("extend", claim.Owner, err)
@@ -191,10 +195,12 @@ func (a *attempt) extend(d, from *draft, granted Allocation) error {
 	return a.rebuild(d, spec, withheld, parent, true)
 }
 
-// Retract takes out of the pool's ranges what its parent granted to the owner for it, and gives that back to the parent, in one commit.
+// Retract takes out of the pool's ranges what its parent granted to the owner for it, and gives that back to the
+// parent, in one commit.
 //
-// Errors: [ErrNotFound] if the parent has granted nothing to the owner for this pool; [ErrInUse] if any of it is held in the pool, or cools down
-// there; [ErrInvalid] if nothing would be left of the pool, which [Delete] is for; those of the store. Cost: two reads and one commit.
+// Errors: [ErrNotFound] if the parent has granted nothing to the owner for this pool; [ErrInUse] if any of it is held
+// in the pool, or cools down there; [ErrInvalid] if nothing would be left of the pool, which [Delete] is for; those
+// of the store. Cost: two or three reads and one commit.
 func (p *Pool) Retract(ctx context.Context, owner string) (Allocation, error) {
 	given, err := p.retract(ctx, owner)
 	return given, p.failed("retract", owner, err)

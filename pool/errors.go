@@ -9,50 +9,54 @@ import (
 	"github.com/ipalloc/ipalloc/cidr"
 )
 
-// Errors of this package, for use with [errors.Is]. The errors that its functions return are of type [*Error] and wrap one of
-// these, or an error of the store as it came: [store.ErrUnknown] above all, which alone leaves open whether the call
-// took effect.
+// Errors of this package, for use with [errors.Is]. The errors that its functions return are of type [*Error]. They
+// wrap one of these, or an error of the store as it came. Of the latter, [store.ErrUnknown] alone leaves open whether
+// the call took effect.
 var (
-	// ErrInvalid says that an argument breaks a rule: a specification, a name, a claim.
+	// ErrInvalid is returned when an argument breaks a rule: a specification, a name, a claim.
 	ErrInvalid = errors.New("invalid")
-	// ErrExists says that there is a pool of that name already.
+	// ErrExists is returned when there is already a pool of that name.
 	ErrExists = errors.New("pool already exists")
-	// ErrNotFound says that the owner or the address holds nothing, or that there is no such pool.
+	// ErrNotFound is returned when the owner or the address holds nothing, or when there is no such pool.
 	ErrNotFound = errors.New("not found")
-	// ErrNoPool is the ErrNotFound that says that there is no such pool, or no longer. It wraps ErrNotFound.
+	// ErrNoPool is returned when there is no such pool, or no longer. It wraps ErrNotFound.
 	ErrNoPool = fmt.Errorf("pool %w", ErrNotFound)
-	// ErrUnfinished says that the [Import] of the pool has not come to its end. Import it again, or [Delete] it.
+	// ErrUnfinished is returned for a pool whose [Import] has not come to its end. Import it again, or [Delete] it.
 	ErrUnfinished = errors.New("import of the pool is unfinished")
-	// ErrInUse says that a pool cannot be deleted because addresses of it are held, or that what was carved into a pool cannot be
-	// released as long as addresses of that pool are held.
+	// ErrInUse is returned when a pool cannot be deleted because addresses of it are held; when a block cannot be
+	// released or retracted because the pool that was carved from it still holds some of its addresses; and when a pool
+	// from which others were carved cannot change its network.
 	ErrInUse = errors.New("in use")
-	// ErrExhausted says that nothing free is left of what was asked for. The error is an [ExhaustedError].
+	// ErrExhausted is returned when the searched part of the pool has no free prefix of the requested length. The error
+	// is an [ExhaustedError].
 	ErrExhausted = errors.New("exhausted")
-	// ErrTaken says that the exact prefix asked for is held, wholly or in part.
+	// ErrTaken is returned when the requested exact prefix is held, wholly or in part.
 	ErrTaken = errors.New("taken")
-	// ErrNotInPool says that the exact prefix asked for is none that the pool hands out. The message says why:
-	// outside of the ranges, excluded, a gateway, or reserved.
+	// ErrNotInPool is returned when the pool does not hand out the requested exact prefix. The message says why: it is
+	// outside of the ranges, excluded, a gateway, reserved or withheld.
 	ErrNotInPool = errors.New("not in the pool")
-	// ErrFamily says that the pool does not have the family asked for.
+	// ErrFamily is returned when the pool does not have the requested family.
 	ErrFamily = errors.New("family not in the pool")
-	// ErrHeld says that the owner holds something already that is not what the claim asks for. Release it first.
+	// ErrHeld is returned when the owner already holds something that is not what the claim asks for. Release it first.
 	ErrHeld = errors.New("owner holds something else")
-	// ErrScope says that the pool, or what the owner holds, is for another scope than the claim's.
+	// ErrScope is returned when the pool, or what the owner holds, is for another scope than the claim's.
 	ErrScope = errors.New("other scope")
-	// ErrStranded says that a change of the pool would leave allocations outside of it. The error is a [StrandedError].
+	// ErrStranded is returned when a change of the pool would leave allocations out of range. The error is a
+	// [StrandedError].
 	ErrStranded = errors.New("allocations would be out of range")
-	// ErrOverlap says that ranges overlap with those of another pool of the network.
+	// ErrOverlap is returned when ranges overlap with those of another pool of the network, or with what such a pool
+	// still holds out of range.
 	ErrOverlap = errors.New("overlaps in the network")
-	// ErrGeneration says that what the owner holds is of another generation than the one to release.
+	// ErrGeneration is returned when what the owner holds is of another generation than the one to release.
 	ErrGeneration = errors.New("other generation")
-	// ErrBusy says that other processes changed the pool each time before this one could, as often as
+	// ErrBusy is returned when other processes changed the pool each time before this one could, as often as
 	// [Options.Attempts] allows. Nothing was changed.
 	ErrBusy = errors.New("too many conflicts")
-	// ErrCorrupt says that what the store holds for the pool cannot be read. See [Pool.Repair].
+	// ErrCorrupt is returned when what the store has for the pool cannot be read. See [Pool.Repair].
 	ErrCorrupt = errors.New("corrupt")
 )
 
-// Error says what failed, where, for whom, and why. Fields that do not apply are zero.
+// Error says what failed, where, for which owner, and why. Fields that do not apply are zero. It is the caller's.
 type Error struct {
 	Op     string       // such as "allocate"
 	Pool   string       // the pool's name; empty for one without a store
@@ -89,16 +93,18 @@ func wrapped(err error, as Error) error {
 	return &as
 }
 
-// ExhaustedError says what there was nothing left of. It matches [ErrExhausted]. It is the caller's.
+// ExhaustedError says what could not be found free. It matches [ErrExhausted]. It is the caller's.
 type ExhaustedError struct {
 	// Family and Bits are those of the request that could not be met.
 	Family Family
 	Bits   int
-	// Limited tells that the request was for a part of the pool only: it named a set, or the pool has bands.
+	// Limited reports whether the request was for a part of the pool only: it named a set, or the pool has bands.
 	Limited bool
-	// Free, Cooling and Total count the addresses of the family in the pool. Free ones were not what was asked for.
+	// Free, Cooling and Total count the addresses of the family in the pool. Addresses may be free although none of them
+	// fits the request.
 	Free, Cooling, Total cidr.Count
-	// Next is when the first lease or cooldown in the pool ends, if nothing happens before; zero if nothing in the pool ends.
+	// Next is when the first lease or cooldown in the pool ends, if nothing happens before; zero if nothing in the pool
+	// ends.
 	Next time.Time
 
 	hint string
@@ -123,7 +129,8 @@ func (e *ExhaustedError) Error() string {
 // Is makes errors.Is(e, ErrExhausted) true.
 func (e *ExhaustedError) Is(target error) bool { return target == ErrExhausted }
 
-// StrandedError says which allocations a change of the pool would leave outside of it. It matches [ErrStranded]. It is the caller's.
+// StrandedError lists the allocations that a change of the pool would leave out of range (stranded). It matches
+// [ErrStranded]. It is the caller's.
 type StrandedError struct {
 	// Allocations are all that would be out of range, at least in part.
 	Allocations []Allocation

@@ -5,8 +5,8 @@ import (
 	"net/netip"
 )
 
-// Family is an address family: [IPv4] or [IPv6]. The zero Family means "not said"; where that is allowed, the
-// comment says what it stands for.
+// Family is an address family: [IPv4] or [IPv6]. The zero Family means "not said"; where that is allowed, the comment
+// says what it stands for.
 type Family uint8
 
 // The two address families.
@@ -23,7 +23,7 @@ func FamilyOf(addr netip.Addr) Family {
 	return IPv6
 }
 
-// Width is the number of bits of the family's addresses: 32 or 128; 0 for the zero Family.
+// Width returns the number of bits of the family's addresses: 32 or 128; 0 for the zero Family.
 func (f Family) Width() int {
 	switch f {
 	case IPv4:
@@ -83,8 +83,8 @@ type FamilyPolicy uint8
 const (
 	// SingleStack asks for one address, of the pool's primary family. It is the default.
 	SingleStack FamilyPolicy = iota
-	// PreferDualStack asks for one address of each family that the pool has, the primary one first. If one of them is exhausted
-	// the claim fails; what it does without is a family that the pool does not have.
+	// PreferDualStack asks for one address of each family that the pool has, the primary one first. The claim may get
+	// one family only if the pool has no other; if a family of the pool is exhausted, the claim fails.
 	PreferDualStack
 	// RequireDualStack asks for one address of each of two families, the primary one first. A pool of
 	// one family refuses it with [ErrFamily].

@@ -35,8 +35,8 @@ type headData struct {
 	Parent *Parent `json:"parent,omitempty"`
 }
 
-// Parent says which pool another one was carved from, and what that granted for it; see [Carve]. The zero Parent is that of a pool by itself. A
-// Parent may be copied; the copy shares Grants.
+// Parent says which pool another one was carved from, and what that granted for it; see [Carve]. The zero Parent is
+// that of a pool that was not carved. A Parent may be copied; the copy shares Grants.
 type Parent struct {
 	// Pool is the name of the parent.
 	Pool string `json:"pool"`
@@ -44,7 +44,7 @@ type Parent struct {
 	Grants []Grant `json:"grants"`
 }
 
-// Grant is what an owner holds in a parent of which a pool was made. A Grant may be copied; the copy shares Prefixes.
+// Grant is what an owner holds in a parent and a pool was made of. A Grant may be copied; the copy shares Prefixes.
 type Grant struct {
 	Owner    string         `json:"owner"`
 	Prefixes []netip.Prefix `json:"prefixes"`

@@ -14,16 +14,19 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Import makes a pool of that name in the store which is what the snapshot says: the same spec, and the same held and withheld by the same
-// owners until the same times, so that a pool moves from one store to another. Each allocation gets a new generation. If the spec names a
-// network the pool comes into that, respects what is foreign there, and must hold nothing that another pool of it has. One that was carved from another is imported
-// under its own name, after its parent; clear [Info.Parent] to import it as a pool by itself.
+// Import makes a pool of that name in the store which is what the snapshot says: the same spec, and the same
+// addresses held and withheld by the same owners until the same times. So a pool moves from one store to another.
+// Each allocation gets a new generation. If the spec names a network, the pool joins it, respects what is foreign
+// there, and must hold nothing that another pool of it has or holds. A carved pool is imported under its own name,
+// after its parent; clear [Info.Parent] to import it as a pool by itself.
 //
-// All of it is checked before anything is written. A pool that is too large for one commit is written in several; until the last one it cannot be
-// opened ([ErrUnfinished]). If that does not come, import it again, or [Delete] it.
+// All of it is checked before anything is written. A pool that is too large for one commit is written in several.
+// Until the last one the pool cannot be opened ([ErrUnfinished]). If the last one does not come, import again, or
+// [Delete] the pool.
 //
-// Errors: [ErrInvalid] if the snapshot breaks a rule: two that hold one address, an owner twice, a prefix with host bits, a parent that has not granted
-// what is held; [ErrExists]; [ErrOverlap] in the network; those of the store. Cost: one commit, or one for every 4,096 allocations.
+// Errors: [ErrInvalid] if the snapshot breaks a rule: two that hold one address, an owner twice, a prefix with host
+// bits, a parent that has not granted what is held; [ErrExists]; [ErrOverlap] in the network; [ErrBusy]; those of the
+// store. Cost: one commit, or one for every 4,096 allocations.
 func Import(ctx context.Context, s store.Store, name string, snapshot Snapshot, options *Options) (*Pool, error) {
 	p, err := newHandle(s, name, options)
 	if err == nil {

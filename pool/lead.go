@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ipalloc/ipalloc/pool/internal/group"
@@ -60,7 +61,7 @@ func (w owners) reserve(o *op) bool {
 // Room implements [group.Runner]: no two ops of a batch are for one owner, it has no more tasks than a commit takes, and an op with a plan of
 // its own is alone.
 func (r *runner) Room(batch []*op, next *op) bool {
-	if batch[0].plan != nil || next.plan != nil {
+	if batch[0].plan != nil || next.plan != nil || !batch[0].samePools(next) {
 		return false
 	}
 	if r.tasks == 0 {
@@ -71,6 +72,12 @@ func (r *runner) Room(batch []*op, next *op) bool {
 	}
 	r.tasks += next.size()
 	return true
+}
+
+// samePools reports whether both ops are for the same pools. What becomes of one that is not must not hang on other pools.
+func (o *op) samePools(other *op) bool {
+	return len(o.pools) == len(other.pools) &&
+		!slices.ContainsFunc(other.pools, func(p *Pool) bool { return !slices.Contains(o.pools, p) })
 }
 
 // begin begins to make a batch.

@@ -16,16 +16,17 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Network describes a network: a routing domain, in which no address is held twice, in whatever pools. A network comes into being with its
-// first pool or foreign range; see [Spec.Network] and [SetForeign]. The zero Network is none. A Network may be copied; the copy shares its maps.
+// Network describes a network: a routing domain, in which no address is held twice, in whatever pools. A network
+// comes into being with its first pool or foreign range; see [Spec.Network] and [SetForeign]. The zero Network is
+// none. A Network may be copied; the copy shares its maps.
 type Network struct {
 	// Name is the name of the network.
 	Name string
 	// Pools are the ranges of each pool in it, by the pool's name. Pools that were carved from these are not listed.
 	Pools map[string][]netipx.IPRange
-	// Held are the addresses that a pool holds outside of its ranges, since it was drained or imported so, by the pool's name. No other pool
-	// of the network may have them in its ranges. Addresses that were released since may still be listed; they are no hindrance. nil if there
-	// are none.
+	// Held are the addresses that a pool holds outside of its ranges since it was drained or imported so, by the pool's
+	// name. No other pool of the network may have them in its ranges. Addresses that were released since may still be
+	// listed, but no longer keep others from having them. nil if there are none.
 	Held map[string][]netipx.IPRange
 	// Foreign are the addresses that others hand out, such as a DHCP server.
 	Foreign []netipx.IPRange
@@ -221,7 +222,8 @@ func setOfPrefixes(prefixes []netip.Prefix) *netipx.IPSet {
 	return cidr.SetOf(ranges...)
 }
 
-// Networks iterates over the networks in the store, in the store's order. An error is the last thing that it yields. Cost: O(pools in networks).
+// Networks iterates over the networks in the store, in the store's order. An error is the last thing that it yields.
+// Cost: O(pools in networks).
 func Networks(ctx context.Context, s store.Store) iter.Seq2[Network, error] {
 	return func(yield func(Network, error) bool) {
 		for head, err := range s.List(ctx, store.KindNetwork, "") {
@@ -244,16 +246,18 @@ func Networks(ctx context.Context, s store.Store) iter.Seq2[Network, error] {
 	}
 }
 
-// SetForeign declares which addresses of a network others hand out, such as a DHCP server, in the place of what was declared before: no
-// ranges mean none. No pool in the network, and none that was carved from these, hands them out from then on, which is one change for all of
-// them: they count as reserved. Pools that are created later respect them too.
+// SetForeign declares which addresses of a network others hand out, such as a DHCP server; these are also called
+// external. The ranges replace those that were declared before; none means that nothing is foreign. From then on no
+// pool in the network, and none that was carved from these, hands them out: they count as reserved. This is one
+// change for all of the pools. Pools that are created later respect them too.
 //
-// If any of them are held the change is refused with a [StrandedError] about the pool in the error; with drain they stay held, count as out of
-// range, and are not handed out again.
+// If any of them are held, the change is refused with a [StrandedError], and the error names the pool. With drain
+// they stay held, count as out of range, and are not handed out again.
 //
-// Errors: [ErrInvalid], also if nothing would be left of a pool; [ErrStranded]; [ErrBusy]; [store.ErrTooLarge] if it concerns more pools than the
-// store takes in one commit; those of the store. Cost: one read for each pool of the network and for each that was carved from one which has
-// any of the addresses, O(allocations) of the pools that it concerns, and one commit.
+// Errors: [ErrInvalid], also if nothing would be left of a pool; [ErrStranded]; [ErrBusy]; [store.ErrTooLarge] if it
+// concerns more pools than the store takes in one commit; those of the store. Cost: one read for each pool of the
+// network and for each carved pool that has any of the addresses, O(allocations) of the pools that it concerns, and
+// one commit.
 func SetForeign(ctx context.Context, s store.Store, networkName string, foreign []netipx.IPRange, drain bool, options *Options) error {
 	err := validateName("network", networkName)
 	for _, r := range foreign {

@@ -4,17 +4,17 @@ import (
 	"time"
 )
 
-// Observer is told what a handle does, for metrics. It is called by the goroutine of the call, which waits for it: it should be quick. It may be
-// called by any number of goroutines at once, and must not use the pool.
+// Observer is told what a handle does, for metrics. It is called by the goroutine of the call, which waits for it, so
+// it should be quick. It may be called by any number of goroutines at once, and must not use the pool.
 type Observer interface {
-	// ObserveCall is told of each call that allocates, releases or renews, when it has ended: once for each owner, and for each pool of a call over
-	// several. [Carve] allocates in the parent.
+	// ObserveCall is told of each call that allocates, releases or renews, when it has ended: once for each owner, and
+	// for each pool of a call over several. [Carve] allocates in the parent.
 	ObserveCall(CallEvent)
 	// ObserveCommit is told of each attempt to commit to the store, when it has ended. Pools in memory have none.
 	ObserveCommit(CommitEvent)
 }
 
-// Call is what a call was.
+// Call is the kind of a call. The zero Call is [CallAllocate].
 type Call uint8
 
 // The calls.
@@ -27,12 +27,13 @@ const (
 // String returns "allocate", "release" or "renew".
 func (c Call) String() string { return [...]string{"allocate", "release", "renew"}[min(c, CallRenew)] }
 
-// CallEvent is a call that has ended.
+// CallEvent is a call that has ended. It may be copied.
 type CallEvent struct {
 	Pool  string // empty for a pool in memory
 	Call  Call
 	Owner string
-	// Allocation is what was granted, released or renewed; zero if Err is not nil. It is shared with the caller, and must not be changed.
+	// Allocation is what was granted, released or renewed; zero if Err is not nil. It is shared with the caller, and
+	// must not be changed.
 	Allocation Allocation
 	// Err is what the call returned: [ErrExhausted], for example.
 	Err error
@@ -40,13 +41,13 @@ type CallEvent struct {
 	Duration time.Duration
 }
 
-// CommitEvent is an attempt to commit.
+// CommitEvent is an attempt to commit. It may be copied.
 type CommitEvent struct {
 	Pool string
 	// Writes is the number of records beside the head.
 	Writes int
-	// Err is nil if the commit took effect. It wraps [store.ErrConflict] if another handle was faster, and [store.ErrUnknown] if it is not
-	// known whether it took effect. The pool goes on from all of these by itself.
+	// Err is nil if the commit took effect. It wraps [store.ErrConflict] if another handle was faster, and
+	// [store.ErrUnknown] if it is not known whether the commit took effect. The pool goes on from both by itself.
 	Err error
 	// Duration is how long the store took, by the handle's clock; 0 if that was set back meanwhile.
 	Duration time.Duration

@@ -15,7 +15,8 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Options are what a handle of a pool may be told. The zero Options, and a nil pointer to it, mean the defaults.
+// Options configure a handle of a pool. The zero Options, and a nil pointer to it, mean the defaults. Options may be
+// copied.
 type Options struct {
 	// Clock returns the present time. Default: [time.Now].
 	Clock func() time.Time
@@ -24,25 +25,28 @@ type Options struct {
 	// [ErrBusy]. Default: 256.
 	Attempts int
 
-	// Backoff is the longest wait after the first conflict; it doubles with each further one, up to 64 times
-	// that, and the wait is a random part of it. Default: 1 ms.
+	// Backoff is the longest wait after the first conflict. It doubles with each further conflict, up to 64 times
+	// Backoff; the actual wait is a random part of it. Default: 1 ms.
 	Backoff time.Duration
 
-	// Random returns a random number, for [RandomFree] and for the back-off. It is called by one goroutine at a time for each
-	// handle. Default: [rand.Uint64].
+	// Random returns a random number, for [RandomFree] and for the back-off. It is called by one goroutine at a time for
+	// each handle. Default: [rand.Uint64].
 	Random func() uint64
 
-	// CommitTimeout bounds how long one commit may take, and, after one of unknown outcome, for how long the call goes on to find out
-	// what became of it before it returns [store.ErrUnknown]. A commit that has begun is not cut short by the context of the call, since
-	// that would leave open whether it took effect: a call returns within three times CommitTimeout after its context has ended.
-	// Default: 30 s.
+	// CommitTimeout bounds how long one commit may take. After a commit of unknown outcome it also bounds how long the
+	// call goes on to find out what became of it, before it returns [store.ErrUnknown].
+	//
+	// The context of the call does not cut short a commit that has begun, since that would leave open whether it took
+	// effect. A call returns within four times CommitTimeout after its context has ended, and mostly at once: reading,
+	// the commit, finding out, and a last commit take one each. A call that is finding out while a call over several
+	// pools has its turn waits for that one too. Default: 30 s.
 	CommitTimeout time.Duration
 
-	// Observer is told of calls and commits. Default: nobody is, and it costs nothing.
+	// Observer is told of calls and commits. Default: none, at no cost.
 	Observer Observer
 
-	// Logger is told what an operator should know: of commits whose outcome had to be found out, and of
-	// repairs. Default: nothing is logged.
+	// Logger is told what an operator should know: commits whose outcome had to be found out, and repairs. Default:
+	// nothing is logged.
 	Logger *slog.Logger
 }
 
@@ -72,13 +76,13 @@ func (o *Options) withDefaults() Options {
 	return with
 }
 
-// Pool is a handle of a pool: of one in a store, which any number of handles in any number of processes may
-// share ([Create], [Open]), or of one that lives in memory only ([New]).
+// Pool is a handle of a pool: of one in a store, which any number of handles in any number of processes may share
+// ([Create], [Open]), or of one that lives in memory only ([New]).
 //
 // The zero Pool is not usable, and a Pool must not be copied. All methods may be called by any number of goroutines
-// at once; calls that come in while a commit is under way are committed together, in one more.
+// at once. Calls that come in while a commit is under way share the next commit.
 //
-// A Pool holds nothing that needs closing, and starts no goroutine. It ends with its store.
+// A Pool holds nothing that needs closing, and starts no goroutine. It is usable until its store is closed.
 type Pool struct {
 	name    string
 	options Options
@@ -121,8 +125,10 @@ func (p *Pool) setOptions(options *Options) { p.options = options.withDefaults()
 // Create makes a pool of that name in the store and returns a handle of it. The name is any UTF-8 without NUL, 1 to
 // [store.MaxNameBytes] bytes.
 //
-// Errors: [ErrInvalid] if the name or the spec breaks a rule; [ErrExists]; [ErrOverlap] if the spec names a network in which another pool
-// has, or still holds, any of the addresses; those of the store. Cost: one commit.
+// Errors: [ErrInvalid] if the name or the spec breaks a rule; [ErrExists]; [ErrOverlap] if the spec names a network
+// in which another pool has any of the addresses in its ranges, or still holds any of them out of range; [ErrBusy];
+// those of the store. Cost: one commit. In a network also one read, and O(allocations) of each pool that may still
+// hold some of the addresses out of range.
 func Create(ctx context.Context, s store.Store, name string, spec Spec, options *Options) (*Pool, error) {
 	p, err := newHandle(s, name, options)
 	if err == nil {
@@ -184,9 +190,9 @@ func (a *attempt) create(p *Pool, spec Spec) error {
 
 // Open returns a handle of the pool of that name in the store.
 //
-// Errors: [ErrInvalid] if the name breaks a rule; [ErrNoPool]; [ErrCorrupt]; those of the store. Cost: one read, and one
-// more for each piece that a fragmented pool's free space is cut into (32 KiB or more each); it does not depend on the
-// number of allocations.
+// Errors: [ErrInvalid] if the name breaks a rule; [ErrNoPool]; [ErrUnfinished]; [ErrCorrupt]; those of the store.
+// Cost: one read, and one more for each piece that a fragmented pool's free space is cut into (32 KiB or more each).
+// It does not depend on the number of allocations.
 func Open(ctx context.Context, s store.Store, name string, options *Options) (*Pool, error) {
 	p, err := newHandle(s, name, options)
 	if err == nil {
@@ -198,11 +204,11 @@ func Open(ctx context.Context, s store.Store, name string, options *Options) (*P
 	return p, nil
 }
 
-// OpenOrCreate returns a handle of the pool of that name, and makes the pool if there is none yet: what a program does that ships with
-// its pool's spec. The spec of a pool that exists is left as it is, and is not compared. Whoever wants to know whether it is still
-// the same asks [Pool.Info] and compares with [Spec.Equal].
+// OpenOrCreate returns a handle of the pool of that name, and makes the pool if there is none yet. It is for a
+// program that brings its pool's spec along. The spec of a pool that exists stays as it is, and is not compared; to
+// compare, read [Pool.Info] and use [Spec.Equal].
 //
-// Errors: [ErrInvalid]; [ErrCorrupt]; those of the store. Cost: as for [Open], and one commit more.
+// Errors: those of [Open] and [Create]. Cost: as for [Open], and one commit more if the pool is made.
 func OpenOrCreate(ctx context.Context, s store.Store, name string, spec Spec, options *Options) (*Pool, error) {
 	p, err := Open(ctx, s, name, options)
 	if !errors.Is(err, ErrNoPool) {
@@ -215,7 +221,8 @@ func OpenOrCreate(ctx context.Context, s store.Store, name string, spec Spec, op
 	return p, err
 }
 
-// Info describes a pool.
+// Info describes a pool. The zero Info is that of none. An Info may be copied; the copy shares slices, which belong
+// to the caller.
 type Info struct {
 	// Name is the name of the pool; empty for one in memory.
 	Name string
@@ -225,15 +232,15 @@ type Info struct {
 	// Revision rises with every change of the pool.
 	Revision int64
 	Stats    Stats
-	// Withheld are addresses that the pool may not hand out because others decide so: what is foreign in its network, and, in what it was
-	// carved from, what its parent may not hand out.
+	// Withheld are addresses that the pool may not hand out because others decide so: what is foreign in its network,
+	// and in a carved pool what its parent may not hand out.
 	Withheld []netipx.IPRange
-	// Parent is the pool that this one was carved from, and what was granted there; zero if it was not.
+	// Parent is the pool that this one was carved from, with what it granted; zero if there is none.
 	Parent Parent
 }
 
-// List iterates over the pools in the store, in the store's order, but for those whose [Import] is unfinished. An error is the last thing
-// that it yields. Cost: O(pools).
+// List iterates over the pools in the store, in the store's order, except those whose [Import] is unfinished. An
+// error is the last thing that it yields. Cost: O(pools).
 func List(ctx context.Context, s store.Store) iter.Seq2[Info, error] {
 	return func(yield func(Info, error) bool) {
 		for head, err := range s.List(ctx, store.KindPool, "") {
@@ -258,9 +265,10 @@ func List(ctx context.Context, s store.Store) iter.Seq2[Info, error] {
 // Name returns the name of the pool; empty for one in memory.
 func (p *Pool) Name() string { return p.name }
 
-// Info reads the pool's spec and counts. They are those of one moment, and as fresh as the store can tell.
+// Info reads the pool's spec and counts. They are of one moment, and as fresh as the store's reads.
 //
-// Errors: [ErrNoPool] if the pool has been deleted; those of the store. Cost: one read; in memory, none.
+// Errors: [ErrNoPool] if the pool has been deleted; [ErrCorrupt]; those of the store. Cost: one read; in memory,
+// none.
 func (p *Pool) Info(ctx context.Context) (Info, error) {
 	info, err := p.home.info(ctx)
 	return info, p.failed("info", "", err)
@@ -275,14 +283,14 @@ func (p *Pool) infoNow() Info {
 	}
 }
 
-// Stats counts the pool's addresses. It is [Pool.Info] for those who want the counts alone.
+// Stats returns the counts of [Pool.Info]. Errors and cost are the same.
 func (p *Pool) Stats(ctx context.Context) (Stats, error) {
 	info, err := p.Info(ctx)
 	return info.Stats, err
 }
 
-// FreeSet returns the addresses of a family that are free, all of one moment: for a look at the pool, such as the ranges that are
-// left. What is free may be taken by the time it returns.
+// FreeSet returns the addresses of a family that are free, all as of one moment. They may be taken by the time it
+// returns, so it is for looking at the pool.
 //
 // Errors: [ErrFamily]; [ErrNoPool]; [ErrCorrupt]; those of the store. Cost: one read, and O(runs of free addresses).
 func (p *Pool) FreeSet(ctx context.Context, family Family) (*netipx.IPSet, error) {
@@ -308,20 +316,23 @@ func (p *Pool) look(ctx context.Context, f func(*state) error) error {
 	}, p)
 }
 
-// Allocate gives the claim's owner what it asks for, all of it or nothing, in one commit. Each request without an exact
-// prefix gets the lowest free one of its length, of all that are free at that commit.
+// Allocate gives the claim's owner what it asks for, all of it or nothing, in one commit. Unless the pool's strategy,
+// a band or the request says otherwise, each request gets the lowest free prefix of its length, of all that are free
+// at that commit.
 //
-// It is idempotent: an owner who holds something that the claim asks for gets that again, however often and from whichever
-// process it asks, until it is released. What is held is what the claim asks for if it has one prefix for each request, in their
-// order, of the family, the length, the exact prefix and the set that the request names; a claim that prefers both families is also
-// content with one, if that is held. So a caller that did not see the answer (a crash, a time-out,
-// [store.ErrUnknown]) asks again, or releases.
+// It is idempotent. An owner that already holds what the claim asks for gets that again, however often and from
+// whichever process it asks, until it is released. A holding is what the claim asks for if it has one prefix for each
+// request, in their order, each of the family, the length, the exact prefix and the set that the request names. A
+// claim that prefers both families also accepts a holding of one. So a caller that did not see the answer (after a
+// crash, a time-out or [store.ErrUnknown]) asks again, or releases.
 //
-// Errors: [ErrInvalid]; [ErrExhausted]; [ErrTaken] and [ErrNotInPool] for an exact prefix; [ErrFamily]; [ErrHeld] if the
-// owner holds something else; [ErrBusy]; [ErrNoPool] if the pool has been deleted; the context's, if it ended before the
-// call's turn to commit came; those of the store. After each of them nothing has changed, except after [store.ErrUnknown].
+// Errors: [ErrInvalid]; [ErrExhausted]; [ErrTaken] and [ErrNotInPool] for an exact prefix; [ErrFamily]; [ErrScope];
+// [ErrHeld] if the owner holds something else; [ErrBusy]; [ErrNoPool] if the pool has been deleted; the context's, if
+// it ended before the call's turn to commit came; those of the store. After each of them nothing has changed, except
+// after [store.ErrUnknown].
 //
-// Cost: one round trip to the store, however large and full the pool is, if no other process has changed it in between.
+// Cost: one round trip to the store, however large and full the pool is, if no other process has changed it in
+// between.
 func (p *Pool) Allocate(ctx context.Context, claim Claim) (Allocation, error) {
 	begin := p.begin()
 	err := claim.checkOwnerAndRest()
@@ -334,18 +345,19 @@ func (p *Pool) Allocate(ctx context.Context, claim Claim) (Allocation, error) {
 	return a, err
 }
 
-// Release frees all that the owner holds and returns what that was. It can be handed out again at once, or when the pool's
-// cooldown is over; until then the owner gets it back if it claims the same. What a pool was carved out of
-// (see [Carve]) is taken from that pool, which is deleted if it has nothing else; both only if nothing of it is held.
+// Release frees all that the owner holds and returns what that was. It can be handed out again at once, or when the
+// pool's cooldown is over; until then the owner gets it back if it claims the same. If a pool was carved from it (see
+// [Carve]), the addresses are taken from that pool too, which is deleted if it has no others.
 //
-// Errors: [ErrInUse] if addresses of a pool are held that was carved out of it; [ErrNotFound] if the owner holds nothing; otherwise as for [Pool.Allocate]. Cost: one round trip if this
-// handle granted what is released and no other process has changed the pool since; else one more.
+// Errors: [ErrNotFound] if the owner holds nothing; [ErrInUse] if a pool was carved from it and any of the addresses
+// is held there; otherwise as for [Pool.Allocate]. Cost: one round trip if this handle granted what is released and
+// no other process has changed the pool since; else one more.
 func (p *Pool) Release(ctx context.Context, owner string) (Allocation, error) {
 	return p.ReleaseGeneration(ctx, owner, 0)
 }
 
-// ReleaseGeneration is [Pool.Release] for who must not release what the owner was granted later: it frees only the
-// grant with this [Allocation.Generation]. 0 means any.
+// ReleaseGeneration is [Pool.Release] for callers that must not release what the owner was granted later. It frees
+// only the grant with this [Allocation.Generation]; 0 means any.
 //
 // Errors: as for [Pool.Release], and [ErrGeneration] if what the owner holds is of another generation.
 func (p *Pool) ReleaseGeneration(ctx context.Context, owner string, generation int64) (Allocation, error) {
@@ -360,11 +372,12 @@ func (p *Pool) ReleaseGeneration(ctx context.Context, owner string, generation i
 	return a, err
 }
 
-// Renew makes the owner's lease last for ttl from now on, and returns it. A lease that would end later as it is stays so, also if the
-// clock has been set back; a reservation stays one. A lease that has ended can be renewed as long as nobody has needed its addresses.
+// Renew makes the owner's lease last for ttl from now on, and returns it. It never makes a lease end earlier, also if
+// the clock has been set back. A permanent allocation stays one. A lease that has ended can be renewed until another
+// claim has taken its addresses.
 //
-// Errors: [ErrNotFound] if the owner holds nothing; [ErrInvalid] for a ttl that is not positive or above [MaxTTL]; otherwise as for
-// [Pool.Allocate]. Cost: as for [Pool.Release]; how many leases there are does not matter.
+// Errors: [ErrNotFound] if the owner holds nothing; [ErrInvalid] for a ttl under a microsecond or above [MaxTTL];
+// otherwise as for [Pool.Allocate]. Cost: as for [Pool.Release]; the number of leases does not matter.
 func (p *Pool) Renew(ctx context.Context, owner string, ttl time.Duration) (Allocation, error) {
 	begin := p.begin()
 	err := validateOwner(owner)
@@ -382,7 +395,7 @@ func (p *Pool) Renew(ctx context.Context, owner string, ttl time.Duration) (Allo
 
 // Get returns what the owner holds.
 //
-// Errors: [ErrNotFound] if that is nothing; those of the store. Cost: one read.
+// Errors: [ErrInvalid]; [ErrNotFound] if the owner holds nothing; those of the store. Cost: one read.
 func (p *Pool) Get(ctx context.Context, owner string) (Allocation, error) {
 	if err := validateOwner(owner); err != nil {
 		return Allocation{}, p.failed("get", owner, err)
@@ -397,10 +410,11 @@ func (p *Pool) Get(ctx context.Context, owner string) (Allocation, error) {
 	return h.Allocation.clone(), nil
 }
 
-// Lookup returns the allocation that addr belongs to.
+// Lookup returns the allocation that addr belongs to. A zone is ignored.
 //
-// Errors: [ErrNotFound] if nobody holds it; those of the store. Cost: one read if the store is a [store.Finder], as the bolt
-// store and [store.Memory] are; else O(allocations).
+// Errors: [ErrNotFound] if nobody holds it; those of the store. Cost: that of [store.Store.Find]: one or two reads
+// where the store has an index of prefixes, else O(allocations). In memory, at most one map look-up for each prefix
+// length.
 func (p *Pool) Lookup(ctx context.Context, addr netip.Addr) (Allocation, error) {
 	h, err := p.home.find(ctx, addr)
 	if err == nil && !h.live() {
@@ -416,8 +430,8 @@ func singleAddr(addr netip.Addr) netip.Prefix {
 	return netip.PrefixFrom(addr.WithZone(""), addr.BitLen())
 }
 
-// Allocations iterates over all that is held, in no particular order. What is granted or released meanwhile may or may not
-// come up. An error is the last thing that it yields. Cost: O(allocations).
+// Allocations iterates over all that is held, in no particular order. What is granted or released meanwhile may or
+// may not come up. An error is the last thing that it yields. Cost: O(allocations).
 func (p *Pool) Allocations(ctx context.Context) iter.Seq2[Allocation, error] {
 	return func(yield func(Allocation, error) bool) {
 		for h, err := range p.home.records(ctx, false) {

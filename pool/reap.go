@@ -2,10 +2,12 @@ package pool
 
 import "context"
 
-// Reap frees all leases and cooldowns that have ended, and returns how many. Nothing requires it, since who needs an address takes what has
-// ended. It is for exact counts, and for those who watch the pool.
+// Reap frees all leases and cooldowns that have ended (it expires them), and returns how many. It is never necessary,
+// since a claim that needs an address takes what has ended. It is for exact counts, and for callers that watch the
+// pool.
 //
-// Errors: [ErrBusy]; those of the store. Cost: O(what has ended), where the store has an index of it, and one commit for every 4,096.
+// Errors: [ErrBusy]; [ErrNoPool]; those of the store. What was freed before the error stays so, and is counted. Cost:
+// O(what has ended), where the store has an index of it, and one commit for every 4,096.
 func (p *Pool) Reap(ctx context.Context) (reaped int, err error) {
 	// This handle may not know yet that anything ends, and a commit without writes would not tell.
 	if err := p.look(ctx, func(*state) error { return nil }); err != nil {

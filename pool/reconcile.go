@@ -8,38 +8,46 @@ import (
 	"time"
 )
 
-// ReconcileOptions are how [Pool.Reconcile] goes about it. The zero value, and a nil pointer to it, mean the defaults.
+// ReconcileOptions configure [Pool.Reconcile]. The zero value, and a nil pointer to it, mean the defaults.
 type ReconcileOptions struct {
-	// Since is the revision of the pool (see [Info]) from before the look at the world began: what was granted later is left alone. Default:
-	// the revision when Reconcile is called, which is right if the look begins within it, as an iterator over a fresh list does.
+	// Since is the revision of the pool (see [Info]) from before the list of live owners was begun. What was granted
+	// later is left alone. Default: the revision when Reconcile is called, which is right if the list is begun within
+	// the call, as by an iterator over a fresh list.
 	Since int64
 
-	// Grace is how long an owner must have been missing before what it holds is released: since the first call of Reconcile that did not find it,
-	// which is kept in the store. An owner who claims again or renews meanwhile is not missing any more, and keeps what it holds, up to the moment of the
-	// release. Default: none, it is released at once, and an owner who claims again after the look, what it was granted before it, may lose it.
+	// Grace is how long an owner must have been missing before what it holds is released. It counts from the first call
+	// of Reconcile that did not find the owner, which is kept in the store. An owner that claims again or renews
+	// meanwhile is no longer missing, and keeps what it holds, up to the moment of the release. Default: none, what a
+	// missing owner holds is released at once. Without a grace period, an owner missing from live loses what it held
+	// before Since, even if it claims again meanwhile.
 	Grace time.Duration
 
-	// DryRun says to change nothing, and only to report.
+	// DryRun changes nothing, and only reports.
 	DryRun bool
 }
 
-// Reconciliation is what [Pool.Reconcile] did, or would have done.
+// Reconciliation is what [Pool.Reconcile] did, or would have done. It is the caller's.
 type Reconciliation struct {
-	// Released are what missing owners held. Missing are those that are still within their grace.
+	// Released is what missing owners held and was released. Missing is what owners hold that are missing, but still
+	// within their grace period.
 	Released, Missing []Allocation
-	// Back are owners that had been missing and are there again.
+	// Back is what owners hold that had been missing and are live again.
 	Back []Allocation
-	// Live is how many owners hold something and are there. Newer is how many were left alone since they were granted after the look began.
+	// Live counts the owners that hold something and are live. Newer counts those left alone because they were granted
+	// something after Since.
 	Live, Newer int
 }
 
-// Reconcile releases what owners hold that are no more: all that live does not name. It is what a controller does now and then, for releases that never
-// came. Nothing that was granted after the look at the world began is touched, nor is what a pool was carved from; and what is released is
-// released as of the generation that was seen, so that an owner that comes back meanwhile keeps what it is granted then.
+// Reconcile releases what owners hold that no longer exist: all that live does not name. A controller calls it now
+// and then, for releases that never came. It touches nothing that was granted after the list of live owners was
+// begun, and nothing that a pool was carved from. It releases only the generation that it saw, so an owner that was
+// granted something else meanwhile keeps that.
 //
-// An error of live, like all others, ends it before anything is released. An empty iteration means that no owner is live.
+// If live yields an error, or anything else fails before the first release, nothing is released. An empty iteration
+// means that no owner is live.
 //
-// Errors: those of live, as they came; those of the store. Cost: O(allocations), and one commit for every 4,096 changes.
+// Errors: those of live, as they came; those of the store. After an error amid the releases, the result lists those
+// that were done. Cost: O(allocations), and one commit for every 4,096 changes.
 func (p *Pool) Reconcile(ctx context.Context, live iter.Seq2[string, error], options *ReconcileOptions) (Reconciliation, error) {
 	var since int64
 	err := ctx.Err()
@@ -69,8 +77,9 @@ func (p *Pool) Reconcile(ctx context.Context, live iter.Seq2[string, error], opt
 	return p.ReconcileFunc(ctx, func(a Allocation) bool { return owners[a.Owner] }, &with)
 }
 
-// ReconcileFunc is [Pool.Reconcile] with a function that tells whether the owner of an allocation is live, which goes by what it saw of the
-// world at the revision [ReconcileOptions.Since]; give that, unless it looks when it is called.
+// ReconcileFunc is [Pool.Reconcile] with a function that reports whether the owner of an allocation is live. Set
+// [ReconcileOptions.Since] to the revision from before the function's knowledge was collected, unless the function
+// looks when it is called.
 func (p *Pool) ReconcileFunc(ctx context.Context, live func(Allocation) bool, options *ReconcileOptions) (Reconciliation, error) {
 	var with ReconcileOptions
 	if options != nil {

@@ -13,10 +13,12 @@ import (
 	"time"
 )
 
-// Snapshot is a whole pool as of one moment: for pictures, for a look, and to be kept or moved as JSON. It is the caller's.
+// Snapshot is a whole pool as of one moment: to draw, to look at, and to keep or move as JSON. It is the caller's.
+// The zero Snapshot is that of no pool. A copy shares its slices.
 type Snapshot struct {
 	Info
-	// Allocations are what is held, and Cooling what was released and is withheld until its Expires; each in the order of its first prefix.
+	// Allocations are what is held. Cooling is what was released and is withheld until its Expires. Each is in the order
+	// of its first prefix.
 	Allocations, Cooling []Allocation
 	// Next is where a pool of [NextFree] looks first, at most one address a family.
 	Next []netip.Addr
@@ -24,8 +26,8 @@ type Snapshot struct {
 
 // Snapshot reads the whole pool, as of one moment.
 //
-// Errors: [ErrBusy] if other processes changed the pool each time before all was read; [ErrNoPool]; those of the store. Cost:
-// O(allocations), in memory too.
+// Errors: [ErrBusy] if other processes changed the pool each time before all was read; [ErrNoPool]; those of the
+// store. Cost: O(allocations), in memory too.
 func (p *Pool) Snapshot(ctx context.Context) (Snapshot, error) {
 	var s Snapshot
 	err := exclusively(ctx, func(a *attempt) (err error) {
@@ -100,8 +102,9 @@ type allocationText struct {
 
 const snapshotFormat = 1
 
-// MarshalJSON writes the snapshot for people and for [Import]: its spec as [Spec.MarshalJSON] has it, and each allocation with its owner, prefixes, state
-// ("allocated" or "cooling") and times.
+// MarshalJSON writes the snapshot for people and for [Import]: its spec as [Spec.MarshalJSON] writes it, and each
+// allocation with its owner, prefixes, state ("allocated" or "cooling") and times. docs/formats.md in the repository
+// describes the format.
 func (s Snapshot) MarshalJSON() ([]byte, error) {
 	text := snapshotText{
 		Format: snapshotFormat, Name: s.Name, Spec: s.Spec, Created: s.Created, Revision: s.Revision,
@@ -153,8 +156,8 @@ func (s *Snapshot) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// Export writes the whole pool as JSON, indented, as of one moment; see [Snapshot.MarshalJSON]. Errors and cost: as for [Pool.Snapshot], and those
-// of w.
+// Export writes the whole pool as JSON, indented, as of one moment; see [Snapshot.MarshalJSON]. Errors and cost: as
+// for [Pool.Snapshot], and the errors of w.
 func (p *Pool) Export(ctx context.Context, w io.Writer) error {
 	s, err := p.Snapshot(ctx)
 	if err != nil {

@@ -12,14 +12,14 @@ import (
 	"github.com/ipalloc/ipalloc/cidr"
 )
 
-// Spec says which addresses a pool hands out, and how. It is validated as a whole when a pool is created.
+// Spec says which addresses a pool hands out, and how. It is validated as a whole when a pool is created or changed.
 //
-// The zero Spec is not valid: it has no ranges. A Spec may be copied; the copy shares its slices. A pool keeps a
-// copy of its own.
+// The zero Spec is not valid: it has no ranges. A Spec may be copied; the copy shares its slices. A pool keeps a copy
+// of its own.
 type Spec struct {
-	// Ranges are the addresses of the pool, of one family or of both; see [ParseSpec] for text. The family of
-	// the first is the primary family. Ranges of one family are alternatives: one set, handed out from its lowest
-	// address on. They may overlap. No ranges at all means all of Subnets.
+	// Ranges are the addresses of the pool, of one family or of both; see [ParseSpec] for text. The family of the first
+	// is the primary family. The ranges of one family make one set, which is handed out from its lowest address on. They
+	// may overlap. No ranges at all means all of Subnets.
 	Ranges []netipx.IPRange
 
 	// Exclude are addresses never to hand out. They need not lie in the ranges, but must be of a family
@@ -30,40 +30,45 @@ type Spec struct {
 	// ranges lies in one of them. They must not overlap, but one may stand here more than once, with other gateways.
 	Subnets []Subnet
 
-	// IPv4Bits and IPv6Bits are the prefix lengths that a request gets which names none. The default, 0, means
-	// single addresses: 32 and 128. A pool of node CIDRs has 24 and 64 here, for example.
+	// IPv4Bits and IPv6Bits are the prefix lengths of requests that name none. The default, 0, means single addresses:
+	// 32 and 128. A pool of node CIDRs has 24 and 64 here, for example.
 	IPv4Bits, IPv6Bits int
 
-	// AllocateReserved is for pools whose claims ask for prefixes, unless IPv4Bits or IPv6Bits say so already, and for networks
-	// without hosts. It allows to hand out the addresses that a subnet reserves: for IPv4 its first and
-	// last (network and broadcast address), for IPv6 its first (the subnet-router anycast address, RFC 4291,
-	// section 2.6.1). Subnets of length 31 and 32 (RFC 3021), and 127 and 128 (RFC 6164) reserve nothing.
+	// AllocateReserved allows the pool to hand out the addresses that a subnet reserves. These are for IPv4 its first
+	// and last address (network and broadcast address), and for IPv6 its first (the subnet-router anycast address, RFC
+	// 4291, section 2.6.1). Subnets of length 31 and 32 (RFC 3021), and 127 and 128 (RFC 6164) reserve nothing. Set it
+	// for networks without hosts, and for pools whose claims ask for prefixes, unless IPv4Bits or IPv6Bits say that
+	// already.
 	//
-	// The subnets of a family that names none are those of its ranges that are exactly a prefix and not part of another
-	// range: so 10.0.0.0/24, but also 10.0.0.4-10.0.0.7, for which you name the subnet that it is a part of. A family whose
-	// default length is a prefix has none reserved, since each of its prefixes has such addresses in itself.
+	// A family without named Subnets has as subnets those of its ranges that are exactly a prefix and not part of
+	// another range. So 10.0.0.0/24 is one, but also 10.0.0.4-10.0.0.7, for which you name the subnet that it is a part
+	// of. A family whose default length is shorter than an address reserves nothing, since each of its prefixes has such
+	// addresses in itself.
 	AllocateReserved bool
 
-	// Strategy says which of the free addresses a request gets that leaves the choice. Default: [LowestFree].
+	// Strategy says which free prefix a request gets that leaves the choice. Default: [LowestFree].
 	Strategy Strategy
 
-	// Bands are parts of the ranges that claims use last, or not at all, unless they ask for them. They must not overlap.
+	// Bands are parts of the ranges that claims use last, or not at all, unless they ask for them. They must not
+	// overlap.
 	Bands []Band
 
-	// Cooldown is how long an address that was released is withheld from all but its last owner. 0 means that it can be handed out again at
-	// once, as can what is left by a lease that has ended. Cut to the microsecond; at most [MaxTTL].
+	// Cooldown is how long a released address is withheld from all but its last owner. 0 means that it can be handed out
+	// again at once, as can the address of a lease that has ended. Cut to the microsecond; at most [MaxTTL].
 	Cooldown time.Duration
 
-	// Network is the name of the routing domain that the pool is in. The ranges of two pools of one network must not overlap, and
-	// none of them hands out what is foreign there; see [SetForeign]. Pools of different networks know nothing of each other, nor do
-	// pools without a network. It needs a store. Any UTF-8 without NUL, at most [store.MaxNameBytes] bytes.
+	// Network is the name of the routing domain that the pool is in. The ranges of two pools of one network must not
+	// overlap, and neither hands out what is foreign there; see [SetForeign]. Pools of different networks know nothing
+	// of each other; the same is true of pools without a network. A network needs a store. Any UTF-8 without NUL, at
+	// most [store.MaxNameBytes] bytes.
 	Network string
 
-	// Scope is who may claim: claims with another [Claim.Scope] are refused. Empty means that every claim is admitted. Bounds as for Network.
+	// Scope is for whom the pool is: claims with another [Claim.Scope] are refused. Empty admits every claim. Bounds as
+	// for Network.
 	Scope string
 }
 
-// Subnet is a network and its gateway.
+// Subnet is a network and its gateway. The zero Subnet is not valid. It is a value; it may be copied and compared.
 type Subnet struct {
 	// Prefix is the network, without host bits.
 	Prefix netip.Prefix
@@ -73,8 +78,8 @@ type Subnet struct {
 
 // ParseSpec returns a spec with the ranges that the texts say, in the forms of package cidr: "192.0.2.0/24",
 // "192.0.2.10-192.0.2.99/24", "192.0.2.10-192.0.2.99", "192.0.2.7". A CIDR, and the length behind a range, names the
-// subnet, whose first and last address are then not handed out. What else the spec is to say, such as gateways, is for the
-// caller to add.
+// subnet, whose first and last address are then not handed out. The caller adds what else the spec is to say, such as
+// gateways.
 //
 // The error is a [*cidr.ParseError]. The rules for a whole spec are checked when it is used; see [Spec.Validate].
 func ParseSpec(texts ...string) (Spec, error) {
@@ -101,8 +106,9 @@ func (s Spec) clone() Spec {
 	return s
 }
 
-// Equal tells whether both specs make the same pool: the same addresses to hand out and to withhold, in the same subnets, with the
-// same defaults and the same primary family. How ranges are written, and their order within a family, do not matter.
+// Equal reports whether both specs make the same pool: the same addresses to hand out and to withhold, in the same
+// subnets, with the same defaults and the same primary family. How ranges are written, and their order within a
+// family, do not matter.
 func (s Spec) Equal(other Spec) bool {
 	if !slices.Equal(s.Families(), other.Families()) || s.AllocateReserved != other.AllocateReserved || s.Strategy != other.Strategy ||
 		s.Cooldown.Truncate(time.Microsecond) != other.Cooldown.Truncate(time.Microsecond) ||
@@ -151,7 +157,7 @@ func (s Spec) Families() []Family {
 	return families
 }
 
-// Has tells whether the pool has addresses of the family.
+// Has reports whether the pool has addresses of the family.
 func (s Spec) Has(family Family) bool {
 	for _, r := range s.ranges() {
 		if FamilyOf(r.From()) == family {
@@ -161,7 +167,7 @@ func (s Spec) Has(family Family) bool {
 	return false
 }
 
-// Bits is the prefix length that a request of the family gets which names none.
+// Bits returns the prefix length of a request of the family that names none.
 func (s Spec) Bits(family Family) int {
 	bits := s.IPv6Bits
 	if family == IPv4 {
@@ -173,8 +179,8 @@ func (s Spec) Bits(family Family) int {
 	return bits
 }
 
-// SubnetOf returns the subnet of the spec that contains addr: what a host needs to know beside its address. It
-// is false if there is none.
+// SubnetOf returns the subnet of the spec that contains addr: what a host needs to know beside its address. It is
+// false if there is none.
 func (s Spec) SubnetOf(addr netip.Addr) (Subnet, bool) {
 	for _, subnet := range s.Subnets {
 		if subnet.Prefix.Contains(addr) {
@@ -263,7 +269,7 @@ func ofFamily(ranges []netipx.IPRange, family Family) []netipx.IPRange {
 	return out
 }
 
-// Validate returns an error that wraps [ErrInvalid], quotes what is wrong and names the rule, or nil.
+// Validate returns nil, or an error that wraps [ErrInvalid], quotes what is wrong and names the rule.
 func (s Spec) Validate() error {
 	if len(s.Ranges) == 0 && len(s.Subnets) == 0 {
 		return invalid("the pool has no ranges and no subnets, want at least one")

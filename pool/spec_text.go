@@ -40,7 +40,8 @@ type subnetText struct {
 
 // MarshalJSON writes the spec with its ranges as text, in the forms that package cidr parses:
 //
-//	{"ranges": ["192.0.2.0/24"], "exclude": ["192.0.2.9"], "subnets": [{"prefix": "192.0.2.0/24", "gateway": "192.0.2.1"}],
+//	{"ranges": ["192.0.2.0/24"], "exclude": ["192.0.2.9"],
+//	 "subnets": [{"prefix": "192.0.2.0/24", "gateway": "192.0.2.1"}],
 //	 "ipv4Bits": 32, "ipv6Bits": 128, "allocateReserved": true, "strategy": "next",
 //	 "bands": [{"name": "static", "ranges": ["192.0.2.1-192.0.2.16"], "exclusive": true}],
 //	 "cooldown": "1m0s", "network": "blue", "scope": "team-a"}
@@ -67,7 +68,7 @@ func (s Spec) MarshalJSON() ([]byte, error) {
 	return json.Marshal(text)
 }
 
-// UnmarshalJSON reads what [Spec.MarshalJSON] writes. A field that is none of those is an error. It checks the form, not the
+// UnmarshalJSON reads what [Spec.MarshalJSON] writes. An unknown field is an error. It checks the form, not the
 // rules; see [Spec.Validate].
 func (s *Spec) UnmarshalJSON(b []byte) error {
 	var text specText

@@ -5,26 +5,29 @@ import (
 	"github.com/ipalloc/ipalloc/pool/internal/space"
 )
 
-// FamilyStats counts the addresses of one family of a pool. Total is the sum of Reserved, Used, Cooling and Free. It is a value; it
-// may be copied and compared.
+// FamilyStats counts the addresses of one family of a pool. Total is the sum of Reserved, Used, Cooling and Free. It
+// is a value; it may be copied and compared.
 type FamilyStats struct {
 	Family Family `json:"family"`
 	// Total is the number of addresses in the ranges.
 	Total cidr.Count `json:"total"`
-	// Reserved are those that are never handed out: excluded and foreign ones, gateways, and first and last ones of subnets.
+	// Reserved are those that are never handed out: excluded, foreign and withheld ones, gateways, and the first and
+	// last ones of subnets.
 	Reserved cidr.Count `json:"reserved"`
-	// Used are those that are held. Leases that have ended are among them as long as nobody has needed them; see [Pool.Reap].
+	// Used are those that are held. The addresses of leases that have ended are among them until a claim needs them; see
+	// [Pool.Reap].
 	Used cidr.Count `json:"used"`
 	// Cooling are those that were released and are withheld; see [Spec.Cooldown].
 	Cooling cidr.Count `json:"cooling,omitzero"`
 	// Free are those that are left.
 	Free cidr.Count `json:"free"`
-	// OutOfRange are addresses that are held, or cool down, but are none of Total, since the pool was changed by [Pool.Drain], or that
-	// are Reserved now. They are never handed out again.
+	// OutOfRange are addresses that are held, or cool down, but are not in Total or are Reserved now, because the pool
+	// was changed by [Pool.Drain]. Such addresses are also called stranded. They are never handed out again.
 	OutOfRange cidr.Count `json:"outOfRange,omitzero"`
 }
 
-// Stats are the counts of a pool: one entry a family, the primary one first.
+// Stats are the counts of a pool: one entry a family, the primary one first. A family that the pool has given up has
+// an entry as long as something of it is held.
 type Stats []FamilyStats
 
 // Of returns the counts of one family; all zero if the pool does not have it.

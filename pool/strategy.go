@@ -2,18 +2,21 @@ package pool
 
 import "fmt"
 
-// Strategy says which free prefix a request gets, of all that it could have.
+// Strategy says which free prefix a request gets, of all that meet it. The zero Strategy is [LowestFree].
 type Strategy uint8
 
 // The strategies.
 const (
-	// LowestFree gives the lowest. It is the default: the pool stays packed, which keeps it small, and anybody can tell what comes next.
+	// LowestFree gives the lowest. It is the default: the pool stays packed, which keeps it small, and anybody can tell
+	// which address comes next.
 	LowestFree Strategy = iota
-	// NextFree gives the lowest above the one that was given last, and starts again at the bottom when there is none (round robin). So an
-	// address that was released is not seen again for as long as possible. Where the last one was is kept in the store.
+	// NextFree gives the lowest above the one that was given last, and starts again at the bottom when there is none
+	// (round robin). So a released address is not given again for as long as possible. The place of the last one is kept
+	// in the store.
 	NextFree
-	// RandomFree gives any, so that nobody can tell what comes next. It tries addresses at random until one is free, up to 16
-	// times, so that each free one is as likely as any other unless the pool is nearly full; then it takes the next free one behind the last try.
+	// RandomFree gives a random one, so that nobody can tell which comes next. It tries up to 16 random addresses. So
+	// each free one is as likely as any other, unless the pool is nearly full: then it takes the next free one behind
+	// the last try.
 	RandomFree
 )
 

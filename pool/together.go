@@ -5,32 +5,34 @@ import (
 	"time"
 )
 
-// Part is what a claim over several pools asks of one of them. The zero Part is not valid.
+// Part is what a claim over several pools asks of one of them. The zero Part is not valid. A Part may be copied; the
+// copy shares Pools.
 type Part struct {
-	// Pools are alternatives: the first one that has room grants the part. At least one, all in the store of the other parts, and none
-	// of them in another part.
+	// Pools are alternatives: the first one that has room grants the part. There is at least one. All are in the same
+	// store as those of the other parts, and none of them is in another part.
 	Pools []*Pool
-	// Claim is what is asked for; its Owner is that of the whole claim and may be left empty.
+	// Claim is what is asked for. Its Owner is that of the whole call and may be left empty.
 	Claim Claim
 }
 
-// Granted is what [AllocateTogether] got for one part.
+// Granted is what [AllocateTogether] granted for one part.
 type Granted struct {
 	Pool       *Pool
 	Allocation Allocation
 }
 
-// AllocateTogether grants claims of one owner in several pools, such as IPv4 from one and IPv6 from another: all of them or none, in one
-// commit. What it returns is in the order of the parts.
+// AllocateTogether grants claims of one owner in several pools, such as IPv4 from one and IPv6 from another: all of
+// them or none, in one commit. The grants are in the order of the parts.
 //
-// It is idempotent, as [Pool.Allocate] is, in each pool: of the alternatives of a part the one that the owner holds something of
-// answers, whichever has room.
+// It is idempotent in each pool, as [Pool.Allocate] is. If the owner already holds something in one of the
+// alternatives of a part, that pool answers, whichever has room.
 //
-// Errors: those of [Pool.Allocate], after which nothing has changed in any pool, except after [store.ErrUnknown]. If no alternative of a
-// part has room the error is that of the last one. If the process dies meanwhile, either all or nothing has been granted.
+// Errors: those of [Pool.Allocate], after which nothing has changed in any pool, except after [store.ErrUnknown];
+// [ErrInvalid] also for pools in different stores, or named twice. If no alternative of a part has room, the error is
+// that of the last one. If the process dies meanwhile, either all or nothing has been granted.
 //
-// Cost: one commit, and for each part with alternatives one read for each of them. Calls through the handles of these pools wait meanwhile,
-// or are committed together with it.
+// Cost: one commit, and for each part with alternatives one read for each of them. Calls through the handles of these
+// pools wait meanwhile, or share the commit.
 func AllocateTogether(ctx context.Context, owner string, parts ...Part) ([]Granted, error) {
 	granted, err := allocateTogether(ctx, owner, parts)
 	return granted, wrapped(err, Error{Op: "allocate together", Owner: owner})
@@ -108,11 +110,11 @@ func (o *op) checkPools() error {
 	return nil
 }
 
-// ReleaseTogether frees all that the owner holds in these pools, in one commit, and returns what that was, in the order of the pools; a pool
-// in which it holds nothing has the zero Allocation.
+// ReleaseTogether frees all that the owner holds in these pools, in one commit, and returns what that was, in the
+// order of the pools; a pool in which it holds nothing has the zero Allocation.
 //
-// Errors: [ErrNotFound] if the owner holds nothing in any of them; otherwise as for [AllocateTogether]. Cost: one commit, and one read for
-// each pool.
+// Errors: [ErrNotFound] if the owner holds nothing in any of them; otherwise as for [AllocateTogether]. Cost: one
+// commit, and at most one read for each pool.
 func ReleaseTogether(ctx context.Context, owner string, pools ...*Pool) ([]Allocation, error) {
 	released, err := releaseTogether(ctx, owner, pools)
 	return released, wrapped(err, Error{Op: "release together", Owner: owner})

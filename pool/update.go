@@ -16,30 +16,34 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Update changes the pool to a new spec, all of it or not at all: other ranges, exclusions, subnets, gateways, families, and how addresses are
-// handed out. What is held stays held. It is refused if an address that is held would be none that the pool hands out any more: outside of the
-// ranges, excluded, a gateway, or reserved.
+// Update changes the pool to a new spec, all of it or not at all: other ranges, exclusions, subnets, gateways,
+// families, and how addresses are handed out. What is held stays held. Update is refused if an address that is held
+// would no longer be one that the pool hands out: outside of the ranges, excluded, a gateway, or reserved.
 //
-// Pools that were carved from this one hand out nothing from then on that this one no longer may.
+// Pools that were carved from this one hand out nothing from then on that this one no longer may. They change in the
+// same commit.
 //
 // Other handles, in other processes too, go by the new spec from their next change on.
 //
-// Errors: [ErrInvalid]; [ErrStranded], with the list, see [StrandedError] and [Pool.Drain]; [ErrOverlap] if ranges overlap with another pool of
-// the network, or with what that one still holds out of range; [ErrBusy]; those of the store. After each of them nothing has changed, except
-// after [store.ErrUnknown]. The spec of a pool that was carved from another can neither be given ranges outside of what it was carved from, nor
-// another network.
+// Errors: [ErrInvalid]; [ErrStranded], with the list, see [StrandedError] and [Pool.Drain]; [ErrOverlap] if ranges
+// overlap with another pool of the network, or with what that one still holds out of range; [ErrInUse] if the network
+// is to change although pools were carved from this one; [ErrBusy]; [store.ErrTooLarge] if it concerns more carved
+// pools than the store takes in one commit; those of the store. After each of them nothing has changed, except after
+// [store.ErrUnknown]. A carved pool can get neither ranges outside of what its parent has granted, nor another
+// network.
 //
-// Cost: one commit, and O(runs of free addresses); O(allocations) if any are stranded, out of range, or would be, or if pools were carved from
-// it; one read for each of these pools of which the change concerns any address.
+// Cost: one commit, and O(runs of free addresses). O(allocations) if any are out of range, before or after, or if
+// pools were carved from this one, and one read for each of these pools whose addresses the change concerns.
 func (p *Pool) Update(ctx context.Context, spec Spec) error {
 	return p.failed("update", "", p.update(ctx, spec, false))
 }
 
-// Drain is [Pool.Update] for a pool that is to give up addresses which are still held: these stay held until they are released, or until their
-// lease ends, are counted as [FamilyStats.OutOfRange], and are never handed out again. As long as they are held no other pool of the network
-// may have them in its ranges.
+// Drain is [Pool.Update] for a pool that is to give up addresses which are still held. These stay held until they are
+// released, or until their lease ends, are counted as [FamilyStats.OutOfRange], and are never handed out again. As
+// long as they are held no other pool of the network may have them in its ranges.
 //
-// Errors: as for Update, but for [ErrStranded]; [ErrOverlap] also if what is held outside of the ranges overlaps with another pool of the network.
+// Errors: as for Update, but for [ErrStranded]; [ErrOverlap] also if what is held outside of the ranges overlaps with
+// another pool of the network.
 func (p *Pool) Drain(ctx context.Context, spec Spec) error {
 	return p.failed("drain", "", p.update(ctx, spec, true))
 }
@@ -275,10 +279,11 @@ func (a *attempt) cooling(d *draft) iter.Seq2[*holding, error] {
 	return a.records(d)
 }
 
-// Delete removes the pool of that name from the store, and from its network. What a pool was carved from goes back to its parent.
+// Delete removes the pool of that name from the store, and from its network. The addresses of a carved pool go back
+// to its parent. It also removes what an unfinished [Import] has left.
 //
-// Errors: [ErrNoPool]; [ErrInUse] if any address of it is held, and nothing has changed then; [ErrBusy]; those of the store. Addresses that cool
-// down are no hindrance. Cost: two or three reads and one commit.
+// Errors: [ErrNoPool]; [ErrInUse] if any address of it is held, and nothing has changed then; [ErrBusy]; those of the
+// store. Addresses that cool down do not prevent it. Cost: two or three reads and one commit.
 func Delete(ctx context.Context, s store.Store, name string, options *Options) error {
 	p, err := newHandle(s, name, options)
 	if err == nil {

@@ -15,26 +15,28 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Report is what [Pool.Verify] found: whether the addresses that the head says are taken are those that owners hold. In a pool that
-// only this package has written, they are, after any crash.
+// Report is what [Pool.Verify] found: whether the addresses that are taken, by the head, are those that owners hold.
+// In a pool that only this package has written they are, after any crash. It is the caller's. The zero Report is that
+// of an empty pool.
 type Report struct {
 	// Allocations is how many owners hold something.
 	Allocations int
-	// Leaked addresses are taken, but nobody holds them: they cannot be handed out.
+	// Leaked addresses are taken, but no owner holds them: they cannot be handed out.
 	Leaked []netipx.IPRange
 	// Unguarded addresses are held, but not taken: they could be handed out again.
 	Unguarded []netipx.IPRange
-	// Shared prefixes are held, and overlap with what another owner holds. Each second one is listed.
+	// Shared prefixes are held, and overlap with what another owner holds. Of two that overlap the second is listed.
 	Shared []Allocation
-	// OutOfRange prefixes are held, or cool down, but are not, or not wholly, what the pool hands out. That is nothing wrong: see [Pool.Drain].
+	// OutOfRange prefixes are held, or cool down, but are not, or not wholly, among what the pool hands out. This is no
+	// error: see [Pool.Drain].
 	OutOfRange []Allocation
-	// Miscounted says which counts in the head are not those of the records; empty if all are.
+	// Miscounted says which counts in the head differ from those of the records; empty if none does.
 	Miscounted []string
 	// Unreadable says why the head's free space could not be read; nil if it could.
 	Unreadable error
 }
 
-// OK tells whether nothing is wrong.
+// OK reports whether nothing is wrong.
 func (r Report) OK() bool {
 	return len(r.Leaked) == 0 && len(r.Unguarded) == 0 && len(r.Shared) == 0 && len(r.Miscounted) == 0 && r.Unreadable == nil
 }
@@ -52,11 +54,11 @@ func (r Report) String() string {
 	return text
 }
 
-// Verify compares the free space in the pool's head with all that owners hold, both as of one moment. Calls that change the pool
-// through this handle wait meanwhile; other handles do not.
+// Verify compares the free space in the pool's head with all that owners hold, both as of one moment. Calls that
+// change the pool through this handle wait meanwhile; other handles do not.
 //
-// Errors: [ErrBusy] if other processes changed the pool each time before all was read; those of the store. What it
-// finds is no error; see [Report.OK]. Cost: O(allocations).
+// Errors: [ErrBusy] if other processes changed the pool each time before all was read; [ErrNoPool]; those of the
+// store. What it finds is not an error; see [Report.OK]. Cost: O(allocations).
 func (p *Pool) Verify(ctx context.Context) (Report, error) {
 	var report Report
 	err := exclusively(ctx, func(a *attempt) (err error) {
@@ -66,11 +68,11 @@ func (p *Pool) Verify(ctx context.Context) (Report, error) {
 	return report, p.failed("verify", "", err)
 }
 
-// Repair is [Pool.Verify], and then makes the free space in the head what the allocations say, in one commit. It returns what it found
-// before. Allocations stay as they are: of those that share an address an operator releases all but one, and then repairs again, since
-// each release frees the address.
+// Repair is [Pool.Verify], and then makes the free space in the head agree with the allocations, in one commit. It
+// returns what it found before. Allocations stay as they are. If several owners share an address, release all but one
+// of them and repair again, since each release frees the address.
 //
-// It also restores a free space that cannot be read, but not a head without a readable spec.
+// It also restores a free space that cannot be read, but not a head whose spec cannot be read.
 //
 // Errors and cost: as for [Pool.Verify].
 func (p *Pool) Repair(ctx context.Context) (Report, error) {

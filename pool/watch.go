@@ -11,11 +11,13 @@ import (
 	"github.com/ipalloc/ipalloc/cidr"
 )
 
-// AllocateWait is [Pool.Allocate] for who can wait: while there is nothing free of what the claim asks for, it waits until an address frees, by a
-// release, or since a lease or a cooldown ends, through whichever handle in whichever process. It ends with the context.
+// AllocateWait is [Pool.Allocate] for callers that can wait. While nothing free meets the claim, it waits until an
+// address becomes free: by a release, or because a lease or a cooldown ends, through whichever handle in whichever
+// process. It ends with the context.
 //
-// Several that wait are not served in any order. Errors: as for [Pool.Allocate], with [ErrExhausted] and [ErrTaken] only together with the
-// context's. Cost while it waits: what [Pool.Watch] costs, and one attempt for each change of the pool.
+// Calls that wait are served in no particular order. Errors: as for [Pool.Allocate]; [ErrExhausted] and [ErrTaken]
+// come only together with the context's. Cost while it waits: as for [Pool.Watch], and one attempt for each change of
+// the pool.
 func (p *Pool) AllocateWait(ctx context.Context, claim Claim) (Allocation, error) {
 	for {
 		revision, err := p.home.current(ctx)
@@ -45,25 +47,27 @@ func nextEnd(err error) time.Time {
 	return time.Time{}
 }
 
-// Change is what has changed in a pool; see [Pool.Watch].
+// Change is what has changed in a pool; see [Pool.Watch]. It is the caller's.
 type Change struct {
 	// Revision is that of the pool after it.
 	Revision int64
-	// Freed and Taken are the addresses that became free, or ceased to be, since the change before. An address that did both in between is in
-	// neither. Addresses that were added to the pool are in Freed, and those that were removed from it in Taken, if they were free.
+	// Freed and Taken are the addresses that became free, or were taken, since the change before. An address that did
+	// both in between is in neither. Addresses that were added to the pool are in Freed. Those that were removed from it
+	// are in Taken, if they were free.
 	Freed, Taken []netipx.IPRange
 	// Stats are the counts after it.
 	Stats Stats
 }
 
-// Watch iterates over what changes in the pool, through whichever handle in whichever process, from the revision since on: that of an [Info]
-// or of an earlier Change. It waits for changes until the context ends or the loop is left. Changes that come close together come up as one. If
-// the pool has already gone on from since, the first Change comes at once; since this library keeps no history, it then has in Freed all that
-// is free and in Taken nothing, so that who does not know the pool sees the whole of it. A since of 0 always begins like that.
+// Watch iterates over what changes in the pool, through whichever handle in whichever process, from the revision
+// since on: that of an [Info] or of an earlier Change. It waits for changes until the context ends or the loop is
+// left. Changes that come close together come up as one. If the pool is already past since, the first Change comes at
+// once. It then has in Freed all that is free, and nothing in Taken, because no history is kept: so a caller that
+// does not know the pool sees the whole of it. A since of 0 always begins like that.
 //
-// The context's end, and [ErrNoPool] when the pool is deleted, are yielded as the last error, as are those of the store.
+// The context's end, [ErrNoPool] when the pool is deleted, and errors of the store are yielded as the last error.
 //
-// Cost: nothing but a wait, see [store.Store]; for each change one read and O(runs of free addresses).
+// Cost: while nothing changes, that of [store.Store.Watch]; for each change one read and O(runs of free addresses).
 func (p *Pool) Watch(ctx context.Context, since int64) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
 		var before []*netipx.IPSet
