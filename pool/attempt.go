@@ -433,7 +433,7 @@ func (a *attempt) planWith(o *op, s *step, d *draft, h *holding) error {
 		d.touch = true
 	case verdictWrite:
 		d.add(s.outcome.writes)
-		err := a.passOn(o, s, d, start)
+		err := a.passOn(s, d, start)
 		if err != nil && !isRefusal(err) {
 			return err
 		}
@@ -453,7 +453,7 @@ func (a *attempt) planWith(o *op, s *step, d *draft, h *holding) error {
 
 // passOn does to the pools that are carved from the draft's what the step's outcome means for them. If that is refused, the draft is what it
 // was at start.
-func (a *attempt) passOn(o *op, s *step, d *draft, start draftMark) (err error) {
+func (a *attempt) passOn(s *step, d *draft, start draftMark) (err error) {
 	if !s.outcome.carved && s.outcome.released == nil {
 		return nil
 	}
@@ -514,9 +514,9 @@ func (a *attempt) commit() error {
 	return a.batch[0].pools[0].home.commit(a)
 }
 
-// changes reports whether anything is to be committed in the draft's pool, others having something to commit or not.
-func (d *draft) changes(any bool) bool {
-	return d.next != nil || d.gone || d.touch || len(d.writes) > 0 || len(d.others) > 0 || any && d.guard
+// changes reports whether anything is to be committed in the draft's pool, others tells whether anything else is.
+func (d *draft) changes(others bool) bool {
+	return d.next != nil || d.gone || d.touch || len(d.writes) > 0 || len(d.others) > 0 || others && d.guard
 }
 
 // committed takes note that what was planned has been committed, or that there was nothing to commit, and finishes the ops that this settles.
@@ -589,19 +589,15 @@ func (a *attempt) learn(err error) {
 	for _, d := range drafts {
 		known = d.pool.home.learn(a.ctx, err) || known
 	}
-	var conflict *store.ConflictError
-	isConflict := errors.As(err, &conflict)
 	for _, o := range a.batch {
 		if o.over {
 			continue
 		}
 		o.attempts++
 		switch {
-		case isConflict:
-			o.met = conflict.Current
 		case errors.Is(err, store.ErrUnknown) && o.changes():
 			o.doubt(o.pools[0].options.CommitTimeout, err)
-		case !known && !errors.Is(err, store.ErrUnknown):
+		case !known && !errors.Is(err, store.ErrUnknown) && !errors.Is(err, store.ErrConflict):
 			o.failPlanned(err)
 		}
 	}

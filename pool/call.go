@@ -37,7 +37,6 @@ type op struct {
 	cause     error // why
 	deadline  context.Context
 	settled   context.CancelFunc
-	met       store.Record // the head that was in the way of the last commit, if it is none of pools
 
 	one struct { // room for an op of one task, so that it is one object
 		part  [1]part

@@ -256,7 +256,7 @@ func TestCoolingAddressesDoNotKeepAPoolFromBeingDeleted(t *testing.T) {
 func requireNoRecords(t testing.TB, s store.Store) {
 	t.Helper()
 	for _, kind := range []store.Kind{
-		store.KindPool, store.KindAllocation, store.KindCooling, store.KindSpace, store.KindNetwork, store.KindBlocks,
+		store.KindPool, store.KindAllocation, store.KindCooling, store.KindSpace, store.KindNetwork,
 	} {
 		for r, err := range s.List(t.Context(), kind, "") {
 			require.NoError(t, err)

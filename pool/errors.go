@@ -161,15 +161,6 @@ func (e *takenError) Error() string { return ErrTaken.Error() }
 
 func (e *takenError) Is(target error) bool { return target == ErrTaken }
 
-// delegatedError is why what is held cannot be released by itself: a pool was carved out of it.
-type delegatedError struct{ child string }
-
-func (e *delegatedError) Error() string {
-	return fmt.Sprintf("%v: the pool %q was carved out of it", ErrInUse, e.child)
-}
-
-func (e *delegatedError) Is(target error) bool { return target == ErrInUse }
-
 // invalid is an error that wraps [ErrInvalid] and says what is wrong.
 func invalid(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrInvalid, fmt.Sprintf(format, args...))

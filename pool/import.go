@@ -224,11 +224,11 @@ func (in *importing) plan(a *attempt, records []*holding, head string) error {
 	if head != stateActive {
 		return nil
 	}
-	return in.fill(a, d, s)
+	return in.fill(a, s)
 }
 
 // fill takes in the state what the snapshot says, and puts the pool into its network.
-func (in *importing) fill(a *attempt, d *draft, s *state) error {
+func (in *importing) fill(a *attempt, s *state) error {
 	var all outside
 	for _, h := range in.held {
 		if twice := s.hold(h); len(twice) > 0 {

@@ -71,24 +71,6 @@ func (s *machine) updateTo(t *rapid.T, m *world.Pool, spec pool.Spec) {
 	s.requireStranded(t, m.Name, stranded, err)
 }
 
-// onlyHeldOverlaps reports whether a change is refused for what pools hold outside of their ranges, and for nothing
-// else.
-func (s *machine) onlyHeldOverlaps(after *world.World, name string, no world.Refusals) bool {
-	return len(no) == 1 && errors.Is(no[0], pool.ErrOverlap) && !after.RangesOverlap(name)
-}
-
-// changesChildren reports whether a change of a pool reaches those that were carved from it.
-func (s *machine) changesChildren(after *world.World, name string) bool {
-	return slices.ContainsFunc(s.world.Family(name)[1:], func(child string) bool {
-		return !maps.Equal(s.world.Pools[child].Allowed, after.Pools[child].Allowed)
-	})
-}
-
-// emptied reports whether a pool was carved and has nothing to hand out.
-func emptied(w *world.World, name string) bool {
-	return w.Pools[name].IsChild() && !w.Pools[name].HasRoom()
-}
-
 // tell has all handles of a pool read its head: one that does not know of another spec yet may still tell an owner, by
 // the old one, what it holds.
 func (s *machine) tell(t *rapid.T, name string) {

@@ -86,11 +86,6 @@ func (s *machine) call(t *rapid.T, do func(ctx context.Context) error) error {
 	return s.callWith(anyTrouble(t, s.store != nil), do)
 }
 
-// callCalmly makes a call in which nothing goes wrong.
-func (s *machine) callCalmly(_ *rapid.T, do func(ctx context.Context) error) error {
-	return s.callWith(trouble{}, do)
-}
-
 // callWith makes a call in which this goes wrong.
 func (s *machine) callWith(tr trouble, do func(ctx context.Context) error) error {
 	ctx, cancel := context.WithCancel(context.Background())

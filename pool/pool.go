@@ -37,9 +37,9 @@ type Options struct {
 	// call goes on to find out what became of it, before it returns [store.ErrUnknown].
 	//
 	// The context of the call does not cut short a commit that has begun, since that would leave open whether it took
-	// effect. A call returns within four times CommitTimeout after its context has ended, and mostly at once: reading,
-	// the commit, finding out, and a last commit take one each. A call that is finding out while a call over several
-	// pools has its turn waits for that one too. Default: 30 s.
+	// effect. A call returns within three times CommitTimeout after its context has ended, and mostly at once: reading,
+	// the commit, and finding out take one each. A call that is finding out while a call over several pools has its turn
+	// waits for that one too. Default: 30 s.
 	CommitTimeout time.Duration
 
 	// Observer is told of calls and commits. Default: none, at no cost.

@@ -86,21 +86,3 @@ func (r *rules) newSpace(random func() uint64) (*space.Space, error) {
 
 // inSpace is the family in the terms of package space.
 func (f Family) inSpace() space.Family { return space.Family(f.index()) }
-
-// familiesInSpace are those of the rules in the terms of package space.
-func (r *rules) familiesInSpace() []space.Family {
-	var in []space.Family
-	for _, family := range r.families {
-		in = append(in, family.inSpace())
-	}
-	return in
-}
-
-// rangesOf are prefixes as ranges, merged.
-func rangesOf[P any](all []P, prefixesOf func(P) []netipx.IPRange) []netipx.IPRange {
-	var ranges []netipx.IPRange
-	for _, each := range all {
-		ranges = append(ranges, prefixesOf(each)...)
-	}
-	return cidr.SetOf(ranges...).Ranges()
-}

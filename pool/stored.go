@@ -359,14 +359,14 @@ func (s *stored) neighbour(name string) (*Pool, error) { return newHandle(s.stor
 // commit implements [home]: it commits the heads of all pools and networks that the attempt changes, in one commit of the store.
 func (s *stored) commit(a *attempt) error {
 	var changed []*draft
-	any := len(a.nets) > 0
+	some := len(a.nets) > 0
 	for _, d := range a.drafts {
-		any = any || d.changes(false)
+		some = some || d.changes(false)
 	}
 	var changes []store.Change
 	var heads []space.Head
 	for _, d := range a.drafts {
-		if !d.changes(any) {
+		if !d.changes(some) {
 			continue
 		}
 		change, head, err := d.pool.home.(*stored).change(d)
@@ -396,12 +396,17 @@ func (s *stored) commit(a *attempt) error {
 	return nil
 }
 
-// send commits the changes, of which the first are those of the drafts. What has begun is not cut short by the callers.
+// send commits the changes, of which the first are those of the drafts. What has begun is not cut short by the callers, but
+// by the end of the time in which the leading op has to find out what became of an earlier commit.
 func (s *stored) send(a *attempt, changed []*draft, changes []store.Change) ([]store.Record, error) {
 	for _, d := range changed {
 		d.begin = d.pool.begin()
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(a.ctx), s.options.CommitTimeout)
+	within := context.WithoutCancel(a.ctx)
+	if first := a.batch[0]; first.uncertain {
+		within = first.deadline
+	}
+	ctx, cancel := context.WithTimeout(within, s.options.CommitTimeout)
 	defer cancel()
 	records, err := s.store.Commit(ctx, changes...)
 	for i, d := range changed {

@@ -25,8 +25,6 @@ const (
 	KindSpace Kind = "space"
 	// KindNetwork is a network: the ranges of its pools, which must not overlap. [Key.Pool] is the network's name.
 	KindNetwork Kind = "network"
-	// KindBlocks is the list of the blocks that one writer has taken of a pool. [Key.Name] is the writer.
-	KindBlocks Kind = "blocks"
 )
 
 // MaxNameBytes is the largest length in bytes of each part of a [Key].
