@@ -3,7 +3,6 @@ package pool_test
 import (
 	"context"
 	"errors"
-	"maps"
 	"reflect"
 	"slices"
 
