@@ -3,6 +3,7 @@ package pool
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -206,7 +207,8 @@ func (b *Blocks) isIdle(ctx context.Context, owner string) bool {
 	return err == nil && i >= 0 && uses[i].Idle
 }
 
-// Release frees all that the owner holds in the blocks, and gives back its block if that is empty then and another one has room.
+// Release frees all that the owner holds in the blocks, and gives back its block if that is empty then and another one has room. If the block
+// cannot be given back, the owner has been released all the same, and there is no error: the block stays until [Blocks.GiveBack].
 //
 // Errors: those of [Pool.Release]. Cost: one commit and one read, and a commit more if a block is given back.
 func (b *Blocks) Release(ctx context.Context, owner string) (Allocation, error) {
@@ -215,7 +217,8 @@ func (b *Blocks) Release(ctx context.Context, owner string) (Allocation, error) 
 		return Allocation{}, wrapped(err, Error{Op: "release in a block", Pool: b.parent.name, Owner: owner})
 	}
 	if err := b.giveBackOf(ctx, a); err != nil {
-		return a, wrapped(err, Error{Op: "give back a block", Pool: b.parent.name, Owner: b.writer})
+		b.parent.options.Logger.Warn("an empty block was not given back",
+			slog.String("pool", b.parent.name), slog.String("writer", b.writer), slog.Any("error", err))
 	}
 	return a, nil
 }
