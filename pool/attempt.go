@@ -22,6 +22,7 @@ type attempt struct {
 	ctx    context.Context // of what is read
 	now    time.Time
 	batch  []*op
+	again  bool     // all of the batch were in an attempt that came to nothing
 	drafts []*draft   // of pools
 	nets   []*network // that take part
 	owners owners
@@ -259,7 +260,7 @@ func (a *attempt) ready(o *op) error {
 		if !d.known {
 			// An earlier commit of this handle, of unknown outcome, may yet take effect on this head. Only another one makes sure that it does not.
 			d.known = true
-			d.touch, d.err = p.home.ready(a.ctx)
+			d.touch, d.err = p.home.ready(a.ctx, a.again)
 		}
 		if d.err != nil {
 			return d.err
