@@ -141,6 +141,7 @@ func (p *Pool) extend(ctx context.Context, claim Claim) (granted Allocation, err
 			return err
 		}
 		if granted = out.result; d.state().parent.grantOf(claim.Owner) >= 0 {
+			d.guard = true // the pool may be gone by now, and what it was granted given back
 			return nil
 		}
 		return a.extend(d, from, granted)
