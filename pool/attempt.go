@@ -618,6 +618,7 @@ func (o *op) failPlanned(err error) {
 	if o.whole {
 		return
 	}
+	err = o.withDoubt(err)
 	o.some(func(s *step) bool {
 		if !refused(s) {
 			o.err = err
