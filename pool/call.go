@@ -110,8 +110,7 @@ func (p *Pool) do(ctx context.Context, t *task, claim *Claim) (Allocation, error
 	if err != nil {
 		a = Allocation{}
 	}
-	call := o.Call // which keeps what it waits with
-	*o = op{Call: call}
+	*o = op{} // without what it waited with, which may belong to a test's bubble
 	ops.Put(o)
 	return a, err
 }
