@@ -44,9 +44,9 @@ func (c *actor) spec(name string) pool.Spec {
 	case poolSlash:
 		r, network = [2]int{32, 47}, networkM
 	default:
-		r = one(c, [2]int{8, 15}, [2]int{0, 3}, [2]int{16, 27}, [2]int{20, 27})
+		r = one(c, [2]int{8, 15}, [2]int{0, 3}, [2]int{16, 27}, [2]int{20, 27}, [2]int{24, 27}, [2]int{24, 31})
 	}
-	if name != poolSlash && c.chance(4) {
+	if name != poolSlash && c.chance(6) {
 		network = one(c, networkM, "")
 	}
 	spec := specOf(network, r[0], r[1], one(c, 0, 0, time.Second))
@@ -184,7 +184,7 @@ func (c *actor) retract() {
 	_ = c.do("release in "+parent.Name()+" for "+owner, func(ctx context.Context) error {
 		_, err := parent.Release(ctx, owner)
 		return err
-	}, pool.ErrNotFound, pool.ErrInUse)
+	}, pool.ErrNotFound, pool.ErrInUse, pool.ErrInvalid)
 }
 
 // export keeps a copy of a pool, through its text.

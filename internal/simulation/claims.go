@@ -16,13 +16,13 @@ func (c *actor) claim() {
 	if p == nil {
 		return
 	}
-	switch owner := c.owner(); c.World.Random.IntN(8) {
+	switch owner := c.owner(); {
+	case c.chance(8):
+		c.renew(p, owner)
+	case c.chance(2) || c.emptying && c.chance(2):
+		c.release(p, owner)
 	default:
 		c.allocate(p, owner)
-	case 4, 5, 6:
-		c.release(p, owner)
-	case 7:
-		c.renew(p, owner)
 	}
 }
 
@@ -163,7 +163,7 @@ func (c *actor) clean() {
 	if p == nil {
 		return
 	}
-	if c.chance(4) {
+	if c.chance(6) {
 		_ = c.doParts("reap of "+p.Name(), func(ctx context.Context) error {
 			_, err := p.Reap(ctx)
 			return err
@@ -189,6 +189,10 @@ func (c *actor) bulk() {
 		owner := fmt.Sprintf("%s.%d", c.process.Name, i)
 		defer c.try(p.Name() + "/" + owner)()
 		claims, names = append(claims, c.claimOf(owner)), append(names, owner)
+	}
+	if c.emptying {
+		c.releaseMany(p, names)
+		return
 	}
 	switch c.World.Random.IntN(3) {
 	case 0:
@@ -226,6 +230,25 @@ func (c *actor) allocateMany(p *pool.Pool, claims []pool.Claim) {
 		if r.Err == nil {
 			c.ack(p.Name()+"/"+claims[i].Owner, r.Allocation, claims[i].Fenced)
 		}
+	}
+}
+
+func (c *actor) releaseMany(p *pool.Pool, names []string) {
+	var left []func(error, bool)
+	for _, owner := range names {
+		left = append(left, c.leave(p.Name()+"/"+owner))
+	}
+	var results []pool.Result
+	_ = c.doEach("release many in "+p.Name(), func(ctx context.Context) (err error) {
+		results, err = p.ReleaseMany(ctx, names)
+		return err
+	}, func(_ error, each Change) bool {
+		i := slices.Index(names, each.Now.Name)
+		return i >= 0 && each.Now.Kind == store.KindAllocation && IsPlain(results[i].Err)
+	})
+	for i, r := range results {
+		c.expect("release many in "+p.Name(), r.Err, pool.ErrNotFound)
+		left[i](r.Err, IsPlain(r.Err) && !errors.Is(r.Err, pool.ErrNotFound))
 	}
 }
 

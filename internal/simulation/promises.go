@@ -39,14 +39,14 @@ func (m *promises) observe(before, now store.Record, latest time.Time) {
 		return
 	}
 	key := now.Pool + "/" + now.Name
-	if m.absent[key] && now.Revision > 0 && now.State == "allocated" {
+	same := now.Revision > 0 && now.State == "allocated" && fmt.Sprint(now.Prefixes) == fmt.Sprint(before.Prefixes)
+	if m.absent[key] && now.Revision > 0 && now.State == "allocated" && !(same && before.State == now.State) {
 		m.world.Fail("%s was told that it holds nothing, and then was given %v", key, now.Prefixes)
 	}
 	acked, known := m.acked[key]
 	if !known || before.State != "allocated" {
 		return
 	}
-	same := now.Revision > 0 && now.State == "allocated" && fmt.Sprint(now.Prefixes) == fmt.Sprint(before.Prefixes)
 	ended := !before.Expires.IsZero() && !before.Expires.After(latest)
 	if !same && !ended {
 		m.world.Fail("%s was told that it holds %v, and it was taken away: %s %v at %d %s became %s %v at %d %s", key, acked,

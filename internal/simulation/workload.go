@@ -33,6 +33,7 @@ type Workload struct {
 
 	promises *promises
 	saved    []pool.Snapshot // what was exported last
+	emptying bool            // more is released than claimed, and more deleted than made
 }
 
 const (
@@ -122,36 +123,26 @@ func (c *actor) chance(in int) bool { return c.World.Random.IntN(in) == 0 }
 
 // act does one thing.
 func (c *actor) act() {
-	switch c.World.Random.IntN(40) {
-	default:
+	if c.chance(200) {
+		c.emptying = !c.emptying
+	}
+	if c.emptying && c.chance(2) {
+		one(c, c.bulk, c.claim, c.apart, c.delete, c.retract, c.block, c.clean)()
+		return
+	}
+	switch n := c.World.Random.IntN(40); {
+	case n < 17:
 		c.claim()
-	case 18, 19:
+	case n < 19:
 		c.together()
-	case 20, 21:
+	case n < 20:
 		c.apart()
-	case 22, 23, 24, 25:
+	case n < 24:
 		c.change()
-	case 26:
-		c.create()
-	case 27:
-		c.delete()
-	case 28:
-		c.foreign()
-	case 29, 30:
-		c.carve()
-	case 31:
-		c.extend()
-	case 32:
-		c.retract()
-	case 33:
-		c.export()
-	case 34:
-		c.doImport()
-	case 35, 36:
-		c.clean()
-	case 37:
-		c.bulk()
-	case 38, 39:
+	case n < 36:
+		one(c, c.create, c.create, c.delete, c.foreign, c.carve, c.carve, c.extend, c.retract, c.export, c.doImport, c.clean,
+			c.bulk)()
+	default:
 		c.block()
 	}
 }
