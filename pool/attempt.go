@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,7 @@ type attempt struct {
 	ctx    context.Context // of what is read
 	now    time.Time
 	batch  []*op
+	again  bool     // all of the batch were in an attempt that came to nothing
 	drafts []*draft   // of pools
 	nets   []*network // that take part
 	owners owners
@@ -224,17 +226,18 @@ func (a *attempt) asking(p *Pool, h *holding) *op {
 // again until the heads are found unchanged after that.
 func (a *attempt) plan(attempts int) error {
 	for range attempts {
-		a.planAll()
-		same, err := a.confirm()
+		refusal := a.planAll()
+		same, err := a.confirm(refusal != nil)
 		if err != nil || same {
-			return err
+			return cmp.Or(err, refusal)
 		}
 		a.rollback(attemptMark{})
 	}
 	return fmt.Errorf("%w: the head was another one each of %d times", ErrBusy, attempts)
 }
 
-func (a *attempt) planAll() {
+// planAll plans each op of the batch. It returns what refuses an op with a plan of its own, which is alone.
+func (a *attempt) planAll() (refusal error) {
 	for _, o := range a.batch {
 		if o.over {
 			continue
@@ -243,10 +246,18 @@ func (a *attempt) planAll() {
 		if err == nil {
 			err = a.planOp(o)
 		}
-		if err != nil {
+		switch {
+		case err == nil:
+		case o.plan != nil && isRefusal(err):
+			refusal = err
+		default:
 			o.fail(err)
+			if o.plan != nil {
+				a.rollback(attemptMark{})
+			}
 		}
 	}
+	return refusal
 }
 
 // ready makes the pools of an op known, and adds them to the attempt. A plan of the op's own looks at its pools itself.
@@ -259,7 +270,7 @@ func (a *attempt) ready(o *op) error {
 		if !d.known {
 			// An earlier commit of this handle, of unknown outcome, may yet take effect on this head. Only another one makes sure that it does not.
 			d.known = true
-			d.touch, d.err = p.home.ready(a.ctx)
+			d.touch, d.err = p.home.ready(a.ctx, a.again)
 		}
 		if d.err != nil {
 			return d.err
@@ -268,14 +279,14 @@ func (a *attempt) ready(o *op) error {
 	return nil
 }
 
-// planOp plans one op. It leaves nothing of one that cannot be done.
+// planOp plans one op. It leaves nothing of one that cannot be done, unless that has a plan of its own, which is alone.
 func (a *attempt) planOp(o *op) error {
-	if o.plan == nil && o.size() == 1 {
+	if o.plan != nil || o.size() == 1 {
 		return a.planParts(o)
 	}
 	start := a.mark()
 	err := a.planParts(o)
-	if err == nil && o.whole && o.refusal() != nil && o.plan == nil && !o.allLooked() {
+	if err == nil && o.whole && o.refusal() != nil && !o.allLooked() {
 		// Perhaps what is in the way was planned for an owner that holds something already.
 		a.rollback(start)
 		if err = a.lookAll(o); err == nil {
@@ -487,9 +498,9 @@ func isRefusal(err error) bool {
 func (a *attempt) uncertain() bool { return a.batch[0].uncertain }
 
 // confirm reports whether what the plan refuses is certain: either it does not depend on the heads, or these are still the ones on which it
-// was planned. If they are not, the newer ones are known when it returns.
-func (a *attempt) confirm() (bool, error) {
-	doubtful := slices.ContainsFunc(a.batch, func(o *op) bool {
+// was planned. If they are not, the newer ones are known when it returns. refused says that an op with a plan of its own is.
+func (a *attempt) confirm(refused bool) (bool, error) {
+	doubtful := refused || slices.ContainsFunc(a.batch, func(o *op) bool {
 		return !o.over && o.some(func(s *step) bool { return s.outcome.verdict == verdictRefuse && !isSure(s.outcome.refusal) })
 	})
 	if !doubtful {
@@ -502,6 +513,13 @@ func (a *attempt) confirm() (bool, error) {
 			return false, err
 		}
 		same = same && unchanged
+	}
+	for _, n := range a.nets {
+		now, err := a.batch[0].pools[0].home.network(a.ctx, n.head.Pool)
+		if err != nil {
+			return false, err
+		}
+		same = same && now.head.Revision == n.head.Revision
 	}
 	return same, nil
 }
@@ -532,7 +550,7 @@ func (a *attempt) committed() {
 func (o *op) accept() {
 	if o.whole {
 		if err := o.refusal(); err != nil {
-			o.finish(err)
+			o.fail(err)
 			return
 		}
 		if o.unplanned() {
@@ -542,7 +560,7 @@ func (o *op) accept() {
 	for i := range o.parts {
 		for j := range o.parts[i].steps {
 			if s := &o.parts[i].steps[j]; !s.done {
-				s.accept(o.parts[i].chosen)
+				s.accept(o, o.parts[i].chosen)
 			}
 		}
 	}
@@ -552,12 +570,13 @@ func (o *op) accept() {
 	}
 }
 
-// accept finishes a step, in the pool in which it was planned, unless it is still to be planned.
-func (s *step) accept(p *Pool) {
+// accept finishes a step of an op, in the pool in which it was planned, unless it is still to be planned. What was refused after a commit of
+// unknown outcome may have been granted by that, and have ended since.
+func (s *step) accept(o *op, p *Pool) {
 	switch s.outcome.verdict {
 	case verdictLater:
 	case verdictRefuse:
-		s.finish(s.outcome.refusal)
+		s.finish(o.withDoubt(s.outcome.refusal))
 	default:
 		if s.result = s.outcome.result; !s.outcome.owned {
 			s.result = s.result.clone()
@@ -614,6 +633,7 @@ func (o *op) failPlanned(err error) {
 	if o.whole {
 		return
 	}
+	err = o.withDoubt(err)
 	o.some(func(s *step) bool {
 		if !refused(s) {
 			o.err = err

@@ -154,47 +154,48 @@ func (b *Blocks) allocateMore(ctx context.Context, claim Claim) (Allocation, err
 		if !errors.Is(err, errNoRoom) {
 			return a, err
 		}
-		owner, err := b.take(ctx)
-		if errors.Is(err, ErrNoPool) || errors.Is(err, ErrExists) { // another handle has taken the first one, or given back the last
+		p, owner, err := b.take(ctx)
+		if err == nil {
+			a, err = p.Allocate(ctx, claim)
+		}
+		switch {
+		case errors.Is(err, ErrNoPool) || errors.Is(err, ErrExists): // another handle has taken the first one, or given back the last
 			p, err := b.open(ctx)
 			if err != nil {
 				return Allocation{}, err
 			}
 			b.setPool(p)
-			continue
-		}
-		if err != nil {
+		case p == nil:
 			return Allocation{}, err
-		}
-		a, err = b.Pool().Allocate(ctx, claim)
-		if isFull(err) && b.isIdle(ctx, owner) { // a block cannot hold it: do not keep one for that
-			_, giveErr := b.giveBack(ctx, owner)
-			return a, errors.Join(err, giveErr)
-		}
-		if !isFull(err) {
+		case !isFull(err):
 			return a, err
+		case isIdle(ctx, p, owner): // a block cannot hold it: do not keep one for that
+			_, giveErr := b.giveBack(ctx, p, owner)
+			return a, errors.Join(err, giveErr)
 		}
 	}
 	return Allocation{}, ErrBusy
 }
 
-// take takes another block, and returns its owner in the parent.
-func (b *Blocks) take(ctx context.Context) (string, error) {
+// take takes another block, and returns the writer's pool and the block's owner in the parent.
+func (b *Blocks) take(ctx context.Context) (*Pool, string, error) {
 	claim, p := b.claim, b.Pool()
 	if p == nil {
 		p, err := Carve(ctx, b.parent, claim, b.name, b.spec, b.options)
 		if err == nil {
 			b.setPool(p)
 		}
-		return claim.Owner, err
+		return p, claim.Owner, err
 	}
 	uses, err := p.Grants(ctx)
 	if err != nil {
-		return "", err
+		return nil, "", err
 	}
 	claim.Owner = b.free(uses)
-	_, err = p.Extend(ctx, claim)
-	return claim.Owner, err
+	if _, err = p.Extend(ctx, claim); err != nil {
+		return nil, "", err
+	}
+	return p, claim.Owner, nil
 }
 
 // free is the first owner of a block that has none.
@@ -207,9 +208,9 @@ func (b *Blocks) free(uses []GrantUse) string {
 	}
 }
 
-// isIdle reports whether nothing of the owner's block is held.
-func (b *Blocks) isIdle(ctx context.Context, owner string) bool {
-	uses, err := b.Pool().Grants(ctx)
+// isIdle reports whether nothing of the block is held that the owner has for the pool.
+func isIdle(ctx context.Context, p *Pool, owner string) bool {
+	uses, err := p.Grants(ctx)
 	i := slices.IndexFunc(uses, func(u GrantUse) bool { return u.Owner == owner })
 	return err == nil && i >= 0 && uses[i].Idle
 }
@@ -264,7 +265,7 @@ func (b *Blocks) giveBackOf(ctx context.Context, a Allocation) error {
 	if i < 0 || !slices.ContainsFunc(slices.Delete(slices.Clone(uses), i, i+1), func(u GrantUse) bool { return u.Room }) {
 		return nil
 	}
-	_, err = b.giveBack(ctx, uses[i].Owner)
+	_, err = b.giveBack(ctx, p, uses[i].Owner)
 	return err
 }
 
@@ -283,9 +284,8 @@ func (g Grant) has(a Allocation) bool {
 	})
 }
 
-// giveBack gives back the block that the owner holds in the parent. It reports false if something was faster.
-func (b *Blocks) giveBack(ctx context.Context, owner string) (bool, error) {
-	p := b.Pool()
+// giveBack gives back the block that the owner holds in the parent for the writer's pool. It reports false if something was faster.
+func (b *Blocks) giveBack(ctx context.Context, p *Pool, owner string) (bool, error) {
 	begin := b.parent.begin()
 	a, err := p.Retract(ctx, owner)
 	if errors.Is(err, errLastGrant) {
@@ -325,7 +325,7 @@ func (b *Blocks) giveBackAll(ctx context.Context, keep int) (given int, err erro
 	}
 	idle := slices.DeleteFunc(uses, func(u GrantUse) bool { return !u.Idle })
 	for len(idle) > max(keep, 0) {
-		gone, err := b.giveBack(ctx, idle[len(idle)-1].Owner)
+		gone, err := b.giveBack(ctx, p, idle[len(idle)-1].Owner)
 		if err != nil {
 			return given, err
 		}

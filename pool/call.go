@@ -109,7 +109,7 @@ func (p *Pool) do(ctx context.Context, t *task, claim *Claim) (Allocation, error
 	if err != nil {
 		a = Allocation{}
 	}
-	*o = op{}
+	*o = op{} // without what it waited with, which may belong to a test's bubble
 	ops.Put(o)
 	return a, err
 }
@@ -170,11 +170,14 @@ func (s *step) finish(err error) {
 }
 
 // fail ends the op with an error. If one of its commits may have taken effect, the error says so.
-func (o *op) fail(err error) {
+func (o *op) fail(err error) { o.finish(o.withDoubt(err)) }
+
+// withDoubt is the error, or one that says that a commit of the op may have taken effect, if that is so.
+func (o *op) withDoubt(err error) error {
 	if o.uncertain && !errors.Is(err, store.ErrUnknown) {
-		err = fmt.Errorf("%w, and then: %w", store.ErrUnknown, err)
+		return fmt.Errorf("%w, and then: %w", store.ErrUnknown, err)
 	}
-	o.finish(err)
+	return err
 }
 
 // doubt notes that the commit of this attempt, which is bounded by timeout, may have taken effect or may yet, and why.

@@ -71,13 +71,10 @@ func carve(ctx context.Context, parent *Pool, claim Claim, name string, spec Spe
 	begin := parent.begin()
 	a, err := parent.do(ctx, &task{kind: taskAllocate, owner: claim.Owner, delegate: &delegation{child, spec}}, &claim)
 	parent.observe(begin, CallAllocate, claim.Owner, a, err)
-	if err == nil && child.home.state() == nil {
-		err = child.home.refresh(ctx) // it was there already
-	}
 	if err != nil {
 		return nil, err
 	}
-	return child, nil
+	return child, nil // which is read when it is used, if it was there already
 }
 
 // hasWholeSubnets reports whether the subnets are meant as the ranges.
@@ -145,6 +142,7 @@ func (p *Pool) extend(ctx context.Context, claim Claim) (granted Allocation, err
 			return err
 		}
 		if granted = out.result; d.state().parent.grantOf(claim.Owner) >= 0 {
+			d.guard = true // the pool may be gone by now, and what it was granted given back
 			return nil
 		}
 		return a.extend(d, from, granted)

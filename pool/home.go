@@ -23,8 +23,9 @@ type home interface {
 	// revision is that of the state, and created when the pool was.
 	revision() int64
 	created() time.Time
-	// ready makes the state known. It reports whether an answer needs a commit to be certain, also one that changes nothing.
-	ready(ctx context.Context) (proof bool, err error)
+	// ready makes the state known. again says that all ops of the attempt were in the last one too. It reports whether an answer needs a commit
+	// to be certain, also one that changes nothing.
+	ready(ctx context.Context, again bool) (proof bool, err error)
 	// refresh makes the state the present one.
 	refresh(ctx context.Context) error
 	// reread makes the state the present one, trusting nothing that is remembered.

@@ -108,16 +108,17 @@ func (r *runner) Round(batch []*op) {
 func (r *runner) try(batch []*op) bool {
 	a := &r.attempt
 	options := &batch[0].pools[0].options
-	tries := false
+	tries, again := false, true
 	for _, o := range batch {
 		tries = !o.over && !o.expired(options.Attempts) || tries
+		again = again && o.attempts > 0
 	}
 	if !tries {
 		return true
 	}
 	ctx, cancel := batch[0].pools[0].home.reading(batch[0])
 	defer cancel()
-	a.ctx, a.batch, a.owners = ctx, batch, r.owners
+	a.ctx, a.batch, a.again, a.owners = ctx, batch, again, r.owners
 	a.now, a.room = now(options), batch[0].pools[0].home.batch()
 	if err := a.plan(options.Attempts); err != nil {
 		a.rollback(attemptMark{})

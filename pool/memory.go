@@ -77,16 +77,16 @@ func lockAll(pools []*Pool) (unlock func()) {
 	}
 }
 
-func (m *memory) state() *state                           { return m.known }
-func (m *memory) revision() int64                         { return m.clock }
-func (m *memory) created() time.Time                      { return time.Time{} }
-func (m *memory) batch() int                              { return maxBatch }
-func (m *memory) limit(int)                               {}
-func (m *memory) ready(context.Context) (bool, error)     { return false, nil }
-func (m *memory) refresh(context.Context) error           { return nil }
-func (m *memory) reread(context.Context) error            { return nil }
-func (m *memory) unchanged(context.Context) (bool, error) { return true, nil }
-func (m *memory) learn(context.Context, error) bool       { return false }
+func (m *memory) state() *state                             { return m.known }
+func (m *memory) revision() int64                           { return m.clock }
+func (m *memory) created() time.Time                        { return time.Time{} }
+func (m *memory) batch() int                                { return maxBatch }
+func (m *memory) limit(int)                                 {}
+func (m *memory) ready(context.Context, bool) (bool, error) { return false, nil }
+func (m *memory) refresh(context.Context) error             { return nil }
+func (m *memory) reread(context.Context) error              { return nil }
+func (m *memory) unchanged(context.Context) (bool, error)   { return true, nil }
+func (m *memory) learn(context.Context, error) bool         { return false }
 
 func (m *memory) isAt(context.Context, int64) (bool, error) { return true, nil }
 

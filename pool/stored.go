@@ -70,7 +70,10 @@ func (s *stored) grow(tasks int) {
 }
 
 // ready implements [home].
-func (s *stored) ready(ctx context.Context) (proof bool, err error) {
+func (s *stored) ready(ctx context.Context, again bool) (proof bool, err error) {
+	if !again {
+		clear(s.learnt) // a new op may want an answer, and what was learnt before it began is none
+	}
 	s.looked, s.learnt = s.learnt, s.looked
 	clear(s.learnt)
 	if s.known == nil {
@@ -160,14 +163,19 @@ func (s *stored) blank(ctx context.Context) (*state, error) {
 // forget drops all that is known.
 func (s *stored) forget() {
 	s.known = nil
+	s.forgetHeld()
+}
+
+// forgetHeld drops what is known of what owners hold.
+func (s *stored) forgetHeld() {
 	clear(s.held)
 	clear(s.looked)
+	clear(s.learnt)
 }
 
 // adopt makes the state that of a head that the store has now, or had a moment ago.
 func (s *stored) adopt(ctx context.Context, head store.Record) error {
-	clear(s.held)
-	clear(s.looked)
+	s.forgetHeld()
 	for {
 		again, err := s.load(ctx, head)
 		if err != nil {
@@ -486,8 +494,7 @@ func (s *stored) committed(d *draft, head store.Record, free space.Head) {
 	}
 	if d.next != nil {
 		s.known = d.next
-		clear(s.held)
-		clear(s.looked)
+		s.forgetHeld()
 	}
 	s.known.space.Committed(free)
 	s.head = head

@@ -15,18 +15,28 @@ import (
 // ErrRefused is why a step failed that was refused.
 var ErrRefused = errors.New("simulated refusal")
 
-// Backend is a simulated backend: records in memory, and a handle for each process. It is not safe for concurrent use, which a world does not need.
-type Backend struct {
-	// Unguarded is a fault to be found: commits do not look at the heads' revisions.
+// Faults are faults of a backend that are to be found.
+type Faults struct {
+	// Unguarded commits do not look at the heads' revisions.
 	Unguarded bool
-	// Torn is a fault to be found: when a process dies after a commit only half of its writes are there.
+	// UnguardedBeside is the same for all heads of a commit but the first.
+	UnguardedBeside bool
+	// Torn means that when a process dies after a commit only half of its writes are there.
 	Torn bool
-	// Parted is a fault to be found: when a process dies after a commit of several heads only the first is there.
+	// Parted means that when a process dies after a commit of several heads only the first is there.
 	Parted bool
-	// Spoil is a fault to be found: it changes what is committed. May be nil.
-	Spoil func(*store.Change)
-	// Stale is a fault to be found: a record is now and then read as it was before it was written last.
+	// Stale means that a record is now and then read as it was before it was written last.
 	Stale bool
+	// Unfenced commits that change nothing are not made, though they are answered.
+	Unfenced bool
+	// Spoil changes what is committed. May be nil.
+	Spoil func(*store.Change)
+}
+
+// Backend is a simulated backend: records in memory, and a handle for each process. It is not safe for concurrent use,
+// which a world does not need.
+type Backend struct {
+	Faults
 	// Observe is told of each record that a commit writes or, if now.Revision is 0, deletes.
 	Observe func(before, now store.Record)
 	// Commits and Conflicts are counted.
@@ -36,15 +46,22 @@ type Backend struct {
 	earlier  map[store.Key]store.Record // what was there before, if Stale
 	keys     []store.Key                // sorted, so that lists have an order
 	revision int64
+	ledger   *ledger // what the records say
+	broken   error   // the first rule that a commit has broken
 }
 
 // NewBackend returns an empty backend.
 func NewBackend() *Backend {
-	return &Backend{records: map[store.Key]store.Record{}, earlier: map[store.Key]store.Record{}}
+	return &Backend{
+		records: map[store.Key]store.Record{}, earlier: map[store.Key]store.Record{}, ledger: newLedger(),
+	}
 }
 
 // Handle returns the store as a process sees it. A nil process sees it without steps.
 func (b *Backend) Handle(p *Process) store.Store { return &handle{b, p} }
+
+// Check returns the first rule that a commit has broken, or nil.
+func (b *Backend) Check() error { return b.broken }
 
 type handle struct {
 	backend *Backend
@@ -58,12 +75,23 @@ func (h *handle) step(changes bool) Fate {
 	return h.process.Step(changes)
 }
 
-func (h *handle) Get(ctx context.Context, key store.Key) (store.Record, error) {
+// read makes a step that reads.
+func (h *handle) read(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
-		return store.Record{}, err
+		return err
 	}
 	if h.step(false) == Refuse {
-		return store.Record{}, ErrRefused
+		if h.process.World.Random.IntN(2) == 0 {
+			return fmt.Errorf("%w: %w", ErrRefused, context.DeadlineExceeded)
+		}
+		return ErrRefused
+	}
+	return ctx.Err()
+}
+
+func (h *handle) Get(ctx context.Context, key store.Key) (store.Record, error) {
+	if err := h.read(ctx); err != nil {
+		return store.Record{}, err
 	}
 	r, ok := h.backend.read(h.process, key)
 	if !ok {
@@ -81,26 +109,38 @@ func (b *Backend) read(p *Process, key store.Key) (store.Record, bool) {
 	return r, ok
 }
 
-// List reads one record a step, each as it is then.
-func (h *handle) List(_ context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
+// listed is how many records a List reads in one step.
+const listed = 4
+
+// List reads a few records a step, each as it is then.
+func (h *handle) List(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
 	return func(yield func(store.Record, error) bool) {
-		if h.step(false) == Refuse {
-			yield(store.Record{}, ErrRefused)
+		if err := h.read(ctx); err != nil {
+			yield(store.Record{}, err)
 			return
 		}
-		for i, key := range slices.Clone(h.backend.keys) {
-			if key.Kind != kind || pool != "" && key.Pool != pool {
-				continue
-			}
-			if i%4 == 3 && h.step(false) == Refuse {
-				yield(store.Record{}, ErrRefused)
-				return
+		for i, key := range h.backend.keysOf(kind, pool) {
+			if i%listed == listed-1 {
+				if err := h.read(ctx); err != nil {
+					yield(store.Record{}, err)
+					return
+				}
 			}
 			if r, ok := h.backend.records[key]; ok && !yield(r.Canonical(), nil) {
 				return
 			}
 		}
 	}
+}
+
+// keysOf returns the keys of one kind: those of one pool, or of all if pool is empty.
+func (b *Backend) keysOf(kind store.Kind, pool string) []store.Key {
+	first, _ := slices.BinarySearchFunc(b.keys, store.Key{Kind: kind, Pool: pool}, compareKeys)
+	last := first
+	for last < len(b.keys) && b.keys[last].Kind == kind && (pool == "" || b.keys[last].Pool == pool) {
+		last++
+	}
+	return slices.Clone(b.keys[first:last])
 }
 
 func (h *handle) ByExpiry(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
@@ -130,28 +170,45 @@ func (h *handle) Commit(ctx context.Context, changes ...store.Change) ([]store.R
 			h.backend.Spoil(&changes[i])
 		}
 	}
-	switch h.step(true) {
+	if h.process == nil {
+		return h.backend.commit(nil, changes)
+	}
+	w, call := h.process.World, h.process.call
+	commit := func() { _, _ = h.backend.commit(call, changes) }
+	fate := h.step(true)
+	if fate == Pass && ctx.Err() != nil {
+		fate = TimeOut // it was under way when its context ended
+	}
+	switch fate {
 	case Refuse:
 		return nil, ErrRefused
 	case LoseRequest:
 		return nil, fmt.Errorf("%w: the request was lost", store.ErrUnknown)
 	case LoseReply:
-		_, _ = h.backend.commit(changes)
+		commit()
 		return nil, fmt.Errorf("%w: the reply was lost", store.ErrUnknown)
 	case Late:
-		h.process.World.Postpone(func() { _, _ = h.backend.commit(changes) })
+		w.Postpone(commit)
 		return nil, fmt.Errorf("%w: it takes long", store.ErrUnknown)
+	case TimeOut:
+		[]func(){commit, func() { w.Postpone(commit) }, func() {}}[w.Random.IntN(3)]()
+		return nil, fmt.Errorf("%w: %w", store.ErrUnknown, context.DeadlineExceeded)
 	case CrashAfter:
-		if h.backend.Parted {
-			changes = changes[:1]
-		}
-		if h.backend.Torn && len(changes[0].Writes) > 0 {
-			changes[0].Writes = changes[0].Writes[:len(changes[0].Writes)/2]
-		}
-		_, _ = h.backend.commit(changes)
+		_, _ = h.backend.commit(call, h.backend.damaged(changes))
 		h.process.Die()
 	}
-	return h.backend.commit(changes)
+	return h.backend.commit(call, changes)
+}
+
+// damaged is what a commit leaves when its process dies after it: all of it, in a sound backend.
+func (b *Backend) damaged(changes []store.Change) []store.Change {
+	if b.Parted {
+		changes = changes[:1]
+	}
+	if b.Torn && len(changes[0].Writes) > 0 {
+		changes[0].Writes = changes[0].Writes[:len(changes[0].Writes)/2]
+	}
+	return changes
 }
 
 func copyOf(changes []store.Change) []store.Change {
@@ -165,9 +222,13 @@ func copyOf(changes []store.Change) []store.Change {
 	return copied
 }
 
-func (b *Backend) commit(changes []store.Change) ([]store.Record, error) {
+// commit makes a commit of a call, which may be nil.
+func (b *Backend) commit(call *Call, changes []store.Change) ([]store.Record, error) {
 	if err := b.admit(changes); err != nil {
 		return nil, err
+	}
+	if b.Unfenced && len(changes) == 1 && len(changes[0].Writes) == 0 && b.ledger.isAs(changes[0].Head) {
+		return []store.Record{b.records[changes[0].Head.Key].Canonical()}, nil
 	}
 	b.Commits++
 	b.revision++
@@ -177,23 +238,30 @@ func (b *Backend) commit(changes []store.Change) ([]store.Record, error) {
 		heads[i].Revision = b.revision
 		for _, w := range c.Writes {
 			if w.Op == store.Delete {
-				b.remove(w.Record.Key)
+				b.remove(call, w.Record.Key)
 			} else {
-				b.put(w.Record)
+				b.put(call, w.Record)
 			}
 		}
 		if !c.DeletesHead() {
-			b.put(heads[i])
+			b.put(call, heads[i])
 		}
 		heads[i] = heads[i].Canonical()
+	}
+	if err := b.ledger.check(); err != nil && b.broken == nil {
+		b.broken = fmt.Errorf("commit %d: %w", b.Commits, err)
+		if call != nil {
+			b.broken = fmt.Errorf("%w, by %s", b.broken, call.What)
+		}
 	}
 	return heads, nil
 }
 
 func (b *Backend) admit(changes []store.Change) error {
-	for _, c := range changes {
+	for i, c := range changes {
 		current, ok := b.records[c.Head.Key]
-		if !b.Unguarded && current.Revision != c.Head.Revision {
+		guarded := !b.Unguarded && (i == 0 || !b.UnguardedBeside)
+		if guarded && current.Revision != c.Head.Revision {
 			b.Conflicts++
 			if !ok {
 				current = store.Record{Key: c.Head.Key}
@@ -211,7 +279,7 @@ func (b *Backend) admit(changes []store.Change) error {
 	return nil
 }
 
-func (b *Backend) put(r store.Record) {
+func (b *Backend) put(call *Call, r store.Record) {
 	before, known := b.records[r.Key]
 	r.Revision = b.revision
 	b.keep(before, r.Key)
@@ -220,12 +288,10 @@ func (b *Backend) put(r store.Record) {
 		i, _ := slices.BinarySearchFunc(b.keys, r.Key, compareKeys)
 		b.keys = slices.Insert(b.keys, i, r.Key)
 	}
-	if b.Observe != nil {
-		b.Observe(before, r)
-	}
+	b.wrote(call, before, r)
 }
 
-func (b *Backend) remove(key store.Key) {
+func (b *Backend) remove(call *Call, key store.Key) {
 	before, known := b.records[key]
 	if !known {
 		return
@@ -234,8 +300,16 @@ func (b *Backend) remove(key store.Key) {
 	delete(b.records, key)
 	i, _ := slices.BinarySearchFunc(b.keys, key, compareKeys)
 	b.keys = slices.Delete(b.keys, i, i+1)
+	b.wrote(call, before, store.Record{Key: key})
+}
+
+// wrote passes on that a record was before and is now.
+func (b *Backend) wrote(call *Call, before, now store.Record) {
+	if b.ledger.write(before, now) && call != nil {
+		call.note(Change{before, now})
+	}
 	if b.Observe != nil {
-		b.Observe(before, store.Record{Key: key})
+		b.Observe(before, now)
 	}
 }
 

@@ -15,12 +15,23 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-var steps = flag.Int("steps", 1_000_000, "how many steps TestPools runs, over all its seeds")
+var (
+	steps = flag.Int("steps", 1_000_000, "how many steps TestPools runs, over all its seeds")
+	log   = flag.String("log", "", "the name of a file in which TestPools writes what happens, of the last seed")
+)
 
 // run runs so many steps on a backend that prepare has set up, and returns what was found.
 func run(seed uint64, steps int, prepare func(*simulation.Backend)) (*simulation.Workload, *simulation.Backend, error) {
 	w, b := simulation.NewWorld(seed, simulation.Some), simulation.NewBackend()
 	prepare(b)
+	if *log != "" {
+		file, err := os.Create(*log)
+		if err != nil {
+			return nil, b, err
+		}
+		defer file.Close()
+		w.Trace = func(step int, what string) { fmt.Fprintln(file, step, what) }
+	}
 	l, err := simulation.NewWorkload(w, func(p *simulation.Process) store.Store { return b.Handle(p) })
 	if err != nil {
 		return l, b, err
@@ -28,7 +39,7 @@ func run(seed uint64, steps int, prepare func(*simulation.Backend)) (*simulation
 	b.Observe = l.Observe
 	audited := 0
 	w.AfterStep = func() error {
-		if err := l.Check(); err != nil {
+		if err := b.Check(); err != nil {
 			return err
 		}
 		if b.Commits >= audited+50 {
@@ -73,13 +84,13 @@ func TestPools(t *testing.T) {
 
 // The same seed gives the same run.
 func TestReplay(t *testing.T) {
-	var trace [2]string
-	for i := range trace {
+	var runs [2]string
+	for i := range runs {
 		l, b, err := run(7, 20_000, func(*simulation.Backend) {})
 		require.NoError(t, err)
-		trace[i] = fmt.Sprint(l.Calls, b.Commits, b.Conflicts, l.World.Steps, l.World.Now())
+		runs[i] = fmt.Sprint(l.Calls, b.Commits, b.Conflicts, l.World.Steps, l.World.Now())
 	}
-	require.Equal(t, trace[0], trace[1])
+	require.Equal(t, runs[0], runs[1])
 }
 
 // What is broken on purpose is found, and found again with the same seed.

@@ -5,8 +5,10 @@
 // answer to a step may be lost, a step may take effect late, and the clock may jump. The same seed gives the same run, to the step, so that a failure
 // can be looked at again.
 //
-// A [World] has the processes and decides whose turn it is. A [Backend] is a store in memory whose calls are steps. A [Workload] is what the processes
-// do, with the checks. A driver can bring a backend of its own, whose steps are smaller: it calls [Process.Step] before each.
+// A [World] has the processes and decides whose turn it is. A [Backend] is a store in memory whose calls are steps. It
+// knows which [Call] made a commit, and checks after each commit the rules that hold for what is stored. A [Workload] is
+// what the processes do, and checks what they are told. A driver can bring a backend of its own, whose steps are smaller:
+// it calls [Process.Step] before each.
 package simulation
 
 import (
@@ -26,6 +28,8 @@ type World struct {
 	Rates Rates
 	// AfterStep is called after each step, while no process runs. An error ends the run.
 	AfterStep func() error
+	// Trace is told what happens, if it is not nil.
+	Trace func(step int, what string)
 
 	now, latest time.Time
 	processes   []*Process
@@ -33,9 +37,10 @@ type World struct {
 	late        []func() // commits under way
 	failure     error
 	calm        bool // nothing goes wrong any more
+	down        int  // until this step everything is refused
 }
 
-// Rates are probabilities, from 0 to 1, for each step.
+// Rates are probabilities, from 0 to 1, for each step unless they say otherwise.
 type Rates struct {
 	// Crash ends the process, before or after the step.
 	Crash float64
@@ -45,12 +50,22 @@ type Rates struct {
 	LoseRequest, LoseReply float64
 	// Late is like LoseReply, but the step takes effect later, or never.
 	Late float64
+	// TimeOut is like Late, but the step may also take effect at once, and the error is that of a deadline.
+	TimeOut float64
+	// Outage is how often a step whose answer is lost begins a time in which everything is refused.
+	Outage float64
+	// Cancel is how often a call's context ends, before its first step or at one of its first steps. It is for each
+	// call, and not for each step.
+	Cancel float64
 	// Jump sets the clock, forwards or backwards.
 	Jump float64
 }
 
 // Some is a world in which each thing goes wrong now and then.
-var Some = Rates{Crash: 0.01, Refuse: 0.01, LoseRequest: 0.01, LoseReply: 0.02, Late: 0.02, Jump: 0.005}
+var Some = Rates{
+	Crash: 0.008, Refuse: 0.006, LoseRequest: 0.01, LoseReply: 0.02, Late: 0.02, TimeOut: 0.01, Outage: 0.3, Cancel: 0.08,
+	Jump: 0.005,
+}
 
 // NewWorld returns a world without processes.
 func NewWorld(seed uint64, rates Rates) *World {
@@ -67,6 +82,7 @@ type Process struct {
 	resume chan bool // true to go on, false to die
 	ended  bool
 	fates  bool // whether its steps can fail
+	call   *Call
 }
 
 // Go adds a process. When its body returns, or the process dies, the body is started again, until the world becomes calm.
@@ -77,7 +93,8 @@ func (w *World) Go(name string, body func(*Process)) {
 }
 
 func (p *Process) start() {
-	p.resume, p.ended = make(chan bool), false
+	p.World.trace("%s starts", p.Name)
+	p.resume, p.ended, p.call = make(chan bool), false, nil
 	go func() {
 		defer func() {
 			p.ended = true
@@ -165,7 +182,14 @@ func (w *World) Fail(format string, args ...any) {
 	}
 }
 
-// Calm tells that nothing goes wrong any more, and that bodies should come to their ends.
+// trace tells Trace.
+func (w *World) trace(format string, args ...any) {
+	if w.Trace != nil {
+		w.Trace(w.Steps, fmt.Sprintf(format, args...))
+	}
+}
+
+// Calm reports whether nothing goes wrong any more, and bodies should come to their ends.
 func (w *World) Calm() bool { return w.calm }
 
 // Now is the time.
@@ -198,6 +222,7 @@ const (
 	LoseReply
 	Late
 	CrashAfter
+	TimeOut
 )
 
 // Step waits for the process's next turn, and returns what is to become of the call that follows. It does not return if the process dies before
@@ -211,16 +236,34 @@ func (p *Process) Step(changes bool) Fate {
 	if w.chance(w.Rates.Crash / 2) {
 		runtime.Goexit()
 	}
-	if w.chance(w.Rates.Refuse) {
+	if p.call != nil {
+		p.call.step()
+	}
+	if !w.calm && w.Steps < w.down || w.chance(w.Rates.Refuse) {
 		return Refuse
 	}
 	if !changes {
 		return Pass
 	}
+	fate := w.fate()
+	if fate != Pass && w.chance(w.Rates.Outage) {
+		w.down = w.Steps + w.Random.IntN(maxOutage)
+	}
+	return fate
+}
+
+// maxOutage is how many steps an outage lasts at most.
+const maxOutage = 40
+
+// fate draws what becomes of a step that changes something and is not refused.
+func (w *World) fate() Fate {
 	for _, each := range []struct {
 		rate float64
 		fate Fate
-	}{{w.Rates.LoseRequest, LoseRequest}, {w.Rates.LoseReply, LoseReply}, {w.Rates.Late, Late}, {w.Rates.Crash / 2, CrashAfter}} {
+	}{
+		{w.Rates.LoseRequest, LoseRequest}, {w.Rates.LoseReply, LoseReply}, {w.Rates.Late, Late},
+		{w.Rates.TimeOut, TimeOut}, {w.Rates.Crash / 2, CrashAfter},
+	} {
 		if w.chance(each.rate) {
 			return each.fate
 		}

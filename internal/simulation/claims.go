@@ -1,0 +1,267 @@
+package simulation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/ipalloc/ipalloc/pool"
+	"github.com/ipalloc/ipalloc/store"
+)
+
+// claim does something for one owner in one pool.
+func (c *actor) claim() {
+	p := c.any()
+	if p == nil {
+		return
+	}
+	switch owner := c.owner(); {
+	case c.chance(8):
+		c.renew(p, owner)
+	case c.chance(2) || c.emptying && c.chance(2):
+		c.release(p, owner)
+	default:
+		c.allocate(p, owner)
+	}
+}
+
+// claimOf is what an owner claims: the first one of each process a lease.
+func (c *actor) claimOf(owner string) pool.Claim {
+	claim := pool.Claim{Owner: owner, Fenced: c.chance(3)}
+	if owner[len(owner)-1] == '0' {
+		claim.TTL = leaseTime
+	}
+	return claim
+}
+
+func (c *actor) allocate(p *pool.Pool, owner string) {
+	key := p.Name() + "/" + owner
+	before, known := c.acked[key]
+	doubt := c.doubt[key] && c.asked[key] != p
+	defer c.try(key)()
+	claim := c.claimOf(owner)
+	var got pool.Allocation
+	err := c.do("allocate for "+key, func(ctx context.Context) (err error) {
+		got, err = p.Allocate(ctx, claim)
+		return err
+	}, pool.ErrExhausted)
+	c.doubt[key], c.asked[key] = err != nil && (doubt || errors.Is(err, store.ErrUnknown)), p
+	// An imported pool is made with what its owners hold.
+	c.absent[key] = errors.Is(err, pool.ErrExhausted) && !known && !c.doubt[key] && !slices.Contains(imports, p.Name())
+	if err != nil {
+		if known && errors.Is(err, pool.ErrExhausted) && before.Expires.IsZero() {
+			c.World.Fail("%s holds %v and is told that the pool is exhausted", key, before)
+		}
+		return
+	}
+	same := got.Generation == before.Generation && fmt.Sprint(got.Prefixes) == fmt.Sprint(before.Prefixes)
+	if known && before.Expires.IsZero() && !same {
+		c.World.Fail("%s holds %v and is told %v", key, before, got)
+	}
+	c.ack(key, got, claim.Fenced)
+}
+
+func (c *actor) release(p *pool.Pool, owner string) {
+	key := p.Name() + "/" + owner
+	before, known := c.acked[key]
+	done := c.leave(key)
+	err := c.do("release of "+key, func(ctx context.Context) error {
+		_, err := p.Release(ctx, owner)
+		return err
+	}, pool.ErrNotFound)
+	if err == nil {
+		c.doubt[key] = false
+	}
+	done(err, IsPlain(err) && !errors.Is(err, pool.ErrNotFound))
+	doubt := c.doubt[key] && c.asked[key] != p
+	c.absent[key] = (err == nil || errors.Is(err, pool.ErrNotFound)) && !doubt && !errors.Is(err, store.ErrUnknown) &&
+		!slices.Contains(imports, p.Name())
+	if known && before.Expires.IsZero() && errors.Is(err, pool.ErrNotFound) && IsPlain(err) {
+		c.World.Fail("%s held %v, and nothing was there to release", key, before)
+	}
+}
+
+func (c *actor) renew(p *pool.Pool, owner string) {
+	key := p.Name() + "/" + owner
+	var got pool.Allocation
+	err := c.do("renewal of "+key, func(ctx context.Context) (err error) {
+		got, err = p.Renew(ctx, owner, leaseTime)
+		return err
+	}, pool.ErrNotFound)
+	if before, known := c.acked[key]; known && err == nil && got.Expires.Before(before.Expires) {
+		c.World.Fail("%s held until %v, and after a renewal until %v", key, before.Expires, got.Expires)
+	}
+}
+
+// several returns the pools in which an owner claims at once: in a, and in one of the others that are there. It reports
+// false if that cannot be found out.
+func (c *actor) several() (a *pool.Pool, others []*pool.Pool, ok bool) {
+	a, b := c.open(poolA), c.open(poolB)
+	if a == nil || b == nil {
+		return nil, nil, false
+	}
+	others = []*pool.Pool{b}
+	third, err := c.find(poolC)
+	if err == nil {
+		others = append(others, third)
+		if c.chance(2) {
+			slices.Reverse(others)
+		}
+	}
+	return a, others, err == nil || errors.Is(err, pool.ErrNoPool)
+}
+
+// together allocates in several pools at once.
+func (c *actor) together() {
+	a, others, ok := c.several()
+	if !ok {
+		return
+	}
+	owner := "both." + c.process.Name
+	for _, p := range append(others, a) {
+		defer c.try(p.Name() + "/" + owner)()
+	}
+	claim := pool.Claim{Labels: map[string]string{together: "yes"}, Fenced: c.chance(3)}
+	var got []pool.Granted
+	err := c.do("allocate together for "+owner, func(ctx context.Context) (err error) {
+		got, err = pool.AllocateTogether(ctx, owner,
+			pool.Part{Pools: []*pool.Pool{a}, Claim: claim}, pool.Part{Pools: others, Claim: claim})
+		return err
+	}, pool.ErrExhausted)
+	if err != nil {
+		return
+	}
+	for _, each := range got {
+		c.ack(each.Pool.Name()+"/"+owner, each.Allocation, claim.Fenced)
+	}
+}
+
+// apart releases in several pools at once.
+func (c *actor) apart() {
+	a, others, ok := c.several()
+	if !ok {
+		return
+	}
+	pools, owner := append(others, a), "both."+c.process.Name
+	var done []func(error, bool)
+	for _, p := range pools {
+		done = append(done, c.leave(p.Name()+"/"+owner))
+	}
+	err := c.do("release together for "+owner, func(ctx context.Context) error {
+		_, err := pool.ReleaseTogether(ctx, owner, pools...)
+		return err
+	}, pool.ErrNotFound)
+	for _, each := range done {
+		each(err, IsPlain(err) && !errors.Is(err, pool.ErrNotFound))
+	}
+}
+
+// clean reaps or reconciles a pool.
+func (c *actor) clean() {
+	p := c.any()
+	if p == nil {
+		return
+	}
+	if c.chance(6) {
+		_ = c.doParts("reap of "+p.Name(), func(ctx context.Context) error {
+			_, err := p.Reap(ctx)
+			return err
+		})
+		return
+	}
+	live := func(a pool.Allocation) bool { return c.isLive(p.Name()+"/"+a.Owner) || a.Labels[together] != "" }
+	_ = c.doParts("reconciliation of "+p.Name(), func(ctx context.Context) error {
+		_, err := p.ReconcileFunc(ctx, live, &pool.ReconcileOptions{Grace: grace})
+		return err
+	})
+}
+
+// bulk allocates or releases for all owners of the process, all or nothing or each by itself.
+func (c *actor) bulk() {
+	p := c.any()
+	if p == nil {
+		return
+	}
+	var claims []pool.Claim
+	var names []string
+	for i := range owners {
+		owner := fmt.Sprintf("%s.%d", c.process.Name, i)
+		defer c.try(p.Name() + "/" + owner)()
+		claims, names = append(claims, c.claimOf(owner)), append(names, owner)
+	}
+	if c.emptying {
+		c.releaseMany(p, names)
+		return
+	}
+	switch c.World.Random.IntN(3) {
+	case 0:
+		c.allocateAll(p, claims)
+	case 1:
+		c.allocateMany(p, claims)
+	default:
+		c.releaseAll(p, names)
+	}
+}
+
+func (c *actor) allocateAll(p *pool.Pool, claims []pool.Claim) {
+	var got []pool.Allocation
+	_ = c.do("allocate all in "+p.Name(), func(ctx context.Context) (err error) {
+		got, err = p.AllocateAll(ctx, claims)
+		return err
+	}, pool.ErrExhausted)
+	for i, a := range got {
+		c.ack(p.Name()+"/"+a.Owner, a, claims[i].Fenced)
+	}
+}
+
+func (c *actor) allocateMany(p *pool.Pool, claims []pool.Claim) {
+	var results []pool.Result
+	_ = c.doEach("allocate many in "+p.Name(), func(ctx context.Context) (err error) {
+		results, err = p.AllocateMany(ctx, claims)
+		return err
+	}, func(_ error, each Change) bool {
+		i := slices.IndexFunc(claims, func(claim pool.Claim) bool { return claim.Owner == each.Now.Name })
+		// What it had released, and has cooled down, others may have got.
+		return i >= 0 && each.Now.Kind == store.KindAllocation && each.Now.Revision > 0 && IsPlain(results[i].Err)
+	})
+	for i, r := range results {
+		c.expect("allocate many in "+p.Name(), r.Err, pool.ErrExhausted)
+		if r.Err == nil {
+			c.ack(p.Name()+"/"+claims[i].Owner, r.Allocation, claims[i].Fenced)
+		}
+	}
+}
+
+func (c *actor) releaseMany(p *pool.Pool, names []string) {
+	var left []func(error, bool)
+	for _, owner := range names {
+		left = append(left, c.leave(p.Name()+"/"+owner))
+	}
+	var results []pool.Result
+	_ = c.doEach("release many in "+p.Name(), func(ctx context.Context) (err error) {
+		results, err = p.ReleaseMany(ctx, names)
+		return err
+	}, func(_ error, each Change) bool {
+		i := slices.Index(names, each.Now.Name)
+		return i >= 0 && each.Now.Kind == store.KindAllocation && IsPlain(results[i].Err)
+	})
+	for i, r := range results {
+		c.expect("release many in "+p.Name(), r.Err, pool.ErrNotFound)
+		left[i](r.Err, IsPlain(r.Err) && !errors.Is(r.Err, pool.ErrNotFound))
+	}
+}
+
+func (c *actor) releaseAll(p *pool.Pool, names []string) {
+	var left []func(error, bool)
+	for _, owner := range names {
+		left = append(left, c.leave(p.Name()+"/"+owner))
+	}
+	err := c.do("release all in "+p.Name(), func(ctx context.Context) error {
+		_, err := p.ReleaseAll(ctx, names)
+		return err
+	}, pool.ErrNotFound)
+	for _, each := range left {
+		each(err, IsPlain(err)) // perhaps one of them held nothing, and the others what they hold
+	}
+}

@@ -1,0 +1,94 @@
+package simulation
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ipalloc/ipalloc/pool"
+	"github.com/ipalloc/ipalloc/store"
+)
+
+// promises are what owners were told by the answers to their calls, by pool and owner. What they are told must stay true.
+type promises struct {
+	world *World
+	acked map[string]pool.Allocation // what an owner was told that it holds of a pool
+	// absent are those who were told that they hold nothing, and have not asked since.
+	absent map[string]bool
+	trying map[string]int  // how many calls of an owner are under way
+	doubt  map[string]bool // a call of whom has not said what came of it, so that it may yet take effect
+	// asked is through which handle that was, if its process lives: it sees to it that nothing does after its next
+	// answer.
+	asked map[string]*pool.Pool
+	// leaving are those whose last release did not say what came of it, as when its process died: it may yet take effect
+	// on what they held then, so that what they are told that they hold is not certain until a release has come to its
+	// end, or a fenced claim.
+	leaving map[string]bool
+}
+
+func newPromises(w *World) *promises {
+	return &promises{
+		world: w, acked: map[string]pool.Allocation{}, absent: map[string]bool{}, trying: map[string]int{},
+		doubt: map[string]bool{}, asked: map[string]*pool.Pool{}, leaving: map[string]bool{},
+	}
+}
+
+// observe looks at a record that was before and is now.
+func (m *promises) observe(before, now store.Record, latest time.Time) {
+	if now.Kind != store.KindAllocation {
+		return
+	}
+	key := now.Pool + "/" + now.Name
+	same := now.Revision > 0 && now.State == "allocated" && fmt.Sprint(now.Prefixes) == fmt.Sprint(before.Prefixes)
+	if m.absent[key] && now.Revision > 0 && now.State == "allocated" && !(same && before.State == now.State) {
+		m.world.Fail("%s was told that it holds nothing, and then was given %v", key, now.Prefixes)
+	}
+	acked, known := m.acked[key]
+	if !known || before.State != "allocated" {
+		return
+	}
+	ended := !before.Expires.IsZero() && !before.Expires.After(latest)
+	if !same && !ended {
+		m.world.Fail("%s was told that it holds %v, and it was taken away: %s %v at %d %s became %s %v at %d %s", key, acked,
+			before.State, before.Prefixes, before.Revision, before.Data, now.State, now.Prefixes, now.Revision, now.Data)
+	}
+}
+
+// try notes that a call of an owner to allocate is under way, until the function that it returns is called.
+func (m *promises) try(key string) (done func()) {
+	m.trying[key]++
+	m.doubt[key] = true
+	delete(m.absent, key)
+	delete(m.asked, key)
+	return func() { m.trying[key]-- }
+}
+
+// ack notes what an owner was told that it holds. A fenced answer is certain whatever was under way before.
+func (m *promises) ack(key string, a pool.Allocation, fenced bool) {
+	if fenced {
+		m.leaving[key] = false
+	}
+	if !m.leaving[key] {
+		m.acked[key] = a
+	}
+}
+
+// leave notes that a release of an owner is under way, until the function that it returns is called with its outcome, and
+// with whether nothing is known of the owner after that but that it has what it had.
+func (m *promises) leave(key string) (done func(err error, unchanged bool)) {
+	before, known := m.acked[key]
+	leaving := m.leaving[key]
+	delete(m.acked, key)
+	m.leaving[key] = true
+	return func(err error, unchanged bool) {
+		if m.leaving[key] = errors.Is(err, store.ErrUnknown) || leaving && unchanged; known && unchanged {
+			m.acked[key] = before
+		}
+	}
+}
+
+// isLive reports whether an owner may hold something: it was told so, or it is asking.
+func (m *promises) isLive(key string) bool {
+	_, known := m.acked[key]
+	return known || m.trying[key] > 0
+}
