@@ -23,7 +23,7 @@ type attempt struct {
 	ctx    context.Context // of what is read
 	now    time.Time
 	batch  []*op
-	again  bool     // all of the batch were in an attempt that came to nothing
+	again  bool       // all of the batch were in an attempt that came to nothing
 	drafts []*draft   // of pools
 	nets   []*network // that take part
 	owners owners
