@@ -608,6 +608,9 @@ func (a *attempt) learn(err error) {
 	for _, d := range drafts {
 		known = d.pool.home.learn(a.ctx, err) || known
 	}
+	if errors.Is(err, store.ErrExists) && !known {
+		err = fmt.Errorf("%w: a record that is new to the pool is there already: %w", ErrCorrupt, err)
+	}
 	for _, o := range a.batch {
 		if o.over {
 			continue

@@ -286,15 +286,13 @@ func (g Grant) has(a Allocation) bool {
 
 // giveBack gives back the block that the owner holds in the parent for the writer's pool. It reports false if something was faster.
 func (b *Blocks) giveBack(ctx context.Context, p *Pool, owner string) (bool, error) {
-	begin := b.parent.begin()
-	a, err := p.Retract(ctx, owner)
+	_, err := p.Retract(ctx, owner)
 	if errors.Is(err, errLastGrant) {
 		err = p.delete(ctx)
 		if err == nil {
 			b.setPool(nil)
 		}
 	}
-	b.parent.observe(begin, CallRelease, owner, a, err)
 	if errors.Is(err, ErrInUse) || errors.Is(err, ErrNotFound) {
 		return false, nil
 	}

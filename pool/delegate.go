@@ -120,16 +120,20 @@ func (a *attempt) carve(from *draft, to *delegation, granted Allocation) error {
 // [ErrHeld] if another pool was carved from what the owner holds in the parent. Cost: two or three reads and one
 // commit.
 func (p *Pool) Extend(ctx context.Context, claim Claim) (Allocation, error) {
-	granted, err := p.extend(ctx, claim)
-	return granted, p.failed("extend", claim.Owner, err)
+	begin := p.begin()
+	granted, parent, err := p.extend(ctx, claim)
+	err = p.failed("extend", claim.Owner, err)
+	p.observeIn(parent, begin, CallAllocate, claim.Owner, granted, err)
+	return granted, err
 }
 
-func (p *Pool) extend(ctx context.Context, claim Claim) (granted Allocation, err error) {
+// extend is Extend, and returns the name of the parent too, if it is known.
+func (p *Pool) extend(ctx context.Context, claim Claim) (granted Allocation, parent string, err error) {
 	if claim.TTL != 0 {
-		return granted, invalid("the claim to extend the pool %q has a time to live, want none", p.name)
+		return granted, "", invalid("the claim to extend the pool %q has a time to live, want none", p.name)
 	}
 	if err := claim.checkOwnerAndRest(); err != nil {
-		return granted, err
+		return granted, "", err
 	}
 	t := task{kind: taskAllocate, owner: claim.Owner, claim: &claim, delegate: &delegation{pool: p}}
 	err = exclusively(ctx, func(a *attempt) error {
@@ -137,6 +141,7 @@ func (p *Pool) extend(ctx context.Context, claim Claim) (granted Allocation, err
 		if err != nil {
 			return err
 		}
+		parent = from.pool.name
 		out, err := a.planIn(from, &t)
 		if err != nil {
 			return err
@@ -148,9 +153,9 @@ func (p *Pool) extend(ctx context.Context, claim Claim) (granted Allocation, err
 		return a.extend(d, from, granted)
 	}, p)
 	if err != nil {
-		return Allocation{}, err
+		return Allocation{}, parent, err
 	}
-	return granted.clone(), nil
+	return granted.clone(), parent, nil
 }
 
 // withParent returns the drafts of a pool and of the one that it was carved from, as they are at present.
@@ -200,19 +205,24 @@ func (a *attempt) extend(d, from *draft, granted Allocation) error {
 // in the pool, or cools down there; [ErrInvalid] if nothing would be left of the pool, which [Delete] is for; those
 // of the store. Cost: two or three reads and one commit.
 func (p *Pool) Retract(ctx context.Context, owner string) (Allocation, error) {
-	given, err := p.retract(ctx, owner)
-	return given, p.failed("retract", owner, err)
+	begin := p.begin()
+	given, parent, err := p.retract(ctx, owner)
+	err = p.failed("retract", owner, err)
+	p.observeIn(parent, begin, CallRelease, owner, given, err)
+	return given, err
 }
 
-func (p *Pool) retract(ctx context.Context, owner string) (given Allocation, err error) {
+// retract is Retract, and returns the name of the parent too, if it is known.
+func (p *Pool) retract(ctx context.Context, owner string) (given Allocation, parent string, err error) {
 	if err := validateOwner(owner); err != nil {
-		return given, err
+		return given, "", err
 	}
 	err = exclusively(ctx, func(a *attempt) error {
 		d, from, err := a.withParent(p)
 		if err != nil {
 			return err
 		}
+		parent = from.pool.name
 		i := d.state().parent.grantOf(owner)
 		switch {
 		case i < 0 && a.uncertain():
@@ -228,9 +238,9 @@ func (p *Pool) retract(ctx context.Context, owner string) (given Allocation, err
 		return err
 	}, p)
 	if err != nil {
-		return Allocation{}, err
+		return Allocation{}, parent, err
 	}
-	return given.clone(), nil
+	return given.clone(), parent, nil
 }
 
 // errLastGrant is why a pool cannot give back the last of what it was carved from.

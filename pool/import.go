@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"go4.org/netipx"
 
@@ -80,17 +81,20 @@ var errInterfered = errors.New("another process has begun to import the pool, or
 // inOne imports all in one commit.
 func (in *importing) inOne(ctx context.Context) error {
 	in.at = 0
+	var created time.Time
 	return exclusively(ctx, func(a *attempt) error {
 		err := in.pool.home.refresh(a.ctx)
 		switch {
-		case err == nil && a.uncertain():
-			return nil // an earlier attempt has taken effect, or somebody else has imported it
+		case err == nil && a.uncertain() && in.pool.isMade(in.Spec, created):
+			return nil // an earlier attempt has taken effect
 		case err == nil:
 			return ErrExists
 		case !errors.Is(err, ErrNoPool):
 			return err
 		}
-		return in.finish(a, in.held)
+		err = in.finish(a, in.held)
+		created = a.draft(in.pool).created
+		return err
 	}, in.pool)
 }
 
@@ -101,12 +105,9 @@ func (in *importing) inSeveral(ctx context.Context) error {
 	if err := in.begin(ctx, home); err != nil {
 		return err
 	}
-	var writes []store.Write
-	for key, err := range home.keys(ctx, store.KindAllocation, store.KindCooling, store.KindSpace) {
-		if err != nil {
-			return err
-		}
-		writes = append(writes, store.Write{Op: store.Delete, Record: store.Record{Key: key}})
+	writes, err := home.deletions(ctx)
+	if err != nil {
+		return err
 	}
 	if err := in.commitAll(ctx, home, writes); err != nil {
 		return err
@@ -129,6 +130,18 @@ func (in *importing) inSeveral(ctx context.Context) error {
 		}
 		return in.finish(a, nil)
 	}, in.pool)
+}
+
+// deletions are what deletes all records of the pool but its head.
+func (s *stored) deletions(ctx context.Context) ([]store.Write, error) {
+	var writes []store.Write
+	for key, err := range s.keys(ctx, store.KindAllocation, store.KindCooling, store.KindSpace) {
+		if err != nil {
+			return nil, err
+		}
+		writes = append(writes, store.Write{Op: store.Delete, Record: store.Record{Key: key}})
+	}
+	return writes, nil
 }
 
 // begin commits a head that says that the pool is not whole yet.
@@ -301,17 +314,14 @@ func (in *importing) withheldByParent(a *attempt) ([]netipx.IPRange, error) {
 // deleteUnfinished deletes a pool of which the import has not come to its end.
 func (p *Pool) deleteUnfinished(ctx context.Context) error {
 	in, home := &importing{Snapshot: &Snapshot{}, pool: p}, p.home.(*stored)
-	var writes []store.Write
 	head, err := home.store.Get(ctx, home.head.Key)
 	if err != nil {
 		return err
 	}
 	in.at = head.Revision
-	for key, err := range home.keys(ctx, store.KindAllocation, store.KindCooling, store.KindSpace) {
-		if err != nil {
-			return err
-		}
-		writes = append(writes, store.Write{Op: store.Delete, Record: store.Record{Key: key}})
+	writes, err := home.deletions(ctx)
+	if err != nil {
+		return err
 	}
 	if err := in.commitAll(ctx, home, writes); err != nil {
 		return err

@@ -8,7 +8,8 @@ import (
 // it should be quick. It may be called by any number of goroutines at once, and must not use the pool.
 type Observer interface {
 	// ObserveCall is told of each call that allocates, releases or renews, when it has ended: once for each owner, and
-	// for each pool of a call over several. [Carve] allocates in the parent.
+	// for each pool of a call over several. [Carve] and [Pool.Extend] allocate in the parent, [Pool.Retract] releases
+	// there.
 	ObserveCall(CallEvent)
 	// ObserveCommit is told of each attempt to commit to the store, when it has ended. Pools in memory have none.
 	ObserveCommit(CommitEvent)
@@ -62,11 +63,16 @@ func (p *Pool) begin() time.Time {
 }
 
 func (p *Pool) observe(begin time.Time, call Call, owner string, a Allocation, err error) {
+	p.observeIn(p.name, begin, call, owner, a, err)
+}
+
+// observeIn tells the observer of a call in the pool of that name.
+func (p *Pool) observeIn(pool string, begin time.Time, call Call, owner string, a Allocation, err error) {
 	if p.options.Observer == nil {
 		return
 	}
 	p.options.Observer.ObserveCall(CallEvent{
-		Pool: p.name, Call: call, Owner: owner, Allocation: a, Err: err, Duration: max(0, p.options.Clock().Sub(begin)),
+		Pool: pool, Call: call, Owner: owner, Allocation: a, Err: err, Duration: max(0, p.options.Clock().Sub(begin)),
 	})
 }
 

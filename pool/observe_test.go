@@ -129,6 +129,28 @@ func TestObserverIsToldOfEachCall(t *testing.T) {
 	})
 }
 
+func TestObserverIsToldOfGrantsInTheParent(t *testing.T) {
+	w, s := &witness{}, store.NewMemory()
+	parent := createNamed(t, s, "parent", specOf("10.0.0.0/24"))
+	child, err := pool.Carve(t.Context(), parent, ofBits("node", 30), "child", pool.Spec{}, &pool.Options{Observer: w})
+	require.NoError(t, err)
+	w.take()
+	_, err = child.Extend(t.Context(), ofBits("more", 30))
+	require.NoError(t, err)
+	_, err = child.Retract(t.Context(), "more")
+	require.NoError(t, err)
+	_, err = child.Retract(t.Context(), "more")
+	require.ErrorIs(t, err, pool.ErrNotFound)
+	calls, _ := w.take()
+	require.Len(t, calls, 3)
+	for i, want := range []pool.Call{pool.CallAllocate, pool.CallRelease, pool.CallRelease} {
+		require.Equal(t, want, calls[i].Call)
+		require.Equal(t, "parent", calls[i].Pool)
+		require.Equal(t, "more", calls[i].Owner)
+	}
+	require.ErrorIs(t, calls[2].Err, pool.ErrNotFound)
+}
+
 func TestObserverSeesConflictsAndUnknownOutcomes(t *testing.T) {
 	observed(t, specOf("10.0.0.0/24"), func(t *testing.T, p *pool.Pool, w *witness, injector *faults.Injector) {
 		if injector == nil {

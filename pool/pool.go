@@ -151,8 +151,8 @@ func (p *Pool) create(ctx context.Context, spec Spec) error {
 				return err
 			}
 		}
-		if s := p.home.state(); s != nil { // it was in the way of the last attempt, or is what that made
-			if a.uncertain() && s.rules.Equal(spec) && p.home.created().Equal(created) {
+		if p.home.state() != nil { // it was in the way of the last attempt, or is what that made
+			if a.uncertain() && p.isMade(spec, created) {
 				return nil
 			}
 			return ErrExists
@@ -160,6 +160,11 @@ func (p *Pool) create(ctx context.Context, spec Spec) error {
 		created = a.now
 		return a.create(p, spec)
 	}, p)
+}
+
+// isMade reports whether the pool, whose state is known, is the one that an attempt of unknown outcome was to make.
+func (p *Pool) isMade(spec Spec, created time.Time) bool {
+	return p.home.state().rules.Equal(spec) && p.home.created().Equal(created)
 }
 
 // create plans that a pool is made.
