@@ -70,7 +70,8 @@ func TestInvariant1NetworkGuardsDelegatedBlocks(t *testing.T) {
 	requireSound(t, s)
 
 	require.NoError(t, p1.Update(t.Context(), inNetwork("net", "10.0.0.0/24", "10.0.9.0/24")))
-	require.Equal(t, "10.0.0.32", texts(allocate(t, child, pool.Claim{Owner: "Z"})), "taken back in, it is handed out again")
+	require.Equal(t, "10.0.0.32", texts(allocate(t, child, pool.Claim{Owner: "Z"})),
+		"taken back in, it is handed out again")
 	stats, err := child.Stats(t.Context())
 	require.NoError(t, err)
 	require.True(t, stats.Of(pool.IPv4).OutOfRange.IsZero())
@@ -104,7 +105,8 @@ func TestInvariant5ChildDoesNotHandOutTheGatewayOfItsParent(t *testing.T) {
 	parent := createNamed(t, s, "parent", specOf("10.0.0.0/24"))
 	child, err := pool.Carve(t.Context(), parent, ofBits("node", 30), "child", pool.Spec{AllocateReserved: true}, nil)
 	require.NoError(t, err)
-	grandchild, err := pool.Carve(t.Context(), child, ofBits("rack", 31), "grandchild", pool.Spec{AllocateReserved: true}, nil)
+	grandchild, err := pool.Carve(t.Context(), child, ofBits("rack", 31), "grandchild",
+		pool.Spec{AllocateReserved: true}, nil)
 	require.NoError(t, err)
 	spec := specOf("10.0.0.0/24")
 	spec.Subnets = []pool.Subnet{{Prefix: prefix("10.0.0.0/24"), Gateway: addr("10.0.0.0")}}
@@ -233,8 +235,8 @@ func acrossCalls() []acrossCall {
 	}
 }
 
-// An error other than ErrUnknown means that nothing took effect: when the context of the call ends amid the commit, when the answer is lost
-// and the store cannot be reached then, and with one attempt.
+// An error other than ErrUnknown means that nothing took effect. It holds when the context of the call ends during the
+// commit, when the answer is lost and the store cannot be reached afterwards, and with one attempt.
 func TestInvariant2CallsOverSeveralPoolsKeepTheirUncertainty(t *testing.T) {
 	for _, c := range acrossCalls() {
 		for _, effect := range []faults.Effect{faults.LoseRequest, faults.LoseReply, faults.LandLate} {
@@ -284,7 +286,8 @@ func TestInvariant2CallsOverSeveralPoolsKeepTheirUncertainty(t *testing.T) {
 	}
 }
 
-// A commit that hangs is bounded by CommitTimeout, whatever call it is of, and so is the wait of others for the handles that take part.
+// A commit that hangs is bounded by CommitTimeout, whatever the call. So is the time for which it holds up other
+// calls on the handles that take part.
 func TestCommitTimeoutBoundsCallsOverSeveralPools(t *testing.T) {
 	for _, c := range acrossCalls() {
 		t.Run(c.name, func(t *testing.T) {

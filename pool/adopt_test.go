@@ -43,7 +43,8 @@ func TestAdoptTakesOverWhatIsInUseAndReportsClashes(t *testing.T) {
 			got[clash{c.Claim.Owner, c.Holder}] = c.Err
 		}
 		for want, err := range map[clash]error{
-			{"late", "holder"}: pool.ErrTaken, {"holder 2", "new"}: pool.ErrTaken, {"other", ""}: pool.ErrHeld, {"outside", ""}: pool.ErrNotInPool,
+			{"late", "holder"}: pool.ErrTaken, {"holder 2", "new"}: pool.ErrTaken,
+			{"other", ""}: pool.ErrHeld, {"outside", ""}: pool.ErrNotInPool,
 			{"wide", ""}: pool.ErrTaken, {"new", ""}: pool.ErrInvalid, {"any", ""}: pool.ErrInvalid, {"", ""}: pool.ErrInvalid,
 		} {
 			require.ErrorIs(t, got[want], err, "%v", want)

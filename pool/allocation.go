@@ -58,7 +58,8 @@ func (a Allocation) clone() Allocation {
 	return a
 }
 
-// holding is a record of the pool: an allocation, or what is left of one while it cools down. It is never changed, but replaced.
+// holding is a record of the pool: an allocation, or what is left of one while it cools down.
+// It is never changed, but replaced.
 type holding struct {
 	Allocation // Expires is when the lease, or the cooldown, ends
 
@@ -115,8 +116,10 @@ func (h *holding) record(pool string) (store.Record, error) {
 
 func holdingOf(r store.Record) (*holding, error) {
 	h := &holding{
-		Allocation: Allocation{Owner: r.Name, Prefixes: r.Prefixes, Generation: r.Revision, Created: r.Created, Expires: r.Expires},
-		cooling:    r.State == stateCooling, stray: r.Kind == store.KindCooling,
+		Allocation: Allocation{
+			Owner: r.Name, Prefixes: r.Prefixes, Generation: r.Revision, Created: r.Created, Expires: r.Expires,
+		},
+		cooling: r.State == stateCooling, stray: r.Kind == store.KindCooling,
 	}
 	if len(r.Data) == 0 {
 		return h, nil

@@ -10,8 +10,8 @@ import (
 	"github.com/ipalloc/ipalloc/pool"
 )
 
-// A grant and its release in memory: the prefixes and the allocation, a copy of the prefixes for the caller, and no more, however
-// many are held.
+// A grant and its release in memory allocate the prefixes, the allocation and a copy of the prefixes for the caller,
+// and nothing else, however many addresses are held.
 func TestHeapAllocationsInMemory(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	for _, held := range []int{0, 60_000} {

@@ -17,8 +17,9 @@ import (
 
 // attempt is one try to commit a batch of ops: all that is planned in it takes effect together, or nothing does.
 //
-// A plan stands only if each head is still the one that it was made on, because that is what the commit checks. So all that is read on
-// the way (an owner's record, a piece of free space) needs no guard of its own, provided that it was read after that head.
+// A plan stands only if each head is still the one that it was made on: the commit checks that. What is
+// read on the way (an owner's record, a piece of free space) therefore needs no guard of its own,
+// provided that it was read after that head.
 type attempt struct {
 	ctx    context.Context // of what is read
 	now    time.Time
@@ -34,7 +35,7 @@ type attempt struct {
 // draft is what an attempt plans in one pool.
 type draft struct {
 	pool    *Pool
-	next    *state              // what the pool becomes, if the call gives it another spec; nil for the present state with what is planned in its free space
+	next    *state              // of a pool that gets another spec; nil if the state stays, but for its free space
 	gone    bool                // the pool is to be deleted
 	created time.Time           // when the pool is made, if it is
 	head    string              // the state that its record comes into; empty if it stays
@@ -126,7 +127,9 @@ func (a *attempt) mark() attemptMark {
 }
 
 func (d *draft) mark() draftMark {
-	m := draftMark{next: d.next, gone: d.gone, touch: d.touch, guard: d.guard, writes: len(d.writes), others: len(d.others)}
+	m := draftMark{
+		next: d.next, gone: d.gone, touch: d.touch, guard: d.guard, writes: len(d.writes), others: len(d.others),
+	}
 	if s := d.pool.home.state(); s != nil {
 		m.space = s.space.Mark()
 	}
@@ -222,8 +225,8 @@ func (a *attempt) asking(p *Pool, h *holding) *op {
 	return a.owners.find(p, h.Owner, a.batch)
 }
 
-// plan plans the ops of the batch. Refusals count only if they were true at one moment, together with all that was read for them: it plans
-// again until the heads are found unchanged after that.
+// plan plans the ops of the batch. A refusal counts only if all that was read for it was true at one moment, so plan
+// starts again until the heads are found unchanged afterwards.
 func (a *attempt) plan(attempts int) error {
 	for range attempts {
 		refusal := a.planAll()
@@ -268,7 +271,8 @@ func (a *attempt) ready(o *op) error {
 	for _, p := range o.pools {
 		d := a.draft(p)
 		if !d.known {
-			// An earlier commit of this handle, of unknown outcome, may yet take effect on this head. Only another one makes sure that it does not.
+			// An earlier commit of this handle, of unknown outcome, may yet take effect on this head.
+			// Only another commit rules that out.
 			d.known = true
 			d.touch, d.err = p.home.ready(a.ctx, a.again)
 		}
@@ -371,10 +375,12 @@ func (a *attempt) planPart(o *op, part *part) error {
 
 // isFull reports whether another pool may have what this one has not.
 func isFull(err error) bool {
-	return errors.Is(err, ErrExhausted) || errors.Is(err, ErrTaken) || errors.Is(err, ErrNotInPool) || errors.Is(err, ErrFamily)
+	return errors.Is(err, ErrExhausted) || errors.Is(err, ErrTaken) || errors.Is(err, ErrNotInPool) ||
+		errors.Is(err, ErrFamily)
 }
 
-// planSteps plans the steps of a part in one pool; if they need not be done together, as many of them as there is room for.
+// planSteps plans the steps of a part in one pool: all of them if they must be done together,
+// else as many as there is room for.
 func (a *attempt) planSteps(o *op, part *part, d *draft) error {
 	for i := range part.steps {
 		s := &part.steps[i]
@@ -426,14 +432,15 @@ func (a *attempt) planStep(o *op, s *step, d *draft) error {
 	return nil
 }
 
-// maxWaits is how often a step is put off for others in its batch. Two could want what is left of each other's for ever.
+// maxWaits is how often a step is put off until others in its batch are done. Without it, two steps that each want what
+// the other may leave would wait for ever.
 const maxWaits = 3
 
 // planWith plans a step for an owner that holds h, nil if nothing, and adds what it writes to the draft.
 func (a *attempt) planWith(o *op, s *step, d *draft, h *holding) error {
 	if s.releasing != 0 && (!h.live() || s.generation != 0 && h.Generation != s.releasing) {
-		// Nothing tells an earlier commit of this call that has released it from one that came too late, to what another process had
-		// released. If the owner holds something again, that is released unless the call is for one generation.
+		// Either an earlier commit of this call has released it, or another process had done so before; nothing tells which.
+		// If the owner holds something again, that is released too, unless the call names a generation.
 		s.outcome = outcome{verdict: verdictDone, result: s.result}
 		return nil
 	}
@@ -462,8 +469,8 @@ func (a *attempt) planWith(o *op, s *step, d *draft, h *holding) error {
 	return nil
 }
 
-// passOn does to the pools that are carved from the draft's what the step's outcome means for them. If that is refused, the draft is what it
-// was at start.
+// passOn applies the outcome of the step to the pools that are carved from the draft's pool. If that is
+// refused, it puts the draft back to start.
 func (a *attempt) passOn(s *step, d *draft, start draftMark) (err error) {
 	if !s.outcome.carved && s.outcome.released == nil {
 		return nil
@@ -484,7 +491,8 @@ func (a *attempt) passOn(s *step, d *draft, start draftMark) (err error) {
 // isRefusal reports whether a task failed because of what it asks for, and not because the store could not be read.
 func isRefusal(err error) bool {
 	for _, refusal := range []error{
-		ErrInvalid, ErrExhausted, ErrTaken, ErrNotInPool, ErrFamily, ErrHeld, ErrScope, ErrNotFound, ErrGeneration, ErrInUse, ErrExists,
+		ErrInvalid, ErrExhausted, ErrTaken, ErrNotInPool, ErrFamily, ErrHeld, ErrScope, ErrNotFound, ErrGeneration,
+		ErrInUse, ErrExists,
 		ErrOverlap, ErrStranded, ErrCorrupt,
 	} {
 		if errors.Is(err, refusal) {
@@ -497,11 +505,13 @@ func isRefusal(err error) bool {
 // uncertain reports whether an earlier attempt of the op, which has a plan of its own, may have taken effect.
 func (a *attempt) uncertain() bool { return a.batch[0].uncertain }
 
-// confirm reports whether what the plan refuses is certain: either it does not depend on the heads, or these are still the ones on which it
-// was planned. If they are not, the newer ones are known when it returns. refused says that an op with a plan of its own is.
+// confirm reports whether the refusals of the plan are certain: either they do not depend on the heads, or these are
+// still the ones that the plan was made on. If they are not, the newer heads are known when it returns. refused tells
+// that an op with a plan of its own is refused.
 func (a *attempt) confirm(refused bool) (bool, error) {
 	doubtful := refused || slices.ContainsFunc(a.batch, func(o *op) bool {
-		return !o.over && o.some(func(s *step) bool { return s.outcome.verdict == verdictRefuse && !isSure(s.outcome.refusal) })
+		return !o.over &&
+			o.some(func(s *step) bool { return s.outcome.verdict == verdictRefuse && !isSure(s.outcome.refusal) })
 	})
 	if !doubtful {
 		return true, nil
@@ -537,7 +547,8 @@ func (d *draft) changes(others bool) bool {
 	return d.next != nil || d.gone || d.touch || len(d.writes) > 0 || len(d.others) > 0 || others && d.guard
 }
 
-// committed takes note that what was planned has been committed, or that there was nothing to commit, and finishes the ops that this settles.
+// committed records that the plan was committed, or that there was nothing to commit, and
+// finishes the ops that this settles.
 func (a *attempt) committed() {
 	for _, o := range a.batch {
 		if !o.over {
@@ -625,8 +636,8 @@ func (a *attempt) learn(err error) {
 	}
 }
 
-// failPlanned fails what the op had planned. What was refused is to be planned again, since that was after what others planned, which has not
-// come about.
+// failPlanned fails what the op had planned. Its refusals do not count: they were planned on top of steps that have not
+// taken effect, so they are planned again.
 func (o *op) failPlanned(err error) {
 	refused := func(s *step) bool { return s.outcome.verdict == verdictRefuse }
 	if !o.some(refused) {

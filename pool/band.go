@@ -22,7 +22,8 @@ type Band struct {
 }
 
 func (b Band) equal(other Band) bool {
-	return b.Name == other.Name && b.Exclusive == other.Exclusive && cidr.SetOf(b.Ranges...).Equal(cidr.SetOf(other.Ranges...))
+	return b.Name == other.Name && b.Exclusive == other.Exclusive &&
+		cidr.SetOf(b.Ranges...).Equal(cidr.SetOf(other.Ranges...))
 }
 
 // ServiceBand returns the range that Kubernetes keeps for static addresses in a Service range: the first min(max(16,
@@ -89,8 +90,8 @@ type tiers [][]netipx.IPRange
 // everywhere is for pools without bands.
 var everywhere = tiers{nil}
 
-// tiersOf returns what a request that names no band tries: what is in no band; then, if there are bands that are not exclusive, all but
-// the exclusive ones.
+// tiersOf returns what a request that names no band tries, in this order: what is in no band; then, if some bands are
+// not exclusive, everything outside of the exclusive ones.
 func (s Spec) tiersOf(family Family) tiers {
 	var all, exclusive []netipx.IPRange
 	for _, band := range s.Bands {
@@ -103,7 +104,9 @@ func (s Spec) tiersOf(family Family) tiers {
 		return everywhere
 	}
 	set := s.rangeSet(family)
-	return tiers{rangesOrNone(cidr.Difference(set, cidr.SetOf(all...))), rangesOrNone(cidr.Difference(set, cidr.SetOf(exclusive...)))}
+	return tiers{
+		rangesOrNone(cidr.Difference(set, cidr.SetOf(all...))), rangesOrNone(cidr.Difference(set, cidr.SetOf(exclusive...))),
+	}
 }
 
 // rangesOrNone never returns nil, which would mean everywhere.

@@ -51,7 +51,8 @@ func TestDynamicClaimsNeverUseAnExclusiveBand(t *testing.T) {
 				require.True(t, exhausted.Limited)
 				require.Equal(t, uint64(3), exhausted.Free.Uint64(), "but they are not for this claim")
 				require.ErrorContains(t, err, "in the part of the pool that was asked for")
-				_, err = b.Allocate(t.Context(), pool.Claim{Owner: "late", Requests: []pool.Request{{Bits: 31, Within: setOf("10.0.0.0/31")}}})
+				_, err = b.Allocate(t.Context(),
+					pool.Claim{Owner: "late", Requests: []pool.Request{{Bits: 31, Within: setOf("10.0.0.0/31")}}})
 				require.ErrorIs(t, err, pool.ErrExhausted, "nor by a set")
 				require.Equal(t, "10.0.0.1", texts(allocate(t, b.Pool, claim("exact", "10.0.0.1"))), "but by an exact request")
 			})
@@ -117,8 +118,9 @@ func TestBandsThatBreakARule(t *testing.T) {
 	}
 }
 
-// Kubernetes keeps min(max(16, size/16), 256) addresses for static use. The documentation of Kubernetes has the first three: for 10.96.0.0/24 the
-// band is 10.96.0.1 to 10.96.0.16, for /20 and /16 it is 10.96.0.1 to 10.96.1.0. A range of 16 addresses or fewer is not divided.
+// Kubernetes keeps min(max(16, size/16), 256) addresses for static use. The documentation of Kubernetes has the first
+// three: for 10.96.0.0/24 the band is 10.96.0.1 to 10.96.0.16, for /20 and /16 it is 10.96.0.1 to 10.96.1.0. A range of
+// 16 addresses or fewer is not divided.
 func TestServiceBand(t *testing.T) {
 	for services, want := range map[string]string{
 		"10.96.0.0/24":     "10.96.0.1-10.96.0.16",

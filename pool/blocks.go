@@ -47,8 +47,12 @@ type Blocks struct {
 // a block is to be handed out.
 //
 // Errors: [ErrInvalid]; those of the store. The parent must be in a store. Cost: one read.
-func OpenBlocks(ctx context.Context, parent *Pool, writer string, claim Claim, spec Spec, options *Options) (*Blocks, error) {
-	b := &Blocks{parent: parent, writer: writer, name: blocksName(parent.name, writer), claim: claim, spec: spec, options: options}
+func OpenBlocks(
+	ctx context.Context, parent *Pool, writer string, claim Claim, spec Spec, options *Options,
+) (*Blocks, error) {
+	b := &Blocks{
+		parent: parent, writer: writer, name: blocksName(parent.name, writer), claim: claim, spec: spec, options: options,
+	}
 	err := b.check()
 	if err == nil {
 		b.pool, err = b.open(ctx)
@@ -159,7 +163,8 @@ func (b *Blocks) allocateMore(ctx context.Context, claim Claim) (Allocation, err
 			a, err = p.Allocate(ctx, claim)
 		}
 		switch {
-		case errors.Is(err, ErrNoPool) || errors.Is(err, ErrExists): // another handle has taken the first one, or given back the last
+		case errors.Is(err, ErrNoPool) || errors.Is(err, ErrExists):
+			// Another handle has taken the first block, or given back the last one.
 			p, err := b.open(ctx)
 			if err != nil {
 				return Allocation{}, err

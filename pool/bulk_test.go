@@ -53,11 +53,13 @@ func TestManyClaimsHaveResultsOneByOne(t *testing.T) {
 		allocate(t, b.Pool, claim("held", "10.0.0.1"))
 		b.faults.ResetCounts()
 		results, err := b.AllocateMany(t.Context(), []pool.Claim{
-			{Owner: "a"}, claim("b", "10.0.0.1"), {Owner: "held"}, {}, ofBits("c", 31), ofBits("d", 29), claim("e", "10.9.9.9"), {Owner: "f"},
+			{Owner: "a"}, claim("b", "10.0.0.1"), {Owner: "held"}, {}, ofBits("c", 31), ofBits("d", 29),
+			claim("e", "10.9.9.9"), {Owner: "f"},
 		})
 		require.NoError(t, err)
 		require.Len(t, results, 8)
-		for i, want := range []string{"10.0.0.0", "", "10.0.0.1", "", "10.0.0.2/31", "", "", "10.0.0.4"} { // as if called in turn
+		// The results are those of one call after the other.
+		for i, want := range []string{"10.0.0.0", "", "10.0.0.1", "", "10.0.0.2/31", "", "", "10.0.0.4"} {
 			require.Equal(t, want, texts(results[i].Allocation), "%d", i)
 		}
 		for i, want := range map[int]error{1: pool.ErrTaken, 3: pool.ErrInvalid, 5: pool.ErrExhausted, 6: pool.ErrNotInPool} {

@@ -13,9 +13,10 @@ import (
 
 // How a call becomes true, whatever it is about.
 //
-// Each method makes an [op]: for one pool or several, of tasks or of a plan of its own. The op waits for its turn in the queues of its pools
-// (package group), together with others. Who leads plans a batch of them in an [attempt], which is one commit. An attempt that fails is
-// undone, what its failure says is learnt, and the ops that are not done are planned again.
+// Each method makes an [op]: for one pool or several, of tasks or with a plan of its own. The op waits for its turn in
+// the queues of its pools (package group), together with others. The op that leads plans a batch of them in an
+// [attempt], which is one commit. An attempt that fails is undone; what its error says about the pools is kept, and the
+// ops that are not done are planned again.
 
 // op is a call on its way.
 type op struct {
@@ -31,8 +32,8 @@ type op struct {
 	err      error
 	attempts int // commits that came to nothing
 
-	// An op is uncertain from the moment that one of its commits may have taken effect, or may yet, until a later plan settles it. It then has
-	// until deadline to find out.
+	// An op is uncertain from the moment that one of its commits may have taken effect, or may yet, until a later plan
+	// settles it. Until deadline it may try to find out.
 	uncertain bool
 	cause     error // why
 	deadline  context.Context
@@ -114,8 +115,8 @@ func (p *Pool) do(ctx context.Context, t *task, claim *Claim) (Allocation, error
 	return a, err
 }
 
-// exclusively calls plan, in which an attempt is planned, while no other call changes these pools through their handles. What is planned is
-// then committed; plan is called again if that meets a conflict.
+// exclusively calls plan, which plans in an attempt while no other call changes these pools through their handles. The
+// plan is then committed; after a conflict plan is called again.
 func exclusively(ctx context.Context, plan func(*attempt) error, pools ...*Pool) error {
 	o := &op{ctx: ctx, plan: plan, pools: pools, whole: true}
 	return o.run()
@@ -240,8 +241,8 @@ func (o *op) refusal() error {
 	return nil
 }
 
-// expired ends an op that has been tried often enough or for long enough, or whose caller has gone before anything was tried. It reports
-// whether it did.
+// expired ends an op that has been tried often enough or for long enough, or whose caller has gone before the first
+// attempt. It reports whether it did.
 func (o *op) expired(attempts int) bool {
 	switch {
 	case o.uncertain && o.deadline.Err() != nil:

@@ -32,7 +32,8 @@ func TestNodeCIDRsAreCarved(t *testing.T) {
 	cluster := createNamed(t, s, "cluster", spec)
 	for i := range 3 {
 		node := fmt.Sprint("node-", i)
-		p, err := pool.Carve(t.Context(), cluster, pool.Claim{Owner: node, Policy: pool.RequireDualStack}, node, pool.Spec{}, nil)
+		p, err := pool.Carve(t.Context(), cluster, pool.Claim{Owner: node, Policy: pool.RequireDualStack}, node,
+			pool.Spec{}, nil)
 		require.NoError(t, err)
 		info, err := p.Info(t.Context())
 		require.NoError(t, err)
@@ -56,7 +57,10 @@ func TestVPCIsCutIntoSubnetsOfVariableLengths(t *testing.T) {
 		name string
 		bits int
 		want string
-	}{{"public", 20, "10.0.0.0/20"}, {"private", 18, "10.0.64.0/18"}, {"small", 28, "10.0.16.0/28"}, {"more", 20, "10.0.32.0/20"}} {
+	}{
+		{"public", 20, "10.0.0.0/20"}, {"private", 18, "10.0.64.0/18"}, {"small", 28, "10.0.16.0/28"},
+		{"more", 20, "10.0.32.0/20"},
+	} {
 		p := carve(t, vpc, ofBits(c.name, c.bits), c.name)
 		info, err := p.Info(t.Context())
 		require.NoError(t, err)
@@ -237,8 +241,8 @@ func TestCarvedPoolStaysInWhatItsParentGranted(t *testing.T) {
 	require.Equal(t, []string{"n"}, stranded(t, parent.Update(t.Context(), inNetwork("blue", "10.0.0.64/26"))))
 }
 
-// The process dies, or a reply is lost, at each call to the store, while it carves and while it gives back. Whoever tries again brings it about,
-// and nothing leaks: all that the parent has taken is held, and all that is held has its pool.
+// The process dies, or a reply is lost, at each call to the store, during a carve and during a release. The next try
+// completes it, and nothing leaks: all that the parent has taken is held, and all that is held has its pool.
 func TestCrashesWhileCarvingAndGivingBack(t *testing.T) {
 	for name, act := range map[string]func(t *testing.T, s store.Store) error{
 		"carve": func(t *testing.T, s store.Store) error {
@@ -307,7 +311,8 @@ func TestCrashesWhileCarvingAndGivingBack(t *testing.T) {
 	}
 }
 
-// requireNothingLeaked requires that what the pool "blue" has taken are the ranges of the pools that were carved from it.
+// requireNothingLeaked requires that the pool "blue" has taken exactly the ranges of the pools
+// that were carved from it.
 func requireNothingLeaked(t testing.TB, s store.Store) {
 	t.Helper()
 	parent := open(t, s)

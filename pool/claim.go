@@ -340,8 +340,9 @@ func (r *Request) isMetBy(p netip.Prefix) bool {
 		(r.Within == nil || r.Within.ContainsPrefix(p))
 }
 
-// isMet reports whether prefixes are an answer to the claim. A claim that prefers both families is also met by one, granted when the pool
-// had no other. What is held of a family that the pool has given up is judged as if the pool had the families of what is held.
+// isMet reports whether prefixes are an answer to the claim. A claim that prefers both families is also met by one
+// family, if the pool had no other when it was granted. If the pool has given up a family since, the prefixes are
+// judged as if it still had the families that they are of.
 func (v *view) isMet(c *Claim, prefixes []netip.Prefix) bool {
 	if v.isMetIn(v.rules, c, prefixes) {
 		return true
@@ -361,7 +362,8 @@ func (v *view) isMet(c *Claim, prefixes []netip.Prefix) bool {
 }
 
 func (v *view) isMetIn(r *rules, c *Claim, prefixes []netip.Prefix) bool {
-	return v.isMetUnder(c.Policy, r, c, prefixes) || c.Policy == PreferDualStack && v.isMetUnder(SingleStack, r, c, prefixes)
+	return v.isMetUnder(c.Policy, r, c, prefixes) ||
+		c.Policy == PreferDualStack && v.isMetUnder(SingleStack, r, c, prefixes)
 }
 
 func (v *view) isMetUnder(policy FamilyPolicy, r *rules, c *Claim, prefixes []netip.Prefix) bool {

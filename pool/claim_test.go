@@ -25,14 +25,16 @@ func TestClaimValidate(t *testing.T) {
 	with := func(r pool.Request) pool.Claim { return pool.Claim{Owner: "a", Requests: []pool.Request{r}} }
 	p := newDualStack(t)
 	for want, claim := range map[string]pool.Claim{
-		"the owner is empty":                               {},
-		"is 1025 bytes long, the most is 1024":             {Owner: strings.Repeat("n", store.MaxNameBytes+1)},
-		`the owner "a\x00b" is not UTF-8 without NUL`:      {Owner: "a\x00b"},
-		`the owner "\xff" is not UTF-8 without NUL`:        {Owner: "\xff"},
-		"FamilyPolicy(7) is not a family policy":           {Owner: "a", Policy: 7},
-		"Family(5) is not a family, want IPv4 or IPv6":     with(pool.Request{Family: 5}),
-		"10.0.0.9/24 has host bits set, want 10.0.0.0/24":  with(pool.Request{Exact: netip.MustParsePrefix("10.0.0.9/24")}),
-		"a request for 10.0.0.0/24 has another length, 25": with(pool.Request{Exact: netip.MustParsePrefix("10.0.0.0/24"), Bits: 25}),
+		"the owner is empty":                              {},
+		"is 1025 bytes long, the most is 1024":            {Owner: strings.Repeat("n", store.MaxNameBytes+1)},
+		`the owner "a\x00b" is not UTF-8 without NUL`:     {Owner: "a\x00b"},
+		`the owner "\xff" is not UTF-8 without NUL`:       {Owner: "\xff"},
+		"FamilyPolicy(7) is not a family policy":          {Owner: "a", Policy: 7},
+		"Family(5) is not a family, want IPv4 or IPv6":    with(pool.Request{Family: 5}),
+		"10.0.0.9/24 has host bits set, want 10.0.0.0/24": with(pool.Request{Exact: netip.MustParsePrefix("10.0.0.9/24")}),
+		"a request for 10.0.0.0/24 has another length, 25": with(pool.Request{
+			Exact: netip.MustParsePrefix("10.0.0.0/24"), Bits: 25,
+		}),
 		"IPv4-mapped IPv6 addresses":                       with(pool.ExactAddr(netip.MustParseAddr("::ffff:10.0.0.9"))),
 		"a request for IPv6 has an address or set of IPv4": with(pool.Request{Family: pool.IPv6, Within: set("10.0.0.0/24")}),
 		"the exact address is the zero Addr":               with(pool.ExactAddr(netip.Addr{})),
@@ -51,7 +53,9 @@ func TestClaimValidate(t *testing.T) {
 	stats, err := p.Stats(t.Context())
 	require.NoError(t, err)
 	require.True(t, stats.Of(pool.IPv4).Used.IsZero())
-	require.NoError(t, pool.Claim{Owner: "a", Policy: pool.RequireDualStack, Requests: []pool.Request{{Within: set("10.0.0.0/24")}, {Bits: 30}}}.Validate())
+	require.NoError(t, pool.Claim{
+		Owner: "a", Policy: pool.RequireDualStack, Requests: []pool.Request{{Within: set("10.0.0.0/24")}, {Bits: 30}},
+	}.Validate())
 }
 
 func newDualStack(t *testing.T) *pool.Pool {

@@ -133,7 +133,8 @@ func TestLeadPassesOverTheCancelled(t *testing.T) {
 		cancelled := 0
 		for i := range 5000 {
 			owner := fmt.Sprint(i)
-			delay, patience := time.Duration(random.IntN(500_000))*time.Microsecond, time.Duration(random.IntN(8000))*time.Microsecond
+			delay := time.Duration(random.IntN(500_000)) * time.Microsecond
+			patience := time.Duration(random.IntN(8000)) * time.Microsecond
 			p := handles[i%2]
 			verify := random.IntN(50) == 0
 			calls.Go(func() {

@@ -91,7 +91,8 @@ func (a *attempt) carve(from *draft, to *delegation, granted Allocation) error {
 		spec.Network = parent.rules.Network
 	case parent.rules.Network:
 	default:
-		return invalid("the pool %q is to be in the network %q, its parent is in %q", to.pool.name, spec.Network, parent.rules.Network)
+		return invalid("the pool %q is to be in the network %q, its parent is in %q",
+			to.pool.name, spec.Network, parent.rules.Network)
 	}
 	for _, prefix := range granted.Prefixes {
 		spec.Ranges = append(spec.Ranges, netipx.RangeOfPrefix(prefix))
@@ -266,7 +267,8 @@ func (a *attempt) retract(d *draft, i int) error {
 	return a.rebuild(d, spec, withheld, parent, true)
 }
 
-// requireFree returns an error if anything of the prefixes, which make up the block, is held in the draft's pool or cools down there.
+// requireFree returns an error if anything of the prefixes, which make up the block, is held or
+// cools down in the draft's pool.
 func (a *attempt) requireFree(d *draft, prefixes []netip.Prefix, block *netipx.IPSet) error {
 	s := d.state().space
 	for _, prefix := range prefixes {
@@ -288,8 +290,8 @@ func (a *attempt) requireFree(d *draft, prefixes []netip.Prefix, block *netipx.I
 	return nil
 }
 
-// takeFromChild plans that the pool which was carved out of h, what was held in the draft's pool, gives that back: it is deleted if it has
-// nothing else.
+// takeFromChild plans that a child gives back h, which was held in the draft's pool: the pool that was carved out of h.
+// The child is deleted if it has nothing else.
 func (a *attempt) takeFromChild(d *draft, h *holding) error {
 	child, err := a.open(d.pool, h.Child)
 	if errors.Is(err, ErrNoPool) || err == nil && child.gone {

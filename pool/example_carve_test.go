@@ -13,22 +13,23 @@ import (
 func ExampleCarve() {
 	ctx := context.Background()
 	s := store.NewMemory()
-	vpc := must(pool.Create(ctx, s, "vpc", pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.0/16")), AllocateReserved: true}, nil))
+	vpc := must(pool.Create(ctx, s, "vpc",
+		pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.0/16")), AllocateReserved: true}, nil))
 
 	public := pool.Claim{Owner: "public", Requests: []pool.Request{{Bits: 20}}}
-	subnet := must(pool.Carve(ctx, vpc, public, "vpc/public", pool.Spec{}, nil))
+	subnet := must(pool.Carve(ctx, vpc, public, "public", pool.Spec{}, nil))
 	fmt.Println(must(vpc.Get(ctx, "public")).Prefixes[0])
 	fmt.Println(must(subnet.Allocate(ctx, pool.Claim{Owner: "web"})).Addrs()[0])
 
 	_, err := vpc.Release(ctx, "public")
 	fmt.Println(err)
 	must(subnet.Release(ctx, "web"))
-	fmt.Println(pool.Delete(ctx, s, "vpc/public", nil))
+	fmt.Println(pool.Delete(ctx, s, "public", nil))
 	fmt.Println("used:", must(vpc.Stats(ctx)).Of(pool.IPv4).Used)
 	// Output:
 	// 10.0.0.0/20
 	// 10.0.0.1
-	// pool "vpc": release for "public": the pool "vpc/public" was carved out of it: in use: 1 of its IPv4 addresses are held
+	// pool "vpc": release for "public": the pool "public" was carved out of it: in use: 1 of its IPv4 addresses are held
 	// <nil>
 	// used: 0
 }
@@ -37,7 +38,8 @@ func ExampleCarve() {
 func ExampleOpenBlocks() {
 	ctx := context.Background()
 	s := store.NewMemory()
-	pods := must(pool.Create(ctx, s, "pods", pool.Spec{Ranges: must(cidr.ParseRanges("10.244.0.0/16")), AllocateReserved: true}, nil))
+	pods := must(pool.Create(ctx, s, "pods",
+		pool.Spec{Ranges: must(cidr.ParseRanges("10.244.0.0/16")), AllocateReserved: true}, nil))
 
 	block := pool.Claim{Requests: []pool.Request{{Bits: 31}}} // so small for the sake of the example
 	for _, node := range []string{"node-1", "node-2"} {

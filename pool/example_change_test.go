@@ -13,7 +13,8 @@ import (
 // A pool grows, and shrinks again unless that would strand somebody.
 func ExamplePool_Update() {
 	ctx := context.Background()
-	p := must(pool.Create(ctx, store.NewMemory(), "vms", pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.10-10.0.0.10"))}, nil))
+	p := must(pool.Create(ctx, store.NewMemory(), "vms",
+		pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.10-10.0.0.10"))}, nil))
 	must(p.Allocate(ctx, pool.Claim{Owner: "vm-1"}))
 
 	fmt.Println(p.Update(ctx, pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.10-10.0.0.99"))}))
@@ -34,7 +35,8 @@ func ExamplePool_Update() {
 // A range is to be given up while some of it is held.
 func ExamplePool_Drain() {
 	ctx := context.Background()
-	p := must(pool.Create(ctx, store.NewMemory(), "vms", pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.10-10.0.0.19"))}, nil))
+	p := must(pool.Create(ctx, store.NewMemory(), "vms",
+		pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.10-10.0.0.19"))}, nil))
 	must(p.Allocate(ctx, pool.Claim{Owner: "vm-1"}))
 
 	fmt.Println(p.Drain(ctx, pool.Spec{Ranges: must(cidr.ParseRanges("10.9.0.10-10.9.0.19"))}))
@@ -70,7 +72,8 @@ func ExampleSpec_network() {
 func ExampleSetForeign() {
 	ctx := context.Background()
 	s := store.NewMemory()
-	p := must(pool.Create(ctx, s, "nodes", pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.10-10.0.0.99")), Network: "blue"}, nil))
+	p := must(pool.Create(ctx, s, "nodes",
+		pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.10-10.0.0.99")), Network: "blue"}, nil))
 
 	fmt.Println(pool.SetForeign(ctx, s, "blue", must(cidr.ParseRanges("10.0.0.1-10.0.0.49")), false, nil))
 	fmt.Println(must(p.Allocate(ctx, pool.Claim{Owner: "node-1"})).Addrs()[0])

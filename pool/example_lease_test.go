@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/ipalloc/ipalloc/cidr"
@@ -25,7 +26,7 @@ func ExamplePool_Renew() {
 	now = now.Add(50 * time.Minute)
 	fmt.Println("the laptop has it until", must(p.Renew(ctx, "laptop", time.Hour)).Expires.Format(time.TimeOnly))
 	_, err := p.Allocate(ctx, pool.Claim{Owner: "tablet", TTL: time.Hour})
-	fmt.Println(err)
+	fmt.Println(strings.ReplaceAll(err.Error(), "; ", "\n"))
 
 	now = now.Add(10 * time.Minute)
 	fmt.Println("the tablet gets", must(p.Allocate(ctx, pool.Claim{Owner: "tablet", TTL: time.Hour})).Addrs()[0])
@@ -33,7 +34,9 @@ func ExamplePool_Renew() {
 	fmt.Println(err)
 	// Output:
 	// the laptop has it until 13:50:00
-	// allocate for "tablet": exhausted: no IPv4 /32 is free; free addresses: 0 of 2; the next one may be free at 2026-03-01T13:00:00Z
+	// allocate for "tablet": exhausted: no IPv4 /32 is free
+	// free addresses: 0 of 2
+	// the next one may be free at 2026-03-01T13:00:00Z
 	// the tablet gets 192.0.2.11
 	// renew for "phone": not found
 }

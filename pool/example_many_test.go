@@ -22,12 +22,14 @@ func ExampleAllocateTogether() {
 	rack1, rack2, v6 := create("rack-1", "10.0.1.1"), create("rack-2", "10.0.2.1"), create("v6", "2001:db8::1-2001:db8::9")
 
 	for _, node := range []string{"node-1", "node-2", "node-3"} {
-		granted, err := pool.AllocateTogether(ctx, node, pool.Part{Pools: []*pool.Pool{rack1, rack2}}, pool.Part{Pools: []*pool.Pool{v6}})
+		granted, err := pool.AllocateTogether(ctx, node, pool.Part{Pools: []*pool.Pool{rack1, rack2}},
+			pool.Part{Pools: []*pool.Pool{v6}})
 		if err != nil {
 			fmt.Println(err)
 			continue
 		}
-		fmt.Println(node, "has", granted[0].Allocation.Addrs()[0], "of", granted[0].Pool.Name(), "and", granted[1].Allocation.Addrs()[0])
+		fmt.Println(node, "has", granted[0].Allocation.Addrs()[0], "of", granted[0].Pool.Name(), "and",
+			granted[1].Allocation.Addrs()[0])
 	}
 	fmt.Println("used of v6:", must(v6.Stats(ctx)).Of(pool.IPv6).Used)
 	// Output:
@@ -45,7 +47,8 @@ func ExamplePool_Adopt() {
 	leases := []struct{ client, addr string }{{"aa:01", "192.0.2.10"}, {"aa:02", "192.0.2.11"}, {"aa:03", "192.0.2.10"}}
 	var claims []pool.Claim
 	for _, l := range leases {
-		claims = append(claims, pool.Claim{Owner: l.client, Requests: []pool.Request{pool.ExactAddr(netip.MustParseAddr(l.addr))}})
+		claims = append(claims,
+			pool.Claim{Owner: l.client, Requests: []pool.Request{pool.ExactAddr(netip.MustParseAddr(l.addr))}})
 	}
 	adopted, err := p.Adopt(ctx, slices.Values(claims), func(c pool.Clash) {
 		fmt.Printf("%s: %v, by %s\n", c.Claim.Owner, c.Err, c.Holder)

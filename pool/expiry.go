@@ -5,8 +5,8 @@ import (
 	"iter"
 )
 
-// expiry is a heap of the holdings in memory that expire, the earliest first. Each knows its place, counted from 1. Adding, moving and
-// removing one costs O(log n).
+// expiry is a heap of the holdings in memory that expire, the earliest first. Each knows its place, counted from 1.
+// Adding, moving and removing one costs O(log n).
 type expiry []*holding
 
 // Len, Less, Swap, Push and Pop are for package heap.
@@ -48,7 +48,8 @@ func (e *expiry) replace(old, h *holding) {
 	}
 }
 
-// inOrder iterates over the holdings, the earliest first. The heap must not be changed meanwhile. Cost: O(k log k) for the first k.
+// inOrder iterates over the holdings, the earliest first. The heap must not change during the
+// iteration. Cost: O(k log k) for the first k.
 func (e expiry) inOrder() iter.Seq[*holding] {
 	return func(yield func(*holding) bool) {
 		if len(e) == 0 {

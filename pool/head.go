@@ -97,7 +97,8 @@ func newState(r *rules, parent Parent, random func() uint64) (*state, error) {
 	return &state{rules: r, space: free, parent: parent}, nil
 }
 
-// encode returns the data of a head that has the state, and what becomes of the records of pieces. base is the revision that it replaces.
+// encode returns the data of a head with this state, and what to do with the records of pieces. base is the
+// revision of the head that it replaces.
 func (s *state) encode(base int64) (json.RawMessage, space.Head, []space.PieceWrite, error) {
 	head, pieces, err := s.space.Encode(base)
 	if err != nil {

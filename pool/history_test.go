@@ -312,7 +312,9 @@ func TestInvariant3SameAnswerUntilReleasedDespiteFaults(t *testing.T) {
 		}
 		beliefs := map[string]*belief{}
 		for range rapid.IntRange(1, 40).Draw(t, "calls") {
-			owner := rapid.SampledFrom([]string{"one 1", "one 2", "dual 1", "prefix 1", "exact 1", "exact 2", "within 1"}).Draw(t, "owner")
+			owner := rapid.SampledFrom([]string{
+				"one 1", "one 2", "dual 1", "prefix 1", "exact 1", "exact 2", "within 1",
+			}).Draw(t, "owner")
 			if beliefs[owner] == nil {
 				beliefs[owner] = &belief{certain: true}
 			}

@@ -23,8 +23,8 @@ type home interface {
 	// revision is that of the state, and created when the pool was.
 	revision() int64
 	created() time.Time
-	// ready makes the state known. again says that all ops of the attempt were in the last one too. It reports whether an answer needs a commit
-	// to be certain, also one that changes nothing.
+	// ready makes the state known. again tells that all ops of the attempt were in the last one too. It reports whether
+	// an answer is certain only after a commit, even one that changes nothing.
 	ready(ctx context.Context, again bool) (proof bool, err error)
 	// refresh makes the state the present one.
 	refresh(ctx context.Context) error
@@ -38,13 +38,14 @@ type home interface {
 	spaceRecords(ctx context.Context) iter.Seq2[store.Key, error]
 	// unchanged reports whether the state is still the present one, and makes it so.
 	unchanged(ctx context.Context) (bool, error)
-	// holding returns what the owner holds or has held last, nil if nothing. It reports whether that was looked up since the state was known,
-	// as it must be if certain; else it may be what was remembered.
+	// holding returns what the owner holds or has held last, nil if nothing. It reports whether the store was asked since
+	// the state became known. If certain it always is; else the answer may come from memory.
 	holding(ctx context.Context, owner string, certain bool) (h *holding, looked bool, err error)
-	// ending iterates over all records that end, the earliest first; aside over those that cool down beside what their owner holds; and all over
-	// all that hold addresses.
+	// ending iterates over all records that end, the earliest first.
 	ending(ctx context.Context) iter.Seq2[*holding, error]
+	// aside iterates over the records that cool down beside what their owner holds.
 	aside(ctx context.Context) iter.Seq2[*holding, error]
+	// all iterates over all records that hold addresses.
 	all(ctx context.Context) iter.Seq2[*holding, error]
 	// beside reports whether pools with this home and with the other one can be changed together.
 	beside(other home) bool
@@ -68,11 +69,12 @@ type home interface {
 	find(ctx context.Context, addr netip.Addr) (*holding, error)
 	// info describes the pool as it is at present.
 	info(ctx context.Context) (Info, error)
-	// records iterates over all that hold addresses, or all but those that cool down beside what their owner holds; in memory, as of one moment.
+	// records iterates over all records that hold addresses; without aside, it leaves out those that cool down beside what
+	// their owner holds. In memory they are as of one moment.
 	records(ctx context.Context, aside bool) iter.Seq2[*holding, error]
 	// current is the present revision, or nearly so.
 	current(ctx context.Context) (int64, error)
-	// wait returns when the pool has another revision, or at the time until, if that is not zero. An error means that there is no point in
-	// waiting any longer.
+	// wait returns when the pool has another revision, or at the time until, unless that is zero. After an
+	// error there is no point in waiting on.
 	wait(ctx context.Context, revision int64, until time.Time) error
 }

@@ -44,7 +44,8 @@ type importing struct {
 	*Snapshot
 	pool *Pool
 	held []*holding
-	// at is the revision of the head with which the records are being written, in several commits; 0 if all is written in one.
+	// at is the revision of the unfinished head while the records are written in several commits;
+	// 0 if one commit writes all.
 	at int64
 }
 
@@ -98,8 +99,8 @@ func (in *importing) inOne(ctx context.Context) error {
 	}, in.pool)
 }
 
-// inSeveral imports in as many commits as the store needs, after what an earlier import has left. Until the last one the head says that the pool
-// is not whole.
+// inSeveral imports in as many commits as the store needs, and first clears what an unfinished import has left. Until
+// the last commit the head says that the pool is not whole.
 func (in *importing) inSeveral(ctx context.Context) error {
 	home := in.pool.home.(*stored)
 	if err := in.begin(ctx, home); err != nil {
@@ -187,8 +188,8 @@ func (in *importing) commitAll(ctx context.Context, home *stored, writes []store
 	return nil
 }
 
-// resume makes sure that the unfinished head is still the one that this import has written. It reports whether the import is done, by an attempt
-// of unknown outcome.
+// resume makes sure that the unfinished head is still the one that this import has written. It reports whether the
+// import is done already: an earlier attempt, of unknown outcome, has completed it.
 func (in *importing) resume(a *attempt, home *stored) (done bool, err error) {
 	head, err := home.store.Get(a.ctx, home.head.Key)
 	switch {
@@ -278,8 +279,8 @@ func (in *importing) withheld(a *attempt) ([]netipx.IPRange, error) {
 	return n.foreignIn(in.Spec), nil
 }
 
-// withheldByParent returns an error unless the parent has granted for the pool what it has, and is in the same network. The parent must not
-// change meanwhile.
+// withheldByParent returns an error unless the parent has granted what the pool has, and is in the same network. The
+// attempt guards the parent against changes.
 func (in *importing) withheldByParent(a *attempt) ([]netipx.IPRange, error) {
 	from, err := a.open(in.pool, in.Parent.Pool)
 	if errors.Is(err, ErrNoPool) {
@@ -291,7 +292,8 @@ func (in *importing) withheldByParent(a *attempt) ([]netipx.IPRange, error) {
 	from.touch = true
 	rules := from.state().rules
 	if in.Spec.Network != rules.Network {
-		return nil, invalid("the pool is to be in the network %q, its parent %q is in %q", in.Spec.Network, in.Parent.Pool, rules.Network)
+		return nil, invalid("the pool is to be in the network %q, its parent %q is in %q",
+			in.Spec.Network, in.Parent.Pool, rules.Network)
 	}
 	for _, g := range in.Parent.Grants {
 		h, _, err := from.pool.home.holding(a.ctx, g.Owner, true)
@@ -299,13 +301,15 @@ func (in *importing) withheldByParent(a *attempt) ([]netipx.IPRange, error) {
 			return nil, err
 		}
 		if !h.live() || h.Child != in.pool.name || !slices.Equal(h.Prefixes, g.Prefixes) {
-			return nil, invalid("the parent %q has not granted %v to %q for the pool %q", in.Parent.Pool, g.Prefixes, g.Owner, in.pool.name)
+			return nil, invalid("the parent %q has not granted %v to %q for the pool %q",
+				in.Parent.Pool, g.Prefixes, g.Owner, in.pool.name)
 		}
 	}
 	granted := in.Parent.granted()
 	for _, h := range in.held {
 		if over := cidr.Difference(setOfPrefixes(h.Prefixes), granted); len(over.Ranges()) > 0 {
-			return nil, invalid("%v of the owner %q is none that the parent %q has granted", cidr.FormatSet(over), h.Owner, in.Parent.Pool)
+			return nil, invalid("%v of the owner %q is none that the parent %q has granted",
+				cidr.FormatSet(over), h.Owner, in.Parent.Pool)
 		}
 	}
 	return cidr.Difference(granted, rules.allowedSet()).Ranges(), nil

@@ -132,30 +132,32 @@ func TestDualStackOverTwoPools(t *testing.T) {
 
 // Whereabouts: a dual-stack add that fails half-way and leaks.
 func TestDualStackAddThatFailsHalfWayLeaksNothing(t *testing.T) {
-	severalInMemoryAndStored(t, map[string]string{"v4": "10.0.0.0/30", "v6": "2001:db8::/128"}, func(t *testing.T, ps *pools) {
-		allocate(t, ps.byName["v6"], pool.Claim{Owner: "in the way"})
-		_, err := pool.AllocateTogether(t.Context(), "a", ps.part("v4"), ps.part("v6"))
-		require.ErrorIs(t, err, pool.ErrExhausted)
-		require.Zero(t, ps.used(t, "v4"))
-		requireHoldsNothing(t, ps.byName["v4"], "a")
-	})
+	severalInMemoryAndStored(t, map[string]string{"v4": "10.0.0.0/30", "v6": "2001:db8::/128"},
+		func(t *testing.T, ps *pools) {
+			allocate(t, ps.byName["v6"], pool.Claim{Owner: "in the way"})
+			_, err := pool.AllocateTogether(t.Context(), "a", ps.part("v4"), ps.part("v6"))
+			require.ErrorIs(t, err, pool.ErrExhausted)
+			require.Zero(t, ps.used(t, "v4"))
+			requireHoldsNothing(t, ps.byName["v4"], "a")
+		})
 }
 
 // Kubernetes: every failed dual-stack try loses an address of the first family.
 func TestFailedDualStackTriesLoseNoAddressOfTheFirstFamily(t *testing.T) {
-	severalInMemoryAndStored(t, map[string]string{"v4": "10.0.0.0/30", "v6": "2001:db8::/128"}, func(t *testing.T, ps *pools) {
-		allocate(t, ps.byName["v6"], pool.Claim{Owner: "in the way"})
-		for i := range 20 { // more often than there are addresses
-			for _, parts := range [][]pool.Part{{ps.part("v4"), ps.part("v6")}, {ps.part("v6"), ps.part("v4")}} {
-				_, err := pool.AllocateTogether(t.Context(), fmt.Sprint(i), parts...)
-				require.ErrorIs(t, err, pool.ErrExhausted)
+	severalInMemoryAndStored(t, map[string]string{"v4": "10.0.0.0/30", "v6": "2001:db8::/128"},
+		func(t *testing.T, ps *pools) {
+			allocate(t, ps.byName["v6"], pool.Claim{Owner: "in the way"})
+			for i := range 20 { // more often than there are addresses
+				for _, parts := range [][]pool.Part{{ps.part("v4"), ps.part("v6")}, {ps.part("v6"), ps.part("v4")}} {
+					_, err := pool.AllocateTogether(t.Context(), fmt.Sprint(i), parts...)
+					require.ErrorIs(t, err, pool.ErrExhausted)
+				}
 			}
-		}
-		release(t, ps.byName["v6"], "in the way")
-		granted, err := pool.AllocateTogether(t.Context(), "a", ps.part("v4"), ps.part("v6"))
-		require.NoError(t, err)
-		require.Equal(t, []string{"10.0.0.0", "2001:db8::"}, grantedTexts(granted))
-	})
+			release(t, ps.byName["v6"], "in the way")
+			granted, err := pool.AllocateTogether(t.Context(), "a", ps.part("v4"), ps.part("v6"))
+			require.NoError(t, err)
+			require.Equal(t, []string{"10.0.0.0", "2001:db8::"}, grantedTexts(granted))
+		})
 	inMemoryAndStored(t, specOf("10.0.0.0/30", "2001:db8::/128"), func(t *testing.T, b *trial) { // and in one pool of both
 		allocate(t, b.Pool, claim("in the way", "2001:db8::"))
 		for i := range 20 {
@@ -168,37 +170,39 @@ func TestFailedDualStackTriesLoseNoAddressOfTheFirstFamily(t *testing.T) {
 
 // Whereabouts: a delete that stops at the first range.
 func TestReleaseTogetherGoesOnAfterAPoolInWhichNothingIsHeld(t *testing.T) {
-	severalInMemoryAndStored(t, map[string]string{"1": "10.0.1.0/30", "2": "10.0.2.0/30", "3": "10.0.3.0/30"}, func(t *testing.T, ps *pools) {
-		allocate(t, ps.byName["3"], pool.Claim{Owner: "a"})
-		released, err := pool.ReleaseTogether(t.Context(), "a", ps.byName["1"], ps.byName["2"], ps.byName["3"])
-		require.NoError(t, err)
-		require.Equal(t, "10.0.3.0", texts(released[2]))
-		require.Zero(t, ps.used(t, "3"))
-	})
+	severalInMemoryAndStored(t, map[string]string{"1": "10.0.1.0/30", "2": "10.0.2.0/30", "3": "10.0.3.0/30"},
+		func(t *testing.T, ps *pools) {
+			allocate(t, ps.byName["3"], pool.Claim{Owner: "a"})
+			released, err := pool.ReleaseTogether(t.Context(), "a", ps.byName["1"], ps.byName["2"], ps.byName["3"])
+			require.NoError(t, err)
+			require.Equal(t, "10.0.3.0", texts(released[2]))
+			require.Zero(t, ps.used(t, "3"))
+		})
 }
 
 func TestFirstPoolOfAListThatHasRoom(t *testing.T) {
-	severalInMemoryAndStored(t, map[string]string{"a": "10.0.1.0/32", "b": "10.0.2.0/32", "v6": "2001:db8::/120"}, func(t *testing.T, ps *pools) {
-		for i, want := range []string{"10.0.2.0", "10.0.1.0"} { // in the order of the list, which is not that of the names
-			granted, err := pool.AllocateTogether(t.Context(), fmt.Sprint(i), ps.part("b", "a"), ps.part("v6"))
+	severalInMemoryAndStored(t, map[string]string{"a": "10.0.1.0/32", "b": "10.0.2.0/32", "v6": "2001:db8::/120"},
+		func(t *testing.T, ps *pools) {
+			for i, want := range []string{"10.0.2.0", "10.0.1.0"} { // in the order of the list, which is not that of the names
+				granted, err := pool.AllocateTogether(t.Context(), fmt.Sprint(i), ps.part("b", "a"), ps.part("v6"))
+				require.NoError(t, err)
+				require.Equal(t, want, texts(granted[0].Allocation))
+			}
+			_, err := pool.AllocateTogether(t.Context(), "late", ps.part("b", "a"), ps.part("v6"))
+			require.ErrorIs(t, err, pool.ErrExhausted)
+			require.Equal(t, uint64(2), ps.used(t, "v6"))
+			release(t, ps.byName["b"], "0")
+			again, err := pool.AllocateTogether(t.Context(), "1", ps.part("b", "a"), ps.part("v6"))
 			require.NoError(t, err)
-			require.Equal(t, want, texts(granted[0].Allocation))
-		}
-		_, err := pool.AllocateTogether(t.Context(), "late", ps.part("b", "a"), ps.part("v6"))
-		require.ErrorIs(t, err, pool.ErrExhausted)
-		require.Equal(t, uint64(2), ps.used(t, "v6"))
-		release(t, ps.byName["b"], "0")
-		again, err := pool.AllocateTogether(t.Context(), "1", ps.part("b", "a"), ps.part("v6"))
-		require.NoError(t, err)
-		require.Equal(t, "10.0.1.0", texts(again[0].Allocation), "the one that holds something answers, whichever has room")
-		require.Equal(t, ps.byName["a"], again[0].Pool)
+			require.Equal(t, "10.0.1.0", texts(again[0].Allocation), "the one that holds something answers, whichever has room")
+			require.Equal(t, ps.byName["a"], again[0].Pool)
 
-		// An exact address is in whichever pool has it.
-		exact := pool.Part{Pools: ps.part("a", "b").Pools, Claim: claim("", "10.0.2.0")}
-		granted, err := pool.AllocateTogether(t.Context(), "exact", exact)
-		require.NoError(t, err)
-		require.Equal(t, ps.byName["b"], granted[0].Pool)
-	})
+			// An exact address is in whichever pool has it.
+			exact := pool.Part{Pools: ps.part("a", "b").Pools, Claim: claim("", "10.0.2.0")}
+			granted, err := pool.AllocateTogether(t.Context(), "exact", exact)
+			require.NoError(t, err)
+			require.Equal(t, ps.byName["b"], granted[0].Pool)
+		})
 }
 
 func TestJointCallsThatMakeNoSense(t *testing.T) {
@@ -219,7 +223,10 @@ func TestJointCallsThatMakeNoSense(t *testing.T) {
 				_, err := pool.AllocateTogether(t.Context(), "x", ps.part("a"), ps.part("b"), ps.part("a"))
 				return err
 			},
-			"twice in one": func() error { _, err := pool.AllocateTogether(t.Context(), "x", ps.part("a", "b", "a")); return err },
+			"twice in one": func() error {
+				_, err := pool.AllocateTogether(t.Context(), "x", ps.part("a", "b", "a"))
+				return err
+			},
 			"other stores": func() error {
 				_, err := pool.AllocateTogether(t.Context(), "x", ps.part("a"), pool.Part{Pools: []*pool.Pool{strange}})
 				return err
@@ -242,42 +249,43 @@ func TestJointCallsThatMakeNoSense(t *testing.T) {
 
 // Many joint claims that name the pools in all orders come to an end, and each gets all or nothing.
 func TestJointClaimsInOppositeOrderDoNotDeadlock(t *testing.T) {
-	severalInMemoryAndStored(t, map[string]string{"1": "10.0.1.0/26", "2": "10.0.2.0/26", "3": "10.0.3.0/26"}, func(t *testing.T, ps *pools) {
-		orders := [][]string{{"1", "2", "3"}, {"3", "2", "1"}, {"2", "3", "1"}, {"1", "3"}, {"3", "1"}, {"2", "1"}}
-		var calls sync.WaitGroup
-		for worker, order := range orders {
-			handles := ps.reopened(t)
-			if worker%2 == 0 {
-				handles = ps
-			}
-			calls.Go(func() {
-				for i := range 40 {
-					owner := fmt.Sprintf("%d %d", worker, i)
-					var parts []pool.Part
-					var all []*pool.Pool
-					for _, name := range order {
-						parts, all = append(parts, handles.part(name)), append(all, handles.byName[name])
-					}
-					_, err := pool.AllocateTogether(t.Context(), owner, parts...)
-					if err == nil && i%4 != 0 {
-						_, err = pool.ReleaseTogether(t.Context(), owner, all...)
-					}
-					if err != nil && !errors.Is(err, pool.ErrExhausted) {
-						t.Error(err)
-					}
+	severalInMemoryAndStored(t, map[string]string{"1": "10.0.1.0/26", "2": "10.0.2.0/26", "3": "10.0.3.0/26"},
+		func(t *testing.T, ps *pools) {
+			orders := [][]string{{"1", "2", "3"}, {"3", "2", "1"}, {"2", "3", "1"}, {"1", "3"}, {"3", "1"}, {"2", "1"}}
+			var calls sync.WaitGroup
+			for worker, order := range orders {
+				handles := ps.reopened(t)
+				if worker%2 == 0 {
+					handles = ps
 				}
-			})
-		}
-		done := make(chan struct{})
-		go func() { calls.Wait(); close(done) }()
-		select {
-		case <-done:
-		case <-time.After(time.Minute):
-			require.FailNow(t, "deadlock")
-		}
-		require.Equal(t, uint64(60), ps.used(t, "1"))
-		require.Equal(t, uint64(40), ps.used(t, "2"))
-	})
+				calls.Go(func() {
+					for i := range 40 {
+						owner := fmt.Sprintf("%d %d", worker, i)
+						var parts []pool.Part
+						var all []*pool.Pool
+						for _, name := range order {
+							parts, all = append(parts, handles.part(name)), append(all, handles.byName[name])
+						}
+						_, err := pool.AllocateTogether(t.Context(), owner, parts...)
+						if err == nil && i%4 != 0 {
+							_, err = pool.ReleaseTogether(t.Context(), owner, all...)
+						}
+						if err != nil && !errors.Is(err, pool.ErrExhausted) {
+							t.Error(err)
+						}
+					}
+				})
+			}
+			done := make(chan struct{})
+			go func() { calls.Wait(); close(done) }()
+			select {
+			case <-done:
+			case <-time.After(time.Minute):
+				require.FailNow(t, "deadlock")
+			}
+			require.Equal(t, uint64(60), ps.used(t, "1"))
+			require.Equal(t, uint64(40), ps.used(t, "2"))
+		})
 }
 
 func TestJointClaimIsOneCommit(t *testing.T) {
@@ -289,7 +297,8 @@ func TestJointClaimIsOneCommit(t *testing.T) {
 	require.Equal(t, 1, ps.faults.Counts().RoundTrips())
 }
 
-// The process dies at each call that it makes to the store, one after the other, before or after the call takes effect, whatever the store can do.
+// The process dies at each call that it makes to the store in turn, before or after the call
+// takes effect, with every kind of store.
 func TestCrashInAJointClaim(t *testing.T) {
 	for _, crash := range []faults.Effect{faults.LoseRequest, faults.LoseReply} {
 		t.Run(fmt.Sprint("effect ", crash), func(t *testing.T) {

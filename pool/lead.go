@@ -58,8 +58,8 @@ func (w owners) reserve(o *op) bool {
 	return free
 }
 
-// Room implements [group.Runner]: no two ops of a batch are for one owner, it has no more tasks than a commit takes, and an op with a plan of
-// its own is alone.
+// Room implements [group.Runner]: no two ops of a batch are for one owner, it has no more tasks than a commit takes,
+// and an op with a plan of its own is alone.
 func (r *runner) Room(batch []*op, next *op) bool {
 	if batch[0].plan != nil || next.plan != nil || !batch[0].samePools(next) {
 		return false
@@ -74,7 +74,8 @@ func (r *runner) Room(batch []*op, next *op) bool {
 	return true
 }
 
-// samePools reports whether both ops are for the same pools. What becomes of one that is not must not hang on other pools.
+// samePools reports whether both ops are for the same pools. The outcome of an op on other
+// pools must not depend on them.
 func (o *op) samePools(other *op) bool {
 	return len(o.pools) == len(other.pools) &&
 		!slices.ContainsFunc(other.pools, func(p *Pool) bool { return !slices.Contains(o.pools, p) })
@@ -146,8 +147,8 @@ func (r *runner) end() {
 	*a = attempt{drafts: a.drafts[:0], nets: a.nets[:0], one: draft{writes: a.one.writes[:0]}}
 }
 
-// Pause implements [group.Runner]: it waits before another attempt, longer the more attempts have come to nothing, and not at all if none has, or
-// if there is to be no other.
+// Pause implements [group.Runner]: it waits before another attempt, longer the more attempts have failed. It does not
+// wait if none has failed, or if there is to be no other attempt.
 func (r *runner) Pause(own *op) {
 	options := &own.pools[0].options
 	if own.attempts == 0 || own.attempts >= options.Attempts {
@@ -168,7 +169,8 @@ func fraction(n uint64) float64 { return float64(n>>11) / (1 << 53) }
 // MayLeave implements [group.Runner].
 func (r *runner) MayLeave(o *op) bool { return !o.uncertain }
 
-// Fail implements [group.Runner]: the store, the clock or another piece of the caller's code has panicked. It may have done so after a commit.
+// Fail implements [group.Runner]: the store, the clock or other code of the caller has
+// panicked, perhaps after a commit.
 func (r *runner) Fail(batch []*op, _ any) {
 	err := fmt.Errorf("%w: a panic while committing", store.ErrUnknown)
 	for _, o := range batch {
@@ -198,7 +200,8 @@ func (s *stored) lead(o *op) error {
 	return o.err
 }
 
-// reading implements [home]. The one caller that happens to lead must not cut short what others wait for; an op that is alone may.
+// reading implements [home]. A batch is read for all its callers, so the context of the leading one must not end the
+// reading; an op that is alone may end it.
 func (s *stored) reading(first *op) (context.Context, context.CancelFunc) {
 	switch {
 	case first.uncertain:

@@ -77,7 +77,8 @@ func stored(t testing.TB, spec pool.Spec) *trial {
 
 func (b *trial) options() *pool.Options { return &pool.Options{Clock: b.clock.Now} }
 
-// another is a handle of the same pool as another process has it, without faults; the same handle, if the pool is in memory.
+// another returns a handle of the same pool, as another process would have it, without faults; the
+// same handle if the pool is in memory.
 func (b *trial) another(t testing.TB) *pool.Pool {
 	t.Helper()
 	if b.memory == nil {
@@ -297,13 +298,23 @@ func TestWhatIsTakenOfLeasesThatHaveEnded(t *testing.T) {
 		want  string
 		left  int // of the four leases
 	}{
-		"an exact address":                     {claim("new", "10.0.0.2"), "10.0.0.2", 3},
-		"an address within a set":              {pool.Claim{Owner: "new", Requests: []pool.Request{{Within: setOf("10.0.0.2-10.0.0.3")}}}, "10.0.0.2", 3},
-		"a prefix that needs two":              {pool.Claim{Owner: "new", Requests: []pool.Request{{Bits: 31}}}, "10.0.0.0/31", 2},
-		"an exact prefix that needs all":       {claim("new", "10.0.0.0/30"), "10.0.0.0/30", 0},
-		"two addresses":                        {pool.Claim{Owner: "new", Requests: []pool.Request{{}, {}}}, "10.0.0.0 10.0.0.1", 2},
-		"one exact address and any other":      {pool.Claim{Owner: "new", Requests: []pool.Request{{}, pool.ExactAddr(addr("10.0.0.1"))}}, "10.0.0.0 10.0.0.1", 2},
-		"a prefix within what two others hold": {pool.Claim{Owner: "new", Requests: []pool.Request{{Bits: 31, Within: setOf("10.0.0.1-10.0.0.3")}}}, "10.0.0.2/31", 1},
+		"an exact address": {claim("new", "10.0.0.2"), "10.0.0.2", 3},
+		"an address within a set": {
+			pool.Claim{Owner: "new", Requests: []pool.Request{{Within: setOf("10.0.0.2-10.0.0.3")}}}, "10.0.0.2", 3,
+		},
+		"a prefix that needs two": {
+			pool.Claim{Owner: "new", Requests: []pool.Request{{Bits: 31}}}, "10.0.0.0/31", 2,
+		},
+		"an exact prefix that needs all": {claim("new", "10.0.0.0/30"), "10.0.0.0/30", 0},
+		"two addresses": {
+			pool.Claim{Owner: "new", Requests: []pool.Request{{}, {}}}, "10.0.0.0 10.0.0.1", 2,
+		},
+		"one exact address and any other": {
+			pool.Claim{Owner: "new", Requests: []pool.Request{{}, pool.ExactAddr(addr("10.0.0.1"))}}, "10.0.0.0 10.0.0.1", 2,
+		},
+		"a prefix within what two others hold": {
+			pool.Claim{Owner: "new", Requests: []pool.Request{{Bits: 31, Within: setOf("10.0.0.1-10.0.0.3")}}}, "10.0.0.2/31", 1,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inMemoryAndStored(t, specOf("10.0.0.0/30"), func(t *testing.T, b *trial) {
@@ -349,7 +360,8 @@ func TestClaimThatFailsTakesNothingOfLeasesThatHaveEnded(t *testing.T) {
 	})
 }
 
-// A hundred thousand leases that renew make no claim read or write more. The store's calls are counted, so that the machine does not matter.
+// A hundred thousand leases that renew make no claim read or write more. The store's calls are counted,
+// so that the machine does not matter.
 func TestLeasesThatRenewDoNotMakeClaimsDearer(t *testing.T) {
 	const leases = 100_000
 	spec := specOf("10.0.0.0/8")

@@ -194,7 +194,7 @@ func sameMissing(t *rapid.T, w *world.World, name string, p *pool.Pool) bool {
 
 func sameNetwork(a, b pool.Network) bool {
 	return slices.Equal(a.Foreign, b.Foreign) &&
-		maps.EqualFunc(a.Pools, b.Pools, func(a, b []netipx.IPRange) bool { return slices.Equal(a, b) })
+		maps.EqualFunc(a.Pools, b.Pools, slices.Equal[[]netipx.IPRange])
 }
 
 // learnGenerations fills in the generations that the model does not know.

@@ -153,11 +153,11 @@ func (a *attempt) network(p *Pool, name string) (*network, error) {
 	return n, err
 }
 
-// admit puts the ranges of a pool into the network, and what it holds outside of them, unless they overlap with another pool's, or with what
-// another pool holds outside of its ranges.
+// admit puts the ranges of a pool into the network, with what it holds outside of them. It refuses if they overlap with
+// the ranges of another pool, or with what that holds outside of its own.
 //
-// What a pool holds outside of its ranges only grows by commits that also replace the network's record. So what is read of another pool here needs no
-// guard but that.
+// What a pool holds outside of its ranges grows only in commits that also replace the network's record. That record
+// therefore guards all that is read of other pools here.
 func (a *attempt) admit(p *Pool, n *network, spec Spec, held []netipx.IPRange) error {
 	ranges := cidr.SetOf(spec.ranges()...).Ranges()
 	mine := cidr.SetOf(append(slices.Clone(ranges), held...)...)
@@ -166,7 +166,8 @@ func (a *attempt) admit(p *Pool, n *network, spec Spec, held []netipx.IPRange) e
 			continue
 		}
 		if common := cidr.Intersection(mine, cidr.SetOf(n.ranges[other]...)); len(common.Ranges()) > 0 {
-			return fmt.Errorf("%w: %v are of the pool %q in the network %q", ErrOverlap, cidr.FormatSet(common), other, n.head.Pool)
+			return fmt.Errorf("%w: %v are of the pool %q in the network %q",
+				ErrOverlap, cidr.FormatSet(common), other, n.head.Pool)
 		}
 		if !cidr.Overlaps(mine, cidr.SetOf(n.held[other]...)) {
 			continue
@@ -259,7 +260,9 @@ func Networks(ctx context.Context, s store.Store) iter.Seq2[Network, error] {
 // concerns more pools than the store takes in one commit; those of the store. Cost: one read for each pool of the
 // network and for each carved pool that has any of the addresses, O(allocations) of the pools that it concerns, and
 // one commit.
-func SetForeign(ctx context.Context, s store.Store, networkName string, foreign []netipx.IPRange, drain bool, options *Options) error {
+func SetForeign(
+	ctx context.Context, s store.Store, networkName string, foreign []netipx.IPRange, drain bool, options *Options,
+) error {
 	err := validateName("network", networkName)
 	for _, r := range foreign {
 		if err == nil {
@@ -272,7 +275,9 @@ func SetForeign(ctx context.Context, s store.Store, networkName string, foreign 
 	return wrapped(err, Error{Op: "declare foreign in network " + networkName})
 }
 
-func setForeign(ctx context.Context, s store.Store, name string, foreign []netipx.IPRange, drain bool, options *Options) error {
+func setForeign(
+	ctx context.Context, s store.Store, name string, foreign []netipx.IPRange, drain bool, options *Options,
+) error {
 	// The queue of a pool of its own, which does not take part, since nobody waits for a network.
 	turn := &Pool{options: options.withDefaults()}
 	turn.home = newStored(s, "", &turn.options)

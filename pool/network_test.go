@@ -182,7 +182,8 @@ func TestForeignRangesAreRespectedByAllPoolsOfTheNetwork(t *testing.T) {
 	moved := createNamed(t, s, "moved", specOf("10.0.3.0/30"))
 	require.NoError(t, pool.SetForeign(t.Context(), s, "blue", ranges("10.0.3.0"), false, nil))
 	require.NoError(t, moved.Update(t.Context(), inNetwork("blue", "10.0.3.0/30")))
-	require.Equal(t, "10.0.3.1", texts(allocate(t, moved, pool.Claim{Owner: "x"})), "also by one that comes into the network")
+	require.Equal(t, "10.0.3.1", texts(allocate(t, moved, pool.Claim{Owner: "x"})),
+		"also by one that comes into the network")
 
 	require.Equal(t, "10.0.0.0", texts(allocate(t, a, pool.Claim{Owner: "y"})), "what is foreign no more is free")
 	require.NoError(t, pool.SetForeign(t.Context(), s, "blue", nil, false, nil))
@@ -191,7 +192,8 @@ func TestForeignRangesAreRespectedByAllPoolsOfTheNetwork(t *testing.T) {
 		requireOK(t, p)
 	}
 	require.ErrorIs(t, pool.SetForeign(t.Context(), s, "", nil, false, nil), pool.ErrInvalid)
-	require.ErrorIs(t, pool.SetForeign(t.Context(), s, "blue", ranges("10.0.0.0/8"), true, nil), pool.ErrInvalid, "nothing would be left")
+	require.ErrorIs(t, pool.SetForeign(t.Context(), s, "blue", ranges("10.0.0.0/8"), true, nil), pool.ErrInvalid,
+		"nothing would be left")
 }
 
 func TestForeignRangesThatAreHeld(t *testing.T) {
@@ -219,33 +221,41 @@ func TestForeignRangesThatAreHeld(t *testing.T) {
 func TestForeignRangesAreRespectedByCarvedPools(t *testing.T) {
 	s := store.NewMemory()
 	parent := createNamed(t, s, "parent", inNetwork("blue", "10.0.0.0/16"))
-	child, err := pool.Carve(t.Context(), parent, pool.Claim{Owner: "n", Requests: []pool.Request{{Bits: 29}}}, "child", pool.Spec{AllocateReserved: true}, nil)
+	child, err := pool.Carve(t.Context(), parent, pool.Claim{Owner: "n", Requests: []pool.Request{{Bits: 29}}}, "child",
+		pool.Spec{AllocateReserved: true}, nil)
 	require.NoError(t, err)
-	require.ErrorIs(t, pool.SetForeign(t.Context(), s, "blue", ranges("10.0.0.0-10.0.0.3"), false, nil), pool.ErrStranded, "the child holds them")
+	require.ErrorIs(t, pool.SetForeign(t.Context(), s, "blue", ranges("10.0.0.0-10.0.0.3"), false, nil), pool.ErrStranded,
+		"the child holds them")
 	require.NoError(t, pool.SetForeign(t.Context(), s, "blue", ranges("10.0.0.0-10.0.0.3"), true, nil))
 	require.Equal(t, "10.0.0.4", texts(allocate(t, child, pool.Claim{Owner: "x"})))
 
 	// Also one that was carved later, and one that shrinks and grows again.
 	require.NoError(t, child.Update(t.Context(), inNetwork("blue", "10.0.0.4-10.0.0.5")))
-	require.NoError(t, pool.SetForeign(t.Context(), s, "blue", ranges("10.0.0.0-10.0.0.3", "10.0.0.7", "10.0.0.8"), true, nil))
+	require.NoError(t,
+		pool.SetForeign(t.Context(), s, "blue", ranges("10.0.0.0-10.0.0.3", "10.0.0.7", "10.0.0.8"), true, nil))
 	require.NoError(t, child.Update(t.Context(), inNetwork("blue", "10.0.0.0/29")))
 	for _, foreign := range []string{"10.0.0.3", "10.0.0.7"} {
 		_, err := child.Allocate(t.Context(), claim("y", foreign))
 		require.ErrorIs(t, err, pool.ErrNotInPool, foreign)
 	}
 	requireOK(t, child)
-	require.True(t, slices.ContainsFunc(network(t, s, "blue").Foreign, func(r netipx.IPRange) bool { return cidr.FormatRange(r) == "10.0.0.7-10.0.0.8" }))
+	require.True(t, slices.ContainsFunc(network(t, s, "blue").Foreign,
+		func(r netipx.IPRange) bool { return cidr.FormatRange(r) == "10.0.0.7-10.0.0.8" }))
 	require.NotContains(t, network(t, s, "blue").Pools, "child", "what is carved is no pool of the network of its own")
 }
 
-// A pool is created in one process while another declares its range foreign: it respects that, or the other knows of it.
+// A pool is created in one process while another declares its range foreign. Whichever comes first, the
+// pool hands out nothing of that range.
 func TestForeignRangesFromAnotherProcessAtOnce(t *testing.T) {
 	for seed := range uint64(10) {
 		synctest.Test(t, func(t *testing.T) {
-			memory, injector := store.NewMemory(), &faults.Injector{Choose: faults.Random(seed, faults.Rates{MaxDelay: 50 * time.Millisecond})}
+			memory, injector := store.NewMemory(), &faults.Injector{
+				Choose: faults.Random(seed, faults.Rates{MaxDelay: 50 * time.Millisecond}),
+			}
 			var calls sync.WaitGroup
 			calls.Go(func() {
-				if err := pool.SetForeign(t.Context(), injector.Wrap(memory.Open()), "blue", ranges("10.0.0.0"), true, nil); err != nil {
+				s := injector.Wrap(memory.Open())
+				if err := pool.SetForeign(t.Context(), s, "blue", ranges("10.0.0.0"), true, nil); err != nil {
 					t.Error(err)
 				}
 			})
@@ -271,7 +281,8 @@ func TestForeignRangesFromAnotherProcessAtOnce(t *testing.T) {
 	}
 }
 
-// The process dies at each call to the store while it creates, updates or deletes a pool of a network: whoever tries again brings it about.
+// The process dies at each call to the store while it creates, updates or deletes a pool of a
+// network. The next try completes it.
 func TestCrashesInANetwork(t *testing.T) {
 	for name, act := range map[string]func(t *testing.T, s store.Store) error{
 		"create": func(t *testing.T, s store.Store) error {

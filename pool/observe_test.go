@@ -41,7 +41,9 @@ func (w *witness) take() ([]pool.CallEvent, []pool.CommitEvent) {
 }
 
 // observed runs a test on observed pools, whose clock goes on by a second each time that it is asked.
-func observed(t *testing.T, spec pool.Spec, test func(t *testing.T, p *pool.Pool, w *witness, injector *faults.Injector)) {
+func observed(
+	t *testing.T, spec pool.Spec, test func(t *testing.T, p *pool.Pool, w *witness, injector *faults.Injector),
+) {
 	options := func(w *witness) *pool.Options {
 		clock := newManualClock()
 		return &pool.Options{Observer: w, Clock: func() time.Time { clock.Add(time.Second); return clock.Now() }}

@@ -101,7 +101,10 @@ func TestFragmentedPoolsWriteLittle(t *testing.T) {
 		},
 		{name: "alternate of 16", spec: specOf("10.0.0.0/16"), taken: every(prefix("10.0.0.0/16")), limit: 4 << 10},
 		{name: "alternate of 12", spec: specOf("10.0.0.0/12"), taken: every(prefix("10.0.0.0/12")), limit: 8 << 10},
-		{name: "sparse of 64", spec: specOf("2001:db8::/64"), taken: randomIn(prefix("2001:db8::/64"), 20_000), limit: 8 << 10},
+		{
+			name: "sparse of 64", spec: specOf("2001:db8::/64"), taken: randomIn(prefix("2001:db8::/64"), 20_000),
+			limit: 8 << 10,
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if raceDetector && len(c.taken) > 100_000 {
@@ -154,8 +157,8 @@ func TestFragmentedPoolsWriteLittle(t *testing.T) {
 	}
 }
 
-// churn makes n commits: grants of one address each, in the middle of what is taken or the lowest, and releases. Now and
-// then another handle makes one between them, and must give the same answers.
+// churn makes n commits: grants of one address each, in the middle of what is taken or the lowest, and releases. Now
+// and then another handle makes one in between, and must give the same answer.
 func churn(t testing.TB, p *pool.Pool, n int, taken []netip.Addr, other *pool.Pool) {
 	t.Helper()
 	random := rand.New(rand.NewPCG(3, uint64(n)))

@@ -464,7 +464,7 @@ func (p *Pool) failed(operation, owner string, err error) error {
 	return wrapped
 }
 
-// storeError makes the store's way to say that there is no such record this package's, and leaves other errors as they are.
+// storeError replaces the store's error for a missing record by [ErrNotFound], and returns other errors unchanged.
 func storeError(err error) error {
 	if errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrUnknown) {
 		return ErrNotFound

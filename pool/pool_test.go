@@ -37,33 +37,117 @@ var invalidSpecs = []struct {
 }{
 	{"no ranges", pool.Spec{}, []string{"no ranges"}},
 	{"zero range", pool.Spec{Ranges: make([]netipx.IPRange, 1)}, []string{"range", "not valid"}},
-	{"reversed range", pool.Spec{Ranges: []netipx.IPRange{netipx.IPRangeFrom(addr("10.0.0.9"), addr("10.0.0.1"))}}, []string{"10.0.0.9-10.0.0.1"}},
-	{"range of both families", pool.Spec{Ranges: []netipx.IPRange{netipx.IPRangeFrom(addr("10.0.0.9"), addr("::1"))}}, []string{"10.0.0.9-::1"}},
-	{"mapped range", pool.Spec{Ranges: []netipx.IPRange{netipx.RangeOfPrefix(prefix("::ffff:10.0.0.0/120"))}}, []string{"::ffff:10.0.0.0", "IPv4-mapped"}},
-	{"range into mapped ones", pool.Spec{Ranges: []netipx.IPRange{netipx.IPRangeFrom(addr("::1"), addr("::ffff:10.0.0.1"))}}, []string{"::1-::ffff:10.0.0.1", "IPv4-mapped"}},
-	{"zero exclusion", pool.Spec{Ranges: ranges("10.0.0.0/24"), Exclude: make([]netipx.IPRange, 1)}, []string{"exclusion", "not valid"}},
-	{"mapped exclusion", pool.Spec{Ranges: ranges("2001:db8::/64"), Exclude: []netipx.IPRange{netipx.RangeOfPrefix(prefix("::ffff:10.0.0.0/120"))}}, []string{"exclusion", "::ffff:10.0.0.0"}},
-	{"exclusion of the other family", pool.Spec{Ranges: ranges("10.0.0.0/24"), Exclude: ranges("2001:db8::7")}, []string{"exclusion 2001:db8::7", "IPv6"}},
-	{"zero subnet", pool.Spec{Ranges: ranges("10.0.0.0/24"), Subnets: make([]pool.Subnet, 1)}, []string{"subnet", "not a valid"}},
-	{"mapped subnet", pool.Spec{Ranges: ranges("10.0.0.0/24"), Subnets: []pool.Subnet{subnet("::ffff:10.0.0.0/120", "")}}, []string{"::ffff:10.0.0.0/120"}},
-	{"subnet with host bits", pool.Spec{Ranges: ranges("10.0.0.0/24"), Subnets: []pool.Subnet{subnet("10.0.0.1/24", "")}}, []string{"10.0.0.1/24", "want 10.0.0.0/24"}},
-	{"subnet of the other family", pool.Spec{Ranges: ranges("10.0.0.0/24"), Subnets: []pool.Subnet{subnet("2001:db8::/64", "")}}, []string{"2001:db8::/64", "IPv6"}},
-	{"gateway of the other family", pool.Spec{Ranges: ranges("10.0.0.0/24"), Subnets: []pool.Subnet{subnet("10.0.0.0/24", "2001:db8::1")}}, []string{"gateway 2001:db8::1", "10.0.0.0/24"}},
-	{"mapped gateway", pool.Spec{Ranges: ranges("10.0.0.0/24"), Subnets: []pool.Subnet{subnet("10.0.0.0/24", "::ffff:10.0.0.1")}}, []string{"gateway ::ffff:10.0.0.1"}},
-	{"gateway outside", pool.Spec{Ranges: ranges("10.0.0.0/24"), Subnets: []pool.Subnet{subnet("10.0.0.0/24", "10.0.1.1")}}, []string{"gateway 10.0.1.1", "outside of its subnet 10.0.0.0/24"}},
-	{"gateway with a zone", pool.Spec{Ranges: ranges("fe80::/64"), Subnets: []pool.Subnet{subnet("fe80::/64", "fe80::1%eth0")}}, []string{"gateway fe80::1%eth0"}},
-	{"subnets that overlap", pool.Spec{Ranges: ranges("10.0.0.0/24"), Subnets: []pool.Subnet{subnet("10.0.0.0/24", ""), subnet("10.0.0.128/25", "")}}, []string{"10.0.0.0/24 and 10.0.0.128/25 overlap"}},
-	{"range outside of the subnets", pool.Spec{Ranges: ranges("10.0.0.0/24", "10.0.1.7"), Subnets: []pool.Subnet{subnet("10.0.0.0/24", "")}}, []string{"range 10.0.1.7", "subnets"}},
-	{"range over two subnets", pool.Spec{Ranges: ranges("10.0.0.9-10.0.1.9"), Subnets: []pool.Subnet{subnet("10.0.0.0/24", ""), subnet("10.0.1.0/24", "")}}, []string{"range 10.0.0.9-10.0.1.9"}},
-	{"negative IPv4 length", pool.Spec{Ranges: ranges("10.0.0.0/24"), IPv4Bits: -1}, []string{"IPv4 prefix length -1", "1 to 32"}},
-	{"IPv4 length too large", pool.Spec{Ranges: ranges("10.0.0.0/24"), IPv4Bits: 33}, []string{"IPv4 prefix length 33", "1 to 32"}},
-	{"IPv6 length too large", pool.Spec{Ranges: ranges("2001:db8::/64"), IPv6Bits: 129}, []string{"IPv6 prefix length 129", "1 to 128"}},
-	{"length of the other family", pool.Spec{Ranges: ranges("10.0.0.0/24"), IPv6Bits: 64}, []string{"IPv6 prefix length, 64"}},
-	{"length of the other family, IPv4", pool.Spec{Ranges: ranges("2001:db8::/64"), IPv4Bits: 24}, []string{"IPv4 prefix length, 24"}},
-	{"all excluded", pool.Spec{Ranges: ranges("10.0.0.7"), Exclude: ranges("10.0.0.0/24")}, []string{"all IPv4 addresses"}},
-	{"all reserved", pool.Spec{Ranges: ranges("10.0.0.0/30"), Exclude: ranges("10.0.0.1-10.0.0.2")}, []string{"all IPv4 addresses"}},
-	{"one family has nothing", pool.Spec{Ranges: ranges("10.0.0.0/24", "2001:db8::7"), Exclude: ranges("2001:db8::/64")}, []string{"all IPv6 addresses"}},
-	{"no room for a prefix", pool.Spec{Ranges: ranges("10.0.0.1-10.0.0.254"), IPv4Bits: 25}, []string{"IPv4 prefix of length 25"}},
+	{
+		"reversed range", pool.Spec{Ranges: []netipx.IPRange{netipx.IPRangeFrom(addr("10.0.0.9"), addr("10.0.0.1"))}},
+		[]string{"10.0.0.9-10.0.0.1"},
+	},
+	{
+		"range of both families", pool.Spec{Ranges: []netipx.IPRange{netipx.IPRangeFrom(addr("10.0.0.9"), addr("::1"))}},
+		[]string{"10.0.0.9-::1"},
+	},
+	{
+		"mapped range", pool.Spec{Ranges: []netipx.IPRange{netipx.RangeOfPrefix(prefix("::ffff:10.0.0.0/120"))}},
+		[]string{"::ffff:10.0.0.0", "IPv4-mapped"},
+	},
+	{
+		"range into mapped ones",
+		pool.Spec{Ranges: []netipx.IPRange{netipx.IPRangeFrom(addr("::1"), addr("::ffff:10.0.0.1"))}},
+		[]string{"::1-::ffff:10.0.0.1", "IPv4-mapped"},
+	},
+	{
+		"zero exclusion", pool.Spec{Ranges: ranges("10.0.0.0/24"), Exclude: make([]netipx.IPRange, 1)},
+		[]string{"exclusion", "not valid"},
+	},
+	{"mapped exclusion", pool.Spec{
+		Ranges: ranges("2001:db8::/64"), Exclude: []netipx.IPRange{netipx.RangeOfPrefix(prefix("::ffff:10.0.0.0/120"))},
+	}, []string{"exclusion", "::ffff:10.0.0.0"}},
+	{
+		"exclusion of the other family", pool.Spec{Ranges: ranges("10.0.0.0/24"), Exclude: ranges("2001:db8::7")},
+		[]string{"exclusion 2001:db8::7", "IPv6"},
+	},
+	{
+		"zero subnet", pool.Spec{Ranges: ranges("10.0.0.0/24"), Subnets: make([]pool.Subnet, 1)},
+		[]string{"subnet", "not a valid"},
+	},
+	{
+		"mapped subnet", pool.Spec{Ranges: ranges("10.0.0.0/24"), Subnets: []pool.Subnet{subnet("::ffff:10.0.0.0/120", "")}},
+		[]string{"::ffff:10.0.0.0/120"},
+	},
+	{
+		"subnet with host bits", pool.Spec{Ranges: ranges("10.0.0.0/24"), Subnets: []pool.Subnet{subnet("10.0.0.1/24", "")}},
+		[]string{"10.0.0.1/24", "want 10.0.0.0/24"},
+	},
+	{
+		"subnet of the other family",
+		pool.Spec{Ranges: ranges("10.0.0.0/24"), Subnets: []pool.Subnet{subnet("2001:db8::/64", "")}},
+		[]string{"2001:db8::/64", "IPv6"},
+	},
+	{
+		"gateway of the other family",
+		pool.Spec{Ranges: ranges("10.0.0.0/24"), Subnets: []pool.Subnet{subnet("10.0.0.0/24", "2001:db8::1")}},
+		[]string{"gateway 2001:db8::1", "10.0.0.0/24"},
+	},
+	{
+		"mapped gateway",
+		pool.Spec{Ranges: ranges("10.0.0.0/24"), Subnets: []pool.Subnet{subnet("10.0.0.0/24", "::ffff:10.0.0.1")}},
+		[]string{"gateway ::ffff:10.0.0.1"},
+	},
+	{
+		"gateway outside",
+		pool.Spec{Ranges: ranges("10.0.0.0/24"), Subnets: []pool.Subnet{subnet("10.0.0.0/24", "10.0.1.1")}},
+		[]string{"gateway 10.0.1.1", "outside of its subnet 10.0.0.0/24"},
+	},
+	{
+		"gateway with a zone",
+		pool.Spec{Ranges: ranges("fe80::/64"), Subnets: []pool.Subnet{subnet("fe80::/64", "fe80::1%eth0")}},
+		[]string{"gateway fe80::1%eth0"},
+	},
+	{"subnets that overlap", pool.Spec{
+		Ranges: ranges("10.0.0.0/24"), Subnets: []pool.Subnet{subnet("10.0.0.0/24", ""), subnet("10.0.0.128/25", "")},
+	}, []string{"10.0.0.0/24 and 10.0.0.128/25 overlap"}},
+	{
+		"range outside of the subnets",
+		pool.Spec{Ranges: ranges("10.0.0.0/24", "10.0.1.7"), Subnets: []pool.Subnet{subnet("10.0.0.0/24", "")}},
+		[]string{"range 10.0.1.7", "subnets"},
+	},
+	{"range over two subnets", pool.Spec{
+		Ranges: ranges("10.0.0.9-10.0.1.9"), Subnets: []pool.Subnet{subnet("10.0.0.0/24", ""), subnet("10.0.1.0/24", "")},
+	}, []string{"range 10.0.0.9-10.0.1.9"}},
+	{
+		"negative IPv4 length", pool.Spec{Ranges: ranges("10.0.0.0/24"), IPv4Bits: -1},
+		[]string{"IPv4 prefix length -1", "1 to 32"},
+	},
+	{
+		"IPv4 length too large", pool.Spec{Ranges: ranges("10.0.0.0/24"), IPv4Bits: 33},
+		[]string{"IPv4 prefix length 33", "1 to 32"},
+	},
+	{
+		"IPv6 length too large", pool.Spec{Ranges: ranges("2001:db8::/64"), IPv6Bits: 129},
+		[]string{"IPv6 prefix length 129", "1 to 128"},
+	},
+	{
+		"length of the other family", pool.Spec{Ranges: ranges("10.0.0.0/24"), IPv6Bits: 64},
+		[]string{"IPv6 prefix length, 64"},
+	},
+	{
+		"length of the other family, IPv4", pool.Spec{Ranges: ranges("2001:db8::/64"), IPv4Bits: 24},
+		[]string{"IPv4 prefix length, 24"},
+	},
+	{
+		"all excluded", pool.Spec{Ranges: ranges("10.0.0.7"), Exclude: ranges("10.0.0.0/24")}, []string{"all IPv4 addresses"},
+	},
+	{
+		"all reserved", pool.Spec{Ranges: ranges("10.0.0.0/30"), Exclude: ranges("10.0.0.1-10.0.0.2")},
+		[]string{"all IPv4 addresses"},
+	},
+	{
+		"one family has nothing", pool.Spec{Ranges: ranges("10.0.0.0/24", "2001:db8::7"), Exclude: ranges("2001:db8::/64")},
+		[]string{"all IPv6 addresses"},
+	},
+	{
+		"no room for a prefix", pool.Spec{Ranges: ranges("10.0.0.1-10.0.0.254"), IPv4Bits: 25},
+		[]string{"IPv4 prefix of length 25"},
+	},
 }
 
 func TestInvariant10InvalidSpecsAreRefusedBeforeAnythingChanges(t *testing.T) {
@@ -87,7 +171,9 @@ func TestInvariant10InvalidSpecsAreRefusedBeforeAnythingChanges(t *testing.T) {
 // Whatever a spec is made of, it is refused with an error that says why, or makes a pool that hands something out.
 func TestInvariant10AnySpecIsRefusedOrWorks(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		universes := []netip.Prefix{prefix("10.0.0.0/29"), prefix("2001:db8::/125"), prefix("::ffff:0:0/93"), prefix("255.255.255.248/29")}
+		universes := []netip.Prefix{
+			prefix("10.0.0.0/29"), prefix("2001:db8::/125"), prefix("::ffff:0:0/93"), prefix("255.255.255.248/29"),
+		}
 		some := rapid.Custom(func(t *rapid.T) netip.Addr {
 			return rapid.OneOf(
 				anyAddr(universes[0]), anyAddr(universes[1]), anyAddr(prefix("::fffe:ffff:fffe/127")), anyAddr(universes[3]),
@@ -124,7 +210,9 @@ func TestInvariant10AnySpecIsRefusedOrWorks(t *testing.T) {
 
 func TestNamesOfPools(t *testing.T) {
 	s := store.NewMemory()
-	names := []string{"a/b", "..", " ", "line\nbreak", "ünïcode 🐘", `"`, "%2F", strings.Repeat("x", store.MaxNameBytes)}
+	names := []string{
+		"a/b", "..", " ", "line\nbreak", "ünïcode 🐘", `"`, "%2F", strings.Repeat("x", store.MaxNameBytes),
+	}
 	for _, name := range names {
 		p, err := pool.Create(t.Context(), s, name, specOf("10.0.0.0/24"), nil)
 		require.NoError(t, err, "%q", name)
@@ -241,10 +329,11 @@ func TestUnreadableHeads(t *testing.T) {
 		"spec against the rule": strings.Replace(text, `"allocateReserved":true`, `"ipv4Bits":77`, 1),
 		"no spaces":             strings.Replace(text, `"spaces"`, `"other"`, 1),
 		"negative count":        strings.Replace(text, `"used":"0"`, `"used":"-1"`, 1),
-		"families swapped":      strings.Replace(text, `"ranges":["10.0.0.0/24","2001:db8::/64"]`, `"ranges":["2001:db8::/64","10.0.0.0/24"]`, 1),
-		"piece from elsewhere":  strings.Replace(text, `"from":"0.0.0.0"`, `"from":"10.0.0.0"`, 1),
-		"piece of no address":   strings.Replace(text, `"from":"0.0.0.0"`, `"from":""`, 1),
-		"piece twice":           strings.Replace(text, `"pieces":[`, `"pieces":[{"from":"0.0.0.0"},`, 1),
+		"families swapped": strings.Replace(text, `"ranges":["10.0.0.0/24","2001:db8::/64"]`,
+			`"ranges":["2001:db8::/64","10.0.0.0/24"]`, 1),
+		"piece from elsewhere": strings.Replace(text, `"from":"0.0.0.0"`, `"from":"10.0.0.0"`, 1),
+		"piece of no address":  strings.Replace(text, `"from":"0.0.0.0"`, `"from":""`, 1),
+		"piece twice":          strings.Replace(text, `"pieces":[`, `"pieces":[{"from":"0.0.0.0"},`, 1),
 	} {
 		t.Run(name, func(t *testing.T) {
 			require.NotEqual(t, text, data)
@@ -392,7 +481,9 @@ func TestInvariant2FailedCallsLeaveNoTrace(t *testing.T) {
 }
 
 func TestInvariant8CountersOfHugePools(t *testing.T) {
-	p, err := pool.New(pool.Spec{Ranges: ranges("0.0.0.0/0", "100::/8", "1000::/4", "2000::/3", "4000::/2", "8000::/1"), AllocateReserved: true}, nil)
+	p, err := pool.New(pool.Spec{
+		Ranges: ranges("0.0.0.0/0", "100::/8", "1000::/4", "2000::/3", "4000::/2", "8000::/1"), AllocateReserved: true,
+	}, nil)
 	require.NoError(t, err)
 	six := cidr.Count{}
 	for _, bits := range []int{120, 124, 125, 126, 127} {
@@ -420,16 +511,17 @@ func TestErrorsSayWhatFailed(t *testing.T) {
 	})
 	allocate(t, p, claim("holder", "10.0.0.7"))
 	for text, c := range map[string]pool.Claim{
-		`pool "blue": allocate for "a": 10.0.0.7/32: taken`:                                                                                claim("a", "10.0.0.7"),
-		`pool "blue": allocate for "a": 10.0.0.9/32: not in the pool: it is excluded`:                                                      claim("a", "10.0.0.9"),
-		`pool "blue": allocate for "a": 10.0.0.1/32: not in the pool: 10.0.0.1 is a gateway`:                                               claim("a", "10.0.0.1"),
-		`pool "blue": allocate for "a": 10.0.0.255/32: not in the pool: 10.0.0.255 is reserved as the first or last address of its subnet`: claim("a", "10.0.0.255"),
-		`pool "blue": allocate for "a": 10.0.1.1/32: not in the pool: it is outside of the ranges`:                                         claim("a", "10.0.1.1"),
-		`pool "blue": allocate for "holder": owner holds something else: it holds [10.0.0.7/32]`:                                           claim("holder", "10.0.0.8"),
-		`pool "blue": allocate for "a": family not in the pool: IPv6`:                                                                      claim("a", "2001:db8::1"),
+		`"a": 10.0.0.7/32: taken`:                                        claim("a", "10.0.0.7"),
+		`"a": 10.0.0.9/32: not in the pool: it is excluded`:              claim("a", "10.0.0.9"),
+		`"a": 10.0.0.1/32: not in the pool: 10.0.0.1 is a gateway`:       claim("a", "10.0.0.1"),
+		`"a": 10.0.1.1/32: not in the pool: it is outside of the ranges`: claim("a", "10.0.1.1"),
+		`"holder": owner holds something else: it holds [10.0.0.7/32]`:   claim("holder", "10.0.0.8"),
+		`"a": family not in the pool: IPv6`:                              claim("a", "2001:db8::1"),
+		`"a": 10.0.0.255/32: not in the pool: ` +
+			`10.0.0.255 is reserved as the first or last address of its subnet`: claim("a", "10.0.0.255"),
 	} {
 		_, err := p.Allocate(t.Context(), c)
-		require.EqualError(t, err, text)
+		require.EqualError(t, err, `pool "blue": allocate for `+text)
 		var e *pool.Error
 		require.ErrorAs(t, err, &e)
 		require.Equal(t, c.Owner, e.Owner)
@@ -447,14 +539,24 @@ func TestSpecSet(t *testing.T) {
 		spec pool.Spec
 		want []string
 	}{
-		"a CIDR is a subnet":             {plain("192.168.0.0/24"), []string{"192.168.0.1-192.168.0.254"}},
-		"two CIDRs are two":              {plain("192.168.0.0/28", "192.168.0.16/28"), []string{"192.168.0.1-192.168.0.14", "192.168.0.17-192.168.0.30"}},
+		"a CIDR is a subnet": {plain("192.168.0.0/24"), []string{"192.168.0.1-192.168.0.254"}},
+		"two CIDRs are two": {
+			plain("192.168.0.0/28", "192.168.0.16/28"), []string{"192.168.0.1-192.168.0.14", "192.168.0.17-192.168.0.30"},
+		},
 		"a part of another range is not": {plain("192.168.0.0/28", "192.168.0.0/24"), []string{"192.168.0.1-192.168.0.254"}},
-		"nor in the middle of one":       {plain("192.168.1.0/24", "192.168.0.0/16"), []string{"192.168.0.1-192.168.255.254"}},
-		"a named subnet alone is":        {with(plain("10.0.0.4-10.0.0.7"), subnet("10.0.0.0/24", "")), []string{"10.0.0.4/30"}},
-		"subnets without ranges":         {with(pool.Spec{}, subnet("10.0.0.0/29", "10.0.0.1"), subnet("10.0.0.8/30", "")), []string{"10.0.0.2-10.0.0.6", "10.0.0.9-10.0.0.10"}},
-		"two gateways of a subnet":       {with(pool.Spec{}, subnet("10.0.0.0/29", "10.0.0.1"), subnet("10.0.0.0/29", "10.0.0.6")), []string{"10.0.0.2-10.0.0.5"}},
-		"all of IPv6":                    {plain("::/0"), []string{"::1-::fffe:ffff:ffff", "::1:0:0:0-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"}},
+		"nor in the middle of one": {
+			plain("192.168.1.0/24", "192.168.0.0/16"), []string{"192.168.0.1-192.168.255.254"},
+		},
+		"a named subnet alone is": {with(plain("10.0.0.4-10.0.0.7"), subnet("10.0.0.0/24", "")), []string{"10.0.0.4/30"}},
+		"subnets without ranges": {
+			with(pool.Spec{}, subnet("10.0.0.0/29", "10.0.0.1"), subnet("10.0.0.8/30", "")),
+			[]string{"10.0.0.2-10.0.0.6", "10.0.0.9-10.0.0.10"},
+		},
+		"two gateways of a subnet": {
+			with(pool.Spec{}, subnet("10.0.0.0/29", "10.0.0.1"), subnet("10.0.0.0/29", "10.0.0.6")),
+			[]string{"10.0.0.2-10.0.0.5"},
+		},
+		"all of IPv6": {plain("::/0"), []string{"::1-::fffe:ffff:ffff", "::1:0:0:0-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"}},
 	} {
 		require.NoError(t, c.spec.Validate(), name)
 		require.Equal(t, c.want, cidr.FormatSet(c.spec.Set(c.spec.Families()[0])), name)

@@ -48,7 +48,9 @@ type Reconciliation struct {
 //
 // Errors: those of live, as they came; those of the store. After an error amid the releases, the result lists those
 // that were done. Cost: O(allocations), and one commit for every 4,096 changes.
-func (p *Pool) Reconcile(ctx context.Context, live iter.Seq2[string, error], options *ReconcileOptions) (Reconciliation, error) {
+func (p *Pool) Reconcile(
+	ctx context.Context, live iter.Seq2[string, error], options *ReconcileOptions,
+) (Reconciliation, error) {
 	var since int64
 	err := ctx.Err()
 	if err == nil && (options == nil || options.Since == 0) {
@@ -80,7 +82,9 @@ func (p *Pool) Reconcile(ctx context.Context, live iter.Seq2[string, error], opt
 // ReconcileFunc is [Pool.Reconcile] with a function that reports whether the owner of an allocation is live. Set
 // [ReconcileOptions.Since] to the revision from before the function's knowledge was collected, unless the function
 // looks when it is called.
-func (p *Pool) ReconcileFunc(ctx context.Context, live func(Allocation) bool, options *ReconcileOptions) (Reconciliation, error) {
+func (p *Pool) ReconcileFunc(
+	ctx context.Context, live func(Allocation) bool, options *ReconcileOptions,
+) (Reconciliation, error) {
 	var with ReconcileOptions
 	if options != nil {
 		with = *options
@@ -89,7 +93,9 @@ func (p *Pool) ReconcileFunc(ctx context.Context, live func(Allocation) bool, op
 	return found, p.failed("reconcile", "", err)
 }
 
-func (p *Pool) reconcile(ctx context.Context, live func(Allocation) bool, options ReconcileOptions) (Reconciliation, error) {
+func (p *Pool) reconcile(
+	ctx context.Context, live func(Allocation) bool, options ReconcileOptions,
+) (Reconciliation, error) {
 	var found Reconciliation
 	if options.Grace < 0 {
 		return found, invalid("the grace %v is negative", options.Grace)

@@ -33,7 +33,9 @@ func ownersOf(allocations []pool.Allocation) []string {
 	return out
 }
 
-func reconcile(t testing.TB, p *pool.Pool, alive iter.Seq2[string, error], options *pool.ReconcileOptions) pool.Reconciliation {
+func reconcile(
+	t testing.TB, p *pool.Pool, alive iter.Seq2[string, error], options *pool.ReconcileOptions,
+) pool.Reconciliation {
 	t.Helper()
 	done, err := p.Reconcile(t.Context(), alive, options)
 	require.NoError(t, err)
@@ -54,7 +56,8 @@ func TestReconcileReleasesWhatOwnersHoldThatAreNoMore(t *testing.T) {
 		done, err := b.ReconcileFunc(t.Context(), func(a pool.Allocation) bool { return a.Labels["node"] == "a" }, nil)
 		require.NoError(t, err)
 		require.Equal(t, []string{"c"}, ownersOf(done.Released), "with a predicate")
-		require.Equal(t, []string{"a"}, ownersOf(reconcile(t, b.Pool, live(), nil).Released), "an empty iteration: nobody is live")
+		require.Equal(t, []string{"a"}, ownersOf(reconcile(t, b.Pool, live(), nil).Released),
+			"an empty iteration: nobody is live")
 	})
 }
 
@@ -88,7 +91,8 @@ func TestReconcileGraceGoesOnOverRestarts(t *testing.T) {
 		require.Equal(t, []string{"claims", "gone", "renews"}, ownersOf(done.Missing))
 		require.Equal(t, []string{"back"}, ownersOf(done.Back))
 		require.Equal(t, 2, done.Live)
-		_, err := b.Renew(t.Context(), "renews", time.Minute) // which makes the lease no longer, but shows that the owner is there
+		// This makes the lease no longer, but shows that the owner is there.
+		_, err := b.Renew(t.Context(), "renews", time.Minute)
 		require.NoError(t, err)
 		allocate(t, b.another(t), lease("claims", time.Hour))
 
@@ -118,7 +122,8 @@ func TestReconcileKeepsWhatWasGrantedAfterTheLook(t *testing.T) {
 		info, err := b.Info(t.Context())
 		require.NoError(t, err)
 		allocate(t, b.Pool, pool.Claim{Owner: "newer"})
-		done, err = b.ReconcileFunc(t.Context(), func(pool.Allocation) bool { return false }, &pool.ReconcileOptions{Since: info.Revision})
+		done, err = b.ReconcileFunc(t.Context(), func(pool.Allocation) bool { return false },
+			&pool.ReconcileOptions{Since: info.Revision})
 		require.NoError(t, err)
 		require.Equal(t, []string{"again", "new"}, ownersOf(done.Released))
 		_, err = b.Get(t.Context(), "newer")

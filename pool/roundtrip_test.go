@@ -48,8 +48,14 @@ func TestRoundTrips(t *testing.T) {
 	}{
 		{"allocate", nil, func() { allocate(t, p, a) }, "commits 1, gets 0, lists 0, finds 0"},
 		{"same owner", nil, func() { allocate(t, p, a) }, "commits 0, gets 1, lists 0, finds 0"},
-		{"get", nil, func() { _, err := p.Get(t.Context(), "a"); require.NoError(t, err) }, "commits 0, gets 1, lists 0, finds 0"},
-		{"lookup", nil, func() { _, err := p.Lookup(t.Context(), addr("10.0.0.0")); require.NoError(t, err) }, "commits 0, gets 0, lists 0, finds 1"},
+		{
+			"get", nil, func() { _, err := p.Get(t.Context(), "a"); require.NoError(t, err) },
+			"commits 0, gets 1, lists 0, finds 0",
+		},
+		{
+			"lookup", nil, func() { _, err := p.Lookup(t.Context(), addr("10.0.0.0")); require.NoError(t, err) },
+			"commits 0, gets 0, lists 0, finds 1",
+		},
 		{"stats", nil, func() { used(t, p) }, "commits 0, gets 1, lists 0, finds 0"},
 		{"release of another generation", nil, refused(pool.ErrGeneration, func() error {
 			_, err := p.ReleaseGeneration(t.Context(), "a", 99)
@@ -62,7 +68,10 @@ func TestRoundTrips(t *testing.T) {
 		}), "commits 0, gets 1, lists 0, finds 0"},
 		{"allocate after a foreign write", write, func() { allocate(t, p, a) }, "commits 2, gets 0, lists 0, finds 0"},
 		{"release after a foreign write", write, func() { release(t, p, "a") }, "commits 2, gets 1, lists 0, finds 0"},
-		{"same owner from another handle", func() { allocate(t, other, a) }, func() { allocate(t, p, a) }, "commits 2, gets 0, lists 0, finds 0"},
+		{
+			"same owner from another handle", func() { allocate(t, other, a) }, func() { allocate(t, p, a) },
+			"commits 2, gets 0, lists 0, finds 0",
+		},
 		{"release of what another handle granted", nil, func() { release(t, p, "a") }, "commits 1, gets 0, lists 0, finds 0"},
 		{"exhausted", full, refused(pool.ErrExhausted, func() error {
 			_, err := p.Allocate(t.Context(), a)
@@ -72,7 +81,10 @@ func TestRoundTrips(t *testing.T) {
 			_, err := p.Allocate(t.Context(), claim("a", "10.0.0.1"))
 			return err
 		}), "commits 0, gets 2, lists 0, finds 0"},
-		{"not exhausted any more", func() { release(t, other, "full 3") }, func() { allocate(t, p, a) }, "commits 1, gets 2, lists 0, finds 0"},
+		{
+			"not exhausted any more", func() { release(t, other, "full 3") }, func() { allocate(t, p, a) },
+			"commits 1, gets 2, lists 0, finds 0",
+		},
 		{"verify", nil, func() { requireOK(t, p) }, "commits 0, gets 3, lists 2, finds 0"},
 		{"list", nil, func() {
 			for _, err := range p.Allocations(t.Context()) {

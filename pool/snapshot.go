@@ -133,7 +133,10 @@ func (s *Snapshot) UnmarshalJSON(b []byte) error {
 	if text.Format != snapshotFormat {
 		return invalid("the snapshot has the format %d, want %d", text.Format, snapshotFormat)
 	}
-	read := Snapshot{Info: Info{Name: text.Name, Spec: text.Spec, Created: text.Created, Revision: text.Revision, Stats: text.Stats}, Next: text.Next}
+	read := Snapshot{
+		Info: Info{Name: text.Name, Spec: text.Spec, Created: text.Created, Revision: text.Revision, Stats: text.Stats},
+		Next: text.Next,
+	}
 	if text.Parent != nil {
 		read.Parent = *text.Parent
 	}

@@ -30,11 +30,13 @@ func fullSpec() pool.Spec {
 	}
 }
 
-// holdSomeOfAll holds some of everything: reservations, leases, what cools down and what was put aside, labels, prefixes, two families.
+// holdSomeOfAll holds some of everything: reservations, leases, what cools down and what was put
+// aside, labels, prefixes, two families.
 func holdSomeOfAll(t testing.TB, b *trial) {
 	t.Helper()
 	team := func(c pool.Claim) pool.Claim { c.Scope = "team-a"; return c }
-	allocate(t, b.Pool, team(pool.Claim{Owner: "dual", Policy: pool.RequireDualStack, Labels: map[string]string{"pod": "web-0"}}))
+	allocate(t, b.Pool,
+		team(pool.Claim{Owner: "dual", Policy: pool.RequireDualStack, Labels: map[string]string{"pod": "web-0"}}))
 	allocate(t, b.Pool, team(lease("leased", time.Hour)))
 	allocate(t, b.Pool, team(ofBits("prefix", 28)))
 	for _, address := range []string{"10.0.0.100", "10.0.0.101"} {
@@ -160,11 +162,13 @@ func TestImportMakesAnEqualPool(t *testing.T) {
 				if want.Created.IsZero() { // a pool in memory has none
 					got.Created = time.Time{}
 				}
-				require.Equal(t, withoutRevisions(snapshotOf(t, mustJSON(t, want))), withoutRevisions(snapshotOf(t, mustJSON(t, got))))
+				require.Equal(t, withoutRevisions(snapshotOf(t, mustJSON(t, want))),
+					withoutRevisions(snapshotOf(t, mustJSON(t, got))))
 				// And it goes on as the other does.
 				next := pool.Claim{Owner: "new", Scope: "team-a", Policy: pool.RequireDualStack}
 				require.Equal(t, texts(dry(t, b.Pool, next)), texts(allocate(t, p, next)))
-				_, err = p.Allocate(t.Context(), pool.Claim{Owner: "x", Scope: "team-a", Requests: claim("", "10.0.0.101").Requests})
+				_, err = p.Allocate(t.Context(),
+					pool.Claim{Owner: "x", Scope: "team-a", Requests: claim("", "10.0.0.101").Requests})
 				require.ErrorIs(t, err, pool.ErrTaken)
 				again := allocate(t, p, pool.Claim{Owner: "leased", Scope: "team-a", TTL: time.Minute})
 				require.Equal(t, b.clock.Now().Add(time.Hour-2*time.Second), again.Expires)
@@ -374,7 +378,9 @@ func breakRules() map[string]func(*pool.Snapshot) {
 		"twice out of range":      func(s *pool.Snapshot) { held(s, "a", "192.0.2.0/24"); held(s, "b", "192.0.2.5/32") },
 		"held and cooling": func(s *pool.Snapshot) {
 			held(s, "a", "10.0.0.5/32")
-			s.Cooling = []pool.Allocation{{Owner: "b", Prefixes: []netip.Prefix{prefix("10.0.0.5/32")}, Expires: time.Unix(1, 0)}}
+			s.Cooling = []pool.Allocation{
+				{Owner: "b", Prefixes: []netip.Prefix{prefix("10.0.0.5/32")}, Expires: time.Unix(1, 0)},
+			}
 		},
 		"cooling for ever": func(s *pool.Snapshot) {
 			s.Cooling = []pool.Allocation{{Owner: "b", Prefixes: []netip.Prefix{prefix("10.0.0.5/32")}}}
@@ -399,8 +405,10 @@ func breakRules() map[string]func(*pool.Snapshot) {
 		},
 		"a parent without a name":   func(s *pool.Snapshot) { s.Parent = pool.Parent{Grants: []pool.Grant{{Owner: "a"}}} },
 		"a parent without an owner": func(s *pool.Snapshot) { s.Parent = pool.Parent{Pool: "a"} },
-		"its own parent":            func(s *pool.Snapshot) { s.Parent = pool.Parent{Pool: "blue", Grants: []pool.Grant{{Owner: "a"}}} },
-		"a next address with zone":  func(s *pool.Snapshot) { s.Next = []netip.Addr{addr("fe80::1%eth0")} },
+		"its own parent": func(s *pool.Snapshot) {
+			s.Parent = pool.Parent{Pool: "blue", Grants: []pool.Grant{{Owner: "a"}}}
+		},
+		"a next address with zone": func(s *pool.Snapshot) { s.Next = []netip.Addr{addr("fe80::1%eth0")} },
 	}
 }
 
@@ -422,7 +430,8 @@ func TestImportOfWhatBreaksARuleWritesNothing(t *testing.T) {
 
 func TestSnapshotTextThatBreaksARule(t *testing.T) {
 	for _, text := range []string{
-		``, `[]`, `{}`, `{"format": 2}`, `{"format": 1, "spec": {"ranges": ["10.0.0.0/33"]}}`, `{"format": 1, "spec": {"unknown": 1}}`,
+		``, `[]`, `{}`, `{"format": 2}`, `{"format": 1, "spec": {"ranges": ["10.0.0.0/33"]}}`,
+		`{"format": 1, "spec": {"unknown": 1}}`,
 		`{"format": 1, "withheld": ["x"]}`, `{"format": 1, "allocations": [{"owner": "a", "state": "strange"}]}`,
 		`{"format": 1, "allocations": [{"owner": "a", "state": "cooling", "prefixes": ["10.0.0.1/99"]}]}`,
 		`{"format": 1, "next": ["x"]}`, `{"format": 1, "allocations": [{"created": "yesterday"}]}`,
@@ -433,7 +442,8 @@ func TestSnapshotTextThatBreaksARule(t *testing.T) {
 	}
 }
 
-// Whatever the text: no panic, nothing is written that cannot be used, and what is imported verifies clean and exports to the same.
+// Whatever the text is, Import does not panic and writes nothing that cannot be used. What it imports verifies
+// clean and exports to the same text.
 func FuzzImport(f *testing.F) {
 	f.Add([]byte(goldenExport))
 	p, err := pool.New(fullSpec(), nil)

@@ -110,7 +110,8 @@ func (s Spec) clone() Spec {
 // subnets, with the same defaults and the same primary family. How ranges are written, and their order within a
 // family, do not matter.
 func (s Spec) Equal(other Spec) bool {
-	if !slices.Equal(s.Families(), other.Families()) || s.AllocateReserved != other.AllocateReserved || s.Strategy != other.Strategy ||
+	if !slices.Equal(s.Families(), other.Families()) || s.AllocateReserved != other.AllocateReserved ||
+		s.Strategy != other.Strategy ||
 		s.Cooldown.Truncate(time.Microsecond) != other.Cooldown.Truncate(time.Microsecond) ||
 		s.Network != other.Network || s.Scope != other.Scope || !slices.EqualFunc(s.Bands, other.Bands, Band.equal) {
 		return false
@@ -274,7 +275,9 @@ func (s Spec) Validate() error {
 	if len(s.Ranges) == 0 && len(s.Subnets) == 0 {
 		return invalid("the pool has no ranges and no subnets, want at least one")
 	}
-	for _, check := range []func() error{s.validateRanges, s.validateSubnets, s.validateBits, s.validateBands, s.validateRest} {
+	for _, check := range []func() error{
+		s.validateRanges, s.validateSubnets, s.validateBits, s.validateBands, s.validateRest,
+	} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -310,9 +313,11 @@ var mapped = netipx.RangeOfPrefix(netip.MustParsePrefix("::ffff:0:0/96"))
 func validateRange(what string, r netipx.IPRange) error {
 	switch {
 	case !r.IsValid():
-		return invalid("the %s %v-%v is not valid, want two addresses of one family without zone, the lower first", what, r.From(), r.To())
+		return invalid("the %s %v-%v is not valid, want two addresses of one family without zone, the lower first",
+			what, r.From(), r.To())
 	case mapped.Contains(r.From()) || mapped.Contains(r.To()):
-		return invalid("the %s %v-%v has a bound that is an IPv4-mapped IPv6 address, in %v; want IPv4 ones", what, r.From(), r.To(), mapped.Prefixes()[0])
+		return invalid("the %s %v-%v has a bound that is an IPv4-mapped IPv6 address, in %v; want IPv4 ones",
+			what, r.From(), r.To(), mapped.Prefixes()[0])
 	}
 	return nil
 }
@@ -376,10 +381,12 @@ func (s Spec) validateBits() error {
 		bits   int
 	}{{IPv4, s.IPv4Bits}, {IPv6, s.IPv6Bits}} {
 		if length.bits < 0 || length.bits > length.family.Width() {
-			return invalid("the %v prefix length %d is out of range, want 1 to %d", length.family, length.bits, length.family.Width())
+			return invalid("the %v prefix length %d is out of range, want 1 to %d",
+				length.family, length.bits, length.family.Width())
 		}
 		if length.bits != 0 && !s.Has(length.family) {
-			return invalid("there is an %v prefix length, %d, but the pool has no range of that family", length.family, length.bits)
+			return invalid("there is an %v prefix length, %d, but the pool has no range of that family",
+				length.family, length.bits)
 		}
 	}
 	return nil

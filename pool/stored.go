@@ -35,8 +35,8 @@ type stored struct {
 	held   map[string]*holding
 	looked map[string]bool // of which owners held is what the store has, or had a moment after the head
 	learnt map[string]bool // the same for the next attempt, by the error of a commit
-	// unsettled is the revision of the head on which a commit of unknown outcome was made; 0 if there is none. As long as the head has it, that
-	// commit may yet take effect.
+	// unsettled is the revision of the head on which a commit of unknown outcome was made; 0 if there is none. As long as
+	// the head has that revision, the commit may yet take effect.
 	unsettled int64
 
 	most int // how many tasks a commit may have
@@ -46,7 +46,8 @@ type stored struct {
 func newStored(s store.Store, name string, options *Options) *stored {
 	return &stored{
 		name: name, store: s, options: options, most: maxBatch, head: store.Record{Key: headKey(name), State: stateActive},
-		queues: [1]*group.Queue{new(group.Queue)}, held: map[string]*holding{}, looked: map[string]bool{}, learnt: map[string]bool{},
+		queues: [1]*group.Queue{new(group.Queue)}, held: map[string]*holding{}, looked: map[string]bool{},
+		learnt: map[string]bool{},
 	}
 }
 
@@ -140,7 +141,8 @@ func (s *stored) keys(ctx context.Context, kinds ...store.Kind) iter.Seq2[store.
 	}
 }
 
-// blank implements [home]. If the state is not known, because it cannot be read, what is committed next replaces the head that was read here.
+// blank implements [home]. If the state is unknown because it cannot be read, the next commit
+// replaces the head that blank has read.
 func (s *stored) blank(ctx context.Context) (*state, error) {
 	head, err := getHead(ctx, s.store, s.name)
 	if err != nil {
@@ -364,7 +366,8 @@ func (s *stored) beside(other home) bool {
 // neighbour implements [home].
 func (s *stored) neighbour(name string) (*Pool, error) { return newHandle(s.store, name, s.options) }
 
-// commit implements [home]: it commits the heads of all pools and networks that the attempt changes, in one commit of the store.
+// commit implements [home]: it commits the heads of all pools and networks that the attempt
+// changes, in one commit of the store.
 func (s *stored) commit(a *attempt) error {
 	var changed []*draft
 	some := len(a.nets) > 0
@@ -404,8 +407,8 @@ func (s *stored) commit(a *attempt) error {
 	return nil
 }
 
-// send commits the changes, of which the first are those of the drafts. What has begun is not cut short by the callers, but
-// by the end of the time in which the leading op has to find out what became of an earlier commit.
+// send commits the changes, of which the first are those of the drafts. The callers cannot cut it short once it has
+// begun. It ends after CommitTimeout or, if the leading op is uncertain, at the deadline of that op at the latest.
 func (s *stored) send(a *attempt, changed []*draft, changes []store.Change) ([]store.Record, error) {
 	for _, d := range changed {
 		d.begin = d.pool.begin()
@@ -421,7 +424,8 @@ func (s *stored) send(a *attempt, changed []*draft, changes []store.Change) ([]s
 		d.pool.observeCommit(d.begin, len(changes[i].Writes), err)
 	}
 	if errors.Is(err, store.ErrUnknown) {
-		s.options.Logger.Warn("outcome of a commit is unknown, reading again", slog.String("pool", s.name), slog.Any("error", err))
+		s.options.Logger.Warn("outcome of a commit is unknown, reading again",
+			slog.String("pool", s.name), slog.Any("error", err))
 	}
 	return records, err
 }
@@ -459,7 +463,9 @@ func (s *stored) change(d *draft) (store.Change, space.Head, error) {
 		change.Head.State = d.head
 	}
 	for _, piece := range pieces {
-		w := store.Write{Op: store.Create, Record: store.Record{Key: s.key(store.KindSpace, piece.ID), State: "free space", Data: piece.Data}}
+		w := store.Write{
+			Op: store.Create, Record: store.Record{Key: s.key(store.KindSpace, piece.ID), State: "free space", Data: piece.Data},
+		}
 		if piece.Data == nil {
 			w.Op = store.Delete
 		}
@@ -532,7 +538,8 @@ func (s *stored) learn(ctx context.Context, err error) bool {
 	return false
 }
 
-// note remembers the records that owners of this pool have already, for the next attempt. It reports whether there are such.
+// note remembers, for the next attempt, the records that stood in the way because owners of this pool have them
+// already. It reports whether there are any.
 func (s *stored) note(records []store.Record) bool {
 	found := false
 	for _, record := range records {

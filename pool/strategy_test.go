@@ -20,12 +20,15 @@ func specWith(strategy pool.Strategy, texts ...string) pool.Spec {
 	return spec
 }
 
-// pickedBy runs a property on a pool of the strategy, in memory or in a store: before each claim of one address it gets the free set, and after it
-// the address.
-func pickedBy(t *testing.T, strategy pool.Strategy, property func(t *rapid.T, last netip.Addr, free []netip.Addr, got netip.Addr)) {
+// pickedBy runs a property on a pool with the strategy, in memory or in a store. It passes the set that was free before
+// each claim of one address, and the address that was granted.
+func pickedBy(
+	t *testing.T, strategy pool.Strategy, property func(t *rapid.T, last netip.Addr, free []netip.Addr, got netip.Addr),
+) {
 	rapid.Check(t, func(t *rapid.T) {
 		ctx := t.Context()
-		spec := specWith(strategy, rapid.SampledFrom([]string{"10.0.0.0/28", "255.255.255.248/29", "2001:db8::/124"}).Draw(t, "range"))
+		spec := specWith(strategy,
+			rapid.SampledFrom([]string{"10.0.0.0/28", "255.255.255.248/29", "2001:db8::/124"}).Draw(t, "range"))
 		p, err := pool.New(spec, nil)
 		if rapid.Bool().Draw(t, "stored") {
 			p, err = pool.Create(ctx, store.NewMemory(), "blue", spec, nil)
@@ -113,7 +116,8 @@ func TestExactRequestsAndFailedClaimsDoNotMoveTheNextOne(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, "10.0.0.0", texts(allocate(t, b.Pool, pool.Claim{Owner: "a"})), "nor does asking again")
 		require.Equal(t, "10.0.0.1", texts(allocate(t, b.another(t), pool.Claim{Owner: "b"})))
-		require.Equal(t, "10.0.0.4/31", texts(allocate(t, b.another(t), pool.Claim{Owner: "c", Requests: []pool.Request{{Bits: 31, Within: setOf("10.0.0.3-10.0.0.7")}}})))
+		require.Equal(t, "10.0.0.4/31", texts(allocate(t, b.another(t),
+			pool.Claim{Owner: "c", Requests: []pool.Request{{Bits: 31, Within: setOf("10.0.0.3-10.0.0.7")}}})))
 		require.Equal(t, "10.0.0.7", texts(allocate(t, b.another(t), pool.Claim{Owner: "d"})))
 		require.Equal(t, "10.0.0.2", texts(allocate(t, b.another(t), pool.Claim{Owner: "e"})), "and from the bottom again")
 	})
@@ -132,7 +136,8 @@ func TestNextFreeGoesByEachFamily(t *testing.T) {
 // The injected source alone decides.
 func TestRandomFreeIsThatOfTheInjectedSource(t *testing.T) {
 	pick := func(seed uint64) (all []string) {
-		p, err := pool.New(specWith(pool.RandomFree, "10.0.0.0/16", "2001:db8::/64"), &pool.Options{Random: rand.New(rand.NewPCG(seed, 0)).Uint64})
+		p, err := pool.New(specWith(pool.RandomFree, "10.0.0.0/16", "2001:db8::/64"),
+			&pool.Options{Random: rand.New(rand.NewPCG(seed, 0)).Uint64})
 		require.NoError(t, err)
 		for i := range 50 {
 			all = append(all, texts(allocate(t, p, pool.Claim{Owner: fmt.Sprint(i), Policy: pool.RequireDualStack})))
@@ -144,12 +149,13 @@ func TestRandomFreeIsThatOfTheInjectedSource(t *testing.T) {
 	require.NotEqual(t, first, pick(2))
 }
 
-// Of 64 free addresses each comes up about as often as any other: the sum of squares is that of the chi-square distribution with 63 degrees of
-// freedom, which exceeds 103.4 once in a thousand times. The seed is fixed.
+// Of 64 free addresses each comes up about as often as any other: the sum of squares is that of the chi-square
+// distribution with 63 degrees of freedom, which exceeds 103.4 once in a thousand times. The seed is fixed.
 func TestRandomFreeIsUniform(t *testing.T) {
 	for name, held := range map[string]int{"an empty pool": 0, "half of it is held": 64} {
 		t.Run(name, func(t *testing.T) {
-			p, err := pool.New(specWith(pool.RandomFree, "10.0.0.0-10.0.0.127"), &pool.Options{Random: rand.New(rand.NewPCG(7, 7)).Uint64})
+			p, err := pool.New(specWith(pool.RandomFree, "10.0.0.0-10.0.0.127"),
+				&pool.Options{Random: rand.New(rand.NewPCG(7, 7)).Uint64})
 			require.NoError(t, err)
 			for i := range held {
 				allocate(t, p, claim(fmt.Sprint(i), fmt.Sprintf("10.0.0.%d", 2*i)))
@@ -197,7 +203,8 @@ func TestRandomFreePrefixesAreAlignedAndSpread(t *testing.T) {
 	inMemoryAndStored(t, specWith(pool.RandomFree, "10.0.0.0/16"), func(t *testing.T, b *trial) {
 		seen := map[netip.Prefix]bool{}
 		for i := range 64 {
-			a := allocate(t, b.Pool, pool.Claim{Owner: fmt.Sprint(i), Requests: []pool.Request{{Bits: 24, Within: setOf("10.0.128.0/17")}}})
+			a := allocate(t, b.Pool,
+				pool.Claim{Owner: fmt.Sprint(i), Requests: []pool.Request{{Bits: 24, Within: setOf("10.0.128.0/17")}}})
 			require.Equal(t, a.Prefixes[0].Masked(), a.Prefixes[0])
 			require.True(t, setOf("10.0.128.0/17").ContainsPrefix(a.Prefixes[0]))
 			seen[a.Prefixes[0]] = true
@@ -210,7 +217,9 @@ func TestRandomFreePrefixesAreAlignedAndSpread(t *testing.T) {
 }
 
 func TestStrategyAsText(t *testing.T) {
-	for strategy, text := range map[pool.Strategy]string{pool.LowestFree: "lowest", pool.NextFree: "next", pool.RandomFree: "random"} {
+	for strategy, text := range map[pool.Strategy]string{
+		pool.LowestFree: "lowest", pool.NextFree: "next", pool.RandomFree: "random",
+	} {
 		require.Equal(t, text, strategy.String())
 		b, err := strategy.MarshalText()
 		require.NoError(t, err)

@@ -17,8 +17,9 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// What a call does to a pool: a function of what is asked, of a view of the pool and of what the owner holds there. It takes and frees in the
-// view's free space, and says which records are to be written. Nothing here knows a store, a context or who else is asking.
+// What a call does to a pool, as a function of the request, of a view of the pool, and of what the owner holds
+// there. It takes and frees in the view's free space, and returns the records to write. Nothing here knows a
+// store, a context or the other callers.
 
 type taskKind uint8
 
@@ -46,7 +47,7 @@ type task struct {
 	optional   bool          // of taskRelease: an owner that holds nothing is no error
 	limit      int           // of taskReap: at most so many records
 	delegate   *delegation   // of taskAllocate: the pool to make of what is granted
-	child      string        // of taskRelease: the pool that is giving back what the owner holds, which needs no second look
+	child      string        // of taskRelease: the pool that gives back what the owner holds, and is not asked again
 }
 
 // verdict is what became of a task in one plan.
@@ -120,7 +121,7 @@ type scratch struct {
 	order         []int
 }
 
-// plan does the task, where h is what its owner holds, nil if nothing. Of a task that is refused nothing is left in the free space. The
+// plan does the task; h is what its owner holds, nil if nothing. A refused task leaves the free space as it was. The
 // outcome's writes are appended to writes, which is empty.
 func (v *view) plan(out *outcome, t *task, h *holding, writes []write) {
 	start := v.space.Mark()
@@ -318,8 +319,9 @@ func (v *view) take(c *Claim) ([]netip.Prefix, error) {
 	return prefixes, nil
 }
 
-// inOrder returns the indexes of the requests in the order in which to take them: first those that leave less choice, so that the others do
-// not take what they need. These are exact ones, then those within a set, and of these and of the rest the larger prefixes.
+// inOrder returns the indexes of the requests in the order in which to take them: those with less choice first, so that
+// others do not take what they need. That is exact ones, then those within a set, then the rest, and the larger
+// prefixes first among the last two.
 func (s *scratch) inOrder(requests []Request) []int {
 	s.order = s.order[:0]
 	for i := range requests {
@@ -363,7 +365,8 @@ func (v *view) hint(r *Request) string {
 	return "; the first and last address of each subnet are reserved, see Spec.AllocateReserved"
 }
 
-// takeEnded frees what has ended and could be of use, the earliest first, until the claim can be granted. refusal is why it cannot be yet.
+// takeEnded frees holdings that have ended and can help, the earliest first, until the claim can be granted. refusal is
+// the reason why it cannot be granted yet.
 func (v *view) takeEnded(t *task, out *outcome, refusal error) ([]netip.Prefix, error) {
 	for h, err := range v.around.ending() {
 		if err != nil {
@@ -426,7 +429,8 @@ func (v *view) helps(h *holding) bool {
 	return false
 }
 
-// takeOwnAside takes what the owner itself released, and what was put aside since, if that is what the claim asks for; nil if there is no such.
+// takeOwnAside takes what the owner itself released and what was put aside since, if the claim asks for
+// it. It returns nil if there is none.
 func (v *view) takeOwnAside(t *task, out *outcome) ([]netip.Prefix, error) {
 	if v.space.Tally(space.Aside) == 0 {
 		return nil, nil

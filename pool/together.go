@@ -73,8 +73,8 @@ func (o *op) add(pools []*Pool, t task) {
 	o.pools = append(o.pools, pools...)
 }
 
-// runTogether brings an op over several pools to its end, and tells the observers of each pool that took part or, if the call failed, of the
-// first of each part.
+// runTogether brings an op over several pools to its end. It then tells the observers of each pool that took part or,
+// if the call failed, of the first pool of each part.
 func (o *op) runTogether(call Call) error {
 	if err := o.checkPools(); err != nil {
 		return err

@@ -75,7 +75,8 @@ func (a *attempt) change(d *draft, spec Spec, drain bool) error {
 	now := d.state()
 	if old := now.rules.Network; old != spec.Network {
 		if now.space.Tally(space.Delegated) > 0 {
-			return fmt.Errorf("%w: the network cannot be changed from %q to %q: pools were carved out of this one", ErrInUse, old, spec.Network)
+			return fmt.Errorf("%w: the network cannot be changed from %q to %q: pools were carved out of this one",
+				ErrInUse, old, spec.Network)
 		}
 		if err := a.leave(d.pool, old); err != nil {
 			return err
@@ -109,8 +110,9 @@ func (a *attempt) leave(p *Pool, network string) error {
 	return err
 }
 
-// rebuild makes the draft's pool one of another spec, with other withheld addresses and grants, that has what the present one has. What is held
-// and is none that it hands out is an error, unless drain. The pools that are carved from it follow.
+// rebuild gives the draft's pool another spec, other withheld addresses and other grants, and keeps what it
+// holds. Unless drain is set, an address that is held and would no longer be handed out is an error. The
+// pools that are carved from it follow.
 func (a *attempt) rebuild(d *draft, spec Spec, withheld []netipx.IPRange, parent Parent, drain bool) error {
 	r, err := newRules(spec, withheld)
 	if err != nil {
@@ -125,7 +127,8 @@ func (a *attempt) rebuild(d *draft, spec Spec, withheld []netipx.IPRange, parent
 	return a.passDown(d, now.rules.allowedSet(), drain)
 }
 
-// takeOver returns the state with the rules that has what the draft's pool has now, and notes in the draft what lies outside of its ranges.
+// takeOver returns a state with the rules r and all that the draft's pool holds now. It notes in the draft
+// what of that is outside of the ranges.
 func (a *attempt) takeOver(d *draft, now *state, r *rules, parent Parent, drain bool) (*state, error) {
 	random := d.pool.options.Random
 	next, err := newState(r, parent, random)
@@ -147,7 +150,8 @@ func (a *attempt) takeOver(d *draft, now *state, r *rules, parent Parent, drain 
 		if err != nil {
 			return nil, err
 		}
-		if h.live() && !h.Expired(a.now) && slices.ContainsFunc(h.Prefixes, func(p netip.Prefix) bool { return strands(now, next, p) }) {
+		if h.live() && !h.Expired(a.now) &&
+			slices.ContainsFunc(h.Prefixes, func(p netip.Prefix) bool { return strands(now, next, p) }) {
 			stranded = append(stranded, h.Allocation.clone())
 		}
 		next.hold(h)

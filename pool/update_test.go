@@ -49,26 +49,39 @@ func TestUpdate(t *testing.T) {
 		stranded []string // if it is refused
 		next     string   // what the next claim gets if it is not
 	}{
-		"grow":                          {specOf("10.0.0.0/28", "2001:db8::/126"), nil, "10.0.0.2"},
-		"grow at the bottom":            {specOf("9.255.255.254-10.0.0.7", "2001:db8::/126"), nil, "9.255.255.254"},
-		"the same":                      {spec, nil, "10.0.0.2"},
-		"shrink to what is held":        {specOf("10.0.0.0/31", "10.0.0.7", "2001:db8::/126"), nil, ""},
-		"shrink below what is held":     {specOf("10.0.0.0/30", "2001:db8::/126"), []string{"c"}, ""},
-		"move":                          {specOf("192.0.2.0/24", "2001:db8::/126"), []string{"a", "b", "c"}, ""},
-		"remove a family that is held":  {specOf("10.0.0.0/29"), []string{"a"}, ""},
-		"remove the primary family":     {specOf("2001:db8::/126"), []string{"a", "b", "c"}, ""},
-		"exclude what is free":          {with(spec, func(s *pool.Spec) { s.Exclude = ranges("10.0.0.2-10.0.0.3") }), nil, "10.0.0.4"},
-		"exclude what is held":          {with(spec, func(s *pool.Spec) { s.Exclude = ranges("10.0.0.1-10.0.0.2") }), []string{"b"}, ""},
-		"a gateway that is free":        {with(specOf("10.0.0.0/29"), gateway("10.0.0.0/29", "10.0.0.2")), []string{"a"}, ""},
-		"a gateway that is held":        {with(spec, func(s *pool.Spec) { s.Exclude = ranges("10.0.0.7") }), []string{"c"}, ""},
-		"reserve the first and last":    {with(spec, func(s *pool.Spec) { s.AllocateReserved = false }), []string{"a", "c"}, ""},
-		"a strategy":                    {with(spec, func(s *pool.Spec) { s.Strategy = pool.NextFree }), nil, "10.0.0.2"},
-		"a cooldown":                    {with(spec, func(s *pool.Spec) { s.Cooldown = time.Minute }), nil, "10.0.0.2"},
-		"a band":                        {with(spec, func(s *pool.Spec) { s.Bands = []pool.Band{{Name: "low", Ranges: ranges("10.0.0.0/30")}} }), nil, "10.0.0.4"},
+		"grow":                         {specOf("10.0.0.0/28", "2001:db8::/126"), nil, "10.0.0.2"},
+		"grow at the bottom":           {specOf("9.255.255.254-10.0.0.7", "2001:db8::/126"), nil, "9.255.255.254"},
+		"the same":                     {spec, nil, "10.0.0.2"},
+		"shrink to what is held":       {specOf("10.0.0.0/31", "10.0.0.7", "2001:db8::/126"), nil, ""},
+		"shrink below what is held":    {specOf("10.0.0.0/30", "2001:db8::/126"), []string{"c"}, ""},
+		"move":                         {specOf("192.0.2.0/24", "2001:db8::/126"), []string{"a", "b", "c"}, ""},
+		"remove a family that is held": {specOf("10.0.0.0/29"), []string{"a"}, ""},
+		"remove the primary family":    {specOf("2001:db8::/126"), []string{"a", "b", "c"}, ""},
+		"exclude what is free": {
+			with(spec, func(s *pool.Spec) { s.Exclude = ranges("10.0.0.2-10.0.0.3") }), nil, "10.0.0.4",
+		},
+		"exclude what is held": {
+			with(spec, func(s *pool.Spec) { s.Exclude = ranges("10.0.0.1-10.0.0.2") }), []string{"b"}, "",
+		},
+		"a gateway that is free": {with(specOf("10.0.0.0/29"), gateway("10.0.0.0/29", "10.0.0.2")), []string{"a"}, ""},
+		"a gateway that is held": {
+			with(spec, func(s *pool.Spec) { s.Exclude = ranges("10.0.0.7") }), []string{"c"}, "",
+		},
+		"reserve the first and last": {
+			with(spec, func(s *pool.Spec) { s.AllocateReserved = false }), []string{"a", "c"}, "",
+		},
+		"a strategy": {with(spec, func(s *pool.Spec) { s.Strategy = pool.NextFree }), nil, "10.0.0.2"},
+		"a cooldown": {with(spec, func(s *pool.Spec) { s.Cooldown = time.Minute }), nil, "10.0.0.2"},
+		"a band": {
+			with(spec, func(s *pool.Spec) { s.Bands = []pool.Band{{Name: "low", Ranges: ranges("10.0.0.0/30")}} }),
+			nil, "10.0.0.4",
+		},
 		"another order of the families": {specOf("2001:db8::/126", "10.0.0.0/29"), nil, "2001:db8::1"},
 		"a prefix length":               {with(spec, func(s *pool.Spec) { s.IPv4Bits = 31 }), nil, "10.0.0.2/31"},
-		"nothing is left":               {with(specOf("10.0.0.0/29"), func(s *pool.Spec) { s.Exclude = ranges("10.0.0.0/29") }), nil, "invalid"},
-		"no ranges":                     {pool.Spec{}, nil, "invalid"},
+		"nothing is left": {
+			with(specOf("10.0.0.0/29"), func(s *pool.Spec) { s.Exclude = ranges("10.0.0.0/29") }), nil, "invalid",
+		},
+		"no ranges": {pool.Spec{}, nil, "invalid"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inMemoryAndStored(t, spec, func(t *testing.T, b *trial) {
@@ -155,7 +168,8 @@ func TestDrain(t *testing.T) {
 		_, err = b.Allocate(t.Context(), claim("6", "10.0.0.6"))
 		require.ErrorIs(t, err, pool.ErrNotInPool)
 
-		require.NoError(t, b.Update(t.Context(), specOf("10.0.0.0/30")), "what is out of range already is no reason to refuse")
+		require.NoError(t, b.Update(t.Context(), specOf("10.0.0.0/30")),
+			"what is out of range already is no reason to refuse")
 		require.NoError(t, b.Update(t.Context(), specOf("10.0.0.0/29")))
 		require.True(t, b.stats(t).OutOfRange.IsZero())
 		for _, held := range []string{"10.0.0.4", "10.0.0.5", "10.0.0.7"} {
@@ -214,7 +228,8 @@ func TestLeaseThatHasEndedIsNotStranded(t *testing.T) {
 	})
 }
 
-// An update and claims through other handles meet: either the claim comes first and the update is refused, or it gets nothing out of range.
+// An update meets claims through other handles: either a claim comes first and the update is refused, or
+// the claim gets nothing out of range.
 func TestUpdateWhileOthersAllocate(t *testing.T) {
 	memory := store.NewMemory()
 	p := create(t, memory, specOf("10.0.0.0/25"))
@@ -268,7 +283,8 @@ func TestConflictAmidAnUpdate(t *testing.T) {
 		allocate(t, other, claim("late", "10.0.0.7"))
 		return nil
 	}
-	require.Equal(t, []string{"late"}, stranded(t, p.Update(t.Context(), specOf("10.0.0.0/30"))), "what came in between counts")
+	require.Equal(t, []string{"late"}, stranded(t, p.Update(t.Context(), specOf("10.0.0.0/30"))),
+		"what came in between counts")
 	release(t, other, "late")
 	require.NoError(t, p.Update(t.Context(), specOf("10.0.0.0/30")))
 	_, err := other.Allocate(t.Context(), claim("late", "10.0.0.7"))

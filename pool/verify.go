@@ -38,7 +38,8 @@ type Report struct {
 
 // OK reports whether nothing is wrong.
 func (r Report) OK() bool {
-	return len(r.Leaked) == 0 && len(r.Unguarded) == 0 && len(r.Shared) == 0 && len(r.Miscounted) == 0 && r.Unreadable == nil
+	return len(r.Leaked) == 0 && len(r.Unguarded) == 0 && len(r.Shared) == 0 && len(r.Miscounted) == 0 &&
+		r.Unreadable == nil
 }
 
 // String says what is wrong, in one line, or "ok" with the number of allocations.
@@ -88,7 +89,8 @@ func (p *Pool) Repair(ctx context.Context) (Report, error) {
 		if !found.repairable() {
 			return nil
 		}
-		p.options.Logger.Warn("repairing the free space of a pool", slog.String("pool", p.name), slog.String("found", found.String()))
+		p.options.Logger.Warn("repairing the free space of a pool",
+			slog.String("pool", p.name), slog.String("found", found.String()))
 		d := a.draft(p)
 		d.next = rebuilt
 		return a.dropAllPieces(d)
@@ -139,7 +141,8 @@ func (a *attempt) audit(p *Pool) (Report, *state, error) {
 	return Report{}, nil, fmt.Errorf("%w: the pool did not stay the same for long enough to read it all", ErrBusy)
 }
 
-// compare holds a state, which is nil if it could not be read, against records, which it puts into rebuilt, an empty one.
+// compare compares the state now, nil if it could not be read, with the records, and adds these
+// to rebuilt, which starts empty.
 func compare(now, rebuilt *state, records iter.Seq2[*holding, error]) (Report, error) {
 	var report Report
 	for h, err := range records {

@@ -89,14 +89,29 @@ func TestVerifyFindsAndRepairRestores(t *testing.T) {
 		{"record changed", []store.Write{put("b", "10.0.0.9/32")}, "leaked 10.0.0.1; unguarded 10.0.0.9", ""},
 		{"twice held", []store.Write{put("x", "10.0.0.1/32")}, "shared ? 10.0.0.1", "shared ? 10.0.0.1"},
 		{"overlap", []store.Write{put("x", "10.0.0.0/28")}, "", ""},
-		{"outside", []store.Write{put("x", "192.0.2.1/32")}, "out x 192.0.2.1; miscounted out of range IPv4: 0 in the head, 1 in the records", "out x 192.0.2.1"},
-		{"excluded", []store.Write{put("x", "10.0.0.200/32")}, "out x 10.0.0.200; miscounted out of range IPv4: 0 in the head, 1 in the records", "out x 10.0.0.200"},
-		{"of a family that the pool has not", []store.Write{put("x", "2001:db8::/64")}, "out x 2001:db8::/64; miscounted out of range IPv6: 0 in the head, 18446744073709551616 in the records", "out x 2001:db8::/64"},
-		{"partly outside", []store.Write{put("x", "10.0.0.192/26")}, "unguarded 10.0.0.192/29 10.0.0.201-10.0.0.255; out x 10.0.0.192/26; miscounted out of range IPv4: 0 in the head, 1 in the records", "out x 10.0.0.192/26"},
+		{
+			"outside", []store.Write{put("x", "192.0.2.1/32")},
+			"out x 192.0.2.1; miscounted out of range IPv4: 0 in the head, 1 in the records", "out x 192.0.2.1",
+		},
+		{
+			"excluded", []store.Write{put("x", "10.0.0.200/32")},
+			"out x 10.0.0.200; miscounted out of range IPv4: 0 in the head, 1 in the records", "out x 10.0.0.200",
+		},
+		{
+			"of a family that the pool has not", []store.Write{put("x", "2001:db8::/64")},
+			"out x 2001:db8::/64; miscounted out of range IPv6: 0 in the head, 18446744073709551616 in the records",
+			"out x 2001:db8::/64",
+		},
+		{
+			"partly outside", []store.Write{put("x", "10.0.0.192/26")},
+			"unguarded 10.0.0.192/29 10.0.0.201-10.0.0.255; out x 10.0.0.192/26; " +
+				"miscounted out of range IPv4: 0 in the head, 1 in the records", "out x 10.0.0.192/26",
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			memory := store.NewMemory()
-			p := create(t, memory, pool.Spec{Ranges: ranges("10.0.0.0/24"), Exclude: ranges("10.0.0.200"), AllocateReserved: true})
+			p := create(t, memory,
+				pool.Spec{Ranges: ranges("10.0.0.0/24"), Exclude: ranges("10.0.0.200"), AllocateReserved: true})
 			for _, owner := range []string{"a", "b", "c"} {
 				allocate(t, p, pool.Claim{Owner: owner})
 			}
@@ -112,7 +127,8 @@ func TestVerifyFindsAndRepairRestores(t *testing.T) {
 			require.False(t, before.OK())
 			require.Equal(t, len(records), before.Allocations)
 			var log strings.Builder
-			repairing, err := pool.Open(t.Context(), memory.Open(), "blue", &pool.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+			repairing, err := pool.Open(t.Context(), memory.Open(), "blue",
+				&pool.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 			require.NoError(t, err)
 			report, err := repairing.Repair(t.Context())
 			require.NoError(t, err)

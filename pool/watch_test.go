@@ -287,7 +287,8 @@ func TestChangesMakeTheFreeSet(t *testing.T) {
 				owner := rapid.SampledFrom([]string{"a", "b", "c", "d"}).Draw(t, "owner")
 				switch rapid.IntRange(0, 3).Draw(t, "call") {
 				case 0:
-					_, _ = p.Allocate(ctx, pool.Claim{Owner: owner, Requests: []pool.Request{{Bits: rapid.IntRange(29, 32).Draw(t, "bits")}}})
+					_, _ = p.Allocate(ctx,
+						pool.Claim{Owner: owner, Requests: []pool.Request{{Bits: rapid.IntRange(29, 32).Draw(t, "bits")}}})
 				case 1:
 					_, _ = p.Release(ctx, owner)
 				case 2:

@@ -86,9 +86,15 @@ func TestCanonical(t *testing.T) {
 func TestErrorTexts(t *testing.T) {
 	head := store.Record{Key: store.Key{Kind: store.KindPool, Pool: "lab"}}
 	for want, err := range map[string]error{
-		"conflict: head pool/lab: expected revision 3, found no such record": &store.ConflictError{Expected: 3, Current: head},
-		"already exists: allocation/lab/x, allocation/lab/y":                 &store.ExistsError{Records: []store.Record{claim("x"), claim("y")}},
-		"too large: commit in bytes: 2000, the most is 1000":                 &store.TooLargeError{What: "commit in bytes", Size: 2000, Limit: 1000},
+		"conflict: head pool/lab: expected revision 3, found no such record": &store.ConflictError{
+			Expected: 3, Current: head,
+		},
+		"already exists: allocation/lab/x, allocation/lab/y": &store.ExistsError{
+			Records: []store.Record{claim("x"), claim("y")},
+		},
+		"too large: commit in bytes: 2000, the most is 1000": &store.TooLargeError{
+			What: "commit in bytes", Size: 2000, Limit: 1000,
+		},
 		"too large: commit": &store.TooLargeError{What: "commit"},
 	} {
 		require.EqualError(t, err, want)

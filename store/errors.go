@@ -43,7 +43,8 @@ func (e *ConflictError) Error() string {
 		}
 		return fmt.Sprintf("revision %d", revision)
 	}
-	return fmt.Sprintf("%v: head %v: expected %s, found %s", ErrConflict, e.Current.Key, describe(e.Expected), describe(e.Current.Revision))
+	return fmt.Sprintf("%v: head %v: expected %s, found %s",
+		ErrConflict, e.Current.Key, describe(e.Expected), describe(e.Current.Revision))
 }
 
 // Is makes errors.Is(e, ErrConflict) true.

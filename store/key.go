@@ -69,7 +69,8 @@ func (k Key) Validate() error {
 		case part.text == "" && part.required:
 			return fmt.Errorf("%w: the %s of key %v is empty", ErrInvalid, part.name, k)
 		case len(part.text) > MaxNameBytes:
-			return fmt.Errorf("%w: the %s %.20q… of a key is %d bytes long, the most is %d", ErrInvalid, part.name, part.text, len(part.text), MaxNameBytes)
+			return fmt.Errorf("%w: the %s %.20q… of a key is %d bytes long, the most is %d",
+				ErrInvalid, part.name, part.text, len(part.text), MaxNameBytes)
 		case !utf8.ValidString(part.text):
 			return fmt.Errorf("%w: the %s %q of a key is not valid UTF-8", ErrInvalid, part.name, part.text)
 		case strings.ContainsRune(part.text, 0):

@@ -49,7 +49,8 @@ func (r Record) Validate() error {
 		return err
 	}
 	if len(r.State) > MaxNameBytes || !utf8.ValidString(r.State) || strings.ContainsRune(r.State, 0) {
-		return fmt.Errorf("%w: the state %.20q of record %v is not valid UTF-8 of at most %d bytes without NUL", ErrInvalid, r.State, r.Key, MaxNameBytes)
+		return fmt.Errorf("%w: the state %.20q of record %v is not valid UTF-8 of at most %d bytes without NUL",
+			ErrInvalid, r.State, r.Key, MaxNameBytes)
 	}
 	for _, p := range r.Prefixes {
 		switch {

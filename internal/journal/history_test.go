@@ -95,9 +95,8 @@ func (s *story) died(process string) {
 }
 
 // by says which process it is.
-func (r running) by(process string) running {
+func (r running) by(process string) {
 	r.story.calls[r.index].Process = process
-	return r
 }
 
 func (r running) returns(outcome journal.Outcome, held ...journal.Holding) {

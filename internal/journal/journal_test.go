@@ -61,7 +61,7 @@ func TestClock(t *testing.T) {
 	for range 4 {
 		clock, err := journal.OpenClock(path)
 		require.NoError(t, err)
-		defer clock.Close()
+		t.Cleanup(func() { clock.Close() })
 		for range 4 {
 			wg.Go(func() {
 				last := int64(0)

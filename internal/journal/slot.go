@@ -230,7 +230,8 @@ func (s *slot) partOf(c *call) bool {
 // alone reports whether no other call could have freed what the slot held, or granted it something, while c ran.
 func (s *slot) alone(c *call) bool {
 	return !slices.ContainsFunc(s.calls, func(other *call) bool {
-		return other != c && s.takes(other) && other.Begin < c.Return && s.history.landed(other, s.place) > c.Begin
+		matters := s.takes(other) || other.Op == Grant && other.possible()
+		return other != c && matters && other.Begin < c.Return && s.history.landed(other, s.place) > c.Begin
 	})
 }
 

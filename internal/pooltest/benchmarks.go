@@ -16,8 +16,8 @@ import (
 type Place struct {
 	// Open opens a store there.
 	Open func(ctx context.Context) (store.Store, error)
-	// Bare makes a bare commit possible, beside so many small values, and returns what does one: it writes a small value of a
-	// new owner, with the backend's own client.
+	// Bare prepares for bare commits, beside held small values, and returns a function that makes one: it writes a small
+	// value of a new owner, with the backend's own client.
 	Bare func(held int) func(owner string) error
 }
 
@@ -32,8 +32,8 @@ func (p Place) build(b *testing.B, s Shape) *pool.Pool {
 
 const packedHeld = 60_000
 
-// BenchmarkCommit is one caller who allocates and releases, beside a bare commit: each with nothing held and with 60,000 held,
-// all in turns. It reports medians, and how they compare.
+// BenchmarkCommit measures one caller that allocates and releases, beside a bare commit, with nothing held and with
+// 60,000 held, all in turns. It reports medians, and how they compare.
 func BenchmarkCommit(b *testing.B, newPlace func(b *testing.B) Place) {
 	var cases []commitCase
 	for _, held := range []int{0, packedHeld} {
@@ -72,8 +72,8 @@ func (c commitCase) measure(b *testing.B, watch stopwatch, owner string) {
 	})
 }
 
-// BenchmarkParallel allocates and releases from one goroutine and from 64, each for owners of its own, in turns. It reports
-// such pairs a second, of all goroutines together, and how they compare.
+// BenchmarkParallel allocates and releases from one goroutine and from 64, each for owners of its own, in turns. It
+// reports how many such pairs all goroutines together make a second, and how the two compare.
 func BenchmarkParallel(b *testing.B, newPlace func(b *testing.B) Place) {
 	const each = 20
 	watch, pools := stopwatch{}, map[int]*pool.Pool{}
@@ -116,8 +116,8 @@ func pairs(b *testing.B, p *pool.Pool, goroutines, n int) {
 	all.Wait()
 }
 
-// BenchmarkOpen is what a program does that runs once for each claim: open the store, open the pool, allocate. The first is
-// reported under the name that is given, the last two together.
+// BenchmarkOpen measures a program that runs once for each claim: it opens the store, opens the pool and allocates. The
+// first step is reported under the given name, the other two together.
 func BenchmarkOpen(b *testing.B, opening string, newPlace func(b *testing.B) Place) {
 	for _, s := range []Shape{Packed(0), Packed(packedHeld), EveryOther(16)} {
 		b.Run(s.String(), func(b *testing.B) {

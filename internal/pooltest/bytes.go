@@ -22,8 +22,8 @@ type Meter struct {
 	Read func() int64
 }
 
-// BenchmarkBytes reports how many bytes a commit hands to the store, and what the meters say, mean over 1,000 commits: 500
-// claims of one address, the lowest free one or a random one, and their releases, in random order.
+// BenchmarkBytes reports how many bytes a commit hands to the store, and what the meters count, as means over 1,000
+// commits: 500 claims of one address, the lowest free one or a random one, and their releases, in random order.
 func BenchmarkBytes(b *testing.B, open func(b *testing.B) store.Store, meters ...Meter) {
 	for _, s := range []Shape{Packed(packedHeld), EveryOther(16), EveryOther(12)} {
 		counted := &faults.Injector{}

@@ -10,8 +10,8 @@ import (
 	"github.com/ipalloc/ipalloc/pool"
 )
 
-// RequireConsistent checks that no address is held twice, that Verify finds nothing wrong, and that the counts equal a recount.
-// It returns what is held.
+// RequireConsistent checks that no address is held twice, that Verify finds nothing wrong, and that the counts equal
+// a recount. It returns what is held.
 func RequireConsistent(t testing.TB, p *pool.Pool) map[string]pool.Allocation {
 	t.Helper()
 	found, holders, used := map[string]pool.Allocation{}, map[netip.Addr]string{}, map[pool.Family]uint64{}

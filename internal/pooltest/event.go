@@ -60,8 +60,8 @@ func Release(ctx context.Context, p *pool.Pool, owner string) error {
 	return tell(e)
 }
 
-// ReadEvents gives what a child tells to take, until the child ends. It returns the other lines: what package testing writes,
-// such as why the child failed.
+// ReadEvents passes the events that a child writes to take, until the child ends. It returns the other lines: the
+// output of package testing, such as why the child failed.
 func ReadEvents(output io.Reader, take func(Event)) string {
 	var others strings.Builder
 	for lines := bufio.NewScanner(output); lines.Scan(); {

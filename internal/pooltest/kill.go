@@ -16,8 +16,8 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Start starts the test that calls it once more, in a child process with more in its environment, and returns its output. The
-// test knows itself as the child by what is in the environment. The child is killed at the end of the test.
+// Start runs the calling test once more, in a child process with more in its environment, and returns the output of the
+// child. By that environment the test knows that it is the child. The child is killed at the end of the test.
 func Start(t *testing.T, env ...string) (*exec.Cmd, io.Reader) {
 	t.Helper()
 	child := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
@@ -30,8 +30,8 @@ func Start(t *testing.T, env ...string) (*exec.Cmd, io.Reader) {
 	return child, output
 }
 
-// Work is what the child of a [Killing] does with the store, until it is killed: its workers allocate and release, each for
-// owners of its own. It takes what opening the store returned, and fails the test if that is an error.
+// Work is what the child of a [Killing] does with the store until it is killed: its workers allocate and release, each
+// for owners of its own. It takes the results of opening the store, and fails the test if one is an error.
 func Work(t *testing.T, s store.Store, err error) {
 	t.Helper()
 	require.NoError(t, err)
@@ -59,8 +59,8 @@ func work(ctx context.Context, p *pool.Pool, worker int) error {
 	}
 }
 
-// Killing kills a child amid [Work], at random moments. What the child had told to be granted must be held, what it had told to
-// be released must be free, and what was under way is one or the other, whole.
+// Killing kills a child during [Work], at random moments. What the child has reported as granted must be held, what it
+// has reported as released must be free, and a call that was under way has taken effect whole or not at all.
 type Killing struct {
 	// Open opens the store, which has no pool yet. It is closed before a child starts.
 	Open func(ctx context.Context) (store.Store, error)
@@ -76,7 +76,8 @@ type Killing struct {
 	AnswersAll bool
 }
 
-// Run kills until there were enough rounds and calls, and of the calls that were cut off, some had taken effect and some not.
+// Run kills until there were enough rounds and enough calls, and until some of the calls that were cut off
+// had taken effect and some had not.
 func (k Killing) Run(t *testing.T) {
 	t.Helper()
 	seed := uint64(time.Now().UnixNano())

@@ -104,8 +104,9 @@ func requireAnswers(t *testing.T, c pool.Claim, a pool.Allocation) {
 	}
 }
 
-// settle compares the model with what the pool holds after a kill. A call that had not returned may have taken effect or not:
-// the model then goes on with what was found. It returns how many such calls had taken effect, and how many not.
+// settle compares the model with what the pool holds after a kill. A call that had not returned may
+// have taken effect or not: the model then goes on with what was found. It returns how many such calls
+// had taken effect, and how many not.
 func (m *model) settle(t *testing.T, found map[string]pool.Allocation) (done, undone int) {
 	t.Helper()
 	var granted []pool.Allocation

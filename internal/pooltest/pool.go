@@ -62,7 +62,8 @@ func scattered(quarter byte, n int) []pool.Request {
 	return []pool.Request{pool.ExactAddr(v4), pool.ExactAddr(v6)}
 }
 
-// AllocateAll makes each claim, from many goroutines, so that there are few commits. It returns the allocations in the order of the claims.
+// AllocateAll makes each claim, from many goroutines, so that there are few commits. It returns the
+// allocations in the order of the claims.
 func AllocateAll(t testing.TB, p *pool.Pool, claims []pool.Claim) []pool.Allocation {
 	t.Helper()
 	const goroutines = 256

@@ -21,8 +21,8 @@ const raceWriter = "POOLTEST_RACE_WRITER"
 // raceClaims is how many claims a writer makes, of which it releases each fourth.
 const raceClaims = 16
 
-// Race is what a child of a [Racing] does with the store. It takes what opening the store returned, and fails the test if that
-// is an error.
+// Race is what a child of a [Racing] does with the store. It takes the results of opening the store, and
+// fails the test if one is an error.
 func Race(t *testing.T, s store.Store, err error) {
 	t.Helper()
 	require.NoError(t, err)

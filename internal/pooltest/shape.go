@@ -25,11 +25,14 @@ func Packed(held int) Shape {
 	return Shape{fmt.Sprintf("v4-16/packed/held=%d", held), netip.MustParsePrefix("10.0.0.0/16"), held, 1}
 }
 
-// EveryOther is a prefix of 10.0.0.0 of so many bits of which every other address is held: the most fragmented free space that
-// there is.
+// EveryOther is the prefix of the length bits at 10.0.0.0 of which every other address is held: the
+// most fragmented free space possible.
 func EveryOther(bits int) Shape {
 	held := 1 << (31 - bits)
-	return Shape{fmt.Sprintf("v4-%d/every-other/held=%d", bits, held), netip.PrefixFrom(netip.MustParseAddr("10.0.0.0"), bits), held, 2}
+	return Shape{
+		fmt.Sprintf("v4-%d/every-other/held=%d", bits, held),
+		netip.PrefixFrom(netip.MustParseAddr("10.0.0.0"), bits), held, 2,
+	}
 }
 
 // String is the name of a benchmark of the shape.

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// stopwatch keeps how long each of several things took that are done in turns: what disturbs the machine meanwhile disturbs
-// all of them.
+// stopwatch keeps how long each of several things took. They are done in turns, so a disturbance
+// of the machine affects all of them.
 type stopwatch map[string][]time.Duration
 
 func (w stopwatch) measure(name string, do func()) {

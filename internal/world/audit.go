@@ -124,7 +124,8 @@ func (w *World) auditNetworks(ctx context.Context, s store.Store) error {
 	return nil
 }
 
-// auditHeld requires the record of a network to have what a pool of it holds outside of its ranges; it may have more, which was released since.
+// auditHeld requires the record of a network to have all that a pool of it holds outside of its ranges. It may have
+// more, which the pool has released since.
 func (w *World) auditHeld(n pool.Network, name string) error {
 	m := w.Pools[name]
 	if m == nil {
@@ -132,7 +133,8 @@ func (w *World) auditHeld(n pool.Network, name string) error {
 	}
 	missing := cidr.Difference(cidr.SetOf(m.OutOfRanges()...), cidr.SetOf(n.Held[name]...))
 	if len(missing.Ranges()) > 0 {
-		return fmt.Errorf("network %q: it does not have %v, which the pool %q holds out of range", n.Name, missing.Ranges(), name)
+		return fmt.Errorf("network %q: it does not have %v, which the pool %q holds out of range",
+			n.Name, missing.Ranges(), name)
 	}
 	return nil
 }

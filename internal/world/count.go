@@ -63,8 +63,8 @@ func (m *Pool) Free() map[netip.Addr]bool {
 	return free
 }
 
-// withheldRanges are what a pool may not hand out because others decide so: of its addresses those that are foreign, or of what its parent has
-// granted for it those that the parent may not hand out.
+// withheldRanges are the ranges that a pool must not hand out because of others: those of its addresses that are
+// foreign and, of what its parent has granted to it, those that the parent must not hand out.
 func (w *World) withheldRanges(m *Pool) []netipx.IPRange {
 	var withheld []netipx.IPRange
 	if m.IsChild() {

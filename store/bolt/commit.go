@@ -166,7 +166,9 @@ func (w writer) put(r store.Record, revision int64) error {
 		return err
 	}
 	if len(value) > bbolt.MaxValueSize {
-		return &store.TooLargeError{What: fmt.Sprintf("record %v in bytes", r.Key), Size: int64(len(value)), Limit: bbolt.MaxValueSize}
+		return &store.TooLargeError{
+			What: fmt.Sprintf("record %v in bytes", r.Key), Size: int64(len(value)), Limit: bbolt.MaxValueSize,
+		}
 	}
 	if err := w.reindex(r); err != nil {
 		return err

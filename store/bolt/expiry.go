@@ -49,7 +49,9 @@ func (s *Store) ByExpiry(ctx context.Context, kind store.Kind, pool string) iter
 }
 
 // readExpiryPage returns the records that the index has after the entry after, and the last of these entries.
-func (s *Store) readExpiryPage(ctx context.Context, kind store.Kind, pool string, after []byte, limit int) (page []pair, last []byte, err error) {
+func (s *Store) readExpiryPage(
+	ctx context.Context, kind store.Kind, pool string, after []byte, limit int,
+) (page []pair, last []byte, err error) {
 	prefix := encodeListPrefix(kind, pool)
 	err = s.view(ctx, func(tx *bbolt.Tx) error {
 		records, cursor, size := tx.Bucket([]byte(bucketRecords)), tx.Bucket([]byte(bucketExpiry)).Cursor(), 0

@@ -45,7 +45,9 @@ func TestFormat(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ipalloc.db")
 	s, err := bolt.Open(t.Context(), path, nil)
 	require.NoError(t, err)
-	head := store.Record{Key: store.Key{Kind: store.KindPool, Pool: "lab"}, Data: json.RawMessage(`{ "ranges": "<10.0.0.0/24>" }`)}
+	head := store.Record{
+		Key: store.Key{Kind: store.KindPool, Pool: "lab"}, Data: json.RawMessage(`{ "ranges": "<10.0.0.0/24>" }`),
+	}
 	head, err = storetest.CommitOne(t.Context(), s, head)
 	require.NoError(t, err)
 	_, err = storetest.CommitOne(t.Context(), s, head, store.Write{Op: store.Create, Record: store.Record{
@@ -60,8 +62,10 @@ func TestFormat(t *testing.T) {
 	require.Equal(t, map[string]map[string]string{
 		"ipalloc": {"name": "ipalloc store", "version": "1"},
 		"records": {
-			"pool\x00lab\x00":           `{"revision":2,"data":{"ranges":"<10.0.0.0/24>"}}`,
-			"allocation\x00lab\x00vm-1": `{"revision":2,"state":"allocated","prefixes":["10.0.0.5/32","2001:db8::/64"],"created":"2024-05-06T07:08:09.012345Z","expires":"2024-05-06T08:08:09Z"}`,
+			"pool\x00lab\x00": `{"revision":2,"data":{"ranges":"<10.0.0.0/24>"}}`,
+			"allocation\x00lab\x00vm-1": `{"revision":2,"state":"allocated",` +
+				`"prefixes":["10.0.0.5/32","2001:db8::/64"],` +
+				`"created":"2024-05-06T07:08:09.012345Z","expires":"2024-05-06T08:08:09Z"}`,
 		},
 		"prefixes": {
 			"lab\x004\x60\x0a\x00\x00\x05vm-1":                                 "10.0.0.5/32",
@@ -83,7 +87,8 @@ func TestIndexFollowsRecords(t *testing.T) {
 		r := store.Record{Key: store.Key{Kind: store.KindAllocation, Pool: "a", Name: fmt.Sprint(random.IntN(20))}}
 		for range random.IntN(4) {
 			bits := 30 + random.IntN(3)
-			r.Prefixes = append(r.Prefixes, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(random.IntN(16))}), bits).Masked())
+			r.Prefixes = append(r.Prefixes,
+				netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(random.IntN(16))}), bits).Masked())
 		}
 		if random.IntN(2) == 0 {
 			r.Expires = time.UnixMicro(random.Int64N(50))

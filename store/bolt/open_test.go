@@ -117,8 +117,14 @@ func TestOpenLeavesOtherFilesAlone(t *testing.T) {
 		{"cut off in a page", whole[:len(whole)/4+100], bolt.ErrCorrupt},
 		{"both meta pages lost", brokenMetas, bolt.ErrForeign},
 		{"both meta pages damaged", brokenSums, bolt.ErrCorrupt},
-		{"random bytes after the meta pages", append(bytes.Clone(whole[:2*page]), random[:len(random)/page*page]...), bolt.ErrCorrupt},
-		{"zeros after the meta pages", append(bytes.Clone(whole[:2*page]), make([]byte, len(whole)-2*page)...), bolt.ErrCorrupt},
+		{
+			"random bytes after the meta pages",
+			append(bytes.Clone(whole[:2*page]), random[:len(random)/page*page]...), bolt.ErrCorrupt,
+		},
+		{
+			"zeros after the meta pages",
+			append(bytes.Clone(whole[:2*page]), make([]byte, len(whole)-2*page)...), bolt.ErrCorrupt,
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "some file")
@@ -195,7 +201,8 @@ func openDamaged(t *testing.T, contents []byte) *bolt.Store {
 	require.NoError(t, os.WriteFile(path, contents, 0o600))
 	s, err := bolt.Open(t.Context(), path, nil)
 	if err != nil {
-		require.True(t, errors.Is(err, bolt.ErrCorrupt) || errors.Is(err, bolt.ErrForeign) || errors.Is(err, bolt.ErrVersion), err)
+		require.True(t, errors.Is(err, bolt.ErrCorrupt) || errors.Is(err, bolt.ErrForeign) ||
+			errors.Is(err, bolt.ErrVersion), err)
 		after, err := os.ReadFile(path)
 		require.NoError(t, err)
 		require.True(t, bytes.Equal(contents, after), "the file has changed")

@@ -113,7 +113,8 @@ func outcomeSaid(err rpctypes.EtcdError) outcome {
 		return tooLarge
 	case errors.Is(err, rpctypes.ErrNoSpace):
 		return noSpace
-	case errors.Is(err, rpctypes.ErrTooManyRequests), errors.Is(err, rpctypes.ErrNotCapable), errors.Is(err, rpctypes.ErrNoLeader):
+	case errors.Is(err, rpctypes.ErrTooManyRequests), errors.Is(err, rpctypes.ErrNotCapable),
+		errors.Is(err, rpctypes.ErrNoLeader):
 		return refused // before it was proposed, though the code is of those that leave it open
 	}
 	switch err.Code() {

@@ -38,7 +38,8 @@ func (s *Store) Commit(ctx context.Context, changes ...store.Change) ([]store.Re
 		}
 		a := &attempt{KVClient: s.remote, limit: s.options.MaxRequestBytes}
 		reads := p.elses()
-		response, err := clientv3.NewKVFromKVClient(a, s.client).Txn(ctx).If(p.ifs...).Then(p.thens...).Else(s.gets(reads)...).Commit()
+		response, err := clientv3.NewKVFromKVClient(a, s.client).Txn(ctx).If(p.ifs...).Then(p.thens...).
+			Else(s.gets(reads)...).Commit()
 		if err != nil {
 			return nil, s.explain(ctx, a, p, err)
 		}

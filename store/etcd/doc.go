@@ -3,7 +3,9 @@
 //
 // # Use
 //
-//	s, err := etcd.Open(ctx, clientv3.Config{Endpoints: []string{"10.0.0.1:2379", "10.0.0.2:2379", "10.0.0.3:2379"}}, nil)
+//	s, err := etcd.Open(ctx, clientv3.Config{
+//		Endpoints: []string{"10.0.0.1:2379", "10.0.0.2:2379", "10.0.0.3:2379"},
+//	}, nil)
 //	if err != nil {
 //		return err
 //	}

@@ -25,7 +25,10 @@ func (s *Store) ByExpiry(ctx context.Context, kind store.Kind, pool string) iter
 		first := s.keys.expiring(kind, pool)
 		end := clientv3.GetPrefixRangeEnd(first)
 		hint := s.ahead.recall(first)
-		p := &pager{store: s, what: fmt.Sprintf("list %s of pool %q by expiry", kind, pool), first: first, end: end, limit: firstExpiryPage}
+		p := &pager{
+			store: s, what: fmt.Sprintf("list %s of pool %q by expiry", kind, pool), first: first, end: end,
+			limit: firstExpiryPage,
+		}
 		if hint != "" {
 			p.end = hint
 		}
@@ -60,7 +63,10 @@ func (s *Store) ByExpiry(ctx context.Context, kind store.Kind, pool string) iter
 // It leaves out entries that were created since the iteration began at a revision: of records that were created or
 // renewed, and may have come up before. An entry that was there all the time has its place in the order, and so comes
 // up once.
-func (s *Store) yieldExpiring(ctx context.Context, kind store.Kind, pool string, kvs []*mvccpb.KeyValue, began int64, yield func(store.Record, error) bool) bool {
+func (s *Store) yieldExpiring(
+	ctx context.Context, kind store.Kind, pool string, kvs []*mvccpb.KeyValue, began int64,
+	yield func(store.Record, error) bool,
+) bool {
 	for _, kv := range kvs {
 		if kv.CreateRevision > began {
 			continue

@@ -58,7 +58,8 @@ func (s *Store) longest(ctx context.Context, pool string, addr netip.Addr) (*mvc
 	for part := range slices.Chunk(prefixes, s.options.MaxTxnOps) {
 		gets := make([]clientv3.Op, len(part))
 		for i, prefix := range part {
-			gets[i] = clientv3.OpGet(s.keys.holders(pool, prefix), clientv3.WithPrefix(), clientv3.WithLimit(1), clientv3.WithRev(at))
+			gets[i] = clientv3.OpGet(s.keys.holders(pool, prefix), clientv3.WithPrefix(), clientv3.WithLimit(1),
+				clientv3.WithRev(at))
 		}
 		response, err := s.kv.Txn(ctx).Then(gets...).Commit()
 		if err != nil {
@@ -75,7 +76,9 @@ func (s *Store) longest(ctx context.Context, pool string, addr netip.Addr) (*mvc
 }
 
 // holder returns the record of an entry of the index. It is not ok if the record has changed since the entry was read.
-func (s *Store) holder(ctx context.Context, pool string, prefix netip.Prefix, kv *mvccpb.KeyValue) (_ store.Record, ok bool, _ error) {
+func (s *Store) holder(
+	ctx context.Context, pool string, prefix netip.Prefix, kv *mvccpb.KeyValue,
+) (_ store.Record, ok bool, _ error) {
 	name, err := lastName(kv.Key)
 	if err != nil {
 		return store.Record{}, false, err

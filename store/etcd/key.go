@@ -104,8 +104,8 @@ func escaped(r rune) bool {
 	switch {
 	case r <= ' ', r == '%', r == '/', 0x7f <= r && r <= 0xa0: // control characters and spaces
 		return true
-	case 0x2000 <= r && r <= 0x200f, 0x2028 <= r && r <= 0x202f, 0x205f <= r && r <= 0x206f: // spaces, separators, directions
-		return true
+	case 0x2000 <= r && r <= 0x200f, 0x2028 <= r && r <= 0x202f, 0x205f <= r && r <= 0x206f:
+		return true // spaces, separators, directions
 	default:
 		return r == 0xfeff
 	}

@@ -69,7 +69,8 @@ func (o *Options) withDefaults() (Options, error) {
 			*number.value = number.otherwise
 		}
 		if *number.value < number.least {
-			return Options{}, fmt.Errorf("%w: the option %s is %d, the least is %d", store.ErrInvalid, number.name, *number.value, number.least)
+			return Options{}, fmt.Errorf("%w: the option %s is %d, the least is %d",
+				store.ErrInvalid, number.name, *number.value, number.least)
 		}
 	}
 	return all, nil
@@ -185,7 +186,10 @@ func (s *Store) List(ctx context.Context, kind store.Kind, pool string) iter.Seq
 			return
 		}
 		first := s.keys.records(kind, pool)
-		p := &pager{store: s, what: fmt.Sprintf("list %s of pool %q", kind, pool), first: first, end: clientv3.GetPrefixRangeEnd(first), limit: firstListPage}
+		p := &pager{
+			store: s, what: fmt.Sprintf("list %s of pool %q", kind, pool), first: first, end: clientv3.GetPrefixRangeEnd(first),
+			limit: firstListPage,
+		}
 		for !p.done {
 			kvs, _, err := p.next(ctx)
 			if err != nil {

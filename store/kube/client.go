@@ -82,7 +82,8 @@ func (c *client) send(ctx context.Context, r *rest.Request, verb string, o *obje
 	if err != nil {
 		return nil, err
 	}
-	body, err := c.do(ctx, r.Param("fieldValidation", "Ignore").SetHeader("Content-Type", contentType).Body(text), verb+" "+o.ref.String(), len(text))
+	body, err := c.do(ctx, r.Param("fieldValidation", "Ignore").SetHeader("Content-Type", contentType).Body(text),
+		verb+" "+o.ref.String(), len(text))
 	if err != nil {
 		return nil, err
 	}
@@ -171,7 +172,8 @@ func (c *client) Watch(ctx context.Context, r ref, version string) error {
 		if now != version {
 			return nil
 		}
-		from := c.request("GET", r.resource).Param("fieldSelector", field).Param("watch", "true").Param("resourceVersion", found.Metadata.ResourceVersion)
+		from := c.request("GET", r.resource).Param("fieldSelector", field).Param("watch", "true").
+			Param("resourceVersion", found.Metadata.ResourceVersion)
 		if changed, err := c.nextEvent(ctx, from); changed || err != nil {
 			return err
 		}

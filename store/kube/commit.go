@@ -121,7 +121,8 @@ func (t *transaction) run(ctx context.Context) (int64, error) {
 		}
 		wait = min(2*wait, lastPause)
 	}
-	return 0, fmt.Errorf("commit of head %v: gave up after %d attempts, in each of which somebody else was about to write the same", t.head.key, maxAttempts)
+	return 0, fmt.Errorf("commit of head %v: gave up after %d attempts, in each of which somebody else was about to "+
+		"write the same", t.head.key, maxAttempts)
 }
 
 // jitter returns a time from half of d to d.
@@ -148,7 +149,8 @@ func (t *transaction) attempt(ctx context.Context) (int64, error) {
 // findHead returns the object of the head, at the revision that is expected; it creates it, without a record, where
 // there is none.
 func (t *transaction) findHead(ctx context.Context) (*object, error) {
-	if known := t.cache.get(t.head.ref); known != nil && known.pending == nil && known.key == t.head.key && t.head.expected > 0 && known.revision() == t.head.expected && t.rivalry() == 0 {
+	if known := t.cache.get(t.head.ref); known != nil && known.pending == nil && known.key == t.head.key &&
+		t.head.expected > 0 && known.revision() == t.head.expected && t.rivalry() == 0 {
 		return known, nil
 	}
 	if t.head.expected == 0 {

@@ -34,7 +34,8 @@ func translate(err error, body []byte, size int) error {
 	}
 	code := int(status.ErrStatus.Code)
 	switch {
-	case code == http.StatusNotFound && apierrors.HasStatusCause(err, v1.CauseTypeUnexpectedServerResponse) || bytes.HasPrefix(body, []byte("404 page not found")):
+	case code == http.StatusNotFound && apierrors.HasStatusCause(err, v1.CauseTypeUnexpectedServerResponse) ||
+		bytes.HasPrefix(body, []byte("404 page not found")):
 		return fmt.Errorf("%w: %w", ErrNotInstalled, err)
 	case apierrors.IsNotFound(err):
 		return fmt.Errorf("%w: %w", errAbsent, err)
@@ -44,7 +45,8 @@ func translate(err error, body []byte, size int) error {
 		return fmt.Errorf("%w: %w", errMoved, err)
 	case code == http.StatusRequestEntityTooLarge || saysTooLarge(status.ErrStatus.Message):
 		return fmt.Errorf("%w: %w", &store.TooLargeError{What: "object in bytes", Size: int64(size)}, err)
-	case code == http.StatusRequestTimeout || code >= http.StatusInternalServerError && !strings.Contains(status.ErrStatus.Message, "database space exceeded"):
+	case code == http.StatusRequestTimeout ||
+		code >= http.StatusInternalServerError && !strings.Contains(status.ErrStatus.Message, "database space exceeded"):
 		return fmt.Errorf("%w: %w", errUnsure, err)
 	default:
 		return err
@@ -54,7 +56,8 @@ func translate(err error, body []byte, size int) error {
 // saysTooLarge reports whether message is what etcd, or the server's connection to it, says of a request that is too
 // large. There is no code for that.
 func saysTooLarge(message string) bool {
-	return strings.Contains(message, "request is too large") || strings.Contains(message, "trying to send message larger than max") ||
+	return strings.Contains(message, "request is too large") ||
+		strings.Contains(message, "trying to send message larger than max") ||
 		strings.Contains(message, "received message larger than max")
 }
 

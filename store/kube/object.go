@@ -42,7 +42,7 @@ func (r ref) String() string { return r.resource + "/" + r.name }
 type pending struct {
 	id         string // of the commit
 	head       ref
-	uid, fence string        // of the head's object when the commit began: it can come about only while the head has this version
+	uid, fence string        // of the head's object when the commit began; once fence is another, it cannot come about
 	before     *store.Record // what the object had until then; nil if nothing
 }
 
@@ -105,7 +105,8 @@ func (o *object) empty() bool { return o.value == nil && o.pending == nil && len
 func versionNumber(version string) (int64, error) {
 	n, err := strconv.ParseInt(version, 10, 64)
 	if err != nil || n < 1 {
-		return 0, fmt.Errorf("resourceVersion %q of the API server is not a number from 1 to 2^63-1, as revisions need it", version)
+		return 0, fmt.Errorf("resourceVersion %q of the API server is not a number from 1 to 2^63-1, as revisions need it",
+			version)
 	}
 	return n, nil
 }
@@ -172,12 +173,14 @@ func (o *object) encode(namespace string) ([]byte, error) {
 	wire := objectJSON{
 		APIVersion: Group + "/" + Version,
 		Kind:       kindOf(o.resource),
-		Metadata:   metadataJSON{Name: o.name, Namespace: namespace, UID: o.uid, ResourceVersion: o.version, Labels: o.labels()},
-		Key:        keyJSON{string(o.key.Kind), o.key.Pool, o.key.Name},
-		Spec:       encodeRecord(o.value),
-		Show:       showOf(o.resource, o.value),
-		Last:       o.last,
-		Aborts:     o.aborts,
+		Metadata: metadataJSON{
+			Name: o.name, Namespace: namespace, UID: o.uid, ResourceVersion: o.version, Labels: o.labels(),
+		},
+		Key:    keyJSON{string(o.key.Kind), o.key.Pool, o.key.Name},
+		Spec:   encodeRecord(o.value),
+		Show:   showOf(o.resource, o.value),
+		Last:   o.last,
+		Aborts: o.aborts,
 	}
 	if o.version != "" {
 		wire.Metadata.ManagedFields = make([]struct{}, 1)
@@ -268,7 +271,9 @@ func (r *recordJSON) decode(key store.Key) (*store.Record, error) {
 	if r == nil {
 		return nil, nil //nolint:nilnil // no record, and nothing wrong with that
 	}
-	record := store.Record{Key: key, Revision: r.Revision, State: r.State, Prefixes: r.Prefixes, Data: json.RawMessage(r.Data)}
+	record := store.Record{
+		Key: key, Revision: r.Revision, State: r.State, Prefixes: r.Prefixes, Data: json.RawMessage(r.Data),
+	}
 	var err error
 	if record.Created, err = decodeTime(r.Created); err != nil {
 		return nil, err

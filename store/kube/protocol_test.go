@@ -73,7 +73,9 @@ func crashScenarios() []crashScenario {
 	}
 	return []crashScenario{
 		{"create head", none, nil},
-		{"create head and records", none, []store.Write{{Op: store.Create, Record: record(allocKey("new"), "new")}, {Op: store.Put, Record: record(allocKey("put"), "new")}}},
+		{"create head and records", none, []store.Write{
+			{Op: store.Create, Record: record(allocKey("new"), "new")}, {Op: store.Put, Record: record(allocKey("put"), "new")},
+		}},
 		{"all operations", filled, []store.Write{
 			{Op: store.Create, Record: record(allocKey("new"), "new")},
 			{Op: store.Put, Record: record(allocKey("kept"), "new")},
@@ -81,7 +83,9 @@ func crashScenarios() []crashScenario {
 			{Op: store.Put, Record: record(allocKey("unsettled"), "new")},
 			{Op: store.Delete, Record: record(allocKey("missing"), "")},
 		}},
-		{"delete head", filled, []store.Write{{Op: store.Delete, Record: record(poolKey("lab"), "")}, {Op: store.Put, Record: record(allocKey("kept"), "new")}}},
+		{"delete head", filled, []store.Write{
+			{Op: store.Delete, Record: record(poolKey("lab"), "")}, {Op: store.Put, Record: record(allocKey("kept"), "new")},
+		}},
 	}
 }
 
@@ -305,7 +309,10 @@ func TestRandomHistories(t *testing.T) {
 
 func runHistory(t *testing.T, seed uint64) int {
 	server := newSimServer()
-	h := &history{come: map[string][]store.Key{}, unknown: map[string][]store.Key{}, failed: map[string]bool{}, highest: map[store.Key]int64{}}
+	h := &history{
+		come: map[string][]store.Key{}, unknown: map[string][]store.Key{}, failed: map[string]bool{},
+		highest: map[store.Key]int64{},
+	}
 	trouble := []float64{0, 0.02, 0.1}[seed%3]
 	const processes, steps = 5, 16
 	errs := make([]error, processes)
@@ -368,7 +375,8 @@ func (h *history) require(t *testing.T, s *kube.Store, seed uint64) {
 		for i, id := range ids {
 			require.NotContains(t, ids[i+1:], id, "seed %d: twice in %v", seed, key)
 			require.False(t, h.failed[id], "seed %d: refused, and there in %v: %s", seed, key, id)
-			require.True(t, slices.Contains(h.come[id], key) || slices.Contains(h.unknown[id], key), "seed %d: %s in %v", seed, id, key)
+			require.True(t, slices.Contains(h.come[id], key) || slices.Contains(h.unknown[id], key),
+				"seed %d: %s in %v", seed, id, key)
 			seen[id]++
 		}
 	}

@@ -77,7 +77,8 @@ func (t *transaction) checkLog(log []entry) error {
 		n += len(log[i].objects)
 	}
 	if n > maxLogged {
-		return fmt.Errorf("commit of head %v: %d objects of earlier commits cannot be settled, the most is %d; may the caller update and delete them?", t.head.key, n, maxLogged)
+		return fmt.Errorf("commit of head %v: %d objects of earlier commits cannot be settled, the most is %d; may the "+
+			"caller update and delete them?", t.head.key, n, maxLogged)
 	}
 	return nil
 }

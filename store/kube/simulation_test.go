@@ -105,7 +105,8 @@ func (c *stepClient) Watch(ctx context.Context, _ kube.Ref, _ string) error { re
 func simulate(seed uint64, steps int, faults brokenSteps) error {
 	w, server, names := simulation.NewWorld(seed, simulation.Some), newSimServer(), counterID("id")
 	open := func(p *simulation.Process) store.Store {
-		return kube.NewStore(&stepClient{server, p, faults}, kube.Options{Patience: time.Nanosecond, Parallel: 1}, names, noPause)
+		return kube.NewStore(&stepClient{server, p, faults}, kube.Options{Patience: time.Nanosecond, Parallel: 1},
+			names, noPause)
 	}
 	l, err := simulation.NewWorkload(w, open)
 	if err != nil {

@@ -148,10 +148,11 @@ func TestTurnOfTheDead(t *testing.T) {
 			require.ErrorIs(t, err, errCrashed)
 			requireTurn(t, server, "loser-000002")
 			var waited time.Duration
-			heir := kube.NewStore(&simClient{server: server}, kube.Options{Patience: time.Second}, counterID("heir"), func(_ context.Context, d time.Duration) error {
-				waited += d
-				return nil
-			})
+			heir := kube.NewStore(&simClient{server: server}, kube.Options{Patience: time.Second}, counterID("heir"),
+				func(_ context.Context, d time.Duration) error {
+					waited += d
+					return nil
+				})
 			_, err = storetest.CommitOne(t.Context(), heir, head, createAlloc("x")...)
 			require.NoError(t, err)
 			requireTurn(t, server, "")

@@ -41,7 +41,8 @@ func openBare(b *testing.B, held int) bareTable {
 	t := bareTable{connect(b, sharedServer(b).url("postgres")), "INSERT INTO " + name + " VALUES ($1, $2)"}
 	_, err := t.pool.Exec(b.Context(), "CREATE TABLE "+name+" (owner text PRIMARY KEY, value text NOT NULL)")
 	require.NoError(b, err)
-	_, err = t.pool.Exec(b.Context(), "INSERT INTO "+name+" SELECT 'held-' || i, repeat('x', 200) FROM generate_series(1, $1::int) i", held)
+	_, err = t.pool.Exec(b.Context(),
+		"INSERT INTO "+name+" SELECT 'held-' || i, repeat('x', 200) FROM generate_series(1, $1::int) i", held)
 	require.NoError(b, err)
 	return t
 }

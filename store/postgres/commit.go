@@ -189,13 +189,17 @@ func (b *batch) add(w *row) {
 	if w.op == opHead || w.op == opDeleteHead {
 		b.expected = append(b.expected, r.Revision)
 	}
-	b.ops, b.kinds, b.pools, b.names = append(b.ops, w.op), append(b.kinds, string(r.Kind)), append(b.pools, r.Pool), append(b.names, r.Name)
+	b.ops, b.kinds = append(b.ops, w.op), append(b.kinds, string(r.Kind))
+	b.pools, b.names = append(b.pools, r.Pool), append(b.names, r.Name)
 	b.states, b.prefixes = append(b.states, r.State), append(b.prefixes, prefixArray(r.Prefixes))
-	b.created, b.expires, b.data = append(b.created, timeOrNull(r.Created)), append(b.expires, timeOrNull(r.Expires)), append(b.data, dataOrNull(r.Data))
+	b.created, b.expires = append(b.created, timeOrNull(r.Created)), append(b.expires, timeOrNull(r.Expires))
+	b.data = append(b.data, dataOrNull(r.Data))
 }
 
 func (b *batch) args() []any {
-	return []any{b.heads, b.ops, b.expected, b.kinds, b.pools, b.names, b.states, b.prefixes, b.created, b.expires, b.data, b.changed}
+	return []any{
+		b.heads, b.ops, b.expected, b.kinds, b.pools, b.names, b.states, b.prefixes, b.created, b.expires, b.data, b.changed,
+	}
 }
 
 // How much goes into one commit. A key must fit into an entry of an index, which is at most 2,704 bytes; PostgreSQL

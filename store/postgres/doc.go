@@ -31,7 +31,8 @@
 //
 // Who has 10.0.0.7, in whatever pool, the closest first:
 //
-//	SELECT pool, owner, prefix, state, expires FROM ipalloc.holding WHERE prefix >>= '10.0.0.7' ORDER BY masklen(prefix) DESC
+//	SELECT pool, owner, prefix, state, expires FROM ipalloc.holding
+//	WHERE prefix >>= '10.0.0.7' ORDER BY masklen(prefix) DESC
 //
 // Who has anything of 10.0.0.0/24:
 //
@@ -39,7 +40,8 @@
 //
 // What an owner has:
 //
-//	SELECT pool, prefixes, state, created FROM ipalloc.allocation WHERE kind = 'allocation' AND name = 'vm-1' AND state = 'allocated'
+//	SELECT pool, prefixes, state, created FROM ipalloc.allocation
+//	WHERE kind = 'allocation' AND name = 'vm-1' AND state = 'allocated'
 //
 // How many addresses each pool has, and how many of them are free:
 //
@@ -48,7 +50,8 @@
 //
 // What expires within the next hour:
 //
-//	SELECT pool, owner, prefix, expires FROM ipalloc.holding WHERE state = 'allocated' AND expires BETWEEN now() AND now() + interval '1 hour' ORDER BY expires
+//	SELECT pool, owner, prefix, expires FROM ipalloc.holding
+//	WHERE state = 'allocated' AND expires BETWEEN now() AND now() + interval '1 hour' ORDER BY expires
 //
 // What cools down, and until when:
 //
@@ -113,7 +116,9 @@
 //
 // A role that only uses the tables needs
 //
-//	GRANT USAGE ON SCHEMA ipalloc TO role; GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA ipalloc TO role; GRANT USAGE ON ALL SEQUENCES IN SCHEMA ipalloc TO role
+//	GRANT USAGE ON SCHEMA ipalloc TO role;
+//	GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA ipalloc TO role;
+//	GRANT USAGE ON ALL SEQUENCES IN SCHEMA ipalloc TO role
 //
 // Rows of table pool change all the time: leave autovacuum on. Long transactions of others, as those of a backup, keep
 // it from cleaning up, and make commits slower.

@@ -45,7 +45,8 @@ type OverlapError struct {
 
 // Error names the constraint, the prefixes and the record.
 func (e *OverlapError) Error() string {
-	return fmt.Sprintf("%v: the constraint %q keeps prefix %v of %v from overlapping with %v of another record in pool %q: %v",
+	return fmt.Sprintf("%v: the constraint %q keeps prefix %v of %v from overlapping with %v of another record in "+
+		"pool %q: %v",
 		ErrOverlap, e.Constraint, e.Prefix, e.Record, e.Standing, e.Record.Pool, e.cause)
 }
 
@@ -83,7 +84,8 @@ func judge(ctx context.Context, err error, completed bool, mode pgx.QueryExecMod
 	case pgconn.SafeToRetry(err): // nothing was sent
 		return withContext(ctx, err)
 	case errors.As(err, &refused):
-		ending := refused.SeverityUnlocalized == "FATAL" || refused.SeverityUnlocalized == "PANIC" || strings.HasPrefix(refused.Code, classOperatorsDecided)
+		ending := refused.SeverityUnlocalized == "FATAL" || refused.SeverityUnlocalized == "PANIC" ||
+			strings.HasPrefix(refused.Code, classOperatorsDecided)
 		if !ending || !completed && mode != pgx.QueryExecModeSimpleProtocol {
 			return err
 		}

@@ -53,7 +53,8 @@ func contend(t *testing.T, s *postgres.Store, name string, both bool) error {
 	for {
 		changes := []store.Change{{Head: head("one"), Writes: []store.Write{create(allocation("one", name, ""))}}}
 		if both {
-			changes = append(changes, store.Change{Head: head("two"), Writes: []store.Write{put(holding("other", "shared", "last", ""))}})
+			changes = append(changes,
+				store.Change{Head: head("two"), Writes: []store.Write{put(holding("other", "shared", "last", ""))}})
 		}
 		for i := range changes {
 			stored, err := s.Get(t.Context(), changes[i].Head.Key)
@@ -99,7 +100,8 @@ func TestHeadCreatedMeanwhile(t *testing.T) {
 	require.NoError(t, err)
 	locked, err := db.Begin(t.Context())
 	require.NoError(t, err)
-	_, err = locked.Exec(t.Context(), "SELECT FROM "+quoted(schema)+".record WHERE kind = 'pool' AND pool = 'b' FOR UPDATE")
+	_, err = locked.Exec(t.Context(),
+		"SELECT FROM "+quoted(schema)+".record WHERE kind = 'pool' AND pool = 'b' FOR UPDATE")
 	require.NoError(t, err)
 	writes := []store.Write{create(allocation("a", "x", "10.0.0.1/32"))}
 	result := make(chan error, 1)
@@ -109,7 +111,8 @@ func TestHeadCreatedMeanwhile(t *testing.T) {
 	}()
 	require.Eventually(t, func() bool {
 		var waits bool
-		err := db.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND strpos(query, $1) > 0)", quoted(schema)).Scan(&waits)
+		err := db.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND "+
+			"strpos(query, $1) > 0)", quoted(schema)).Scan(&waits)
 		return err == nil && waits
 	}, time.Minute, time.Millisecond)
 	created, err := storetest.CommitOne(t.Context(), s, head("a"), writes...)

@@ -98,7 +98,8 @@ func migrate(ctx context.Context, conn *pgxpool.Conn, schema string) error {
 func migratedVersion(ctx context.Context, tx pgx.Tx, schema string) (version int, err error) {
 	quoted := pgx.Identifier{schema}.Sanitize()
 	exists := false
-	if err := tx.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", quoted+".migration").Scan(&exists); err != nil || !exists {
+	if err := tx.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", quoted+".migration").Scan(&exists); err != nil ||
+		!exists {
 		return 0, err
 	}
 	err = tx.QueryRow(ctx, "SELECT coalesce(max(version), 0) FROM "+quoted+".migration").Scan(&version)

@@ -39,8 +39,10 @@ func (o *Options) schema() (string, error) {
 	if o.Schema == "" {
 		return DefaultSchema, nil
 	}
-	if len(o.Schema) > maxSchemaBytes || !utf8.ValidString(o.Schema) || strings.ContainsRune(o.Schema, 0) || strings.Contains(o.Schema, functionQuote) {
-		return "", fmt.Errorf("%w: the schema name %.80q is not valid UTF-8 of at most %d bytes without NUL and %s", store.ErrInvalid, o.Schema, maxSchemaBytes, functionQuote)
+	if len(o.Schema) > maxSchemaBytes || !utf8.ValidString(o.Schema) || strings.ContainsRune(o.Schema, 0) ||
+		strings.Contains(o.Schema, functionQuote) {
+		return "", fmt.Errorf("%w: the schema name %.80q is not valid UTF-8 of at most %d bytes without NUL and %s",
+			store.ErrInvalid, o.Schema, maxSchemaBytes, functionQuote)
 	}
 	return o.Schema, nil
 }
@@ -127,7 +129,8 @@ type querier interface {
 func schemaVersion(ctx context.Context, q querier, schema string) (version int, err error) {
 	quoted := pgx.Identifier{schema}.Sanitize()
 	var encoding string
-	err = q.QueryRow(ctx, "SELECT current_setting('server_encoding'), (SELECT coalesce(max(version), 0) FROM "+quoted+".migration)").Scan(&encoding, &version)
+	err = q.QueryRow(ctx, "SELECT current_setting('server_encoding'), (SELECT coalesce(max(version), 0) FROM "+quoted+
+		".migration)").Scan(&encoding, &version)
 	var refused *pgconn.PgError
 	if errors.As(err, &refused) && (refused.Code == codeUndefinedTable || refused.Code == codeInvalidSchema) {
 		err = q.QueryRow(ctx, "SELECT current_setting('server_encoding')").Scan(&encoding)

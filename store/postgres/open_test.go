@@ -70,7 +70,8 @@ func TestOpenVersions(t *testing.T) {
 // migrations.
 func TestOpenRoles(t *testing.T) {
 	server, schema := sharedServer(t), "roles"
-	execute(t, server.url("postgres"), "public", "CREATE ROLE plain LOGIN", "CREATE DATABASE roles", "GRANT CONNECT ON DATABASE roles TO plain")
+	execute(t, server.url("postgres"), "public", "CREATE ROLE plain LOGIN", "CREATE DATABASE roles",
+		"GRANT CONNECT ON DATABASE roles TO plain")
 	admin := server.url("roles")
 	plain := strings.Replace(admin, "postgres@", "plain@", 1)
 	_, err := postgres.Open(t.Context(), plain, &postgres.Options{Schema: schema})
@@ -174,7 +175,8 @@ func TestLongKeys(t *testing.T) {
 func TestModes(t *testing.T) {
 	url := sharedServer(t).url("postgres")
 	for _, mode := range []pgx.QueryExecMode{
-		pgx.QueryExecModeCacheStatement, pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeDescribeExec, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol,
+		pgx.QueryExecModeCacheStatement, pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeDescribeExec, pgx.QueryExecModeExec,
+		pgx.QueryExecModeSimpleProtocol,
 	} {
 		t.Run(mode.String(), func(t *testing.T) {
 			db := connect(t, url, func(config *pgxpool.Config) { config.ConnConfig.DefaultQueryExecMode = mode })

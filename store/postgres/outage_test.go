@@ -39,7 +39,8 @@ func newOutage(t *testing.T, options ...func(*pgxpool.Config)) *outage {
 	o := &outage{proxy: proxy.New(t, server.address()), url: server.url("postgres"), schema: newSchema()}
 	o.direct = open(t, o.url, o.schema)
 	var err error
-	o.through, err = postgres.New(t.Context(), connect(t, urlAt(o.proxy.Addr(), "postgres"), options...), &postgres.Options{Schema: o.schema})
+	o.through, err = postgres.New(t.Context(), connect(t, urlAt(o.proxy.Addr(), "postgres"), options...),
+		&postgres.Options{Schema: o.schema})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, o.through.Close()) })
 	o.head, err = storetest.CommitOne(t.Context(), o.through, head("a"))
@@ -164,18 +165,31 @@ func TestRefused(t *testing.T) {
 		blocked    func(t *testing.T, o *outage) // what happens to a commit that waits for a lock on the head
 	}{
 		{name: "read only", code: "25006", option: parameter("default_transaction_read_only", "on")},
-		{name: "disk full, as a trigger says", code: "53100", prepare: func(t *testing.T, o *outage) { execute(t, o.url, o.schema, fmt.Sprintf(disk, quoted(o.schema))) }},
-		{name: "statement too slow", code: "57014", option: parameter("statement_timeout", "300ms"), blocked: func(*testing.T, *outage) {}},
-		{name: "lock too slow", code: "55P03", option: parameter("lock_timeout", "100ms"), blocked: func(*testing.T, *outage) {}},
-		{name: "cancelled", code: "57014", blocked: func(t *testing.T, o *outage) { signalBlocked(t, o, "pg_cancel_backend") }},
-		{name: "terminated", code: "57P01", blocked: func(t *testing.T, o *outage) { signalBlocked(t, o, "pg_terminate_backend") }},
+		{name: "disk full, as a trigger says", code: "53100", prepare: func(t *testing.T, o *outage) {
+			execute(t, o.url, o.schema, fmt.Sprintf(disk, quoted(o.schema)))
+		}},
+		{
+			name: "statement too slow", code: "57014", option: parameter("statement_timeout", "300ms"),
+			blocked: func(*testing.T, *outage) {},
+		},
+		{
+			name: "lock too slow", code: "55P03", option: parameter("lock_timeout", "100ms"),
+			blocked: func(*testing.T, *outage) {},
+		},
+		{name: "cancelled", code: "57014", blocked: func(t *testing.T, o *outage) {
+			signalBlocked(t, o, "pg_cancel_backend")
+		}},
+		{name: "terminated", code: "57P01", blocked: func(t *testing.T, o *outage) {
+			signalBlocked(t, o, "pg_terminate_backend")
+		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o := newOutage(t)
 			if c.option == nil {
 				c.option = func(*pgxpool.Config) {}
 			}
-			s, err := postgres.New(t.Context(), connect(t, o.url, c.option, parameter("application_name", blockedName)), &postgres.Options{Schema: o.schema})
+			s, err := postgres.New(t.Context(), connect(t, o.url, c.option, parameter("application_name", blockedName)),
+				&postgres.Options{Schema: o.schema})
 			require.NoError(t, err)
 			if c.prepare != nil {
 				c.prepare(t, o)
@@ -221,7 +235,8 @@ func signalBlocked(t *testing.T, o *outage, function string) {
 	t.Helper()
 	db := connect(t, o.url)
 	require.Eventually(t, func() bool {
-		tag, err := db.Exec(t.Context(), "SELECT "+function+"(pid) FROM pg_stat_activity WHERE application_name = $1 AND wait_event_type = 'Lock'", blockedName)
+		tag, err := db.Exec(t.Context(), "SELECT "+function+
+			"(pid) FROM pg_stat_activity WHERE application_name = $1 AND wait_event_type = 'Lock'", blockedName)
 		return err == nil && tag.RowsAffected() == 1
 	}, 20*time.Second, time.Millisecond)
 }
@@ -231,7 +246,8 @@ func signalBlocked(t *testing.T, o *outage, function string) {
 func TestDiskFull(t *testing.T) {
 	server := ownServer(t)
 	dir := mountSmall(t, server)
-	execute(t, server.url("postgres"), "public", "CREATE TABLESPACE small LOCATION '"+dir+"'", "CREATE DATABASE small", "ALTER DATABASE small SET default_tablespace = small")
+	execute(t, server.url("postgres"), "public", "CREATE TABLESPACE small LOCATION '"+dir+"'", "CREATE DATABASE small",
+		"ALTER DATABASE small SET default_tablespace = small")
 	s := open(t, server.url("small"), "")
 	h := head("a")
 	data := []byte(`"` + strings.Repeat("x", 1<<20) + `"`)
@@ -262,7 +278,8 @@ func TestDiskFull(t *testing.T) {
 // after each few.
 func TestDurable(t *testing.T) {
 	server := ownServer(t)
-	execute(t, server.url("postgres"), "public", "ALTER DATABASE postgres SET synchronous_commit = off", "ALTER SYSTEM SET wal_writer_delay = '10s'")
+	execute(t, server.url("postgres"), "public", "ALTER DATABASE postgres SET synchronous_commit = off",
+		"ALTER SYSTEM SET wal_writer_delay = '10s'")
 	s := open(t, server.url("postgres"), "")
 	h := head("a")
 	for i := range 3 {
@@ -350,7 +367,8 @@ func TestPoolOutages(t *testing.T) {
 		require.Equal(t, want.Prefixes, found[owner].Prefixes, owner)
 	}
 	for owner := range found {
-		require.True(t, unsure[owner] || held[owner].Owner != "", "%s holds what it has released, or was never told to have", owner)
+		require.True(t, unsure[owner] || held[owner].Owner != "",
+			"%s holds what it has released, or was never told to have", owner)
 	}
 }
 

@@ -43,7 +43,8 @@ func head(pool string) store.Record {
 func TestOverlapRefused(t *testing.T) {
 	s := open(t, sharedServer(t).url("postgres"), newSchema())
 	stored, err := storetest.CommitOne(t.Context(), s, head("a"),
-		create(allocation("a", "x", "10.0.0.1/32 2001:db8::/64")), create(allocation("a", "y", "10.1.0.0/16")), create(holding(store.KindCooling, "a", "10.2.0.0/24", "10.2.0.0/24")),
+		create(allocation("a", "x", "10.0.0.1/32 2001:db8::/64")), create(allocation("a", "y", "10.1.0.0/16")),
+		create(holding(store.KindCooling, "a", "10.2.0.0/24", "10.2.0.0/24")),
 	)
 	require.NoError(t, err)
 	for _, c := range []struct {
@@ -55,7 +56,8 @@ func TestOverlapRefused(t *testing.T) {
 		{put(allocation("a", "y", "10.1.0.0/16 2001:db8::7/128")), "2001:db8::7/128", "2001:db8::/64"},
 		{create(allocation("a", "z", "10.9.0.0/24 10.1.255.255/32")), "10.1.255.255/32", "10.1.0.0/16"},
 		{create(holding(store.KindCooling, "a", "10.0.0.1/32", "10.0.0.1/32")), "10.0.0.1/32", "10.0.0.1/32"},
-		{create(allocation("a", "10.2.0.0/24", "10.2.0.0/24")), "10.2.0.0/24", "10.2.0.0/24"}, // a name like that of the other kind's record
+		// The name is like that of the other kind's record.
+		{create(allocation("a", "10.2.0.0/24", "10.2.0.0/24")), "10.2.0.0/24", "10.2.0.0/24"},
 	} {
 		_, err := storetest.CommitOne(t.Context(), s, stored, c.write, create(allocation("a", "w", "10.7.0.0/16")))
 		var overlap *postgres.OverlapError
@@ -86,7 +88,8 @@ func TestOverlapRefused(t *testing.T) {
 func TestOverlapAtTheEnd(t *testing.T) {
 	s := open(t, sharedServer(t).url("postgres"), newSchema())
 	h, err := storetest.CommitOne(t.Context(), s, head("a"),
-		create(allocation("a", "x", "10.0.0.1/32 10.0.0.0/24 10.0.0.1/32")), create(allocation("a", "y", "10.0.1.0/24")), create(allocation("b", "x", "10.0.0.0/8")),
+		create(allocation("a", "x", "10.0.0.1/32 10.0.0.0/24 10.0.0.1/32")), create(allocation("a", "y", "10.0.1.0/24")),
+		create(allocation("b", "x", "10.0.0.0/8")),
 		create(holding(store.KindSpace, "a", "1", "10.0.0.0/8")), create(holding("unknown", "a", "1", "10.0.0.0/8")),
 	)
 	require.NoError(t, err)
@@ -115,14 +118,16 @@ func TestOverlapByHand(t *testing.T) {
 	db := connect(t, url, func(config *pgxpool.Config) { config.ConnConfig.RuntimeParams["search_path"] = quoted(schema) })
 	for _, sql := range []string{
 		"INSERT INTO allocation (kind, pool, name, revision, prefixes) VALUES ('allocation', 'a', 'z', 1, '{10.0.0.7/32}')",
-		"INSERT INTO record (kind, pool, name, revision, prefixes) VALUES ('cooling', 'a', 'z', 1, '{192.0.2.0/24,10.0.0.0/8}')",
+		"INSERT INTO record (kind, pool, name, revision, prefixes) " +
+			"VALUES ('cooling', 'a', 'z', 1, '{192.0.2.0/24,10.0.0.0/8}')",
 		"UPDATE allocation SET prefixes = '{10.0.0.0/25}' WHERE name = 'y'",
 		"UPDATE allocation SET name = 'z', prefixes = prefixes || '{10.0.0.0/25}' WHERE name = 'y'",
 	} {
 		_, err := db.Exec(t.Context(), sql)
 		require.ErrorContains(t, err, "address_overlap", sql)
 	}
-	execute(t, url, schema, "UPDATE allocation SET name = 'z', prefixes = '{10.0.2.0/24}' WHERE name = 'y'; DELETE FROM allocation WHERE name = 'x'")
+	execute(t, url, schema, "UPDATE allocation SET name = 'z', prefixes = '{10.0.2.0/24}' WHERE name = 'y'; "+
+		"DELETE FROM allocation WHERE name = 'x'")
 	_, err = storetest.CommitOne(t.Context(), s, h, create(allocation("a", "w", "10.0.0.0/23")))
 	require.NoError(t, err)
 	found, err := s.Find(t.Context(), "a", netip.MustParseAddr("10.0.2.1"))
@@ -150,9 +155,12 @@ func TestBoxesOverlapAsPrefixes(t *testing.T) {
 	var differ, overlap int
 	var example *string
 	err := connect(t, url).QueryRow(t.Context(), `
-		SELECT count(*) FILTER (WHERE boxes <> prefixes), count(*) FILTER (WHERE prefixes), min(a || ' ' || b) FILTER (WHERE boxes <> prefixes)
-		FROM (SELECT a, b, a && b AS prefixes, `+in+`high_box(a) && `+in+`high_box(b) AND `+in+`low_box(a) && `+in+`low_box(b) AS boxes
-			FROM unnest($1::text[]::cidr[], $2::text[]::cidr[]) AS pairs (a, b)) AS compared`, left, right).Scan(&differ, &overlap, &example)
+		SELECT count(*) FILTER (WHERE boxes <> prefixes), count(*) FILTER (WHERE prefixes),
+			min(a || ' ' || b) FILTER (WHERE boxes <> prefixes)
+		FROM (SELECT a, b, a && b AS prefixes,
+				`+in+`high_box(a) && `+in+`high_box(b) AND `+in+`low_box(a) && `+in+`low_box(b) AS boxes
+			FROM unnest($1::text[]::cidr[], $2::text[]::cidr[]) AS pairs (a, b)) AS compared`,
+		left, right).Scan(&differ, &overlap, &example)
 	require.NoError(t, err)
 	require.Zero(t, differ, "for example %v", example)
 	require.Greater(t, overlap, 1000)

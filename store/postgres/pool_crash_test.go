@@ -77,7 +77,8 @@ const poolChildName = "ipalloc_child"
 func awaitSessions(t *testing.T, db *pgxpool.Pool) error {
 	for deadline := time.Now().Add(20 * time.Second); ; {
 		n := 0
-		err := db.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1", poolChildName).Scan(&n)
+		err := db.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1", poolChildName).
+			Scan(&n)
 		if err == nil && n > 0 && time.Now().After(deadline) {
 			err = fmt.Errorf("%d sessions of a killed process are still there", n)
 		}

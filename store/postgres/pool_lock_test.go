@@ -12,8 +12,9 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// TestCommitTimeoutWhileAHeadIsLocked has somebody else's transaction lock the row of one pool's head. Every call that commits that head is
-// bounded by CommitTimeout, and so is the wait of others for the handles that take part.
+// TestCommitTimeoutWhileAHeadIsLocked locks the row of one pool's head in a transaction of its own. Every
+// call that commits that head is bounded by CommitTimeout, and so is the time for which it holds up other
+// calls on the handles that take part.
 func TestCommitTimeoutWhileAHeadIsLocked(t *testing.T) {
 	const timeout = 500 * time.Millisecond
 	url, schema := sharedServer(t).url("postgres"), newSchema()

@@ -37,7 +37,8 @@ func TestDocumentedQueries(t *testing.T) {
 	ranges, err := cidr.ParseRanges("10.0.0.0/29", "fd00::/64")
 	require.NoError(t, err)
 	s := open(t, url, "")
-	p, err := pool.Create(t.Context(), s, "lab", pool.Spec{Ranges: ranges, AllocateReserved: true, Cooldown: time.Hour}, nil)
+	p, err := pool.Create(t.Context(), s, "lab",
+		pool.Spec{Ranges: ranges, AllocateReserved: true, Cooldown: time.Hour}, nil)
 	require.NoError(t, err)
 	_, err = p.Allocate(t.Context(), pool.Claim{Owner: "vm-1", Policy: pool.RequireDualStack})
 	require.NoError(t, err)
@@ -51,12 +52,16 @@ func TestDocumentedQueries(t *testing.T) {
 	db := connect(t, url)
 	queries := documentedQueries(t)
 	for title, want := range map[string][][]any{
-		"Who has 10.0.0.7, in whatever pool, the closest first:":           {},
-		"Who has anything of 10.0.0.0/24:":                                 {{"10.0.0.0/32", "lab", "vm-1"}, {"10.0.0.1/32", "lab", "vm-2"}, {"10.0.0.2/32", "lab", "vm-3"}},
-		"What an owner has:":                                               {{"lab", "{10.0.0.0/32,fd00::/128}", "allocated", nil}},
-		"How many addresses each pool has, and how many of them are free:": {{"lab", "IPv4", "8", "2", "5"}, {"lab", "IPv6", "18446744073709551616", "1", "18446744073709551615"}},
-		"What expires within the next hour:":                               {{"lab", "vm-2", "10.0.0.1/32", nil}},
-		"What cools down, and until when:":                                 {{"lab", "10.0.0.2/32", nil}},
+		"Who has 10.0.0.7, in whatever pool, the closest first:": {},
+		"Who has anything of 10.0.0.0/24:": {
+			{"10.0.0.0/32", "lab", "vm-1"}, {"10.0.0.1/32", "lab", "vm-2"}, {"10.0.0.2/32", "lab", "vm-3"},
+		},
+		"What an owner has:": {{"lab", "{10.0.0.0/32,fd00::/128}", "allocated", nil}},
+		"How many addresses each pool has, and how many of them are free:": {
+			{"lab", "IPv4", "8", "2", "5"}, {"lab", "IPv6", "18446744073709551616", "1", "18446744073709551615"},
+		},
+		"What expires within the next hour:": {{"lab", "vm-2", "10.0.0.1/32", nil}},
+		"What cools down, and until when:":   {{"lab", "10.0.0.2/32", nil}},
 	} {
 		sql, ok := queries[title]
 		require.True(t, ok, title)
@@ -64,7 +69,8 @@ func TestDocumentedQueries(t *testing.T) {
 		delete(queries, title)
 	}
 	require.Len(t, queries, 1, "the grants are left, see TestOpenRoles: %v", queries)
-	got := texts(t, db, strings.Replace(documentedQueries(t)["Who has 10.0.0.7, in whatever pool, the closest first:"], "10.0.0.7", "10.0.0.0", 1))
+	got := texts(t, db, strings.Replace(documentedQueries(t)["Who has 10.0.0.7, in whatever pool, the closest first:"],
+		"10.0.0.7", "10.0.0.0", 1))
 	require.Equal(t, [][]any{{"lab", "vm-1", "10.0.0.0/32", "allocated", nil}}, got)
 }
 

@@ -15,7 +15,8 @@ import (
 func scanRecord(row pgx.CollectableRow) (store.Record, error) {
 	var r store.Record
 	var f fields
-	err := row.Scan((*string)(&r.Kind), &r.Pool, &r.Name, &r.Revision, &f.state, &f.prefixes, &f.created, &f.expires, &f.data)
+	err := row.Scan((*string)(&r.Kind), &r.Pool, &r.Name, &r.Revision, &f.state, &f.prefixes, &f.created,
+		&f.expires, &f.data)
 	f.into(&r)
 	return r, err
 }

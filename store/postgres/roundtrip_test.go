@@ -43,7 +43,8 @@ func counted(writes *atomic.Int64) func(*pgxpool.Config) {
 // TestRoundTrips counts what the connection to the server is used for, when its statements have been prepared.
 func TestRoundTrips(t *testing.T) {
 	var writes atomic.Int64
-	s, err := postgres.New(t.Context(), connect(t, sharedServer(t).url("postgres"), counted(&writes)), &postgres.Options{Schema: newSchema()})
+	s, err := postgres.New(t.Context(), connect(t, sharedServer(t).url("postgres"), counted(&writes)),
+		&postgres.Options{Schema: newSchema()})
 	require.NoError(t, err)
 	p, err := pool.Create(t.Context(), s, pooltest.Name, pooltest.Spec(t), nil)
 	require.NoError(t, err)
@@ -89,7 +90,9 @@ func TestRoundTrips(t *testing.T) {
 	head, err := s.Get(t.Context(), store.Key{Kind: store.KindPool, Pool: pooltest.Name})
 	require.NoError(t, err)
 	exists := func() error {
-		standing := store.Write{Op: store.Create, Record: store.Record{Key: store.Key{Kind: store.KindAllocation, Pool: pooltest.Name, Name: "y"}}}
+		standing := store.Write{
+			Op: store.Create, Record: store.Record{Key: store.Key{Kind: store.KindAllocation, Pool: pooltest.Name, Name: "y"}},
+		}
 		_, err := storetest.CommitOne(t.Context(), s, head, standing)
 		require.ErrorIs(t, err, store.ErrExists)
 		return nil

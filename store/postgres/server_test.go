@@ -81,7 +81,8 @@ func (s *server) initialise() error {
 	if err != nil {
 		return err
 	}
-	initdb := exec.Command(filepath.Join(s.programs, "initdb"), "-D", filepath.Join(s.dir, "data"), "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "--no-sync")
+	initdb := exec.Command(filepath.Join(s.programs, "initdb"), "-D", filepath.Join(s.dir, "data"), "-A", "trust",
+		"-U", "postgres", "-E", "UTF8", "--locale=C", "--no-sync")
 	initdb.SysProcAttr, initdb.Dir = attributes, s.dir
 	if output, err := initdb.CombinedOutput(); err != nil {
 		return fmt.Errorf("initdb: %w: %s", err, output)
@@ -116,7 +117,8 @@ func (s *server) run(started chan<- error) {
 		return
 	}
 	defer log.Close()
-	command := exec.Command(filepath.Join(s.programs, "postgres"), "-D", filepath.Join(s.dir, "data"), "-h", "127.0.0.1", "-p", s.port, "-k", s.dir,
+	command := exec.Command(filepath.Join(s.programs, "postgres"), "-D", filepath.Join(s.dir, "data"), "-h", "127.0.0.1",
+		"-p", s.port, "-k", s.dir,
 		"-c", "max_connections=400", "-c", "log_min_messages=warning")
 	command.SysProcAttr, command.Dir, command.Stdout, command.Stderr = attributes, s.dir, log, log
 	err = command.Start()

@@ -43,14 +43,20 @@ type statements struct {
 
 func statementsFor(schema string) statements {
 	in := pgx.Identifier{schema}.Sanitize() + "."
-	columns := "SELECT r.kind, r.pool, r.name, r.revision, r.state, r.prefixes, r.created, r.expires, r.data::text FROM " + in
+	columns := "SELECT r.kind, r.pool, r.name, r.revision, r.state, r.prefixes, r.created, r.expires, r.data::text " +
+		"FROM " + in
 	return statements{
 		get:      columns + "record r WHERE r.kind = $1 AND r.pool = $2 AND r.name = $3",
 		listPool: columns + "record r WHERE r.kind = $1 AND r.pool = $2 AND ($5 OR r.name > $3) ORDER BY r.name LIMIT $4",
-		listAll:  columns + "record r WHERE r.kind = $1 AND ($5 OR (r.pool, r.name) > ($2, $3)) ORDER BY r.pool, r.name LIMIT $4",
-		byExpiry: columns + "record r WHERE r.kind = $1 AND r.pool = $2 AND r.expires IS NOT NULL AND ($6 OR (r.expires, r.name) > ($3, $4)) ORDER BY r.expires, r.name LIMIT $5",
-		find: columns + "address a JOIN " + in + "allocation r USING (kind, pool, name) WHERE a.prefix >>= $2::inet AND " + // and so that the index of the constraint serves:
-			in + "high_box(a.prefix) && " + in + "high_box($2::cidr) AND " + in + "low_box(a.prefix) && " + in + "low_box($2::cidr) AND hashtextextended(a.pool, 0) = hashtextextended($1, 0)" +
+		listAll: columns + "record r WHERE r.kind = $1 AND ($5 OR (r.pool, r.name) > ($2, $3))" +
+			" ORDER BY r.pool, r.name LIMIT $4",
+		byExpiry: columns + "record r WHERE r.kind = $1 AND r.pool = $2 AND r.expires IS NOT NULL" +
+			" AND ($6 OR (r.expires, r.name) > ($3, $4)) ORDER BY r.expires, r.name LIMIT $5",
+		// The boxes and the hash are there so that the index of the constraint serves.
+		find: columns + "address a JOIN " + in + "allocation r USING (kind, pool, name) WHERE a.prefix >>= $2::inet" +
+			" AND " + in + "high_box(a.prefix) && " + in + "high_box($2::cidr)" +
+			" AND " + in + "low_box(a.prefix) && " + in + "low_box($2::cidr)" +
+			" AND hashtextextended(a.pool, 0) = hashtextextended($1, 0)" +
 			" AND a.pool = $1 AND a.kind = 'allocation' ORDER BY masklen(a.prefix) DESC LIMIT 1",
 		apply:  "SELECT * FROM " + in + "apply($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
 		listen: "SELECT " + in + "listen()",

@@ -18,7 +18,8 @@ import (
 // listening counts the sessions that listen for changes in the schema, as a lock tells.
 func listening(t *testing.T, db *pgxpool.Pool) (n int) {
 	t.Helper()
-	err := db.QueryRow(t.Context(), "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.locktype = 'advisory' AND l.mode = 'ShareLock' AND a.query LIKE '%await_commits%'"+
+	err := db.QueryRow(t.Context(), "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE "+
+		"l.locktype = 'advisory' AND l.mode = 'ShareLock' AND a.query LIKE '%await_commits%'"+
 		" AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())").Scan(&n)
 	require.NoError(t, err)
 	return n
@@ -135,7 +136,8 @@ func TestNotifiesOnlyListeners(t *testing.T) {
 	require.NoError(t, err)
 	notification, err := conn.Conn().WaitForNotification(ctx)
 	require.NoError(t, err)
-	require.Contains(t, notification.Payload, " ", "this is the notification of the last commit, the only one with two records")
+	require.Contains(t, notification.Payload, " ",
+		"this is the notification of the last commit, the only one with two records")
 }
 
 // TestWatchHandover has one writer and one watcher in turns: each waits for what the other has written, so a wake-up
@@ -179,8 +181,10 @@ func TestWatchBesideCommit(t *testing.T) {
 	h, err := storetest.CommitOne(t.Context(), s, head("a"))
 	require.NoError(t, err)
 	execute(t, url, "ipalloc", `
-		CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock(4711); RETURN NULL; END $$;
-		CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON allocation DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION slow()`)
+		CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql
+			AS $$ BEGIN PERFORM pg_advisory_xact_lock(4711); RETURN NULL; END $$;
+		CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON allocation
+			DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION slow()`)
 	holder, err := db.Begin(t.Context())
 	require.NoError(t, err)
 	defer holder.Rollback(context.Background())
@@ -190,7 +194,8 @@ func TestWatchBesideCommit(t *testing.T) {
 		t.Helper()
 		require.Eventually(t, func() bool {
 			waiting := 0
-			err := db.QueryRow(t.Context(), "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted").Scan(&waiting)
+			err := db.QueryRow(t.Context(), "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted").
+				Scan(&waiting)
 			return err == nil && waiting == n
 		}, 20*time.Second, time.Millisecond)
 	}

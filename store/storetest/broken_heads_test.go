@@ -43,101 +43,114 @@ func checked(s store.Store, ctx context.Context, changes []store.Change) ([]stor
 
 func headBreaches() []breach {
 	return []breach{
-		{"the last change is forgotten", "heads/commit", withCommitAll(func(s store.Store, ctx context.Context, changes []store.Change) ([]store.Record, error) {
-			heads, err := s.Commit(ctx, changes[:max(1, len(changes)-1)]...)
-			for i := len(heads); err == nil && i < len(changes); i++ {
-				head := changes[i].Head.Canonical()
-				head.Revision = heads[0].Revision
-				heads = append(heads, head)
-			}
-			return heads, err
-		})},
-		{"heads are returned in another order", "heads/commit", withCommitAll(func(s store.Store, ctx context.Context, changes []store.Change) ([]store.Record, error) {
-			heads, err := s.Commit(ctx, changes...)
-			slices.Reverse(heads)
-			return heads, err
-		})},
-		{"the records are all written with the last head", "heads/commit", withCommitAll(func(s store.Store, ctx context.Context, changes []store.Change) (heads []store.Record, err error) {
-			var writes []store.Write
-			for i, c := range changes {
-				if writes = append(writes, c.Writes...); i < len(changes)-1 {
-					c.Writes = nil
-				} else {
-					c.Writes = writes
+		{"the last change is forgotten", "heads/commit",
+			withCommitAll(func(s store.Store, ctx context.Context, changes []store.Change) ([]store.Record, error) {
+				heads, err := s.Commit(ctx, changes[:max(1, len(changes)-1)]...)
+				for i := len(heads); err == nil && i < len(changes); i++ {
+					head := changes[i].Head.Canonical()
+					head.Revision = heads[0].Revision
+					heads = append(heads, head)
 				}
-				head, err := storetest.CommitOne(ctx, s, c.Head, c.Writes...)
-				if err != nil {
-					return nil, err
+				return heads, err
+			})},
+		{"heads are returned in another order", "heads/commit",
+			withCommitAll(func(s store.Store, ctx context.Context, changes []store.Change) ([]store.Record, error) {
+				heads, err := s.Commit(ctx, changes...)
+				slices.Reverse(heads)
+				return heads, err
+			})},
+		{"the records are all written with the last head", "heads/commit",
+			withCommitAll(func(s store.Store, ctx context.Context, changes []store.Change) (heads []store.Record, err error) {
+				var writes []store.Write
+				for i, c := range changes {
+					if writes = append(writes, c.Writes...); i < len(changes)-1 {
+						c.Writes = nil
+					} else {
+						c.Writes = writes
+					}
+					head, err := storetest.CommitOne(ctx, s, c.Head, c.Writes...)
+					if err != nil {
+						return nil, err
+					}
+					heads = append(heads, head)
 				}
-				heads = append(heads, head)
-			}
-			return heads, nil
-		})},
-		{"each head has a revision of its own", "heads/commit", withCommitAll(func(s store.Store, ctx context.Context, changes []store.Change) ([]store.Record, error) {
-			heads, err := s.Commit(ctx, changes...)
-			for i := range heads {
-				heads[i].Revision += int64(i)
-			}
-			return heads, err
-		})},
+				return heads, nil
+			})},
+		{"each head has a revision of its own", "heads/commit",
+			withCommitAll(func(s store.Store, ctx context.Context, changes []store.Change) ([]store.Record, error) {
+				heads, err := s.Commit(ctx, changes...)
+				for i := range heads {
+					heads[i].Revision += int64(i)
+				}
+				return heads, err
+			})},
 		{"changes are made one by one", "heads/conflict", withCommitAll(oneByOne)},
-		{"a conflict is about the first head", "heads/conflict", withCommitAll(func(s store.Store, ctx context.Context, changes []store.Change) ([]store.Record, error) {
-			heads, err := s.Commit(ctx, changes...)
-			if errors.Is(err, store.ErrConflict) {
-				current, _ := s.Get(ctx, changes[0].Head.Key)
-				err = &store.ConflictError{Expected: changes[0].Head.Revision, Current: current}
-			}
-			return heads, err
-		})},
-		{"changes are made one by one", "heads/exists", withCommitAll(oneByOne)},
-		{"creates replace", "heads/exists", withCommitAll(func(s store.Store, ctx context.Context, changes []store.Change) ([]store.Record, error) {
-			for _, c := range changes {
-				for i := range c.Writes {
-					c.Writes[i].Op = max(c.Writes[i].Op, store.Put)
+		{"a conflict is about the first head", "heads/conflict",
+			withCommitAll(func(s store.Store, ctx context.Context, changes []store.Change) ([]store.Record, error) {
+				heads, err := s.Commit(ctx, changes...)
+				if errors.Is(err, store.ErrConflict) {
+					current, _ := s.Get(ctx, changes[0].Head.Key)
+					err = &store.ConflictError{Expected: changes[0].Head.Revision, Current: current}
 				}
-			}
-			return s.Commit(ctx, changes...)
-		})},
-		{"heads are never deleted", "heads/come and go", withCommitAll(func(s store.Store, ctx context.Context, changes []store.Change) ([]store.Record, error) {
+				return heads, err
+			})},
+		{"changes are made one by one", "heads/exists", withCommitAll(oneByOne)},
+		{"creates replace", "heads/exists",
+			withCommitAll(func(s store.Store, ctx context.Context, changes []store.Change) ([]store.Record, error) {
+				for _, c := range changes {
+					for i := range c.Writes {
+						c.Writes[i].Op = max(c.Writes[i].Op, store.Put)
+					}
+				}
+				return s.Commit(ctx, changes...)
+			})},
+		{"heads are never deleted", "heads/come and go", withCommitAll(func(
+			s store.Store, ctx context.Context, changes []store.Change,
+		) ([]store.Record, error) {
 			for i, c := range changes {
-				changes[i].Writes = slices.DeleteFunc(slices.Clone(c.Writes), func(w store.Write) bool { return w.Record.Key == c.Head.Key })
+				changes[i].Writes = slices.DeleteFunc(slices.Clone(c.Writes), func(w store.Write) bool {
+					return w.Record.Key == c.Head.Key
+				})
 			}
 			return s.Commit(ctx, changes...)
 		})},
 		{"a head deleted and created begins anew", "heads/revisions rise", wrapped(func(s store.Store) store.Store {
-			return altered{Store: s, commit: func(ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
-				created := head.Revision == 0 && len(writes) == 0
-				done, err := storetest.CommitOne(ctx, s, head, writes...)
-				if created {
-					done.Revision = 1
-				}
-				return done, err
-			}}
+			return altered{Store: s,
+				commit: func(ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
+					created := head.Revision == 0 && len(writes) == 0
+					done, err := storetest.CommitOne(ctx, s, head, writes...)
+					if created {
+						done.Revision = 1
+					}
+					return done, err
+				}}
 		})},
-		{"no changes are a success", "heads/invalid", withCommitAll(func(s store.Store, ctx context.Context, changes []store.Change) ([]store.Record, error) {
-			if len(changes) == 0 {
-				return nil, nil
-			}
-			return s.Commit(ctx, changes...)
-		})},
-		{"each change is validated for itself", "heads/invalid", withCommitAll(func(s store.Store, ctx context.Context, changes []store.Change) (heads []store.Record, err error) {
-			for _, c := range changes {
-				if err := store.ValidateCommit(c); err != nil {
-					return nil, err
+		{"no changes are a success", "heads/invalid",
+			withCommitAll(func(s store.Store, ctx context.Context, changes []store.Change) ([]store.Record, error) {
+				if len(changes) == 0 {
+					return nil, nil
 				}
-			}
-			if len(changes) == 0 {
-				return nil, store.ErrInvalid
-			}
-			for _, c := range changes {
-				head, err := force(s, ctx, c.Head, c.Writes)
-				if err != nil {
-					return nil, err
+				return s.Commit(ctx, changes...)
+			})},
+		{"each change is validated for itself", "heads/invalid",
+			withCommitAll(func(s store.Store, ctx context.Context, changes []store.Change) (heads []store.Record, err error) {
+				for _, c := range changes {
+					if err := store.ValidateCommit(c); err != nil {
+						return nil, err
+					}
 				}
-				heads = append(heads, head)
-			}
-			return heads, nil
-		})},
+				if len(changes) == 0 {
+					return nil, store.ErrInvalid
+				}
+				for _, c := range changes {
+					head, err := force(s, ctx, c.Head, c.Writes)
+					if err != nil {
+						return nil, err
+					}
+					heads = append(heads, head)
+				}
+				return heads, nil
+			})},
 		{"what is returned is what was given", "heads/aliasing", wrappedFresh(func() func(store.Store) store.Store {
 			kept := map[store.Key]store.Record{}
 			return func(s store.Store) store.Store {
@@ -157,25 +170,26 @@ func headBreaches() []breach {
 					}}
 			}
 		})},
-		{"heads are looked at, then changed", "heads/contention", withCommitAll(func(s store.Store, ctx context.Context, changes []store.Change) (heads []store.Record, err error) {
-			for _, c := range changes {
-				if r, err := s.Get(ctx, c.Head.Key); err == nil && r.Revision != c.Head.Revision {
-					return nil, &store.ConflictError{Expected: c.Head.Revision, Current: r}
+		{"heads are looked at, then changed", "heads/contention",
+			withCommitAll(func(s store.Store, ctx context.Context, changes []store.Change) (heads []store.Record, err error) {
+				for _, c := range changes {
+					if r, err := s.Get(ctx, c.Head.Key); err == nil && r.Revision != c.Head.Revision {
+						return nil, &store.ConflictError{Expected: c.Head.Revision, Current: r}
+					}
 				}
-			}
-			time.Sleep(time.Millisecond)
-			for _, c := range changes {
-				head, err := force(s, ctx, c.Head, c.Writes)
-				if errors.Is(err, store.ErrConflict) {
-					head, err = force(s, ctx, c.Head, c.Writes)
+				time.Sleep(time.Millisecond)
+				for _, c := range changes {
+					head, err := force(s, ctx, c.Head, c.Writes)
+					if errors.Is(err, store.ErrConflict) {
+						head, err = force(s, ctx, c.Head, c.Writes)
+					}
+					if err != nil {
+						return nil, err
+					}
+					heads = append(heads, head)
 				}
-				if err != nil {
-					return nil, err
-				}
-				heads = append(heads, head)
-			}
-			return heads, nil
-		})},
+				return heads, nil
+			})},
 		{"heads are locked in the order given", "heads/contention", wrappedFresh(func() func(store.Store) store.Store {
 			var mu sync.Mutex
 			locks := map[store.Key]*sync.Mutex{}
@@ -203,32 +217,34 @@ func headBreaches() []breach {
 				}}
 			}
 		})},
-		{"changes are made one by one", "heads/whole commits only", withCommitAll(func(s store.Store, ctx context.Context, changes []store.Change) ([]store.Record, error) {
-			if len(changes) == 4 { // a reader, who commits all accounts as they were read, does not check
-				return checkedHeads(changes), nil
-			}
-			return checked(s, ctx, changes)
-		})},
-		{"commits of several heads are lost with the handle", "heads/reopen", wrappedFresh(func() func(store.Store) store.Store {
-			var undo [][]store.Record
-			return func(s store.Store) store.Store {
-				for _, records := range undo {
-					for _, r := range records {
-						force(s, context.Background(), r, nil)
-					}
+		{"changes are made one by one", "heads/whole commits only",
+			withCommitAll(func(s store.Store, ctx context.Context, changes []store.Change) ([]store.Record, error) {
+				if len(changes) == 4 { // a reader, who commits all accounts as they were read, does not check
+					return checkedHeads(changes), nil
 				}
-				undo = nil
-				return altered{Store: s, commitAll: func(ctx context.Context, changes []store.Change) ([]store.Record, error) {
-					var before []store.Record
-					for _, c := range changes {
-						r, _ := s.Get(ctx, c.Head.Key)
-						before = append(before, r)
+				return checked(s, ctx, changes)
+			})},
+		{"commits of several heads are lost with the handle", "heads/reopen",
+			wrappedFresh(func() func(store.Store) store.Store {
+				var undo [][]store.Record
+				return func(s store.Store) store.Store {
+					for _, records := range undo {
+						for _, r := range records {
+							force(s, context.Background(), r, nil)
+						}
 					}
-					undo = append(undo, before)
-					return s.Commit(ctx, changes...)
-				}}
-			}
-		})},
+					undo = nil
+					return altered{Store: s, commitAll: func(ctx context.Context, changes []store.Change) ([]store.Record, error) {
+						var before []store.Record
+						for _, c := range changes {
+							r, _ := s.Get(ctx, c.Head.Key)
+							before = append(before, r)
+						}
+						undo = append(undo, before)
+						return s.Commit(ctx, changes...)
+					}}
+				}
+			})},
 	}
 }
 

@@ -144,23 +144,27 @@ type (
 
 func withGet(get getFunc) func() storetest.Backend {
 	return wrapped(func(s store.Store) store.Store {
-		return altered{Store: s, get: func(ctx context.Context, key store.Key) (store.Record, error) { return get(s, ctx, key) }}
+		return altered{Store: s, get: func(ctx context.Context, key store.Key) (store.Record, error) {
+			return get(s, ctx, key)
+		}}
 	})
 }
 
 func withList(list listFunc) func() storetest.Backend {
 	return wrapped(func(s store.Store) store.Store {
-		return altered{Store: s, list: func(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
-			return list(s, ctx, kind, pool)
-		}}
+		return altered{Store: s,
+			list: func(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
+				return list(s, ctx, kind, pool)
+			}}
 	})
 }
 
 func withCommit(commit commitFunc) func() storetest.Backend {
 	return wrapped(func(s store.Store) store.Store {
-		return altered{Store: s, commit: func(ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
-			return commit(s, ctx, head, writes)
-		}}
+		return altered{Store: s,
+			commit: func(ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
+				return commit(s, ctx, head, writes)
+			}}
 	})
 }
 
@@ -182,7 +186,9 @@ func withFind(find findFunc) func() storetest.Backend {
 
 // storing returns a backend that stores something else than it is given.
 func storing(spoil func(*store.Record)) func() storetest.Backend {
-	return withCommit(func(s store.Store, ctx context.Context, head store.Record, writes []store.Write) (store.Record, error) {
+	return withCommit(func(
+		s store.Store, ctx context.Context, head store.Record, writes []store.Write,
+	) (store.Record, error) {
 		spoilt := head
 		spoilt.Prefixes = slices.Clone(head.Prefixes)
 		spoil(&spoilt)

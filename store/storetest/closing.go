@@ -86,5 +86,6 @@ func closeDuring(s *subject) {
 	})
 	s.reopen()
 	got, _ := s.get(headKey("a"))
-	s.check(got.Revision >= committed.Revision, ruleDurable, "the head has revision %d, after a commit of revision %d", got.Revision, committed.Revision)
+	s.check(got.Revision >= committed.Revision, ruleDurable, "the head has revision %d, after a commit of revision %d",
+		got.Revision, committed.Revision)
 }

@@ -33,7 +33,8 @@ func commitHeadAlone(s *subject) {
 }
 
 func commitOneRevision(s *subject) {
-	head := s.commit(newHead("a"), create(claim("a", "deleted")), create(claim("a", "replaced")), create(claim("a", "left")))
+	head := s.commit(newHead("a"), create(claim("a", "deleted")), create(claim("a", "replaced")),
+		create(claim("a", "left")))
 	first := head.Revision
 	head = s.commit(head,
 		create(at(claim("a", "created"), first+1000)),
@@ -86,7 +87,8 @@ func (s *subject) existsWith(err error, standing []store.Record) {
 	s.Helper()
 	var exists *store.ExistsError
 	s.check(errors.As(err, &exists), ruleExists, "the error %q has the type %T", err, err)
-	s.check(len(exists.Records) > 0 && len(exists.Records) <= len(standing), ruleExistsRecords, "the error has %d records, want 1 to %d", len(exists.Records), len(standing))
+	s.check(len(exists.Records) > 0 && len(exists.Records) <= len(standing), ruleExistsRecords,
+		"the error has %d records, want 1 to %d", len(exists.Records), len(standing))
 	for _, got := range exists.Records {
 		found := false
 		for _, want := range standing {
@@ -102,12 +104,14 @@ func (s *subject) existsWith(err error, standing []store.Record) {
 // commitAllOrNothing fails a commit at its last write, and expects none of those before to show.
 func commitAllOrNothing(s *subject) {
 	head := s.commit(newHead("a"), create(claim("a", "x")), create(claim("a", "replaced")), create(claim("a", "deleted")))
-	verify := s.unchanged(headKey("a"), claimKey("a", "x"), claimKey("a", "created"), claimKey("a", "put"), claimKey("a", "replaced"), claimKey("a", "deleted"))
+	verify := s.unchanged(headKey("a"), claimKey("a", "x"), claimKey("a", "created"), claimKey("a", "put"),
+		claimKey("a", "replaced"), claimKey("a", "deleted"))
 	replaced := claim("a", "replaced")
 	replaced.State = "other"
 	head.State = "other"
 	writes := []store.Write{
-		create(claim("a", "created")), put(claim("a", "put")), put(replaced), remove(claimKey("a", "deleted")), create(claim("a", "x")),
+		create(claim("a", "created")), put(claim("a", "put")), put(replaced), remove(claimKey("a", "deleted")),
+		create(claim("a", "x")),
 	}
 	s.refused(ruleExists, store.ErrExists, head, writes...)
 	verify(ruleFailed)

@@ -31,7 +31,8 @@ func (s *subject) conflicts(head, current store.Record, writes ...store.Write) {
 	verify(ruleFailed)
 	var conflict *store.ConflictError
 	s.check(errors.As(err, &conflict), ruleConflict, "the error %q has the type %T", err, err)
-	s.check(conflict.Expected == head.Revision, ruleConflict, "the error says that revision %d was expected, not %d", conflict.Expected, head.Revision)
+	s.check(conflict.Expected == head.Revision, ruleConflict, "the error says that revision %d was expected, not %d",
+		conflict.Expected, head.Revision)
 	s.same(ruleConflictCurrent, "the current head in the error", conflict.Current, current)
 }
 

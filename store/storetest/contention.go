@@ -63,7 +63,8 @@ func contentionFirst(s *subject) {
 		s.check(len(won) == 1, ruleNoHead, "%d commits created the same head", len(won))
 		s.holds(ruleNoHead, won[0])
 		delete(currents, won[0].Revision)
-		s.check(len(currents) == 0, ruleConflictCurrent, "the conflicts with revision %d name the revisions %v", won[0].Revision, currents)
+		s.check(len(currents) == 0, ruleConflictCurrent, "the conflicts with revision %d name the revisions %v",
+			won[0].Revision, currents)
 		s.check(len(s.list(store.KindAllocation, pool)) == 1, ruleFailed, "a commit that lost left records")
 	}
 }
@@ -126,7 +127,8 @@ func contentionWinners(s *subject) {
 	})
 	s.check(len(revisions) == writers*each, ruleCommit, "%d commits succeeded, want %d", len(revisions), writers*each)
 	for n := 1; n <= len(revisions); n++ {
-		s.check(revisions[n] > revisions[n-1], ruleRising, "commit %d has revision %d, the one before it %d", n, revisions[n], revisions[n-1])
+		s.check(revisions[n] > revisions[n-1], ruleRising, "commit %d has revision %d, the one before it %d", n, revisions[n],
+			revisions[n-1])
 		s.holds(ruleRevision, at(claim("a", fmt.Sprintf("number-%d", n)), revisions[n]))
 	}
 	head, _ := s.get(headKey("a"))
@@ -168,9 +170,11 @@ func (s *subject) readsWhole() {
 	middle, err2 := counterOf(last)
 	to, err3 := counterOf(after)
 	s.check(err1 == nil && err2 == nil && err3 == nil, ruleData, "a head or record came back damaged")
-	s.check(from.N <= middle.N && middle.N <= to.N, ruleLinear, "the head had %d, then the record %d, then the head %d", from.N, middle.N, to.N)
+	s.check(from.N <= middle.N && middle.N <= to.N, ruleLinear, "the head had %d, then the record %d, then the head %d",
+		from.N, middle.N, to.N)
 	s.check(exists || from.N == 0, ruleCommit, "the head has %d, and the record written with it is missing", from.N)
 	if to.N == from.N && exists {
-		s.check(last.Revision == before.Revision, ruleRevision, "the head has revision %d, the record written with it %d", before.Revision, last.Revision)
+		s.check(last.Revision == before.Revision, ruleRevision, "the head has revision %d, the record written with it %d",
+			before.Revision, last.Revision)
 	}
 }

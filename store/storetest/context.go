@@ -26,7 +26,8 @@ func contextEnded(s *subject) {
 	defer cancelLate()
 	for ctx, want := range map[context.Context]error{cancelled: context.Canceled, late: context.DeadlineExceeded} {
 		for method, err := range callAll(ctx, s.s, head) {
-			s.check(errors.Is(err, want), ruleContext, "%s with an ended context returned the error %v, want one that is %v", method, err, want)
+			s.check(errors.Is(err, want), ruleContext, "%s with an ended context returned the error %v, want one that is %v",
+				method, err, want)
 		}
 	}
 	verify(ruleContext)

@@ -46,12 +46,14 @@ func deleteHead(s *subject) {
 	head := s.commit(newHead("a"), create(claim("a", "x")))
 	first := head.Revision
 	gone := s.commit(head, remove(headKey("a")))
-	s.check(gone.Revision > first, ruleDeleteHead, "the head returned has revision %d, after revision %d", gone.Revision, first)
+	s.check(gone.Revision > first, ruleDeleteHead, "the head returned has revision %d, after revision %d",
+		gone.Revision, first)
 	s.lacks(ruleDeleteHead, headKey("a"))
 	s.holds(ruleDeleteHead, at(claim("a", "x"), first))
 	again := s.commit(newHead("a"), put(claim("a", "x")))
 	s.holds(ruleDeleteHead, again)
-	s.check(again.Revision > gone.Revision, ruleRising, "the head has revision %d when created again, and %d when deleted", again.Revision, gone.Revision)
+	s.check(again.Revision > gone.Revision, ruleRising, "the head has revision %d when created again, and %d when deleted",
+		again.Revision, gone.Revision)
 }
 
 func deleteHeadAndRecords(s *subject) {
@@ -75,10 +77,12 @@ func deleteRecreate(s *subject) {
 	var latestHead, latestClaim int64
 	for range 4 {
 		head = s.commit(newHead("a"))
-		s.check(head.Revision > latestHead, ruleRising, "the head has revision %d, after revision %d", head.Revision, latestHead)
+		s.check(head.Revision > latestHead, ruleRising, "the head has revision %d, after revision %d",
+			head.Revision, latestHead)
 		guard = s.commit(guard, create(claim("guard", "x")))
 		got, _ := s.get(claimKey("guard", "x"))
-		s.check(got.Revision > latestClaim, ruleRising, "the record has revision %d, after revision %d", got.Revision, latestClaim)
+		s.check(got.Revision > latestClaim, ruleRising, "the record has revision %d, after revision %d",
+			got.Revision, latestClaim)
 		latestHead = s.commit(head, remove(headKey("a"))).Revision
 		guard = s.commit(guard, remove(claimKey("guard", "x")))
 		latestClaim = got.Revision

@@ -31,7 +31,8 @@ func durabilityReopen(s *subject) {
 		s.reopen()
 		s.holds(ruleDurable, head)
 		listed := s.list(store.KindAllocation, "a")
-		s.check(len(listed) == len(records), ruleDurable, "List yields %d records after the store was opened again, want %d", len(listed), len(records))
+		s.check(len(listed) == len(records), ruleDurable, "List yields %d records after the store was opened again, want %d",
+			len(listed), len(records))
 		for key, want := range records {
 			s.same(ruleDurable, "the record that List yields", listed[key], want)
 			s.holds(ruleDurable, want)

@@ -281,7 +281,10 @@ func Example_driver() {
 		fmt.Println(err)
 		return
 	}
-	lease := store.Record{Key: store.Key{Kind: store.KindAllocation, Pool: "lab", Name: "vm-1"}, Expires: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)}
+	lease := store.Record{
+		Key:     store.Key{Kind: store.KindAllocation, Pool: "lab", Name: "vm-1"},
+		Expires: time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC),
+	}
 	lab := store.Record{Key: store.Key{Kind: store.KindPool, Pool: "lab"}}
 	office := store.Record{Key: store.Key{Kind: store.KindPool, Pool: "office"}}
 	heads, err := s.Commit(ctx, store.Change{Head: lab, Writes: []store.Write{{Op: store.Create, Record: lease}}},

@@ -42,7 +42,9 @@ func (s *subject) byExpiry(kind store.Kind, pool string) []store.Record {
 		s.check(r.Kind == kind && r.Pool == pool, ruleExpiry, "ByExpiry of kind %q, pool %q yielded %v", kind, pool, r.Key)
 		s.check(!r.Expires.IsZero(), ruleExpiry, "ByExpiry yielded %v, which does not expire", r.Key)
 		if n := len(all); n > 0 {
-			s.check(!r.Expires.Before(all[n-1].Expires), ruleExpiry, "ByExpiry yielded %v, which expires at %v, after %v, which expires at %v", r.Key, r.Expires, all[n-1].Key, all[n-1].Expires)
+			s.check(!r.Expires.Before(all[n-1].Expires), ruleExpiry,
+				"ByExpiry yielded %v, which expires at %v, after %v, which expires at %v",
+				r.Key, r.Expires, all[n-1].Key, all[n-1].Expires)
 		}
 		all = append(all, r)
 	}
@@ -93,7 +95,8 @@ func expiryOrder(s *subject) {
 	for part := range slices.Chunk(many, 100) {
 		head = s.commit(head, part...)
 		for i := range want {
-			if want[i].Revision == 0 && slices.ContainsFunc(part, func(w store.Write) bool { return w.Record.Key == want[i].Key }) {
+			if want[i].Revision == 0 &&
+				slices.ContainsFunc(part, func(w store.Write) bool { return w.Record.Key == want[i].Key }) {
 				want[i].Revision = head.Revision
 			}
 		}
@@ -138,8 +141,10 @@ func expiryApart(s *subject) {
 	head.Expires = expirySecond(1)
 	var writes []store.Write
 	keys := []store.Key{
-		claimKey("a", "x"), claimKey("ab", "x"), claimKey("b", "a"), claimKey("A", "x"), claimKey("a/b", "x"), claimKey(`a"`, "x"),
-		{Kind: store.KindCooling, Pool: "a", Name: "x"}, {Kind: "unknown kind", Pool: "a", Name: "x"}, {Kind: "allocation2", Pool: "a", Name: "x"},
+		claimKey("a", "x"), claimKey("ab", "x"), claimKey("b", "a"), claimKey("A", "x"), claimKey("a/b", "x"),
+		claimKey(`a"`, "x"),
+		{Kind: store.KindCooling, Pool: "a", Name: "x"}, {Kind: "unknown kind", Pool: "a", Name: "x"},
+		{Kind: "allocation2", Pool: "a", Name: "x"},
 	}
 	for i, key := range keys {
 		writes = append(writes, create(store.Record{Key: key, Expires: expirySecond(i)}))
@@ -147,13 +152,15 @@ func expiryApart(s *subject) {
 	head = s.commit(head, writes...)
 	for i, key := range keys {
 		got := s.byExpiry(key.Kind, key.Pool)
-		s.check(len(got) == 1, ruleExpiry, "ByExpiry of kind %q, pool %q yielded %d records, want 1", key.Kind, key.Pool, len(got))
+		s.check(len(got) == 1, ruleExpiry, "ByExpiry of kind %q, pool %q yielded %d records, want 1",
+			key.Kind, key.Pool, len(got))
 		s.same(ruleExpiry, "the record that ByExpiry yielded", got[0], at(writes[i].Record, head.Revision))
 	}
 	heads := s.byExpiry(store.KindPool, "a")
 	s.check(len(heads) == 1, ruleExpiry, "ByExpiry yielded %d heads, want 1", len(heads))
 	s.same(ruleExpiry, "the head that ByExpiry yielded", heads[0], head)
-	s.check(len(s.byExpiry(store.KindAllocation, "none")) == 0, ruleExpiry, "ByExpiry of a pool that does not exist yielded records")
+	s.check(len(s.byExpiry(store.KindAllocation, "none")) == 0, ruleExpiry,
+		"ByExpiry of a pool that does not exist yielded records")
 }
 
 // leases creates n claims of pool a that expire one after the other, and returns the head and the claims as they are
@@ -276,9 +283,11 @@ func expiryInvalid(s *subject) {
 		}
 		n := 0
 		for _, err := range s.s.ByExpiry(s.ctx, key.Kind, key.Pool) {
-			s.check(errors.Is(err, store.ErrInvalid), ruleInvalidKey, "ByExpiry of kind %.40q, pool %.40q yielded the error %v", key.Kind, key.Pool, err)
+			s.check(errors.Is(err, store.ErrInvalid), ruleInvalidKey, "ByExpiry of kind %.40q, pool %.40q yielded the error %v",
+				key.Kind, key.Pool, err)
 			n++
 		}
-		s.check(n == 1, ruleInvalidKey, "ByExpiry of kind %.40q, pool %.40q yielded %d times, want one error", key.Kind, key.Pool, n)
+		s.check(n == 1, ruleInvalidKey, "ByExpiry of kind %.40q, pool %.40q yielded %d times, want one error",
+			key.Kind, key.Pool, n)
 	}
 }

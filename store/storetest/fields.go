@@ -23,12 +23,14 @@ func fieldCases() []testCase {
 // fullRecord returns a record with something in each field.
 func fullRecord(key store.Key) store.Record {
 	return store.Record{
-		Key:      key,
-		State:    "allocated",
-		Prefixes: []netip.Prefix{netip.MustParsePrefix("10.1.2.3/32"), netip.MustParsePrefix("2001:db8::/64"), netip.MustParsePrefix("10.1.0.0/24")},
-		Created:  time.Date(2024, 2, 29, 23, 59, 59, 123456789, time.FixedZone("", 5400)),
-		Expires:  time.Date(2038, 1, 19, 3, 14, 8, 1000, time.UTC),
-		Data:     json.RawMessage(`{"b": [1, null, "ü"], "a": {"generation": 9223372036854775807}}`),
+		Key:   key,
+		State: "allocated",
+		Prefixes: []netip.Prefix{
+			netip.MustParsePrefix("10.1.2.3/32"), netip.MustParsePrefix("2001:db8::/64"), netip.MustParsePrefix("10.1.0.0/24"),
+		},
+		Created: time.Date(2024, 2, 29, 23, 59, 59, 123456789, time.FixedZone("", 5400)),
+		Expires: time.Date(2038, 1, 19, 3, 14, 8, 1000, time.UTC),
+		Data:    json.RawMessage(`{"b": [1, null, "ü"], "a": {"generation": 9223372036854775807}}`),
 	}
 }
 

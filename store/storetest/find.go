@@ -55,11 +55,12 @@ func findContaining(s *subject) {
 		create(holding("a", "none", "")),
 		create(holding("a", "edges", "0.0.0.0/32 255.255.255.255/32 ::/128 ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128")))
 	for addr, name := range map[string]string{
-		"10.0.0.1": "one", "10.0.0.2": "dual", "10.0.0.3": "", "10.0.0.0": "", "2001:db8::2": "dual", "2001:db8::1": "", "2001:db8::3": "",
+		"10.0.0.1": "one", "10.0.0.2": "dual", "10.0.0.3": "", "10.0.0.0": "",
+		"2001:db8::2": "dual", "2001:db8::1": "", "2001:db8::3": "",
 		"10.1.4.0": "node", "10.1.4.77": "node", "10.1.4.255": "node", "10.1.3.255": "", "10.1.5.0": "",
 		"2001:db8:0:1::": "node", "2001:db8:0:1:ffff:ffff:ffff:ffff": "node", "2001:db8:0:2::": "", "2001:db8:0:0:ffff::": "",
-		"0.0.0.0": "edges", "0.0.0.1": "", "255.255.255.255": "edges", "::": "edges", "::1": "", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff": "edges",
-		"2001:db8::2%eth0": "dual", "a00:1::": "", "a00:2::": "",
+		"0.0.0.0": "edges", "0.0.0.1": "", "255.255.255.255": "edges", "::": "edges", "::1": "",
+		"ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff": "edges", "2001:db8::2%eth0": "dual", "a00:1::": "", "a00:2::": "",
 	} {
 		s.finds(ruleFind, "a", addr, name)
 	}
@@ -67,7 +68,8 @@ func findContaining(s *subject) {
 
 func findLongest(s *subject) {
 	if s.backend.NoOverlap { // all in one record
-		s.commit(newHead("a"), create(holding("a", "nested", "10.0.0.0/8 10.0.0.7/32 10.0.0.0/24")), create(holding("a", "other", "11.0.0.0/8")))
+		s.commit(newHead("a"), create(holding("a", "nested", "10.0.0.0/8 10.0.0.7/32 10.0.0.0/24")),
+			create(holding("a", "other", "11.0.0.0/8")))
 		s.finds(ruleFind, "a", "10.0.0.7", "nested")
 		s.finds(ruleFind, "a", "10.0.1.7", "nested")
 		return
@@ -79,7 +81,8 @@ func findLongest(s *subject) {
 		create(holding("a", "net", "10.0.0.0/24 2001:db8::/127")),
 		create(holding("a", "twice", "192.0.2.1/32 192.0.2.1/32 192.0.2.0/31")))
 	for addr, name := range map[string]string{
-		"11.0.0.0": "all", "10.9.9.9": "eight", "10.0.0.8": "net", "10.0.0.7": "host", "192.0.2.1": "twice", "192.0.2.0": "twice",
+		"11.0.0.0": "all", "10.9.9.9": "eight", "10.0.0.8": "net", "10.0.0.7": "host",
+		"192.0.2.1": "twice", "192.0.2.0": "twice",
 		"2001:db8::1": "net", "2001:db8::2": "eight", "2001:db9::": "",
 	} {
 		s.finds(ruleFind, "a", addr, name)
@@ -104,7 +107,8 @@ func findAfterChanges(s *subject) {
 	}
 	head = s.commit(head, remove(claimKey("a", "y")), put(holding("a", "z", "10.0.0.2/32")))
 	s.finds(ruleFresh, "a", "10.0.0.2", "z")
-	s.refused(ruleExists, store.ErrExists, head, create(holding("a", "w", "10.0.0.9/32")), create(holding("a", "z", "10.0.0.8/32")))
+	s.refused(ruleExists, store.ErrExists, head, create(holding("a", "w", "10.0.0.9/32")),
+		create(holding("a", "z", "10.0.0.8/32")))
 	s.finds(ruleFailed, "a", "10.0.0.9", "")
 	s.finds(ruleFailed, "a", "10.0.0.8", "")
 	s.reopen()
@@ -124,13 +128,17 @@ func findOverlapRefused(s *subject) {
 	head := s.commit(newHead("a"), create(x), create(y), create(holding("b", "x", "10.0.0.0/8")))
 	verify := s.unchanged(headKey("a"), x.Key, y.Key, claimKey("a", "z"), cooling.Key)
 	for _, w := range []store.Write{
-		create(holding("a", "z", "10.0.0.0/24")), create(holding("a", "z", "10.0.0.7/32")), put(holding("a", "z", "0.0.0.0/0")), put(holding("a", "y", "10.9.0.0/16")),
+		create(holding("a", "z", "10.0.0.0/24")), create(holding("a", "z", "10.0.0.7/32")),
+		put(holding("a", "z", "0.0.0.0/0")), put(holding("a", "y", "10.9.0.0/16")),
 		create(holding("a", "z", "192.0.2.1/32 2001:db8::1/128")), create(cooling),
 	} {
 		_, err := CommitOne(s.ctx, s.s, head, w)
 		s.check(err != nil, ruleRefused, "a commit after which %v and others hold the same addresses succeeded", w.Record.Key)
-		for _, other := range []error{store.ErrUnknown, store.ErrConflict, store.ErrExists, store.ErrInvalid, store.ErrTooLarge, store.ErrClosed} {
-			s.check(!errors.Is(err, other), ruleRefused, "a commit whose addresses overlap returned the error %q, which is %q", err, other)
+		for _, other := range []error{
+			store.ErrUnknown, store.ErrConflict, store.ErrExists, store.ErrInvalid, store.ErrTooLarge, store.ErrClosed,
+		} {
+			s.check(!errors.Is(err, other), ruleRefused,
+				"a commit whose addresses overlap returned the error %q, which is %q", err, other)
 		}
 		verify(ruleFailed)
 	}

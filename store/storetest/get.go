@@ -41,7 +41,8 @@ func getFresh(s *subject) {
 		for _, key := range []store.Key{headKey("a"), claimKey("a", "x")} {
 			got, ok := s.getFrom(reader, key)
 			s.check(ok, ruleLinear, "%v is not there, after the commit that created it", key)
-			s.check(got.Revision == head.Revision, ruleLinear, "%v has revision %d, after the commit of revision %d", key, got.Revision, head.Revision)
+			s.check(got.Revision == head.Revision, ruleLinear, "%v has revision %d, after the commit of revision %d",
+				key, got.Revision, head.Revision)
 		}
 	}
 }

@@ -64,8 +64,8 @@ func headsConflict(s *subject) {
 	stale := s.pools("a", "b", "c")
 	fresh := s.commit(stale[1])
 	missing := at(newHead("d"), 7)
-	verify := s.unchanged(headKey("a"), headKey("b"), headKey("c"), headKey("d"), claimKey("a", "x"), claimKey("b", "x"), claimKey("c", "x"),
-		claimKey("a", "standing"), claimKey("b", "standing"), claimKey("c", "standing"))
+	verify := s.unchanged(headKey("a"), headKey("b"), headKey("c"), headKey("d"), claimKey("a", "x"), claimKey("b", "x"),
+		claimKey("c", "x"), claimKey("a", "standing"), claimKey("b", "standing"), claimKey("c", "standing"))
 	for _, c := range []struct {
 		bad     store.Record
 		current store.Record
@@ -91,7 +91,8 @@ func headsConflict(s *subject) {
 
 func headsExist(s *subject) {
 	heads := s.pools("a", "b")
-	verify := s.unchanged(headKey("a"), headKey("b"), headKey("c"), claimKey("a", "x"), claimKey("b", "x"), claimKey("a", "standing"), claimKey("b", "standing"))
+	verify := s.unchanged(headKey("a"), headKey("b"), headKey("c"), claimKey("a", "x"), claimKey("b", "x"),
+		claimKey("a", "standing"), claimKey("b", "standing"))
 	changes := []store.Change{
 		change(heads[0], create(claim("a", "x")), remove(claimKey("a", "standing"))),
 		change(heads[1], put(claim("b", "x")), create(fullRecord(claimKey("b", "standing")))),
@@ -101,7 +102,8 @@ func headsExist(s *subject) {
 		changes = append(changes[1:], changes[0])
 		err := s.refusedAll(ruleExists, store.ErrExists, changes...)
 		var exists *store.ExistsError
-		s.check(errors.As(err, &exists) && len(exists.Records) == 1, ruleExistsRecords, "the error %q does not have the one record that exists", err)
+		s.check(errors.As(err, &exists) && len(exists.Records) == 1, ruleExistsRecords,
+			"the error %q does not have the one record that exists", err)
 		s.same(ruleExistsRecords, "the record in the error", exists.Records[0], at(claim("b", "standing"), heads[1].Revision))
 		verify(ruleFailed)
 	}
@@ -122,7 +124,8 @@ func headsComeAndGo(s *subject) {
 	s.holds(ruleCommit, got[1])
 	s.holds(ruleCommit, got[2])
 	again := s.commitAll(change(newHead("a")), change(got[1], remove(headKey("c"))))
-	s.check(again[0].Revision > got[0].Revision, ruleRising, "head a was deleted at revision %d and created again at %d", got[0].Revision, again[0].Revision)
+	s.check(again[0].Revision > got[0].Revision, ruleRising, "head a was deleted at revision %d and created again at %d",
+		got[0].Revision, again[0].Revision)
 	s.holds(ruleCommit, again[0])
 	s.lacks(ruleDeleteHead, headKey("c"))
 	s.holds(ruleCommit, at(claim("c", "x"), got[1].Revision))
@@ -137,7 +140,8 @@ func headsRise(s *subject) {
 		case 1:
 			next := s.commitAll(change(heads[1]), change(heads[0], remove(headKey("a"))))
 			created := s.commit(newHead("a"))
-			s.check(created.Revision > next[1].Revision, ruleRising, "head a was deleted at revision %d and created again at %d", next[1].Revision, created.Revision)
+			s.check(created.Revision > next[1].Revision, ruleRising, "head a was deleted at revision %d and created again at %d",
+				next[1].Revision, created.Revision)
 			heads = []store.Record{created, next[0]}
 		default:
 			heads[i%2] = s.commit(heads[i%2])
@@ -149,7 +153,8 @@ func headsRise(s *subject) {
 
 func headsInvalid(s *subject) {
 	heads := s.pools("a", "b")
-	verify := s.unchanged(headKey("a"), headKey("b"), headKey("c"), claimKey("a", "standing"), claimKey("b", "standing"), claimKey("a", "x"), claimKey("b", "x"))
+	verify := s.unchanged(headKey("a"), headKey("b"), headKey("c"), claimKey("a", "standing"), claimKey("b", "standing"),
+		claimKey("a", "x"), claimKey("b", "x"))
 	good := change(heads[0], create(claim("a", "x")), remove(claimKey("a", "standing")))
 	invalid := store.Record{Key: headKey("a"), State: "\xff"}
 	for _, changes := range [][]store.Change{
@@ -176,7 +181,9 @@ func headsInvalid(s *subject) {
 }
 
 func headsAliasing(s *subject) {
-	given := []store.Change{change(fullRecord(headKey("a")), put(fullRecord(claimKey("a", "x")))), change(fullRecord(headKey("b")))}
+	given := []store.Change{
+		change(fullRecord(headKey("a")), put(fullRecord(claimKey("a", "x")))), change(fullRecord(headKey("b"))),
+	}
 	heads := s.commitAll(given...)
 	keep := []int64{heads[0].Revision, heads[1].Revision}
 	scribble(given[0].Head)
@@ -276,7 +283,8 @@ func headsContention(s *subject) {
 				records++
 			}
 		}
-		s.check(c.N == balance, ruleCommit, "head %v has %d, the records that were created with its changes have %d together", head.Key, c.N, balance)
+		s.check(c.N == balance, ruleCommit, "head %v has %d, the records that were created with its changes have %d together",
+			head.Key, c.N, balance)
 	}
 	s.check(records == 2*writers*each, ruleCommit, "%d records were created, want %d", records, 2*writers*each)
 }

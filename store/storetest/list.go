@@ -67,7 +67,8 @@ func listWhole(s *subject) {
 	head := s.commit(fullRecord(headKey("a")), create(fullRecord(claimKey("a", "x"))), create(claim("a", "y")))
 	s.same(ruleList, "the record that List yields", s.list(store.KindPool, "")[headKey("a")], head)
 	listed := s.list(store.KindAllocation, "a")
-	s.same(ruleList, "the record that List yields", listed[claimKey("a", "x")], at(fullRecord(claimKey("a", "x")), head.Revision))
+	s.same(ruleList, "the record that List yields", listed[claimKey("a", "x")],
+		at(fullRecord(claimKey("a", "x")), head.Revision))
 	s.same(ruleList, "the record that List yields", listed[claimKey("a", "y")], at(claim("a", "y"), head.Revision))
 }
 
@@ -79,7 +80,8 @@ func listInvalid(s *subject) {
 		var last error
 		for _, last = range s.s.List(s.ctx, key.Kind, key.Pool) {
 		}
-		s.check(errors.Is(last, store.ErrInvalid), ruleInvalidKey, "List of kind %.40q, pool %.40q ended with the error %v", key.Kind, key.Pool, last)
+		s.check(errors.Is(last, store.ErrInvalid), ruleInvalidKey, "List of kind %.40q, pool %.40q ended with the error %v",
+			key.Kind, key.Pool, last)
 	}
 }
 
@@ -186,7 +188,8 @@ func listBesideCommits(s *subject) {
 		}
 		for i := range stable {
 			name := fmt.Sprintf("owner-%04d", i)
-			s.check(counts[name] == 1, ruleListOnce, "%v, which exists all the time, came up %d times", claimKey("a", name), counts[name])
+			s.check(counts[name] == 1, ruleListOnce, "%v, which exists all the time, came up %d times",
+				claimKey("a", name), counts[name])
 		}
 	}
 	stop()

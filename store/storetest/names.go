@@ -14,7 +14,8 @@ func nameCases() []testCase {
 		}},
 		{"names/odd pools", func(s *subject) { s.keepApart(ruleKeys, keysWith(headKey)) }},
 		{"names/odd kinds", func(s *subject) {
-			s.keepApart(ruleKind, keysWith(func(text string) store.Key { return store.Key{Kind: store.Kind(text), Pool: "a", Name: "x"} }))
+			s.keepApart(ruleKind,
+				keysWith(func(text string) store.Key { return store.Key{Kind: store.Kind(text), Pool: "a", Name: "x"} }))
 		}},
 		{"names/alike", namesAlike},
 	}
@@ -24,11 +25,16 @@ func nameCases() []testCase {
 func oddTexts() []string {
 	return []string{
 		"/", "//", "a/b", "a/", "/a", "../a", ".", "..", "a.b", "-", "--", "_", "%", "%2F", "%00", "a%b", "*", "?", "[a]",
-		"'", "''", `"`, "`", `\`, `\\`, `\0`, `\x00`, "a\nb", "\n", "\t", "\r\n", " ", "  ", "a ", " a", "\x01", "\x7f", "\x1f",
-		"a", "A", "aa", "a\x01", "a0", "~", "\u007f\u0080", "é", "e\u0301", "ß", "SS", "日本語", "😀", "\u202e", "\ufeff", "\uffff", "\U0010ffff",
-		"null", "0", "00", "1", "-1", "true", "{}", "a=b&c", "a,b", "a;b", "a:b", "a|b", "#", "$1", "${x}", "{{x}}", "select 1; --",
-		strings.Repeat("n", store.MaxNameBytes), strings.Repeat("n", store.MaxNameBytes-1), strings.Repeat("é", store.MaxNameBytes/2),
-		strings.Repeat("/", store.MaxNameBytes), strings.Repeat("n", 63), strings.Repeat("n", 64), strings.Repeat("n", 253), strings.Repeat("n", 254), strings.Repeat("n", 256),
+		"'", "''", `"`, "`", `\`, `\\`, `\0`, `\x00`, "a\nb", "\n", "\t", "\r\n", " ", "  ", "a ", " a",
+		"\x01", "\x7f", "\x1f",
+		"a", "A", "aa", "a\x01", "a0", "~", "\u007f\u0080", "é", "e\u0301", "ß", "SS", "日本語", "😀",
+		"\u202e", "\ufeff", "\uffff", "\U0010ffff",
+		"null", "0", "00", "1", "-1", "true", "{}", "a=b&c", "a,b", "a;b", "a:b", "a|b", "#",
+		"$1", "${x}", "{{x}}", "select 1; --",
+		strings.Repeat("n", store.MaxNameBytes), strings.Repeat("n", store.MaxNameBytes-1),
+		strings.Repeat("é", store.MaxNameBytes/2), strings.Repeat("/", store.MaxNameBytes),
+		strings.Repeat("n", 63), strings.Repeat("n", 64), strings.Repeat("n", 253),
+		strings.Repeat("n", 254), strings.Repeat("n", 256),
 	}
 }
 
@@ -99,6 +105,7 @@ func (s *subject) listsApart(rule string, keys []store.Key) {
 	}
 	for in, want := range counts {
 		got := s.list(in.kind, in.pool)
-		s.check(len(got) == want, rule, "List of kind %.40q, pool %.40q yields %d records, want %d", in.kind, in.pool, len(got), want)
+		s.check(len(got) == want, rule, "List of kind %.40q, pool %.40q yields %d records, want %d",
+			in.kind, in.pool, len(got), want)
 	}
 }

@@ -7,29 +7,38 @@ const (
 	ruleLinear = "It sees every commit that returned before Get was called, through whichever handle, in whichever process"
 
 	// List.
-	ruleList      = "List iterates over the records of one kind: those of one pool, or of all if pool is empty"
-	ruleListOnce  = "A record that exists during the whole iteration comes up exactly once, one that is created or deleted meanwhile at most once, and each as it was at some moment during the iteration"
+	ruleList     = "List iterates over the records of one kind: those of one pool, or of all if pool is empty"
+	ruleListOnce = "A record that exists during the whole iteration comes up exactly once, one that is created or " +
+		"deleted meanwhile at most once, and each as it was at some moment during the iteration"
 	ruleListBody  = "The body of the loop may call any method of the store, and may stop at any time"
 	ruleListError = "An error is the last thing that the iteration yields"
 
 	// Commit.
-	ruleCommit          = "Commit replaces the head of each change, if the stored one still has head.Revision, and applies the writes of all changes: all of it or nothing"
-	ruleDurable         = "It is durable when it returns"
-	ruleReturned        = "It returns the heads as they are now stored, in the order of the changes"
-	ruleRevision        = "Every record that one commit writes gets the same revision"
-	ruleNoHead          = "A head.Revision of 0 means that no head may exist yet under head.Key"
-	ruleRising          = "The new revision is greater than every revision that any of the keys has ever had, also before it was deleted and created again"
-	ruleDeleteHead      = "To delete a head, the writes of its change contain a Delete of head.Key, and the head returned has the revision of the commit"
-	ruleDeleteMissing   = "Deleting what does not exist is not an error"
-	ruleValid           = "There is at least one change. No two of all the heads and writes may be under one key, except for the Delete of a head in its own change, and every record must be valid: otherwise the error wraps ErrInvalid, before anything is changed"
-	ruleFailed          = "Commit fails, and has then changed nothing"
-	ruleConflict        = "a ConflictError about one of the heads that are not at head.Revision (checked before the creates)"
-	ruleConflictCurrent = "Current is the head as it is stored now, so that a caller can plan again without reading. If there is no head, its Revision is 0 and of its fields only the Key is set"
-	ruleExists          = "an ExistsError if the key of a Create exists"
-	ruleExistsRecords   = "Records are the records that stand in the way, as they are stored: all of them if the backend can tell, at least one in any case"
-	ruleTooLarge        = "a TooLargeError if the backend cannot take so much in one commit"
-	ruleRefused         = "any other error if the backend refused"
-	ruleUnknown         = "this alone means that it may have, or may yet"
+	ruleCommit = "Commit replaces the head of each change, if the stored one still has head.Revision, and " +
+		"applies the writes of all changes: all of it or nothing"
+	ruleDurable  = "It is durable when it returns"
+	ruleReturned = "It returns the heads as they are now stored, in the order of the changes"
+	ruleRevision = "Every record that one commit writes gets the same revision"
+	ruleNoHead   = "A head.Revision of 0 means that no head may exist yet under head.Key"
+	ruleRising   = "The new revision is greater than every revision that any of the keys has ever had, also " +
+		"before it was deleted and created again"
+	ruleDeleteHead = "To delete a head, the writes of its change contain a Delete of head.Key, and the head " +
+		"returned has the revision of the commit"
+	ruleDeleteMissing = "Deleting what does not exist is not an error"
+	ruleValid         = "There is at least one change. No two of all the heads and writes may be under one key, except " +
+		"for the Delete of a head in its own change, and every record must be valid: otherwise the error wraps ErrInvalid, " +
+		"before anything is changed"
+	ruleFailed   = "Commit fails, and has then changed nothing"
+	ruleConflict = "a ConflictError about one of the heads that are not at head.Revision (checked before " +
+		"the creates)"
+	ruleConflictCurrent = "Current is the head as it is stored now, so that a caller can plan again without reading. If " +
+		"there is no head, its Revision is 0 and of its fields only the Key is set"
+	ruleExists        = "an ExistsError if the key of a Create exists"
+	ruleExistsRecords = "Records are the records that stand in the way, as they are stored: all of them if the backend " +
+		"can tell, at least one in any case"
+	ruleTooLarge = "a TooLargeError if the backend cannot take so much in one commit"
+	ruleRefused  = "any other error if the backend refused"
+	ruleUnknown  = "this alone means that it may have, or may yet"
 
 	// Writes and records.
 	rulePut      = "Put writes a record, whether or not its key exists"
@@ -39,29 +48,37 @@ const (
 	ruleKind     = "A kind that a driver does not know must be kept too"
 	ruleExistent = "It is at least 1 for a record that exists. It is ignored in a Write"
 	rulePrefixes = "Prefixes are the addresses that the record is about, in the order in which they were asked for"
-	ruleTimes    = "are cut (not rounded) to the microsecond and come back in UTC. The zero time means that there is none, and comes back as the zero time"
-	ruleData     = "A store gives back an equal JSON value, with numbers to the last digit and strings to the last character"
+	ruleTimes    = "are cut (not rounded) to the microsecond and come back in UTC. The zero time means that there is " +
+		"none, and comes back as the zero time"
+	ruleData = "A store gives back an equal JSON value, with numbers to the last digit and strings to the last character"
 
 	// All methods.
-	ruleBytes      = "a store keeps no reference to what it is given, and what it returns is the caller's; changing either changes nothing in the store"
+	ruleBytes = "a store keeps no reference to what it is given, and what it returns is the caller's; changing " +
+		"either changes nothing in the store"
 	ruleClosed     = "each method returns an error that wraps ErrClosed after Close"
 	ruleContext    = "A method whose context has already ended returns an error that wraps the context's, and does nothing"
 	ruleInvalidKey = "A key, kind or pool that breaks the rules of Key gives an error that wraps ErrInvalid"
 	ruleClose      = "Close releases what the handle holds, and is idempotent. Records stay where they are"
 
 	// Find.
-	ruleFind     = "Find returns the record of KindAllocation in pool with the longest prefix that contains addr (of several with that prefix, any), or an error that wraps ErrNotFound"
+	ruleFind = "Find returns the record of KindAllocation in pool with the longest prefix that contains addr (of " +
+		"several with that prefix, any), or an error that wraps ErrNotFound"
 	ruleFindZero = "The zero Addr and 4in6 addresses are in no prefix; a zone is ignored"
 	ruleFresh    = "It is as fresh as Get"
 
 	// Watch.
-	ruleWatch         = "Watch returns as soon as the record under key is not at revision: at once if it is another already, else when it is replaced or deleted"
-	ruleWatchReturned = "It returns the record as it is then, or an error that wraps ErrNotFound if it has been deleted. A revision of 0 waits for a record that does not exist yet"
-	ruleWatchContext  = "It waits until ctx ends, and then returns an error that wraps the context's"
-	ruleWatchOthers   = "While it waits it costs the backend next to nothing, and the handle's other methods are not held up"
-	ruleWatchClose    = "Close ends it, with ErrClosed"
+	ruleWatch = "Watch returns as soon as the record under key is not at revision: at once if it is another " +
+		"already, else when it is replaced or deleted"
+	ruleWatchReturned = "It returns the record as it is then, or an error that wraps ErrNotFound if it has been " +
+		"deleted. A revision of 0 waits for a record that does not exist yet"
+	ruleWatchContext = "It waits until ctx ends, and then returns an error that wraps the context's"
+	ruleWatchOthers  = "While it waits it costs the backend next to nothing, and the handle's other methods are " +
+		"not held up"
+	ruleWatchClose = "Close ends it, with ErrClosed"
 
 	// ByExpiry.
-	ruleExpiry      = "ByExpiry iterates over the records of one kind and pool whose Expires is not zero, the earliest first; those with the same time come in any order"
-	ruleExpiryFresh = "It is as fresh as List, and has the same rules; a record whose Expires changes during the iteration counts as deleted and created"
+	ruleExpiry = "ByExpiry iterates over the records of one kind and pool whose Expires is not zero, the earliest " +
+		"first; those with the same time come in any order"
+	ruleExpiryFresh = "It is as fresh as List, and has the same rules; a record whose Expires changes during the " +
+		"iteration counts as deleted and created"
 )

@@ -64,7 +64,8 @@ func (s *subject) commitOrTooLarge(head store.Record, writes ...store.Write) (st
 		return next, true
 	}
 	var tooLarge *store.TooLargeError
-	s.check(errors.As(err, &tooLarge) && errors.Is(err, store.ErrTooLarge), ruleTooLarge, "a large commit returned the error %v", err)
+	s.check(errors.As(err, &tooLarge) && errors.Is(err, store.ErrTooLarge), ruleTooLarge,
+		"a large commit returned the error %v", err)
 	s.check(tooLarge.What != "", ruleTooLarge, "the error %q does not say what is too large", err)
 	verify(ruleFailed)
 	return head, false

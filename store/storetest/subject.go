@@ -181,7 +181,8 @@ func (s *subject) list(kind store.Kind, pool string) map[store.Key]store.Record 
 		}
 		_, twice := found[record.Key]
 		s.check(!twice, ruleListOnce, "%v came up twice", record.Key)
-		s.check(record.Kind == kind && (pool == "" || record.Pool == pool), ruleList, "List of kind %q, pool %q yielded %v", kind, pool, record.Key)
+		s.check(record.Kind == kind && (pool == "" || record.Pool == pool), ruleList, "List of kind %q, pool %q yielded %v",
+			kind, pool, record.Key)
 		found[record.Key] = record
 	}
 	return found

@@ -52,7 +52,8 @@ func (s *subject) returns(result <-chan watched, revision int64, want store.Reco
 		return nil
 	})
 	if want.Revision == 0 {
-		s.check(errors.Is(got.err, store.ErrNotFound), ruleWatchReturned, "Watch of %v, which was deleted, returned the error %v", want.Key, got.err)
+		s.check(errors.Is(got.err, store.ErrNotFound), ruleWatchReturned,
+			"Watch of %v, which was deleted, returned the error %v", want.Key, got.err)
 		return
 	}
 	s.check(got.err == nil, ruleWatchReturned, "Watch of %v at revision %d failed: %v", want.Key, revision, got.err)
@@ -210,7 +211,8 @@ func watchClose(s *subject) {
 	closed := s.s
 	var results []<-chan watched
 	for range 3 {
-		results = append(results, s.watch(s.ctx, closed, headKey("a"), head.Revision), s.watch(s.ctx, closed, headKey("b"), 0))
+		results = append(results, s.watch(s.ctx, closed, headKey("a"), head.Revision),
+			s.watch(s.ctx, closed, headKey("b"), 0))
 	}
 	underWay()
 	s.within(ruleWatchClose, closed.Close)

@@ -55,6 +55,12 @@ type stressOp struct {
 
 var errRound = errors.New("the round panicked")
 
+// isErrRound reports whether a recovered panic is errRound.
+func isErrRound(panicked any) bool {
+	err, ok := panicked.(error)
+	return ok && errors.Is(err, errRound)
+}
+
 const maxWeight = 12
 
 func newStress(queues, callers, each int, seed uint64) *stress {
@@ -148,7 +154,7 @@ func (s *stress) call(rng *rand.Rand) {
 	case s.context.Err() != nil:
 	case o.inRound.Load():
 		s.report("a call returned during its round")
-	case panicked != nil && (panicked != errRound || (o.effects == 1) == (o.err != nil)):
+	case panicked != nil && (!isErrRound(panicked) || (o.effects == 1) == (o.err != nil)):
 		s.report("a call panicked with %v, after %d effects and the error %v", panicked, o.effects, o.err)
 	case err != nil && (!errors.Is(err, ctx.Err()) || o.effects > 0 || o.unsure):
 		s.report("a call ended with %v after %d effects, uncertain: %t", err, o.effects, o.unsure)
@@ -290,7 +296,7 @@ func (s stressRunner) Room(batch []*stressOp, next *stressOp) bool {
 }
 
 func (s stressRunner) Fail(batch []*stressOp, panicked any) {
-	if panicked != errRound {
+	if !isErrRound(panicked) {
 		s.report("the panic %v", panicked)
 	}
 	for _, o := range batch {

@@ -25,7 +25,8 @@ type turn[M Member] struct {
 // lead runs rounds until the turn's own call is done or leaves, and hands the leads on.
 func (t *turn[M]) lead(ctx context.Context) {
 	scratch := t.scratch()
-	t.batch = append((*scratch)[:0], t.own)
+	t.batch = (*scratch)[:0]
+	t.batch = append(t.batch, t.own)
 	defer t.end(scratch)
 	for {
 		t.gather()

@@ -43,7 +43,10 @@ func BenchmarkStore(b *testing.B) {
 // sizes counts the transactions that a client sends, and their bytes.
 type sizes struct{ bytes, commits atomic.Int64 }
 
-func (s *sizes) intercept(ctx context.Context, method string, request, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
+func (s *sizes) intercept(
+	ctx context.Context, method string, request, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker,
+	options ...grpc.CallOption,
+) error {
 	if txn, ok := request.(*pb.TxnRequest); ok {
 		s.bytes.Add(int64(txn.Size()))
 		s.commits.Add(1)

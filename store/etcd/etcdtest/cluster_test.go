@@ -53,7 +53,10 @@ func TestThreeMembers(t *testing.T) {
 	c := startCluster(t)
 	ctx := t.Context()
 	watching := make(chan struct{}, 10)
-	s := openClusterStore(t, c, func(ctx context.Context, d *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, options ...grpc.CallOption) (grpc.ClientStream, error) {
+	s := openClusterStore(t, c, func(
+		ctx context.Context, d *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer,
+		options ...grpc.CallOption,
+	) (grpc.ClientStream, error) {
 		stream, err := open(ctx, d, cc, method, options...)
 		watching <- struct{}{}
 		return stream, err

@@ -317,7 +317,8 @@ func TestOutcomes(t *testing.T) {
 	for _, said := range []error{
 		status.Error(codes.Canceled, "context canceled"), status.Error(codes.DeadlineExceeded, "context deadline exceeded"),
 		status.Error(codes.Unavailable, "error reading from server: EOF"), status.Error(codes.Internal, "stream terminated"),
-		status.Error(codes.Unknown, "raft proposal dropped"), status.Error(codes.Aborted, "?"), status.Error(codes.ResourceExhausted, "?"),
+		status.Error(codes.Unknown, "raft proposal dropped"), status.Error(codes.Aborted, "?"),
+		status.Error(codes.ResourceExhausted, "?"),
 		rpctypes.ErrGRPCTimeout, rpctypes.ErrGRPCTimeoutDueToLeaderFail, rpctypes.ErrGRPCTimeoutDueToConnectionLost,
 		rpctypes.ErrGRPCStopped, rpctypes.ErrGRPCLeaderChanged, rpctypes.ErrGRPCNoSpace,
 	} {
@@ -361,7 +362,8 @@ func TestNoSilentRetry(t *testing.T) {
 		client := connect(t, clientConfig(server.addr))
 		said := status.Error(code, "the proxy has given up")
 		after.Store(&said)
-		response, err := client.Txn(t.Context()).If(clientv3.Compare(clientv3.ModRevision(code.String()), "=", 0)).Then(clientv3.OpPut(code.String(), "")).Commit()
+		response, err := client.Txn(t.Context()).If(clientv3.Compare(clientv3.ModRevision(code.String()), "=", 0)).
+			Then(clientv3.OpPut(code.String(), "")).Commit()
 		require.NoError(t, err)
 		require.False(t, response.Succeeded, "the client does not do that any more: attempt has become simpler")
 

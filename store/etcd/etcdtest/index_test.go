@@ -171,6 +171,8 @@ func TestKeys(t *testing.T) {
 		"/ipalloc/prefixes/a%2Fb/fd00:0:0:5::/64/" + name,
 		"/ipalloc/expiry/allocation/a%2Fb/2024-01-01T00:00:05.000000Z/" + name,
 	}, slices.Collect(maps.Keys(keys)))
-	require.JSONEq(t, `{"name": "ns/pod \"7\"\n100% Übung 日本", "state": "allocated", "prefixes": ["10.0.0.5/32", "fd00:0:0:5::/64"], "expires": "2024-01-01T00:00:05Z"}`,
-		keys["/ipalloc/records/allocation/a%2Fb/"+name])
+	require.JSONEq(t, `{
+		"name": "ns/pod \"7\"\n100% Übung 日本", "state": "allocated",
+		"prefixes": ["10.0.0.5/32", "fd00:0:0:5::/64"], "expires": "2024-01-01T00:00:05Z"
+	}`, keys["/ipalloc/records/allocation/a%2Fb/"+name])
 }

@@ -23,7 +23,10 @@ type calls struct {
 	by map[string]int
 }
 
-func (c *calls) intercept(ctx context.Context, method string, request, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, options ...grpc.CallOption) error {
+func (c *calls) intercept(
+	ctx context.Context, method string, request, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker,
+	options ...grpc.CallOption,
+) error {
 	c.mu.Lock()
 	c.by[path.Base(method)]++
 	c.mu.Unlock()

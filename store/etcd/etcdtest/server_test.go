@@ -48,7 +48,8 @@ func newServer(t testing.TB, durable bool) *server {
 	c.InitialCluster = fmt.Sprintf("%s=http://%s", c.Name, peer)
 	c.LogLevel, c.LogOutputs = "fatal", []string{"/dev/null"}
 	c.TickMs, c.ElectionMs = 10, 100
-	c.WarningUnaryRequestDuration = embed.DefaultWarningUnaryRequestDuration // which the server sets, but not its package: 0 logs all
+	// The server sets this, but its package does not. 0 logs all requests.
+	c.WarningUnaryRequestDuration = embed.DefaultWarningUnaryRequestDuration
 	c.UnsafeNoFsync = !durable
 	return &server{config: c, addr: addr}
 }

@@ -22,7 +22,10 @@ func TestWatchAcrossCompaction(t *testing.T) {
 	writer, client := openStore(t, server.addr), connect(t, clientConfig(server.addr))
 	watching, config := make(chan struct{}, 10), clientConfig(proxy.Addr())
 	config.DialOptions = append(config.DialOptions, grpc.WithChainStreamInterceptor(
-		func(ctx context.Context, d *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, options ...grpc.CallOption) (grpc.ClientStream, error) {
+		func(
+			ctx context.Context, d *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer,
+			options ...grpc.CallOption,
+		) (grpc.ClientStream, error) {
 			stream, err := open(ctx, d, cc, method, options...)
 			watching <- struct{}{}
 			return stream, err

@@ -34,13 +34,16 @@ func newBare(b *testing.B, server *server) *bare {
 	config := server.config(writer)
 	client, err := rest.HTTPClientFor(config)
 	require.NoError(b, err)
-	return &bare{client: client, url: fmt.Sprintf("%s/apis/%s/%s/namespaces/%s/ipallocations", config.Host, kube.Group, kube.Version, newNamespace())}
+	url := fmt.Sprintf("%s/apis/%s/%s/namespaces/%s/ipallocations",
+		config.Host, kube.Group, kube.Version, newNamespace())
+	return &bare{client: client, url: url}
 }
 
 func (c *bare) create(ctx context.Context) error {
 	c.n++
 	text := fmt.Sprintf(`{"apiVersion":"%s/%s","kind":"IPAllocation","metadata":{"name":"lab.%s","labels":{"pool":"lab"}},
-		"key":{"kind":"allocation","pool":"lab","name":"%[3]s"},"spec":{"prefixes":["10.0.0.1/32"],"state":"allocated"}}`, kube.Group, kube.Version, heldOwner(c.n))
+		"key":{"kind":"allocation","pool":"lab","name":"%[3]s"},"spec":{"prefixes":["10.0.0.1/32"],"state":"allocated"}}`,
+		kube.Group, kube.Version, heldOwner(c.n))
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, strings.NewReader(text))
 	if err != nil {
 		return err

@@ -40,7 +40,10 @@ func TestExpiredToken(t *testing.T) {
 			fresh["rv"] = -1 // how the server says: go on here, with what is there now
 			text, err = json.Marshal(fresh)
 			require.NoError(t, err)
-			body := fmt.Sprintf(`{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Expired","code":410,"metadata":{"continue":%q}}`, base64.RawURLEncoding.EncodeToString(text))
+			body := fmt.Sprintf(
+				`{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"Expired","code":410,"metadata":{"continue":%q}}`,
+				base64.RawURLEncoding.EncodeToString(text),
+			)
 			return answering(http.StatusGone, body, false)(next, r)
 		})
 	seen := map[string]int{}

@@ -87,7 +87,10 @@ func TestTooLarge(t *testing.T) {
 	}
 	for _, size := range []int{1400 << 10, 1600 << 10, 2500 << 10, 4 << 20} {
 		for _, asHead := range []bool{false, true} {
-			next, writes := head, []store.Write{{Op: store.Put, Record: record(allocKey("small"), "")}, {Op: store.Create, Record: record(allocKey(fmt.Sprint("new-", size)), "")}}
+			next, writes := head, []store.Write{
+				{Op: store.Put, Record: record(allocKey("small"), "")},
+				{Op: store.Create, Record: record(allocKey(fmt.Sprint("new-", size)), "")},
+			}
 			if asHead {
 				next = large(head, size)
 			} else {

@@ -61,7 +61,8 @@ func TestRequests(t *testing.T) {
 	count.take()
 
 	allocate("second")
-	require.ElementsMatch(t, []string{"POST", "PUT", "PUT"}, count.take(), "create the allocation, settle the one before, update the head")
+	require.ElementsMatch(t, []string{"POST", "PUT", "PUT"}, count.take(),
+		"create the allocation, settle the one before, update the head")
 
 	head, err := s.Get(t.Context(), poolKey(labPool))
 	require.NoError(t, err)
@@ -107,7 +108,8 @@ func printed(t testing.TB, server *server, namespace, resource string) (rows []m
 	config := server.config(admin)
 	client, err := rest.HTTPClientFor(config)
 	require.NoError(t, err)
-	r, err := http.NewRequestWithContext(t.Context(), "GET", fmt.Sprintf("%s/apis/%s/%s/namespaces/%s/%s", config.Host, kube.Group, kube.Version, namespace, resource), nil)
+	r, err := http.NewRequestWithContext(t.Context(), "GET", fmt.Sprintf("%s/apis/%s/%s/namespaces/%s/%s",
+		config.Host, kube.Group, kube.Version, namespace, resource), nil)
 	require.NoError(t, err)
 	r.Header.Set("Accept", "application/json;as=Table;v=v1;g=meta.k8s.io")
 	answer, err := client.Do(r)
@@ -149,12 +151,16 @@ func TestPrinted(t *testing.T) {
 
 	pools := printed(t, server, namespace, "ippools")
 	require.Len(t, pools, 1)
-	want := map[string]any{"Name": "lab", "Pool": "lab", "Families": "IPv4,IPv6", "Total": "256,18446744073709551616", "Used": "1,1", "Free": "255,18446744073709551615", "Reserved": "0,0", "Cooling": "0,0"}
+	want := map[string]any{
+		"Name": "lab", "Pool": "lab", "Families": "IPv4,IPv6", "Total": "256,18446744073709551616", "Used": "1,1",
+		"Free": "255,18446744073709551615", "Reserved": "0,0", "Cooling": "0,0",
+	}
 	require.Subset(t, pools[0], want)
 
 	held := printed(t, server, namespace, "ipallocations")
 	require.Len(t, held, 1)
-	require.Subset(t, held[0], map[string]any{"Pool": "lab", "Owner": "ns/pod-1", "Addresses": "10.0.0.0,2001:db8::", "Kind": "allocation"})
+	require.Subset(t, held[0],
+		map[string]any{"Pool": "lab", "Owner": "ns/pod-1", "Addresses": "10.0.0.0,2001:db8::", "Kind": "allocation"})
 	require.NotEmpty(t, held[0]["State"])
 	require.NotNil(t, held[0]["Pending"], "the next commit settles it")
 	require.Contains(t, held[0]["Name"], "ns-pod-1--")

@@ -136,7 +136,8 @@ func (s *server) startEtcd(t testing.TB) {
 	cfg.AdvertiseClientUrls, cfg.AdvertisePeerUrls = cfg.ListenClientUrls, cfg.ListenPeerUrls
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
 	cfg.QuotaBackendBytes = 4 << 30
-	cfg.WarningUnaryRequestDuration = embed.DefaultWarningUnaryRequestDuration // which the server sets, but not its package: 0 logs all
+	// The server sets this, but its package does not. 0 logs all requests.
+	cfg.WarningUnaryRequestDuration = embed.DefaultWarningUnaryRequestDuration
 	var err error
 	s.etcd, err = embed.StartEtcd(cfg)
 	require.NoError(t, err)
@@ -159,7 +160,10 @@ func (s *server) start(t testing.TB) {
 	recommended.Etcd.StorageConfig.Transport.ServerList = []string{s.etcd.Config().ListenClientUrls[0].String()}
 	recommended.Authentication, recommended.Authorization = nil, nil
 	recommended.Features.EnablePriorityAndFairness = false
-	recommended.Admission.DisablePlugins = []string{"NamespaceLifecycle", "MutatingAdmissionWebhook", "ValidatingAdmissionWebhook", "ValidatingAdmissionPolicy", "MutatingAdmissionPolicy"}
+	recommended.Admission.DisablePlugins = []string{
+		"NamespaceLifecycle", "MutatingAdmissionWebhook", "ValidatingAdmissionWebhook", "ValidatingAdmissionPolicy",
+		"MutatingAdmissionPolicy",
+	}
 	recommended.CoreAPI.CoreAPIKubeconfigPath = s.kubeconfig(t)
 	recommended.SecureServing.ServerCert.CertDirectory = filepath.Join(s.dir, "certs")
 	recommended.SecureServing.ServerCert.PairName = "server"
@@ -180,7 +184,8 @@ func (s *server) start(t testing.TB) {
 	config.GenericConfig.Authentication.Authenticator = bearertoken.New(authenticator.TokenFunc(authenticate))
 	config.GenericConfig.Authorization.Authorizer = s.rules
 	config.GenericConfig.OpenAPIConfig = genericapiserver.DefaultOpenAPIConfig(
-		openapi.GetOpenAPIDefinitionsWithoutDisabledFeatures(generatedopenapi.GetOpenAPIDefinitions), openapinamer.NewDefinitionNamer(extensionsapiserver.Scheme))
+		openapi.GetOpenAPIDefinitionsWithoutDisabledFeatures(generatedopenapi.GetOpenAPIDefinitions),
+		openapinamer.NewDefinitionNamer(extensionsapiserver.Scheme))
 	made, err := config.Complete().New(genericapiserver.NewEmptyDelegate())
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -202,8 +207,10 @@ func (s *server) start(t testing.TB) {
 func (s *server) kubeconfig(t testing.TB) string {
 	t.Helper()
 	path := filepath.Join(s.dir, "kubeconfig")
-	require.NoError(t, os.WriteFile(path, []byte(`{"apiVersion":"v1","kind":"Config","clusters":[{"name":"c","cluster":{"server":"http://127.1.2.3:1"}}],
-		"users":[{"name":"u","user":{}}],"contexts":[{"name":"x","context":{"cluster":"c","user":"u"}}],"current-context":"x"}`), 0o600))
+	text := `{"apiVersion":"v1","kind":"Config","clusters":[{"name":"c","cluster":{"server":"http://127.1.2.3:1"}}],
+		"users":[{"name":"u","user":{}}],"contexts":[{"name":"x","context":{"cluster":"c","user":"u"}}],
+		"current-context":"x"}`
+	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
 	return path
 }
 
@@ -227,7 +234,9 @@ func (s *server) waitHealthy(t testing.TB) {
 
 // config returns how user reaches the server.
 func (s *server) config(user string) *rest.Config {
-	return &rest.Config{Host: "https://" + s.addr, BearerToken: user, TLSClientConfig: rest.TLSClientConfig{CAData: s.ca}, QPS: -1}
+	return &rest.Config{
+		Host: "https://" + s.addr, BearerToken: user, TLSClientConfig: rest.TLSClientConfig{CAData: s.ca}, QPS: -1,
+	}
 }
 
 // install applies the manifest, and waits until the server serves it.
@@ -248,7 +257,8 @@ func (s *server) install(t testing.TB) {
 			established := false
 			for _, condition := range made.Status.Conditions {
 				require.NotEqual(t, apiextensions.NonStructuralSchema, condition.Type, condition.Message)
-				established = established || condition.Type == apiextensions.Established && condition.Status == apiextensions.ConditionTrue
+				established = established ||
+					condition.Type == apiextensions.Established && condition.Status == apiextensions.ConditionTrue
 			}
 			return established && c.ApiextensionsV1().RESTClient().Get().AbsPath(path).Do(ctx).Error() == nil
 		}, time.Minute, 20*time.Millisecond)
@@ -296,7 +306,9 @@ func (r *rules) Authorize(_ context.Context, a authorizer.Attributes) (authorize
 		return authorizer.DecisionDeny, "the test forbids it", nil
 	}
 	for _, rule := range r.roles[a.GetUser().GetName()] {
-		if a.IsResourceRequest() && slices.Contains(rule.APIGroups, a.GetAPIGroup()) && slices.Contains(rule.Resources, a.GetResource()) && a.GetSubresource() == "" && slices.Contains(rule.Verbs, a.GetVerb()) {
+		if a.IsResourceRequest() && slices.Contains(rule.APIGroups, a.GetAPIGroup()) &&
+			slices.Contains(rule.Resources, a.GetResource()) && a.GetSubresource() == "" &&
+			slices.Contains(rule.Verbs, a.GetVerb()) {
 			return authorizer.DecisionAllow, "", nil
 		}
 	}

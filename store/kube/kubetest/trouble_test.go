@@ -50,7 +50,9 @@ func (tr *tripper) wrap(next http.RoundTripper) http.RoundTripper {
 }
 
 // once says what becomes of the next request that fits.
-func (tr *tripper) once(fits func(*http.Request) bool, trip func(http.RoundTripper, *http.Request) (*http.Response, error)) {
+func (tr *tripper) once(
+	fits func(*http.Request) bool, trip func(http.RoundTripper, *http.Request) (*http.Response, error),
+) {
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
 	tr.fits, tr.trip = fits, trip
@@ -79,13 +81,15 @@ func answering(code int, body string, pass bool) func(http.RoundTripper, *http.R
 		}
 		return &http.Response{
 			StatusCode: code, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Request: r,
-			Header: http.Header{"Content-Type": {"application/json"}, "Retry-After": {"1"}}, Body: io.NopCloser(bytes.NewReader([]byte(body))),
+			Header: http.Header{"Content-Type": {"application/json"}, "Retry-After": {"1"}},
+			Body:   io.NopCloser(bytes.NewReader([]byte(body))),
 		}, nil
 	}
 }
 
 func status(code int, reason, message string) string {
-	return fmt.Sprintf(`{"kind":"Status","apiVersion":"v1","status":"Failure","message":%q,"reason":%q,"code":%d}`, message, reason, code)
+	return fmt.Sprintf(`{"kind":"Status","apiVersion":"v1","status":"Failure","message":%q,"reason":%q,"code":%d}`,
+		message, reason, code)
 }
 
 func isHead(r *http.Request) bool {
@@ -103,23 +107,47 @@ func TestOutcomes(t *testing.T) {
 		want error // nil for a commit that comes about
 		come bool
 	}{
-		"head, request lost":             {isHead, lostRequest, store.ErrUnknown, false},
-		"head, answer lost":              {isHead, lostAnswer, nil, true},
-		"head, 429":                      {isHead, answering(429, status(429, "TooManyRequests", "slow down"), false), errRefused, false},
-		"head, 403 quota":                {isHead, answering(403, status(403, "Forbidden", "exceeded quota"), false), errRefused, false},
-		"head, 422":                      {isHead, answering(422, status(422, "Invalid", "a webhook says no"), false), errRefused, false},
-		"head, 413":                      {isHead, answering(413, status(413, "RequestEntityTooLarge", "limit is 3145728"), false), store.ErrTooLarge, false},
-		"head, etcd too large":           {isHead, answering(500, status(500, "InternalError", "etcdserver: request is too large"), false), store.ErrTooLarge, false},
-		"head, etcd full":                {isHead, answering(500, status(500, "InternalError", "etcdserver: mvcc: database space exceeded"), false), errRefused, false},
-		"head, 500":                      {isHead, answering(500, status(500, "InternalError", "etcdserver: leader changed"), false), store.ErrUnknown, false},
-		"head, 504 and done":             {isHead, answering(504, status(504, "Timeout", "etcdserver: request timed out"), true), nil, true},
-		"head, 503 of a balancer":        {isHead, answering(503, "no healthy upstream", false), store.ErrUnknown, false},
-		"head, 409 after a hidden retry": {isHead, answering(409, status(409, "Conflict", "the object has been modified"), true), nil, true},
-		"head, nonsense and done":        {isHead, answering(200, "<html>", true), nil, true},
-		"record, request lost":           {isCreate, lostRequest, errRefused, false},
-		"record, answer lost":            {isCreate, lostAnswer, errRefused, false},
-		"record, 403":                    {isCreate, answering(403, status(403, "Forbidden", "exceeded quota"), false), errRefused, false},
-		"record, exists after all":       {isCreate, answering(409, status(409, "AlreadyExists", "a hidden retry"), true), nil, true},
+		"head, request lost": {isHead, lostRequest, store.ErrUnknown, false},
+		"head, answer lost":  {isHead, lostAnswer, nil, true},
+		"head, 429": {
+			isHead, answering(429, status(429, "TooManyRequests", "slow down"), false), errRefused, false,
+		},
+		"head, 403 quota": {
+			isHead, answering(403, status(403, "Forbidden", "exceeded quota"), false), errRefused, false,
+		},
+		"head, 422": {
+			isHead, answering(422, status(422, "Invalid", "a webhook says no"), false), errRefused, false,
+		},
+		"head, 413": {
+			isHead, answering(413, status(413, "RequestEntityTooLarge", "limit is 3145728"), false), store.ErrTooLarge, false,
+		},
+		"head, etcd too large": {
+			isHead, answering(500, status(500, "InternalError", "etcdserver: request is too large"), false),
+			store.ErrTooLarge, false,
+		},
+		"head, etcd full": {
+			isHead, answering(500, status(500, "InternalError", "etcdserver: mvcc: database space exceeded"), false),
+			errRefused, false,
+		},
+		"head, 500": {
+			isHead, answering(500, status(500, "InternalError", "etcdserver: leader changed"), false), store.ErrUnknown, false,
+		},
+		"head, 504 and done": {
+			isHead, answering(504, status(504, "Timeout", "etcdserver: request timed out"), true), nil, true,
+		},
+		"head, 503 of a balancer": {isHead, answering(503, "no healthy upstream", false), store.ErrUnknown, false},
+		"head, 409 after a hidden retry": {
+			isHead, answering(409, status(409, "Conflict", "the object has been modified"), true), nil, true,
+		},
+		"head, nonsense and done": {isHead, answering(200, "<html>", true), nil, true},
+		"record, request lost":    {isCreate, lostRequest, errRefused, false},
+		"record, answer lost":     {isCreate, lostAnswer, errRefused, false},
+		"record, 403": {
+			isCreate, answering(403, status(403, "Forbidden", "exceeded quota"), false), errRefused, false,
+		},
+		"record, exists after all": {
+			isCreate, answering(409, status(409, "AlreadyExists", "a hidden retry"), true), nil, true,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			trouble := &tripper{}
@@ -292,7 +320,9 @@ func orTimeout(done <-chan struct{}) <-chan struct{} {
 // workThrough allocates and releases through a proxy until ctx ends, and tells what it was told last of each owner. An
 // owner whose call failed it tells nothing of, after having taken back what it told before. It returns the number of
 // grants.
-func workThrough(ctx context.Context, t *testing.T, config *rest.Config, namespace string, h int, tell func(owner, last string)) (granted int) {
+func workThrough(
+	ctx context.Context, t *testing.T, config *rest.Config, namespace string, h int, tell func(owner, last string),
+) (granted int) {
 	s, err := kube.Open(config, &kube.Options{Namespace: namespace, Patience: 50 * time.Millisecond})
 	if err != nil {
 		t.Error(err)

@@ -269,7 +269,9 @@ func (w *faulty) List(ctx context.Context, kind store.Kind, pool string) iter.Se
 }
 
 // list yields records, with what happens to the call.
-func (w *faulty) list(ctx context.Context, call Call, count func(*Counts) *int, records iter.Seq2[store.Record, error]) iter.Seq2[store.Record, error] {
+func (w *faulty) list(
+	ctx context.Context, call Call, count func(*Counts) *int, records iter.Seq2[store.Record, error],
+) iter.Seq2[store.Record, error] {
 	return func(yield func(store.Record, error) bool) {
 		fault := w.enter(ctx, call, count)
 		left := fault.After

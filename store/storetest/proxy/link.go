@@ -20,7 +20,8 @@ type link struct {
 	proxy          *Proxy
 	client, server *net.TCPConn
 	ended          chan struct{} // closed by cut
-	seen           string        // the last bytes of the requests, in which a text may begin; used by the goroutine that passes requests
+	// seen has the last bytes of the requests, in which a text may begin. Only the goroutine that passes requests uses it.
+	seen string
 }
 
 // cut ends the link. The proxy's lock is held.

@@ -59,9 +59,15 @@ type (
 
 // definitions returns the custom resource definitions.
 func definitions() []apiextensions.CustomResourceDefinition {
-	pending := column{Name: "Pending", Type: "string", JSONPath: ".pending.id", Priority: 1, Description: "The commit that is about to write this object, or has and has not settled it yet."}
+	pending := column{
+		Name: "Pending", Type: "string", JSONPath: ".pending.id", Priority: 1,
+		Description: "The commit that is about to write this object, or has and has not settled it yet.",
+	}
 	age := column{Name: "Age", Type: "date", JSONPath: ".metadata.creationTimestamp"}
-	revision := column{Name: "Revision", Type: "integer", JSONPath: ".spec.revision", Priority: 1, Description: "The revision of the commit that last wrote the record."}
+	revision := column{
+		Name: "Revision", Type: "integer", JSONPath: ".spec.revision", Priority: 1,
+		Description: "The revision of the commit that last wrote the record.",
+	}
 	state := column{Name: "State", Type: "string", JSONPath: ".spec.state"}
 	pool := column{Name: "Pool", Type: "string", JSONPath: ".key.pool"}
 	addresses := column{Name: "Addresses", Type: "string", JSONPath: ".show.addresses"}
@@ -82,7 +88,8 @@ func definitions() []apiextensions.CustomResourceDefinition {
 			{Name: "Kind", Type: "string", JSONPath: ".key.kind", Priority: 1}, revision, pending,
 		}),
 		definition("IPRecord", "iprecord", "ipr", []column{
-			{Name: "Record", Type: "string", JSONPath: ".key.kind"}, pool, {Name: "Name", Type: "string", JSONPath: ".key.name"}, state, age,
+			{Name: "Record", Type: "string", JSONPath: ".key.kind"}, pool,
+			{Name: "Name", Type: "string", JSONPath: ".key.name"}, state, age,
 			addresses, expires, revision, pending,
 		}),
 	}
@@ -111,19 +118,23 @@ func definition(kind, singular, short string, columns []column) apiextensions.Cu
 // root is the schema of all resources. An object without spec holds no record: it is about to get one, or to be
 // removed.
 func root() *schema {
-	return object("A record of an address pool. It is written by github.com/ipalloc/ipalloc/store/kube only; do not edit it.", map[string]schema{
+	return object("A record of an address pool. It is written by github.com/ipalloc/ipalloc/store/kube only; do "+
+		"not edit it.", map[string]schema{
 		"key": *object("Which record this is.", map[string]schema{
 			"kind": bounded(1), "pool": bounded(1), "name": bounded(0),
 		}, "kind", "pool"),
 		"spec": *record("The record."),
 		"show": *object("What printer columns show. Nothing reads it.", map[string]schema{
-			"addresses": text(""), "families": text(""), "total": text(""), "reserved": text(""), "used": text(""), "cooling": text(""), "free": text(""),
+			"addresses": text(""), "families": text(""), "total": text(""), "reserved": text(""), "used": text(""),
+			"cooling": text(""), "free": text(""),
 		}),
-		"pending": *object("The commit that proposes spec. It has come about if the log of its head lists it.", map[string]schema{
-			"id":     text("Identifier of the commit."),
-			"head":   text("RESOURCE/NAME of the head."),
-			"uid":    text("The head's uid when the commit began."),
-			"fence":  text("The head's resourceVersion when the commit began: once it is another, the commit cannot come about any more."),
+		"pending": *object("The commit that proposes spec. It has come about if the log of its "+
+			"head lists it.", map[string]schema{
+			"id":   text("Identifier of the commit."),
+			"head": text("RESOURCE/NAME of the head."),
+			"uid":  text("The head's uid when the commit began."),
+			"fence": text("The head's resourceVersion when the commit began: once it is another, the commit cannot come " +
+				"about any more."),
 			"before": *record("The record until the commit comes about; none if there was none."),
 		}, "id", "head", "uid", "fence"),
 		"log": {
@@ -135,7 +146,8 @@ func root() *schema {
 		},
 		"last":   text("Identifier of the latest commit of this head."),
 		"aborts": integer(),
-		"turn": *object("The commit that announces itself as the next one of this head. Others wait for it, but not for ever.", map[string]schema{
+		"turn": *object("The commit that announces itself as the next one of this head. Others wait for it, but "+
+			"not for ever.", map[string]schema{
 			"id": text("Identifier of the commit."), "records": integer(),
 		}, "id", "records"),
 	}, "key")

@@ -22,7 +22,8 @@ type (
 func roles() []role {
 	all := []string{"ipallocations", "ippools", "iprecords"}
 	return []role{
-		clusterRole("ipalloc-writer", rule{[]string{group}, all, []string{"create", "delete", "get", "list", "update", "watch"}}),
+		clusterRole("ipalloc-writer",
+			rule{[]string{group}, all, []string{"create", "delete", "get", "list", "update", "watch"}}),
 		clusterRole("ipalloc-reader", rule{[]string{group}, all, []string{"get", "list", "watch"}}),
 	}
 }
