@@ -35,7 +35,8 @@ func (s *slot) takes(c *call) bool {
 type makers struct {
 	told  map[int64]int64 // those that were told of the generation
 	vague int64           // those that were not told of any
-	// Those that looked afterwards what was carved, and may have found a newer grant than theirs.
+	// Those that looked afterwards what was carved, and may have found a newer grant than theirs; and those of which an
+	// answer was lost on the way from the store: they may have lost that grant to a release, and made another one.
 	looked []seen
 }
 
@@ -49,7 +50,7 @@ func (s *slot) makers() makers {
 		switch {
 		case held != nil && c.Outcome == Done:
 			m.told[held.Generation] = min(m.first(held.Generation), c.Begin)
-			if held.Child != "" {
+			if held.Child != "" || s.freedAmid(c) {
 				m.looked = append(m.looked, seen{held.Generation, c.Begin})
 			}
 		case c.Outcome != Done || len(c.Held) == 0:
@@ -57,6 +58,13 @@ func (s *slot) makers() makers {
 		}
 	}
 	return m
+}
+
+// freedAmid reports whether a call may have taken away what the slot held, while c ran.
+func (s *slot) freedAmid(c *call) bool {
+	return slices.ContainsFunc(s.calls, func(other *call) bool {
+		return s.takes(other) && other.Begin < c.Return && s.history.landed(other, s.place) > c.Begin
+	})
 }
 
 // first returns when the first call began that was told of the generation.

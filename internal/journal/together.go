@@ -28,7 +28,8 @@ func (h *history) checkTogether() {
 func (h *history) checkWhole(owner string, calls []*call) {
 	parts := calls[0].Parts
 	for _, c := range calls { // what was found, or freed, was so at one moment
-		if n := c.met(); c.Op == Free && c.Outcome == Done && n > 0 && n < len(parts) {
+		n := c.met()
+		if c.Op == Free && c.Outcome == Done && n > 0 && n < len(parts) && !freedByAnother(c, calls) {
 			h.report(Partial, []*call{c}, "%d of %d parts", n, len(parts))
 		}
 	}
@@ -52,6 +53,18 @@ func (h *history) checkWhole(owner string, calls []*call) {
 		return
 	}
 	h.report(Partial, h.unsure(calls), "%q holds in the end %d of %d parts: %v", owner, met, len(parts), holdings(held))
+}
+
+// freedByAnother reports whether another release says too that it freed something that c says it did. One of which the
+// answer was lost on the way from the store may say so of what it had planned to free, part by part, see slot.fences.
+func freedByAnother(c *call, calls []*call) bool {
+	return slices.ContainsFunc(calls, func(other *call) bool {
+		return other != c && other.Op == Free && other.Outcome == Done &&
+			slices.ContainsFunc(other.Held, func(theirs Holding) bool {
+				mine := c.in(slotKey{theirs.Place, theirs.Owner})
+				return mine != nil && mine.Generation == theirs.Generation
+			})
+	})
 }
 
 // met returns of how many parts the call has an answer.
