@@ -98,10 +98,9 @@ func (s *machine) AllocateInBlock(t *rapid.T) {
 	if s.isTrouble(err) {
 		possible := []*world.World{s.world}
 		if larger, err := w.Take(s.world, fresh, blockSeen(parent, fresh)); err == nil && fresh != (world.Block{}) {
-			emptied, _ := w.GiveBack(larger, 0)
-			possible = append(possible, larger, emptied)
+			possible = append(possible, larger)
 		}
-		if errors.Is(err, store.ErrUnknown) && fails == nil {
+		if errors.Is(err, store.ErrUnknown) || fails != nil {
 			possible = append(possible, after)
 		}
 		s.adopt(t, possible...)

@@ -85,7 +85,7 @@ func (b Blocks) Allocate(
 	}
 	after, name, got, err = b.allocateIn(larger, fresh.Pool, c, seen)
 	if isFull(err) { // a block cannot hold it: none is kept for that
-		after, _ = b.GiveBack(larger, 0)
+		after = b.giveBackOne(larger, fresh)
 	}
 	return after, name, got, err
 }
