@@ -581,8 +581,8 @@ func (o *op) accept() {
 	}
 }
 
-// accept finishes a step of an op, in the pool in which it was planned, unless it is still to be planned. What was refused after a commit of
-// unknown outcome may have been granted by that, and have ended since.
+// accept finishes a step of an op, in the pool in which it was planned, unless it is still to be planned. What was
+// refused after a commit of unknown outcome may have been granted by that, and have ended since.
 func (s *step) accept(o *op, p *Pool) {
 	switch s.outcome.verdict {
 	case verdictLater:

@@ -289,7 +289,8 @@ func (g Grant) has(a Allocation) bool {
 	})
 }
 
-// giveBack gives back the block that the owner holds in the parent for the writer's pool. It reports false if something was faster.
+// giveBack gives back the block that the owner holds in the parent for the writer's pool. It reports false if something
+// was faster.
 func (b *Blocks) giveBack(ctx context.Context, p *Pool, owner string) (bool, error) {
 	_, err := p.Retract(ctx, owner)
 	if errors.Is(err, errLastGrant) {

@@ -107,10 +107,12 @@ func (s *machine) callWith(tr trouble, do func(ctx context.Context) error) error
 	return err
 }
 
+// any reports whether something goes wrong.
+func (tr *trouble) any() bool { return tr.before || tr.ends > 0 || tr.commit > 0 || tr.refused > 0 }
+
 // isTrouble reports whether an error comes from what went wrong in the last call.
 func (s *machine) isTrouble(err error) bool {
-	tr := &s.trouble
-	if !tr.before && tr.ends == 0 && tr.commit == 0 && tr.refused == 0 {
+	if !s.trouble.any() {
 		return false
 	}
 	for _, each := range []error{

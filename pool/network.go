@@ -26,8 +26,8 @@ type Network struct {
 	Pools map[string][]netipx.IPRange
 	// Held are the addresses that a pool holds outside of its ranges since it was drained or imported so, by the pool's
 	// name. No other pool of the network may have them in its ranges. Addresses that were released since may still be
-	// listed, but no longer keep others from having them; leases and cooldowns that have ended do so until [Pool.Reap]. nil
-	// if there are none.
+	// listed, but no longer keep others from having them; leases and cooldowns that have ended do so until [Pool.Reap].
+	// nil if there are none.
 	Held map[string][]netipx.IPRange
 	// Foreign are the addresses that others hand out, such as a DHCP server.
 	Foreign []netipx.IPRange

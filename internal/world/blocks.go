@@ -67,9 +67,6 @@ func (b Blocks) Home(w *World, owner string) string {
 func (b Blocks) Allocate(
 	w *World, c pool.Claim, seen Sight, fresh Block, block Sight,
 ) (after *World, name string, got *Record, err error) {
-	if home := b.Home(w, c.Owner); home != "" {
-		return b.allocateIn(w, home, c, seen)
-	}
 	for _, name := range b.pools(w) {
 		after, name, got, err = b.allocateIn(w, name, c, seen)
 		if err == nil || !isFull(err) || errors.Is(err, pool.ErrFamily) {
