@@ -220,6 +220,9 @@ func (in *importing) plan(a *attempt, records []*holding, head string) error {
 		return err
 	}
 	r, err := newRules(in.Spec, withheld)
+	if err == nil && in.Parent.isZero() {
+		err = r.requireRoom()
+	}
 	if err != nil {
 		return err
 	}
