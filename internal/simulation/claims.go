@@ -80,6 +80,13 @@ func (c *actor) release(p *pool.Pool, owner string) {
 	if known && before.Expires.IsZero() && errors.Is(err, pool.ErrNotFound) && IsPlain(err) {
 		c.World.Fail("%s held %v, and nothing was there to release", key, before)
 	}
+	if errors.Is(err, store.ErrUnknown) && c.chance(2) {
+		// Another handle knows nothing of the release that may be on its way.
+		delete(c.pools, p.Name())
+		if p = c.open(p.Name()); p != nil {
+			c.allocate(p, owner)
+		}
+	}
 }
 
 func (c *actor) renew(p *pool.Pool, owner string) {

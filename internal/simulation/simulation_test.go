@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"slices"
 	"strconv"
 	"testing"
 
@@ -20,10 +19,19 @@ var (
 	log   = flag.String("log", "", "the name of a file in which TestPools writes what happens, of the last seed")
 )
 
+// world is what a run is on, to be broken on purpose.
+type world struct {
+	*simulation.Backend
+	wrap func(store.Store, *simulation.Process) store.Store
+}
+
+func sound(*world) {}
+
 // run runs so many steps on a backend that prepare has set up, and returns what was found.
-func run(seed uint64, steps int, prepare func(*simulation.Backend)) (*simulation.Workload, *simulation.Backend, error) {
+func run(seed uint64, steps int, prepare func(*world)) (*simulation.Workload, *simulation.Backend, error) {
 	w, b := simulation.NewWorld(seed, simulation.Some), simulation.NewBackend()
-	prepare(b)
+	with := world{Backend: b, wrap: func(s store.Store, _ *simulation.Process) store.Store { return s }}
+	prepare(&with)
 	if *log != "" {
 		file, err := os.Create(*log)
 		if err != nil {
@@ -32,7 +40,9 @@ func run(seed uint64, steps int, prepare func(*simulation.Backend)) (*simulation
 		defer file.Close()
 		w.Trace = func(step int, what string) { fmt.Fprintln(file, step, what) }
 	}
-	l, err := simulation.NewWorkload(w, func(p *simulation.Process) store.Store { return b.Handle(p) })
+	l, err := simulation.NewWorkload(w, func(p *simulation.Process) store.Store {
+		return with.wrap(b.Handle(p), p)
+	})
 	if err != nil {
 		return l, b, err
 	}
@@ -77,7 +87,7 @@ func TestPools(t *testing.T) {
 	}
 	const runs = 20
 	for i := range uint64(runs) {
-		_, _, err := run(seed+i, total/runs, func(*simulation.Backend) {})
+		_, _, err := run(seed+i, total/runs, sound)
 		require.NoError(t, err, "SIMULATION_SEED=%d", seed+i)
 	}
 }
@@ -86,7 +96,7 @@ func TestPools(t *testing.T) {
 func TestReplay(t *testing.T) {
 	var runs [2]string
 	for i := range runs {
-		l, b, err := run(7, 20_000, func(*simulation.Backend) {})
+		l, b, err := run(7, 20_000, sound)
 		require.NoError(t, err)
 		runs[i] = fmt.Sprint(l.Calls, b.Commits, b.Conflicts, l.World.Steps, l.World.Now())
 	}
@@ -95,29 +105,16 @@ func TestReplay(t *testing.T) {
 
 // What is broken on purpose is found, and found again with the same seed.
 func TestBreaksAreFound(t *testing.T) {
-	for name, prepare := range map[string]func(*simulation.Backend){
-		"guard dropped": func(b *simulation.Backend) { b.Unguarded = true },
-		"torn commits":  func(b *simulation.Backend) { b.Torn = true },
-		"parted heads":  func(b *simulation.Backend) { b.Parted = true },
-		"stale reads":   func(b *simulation.Backend) { b.Stale = true },
-		"release that forgets the record": func(b *simulation.Backend) {
-			b.Spoil = func(c *store.Change) {
-				c.Writes = slices.DeleteFunc(c.Writes, func(w store.Write) bool { return w.Record.Kind == store.KindAllocation && w.Op == store.Delete })
-			}
-		},
-		"head that is written without its records": func(b *simulation.Backend) {
-			b.Spoil = func(c *store.Change) {
-				c.Writes = slices.DeleteFunc(c.Writes, func(w store.Write) bool { return w.Record.Kind == store.KindAllocation && w.Op == store.Put })
-			}
-		},
-	} {
+	for name, prepare := range breaks {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			for seed := uint64(1); ; seed++ {
 				_, _, err := run(seed, 20_000, prepare)
 				if err == nil {
-					require.Less(t, seed, uint64(20), "not found")
+					require.Less(t, seed, uint64(40), "not found")
 					continue
 				}
+				t.Logf("seed %d: %v", seed, err)
 				_, _, again := run(seed, 20_000, prepare)
 				require.EqualError(t, again, err.Error())
 				return

@@ -63,7 +63,7 @@ type Rates struct {
 
 // Some is a world in which each thing goes wrong now and then.
 var Some = Rates{
-	Crash: 0.008, Refuse: 0.006, LoseRequest: 0.01, LoseReply: 0.02, Late: 0.02, TimeOut: 0.01, Outage: 0.3, Cancel: 0.08,
+	Crash: 0.006, Refuse: 0.008, LoseRequest: 0.01, LoseReply: 0.03, Late: 0.04, TimeOut: 0.02, Outage: 0.3, Cancel: 0.08,
 	Jump: 0.005,
 }
 
@@ -135,7 +135,7 @@ func (w *World) Run(steps int) error {
 // turn lets one thing happen.
 func (w *World) turn() {
 	w.Steps++
-	if n := len(w.late); n > 0 && w.Random.IntN(20) == 0 {
+	if n := len(w.late); n > 0 && w.Random.IntN(40) == 0 {
 		i := w.Random.IntN(n)
 		land := w.late[i]
 		w.late = append(w.late[:i], w.late[i+1:]...)
