@@ -9,7 +9,8 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// promises are what owners were told by the answers to their calls, by pool and owner. What they are told must stay true.
+// promises are what owners were told by the answers to their calls, by pool and owner. What they are told must stay
+// true.
 type promises struct {
 	world *World
 	acked map[string]pool.Allocation // what an owner was told that it holds of a pool
@@ -73,8 +74,8 @@ func (m *promises) ack(key string, a pool.Allocation, fenced bool) {
 	}
 }
 
-// leave notes that a release of an owner is under way, until the function that it returns is called with its outcome, and
-// with whether nothing is known of the owner after that but that it has what it had.
+// leave notes that a release of an owner is under way, until the function that it returns is called with its outcome,
+// and with whether nothing is known of the owner after that but that it has what it had.
 func (m *promises) leave(key string) (done func(err error, unchanged bool)) {
 	before, known := m.acked[key]
 	leaving := m.leaving[key]

@@ -13,7 +13,8 @@ import (
 //   - A pool that was carved from another is in its network, and has and holds only what that holds for it.
 //   - What is newly granted is what the pool may hand out: no gateway, nothing excluded, nothing foreign, and nothing
 //     that its parent may not hand out.
-//   - An owner in a writer's blocks holds something in one pool at most, which was carved from the parent of the blocks.
+//   - An owner in a writer's blocks holds something in one pool at most, which was carved from the parent of the
+//     blocks.
 //
 // Cost: O(records).
 func (l *ledger) check() error {

@@ -13,10 +13,10 @@ import (
 // Workload is what processes do with a world of pools.
 //
 // Pools a, b and c are in the networks n and m, or in none, with ranges that overlap what others of them hold out of
-// range: they are drained, and grow again, and c is created and deleted. Parts of the networks become foreign. Pools are
-// carved from pools, and from these again; they grow, shrink, and are deleted. Pools are exported, and imported under
-// another name and into another network. Writers have blocks, each through handles in all processes. In all of these
-// owners allocate, renew and release, in one pool and in several at once. Others reap and reconcile.
+// range: they are drained, and grow again, and c is created and deleted. Parts of the networks become foreign. Pools
+// are carved from pools, and from these again; they grow, shrink, and are deleted. Pools are exported, and imported
+// under another name and into another network. Writers have blocks, each through handles in all processes. In all of
+// these owners allocate, renew and release, in one pool and in several at once. Others reap and reconcile.
 //
 // What an owner is told that it holds must stay its own, and a call that returns an error must have changed nothing,
 // unless the error says otherwise.

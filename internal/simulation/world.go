@@ -1,14 +1,14 @@
-// Package simulation runs several processes that share pools, one step at a time, in an order that a seed decides, and looks after each step
-// whether what package pool promises still holds.
+// Package simulation runs several processes that share pools, one step at a time, in an order that a seed decides, and
+// looks after each step whether what package pool promises still holds.
 //
-// A step is one call to the backend. Between two steps of one process any number of steps of others may happen; a process may die at any step, the
-// answer to a step may be lost, a step may take effect late, and the clock may jump. The same seed gives the same run, to the step, so that a failure
-// can be looked at again.
+// A step is one call to the backend. Between two steps of one process any number of steps of others may happen; a
+// process may die at any step, the answer to a step may be lost, a step may take effect late, and the clock may jump.
+// The same seed gives the same run, to the step, so that a failure can be looked at again.
 //
 // A [World] has the processes and decides whose turn it is. A [Backend] is a store in memory whose calls are steps. It
-// knows which [Call] made a commit, and checks after each commit the rules that hold for what is stored. A [Workload] is
-// what the processes do, and checks what they are told. A driver can bring a backend of its own, whose steps are smaller:
-// it calls [Process.Step] before each.
+// knows which [Call] made a commit, and checks after each commit the rules that hold for what is stored. A [Workload]
+// is what the processes do, and checks what they are told. A driver can bring a backend of its own, whose steps are
+// smaller: it calls [Process.Step] before each.
 package simulation
 
 import (
@@ -70,7 +70,8 @@ var Some = Rates{
 // NewWorld returns a world without processes.
 func NewWorld(seed uint64, rates Rates) *World {
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	return &World{Random: rand.New(rand.NewPCG(seed, 1)), Rates: rates, now: start, latest: start, yielded: make(chan *Process)}
+	random := rand.New(rand.NewPCG(seed, 1))
+	return &World{Random: random, Rates: rates, now: start, latest: start, yielded: make(chan *Process)}
 }
 
 // Process is one process: a goroutine that runs only when it is its turn.
@@ -85,7 +86,8 @@ type Process struct {
 	call   *Call
 }
 
-// Go adds a process. When its body returns, or the process dies, the body is started again, until the world becomes calm.
+// Go adds a process. When its body returns, or the process dies, the body is started again, until the world becomes
+// calm.
 func (w *World) Go(name string, body func(*Process)) {
 	p := &Process{World: w, Name: name, body: body, fates: true}
 	w.processes = append(w.processes, p)
@@ -225,8 +227,8 @@ const (
 	TimeOut
 )
 
-// Step waits for the process's next turn, and returns what is to become of the call that follows. It does not return if the process dies before
-// it. A step that reads either passes or is refused.
+// Step waits for the process's next turn, and returns what is to become of the call that follows. It does not return if
+// the process dies before it. A step that reads either passes or is refused.
 func (p *Process) Step(changes bool) Fate {
 	p.pause()
 	w := p.World
