@@ -226,7 +226,7 @@ func (c *actor) doImport() {
 	err := c.do("import "+name, func(ctx context.Context) (err error) {
 		p, err = pool.Import(ctx, c.store, name, s, c.with)
 		return err
-	}, pool.ErrExists, pool.ErrOverlap)
+	}, pool.ErrExists, pool.ErrOverlap, pool.ErrInvalid) // the last if all of it is foreign there
 	if err == nil {
 		c.pools[name] = p
 	}

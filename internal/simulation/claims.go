@@ -127,7 +127,7 @@ func (c *actor) together() {
 	}
 	owner := "both." + c.process.Name
 	for _, p := range append(others, a) {
-		defer c.try(p.Name() + "/" + owner)()
+		defer c.try(p.Name() + "/" + owner)() //nolint:gocritic // two at most, both until the end
 	}
 	claim := pool.Claim{Labels: map[string]string{together: "yes"}, Fenced: c.chance(3)}
 	var got []pool.Granted
@@ -150,7 +150,7 @@ func (c *actor) apart() {
 	if !ok {
 		return
 	}
-	pools, owner := append(others, a), "both."+c.process.Name
+	pools, owner := slices.Concat(others, []*pool.Pool{a}), "both."+c.process.Name
 	var done []func(error, bool)
 	for _, p := range pools {
 		done = append(done, c.leave(p.Name()+"/"+owner))
@@ -194,7 +194,7 @@ func (c *actor) bulk() {
 	var names []string
 	for i := range owners {
 		owner := fmt.Sprintf("%s.%d", c.process.Name, i)
-		defer c.try(p.Name() + "/" + owner)()
+		defer c.try(p.Name() + "/" + owner)() //nolint:gocritic // a few, all until the end
 		claims, names = append(claims, c.claimOf(owner)), append(names, owner)
 	}
 	if c.emptying {
