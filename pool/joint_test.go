@@ -416,3 +416,17 @@ func TestConflictInAJointClaim(t *testing.T) {
 	require.Equal(t, uint64(3), ps.used(t, "v4"))
 	ps.requireOK(t)
 }
+
+// A store of a type that cannot be compared is no reason to panic.
+func TestJointCallOnAStoreThatCannotBeCompared(t *testing.T) {
+	type odd struct {
+		store.Store
+		notes []string
+	}
+	s := odd{store.NewMemory(), nil}
+	a, b := createNamed(t, s, "a", specOf("10.0.0.0/24")), createNamed(t, s, "b", specOf("10.0.1.0/24"))
+	_, err := pool.AllocateTogether(t.Context(), "x", pool.Part{Pools: []*pool.Pool{a}}, pool.Part{Pools: []*pool.Pool{b}})
+	require.ErrorIs(t, err, pool.ErrInvalid)
+	_, err = pool.AllocateTogether(t.Context(), "x", pool.Part{Pools: []*pool.Pool{a}})
+	require.NoError(t, err)
+}

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"log/slog"
 	"net/netip"
+	"reflect"
 	"slices"
 	"time"
 
@@ -357,10 +358,10 @@ func byExpiry(a, b iter.Seq2[*holding, error]) iter.Seq2[*holding, error] {
 	}
 }
 
-// beside implements [home].
+// beside implements [home]. Stores of a type whose values cannot be compared count as different ones.
 func (s *stored) beside(other home) bool {
 	o, ok := other.(*stored)
-	return ok && o.store == s.store
+	return ok && (o == s || reflect.ValueOf(s.store).Comparable() && o.store == s.store)
 }
 
 // neighbour implements [home].
