@@ -279,9 +279,9 @@ func TestPoolsComeAndGo(t *testing.T) {
 	}
 }
 
-func TestInvariant7AnotherSpecUnderLiveHandles(t *testing.T) {
-	// There is no way yet to change the spec of a pool but to delete it, which is refused in use, and to create it
-	// again. Handles of the earlier pool find that out with whatever they do next.
+func TestInvariant7AnotherPoolUnderLiveHandles(t *testing.T) {
+	// A pool is deleted, which is refused while it is in use, and created again with another spec. Handles of the
+	// earlier pool find that out with whatever they do next.
 	rapid.Check(t, func(t *rapid.T) {
 		ctx := context.Background()
 		memory := store.NewMemory()

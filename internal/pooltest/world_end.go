@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ipalloc/ipalloc/internal/journal"
+	"github.com/ipalloc/ipalloc/internal/world"
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
 )
@@ -42,6 +43,9 @@ func (w World) end(t *testing.T, book *journal.Journal) (end journal.State, faul
 		found, fault := readPool(t, s, info)
 		end.Pools = append(end.Pools, found)
 		faults = append(faults, fault...)
+	}
+	if err := world.Audit(t.Context(), s); err != nil {
+		faults = append(faults, err.Error())
 	}
 	require.NoError(t, s.Close())
 	return end, faults
