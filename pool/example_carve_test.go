@@ -55,3 +55,34 @@ func ExampleOpenBlocks() {
 	// 10.244.0.0 10.244.0.1 10.244.0.2 2 blocks, 1 given back
 	// 10.244.0.2 10.244.0.3 10.244.0.4 2 blocks, 1 given back
 }
+
+// A site outgrows its block: it gets a second one, and gives it back when that is empty again.
+func ExamplePool_Extend() {
+	ctx := context.Background()
+	s := store.NewMemory()
+	spec := pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.0/16")), AllocateReserved: true}
+	company := must(pool.Create(ctx, s, "company", spec, nil))
+
+	block := pool.Claim{Owner: "site/1", Requests: []pool.Request{{Bits: 31}}} // so small for the sake of the example
+	site := must(pool.Carve(ctx, company, block, "site", pool.Spec{AllocateReserved: true}, nil))
+	for _, host := range []string{"a", "b"} {
+		must(site.Allocate(ctx, pool.Claim{Owner: host}))
+	}
+	block.Owner = "site/2"
+	must(site.Extend(ctx, block))
+	fmt.Println(must(site.Allocate(ctx, pool.Claim{Owner: "c"})).Addrs()[0])
+	for _, grant := range must(site.Grants(ctx)) {
+		fmt.Println(grant.Owner, grant.Prefixes, "room:", grant.Room)
+	}
+
+	_, err := site.Retract(ctx, "site/2")
+	fmt.Println(err)
+	must(site.Release(ctx, "c"))
+	fmt.Println(must(site.Retract(ctx, "site/2")).Prefixes, "given back")
+	// Output:
+	// 10.0.0.2
+	// site/1 [10.0.0.0/31] room: false
+	// site/2 [10.0.0.2/31] room: true
+	// pool "site": retract for "site/2": in use: addresses of 10.0.0.2/31 are held, or cool down
+	// [10.0.0.2/31] given back
+}
