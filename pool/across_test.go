@@ -292,10 +292,11 @@ func TestCommitTimeoutBoundsCallsOverSeveralPools(t *testing.T) {
 	for _, c := range acrossCalls() {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				memory, hanging := store.NewMemory(), 0
+				memory := store.NewMemory()
+				hung := &hangs{Store: memory}
 				const timeout = 2 * time.Second
-				w := newAcrossWorld(t, memory, &hangs{Store: memory, commits: &hanging}, &pool.Options{CommitTimeout: timeout})
-				hanging = 1000
+				w := newAcrossWorld(t, memory, hung, &pool.Options{CommitTimeout: timeout})
+				hung.commits.Store(1000)
 				begin, ended, waited := time.Now(), make(chan error), make(chan error)
 				go func() { ended <- c.call(t.Context(), w) }()
 				synctest.Wait()
@@ -308,7 +309,7 @@ func TestCommitTimeoutBoundsCallsOverSeveralPools(t *testing.T) {
 				require.ErrorIs(t, <-waited, context.DeadlineExceeded, "it waits no longer than it wants to")
 				require.ErrorIs(t, <-ended, store.ErrUnknown)
 				require.LessOrEqual(t, time.Since(begin), 3*timeout)
-				hanging = 0
+				hung.commits.Store(0)
 				allocate(t, w.b, pool.Claim{Owner: "through the same handle"})
 			})
 		})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -186,8 +187,8 @@ func TestCommitTimeout(t *testing.T) {
 		options := &pool.Options{CommitTimeout: 5 * time.Second, Random: func() uint64 { return 0 }}
 
 		// The store hangs, and then says that it does not know.
-		begin, hanging := time.Now(), 1
-		hung := &hangs{Store: s, commits: &hanging}
+		begin, hung := time.Now(), &hangs{Store: s}
+		hung.commits.Store(1)
 		p, err := pool.Open(t.Context(), hung, "blue", options)
 		require.NoError(t, err)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -198,8 +199,8 @@ func TestCommitTimeout(t *testing.T) {
 		require.Equal(t, 5*time.Second, time.Since(begin))
 
 		// It hangs for good.
-		begin, hanging = time.Now(), 1000
-		hung.gets = true
+		begin, hung.gets = time.Now(), true
+		hung.commits.Store(1000)
 		_, err = p.Allocate(t.Context(), pool.Claim{Owner: "b"})
 		require.ErrorIs(t, err, store.ErrUnknown)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
@@ -210,15 +211,14 @@ func TestCommitTimeout(t *testing.T) {
 // hangs is a store whose calls wait for the end of their context.
 type hangs struct {
 	store.Store
-	commits *int
+	commits atomic.Int64 // how many more commits hang
 	gets    bool
 }
 
 func (h *hangs) Commit(ctx context.Context, changes ...store.Change) ([]store.Record, error) {
-	if *h.commits == 0 {
+	if h.commits.Add(-1) < 0 {
 		return h.Store.Commit(ctx, changes...)
 	}
-	*h.commits--
 	<-ctx.Done()
 	return nil, fmt.Errorf("%w: %w", store.ErrUnknown, ctx.Err())
 }
