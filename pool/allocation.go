@@ -54,8 +54,13 @@ func (a Allocation) Expired(now time.Time) bool {
 }
 
 func (a Allocation) clone() Allocation {
-	a.Prefixes, a.Labels = slices.Clone(a.Prefixes), maps.Clone(a.Labels)
+	a.unshare()
 	return a
+}
+
+// unshare makes what the allocation refers to its own.
+func (a *Allocation) unshare() {
+	a.Prefixes, a.Labels = slices.Clone(a.Prefixes), maps.Clone(a.Labels)
 }
 
 // holding is a record of the pool: an allocation, or what is left of one while it cools down.

@@ -590,7 +590,7 @@ func (s *step) accept(o *op, p *Pool) {
 		s.finish(o.withDoubt(s.outcome.refusal))
 	default:
 		if s.result = s.outcome.result; !s.outcome.owned {
-			s.result = s.result.clone()
+			s.result.unshare()
 		}
 		if s.result.Owner != "" && s.result.Generation == 0 {
 			s.result.Generation = p.home.revision()

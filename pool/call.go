@@ -94,21 +94,15 @@ func opOf(ctx context.Context, p *Pool, whole bool, steps []step) *op {
 var ops = sync.Pool{New: func() any { return new(op) }}
 
 // do brings one task to its end, for the claim if that is not nil.
-func (p *Pool) do(ctx context.Context, t *task, claim *Claim) (Allocation, error) {
+func (p *Pool) do(ctx context.Context, t *task, claim *Claim) (a Allocation, err error) {
 	o := ops.Get().(*op)
 	o.become(ctx, p, t)
 	if claim != nil {
 		o.one.claim = *claim
 		o.one.step[0].claim = &o.one.claim
 	}
-	err := o.run()
-	s := &o.one.step[0]
-	a := s.result
-	if err == nil {
-		err = s.err
-	}
-	if err != nil {
-		a = Allocation{}
+	if err = o.run(); err == nil {
+		a, err = o.one.step[0].result, o.one.step[0].err // the result is empty if there is an error
 	}
 	*o = op{} // without what it waited with, which may belong to a test's bubble
 	ops.Put(o)

@@ -138,13 +138,16 @@ func (r *runner) try(batch []*op) bool {
 
 // end forgets the batch.
 func (r *runner) end() {
-	clear(r.owners)
-	r.tasks = 0
+	if r.tasks > 0 {
+		clear(r.owners)
+		r.tasks = 0
+	}
 	a := &r.attempt
 	clear(a.drafts)
 	clear(a.nets)
 	clear(a.one.writes)
-	*a = attempt{drafts: a.drafts[:0], nets: a.nets[:0], one: draft{writes: a.one.writes[:0]}}
+	a.one.next, a.one.others, a.one.outside, a.one.names = nil, nil, nil, nil
+	a.ctx, a.batch, a.drafts, a.nets = nil, nil, a.drafts[:0], a.nets[:0]
 }
 
 // Pause implements [group.Runner]: it waits before another attempt, longer the more attempts have failed. It does not

@@ -573,8 +573,5 @@ func (v *view) covers(prefixes []netip.Prefix) bool {
 
 // coversSome reports whether the pool hands out any address of the prefixes.
 func (v *view) coversSome(prefixes []netip.Prefix) bool {
-	return slices.ContainsFunc(prefixes, func(p netip.Prefix) bool {
-		inside, _ := v.space.Inside(p)
-		return len(inside) > 0
-	})
+	return slices.ContainsFunc(prefixes, v.space.CoversSome)
 }

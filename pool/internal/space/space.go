@@ -99,6 +99,14 @@ func (s *Space) Covers(p netip.Prefix) bool {
 	return f != nil && f.free.Covers(p)
 }
 
+// CoversSome reports whether any address of p may be handed out, whether it is free or taken. Cost: O(log ranges).
+func (s *Space) CoversSome(p netip.Prefix) bool {
+	for range s.parts(p) {
+		return true
+	}
+	return false
+}
+
 // Inside returns what may be handed out of p, as prefixes in order, and the number of its other addresses. It
 // does not matter what is free. Cost: O(log ranges + prefixes returned).
 func (s *Space) Inside(p netip.Prefix) (in []netip.Prefix, outside cidr.Count) {
