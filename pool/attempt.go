@@ -187,7 +187,7 @@ func (d *draft) writing(h *holding) bool {
 func (a *attempt) view(d *draft, o *op) *view {
 	s := d.state()
 	s.around = around{a, d, o}
-	s.view = view{now: a.now, rules: s.rules, space: s.space, around: &s.around, scratch: &s.scratch}
+	s.view.now = a.now
 	return &s.view
 }
 
@@ -444,18 +444,25 @@ func (a *attempt) planWith(o *op, s *step, d *draft, h *holding) error {
 		s.outcome = outcome{verdict: verdictDone, result: s.result}
 		return nil
 	}
-	start := d.mark()
+	var start attemptMark
+	delegates := s.delegate != nil || h != nil && h.Child != ""
+	if delegates {
+		start = a.mark()
+	}
 	a.view(d, o).plan(&s.outcome, &s.task, h, d.writes[len(d.writes):])
 	switch s.outcome.verdict {
 	case verdictTouch:
 		d.touch = true
 	case verdictWrite:
 		d.add(s.outcome.writes)
-		err := a.passOn(s, d, start)
-		if err != nil && !isRefusal(err) {
-			return err
+		if !delegates {
+			break
 		}
-		if err != nil {
+		if err := a.passOn(s, d); err != nil {
+			a.rollback(start)
+			if !isRefusal(err) {
+				return err
+			}
 			s.outcome = outcome{verdict: verdictRefuse, refusal: err}
 		}
 	case verdictRefuse:
@@ -469,23 +476,15 @@ func (a *attempt) planWith(o *op, s *step, d *draft, h *holding) error {
 	return nil
 }
 
-// passOn applies the outcome of the step to the pools that are carved from the draft's pool. If that is
-// refused, it puts the draft back to start.
-func (a *attempt) passOn(s *step, d *draft, start draftMark) (err error) {
-	if !s.outcome.carved && s.outcome.released == nil {
-		return nil
+// passOn applies the outcome of the step to the pool that is carved from the draft's pool, if it concerns one.
+func (a *attempt) passOn(s *step, d *draft) error {
+	switch {
+	case s.outcome.carved:
+		return a.carve(d, s.delegate, s.outcome.result)
+	case s.outcome.released != nil:
+		return a.takeFromChild(d, s.outcome.released)
 	}
-	whole := a.mark()
-	whole.drafts[slices.Index(a.drafts, d)] = start
-	if s.outcome.carved {
-		err = a.carve(d, s.delegate, s.outcome.result)
-	} else {
-		err = a.takeFromChild(d, s.outcome.released)
-	}
-	if err != nil {
-		a.rollback(whole)
-	}
-	return err
+	return nil
 }
 
 // isRefusal reports whether a task failed because of what it asks for, and not because the store could not be read.

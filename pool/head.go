@@ -94,7 +94,9 @@ func newState(r *rules, parent Parent, random func() uint64) (*state, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &state{rules: r, space: free, parent: parent}, nil
+	s := &state{rules: r, space: free, parent: parent}
+	s.view = view{rules: r, space: free, around: &s.around, scratch: &s.scratch}
+	return s, nil
 }
 
 // encode returns the data of a head with this state, and what to do with the records of pieces. base is the

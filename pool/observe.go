@@ -63,7 +63,9 @@ func (p *Pool) begin() time.Time {
 }
 
 func (p *Pool) observe(begin time.Time, call Call, owner string, a Allocation, err error) {
-	p.observeIn(p.name, begin, call, owner, a, err)
+	if p.options.Observer != nil {
+		p.observeIn(p.name, begin, call, owner, a, err)
+	}
 }
 
 // observeIn tells the observer of a call in the pool of that name.
