@@ -25,12 +25,15 @@ type promises struct {
 	// on what they held then, so that what they are told that they hold is not certain until a release has come to its
 	// end, or a fenced claim.
 	leaving map[string]bool
+	// gone are those of whom a reconciliation was told that they are no more, since they last got an answer. It may
+	// yet release what they hold, also if their own release fails.
+	gone map[string]bool
 }
 
 func newPromises(w *World) *promises {
 	return &promises{
 		world: w, acked: map[string]pool.Allocation{}, absent: map[string]bool{}, trying: map[string]int{},
-		doubt: map[string]bool{}, asked: map[string]*pool.Pool{}, leaving: map[string]bool{},
+		doubt: map[string]bool{}, asked: map[string]*pool.Pool{}, leaving: map[string]bool{}, gone: map[string]bool{},
 	}
 }
 
@@ -69,6 +72,7 @@ func (m *promises) ack(key string, a pool.Allocation, fenced bool) {
 	if fenced {
 		m.leaving[key] = false
 	}
+	delete(m.gone, key)
 	if !m.leaving[key] {
 		m.acked[key] = a
 	}
@@ -82,14 +86,18 @@ func (m *promises) leave(key string) (done func(err error, unchanged bool)) {
 	delete(m.acked, key)
 	m.leaving[key] = true
 	return func(err error, unchanged bool) {
-		if m.leaving[key] = errors.Is(err, store.ErrUnknown) || leaving && unchanged; known && unchanged {
+		if m.leaving[key] = errors.Is(err, store.ErrUnknown) || leaving && unchanged; known && unchanged && !m.gone[key] {
 			m.acked[key] = before
 		}
 	}
 }
 
-// isLive reports whether an owner may hold something: it was told so, or it is asking.
+// isLive tells a reconciliation whether an owner may hold something: it was told so, or it is asking.
 func (m *promises) isLive(key string) bool {
 	_, known := m.acked[key]
-	return known || m.trying[key] > 0
+	live := known || m.trying[key] > 0
+	if !live {
+		m.gone[key] = true
+	}
+	return live
 }
