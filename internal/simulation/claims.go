@@ -38,7 +38,8 @@ func (c *actor) claimOf(owner string) pool.Claim {
 func (c *actor) allocate(p *pool.Pool, owner string) {
 	key := p.Name() + "/" + owner
 	before, known := c.acked[key]
-	doubt := c.doubt[key] && c.asked[key] != p
+	doubt, asked := c.doubt[key], c.asked[key]
+	settles := !doubt || asked == p // an answer means that no earlier call may yet take effect
 	defer c.try(key)()
 	claim := c.claimOf(owner)
 	var got pool.Allocation
@@ -46,7 +47,14 @@ func (c *actor) allocate(p *pool.Pool, owner string) {
 		got, err = p.Allocate(ctx, claim)
 		return err
 	}, pool.ErrExhausted)
-	c.doubt[key], c.asked[key] = err != nil && (doubt || errors.Is(err, store.ErrUnknown)), p
+	unknown, answered := errors.Is(err, store.ErrUnknown), err == nil || errors.Is(err, pool.ErrExhausted)
+	c.doubt[key] = unknown || err != nil && doubt && !(settles && answered)
+	switch {
+	case settles:
+		c.asked[key] = p
+	case !unknown:
+		c.asked[key] = asked
+	}
 	// An imported pool is made with what its owners hold.
 	c.absent[key] = errors.Is(err, pool.ErrExhausted) && !known && !c.doubt[key] && !slices.Contains(imports, p.Name())
 	if err != nil {
