@@ -49,20 +49,25 @@ func failure(err error) journal.Result {
 
 // open returns the handle of a pool that all goroutines of the process share; nil if it cannot be opened.
 func (c *client) open(ctx context.Context, name string) *pool.Pool {
+	return shared(c, c.pools, name, func() (*pool.Pool, error) { return pool.Open(ctx, c.store, name, c.options) })
+}
+
+// shared returns the handle of that name in known, or else puts one there; nil if it cannot be opened.
+func shared[T any](c *client, known map[string]*T, name string, open func() (*T, error)) *T {
 	c.mu.Lock()
-	p, known := c.pools[name]
+	h := known[name]
 	c.mu.Unlock()
-	if known {
-		return p
+	if h != nil {
+		return h
 	}
-	p, err := pool.Open(ctx, c.store, name, c.options)
+	h, err := open()
 	if err != nil {
 		return nil
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.pools[name] = p
-	return p
+	known[name] = h
+	return h
 }
 
 // openAll is open for all the places of parts.
@@ -89,24 +94,13 @@ func (c *client) forget() {
 }
 
 func (c *client) openBlocks(ctx context.Context, writer string) *pool.Blocks {
-	c.mu.Lock()
-	b, known := c.blocks[writer]
-	c.mu.Unlock()
-	if known {
-		return b
-	}
 	parent := c.open(ctx, worldBlue)
 	if parent == nil {
 		return nil
 	}
-	b, err := pool.OpenBlocks(ctx, parent, writer, blockClaim(), pool.Spec{AllocateReserved: true}, c.options)
-	if err != nil {
-		return nil
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.blocks[writer] = b
-	return b
+	return shared(c, c.blocks, writer, func() (*pool.Blocks, error) {
+		return pool.OpenBlocks(ctx, parent, writer, blockClaim(), pool.Spec{AllocateReserved: true}, c.options)
+	})
 }
 
 // one makes a call for one owner of one place.

@@ -28,9 +28,6 @@ func NewStore(a API, opts Options, newID func() string, pause func(context.Conte
 	return s
 }
 
-// APIOf returns the API that s uses.
-func APIOf(s *Store) API { return s.api }
-
 // Where says where o is, and Labels with which labels.
 func (o *Object) Where() Ref { return o.ref }
 
