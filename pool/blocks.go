@@ -106,6 +106,15 @@ func (b *Blocks) Pool() *Pool {
 	return b.pool
 }
 
+// reopen makes the pool of the writer's blocks the one that there is at present, and returns it; nil if there is none.
+func (b *Blocks) reopen(ctx context.Context) (*Pool, error) {
+	p, err := b.open(ctx)
+	if err == nil {
+		b.setPool(p)
+	}
+	return p, err
+}
+
 func (b *Blocks) setPool(p *Pool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -165,11 +174,9 @@ func (b *Blocks) allocateMore(ctx context.Context, claim Claim) (Allocation, err
 		switch {
 		case errors.Is(err, ErrNoPool) || errors.Is(err, ErrExists):
 			// Another handle has taken the first block, or given back the last one.
-			p, err := b.open(ctx)
-			if err != nil {
+			if _, err := b.reopen(ctx); err != nil {
 				return Allocation{}, err
 			}
-			b.setPool(p)
 		case p == nil:
 			return Allocation{}, err
 		case !isFull(err):
@@ -246,10 +253,10 @@ func (b *Blocks) release(ctx context.Context, owner string) (Allocation, error) 
 	p := b.Pool()
 	if p == nil { // another handle may have taken a block
 		var err error
-		if p, err = b.open(ctx); err != nil {
+		if p, err = b.reopen(ctx); err != nil {
 			return Allocation{}, err
 		}
-		if b.setPool(p); p == nil {
+		if p == nil {
 			return Allocation{}, ErrNotFound
 		}
 	}
@@ -316,12 +323,9 @@ func (b *Blocks) GiveBack(ctx context.Context, keep int) (int, error) {
 }
 
 func (b *Blocks) giveBackAll(ctx context.Context, keep int) (given int, err error) {
-	p, err := b.open(ctx)
-	if err != nil {
+	p, err := b.reopen(ctx)
+	if err != nil || p == nil {
 		return 0, err
-	}
-	if b.setPool(p); p == nil {
-		return 0, nil
 	}
 	uses, err := p.Grants(ctx)
 	if err != nil {
@@ -371,17 +375,17 @@ func (p *Pool) Grants(ctx context.Context) ([]GrantUse, error) {
 		if err != nil {
 			return err
 		}
+		outOfRange, err := a.outOfRange(d)
+		if err != nil {
+			return err
+		}
 		uses = uses[:0]
 		free := map[Family]*netipx.IPSet{}
 		for _, f := range d.state().rules.families {
 			free[f] = d.state().space.FreeSet(f.inSpace())
 		}
 		for _, g := range d.state().parent.clone().Grants {
-			use := GrantUse{Grant: g, Room: true}
-			inUse := a.requireFree(d, g.Prefixes, setOfPrefixes(g.Prefixes))
-			if use.Idle = inUse == nil; !use.Idle && !errors.Is(inUse, ErrInUse) {
-				return inUse
-			}
+			use := GrantUse{Grant: g, Room: true, Idle: d.state().requireFree(g.Prefixes, outOfRange) == nil}
 			for _, prefix := range g.Prefixes {
 				set := free[FamilyOf(prefix.Addr())]
 				use.Room = use.Room && set != nil && set.OverlapsPrefix(prefix)

@@ -331,3 +331,27 @@ func requireNothingLeaked(t testing.TB, s store.Store) {
 	}
 	require.Empty(t, held, "these have no pool")
 }
+
+// What is held out of range is read once, however many grants there are.
+func TestGrantsReadTheRecordsOnce(t *testing.T) {
+	injector := &faults.Injector{}
+	s := injector.Wrap(store.NewMemory())
+	child := carve(t, create(t, s, specOf("10.0.0.0/24")), claim("a", "10.0.0.0/29"), "child")
+	for owner, block := range map[string]string{"b": "10.0.0.8/29", "c": "10.0.0.16/29", "d": "10.0.0.24/29"} {
+		_, err := child.Extend(t.Context(), claim(owner, block))
+		require.NoError(t, err)
+	}
+	allocate(t, child, claim("held", "10.0.0.9"))
+	spec := specOf("10.0.0.0/29", "10.0.0.16/28")
+	require.NoError(t, child.Drain(t.Context(), spec))
+
+	before := injector.Counts().List
+	grants, err := child.Grants(t.Context())
+	require.NoError(t, err)
+	idle := map[string]bool{}
+	for _, g := range grants {
+		idle[g.Owner] = g.Idle
+	}
+	require.Equal(t, map[string]bool{"a": true, "b": false, "c": true, "d": true}, idle)
+	require.Equal(t, 2, injector.Counts().List-before, "allocations, and what is aside")
+}

@@ -10,7 +10,6 @@ import (
 	"go4.org/netipx"
 
 	"github.com/ipalloc/ipalloc/cidr"
-	"github.com/ipalloc/ipalloc/pool/internal/space"
 )
 
 // delegation is the pool that is to be made of what a claim is granted.
@@ -52,7 +51,7 @@ func carve(ctx context.Context, parent *Pool, claim Claim, name string, spec Spe
 	switch {
 	case claim.TTL != 0:
 		return nil, invalid("the claim for the pool %q has a time to live, want none", name)
-	case len(spec.Ranges) > 0 || len(spec.Subnets) > 0 && spec.hasWholeSubnets():
+	case len(spec.Ranges) > 0 || len(spec.Subnets) > 0:
 		return nil, invalid("the spec of the pool %q has ranges; those of a carved pool are what its parent grants", name)
 	case name == parent.name:
 		return nil, invalid("the pool %q cannot be carved from itself", name)
@@ -76,9 +75,6 @@ func carve(ctx context.Context, parent *Pool, claim Claim, name string, spec Spe
 	}
 	return child, nil // which is read when it is used, if it was there already
 }
-
-// hasWholeSubnets reports whether the subnets are meant as the ranges.
-func (s Spec) hasWholeSubnets() bool { return len(s.Ranges) == 0 && len(s.Subnets) > 0 }
 
 // carve plans that a pool is made of what was granted in the draft's.
 func (a *attempt) carve(from *draft, to *delegation, granted Allocation) error {
@@ -251,7 +247,11 @@ var errLastGrant = invalid("nothing would be left of the pool; delete it instead
 func (a *attempt) retract(d *draft, i int) error {
 	now := d.state()
 	block := setOfPrefixes(now.parent.Grants[i].Prefixes)
-	if err := a.requireFree(d, now.parent.Grants[i].Prefixes, block); err != nil {
+	outOfRange, err := a.outOfRange(d)
+	if err == nil {
+		err = now.requireFree(now.parent.Grants[i].Prefixes, outOfRange)
+	}
+	if err != nil {
 		return err
 	}
 	spec, parent := now.rules.Spec.clone(), now.parent.clone()
@@ -267,24 +267,36 @@ func (a *attempt) retract(d *draft, i int) error {
 	return a.rebuild(d, spec, withheld, parent, true)
 }
 
-// requireFree returns an error if anything of the prefixes, which make up the block, is held or
-// cools down in the draft's pool.
-func (a *attempt) requireFree(d *draft, prefixes []netip.Prefix, block *netipx.IPSet) error {
+// outOfRange returns the records of the draft's pool that hold, or let cool down, anything that it may not hand out.
+func (a *attempt) outOfRange(d *draft) (found []*holding, err error) {
 	s := d.state().space
-	for _, prefix := range prefixes {
-		if !s.IsFreeWithin(prefix) {
-			return fmt.Errorf("%w: addresses of %v are held, or cool down", ErrInUse, prefix)
-		}
-	}
-	if s.OutOfRange(space.V4).IsZero() && s.OutOfRange(space.V6).IsZero() {
-		return nil
+	if !s.AnyOutOfRange() {
+		return nil, nil
 	}
 	for h, err := range a.records(d) {
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if cidr.Overlaps(setOfPrefixes(h.Prefixes), block) {
-			return fmt.Errorf("%w: %v is held, or cools down, though out of range", ErrInUse, h.Prefixes)
+		if slices.ContainsFunc(h.Prefixes, func(p netip.Prefix) bool { return !s.Covers(p) }) {
+			found = append(found, h)
+		}
+	}
+	return found, nil
+}
+
+// requireFree returns an error if anything of the prefixes is held or cools down, in range or by one of those that are
+// out of range.
+func (s *state) requireFree(prefixes []netip.Prefix, outOfRange []*holding) error {
+	for _, prefix := range prefixes {
+		if !s.space.IsFreeWithin(prefix) {
+			return fmt.Errorf("%w: addresses of %v are held, or cool down", ErrInUse, prefix)
+		}
+	}
+	for _, h := range outOfRange {
+		for _, prefix := range prefixes {
+			if slices.ContainsFunc(h.Prefixes, prefix.Overlaps) {
+				return fmt.Errorf("%w: %v is held, or cools down, though out of range", ErrInUse, h.Prefixes)
+			}
 		}
 	}
 	return nil

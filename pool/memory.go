@@ -272,12 +272,8 @@ func (m *memory) wait(ctx context.Context, revision int64, until time.Time) erro
 	if changed == nil {
 		return nil
 	}
-	within := ctx
-	if !until.IsZero() {
-		var cancel context.CancelFunc
-		within, cancel = context.WithTimeout(ctx, max(until.Sub(m.options.Clock()), time.Millisecond))
-		defer cancel()
-	}
+	within, cancel := m.options.withDeadline(ctx, until)
+	defer cancel()
 	select {
 	case <-changed:
 		return nil

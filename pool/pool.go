@@ -76,6 +76,15 @@ func (o *Options) withDefaults() Options {
 	return with
 }
 
+// withDeadline returns a context that ends at a time by the options' clock, in a millisecond at the earliest. It is ctx
+// if the time is zero.
+func (o *Options) withDeadline(ctx context.Context, until time.Time) (context.Context, context.CancelFunc) {
+	if until.IsZero() {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, max(until.Sub(o.Clock()), time.Millisecond))
+}
+
 // Pool is a handle of a pool: of one in a store, which any number of handles in any number of processes may share
 // ([Create], [Open]), or of one that lives in memory only ([New]).
 //

@@ -598,12 +598,8 @@ func (s *stored) current(ctx context.Context) (int64, error) {
 
 // wait implements [home].
 func (s *stored) wait(ctx context.Context, revision int64, until time.Time) error {
-	within := ctx
-	if !until.IsZero() {
-		var cancel context.CancelFunc
-		within, cancel = context.WithTimeout(ctx, max(until.Sub(s.options.Clock()), time.Millisecond))
-		defer cancel()
-	}
+	within, cancel := s.options.withDeadline(ctx, until)
+	defer cancel()
 	_, err := s.store.Watch(within, headKey(s.name), revision)
 	switch {
 	case err == nil, within.Err() != nil && ctx.Err() == nil:

@@ -273,11 +273,8 @@ func (a *attempt) records(d *draft) iter.Seq2[*holding, error] {
 
 // cooling iterates over the records of the draft's pool, of which nothing in range is held.
 func (a *attempt) cooling(d *draft) iter.Seq2[*holding, error] {
-	s, nothing := d.state().space, true
-	for _, f := range families {
-		nothing = nothing && s.OutOfRange(f.inSpace()).IsZero()
-	}
-	if nothing && s.Tally(space.Expiring) == 0 {
+	s := d.state().space
+	if !s.AnyOutOfRange() && s.Tally(space.Expiring) == 0 {
 		return func(func(*holding, error) bool) {}
 	}
 	return a.records(d)

@@ -103,6 +103,11 @@ func (s *Space) OutOfRange(f Family) cidr.Count {
 	return s.tallies.families[f].outOfRange
 }
 
+// AnyOutOfRange reports whether OutOfRange of some family is not 0.
+func (s *Space) AnyOutOfRange() bool {
+	return !s.OutOfRange(V4).IsZero() || !s.OutOfRange(V6).IsZero()
+}
+
 // Cooling returns how many addresses of the family cool down, those out of range excepted.
 func (s *Space) Cooling(f Family) cidr.Count {
 	if f >= numFamilies {
