@@ -24,6 +24,7 @@ type attempt struct {
 	ctx    context.Context // of what is read
 	now    time.Time
 	batch  []*op
+	turn   store.Turn // in which it is committed; may be nil
 	again  bool       // all of the batch were in an attempt that came to nothing
 	drafts []*draft   // of pools
 	nets   []*network // that take part
@@ -609,12 +610,12 @@ func (a *attempt) tasks() int {
 
 // learn takes from a failed commit what the next attempt needs, and fails the ops for which there is no point in one.
 func (a *attempt) learn(err error) {
-	drafts := slices.Clone(a.drafts)
+	drafts, nets := slices.Clone(a.drafts), slices.Clone(a.nets)
 	a.rollback(attemptMark{})
 	if errors.Is(err, store.ErrTooLarge) && a.takeLess(drafts) {
 		return
 	}
-	known := false
+	known, heads := false, headsOf(drafts, nets)
 	for _, d := range drafts {
 		known = d.pool.home.learn(a.ctx, err) || known
 	}
@@ -626,6 +627,7 @@ func (a *attempt) learn(err error) {
 			continue
 		}
 		o.attempts++
+		o.heads, o.lost = heads, errors.Is(err, store.ErrConflict) && a.turn == nil
 		switch {
 		case errors.Is(err, store.ErrUnknown) && o.changes():
 			o.doubt(o.pools[0].options.CommitTimeout, err)
@@ -633,6 +635,18 @@ func (a *attempt) learn(err error) {
 			o.failPlanned(err)
 		}
 	}
+}
+
+// headsOf returns the keys of the heads that an attempt was about.
+func headsOf(drafts []*draft, nets []*network) []store.Key {
+	keys := make([]store.Key, 0, len(drafts)+len(nets))
+	for _, d := range drafts {
+		keys = append(keys, headKey(d.pool.name))
+	}
+	for _, n := range nets {
+		keys = append(keys, n.head.Key)
+	}
+	return keys
 }
 
 // failPlanned fails what the op had planned. Its refusals do not count: they were planned on top of steps that have not

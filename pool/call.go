@@ -30,7 +30,9 @@ type op struct {
 
 	over     bool // it has been brought to its end
 	err      error
-	attempts int // commits that came to nothing
+	attempts int         // commits that came to nothing
+	lost     bool        // the last of them, to another handle, outside of a turn
+	heads    []store.Key // that it was about
 
 	// An op is uncertain from the moment that one of its commits may have taken effect, or may yet, until a later plan
 	// settles it. Until deadline it may try to find out.

@@ -14,8 +14,9 @@ import (
 // runner runs the attempts of one leader at a time. It implements [group.Runner].
 type runner struct {
 	attempt attempt
-	owners  owners // of the batch that is being made
-	tasks   int    // in it
+	turn    store.Turn // at the heads of the next attempt; nil if it is made without
+	owners  owners     // of the batch that is being made
+	tasks   int        // in it
 }
 
 // owners tells which op of a batch is for an owner in a pool.
@@ -119,7 +120,8 @@ func (r *runner) try(batch []*op) bool {
 	}
 	ctx, cancel := batch[0].pools[0].home.reading(batch[0])
 	defer cancel()
-	a.ctx, a.batch, a.again, a.owners = ctx, batch, again, r.owners
+	a.ctx, a.batch, a.again, a.owners, a.turn = ctx, batch, again, r.owners, r.turn
+	a.meet()
 	a.now, a.room = now(options), batch[0].pools[0].home.batch()
 	if err := a.plan(options.Attempts); err != nil {
 		a.rollback(attemptMark{})
@@ -136,8 +138,12 @@ func (r *runner) try(batch []*op) bool {
 	return true
 }
 
-// end forgets the batch.
+// end forgets the batch, and ends its turn.
 func (r *runner) end() {
+	if r.turn != nil {
+		r.turn.End()
+		r.turn = nil
+	}
 	if r.tasks > 0 {
 		clear(r.owners)
 		r.tasks = 0
@@ -147,14 +153,15 @@ func (r *runner) end() {
 	clear(a.nets)
 	clear(a.one.writes)
 	a.one.next, a.one.others, a.one.outside, a.one.names = nil, nil, nil, nil
-	a.ctx, a.batch, a.drafts, a.nets = nil, nil, a.drafts[:0], a.nets[:0]
+	a.ctx, a.turn, a.batch, a.drafts, a.nets = nil, nil, nil, a.drafts[:0], a.nets[:0]
 }
 
 // Pause implements [group.Runner]: it waits before another attempt, longer the more attempts have failed. It does not
-// wait if none has failed, or if there is to be no other attempt.
+// wait if none has failed, or if there is to be no other attempt, or if the op only lost to others and now waits for
+// its turn.
 func (r *runner) Pause(own *op) {
 	options := &own.pools[0].options
-	if own.attempts == 0 || own.attempts >= options.Attempts {
+	if own.attempts == 0 || own.attempts >= options.Attempts || own.lost {
 		return
 	}
 	longest := options.Backoff << min(own.attempts-1, 6)

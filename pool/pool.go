@@ -22,11 +22,12 @@ type Options struct {
 	Clock func() time.Time
 
 	// Attempts is how often a call tries to commit while other processes get there first, before it gives up with
-	// [ErrBusy]. Default: 256.
+	// [ErrBusy]. A call that has lost takes its turn (see [store.Store.Turn]), so it rarely loses twice. Default: 256.
 	Attempts int
 
-	// Backoff is the longest wait after the first conflict. It doubles with each further conflict, up to 64 times
-	// Backoff; the actual wait is a random part of it. Default: 1 ms.
+	// Backoff is the longest wait before another attempt when a call lost though it had its turn, or when the outcome of
+	// a commit is unknown. It doubles with each further attempt, up to 64 times Backoff; the actual wait is a random part
+	// of it. Default: 1 ms.
 	Backoff time.Duration
 
 	// Random returns a random number, for [RandomFree] and for the back-off. It is called by one goroutine at a time for

@@ -16,7 +16,11 @@ func trips(injector *faults.Injector, f func()) string {
 	injector.ResetCounts()
 	f()
 	c := injector.Counts()
-	return fmt.Sprintf("commits %d, gets %d, lists %d, finds %d", c.Commit, c.Get, c.List, c.Find)
+	text := fmt.Sprintf("commits %d, gets %d, lists %d, finds %d", c.Commit, c.Get, c.List, c.Find)
+	if c.Turn > 0 {
+		text += fmt.Sprintf(", turns %d", c.Turn)
+	}
+	return text
 }
 
 func TestRoundTrips(t *testing.T) {
@@ -66,13 +70,19 @@ func TestRoundTrips(t *testing.T) {
 			_, err := p.Release(t.Context(), "a")
 			return err
 		}), "commits 0, gets 1, lists 0, finds 0"},
-		{"allocate after a foreign write", write, func() { allocate(t, p, a) }, "commits 2, gets 0, lists 0, finds 0"},
-		{"release after a foreign write", write, func() { release(t, p, "a") }, "commits 2, gets 1, lists 0, finds 0"},
+		{"allocate after a foreign write", write, func() { allocate(t, p, a) }, "commits 2, gets 0, lists 0, finds 0, turns 1"},
+		{
+			"release after a foreign write", write, func() { release(t, p, "a") },
+			"commits 1, gets 1, lists 0, finds 0, turns 1",
+		},
 		{
 			"same owner from another handle", func() { allocate(t, other, a) }, func() { allocate(t, p, a) },
-			"commits 2, gets 0, lists 0, finds 0",
+			"commits 1, gets 0, lists 0, finds 0, turns 2",
 		},
-		{"release of what another handle granted", nil, func() { release(t, p, "a") }, "commits 1, gets 0, lists 0, finds 0"},
+		{
+			"release of what another handle granted", nil, func() { release(t, p, "a") },
+			"commits 1, gets 0, lists 0, finds 0, turns 1",
+		},
 		{"exhausted", full, refused(pool.ErrExhausted, func() error {
 			_, err := p.Allocate(t.Context(), a)
 			return err

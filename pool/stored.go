@@ -40,6 +40,8 @@ type stored struct {
 	// the head has that revision, the commit may yet take effect.
 	unsettled int64
 
+	rivalry int // how many more turns to take until commits are made without; see turn.go
+
 	most int // how many tasks a commit may have
 	full int // how many commits had that many since it was made less
 }
@@ -420,6 +422,11 @@ func (s *stored) send(a *attempt, changed []*draft, changes []store.Change) ([]s
 	}
 	ctx, cancel := context.WithTimeout(within, s.options.CommitTimeout)
 	defer cancel()
+	if a.turn != nil {
+		for i := range changes {
+			changes[i].Turn = a.turn
+		}
+	}
 	records, err := s.store.Commit(ctx, changes...)
 	for i, d := range changed {
 		d.pool.observeCommit(d.begin, len(changes[i].Writes), err)
@@ -529,6 +536,9 @@ func (s *stored) learn(ctx context.Context, err error) bool {
 		s.unsettled = s.head.Revision
 		s.forget()
 	case errors.As(err, &conflict):
+		if conflict.Current.Key == s.head.Key {
+			s.rivalry = turnsAlone
+		}
 		if conflict.Current.Key == s.head.Key && (conflict.Current.Revision == 0 || s.adopt(ctx, conflict.Current) != nil) {
 			s.forget()
 		}

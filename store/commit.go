@@ -42,6 +42,17 @@ type Write struct {
 type Change struct {
 	Head   Record
 	Writes []Write
+	// Turn is the caller's turn at the head, or nil if it has none; see [Store.Turn]. One turn may be at several heads.
+	Turn Turn
+}
+
+// EndTurns ends the turns of the changes. A driver defers it at the beginning of [Store.Commit].
+func EndTurns(changes []Change) {
+	for i := range changes {
+		if changes[i].Turn != nil {
+			changes[i].Turn.End()
+		}
+	}
 }
 
 // DeletesHead reports whether the writes contain the [Delete] of the head that [Store.Commit] allows.

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"unicode/utf8"
@@ -57,6 +58,11 @@ func plainOrQuoted(s string) string {
 		return quoted
 	}
 	return s
+}
+
+// Compare returns -1, 0 or 1: it orders keys by kind, then by pool, then by name, byte by byte.
+func (k Key) Compare(other Key) int {
+	return cmp.Or(cmp.Compare(k.Kind, other.Kind), cmp.Compare(k.Pool, other.Pool), cmp.Compare(k.Name, other.Name))
 }
 
 // Validate returns an error that wraps [ErrInvalid] if k breaks a rule in the comment of [Key].

@@ -101,6 +101,7 @@ func (m *Memory) Find(ctx context.Context, pool string, addr netip.Addr) (Record
 // Commit implements [Store]. It takes any number of heads, records and bytes, and never fails with [ErrTooLarge]
 // or [ErrUnknown].
 func (m *Memory) Commit(ctx context.Context, changes ...Change) ([]Record, error) {
+	defer EndTurns(changes)
 	if err := m.usable(ctx); err != nil {
 		return nil, err
 	}
@@ -121,6 +122,14 @@ func (m *Memory) Commit(ctx context.Context, changes ...Change) ([]Record, error
 		heads[i].Revision = revision
 	}
 	return heads, nil
+}
+
+// Turn implements [Store]. All handles on the records wait in one order.
+func (m *Memory) Turn(ctx context.Context, keys ...Key) (Turn, error) {
+	if err := m.usable(ctx); err != nil {
+		return nil, err
+	}
+	return m.shared.turns.Turn(ctx, m.Get, keys...)
 }
 
 // Close implements [Store]. It closes this handle only.
@@ -155,6 +164,7 @@ type records struct {
 	revision int64 // of the latest commit; never falls, so that no key sees a revision twice
 	tables   map[tableKey]*table
 	waiters  map[Key]*waiters
+	turns    Turns
 }
 
 func (s *records) open() *Memory { return &Memory{shared: s, ended: make(chan struct{})} }

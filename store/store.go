@@ -82,6 +82,9 @@ type Store interface {
 	// To delete a head, the writes of its change contain a [Delete] of head.Key, and the head returned has
 	// the revision of the commit. Deleting what does not exist is not an error.
 	//
+	// The turns that changes have, see [Change], end with the commit, whatever comes of it. A turn of another store,
+	// or one that has ended, does not matter.
+	//
 	// There is at least one change. No two of all the heads and writes may be under one key, except for
 	// the Delete of a head in its own change, and every record must be valid: otherwise the error wraps
 	// [ErrInvalid], before anything is changed.
@@ -101,6 +104,22 @@ type Store interface {
 	//
 	// Cost: one round trip to the backend, and O(heads and writes), whatever else is stored.
 	Commit(ctx context.Context, changes ...Change) ([]Record, error)
+
+	// Turn waits for the caller's turn to replace the heads under the keys, and reads them. It is for callers that
+	// others have overtaken: of many that commit to one head, each gets through in its turn, whatever the others do.
+	//
+	// At each key the turns come one after the other, in the order of the calls of all handles in all processes, as
+	// nearly as the backend can tell. A turn that lasts longer than [MaxTurn], such as that of a process that was
+	// stopped or killed, holds nobody up any longer. A turn guards nothing: a commit in it checks the revisions as any
+	// commit does. A Commit outside of a turn may wait for the turns that were asked for before it, or fail with a
+	// conflict; callers that commit without one again and again must not keep those from committing that have one.
+	//
+	// There is at least one key, and none is there twice: otherwise the error wraps [ErrInvalid], see
+	// [ValidateTurn]. If ctx ends while the call waits, the error wraps the context's, and the place is lost.
+	//
+	// Cost: a few round trips, and the time for which others have their turns. A backend without an order of its own
+	// uses [Turns], which keeps the callers of one process in order.
+	Turn(ctx context.Context, keys ...Key) (Turn, error)
 
 	// Close releases what the handle holds, and is idempotent. Records stay where they are.
 	Close() error

@@ -42,6 +42,7 @@ type Backend struct {
 	// Commits and Conflicts are counted.
 	Commits, Conflicts int
 
+	turns    turns
 	records  map[store.Key]store.Record
 	earlier  map[store.Key]store.Record // what was there before, if Stale
 	keys     []store.Key                // sorted, so that lists have an order
@@ -135,7 +136,7 @@ func (h *handle) List(ctx context.Context, kind store.Kind, pool string) iter.Se
 
 // keysOf returns the keys of one kind: those of one pool, or of all if pool is empty.
 func (b *Backend) keysOf(kind store.Kind, pool string) []store.Key {
-	first, _ := slices.BinarySearchFunc(b.keys, store.Key{Kind: kind, Pool: pool}, compareKeys)
+	first, _ := slices.BinarySearchFunc(b.keys, store.Key{Kind: kind, Pool: pool}, store.Key.Compare)
 	last := first
 	for last < len(b.keys) && b.keys[last].Kind == kind && (pool == "" || b.keys[last].Pool == pool) {
 		last++
@@ -158,6 +159,7 @@ func (h *handle) Watch(ctx context.Context, key store.Key, revision int64) (stor
 func (h *handle) Close() error { return nil }
 
 func (h *handle) Commit(ctx context.Context, changes ...store.Change) ([]store.Record, error) {
+	defer store.EndTurns(changes)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -285,7 +287,7 @@ func (b *Backend) put(call *Call, r store.Record) {
 	b.keep(before, r.Key)
 	b.records[r.Key] = r
 	if !known {
-		i, _ := slices.BinarySearchFunc(b.keys, r.Key, compareKeys)
+		i, _ := slices.BinarySearchFunc(b.keys, r.Key, store.Key.Compare)
 		b.keys = slices.Insert(b.keys, i, r.Key)
 	}
 	b.wrote(call, before, r)
@@ -298,7 +300,7 @@ func (b *Backend) remove(call *Call, key store.Key) {
 	}
 	b.keep(before, key)
 	delete(b.records, key)
-	i, _ := slices.BinarySearchFunc(b.keys, key, compareKeys)
+	i, _ := slices.BinarySearchFunc(b.keys, key, store.Key.Compare)
 	b.keys = slices.Delete(b.keys, i, i+1)
 	b.wrote(call, before, store.Record{Key: key})
 }

@@ -20,6 +20,7 @@ import (
 // [store.ErrUnknown] means that the disk failed while the transaction was written. [store.ErrTooLarge] means a
 // record of 2 GiB.
 func (s *Store) Commit(ctx context.Context, changes ...store.Change) (heads []store.Record, err error) {
+	defer store.EndTurns(changes)
 	if err := ctx.Err(); err != nil {
 		return nil, s.wrap(err)
 	}

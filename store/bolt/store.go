@@ -20,6 +20,7 @@ type Store struct {
 	db      *bbolt.DB
 	path    string
 	waiting *waiting
+	turns   store.Turns
 }
 
 var _ store.Store = (*Store)(nil)
@@ -42,6 +43,15 @@ func (s *Store) Get(ctx context.Context, key store.Key) (store.Record, error) {
 		return err
 	})
 	return record, err
+}
+
+// Turn implements [store.Store]. All that commit do so through this Store, because the file is locked, so the order is
+// kept here.
+func (s *Store) Turn(ctx context.Context, keys ...store.Key) (store.Turn, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, s.wrap(err)
+	}
+	return s.turns.Turn(ctx, s.Get, keys...)
 }
 
 // Close implements [store.Store]. It waits for the calls that run, ends those of Watch, and unlocks the file.

@@ -26,6 +26,7 @@ import (
 // One process may have the folder open at a time, with one handle.
 type fileStore struct {
 	folder string
+	turns  store.Turns
 
 	mu       sync.RWMutex
 	closed   bool
@@ -154,7 +155,12 @@ func (s *fileStore) Watch(ctx context.Context, key store.Key, revision int64) (s
 	return store.WatchByPolling(ctx, s.Get, key, revision, 10*time.Millisecond)
 }
 
+func (s *fileStore) Turn(ctx context.Context, keys ...store.Key) (store.Turn, error) {
+	return s.turns.Turn(ctx, s.Get, keys...)
+}
+
 func (s *fileStore) Commit(ctx context.Context, changes ...store.Change) ([]store.Record, error) {
+	defer store.EndTurns(changes)
 	if err := store.ValidateCommit(changes...); err != nil {
 		return nil, err
 	}

@@ -12,6 +12,10 @@ type Member interface {
 // at once for calls that share a queue. So what belongs to a queue needs no other lock in them. No method may call Do
 // on a queue of the batch.
 type Runner[M Member] interface {
+	// Ready is called before each round of the leader own, and may wait until a round is of use. Calls that come
+	// meanwhile can join the round. It should return early when own's context ends.
+	Ready(own M)
+
 	// Round tries once to do what the members of the batch ask for, and marks those done that it has brought to their
 	// end. The first member is the one that leads. The batch is valid until Round returns.
 	Round(batch []M)

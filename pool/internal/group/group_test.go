@@ -41,6 +41,8 @@ func (r *runner) Round(batch []*op) {
 	finish(batch)
 }
 
+func (*runner) Ready(*op) {}
+
 func (r *runner) Pause(own *op) {
 	if r.pause != nil {
 		r.pause(own)
@@ -346,6 +348,8 @@ func TestSeveralQueuesInTurn(t *testing.T) {
 type other struct{ group.Call }
 
 type otherRunner struct{ group.Runner[*other] }
+
+func (otherRunner) Ready(*other) {}
 
 func (otherRunner) Round(batch []*other) {
 	for _, o := range batch {

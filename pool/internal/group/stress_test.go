@@ -281,6 +281,8 @@ func covers(all, some []int) bool {
 	return true
 }
 
+func (stressRunner) Ready(*stressOp) {}
+
 func (s stressRunner) Pause(own *stressOp) {
 	if own.rng.IntN(2) == 0 {
 		runtime.Gosched()

@@ -29,6 +29,7 @@ func (t *turn[M]) lead(ctx context.Context) {
 	t.batch = append(t.batch, t.own)
 	defer t.end(scratch)
 	for {
+		t.run.Ready(t.own)
 		t.gather()
 		t.collect()
 		t.run.Round(t.batch)

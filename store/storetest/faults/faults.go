@@ -28,6 +28,7 @@ const (
 	ByExpiry Method = "ByExpiry"
 	Find     Method = "Find"
 	Watch    Method = "Watch"
+	Turn     Method = "Turn"
 	Commit   Method = "Commit"
 )
 
@@ -36,10 +37,10 @@ type Call struct {
 	Method Method
 	// N is the number of the call among those of its method, through all wrapped stores, from 1.
 	N int
-	// Key is the key of a Get or Watch, the key of the first head of a Commit, and the kind and pool of a List,
+	// Key is the key of a Get or Watch, the key of the first head of a Turn or Commit, and the kind and pool of a List,
 	// ByExpiry or Find.
 	Key store.Key
-	// Heads and Writes are the numbers of heads and writes of a Commit.
+	// Heads and Writes are the numbers of heads and writes of a Commit, also of one in a turn.
 	Heads, Writes int
 }
 
@@ -88,7 +89,7 @@ func (f Fault) err() error {
 // Counts are how many calls there were through the stores that an [Injector] wraps, those that failed included.
 // The zero Counts are none.
 type Counts struct {
-	Get, List, ByExpiry, Find, Watch, Commit int
+	Get, List, ByExpiry, Find, Watch, Turn, Commit int
 	// Listed is the number of records that List and ByExpiry yielded.
 	Listed int
 	// Committed is the number of commits that took effect, and Writes the number of writes in them.
@@ -100,7 +101,7 @@ type Counts struct {
 
 // RoundTrips returns how often a backend over a network would have been asked, if it sends a list at once.
 func (c Counts) RoundTrips() int {
-	return c.Get + c.List + c.ByExpiry + c.Find + c.Watch + c.Commit
+	return c.Get + c.List + c.ByExpiry + c.Find + c.Watch + c.Turn + c.Commit
 }
 
 // Injector wraps stores, decides for each call whether it fails, and counts the calls. Stores wrapped by one
@@ -183,7 +184,7 @@ func (f *Injector) postpone(calls int, inner store.Store, changes []store.Change
 	f.late = append(f.late, c)
 }
 
-// commit commits on the store inner, and counts what took effect.
+// commit commits, and counts what took effect.
 func (f *Injector) commit(ctx context.Context, inner store.Store, changes []store.Change) ([]store.Record, error) {
 	heads, err := inner.Commit(ctx, changes...)
 	if err == nil {
@@ -315,7 +316,20 @@ func (w *faulty) Watch(ctx context.Context, key store.Key, revision int64) (stor
 	return w.inner.Watch(ctx, key, revision)
 }
 
+func (w *faulty) Turn(ctx context.Context, keys ...store.Key) (store.Turn, error) {
+	call := Call{Method: Turn, Heads: len(keys)}
+	if len(keys) > 0 {
+		call.Key = keys[0]
+	}
+	fault := w.enter(ctx, call, func(c *Counts) *int { return &c.Turn })
+	if err := fault.read(Turn); err != nil {
+		return nil, err
+	}
+	return w.inner.Turn(ctx, keys...)
+}
+
 func (w *faulty) Commit(ctx context.Context, changes ...store.Change) ([]store.Record, error) {
+	defer store.EndTurns(changes)
 	call := Call{Method: Commit, Heads: len(changes)}
 	for i, c := range changes {
 		if i == 0 {

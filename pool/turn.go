@@ -1,0 +1,77 @@
+package pool
+
+import (
+	"context"
+	"slices"
+
+	"github.com/ipalloc/ipalloc/store"
+)
+
+// How handles that commit to one head at once get through, each in its turn.
+//
+// An attempt is made at once, on the head that the handle knows, because mostly nobody else commits to it: that is one
+// round trip. Of several handles that do so at once, one gets through, and would get through again and again: it knows
+// the new head first. So a handle that has lost asks the store for its turn ([store.Store.Turn]), plans on the head as
+// it is then, and commits. It goes on to ask for turns until a few of them have found the head as it left it.
+
+// turnsAlone is after how many turns in a row that found nobody else's commit a handle commits without one again.
+const turnsAlone = 8
+
+// Ready implements [group.Runner]: if others have been faster lately, it waits for the op's turn.
+func (r *runner) Ready(own *op) {
+	if !own.lost && !slices.ContainsFunc(own.pools, func(p *Pool) bool { return p.home.(*stored).rivalry > 0 }) {
+		return
+	}
+	ctx, options := own.ctx, &own.pools[0].options
+	if own.uncertain {
+		ctx = own.deadline
+	}
+	ctx, cancel := context.WithTimeout(ctx, options.CommitTimeout)
+	defer cancel()
+	// Without a turn the attempt is made all the same: what keeps the store from giving one comes up there.
+	r.turn, _ = own.pools[0].home.(*stored).store.Turn(ctx, own.turnHeads()...)
+}
+
+// turnHeads returns the heads that the op wants to replace, as far as it knows.
+func (o *op) turnHeads() []store.Key {
+	keys := make([]store.Key, len(o.pools), len(o.pools)+len(o.heads))
+	for i, p := range o.pools {
+		keys[i] = headKey(p.name)
+	}
+	for _, key := range o.heads {
+		if !slices.Contains(keys, key) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// meet takes the heads of the attempt's turn as those of its pools.
+func (a *attempt) meet() {
+	if a.turn == nil {
+		return
+	}
+	for _, head := range a.turn.Heads() {
+		for _, p := range a.batch[0].pools {
+			if head.Key == headKey(p.name) {
+				p.home.(*stored).meet(a.ctx, head)
+			}
+		}
+	}
+}
+
+// meet takes the head with which a turn begins, and counts whether others have committed since this handle did.
+func (s *stored) meet(ctx context.Context, head store.Record) {
+	switch {
+	case head.Revision != s.head.Revision:
+		s.rivalry = turnsAlone
+	case s.rivalry > 0:
+		s.rivalry--
+	}
+	if head.Revision == s.head.Revision && s.known != nil {
+		return
+	}
+	if head.Revision == 0 || s.adopt(ctx, head) != nil {
+		s.forget()
+	}
+}

@@ -1,0 +1,197 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+// MaxTurn is how long a turn may last before others no longer wait for it; see [Store.Turn].
+const MaxTurn = time.Second
+
+// Turn is the time in which it is one caller's turn to replace some heads; see [Store.Turn]. It is ended soon: by the
+// commit that has it in a [Change], or by End. It belongs to one goroutine.
+type Turn interface {
+	// Heads returns the heads as they are stored when the turn begins, in the order of the keys that Turn was given.
+	// A head that does not exist has revision 0, and of its fields only the key is set.
+	Heads() []Record
+
+	// End ends the turn. It does nothing if the turn has ended.
+	End()
+}
+
+// Turns keeps the callers of one process in order, for drivers whose backend has no order of its own, or cannot be
+// asked by each goroutine. At each key the turns come one after the other, in the order of the calls. A turn that
+// lasts longer than [MaxTurn] is passed over.
+//
+// The zero Turns is ready for use. It must not be copied after its first use. All methods may be called by any number
+// of goroutines at once. Keys at which nobody waits take no memory.
+type Turns struct {
+	mu    sync.Mutex
+	lines map[Key][]*place
+}
+
+// place is where a caller stands in a line. The first one of a line has the turn.
+type place struct {
+	first chan struct{} // closed when the place is the first of its line
+	since time.Time     // when that was
+}
+
+// Wait waits for the turn at the keys, which may be in any order, and returns what ends it. No call of end but the
+// first does anything. Errors: [ErrInvalid] if there is no key or one is there twice, and the context's; the caller has
+// no turn then. Cost: O(keys), without I/O.
+func (t *Turns) Wait(ctx context.Context, keys ...Key) (end func(), err error) {
+	if err := ValidateTurn(keys...); err != nil {
+		return nil, err
+	}
+	places := make([]*place, 0, len(keys))
+	ordered := slices.SortedFunc(slices.Values(keys), Key.Compare)
+	end = func() {
+		for i, p := range places {
+			t.leave(ordered[i], p)
+		}
+	}
+	for _, key := range ordered { // all callers take them in one order, so none waits for another in a circle
+		p := t.enter(key)
+		places = append(places, p)
+		if err := t.await(ctx, key, p); err != nil {
+			end()
+			return nil, err
+		}
+	}
+	return end, nil
+}
+
+// enter takes the last place of the line at key.
+func (t *Turns) enter(key Key) *place {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.lines == nil {
+		t.lines = make(map[Key][]*place)
+	}
+	p := &place{first: make(chan struct{})}
+	t.lines[key] = append(t.lines[key], p)
+	if len(t.lines[key]) == 1 {
+		p.begin()
+	}
+	return p
+}
+
+// begin begins the turn of the place.
+func (p *place) begin() {
+	p.since = time.Now()
+	close(p.first)
+}
+
+// leave takes the place out of its line, if it is still there.
+func (t *Turns) leave(key Key, p *place) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	line := t.lines[key]
+	i := slices.Index(line, p)
+	if i < 0 {
+		return
+	}
+	line = slices.Delete(line, i, i+1)
+	if len(line) == 0 {
+		delete(t.lines, key)
+		return
+	}
+	t.lines[key] = line
+	if i == 0 {
+		line[0].begin()
+	}
+}
+
+// await returns when the place is the first of its line, or the context has ended.
+func (t *Turns) await(ctx context.Context, key Key, p *place) error {
+	select {
+	case <-p.first:
+		return ctx.Err()
+	default:
+	}
+	ticker := time.NewTicker(MaxTurn / 4)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-p.first:
+			return nil
+		case <-ctx.Done():
+			return fmt.Errorf("wait for a turn at %v: %w", key, ctx.Err())
+		case <-ticker.C:
+			t.passOver(key)
+		}
+	}
+}
+
+// passOver ends the turn at key if it has lasted too long.
+func (t *Turns) passOver(key Key) {
+	t.mu.Lock()
+	line := t.lines[key]
+	var first *place
+	if len(line) > 0 && time.Since(line[0].since) > MaxTurn {
+		first = line[0]
+	}
+	t.mu.Unlock()
+	if first != nil {
+		t.leave(key, first)
+	}
+}
+
+// Turn is [Store.Turn] for a driver that knows no order but that of this process. Get is the driver's own [Store.Get].
+//
+//	func (s *Store) Turn(ctx context.Context, keys ...store.Key) (store.Turn, error) {
+//		return s.turns.Turn(ctx, s.Get, keys...)
+//	}
+//
+// Cost: one Get for each key, beside that of Wait.
+func (t *Turns) Turn(
+	ctx context.Context, get func(context.Context, Key) (Record, error), keys ...Key,
+) (Turn, error) {
+	end, err := t.Wait(ctx, keys...)
+	if err != nil {
+		return nil, err
+	}
+	turn := &localTurn{end: end, heads: make([]Record, len(keys))}
+	for i, key := range keys {
+		turn.heads[i], err = get(ctx, key)
+		if errors.Is(err, ErrNotFound) {
+			turn.heads[i], err = Record{Key: key}, nil
+		}
+		if err != nil {
+			end()
+			return nil, err
+		}
+	}
+	return turn, nil
+}
+
+// localTurn is a turn of [Turns].
+type localTurn struct {
+	heads []Record
+	end   func()
+}
+
+func (t *localTurn) Heads() []Record { return t.heads }
+
+func (t *localTurn) End() { t.end() }
+
+// ValidateTurn returns an error that wraps [ErrInvalid] unless there is at least one key, each valid, and none is there
+// twice. A driver begins [Store.Turn] with it.
+func ValidateTurn(keys ...Key) error {
+	if len(keys) == 0 {
+		return fmt.Errorf("%w: a turn at no head", ErrInvalid)
+	}
+	for i, key := range keys {
+		if err := key.Validate(); err != nil {
+			return err
+		}
+		if slices.Contains(keys[:i], key) {
+			return fmt.Errorf("%w: a turn at %v twice", ErrInvalid, key)
+		}
+	}
+	return nil
+}
