@@ -120,6 +120,29 @@ func exclusively(ctx context.Context, plan func(*attempt) error, pools ...*Pool)
 
 // run brings an op to its end. The pools must be of one store, or all in memory, each there once.
 func (o *op) run() error {
+	err := o.runAlone()
+	for _, p := range o.pools {
+		if p.line.waits() && o.mayFree() {
+			p.line.stir()
+		}
+	}
+	return err
+}
+
+// mayFree reports whether the op may have freed addresses.
+func (o *op) mayFree() bool {
+	for i := range o.parts {
+		for j := range o.parts[i].steps {
+			if kind := o.parts[i].steps[j].kind; kind == taskRelease || kind == taskReap {
+				return true
+			}
+		}
+	}
+	return o.plan != nil
+}
+
+// runAlone is run without telling the claims that wait in the lines of the pools.
+func (o *op) runAlone() error {
 	if err := o.ctx.Err(); err != nil {
 		return err
 	}

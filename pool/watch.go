@@ -19,19 +19,19 @@ import (
 // come only together with the context's. Cost while it waits: as for [Pool.Watch], and one attempt for each change of
 // the pool.
 func (p *Pool) AllocateWait(ctx context.Context, claim Claim) (Allocation, error) {
-	for {
-		revision, err := p.home.current(ctx)
-		if err != nil {
-			return Allocation{}, p.failed("allocate", claim.Owner, err)
-		}
-		a, err := p.Allocate(ctx, claim)
-		if !errors.Is(err, ErrExhausted) && !errors.Is(err, ErrTaken) {
-			return a, err
-		}
-		if ended := p.home.wait(ctx, revision, nextEnd(err)); ended != nil {
-			return Allocation{}, p.failed("allocate", claim.Owner, errors.Join(ended, err))
-		}
+	begin := p.begin()
+	err := claim.checkOwnerAndRest()
+	if err == nil {
+		err = ctx.Err()
 	}
+	var a Allocation
+	if err == nil {
+		w := newWaiter(ctx, task{kind: taskAllocate, owner: claim.Owner, claim: &claim})
+		a, err = p.inLine(w)
+	}
+	err = p.failed("allocate", claim.Owner, err)
+	p.observe(begin, CallAllocate, claim.Owner, a, err)
+	return a, err
 }
 
 // nextEnd is when a lease or a cooldown ends that may be why a claim was refused; zero if there is none.
