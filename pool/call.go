@@ -25,6 +25,7 @@ type op struct {
 	ctx   context.Context
 	parts []part               // what is asked for in which pools
 	whole bool                 // all of it is granted in one commit, or nothing
+	looks bool                 // probably there is nothing to commit, so no turn is taken before it is known
 	plan  func(*attempt) error // instead of parts: what is to be done while no other call uses the pools
 	pools []*Pool              // all that take part
 

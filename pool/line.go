@@ -28,6 +28,7 @@ type line struct {
 	demands   map[string]*demand
 	led       bool
 	interrupt context.CancelFunc // ends what the leader waits in; nil if it does not wait, or is awake already
+	looking   chan struct{}      // closed when the owners of all claims are to be looked up; nil if nobody waits for that
 	abandon   context.CancelFunc // ends the try under way, unless that commits already; nil if there is none
 
 	// What follows belongs to the leader.
@@ -68,8 +69,6 @@ type waiter struct {
 	task
 	ctx  context.Context
 	wake chan struct{} // gets a token when the call is given the lead, or has ended
-	// unseen tells its own goroutine that its owner is not going to be looked up by the next try.
-	unseen bool
 
 	demand  *demand // of a claim; nil for a release
 	after   *waiter // a claim of the same owner that came before
@@ -117,7 +116,6 @@ func (l *line) admit(w *waiter) {
 		l.demands[name] = w.demand
 		w.look = true // it is tried anyway
 	}
-	w.unseen = !w.look
 	w.demand.waiting++
 	for _, other := range l.claims {
 		if other.owner == w.owner {
@@ -179,6 +177,13 @@ func (l *line) reopen() {
 	}
 }
 
+// willLook reports whether the owner of a claim is looked up by the next try.
+func (l *line) willLook(w *waiter) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return w.look
+}
+
 // lookUp lets the owner of a claim be looked up, because it may hold something already.
 func (l *line) lookUp(w *waiter) {
 	l.mu.Lock()
@@ -187,19 +192,48 @@ func (l *line) lookUp(w *waiter) {
 	l.rouse()
 }
 
-// wait returns when the call has ended, or has been given the lead, which it reports.
-func (l *line) wait(w *waiter) bool {
-	select {
-	case <-w.wake:
-	case <-w.ctx.Done():
-		if l.withdraw(w) {
-			return false
+// wait returns when the call has ended, or has been given the lead, which it reports. Meanwhile it calls look each time
+// that the owner of a claim is to be looked up.
+func (l *line) wait(w *waiter, look func()) bool {
+	for {
+		select {
+		case <-l.looks(w):
+			look()
+			continue
+		case <-w.wake:
+		case <-w.ctx.Done():
+			if l.withdraw(w) {
+				return false
+			}
+			<-w.wake
 		}
-		<-w.wake
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return w.place == inFront
+	}
+}
+
+// looks returns a channel that is closed when the owner of the call is to be looked up; nil if it is not.
+func (l *line) looks(w *waiter) <-chan struct{} {
+	if w.demand == nil {
+		return nil
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return w.place == inFront
+	if l.looking == nil {
+		l.looking = make(chan struct{})
+	}
+	return l.looking
+}
+
+// lookAll lets the owners of all claims be looked up.
+func (l *line) lookAll() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.looking != nil {
+		close(l.looking)
+		l.looking = nil
+	}
 }
 
 // withdraw ends a call whose context has ended, and reports true, unless it is in a try or leads. A try is given up for

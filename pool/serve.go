@@ -25,12 +25,12 @@ type leading struct {
 	own  *waiter
 }
 
-// inLine brings a call to its end in the line of the pool's handle.
-func (p *Pool) inLine(w *waiter) (Allocation, error) {
+// queue brings a call to its end in the line of the pool's handle.
+func (p *Pool) queue(w *waiter) (Allocation, error) {
 	leads := p.line.enter(w)
 	if !leads {
 		p.lookFor(w)
-		leads = p.line.wait(w)
+		leads = p.line.wait(w, func() { p.lookFor(w) })
 	}
 	if leads {
 		g := leading{p, &p.line, w}
@@ -39,9 +39,9 @@ func (p *Pool) inLine(w *waiter) (Allocation, error) {
 	return w.result, w.err
 }
 
-// lookFor finds out whether the owner of a claim that has just joined the line holds something already.
+// lookFor finds out whether the owner of a claim that waits holds something already.
 func (p *Pool) lookFor(w *waiter) {
-	if !w.unseen {
+	if w.demand == nil || p.line.willLook(w) {
 		return
 	}
 	if _, err := p.home.get(w.ctx, w.owner); !errors.Is(storeError(err), ErrNotFound) {
@@ -57,7 +57,7 @@ func (p *Pool) release(ctx context.Context, t task) (Allocation, error) {
 	if err := ctx.Err(); err != nil {
 		return Allocation{}, err
 	}
-	return p.inLine(newWaiter(ctx, t))
+	return p.queue(newWaiter(ctx, t))
 }
 
 // run leads until the own call has ended.
@@ -154,13 +154,9 @@ func (g *leading) changed() {
 
 // lookAll lets the owners of all claims be looked up.
 func (g *leading) lookAll() {
-	l := g.line
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.unlooked = false
-	for _, w := range l.claims {
-		w.look = true
-	}
+	g.line.unlooked = false
+	g.line.lookAll()
+	g.pool.lookFor(g.own)
 }
 
 // fail ends all claims: there is no point in waiting on.
@@ -229,6 +225,7 @@ func (g *leading) take(ctx context.Context, cancel context.CancelFunc, claims bo
 		w.demand.last = &steps[i].outcome
 	}
 	t.op = opOf(ctx, g.pool, false, steps)
+	t.op.looks = g.pool.name != "" && t.releases() == 0
 	l.abandon = cancel
 	return t
 }
@@ -276,7 +273,7 @@ func (g *leading) settle(ctx context.Context, t *try, err error) {
 	if len(t.blocked) > 0 {
 		l.revision, l.next = 0, time.Time{}
 	}
-	done := 0
+	done, planned := 0, t.op.parts[0].plans()
 	for i, w := range t.calls {
 		s := &t.op.parts[0].steps[i]
 		w.place = inLine
@@ -285,7 +282,7 @@ func (g *leading) settle(ctx context.Context, t *try, err error) {
 			failed = err
 		}
 		switch {
-		case s.outcome.verdict == verdictWait && (failed == nil || !t.op.uncertain):
+		case s.outcome.verdict == verdictWait && (failed == nil || planned && !t.op.uncertain):
 			l.refused(w, s, failed)
 		case failed == nil:
 			l.end(w, s.result, nil)
@@ -307,6 +304,11 @@ func (g *leading) settle(ctx context.Context, t *try, err error) {
 	} else {
 		l.courtesy.given += done
 	}
+}
+
+// plans reports whether anything was planned for any step.
+func (p *part) plans() bool {
+	return slices.ContainsFunc(p.steps, func(s step) bool { return s.outcome.verdict != verdictWait })
 }
 
 // refused notes that a claim of a try waits on. The caller holds mu.

@@ -19,7 +19,7 @@ const turnsAlone = 8
 
 // Ready implements [group.Runner]: if others have been faster lately, it waits for the op's turn.
 func (r *runner) Ready(own *op) {
-	if !own.lost && !slices.ContainsFunc(own.pools, func(p *Pool) bool { return p.home.(*stored).rivalry > 0 }) {
+	if !own.lost && (own.looks || !own.hasRivals()) {
 		return
 	}
 	ctx, options := own.ctx, &own.pools[0].options
@@ -30,6 +30,22 @@ func (r *runner) Ready(own *op) {
 	defer cancel()
 	// Without a turn the attempt is made all the same: what keeps the store from giving one comes up there.
 	r.turn, _ = own.pools[0].home.(*stored).store.Turn(ctx, own.turnHeads()...)
+}
+
+// hasRivals reports whether others have been faster lately.
+func (o *op) hasRivals() bool {
+	return slices.ContainsFunc(o.pools, func(p *Pool) bool { return p.home.(*stored).rivalry > 0 })
+}
+
+// needsTurn reports whether the attempt is to be made in a turn, though it was planned without one: it was to find out
+// whether there is anything to commit, and there is.
+func (a *attempt) needsTurn() bool {
+	first := a.batch[0]
+	if !first.looks || first.lost || a.turn != nil || !first.hasRivals() {
+		return false
+	}
+	first.lost = slices.ContainsFunc(a.drafts, func(d *draft) bool { return d.changes(false) })
+	return first.lost
 }
 
 // turnHeads returns the heads that the op wants to replace, as far as it knows.

@@ -27,7 +27,7 @@ func (p *Pool) AllocateWait(ctx context.Context, claim Claim) (Allocation, error
 	var a Allocation
 	if err == nil {
 		w := newWaiter(ctx, task{kind: taskAllocate, owner: claim.Owner, claim: &claim})
-		a, err = p.inLine(w)
+		a, err = p.queue(w)
 	}
 	err = p.failed("allocate", claim.Owner, err)
 	p.observe(begin, CallAllocate, claim.Owner, a, err)
