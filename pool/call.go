@@ -134,7 +134,8 @@ func (o *op) run() error {
 func (o *op) mayFree() bool {
 	for i := range o.parts {
 		for j := range o.parts[i].steps {
-			if kind := o.parts[i].steps[j].kind; kind == taskRelease || kind == taskReap {
+			s := &o.parts[i].steps[j]
+			if s.kind == taskRelease || s.kind == taskReap || len(s.outcome.writes) > 1 {
 				return true
 			}
 		}

@@ -28,6 +28,7 @@ type line struct {
 	demands   map[string]*demand
 	led       bool
 	interrupt context.CancelFunc // ends what the leader waits in; nil if it does not wait, or is awake already
+	stirred   bool               // something may have become free since the last try was made
 	looking   chan struct{}      // closed when the owners of all claims are to be looked up; nil if nobody waits for that
 	abandon   context.CancelFunc // ends the try under way, unless that commits already; nil if there is none
 
@@ -166,6 +167,7 @@ func (l *line) stir() {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.stirred = true
 	l.reopen()
 	l.rouse()
 }

@@ -203,6 +203,7 @@ func (g *leading) take(ctx context.Context, cancel context.CancelFunc, claims bo
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	t := &try{}
+	l.stirred = false
 	for _, w := range l.releases {
 		if !t.has(w.owner) {
 			t.calls = append(t.calls, w)
@@ -296,6 +297,9 @@ func (g *leading) settle(ctx context.Context, t *try, err error) {
 		if w.leaving {
 			l.end(w, Allocation{}, w.gone())
 		}
+	}
+	if l.stirred { // perhaps in the same commit, after the claims had been refused
+		l.reopen()
 	}
 	l.most = l.enough()
 	if len(t.blocked) > 0 {
