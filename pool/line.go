@@ -15,8 +15,18 @@ import (
 // releases that come meanwhile.
 //
 // One of the calls in it leads: it tries for all of them, and watches the pool in between (see [leading]). The others
-// sleep. A leader that leaves hands the lead on, however it leaves. So the lead is free only if the line is empty, and a
-// call that finds it free takes it; both are decided under mu.
+// sleep. A leader that leaves hands the lead on, however it leaves: with an answer, by the end of its context, by a
+// panic or by runtime.Goexit. So the lead is free only if the line is empty, and a call that finds it free takes it;
+// both are decided under mu.
+//
+// No wake-up is lost. A leader that is about to sleep looks under mu whether there is anything to try, and says under
+// mu how it is woken. Who enters, or has freed something, notes that under mu first and then wakes it. What becomes
+// free elsewhere is a change of the head, and the leader watches that from the revision at which the claims were
+// refused.
+//
+// The order holds. Only the leader grants anything to those in the line, one try at a time. A try has the claims in
+// their order, and the attempt plans them in that order. If it does not have all of them, none is granted what one that
+// comes before it, and is not in the try, might want: see [lineOrder].
 //
 // The zero line is empty.
 type line struct {
@@ -209,10 +219,15 @@ func (l *line) wait(w *waiter, look func()) bool {
 			}
 			<-w.wake
 		}
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		return w.place == inFront
+		return l.hasFront(w)
 	}
+}
+
+// hasFront reports whether the call has been given the lead.
+func (l *line) hasFront(w *waiter) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return w.place == inFront
 }
 
 // looks returns a channel that is closed when the owner of the call is to be looked up; nil if it is not.
