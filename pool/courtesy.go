@@ -23,7 +23,7 @@ const (
 type courtesy struct {
 	every   int           // of so many releases, one begins a pause
 	kept    int           // releases since the last pause
-	given   int           // releases in it
+	given   int           // releases with which that began
 	judging bool          // whether they were given to anybody is not known yet
 	pace    time.Duration // how long the last commit of releases took
 }
@@ -59,23 +59,17 @@ func (g *leading) isCourteous() bool {
 	return g.pool.name != "" && len(l.releases) > 0 && len(l.claims) > 0 && l.courtesy.due(len(l.claims))
 }
 
-// giveAway releases without granting, and leaves what is free to others for a time.
+// giveAway releases without granting, and leaves what is free to others for a time. It releases nothing more meanwhile:
+// each commit of this handle would be in the way of theirs.
 func (g *leading) giveAway() {
 	l := g.line
-	l.courtesy.kept, l.courtesy.given, l.courtesy.judging = 0, 0, true
+	l.courtesy.kept, l.courtesy.judging = 0, true
 	defer l.stir()
 	g.try(false)
+	if g.ended() {
+		return
+	}
 	pause, end := context.WithTimeout(g.own.ctx, l.courtesy.pause())
 	defer end()
-	released := func() bool { return len(l.releases) > 0 }
-	for pause.Err() == nil && !g.ended() {
-		resting, end, ok := g.rest(pause, 0, released)
-		if !ok {
-			g.try(false)
-			continue
-		}
-		<-resting.Done()
-		end()
-		g.roused()
-	}
+	<-pause.Done()
 }

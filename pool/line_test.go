@@ -367,6 +367,51 @@ func TestCallThatLeavesInATry(t *testing.T) {
 	}
 }
 
+// while lets a commit of the handle be under way, which takes a second, while f starts other calls.
+func while(t *testing.T, p *pool.Pool, owner string, f func()) {
+	go func() { _, _ = p.Renew(t.Context(), owner, 24*time.Hour) }()
+	time.Sleep(time.Millisecond)
+	f()
+	time.Sleep(10 * time.Second)
+}
+
+// What is freed in the same commit in which the claims were tried, but after they were, is not overlooked.
+func TestReleaseBehindATryIsNotOverlooked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := create(t, &gauge{Memory: store.NewMemory(), commit: time.Second}, specOf("10.0.0.0/31"))
+		allocate(t, p, lease("renews", time.Hour))
+		allocate(t, p, pool.Claim{Owner: "holder"})
+		waits := queueAll(t.Context(), p, pool.Claim{Owner: "a"})
+		while(t, p, "renews", func() {
+			waits = append(waits, queueAll(t.Context(), p, claim("b", "10.0.0.0"))...) // which lets all be tried
+			go func() { _, _ = p.ReleaseAll(t.Context(), []string{"holder"}) }()
+		})
+		require.Equal(t, []string{"a"}, served(waits))
+		waits[1].cancel()
+	})
+}
+
+// A call whose context ends leaves at once, although a try with it waits for a commit that is under way.
+func TestCallLeavesATryThatHasNotBegun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := create(t, &gauge{Memory: store.NewMemory(), commit: time.Second}, specOf("10.0.0.0/31"))
+		allocate(t, p, lease("renews", time.Hour))
+		allocate(t, p, pool.Claim{Owner: "holder"})
+		waits := queueAll(t.Context(), p, anyOf("a", "b", "c")...)
+		while(t, p, "renews", func() {
+			waits = append(waits, queueAll(t.Context(), p, claim("d", "10.0.0.0"))...)
+			for _, q := range waits[:2] {
+				q.cancel()
+				synctest.Wait()
+				require.True(t, q.done.Load(), q.owner)
+			}
+		})
+		release(t, p, "holder")
+		require.Equal(t, []string{"c"}, served(waits))
+		waits[3].cancel()
+	})
+}
+
 // However many wait, one of them watches, and a change costs as much as for one.
 func TestOneWatchHoweverManyWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -88,20 +88,18 @@ func (g *leading) isDue() bool {
 	return g.line.due()
 }
 
-// rest returns a context that ends when the call's does, when the leader is roused, and when the time is over unless
-// that is 0. It returns false if there is something to do already.
-func (g *leading) rest(ctx context.Context, within time.Duration, due func() bool) (
-	resting context.Context, end context.CancelFunc, ok bool,
-) {
+// rest returns a context that ends when the own call's does, when the leader is roused, and when the time is over
+// unless that is 0. It returns false if there is something to try already.
+func (g *leading) rest(within time.Duration) (resting context.Context, end context.CancelFunc, ok bool) {
 	g.line.mu.Lock()
 	defer g.line.mu.Unlock()
-	if due() {
+	if g.line.due() {
 		return nil, nil, false
 	}
 	if within > 0 {
-		resting, end = context.WithTimeout(ctx, within)
+		resting, end = context.WithTimeout(g.own.ctx, within)
 	} else {
-		resting, end = context.WithCancel(ctx)
+		resting, end = context.WithCancel(g.own.ctx)
 	}
 	g.line.interrupt = end
 	return resting, end, true
@@ -122,7 +120,7 @@ func (g *leading) watch() {
 	if l.unlooked {
 		within = lookUpEvery
 	}
-	resting, end, ok := g.rest(g.own.ctx, within, l.due)
+	resting, end, ok := g.rest(within)
 	if !ok {
 		return
 	}
@@ -306,7 +304,7 @@ func (g *leading) settle(ctx context.Context, t *try, err error) {
 		l.courtesy.judge(done - t.releases())
 		l.courtesy.kept += t.releases()
 	} else {
-		l.courtesy.given += done
+		l.courtesy.given = done
 	}
 }
 
