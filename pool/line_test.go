@@ -378,12 +378,17 @@ func while(t *testing.T, p *pool.Pool, owner string, f func()) {
 // What is freed in the same commit in which the claims were tried, but after they were, is not overlooked.
 func TestReleaseBehindATryIsNotOverlooked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := create(t, &gauge{Memory: store.NewMemory(), commit: time.Second}, specOf("10.0.0.0/31"))
+		slow := func() time.Time { time.Sleep(time.Millisecond); return time.Now() } // so that the release ends first
+		s := &gauge{Memory: store.NewMemory(), commit: time.Second}
+		p, err := pool.Create(t.Context(), s, "blue", specOf("10.0.0.0/31"), &pool.Options{Clock: slow})
+		require.NoError(t, err)
 		allocate(t, p, lease("renews", time.Hour))
 		allocate(t, p, pool.Claim{Owner: "holder"})
 		waits := queueAll(t.Context(), p, pool.Claim{Owner: "a"})
+		time.Sleep(time.Second)
 		while(t, p, "renews", func() {
 			waits = append(waits, queueAll(t.Context(), p, claim("b", "10.0.0.0"))...) // which lets all be tried
+			time.Sleep(10 * time.Millisecond)
 			go func() { _, _ = p.ReleaseAll(t.Context(), []string{"holder"}) }()
 		})
 		require.Equal(t, []string{"a"}, served(waits))
@@ -658,17 +663,35 @@ func TestOwnerThatWaitsIsGrantedElsewhere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &gauge{Memory: store.NewMemory()}
 		p, other := create(t, s, specOf("10.0.0.0/31")), open(t, s.Open())
-		allocate(t, p, pool.Claim{Owner: "a"})
-		allocate(t, p, pool.Claim{Owner: "b"})
-		waits := queueAll(t.Context(), p, pool.Claim{Owner: "first"}, claim("c", "10.0.0.0"), pool.Claim{Owner: "d"})
-		_, err := pool.ReleaseTogether(t.Context(), "a", other)
-		require.NoError(t, err)
-		require.Equal(t, []string{"first"}, served(waits))
+		allocate(t, other, pool.Claim{Owner: "a"})
+		allocate(t, other, pool.Claim{Owner: "b"})
+		waits := queueAll(t.Context(), p, pool.Claim{Owner: "first"}, pool.Claim{Owner: "c"}, pool.Claim{Owner: "d"})
+		elsewhere := queueAll(t.Context(), other, anyOf("c", "d")...)
+		release(t, other, "a") // in the commits in which c and d are granted
 		release(t, other, "b")
-		allocate(t, other, pool.Claim{Owner: "d"})
-		require.Contains(t, append(served(waits), ""), "first")
+		require.Equal(t, []string{"c", "d"}, served(elsewhere))
 		time.Sleep(2 * time.Second)
-		require.Equal(t, []string{"first", "d"}, served(waits))
+		require.Equal(t, []string{"c", "d"}, served(waits))
+		waits[0].cancel()
+	})
+}
+
+// A claim and a release of one owner that come at once are not committed together.
+func TestClaimAndReleaseOfOneOwnerAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := create(t, &gauge{Memory: store.NewMemory(), commit: time.Second}, specOf("10.0.0.0/31"))
+		allocate(t, p, lease("renews", time.Hour))
+		allocate(t, p, lease("holder", time.Hour))
+		waits := queueAll(t.Context(), p, pool.Claim{Owner: "a"})
+		var released error
+		while(t, p, "renews", func() {
+			waits = append(waits, queueAll(t.Context(), p, claim("b", "10.0.0.0"), pool.Claim{Owner: "holder"})...)
+			go func() { _, released = p.Release(t.Context(), "holder") }()
+		})
+		require.NoError(t, released)
+		require.Equal(t, []string{"a"}, served(waits))
+		release(t, p, "a")
+		require.Equal(t, []string{"a", "holder"}, served(waits), "after what it held was released")
 		waits[1].cancel()
 	})
 }

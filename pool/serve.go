@@ -190,8 +190,8 @@ func (g *leading) try(claims bool) {
 	defer func() { g.settle(ctx, t, err) }()
 	begin := g.pool.options.Clock()
 	err = t.op.runAlone()
-	if t.releases() > 0 {
-		g.line.courtesy.pace = g.pool.options.Clock().Sub(begin)
+	if took := g.pool.options.Clock().Sub(begin); t.releases() > 0 {
+		g.line.courtesy.pace = took
 	}
 }
 
