@@ -683,12 +683,12 @@ func TestClaimAndReleaseOfOneOwnerAtOnce(t *testing.T) {
 		allocate(t, p, lease("renews", time.Hour))
 		allocate(t, p, lease("holder", time.Hour))
 		waits := queueAll(t.Context(), p, pool.Claim{Owner: "a"})
-		var released error
+		released := make(chan error, 1)
 		while(t, p, "renews", func() {
 			waits = append(waits, queueAll(t.Context(), p, claim("b", "10.0.0.0"), pool.Claim{Owner: "holder"})...)
-			go func() { _, released = p.Release(t.Context(), "holder") }()
+			go func() { _, err := p.Release(t.Context(), "holder"); released <- err }()
 		})
-		require.NoError(t, released)
+		require.NoError(t, <-released)
 		require.Equal(t, []string{"a"}, served(waits))
 		release(t, p, "a")
 		require.Equal(t, []string{"a", "holder"}, served(waits), "after what it held was released")
