@@ -9,7 +9,7 @@ import (
 // FormatTime writes nanoseconds with two or three digits, in the largest unit in which they are at least 1.
 func FormatTime(ns float64) string { return Format(ns, 1000, "ns", "µs", "ms", "s") }
 
-// Format writes a value with two or three digits. It uses the largest unit in which the value is at least 1; each is step
+// Format writes a value with two or three digits, in the largest unit in which it is at least 1. Each unit is step
 // times the one before.
 func Format(value, step float64, units ...string) string {
 	i := 0
