@@ -8,8 +8,8 @@
 //
 // It prints a row for each store, and number of writers: how long the calls of Allocate took, what the slowest handle
 // got beside the others, how many commits met a conflict, and what one handle with as many goroutines would do. The
-// first row of a store is bare: one client that swaps one record again and again, without a pool. With -wait there are
-// fewer addresses than writers, and they call AllocateWait.
+// first and the last row of a store are bare: one client that swaps one record again and again, without a pool. With
+// -wait there are fewer addresses than writers, and they call AllocateWait.
 package main
 
 import (
@@ -63,7 +63,7 @@ func command(ctx context.Context, args []string, out, progress io.Writer) error 
 	return errors.Join(err, writeTable(out, p, rows))
 }
 
-// measureAll measures one row after the other. A row that fails does not keep the next ones from being measured.
+// measureAll measures one store after the other.
 func measureAll(ctx context.Context, p plan, progress io.Writer) (rows []row, err error) {
 	dir, err := os.MkdirTemp("", "ipalloc-contention-")
 	if err != nil {
@@ -71,35 +71,53 @@ func measureAll(ctx context.Context, p plan, progress io.Writer) (rows []row, er
 	}
 	defer os.RemoveAll(dir)
 	servers := durable.NewServers(dir)
-	defer func() { err = errors.Join(err, servers.Close()) }()
-	measured := func(what string, r row, failed error) {
-		if failed != nil {
-			err = errors.Join(err, fmt.Errorf("%s: %w", what, failed))
-			return
-		}
-		rows = append(rows, r)
-		fmt.Fprintf(progress, "%s: %.0f/s\n", what, r.PerSecond)
-	}
+	m := &measurer{plan: p, progress: progress}
 	for _, name := range p.stores {
-		backend := backend{name: name, servers: servers, dir: dir}
-		r, failed := measureBare(ctx, backend, min(p.length, bareLength))
-		measured(name+" bare", r, failed)
-		for _, as := range p.as {
-			if as == inProcesses && !backend.isServer() {
-				fmt.Fprintf(progress, "%s: handles in processes of their own cannot share it\n", name)
-				continue
-			}
-			for _, w := range p.writers {
-				if ctx.Err() != nil {
-					return rows, errors.Join(err, ctx.Err())
-				}
-				r, failed := contend(ctx, p, backend, as, w)
-				measured(fmt.Sprintf("%s %s %v", name, as, w), r, failed)
-			}
-		}
+		m.store(ctx, backend{name: name, servers: servers, dir: dir})
 	}
-	return rows, err
+	return m.rows, errors.Join(m.failed, ctx.Err(), servers.Close())
+}
+
+// measurer measures the rows of a plan. A row that fails does not keep the next ones from being measured.
+type measurer struct {
+	plan
+	progress io.Writer
+	rows     []row
+	failed   error
 }
 
 // bareLength is how long a bare store is measured at most: it goes on as it begins.
 const bareLength = 5 * time.Second
+
+// store measures the rows of a store, the bare one before and after the others: how far these two are apart is what a
+// machine that does other work too does to all rows.
+func (m *measurer) store(ctx context.Context, b backend) {
+	ofBare := func() (row, error) { return measureBare(ctx, b, min(m.length, bareLength)) }
+	m.measure(ctx, b.name+" bare", ofBare)
+	for _, as := range m.as {
+		if as == inProcesses && !b.isServer() {
+			fmt.Fprintf(m.progress, "%s: handles in processes of their own cannot share it\n", b.name)
+			continue
+		}
+		for _, w := range m.writers {
+			m.measure(ctx, fmt.Sprintf("%s %s %v", b.name, as, w), func() (row, error) {
+				return contend(ctx, m.plan, b, as, w)
+			})
+		}
+	}
+	m.measure(ctx, b.name+" bare", ofBare)
+}
+
+// measure measures a row, unless the context has ended.
+func (m *measurer) measure(ctx context.Context, what string, of func() (row, error)) {
+	if ctx.Err() != nil {
+		return
+	}
+	r, err := of()
+	if err != nil {
+		m.failed = errors.Join(m.failed, fmt.Errorf("%s: %w", what, err))
+		return
+	}
+	m.rows = append(m.rows, r)
+	fmt.Fprintf(m.progress, "%s: %.0f/s\n", what, r.PerSecond)
+}
