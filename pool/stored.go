@@ -43,7 +43,7 @@ type stored struct {
 	// seen is the head that a watch has seen last, if it may be newer than head. Anybody may put one there.
 	seen atomic.Pointer[store.Record]
 
-	rivalry int // how many more turns to take until commits are made without; see turn.go
+	rivalry int // see turn.go
 
 	most int // how many tasks a commit may have
 	full int // how many commits had that many since it was made less
@@ -507,6 +507,7 @@ func (s *stored) dropPieces(d *draft) []store.Write {
 
 // committed takes note that a draft has been committed.
 func (s *stored) committed(d *draft, head store.Record, free space.Head) {
+	s.win()
 	s.unsettled = 0
 	if d.gone {
 		s.head = store.Record{Key: s.head.Key}
@@ -544,7 +545,7 @@ func (s *stored) learn(ctx context.Context, err error) bool {
 		s.forget()
 	case errors.As(err, &conflict):
 		if conflict.Current.Key == s.head.Key {
-			s.rivalry = turnsAlone
+			s.lose()
 		}
 		if conflict.Current.Key == s.head.Key && (conflict.Current.Revision == 0 || s.adopt(ctx, conflict.Current) != nil) {
 			s.forget()

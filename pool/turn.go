@@ -11,15 +11,27 @@ import (
 //
 // An attempt is made at once, on the head that the handle knows, because mostly nobody else commits to it: that is one
 // round trip. Of several handles that do so at once, one gets through, and would get through again and again: it knows
-// the new head first. So a handle that has lost asks the store for its turn ([store.Store.Turn]), plans on the head as
-// it is then, and commits. It goes on to ask for turns until a few of them have found the head as it left it.
+// the new head first. So a handle that loses more than now and then asks the store for its turn ([store.Store.Turn]),
+// plans on the head as it is then, and commits. It goes on to ask for turns until a few of them have found the head as
+// it left it.
 
-// turnsAlone is after how many turns in a row that found nobody else's commit a handle commits without one again.
-const turnsAlone = 8
+// The rivalry of a pool's handle is how much it loses its head to others: from 0 to mostRivalry. It rises when the
+// handle loses, and falls by one with each commit before which nobody else has committed.
+const (
+	turnRivalry = 4 // above this, the handle takes turns
+	lossRivalry = 4 // what a conflict adds
+	mostRivalry = 8
+)
+
+// lose notes that another handle was faster.
+func (s *stored) lose() { s.rivalry = min(s.rivalry+lossRivalry, mostRivalry) }
+
+// win notes that a commit found the head as this handle had left it.
+func (s *stored) win() { s.rivalry = max(s.rivalry-1, 0) }
 
 // Ready implements [group.Runner]: if others have been faster lately, it waits for the op's turn.
 func (r *runner) Ready(own *op) {
-	if !own.lost && (own.looks || !own.hasRivals()) {
+	if own.looks || !own.hasRivals() {
 		return
 	}
 	ctx, options := own.ctx, &own.pools[0].options
@@ -34,18 +46,21 @@ func (r *runner) Ready(own *op) {
 
 // hasRivals reports whether others have been faster lately.
 func (o *op) hasRivals() bool {
-	return slices.ContainsFunc(o.pools, func(p *Pool) bool { return p.home.(*stored).rivalry > 0 })
+	return slices.ContainsFunc(o.pools, func(p *Pool) bool { return p.home.(*stored).rivalry > turnRivalry })
 }
 
-// needsTurn reports whether the attempt is to be made in a turn, though it was planned without one: it was to find out
-// whether there is anything to commit, and there is.
+// needsTurn reports whether the attempt is to be made again in a turn: it was to find out whether there is anything to
+// commit, and there is.
 func (a *attempt) needsTurn() bool {
 	first := a.batch[0]
-	if !first.looks || first.lost || a.turn != nil || !first.hasRivals() {
+	if !first.looks || !first.hasRivals() || a.turn != nil {
 		return false
 	}
-	first.lost = slices.ContainsFunc(a.drafts, func(d *draft) bool { return d.changes(false) })
-	return first.lost
+	if !slices.ContainsFunc(a.drafts, func(d *draft) bool { return d.changes(false) }) {
+		return false
+	}
+	first.looks, first.lost = false, true
+	return true
 }
 
 // turnHeads returns the heads that the op wants to replace, as far as it knows.
@@ -76,15 +91,11 @@ func (a *attempt) meet() {
 	}
 }
 
-// meet takes the head with which a turn begins, and counts whether others have committed since this handle did.
+// meet takes the head with which a turn begins.
 func (s *stored) meet(ctx context.Context, head store.Record) {
-	switch {
-	case head.Revision != s.head.Revision:
-		s.rivalry = turnsAlone
-	case s.rivalry > 0:
-		s.rivalry--
-	}
-	if head.Revision == s.head.Revision && s.known != nil {
+	if head.Revision != s.head.Revision {
+		s.rivalry = mostRivalry
+	} else if s.known != nil {
 		return
 	}
 	if head.Revision == 0 || s.adopt(ctx, head) != nil {

@@ -108,6 +108,11 @@ func (m *Memory) Commit(ctx context.Context, changes ...Change) ([]Record, error
 	if err := ValidateCommit(changes...); err != nil {
 		return nil, err
 	}
+	done, err := m.shared.turns.Yield(ctx, changes)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	copies := make([]memoryChange, len(changes))
 	for i := range changes {
 		copies[i] = newMemoryChange(changes[i])

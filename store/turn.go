@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// MaxTurn is how long a turn may last before others no longer wait for it; see [Store.Turn].
-const MaxTurn = time.Second
+// MaxTurn is how long a turn may last. Others that wait at the same head go on after at most twice that; see
+// [Store.Turn].
+const MaxTurn = 250 * time.Millisecond
 
 // Turn is the time in which it is one caller's turn to replace some heads; see [Store.Turn]. It is ended soon: by the
 // commit that has it in a [Change], or by End. It belongs to one goroutine.
@@ -65,6 +66,29 @@ func (t *Turns) Wait(ctx context.Context, keys ...Key) (end func(), err error) {
 	return end, nil
 }
 
+// Yield is called by a driver's [Store.Commit]. If a change has no turn, it waits for those that have asked for theirs
+// at one of the heads. What it returns ends the wait of those that come later. Errors: the context's. Cost: O(changes).
+func (t *Turns) Yield(ctx context.Context, changes []Change) (done func(), err error) {
+	if !t.asked(changes) {
+		return func() {}, nil
+	}
+	keys := make([]Key, len(changes))
+	for i := range changes {
+		keys[i] = changes[i].Head.Key
+	}
+	return t.Wait(ctx, keys...)
+}
+
+// asked reports whether there is a turn at a head, and the commit has none.
+func (t *Turns) asked(changes []Change) bool {
+	if slices.ContainsFunc(changes, func(c Change) bool { return c.Turn != nil }) {
+		return false
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.lines) > 0 && slices.ContainsFunc(changes, func(c Change) bool { return len(t.lines[c.Head.Key]) > 0 })
+}
+
 // enter takes the last place of the line at key.
 func (t *Turns) enter(key Key) *place {
 	t.mu.Lock()
@@ -113,7 +137,7 @@ func (t *Turns) await(ctx context.Context, key Key, p *place) error {
 		return ctx.Err()
 	default:
 	}
-	ticker := time.NewTicker(MaxTurn / 4)
+	ticker := time.NewTicker(MaxTurn / 2)
 	defer ticker.Stop()
 	for {
 		select {

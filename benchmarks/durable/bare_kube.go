@@ -3,6 +3,7 @@ package durable
 import (
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 
 	"github.com/ipalloc/ipalloc/store/kube"
@@ -29,6 +31,7 @@ type bareKubePlace struct {
 	url    string
 	first  [4]byte
 	calls  atomic.Uint32
+	swaps  string // the resourceVersion that the last one made
 }
 
 func openBareKube(_ context.Context, address string, prefix netip.Prefix) (Pool, error) {
@@ -46,38 +49,61 @@ func openBareKube(_ context.Context, address string, prefix netip.Prefix) (Pool,
 func (b *bareKubePlace) Allocate(ctx context.Context, owner string) (netip.Addr, error) {
 	addr := b.first
 	binary.BigEndian.PutUint32(addr[:], binary.BigEndian.Uint32(b.first[:])+b.calls.Add(1))
-	return netip.AddrFrom4(addr), b.send(ctx, http.MethodPost, b.url, bareObject(owner))
+	_, err := b.send(ctx, http.MethodPost, b.url, bareObject(owner, ""))
+	return netip.AddrFrom4(addr), err
 }
 
-// bareObject has the fields of an allocation that a person reads.
-func bareObject(owner string) string {
+// Swap implements Swapper.
+func (b *bareKubePlace) Swap(ctx context.Context) (err error) {
+	method, url := http.MethodPost, b.url
+	if b.swaps != "" {
+		method, url = http.MethodPut, b.urlOf(swapOwner)
+	}
+	text, err := b.send(ctx, method, url, bareObject(swapOwner, b.swaps))
+	if err != nil {
+		return err
+	}
+	var stored metav1.PartialObjectMetadata
+	err = json.Unmarshal(text, &stored)
+	b.swaps = stored.ResourceVersion
+	return err
+}
+
+// bareObject has the fields of an allocation that a person reads. If it replaces another one, the revision is that
+// one's. It then differs from it: the server would not write it else.
+func bareObject(owner, revision string) string {
 	return fmt.Sprintf(`{"apiVersion": "%s/%s", "kind": "IPAllocation",
-		"metadata": {"name": "bare.%s", "labels": {"pool": "bare"}},
+		"metadata": {"name": "bare.%s", "resourceVersion": "%[4]s", "labels": {"pool": "bare", "replaces": "%[4]s"}},
 		"key": {"kind": "allocation", "pool": "bare", "name": "%[3]s"},
 		"spec": {"prefixes": ["10.0.0.1/32"], "state": "allocated"}}`,
-		kube.Group, kube.Version, strings.ReplaceAll(owner, "/", "."))
+		kube.Group, kube.Version, strings.ReplaceAll(owner, "/", "."), revision)
+}
+
+func (b *bareKubePlace) urlOf(owner string) string {
+	return b.url + "/bare." + strings.ReplaceAll(owner, "/", ".")
 }
 
 func (b *bareKubePlace) Release(ctx context.Context, owner string) error {
-	return b.send(ctx, http.MethodDelete, b.url+"/bare."+strings.ReplaceAll(owner, "/", "."), "")
+	_, err := b.send(ctx, http.MethodDelete, b.urlOf(owner), "")
+	return err
 }
 
-func (b *bareKubePlace) send(ctx context.Context, method, url, body string) error {
+func (b *bareKubePlace) send(ctx context.Context, method, url, body string) ([]byte, error) {
 	r, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	r.Header.Set("Content-Type", "application/json")
 	answer, err := b.client.Do(r)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer answer.Body.Close()
 	text, err := io.ReadAll(answer.Body) // to its end, so that the connection is used again
 	if err == nil && answer.StatusCode >= http.StatusBadRequest {
 		err = fmt.Errorf("%s %s: %s: %.200s", method, url, answer.Status, text)
 	}
-	return err
+	return text, err
 }
 
 // Fill creates many at once.

@@ -36,6 +36,7 @@ type bareBoltFile struct {
 	db    *bbolt.DB
 	first uint32
 	calls atomic.Uint32
+	swaps int
 }
 
 const bareBucket = "records"
@@ -80,6 +81,18 @@ func (b *bareBoltFile) Fill(_ context.Context, owners []string) error {
 		}
 	}
 	return nil
+}
+
+// Swap implements Swapper.
+func (b *bareBoltFile) Swap(context.Context) error {
+	return b.db.Update(func(tx *bbolt.Tx) error {
+		bucket := tx.Bucket([]byte(bareBucket))
+		if b.swaps > 0 && string(bucket.Get([]byte(swapOwner))) != swapValue(b.swaps) {
+			return errSwapped
+		}
+		b.swaps++
+		return bucket.Put([]byte(swapOwner), []byte(swapValue(b.swaps)))
+	})
 }
 
 func (b *bareBoltFile) Close() error { return b.db.Close() }

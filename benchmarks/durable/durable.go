@@ -5,9 +5,11 @@ package durable
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 
 	"github.com/ipalloc/ipalloc/benchmarks/peer"
+	"github.com/ipalloc/ipalloc/store"
 )
 
 // Kind is a kind of place where a pool is kept.
@@ -35,6 +37,8 @@ type Kind struct {
 	Prepare func(ctx context.Context, servers *Servers, dir string) (address string, end func() error, err error)
 	// Open opens the pool of the prefix at the address, and creates it if there is none.
 	Open func(ctx context.Context, address string, prefix netip.Prefix) (Pool, error)
+	// Store opens the store at the address that the pool is in. It is nil if the kind is not of this library.
+	Store func(ctx context.Context, address string) (store.Store, error)
 	// OpenBlock opens a writer's own part of that pool, which grows by blocks of the length. It is nil
 	// if the kind has no such thing.
 	OpenBlock func(ctx context.Context, address string, prefix netip.Prefix, writer string, bits int) (Pool, error)
@@ -64,6 +68,22 @@ type Counter interface {
 	// Bytes returns how many bytes of records they had.
 	Bytes() int64
 }
+
+// Swapper is a bare Pool that can do what the commits to one head come down to, one after the other.
+type Swapper interface {
+	// Swap changes a record, the same one each time, if it is still as the Swap before has left it. The first Swap makes
+	// the record. It is used by one goroutine at a time, of one Pool at the address.
+	Swap(ctx context.Context) error
+}
+
+// errSwapped is returned by a Swap that finds another record than it has left.
+var errSwapped = errors.New("another one has swapped first")
+
+// swapOwner is whose record a Swap changes.
+const swapOwner = "swapped"
+
+// swapValue is what the n-th Swap puts: 200 bytes, as all bare records have.
+func swapValue(n int) string { return fmt.Sprintf("%0200d", n) }
 
 // Kinds are all kinds of places, this library first.
 func Kinds() []Kind {

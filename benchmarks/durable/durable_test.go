@@ -48,8 +48,21 @@ func TestKinds(t *testing.T) {
 				require.NotEqual(t, first, second)
 			}
 			requireAudit(t, pool, append(owners, "e", "f"))
+			requireSwaps(t, pool)
 			require.NoError(t, pool.Close())
 		})
+	}
+}
+
+// requireSwaps wants one swap to be possible after the other, where there are any.
+func requireSwaps(t *testing.T, pool durable.Pool) {
+	t.Helper()
+	swapper, ok := pool.(durable.Swapper)
+	if !ok {
+		return
+	}
+	for range 3 {
+		require.NoError(t, swapper.Swap(t.Context()))
 	}
 }
 

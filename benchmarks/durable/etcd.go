@@ -122,6 +122,7 @@ type bareEtcdPlace struct {
 	place  string
 	first  [4]byte
 	calls  atomic.Uint32
+	swaps  int64 // the revision that the last one made
 }
 
 // Allocate returns the number of the call as an address.
@@ -150,6 +151,20 @@ func (b *bareEtcdPlace) Fill(ctx context.Context, owners []string) error {
 		}
 	}
 	return nil
+}
+
+// Swap implements Swapper. A key that is not there has revision 0.
+func (b *bareEtcdPlace) Swap(ctx context.Context) error {
+	key := b.place + swapOwner
+	answer, err := b.client.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(key), "=", b.swaps)).
+		Then(clientv3.OpPut(key, swapValue(int(b.swaps)))).Commit()
+	if err == nil && !answer.Succeeded {
+		err = errSwapped
+	}
+	if err == nil {
+		b.swaps = answer.Header.Revision
+	}
+	return err
 }
 
 func (b *bareEtcdPlace) Close() error { return b.client.Close() }

@@ -25,7 +25,7 @@ type openStore func(ctx context.Context, address string) (store.Store, error)
 
 // ours is the kind whose pools are in these stores.
 func ours(k Kind, open openStore) Kind {
-	k.Module, k.Grows = "github.com/ipalloc/ipalloc", true
+	k.Module, k.Grows, k.Store = "github.com/ipalloc/ipalloc", true, open
 	k.Open = func(ctx context.Context, address string, prefix netip.Prefix) (Pool, error) {
 		p, err := openIn(ctx, open, address, prefix)
 		return p, err

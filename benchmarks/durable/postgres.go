@@ -140,6 +140,8 @@ type barePostgresPlace struct {
 	db    *sql.DB
 	first [4]byte
 	calls atomic.Uint32
+	swap  *sql.Stmt // prepared by the first one
+	swaps int
 }
 
 func openBarePostgres(ctx context.Context, address string, prefix netip.Prefix) (Pool, error) {
@@ -183,6 +185,31 @@ func (b *barePostgresPlace) Fill(ctx context.Context, owners []string) error {
 		}
 	}
 	return tx.Commit()
+}
+
+// Swap implements Swapper.
+func (b *barePostgresPlace) Swap(ctx context.Context) error {
+	if b.swap == nil {
+		return b.firstSwap(ctx)
+	}
+	result, err := b.swap.ExecContext(ctx, swapOwner, swapValue(b.swaps+1), swapValue(b.swaps))
+	if err != nil {
+		return err
+	}
+	rows, err := result.RowsAffected()
+	if err == nil && rows != 1 {
+		err = errSwapped
+	}
+	b.swaps++
+	return err
+}
+
+func (b *barePostgresPlace) firstSwap(ctx context.Context) (err error) {
+	if _, err := b.db.ExecContext(ctx, "INSERT INTO bare VALUES ($1, $2)", swapOwner, swapValue(0)); err != nil {
+		return err
+	}
+	b.swap, err = b.db.PrepareContext(ctx, "UPDATE bare SET value = $2 WHERE owner = $1 AND value = $3")
+	return err
 }
 
 func (b *barePostgresPlace) Close() error { return b.db.Close() }

@@ -113,19 +113,19 @@ func (r *burstRun) all() []int {
 // wave starts a process for each number, waits until all are ready, lets them all go at once, kills
 // some, and returns when all have ended.
 func (r *burstRun) wave(ctx context.Context, numbers []int, kill int, again bool) error {
-	started := make([]*process, len(numbers))
+	started := make([]*Process, len(numbers))
 	for i, number := range numbers {
 		job := Job{
 			Kind: r.Kind.Name, Address: r.address, Prefix: r.Prefix, Process: number, Claims: r.Claims, Apart: r.Apart,
 			Again: again, Blocks: r.Blocks,
 		}
 		var err error
-		if started[i], err = start(ctx, job); err != nil {
+		if started[i], err = Start(ctx, burstTask, job); err != nil {
 			return err
 		}
 	}
 	for _, p := range started {
-		if err := p.awaitReady(); err != nil {
+		if err := p.AwaitReady(); err != nil {
 			return err
 		}
 	}
@@ -155,13 +155,13 @@ func (r *burstRun) wave(ctx context.Context, numbers []int, kill int, again bool
 type strikes struct {
 	after   []int // so many grants in all processes together, ascending
 	granted int
-	running map[int]*process // by their numbers; those that may still be killed
+	running map[int]*Process // by their numbers; those that may still be killed
 	struck  map[int]bool
 }
 
 // newStrikes chooses when that many are killed: at any moment until most has been granted.
-func (r *burstRun) newStrikes(started []*process, numbers []int, kill int) *strikes {
-	s := &strikes{running: map[int]*process{}, struck: map[int]bool{}}
+func (r *burstRun) newStrikes(started []*Process, numbers []int, kill int) *strikes {
+	s := &strikes{running: map[int]*Process{}, struck: map[int]bool{}}
 	for i, number := range numbers {
 		s.running[number] = started[i]
 	}
@@ -177,7 +177,7 @@ func (r *burstRun) strike(s *strikes) {
 	for len(s.after) > 0 && s.granted >= s.after[0] && len(s.running) > 0 {
 		numbers := slices.Sorted(maps.Keys(s.running))
 		victim := numbers[r.random.IntN(len(numbers))]
-		s.running[victim].kill()
+		s.running[victim].Kill()
 		delete(s.running, victim)
 		s.struck[victim] = true
 		s.after = s.after[1:]
@@ -186,7 +186,7 @@ func (r *burstRun) strike(s *strikes) {
 
 // follow records what the process tells, and strikes. A process that had just ended when it was struck
 // does not count, and another one is struck.
-func (r *burstRun) follow(p *process, number int, s *strikes) error {
+func (r *burstRun) follow(p *Process, number int, s *strikes) error {
 	ended := false
 	r.mu.Lock()
 	r.strike(s)

@@ -3,9 +3,9 @@
 package processes
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/bits"
@@ -18,11 +18,8 @@ import (
 	"github.com/ipalloc/ipalloc/benchmarks/durable"
 )
 
-// jobVariable is the environment variable by which a process knows that it is a copy, and what it is to do.
-const jobVariable = "IPALLOC_BENCHMARK_JOB"
-
-// ready is the first line that a process writes. Events follow once it was given the word.
-const ready = "ready"
+// burstTask is the task of the processes of a burst; see [Start].
+const burstTask = "burst"
 
 // Job is what a process does: it waits for the word to go, allocates for owners of its own, and ends.
 type Job struct {
@@ -62,20 +59,19 @@ type Event struct {
 	Conflicts int `json:"conflicts,omitempty"`
 }
 
-// RunJob does the job for which this process was started, or runs the server, and returns true. In
-// any other process it returns false at once.
+// RunJob does the job of a burst for which this process was started, or runs the server, and returns true. In any other
+// process it returns false at once.
 func RunJob() bool {
 	if durable.RunServer() {
 		return true
 	}
-	text, ok := os.LookupEnv(jobVariable)
-	if !ok {
-		return false
-	}
 	var job Job
-	if err := json.Unmarshal([]byte(text), &job); err != nil {
+	given, err := Given(burstTask, &job)
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		return true
+	}
+	if err != nil || !given {
+		return given
 	}
 	teller := &teller{to: os.Stdout}
 	r := runner{job: job, teller: teller}
@@ -83,9 +79,8 @@ func RunJob() bool {
 		teller.tell(Event{Error: err.Error()})
 		return true
 	}
-	fmt.Println(ready)
-	if _, err := bufio.NewReader(os.Stdin).ReadByte(); err != nil {
-		teller.tell(Event{Error: fmt.Sprintf("waiting for the word to go: %v", err)})
+	if err := Ready(); err != nil {
+		teller.tell(Event{Error: err.Error()})
 		return true
 	}
 	r.start = time.Now()
@@ -217,4 +212,40 @@ func (r *runner) claim(ctx context.Context, pool durable.Pool, n int, opened tim
 		e.Addr = addr
 	}
 	r.teller.tell(e)
+}
+
+// Once runs a job in a fresh process, which is to make one claim, and returns its event.
+func Once(ctx context.Context, job Job) (Event, error) {
+	p, err := Start(ctx, burstTask, job)
+	if err != nil {
+		return Event{}, err
+	}
+	if err := errors.Join(p.AwaitReady(), p.goAhead()); err != nil {
+		return Event{}, err
+	}
+	var got Event
+	err = p.events(func(e Event) {
+		if !e.Ended {
+			got = e
+		}
+	})
+	if err == nil && got.Error != "" {
+		err = fmt.Errorf("in a process of its own: %s", got.Error)
+	}
+	return got, err
+}
+
+// goAhead gives the word, and has no more to say.
+func (p *Process) goAhead() error { return errors.Join(p.Go(), p.End()) }
+
+// events gives what the process tells to take, until it ends. A process that was killed is no error.
+func (p *Process) events(take func(Event)) error {
+	return p.Lines(func(line []byte) error {
+		var e Event
+		err := json.Unmarshal(line, &e)
+		if err == nil {
+			take(e)
+		}
+		return err
+	})
 }

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/ipalloc/ipalloc/benchmarks/measure"
 	"github.com/ipalloc/ipalloc/benchmarks/peer"
 	"github.com/ipalloc/ipalloc/benchmarks/processes"
 )
@@ -68,7 +69,7 @@ func burstOnce(ctx context.Context, s subject, b processes.Burst) (reading, erro
 
 // burstNote says what the time does not.
 func burstNote(b processes.Burst, o processes.Outcome) string {
-	note := fmt.Sprintf("%d processes, slowest claim %s", b.Processes, formatNanoseconds(float64(o.Slowest.Nanoseconds())))
+	note := fmt.Sprintf("%d processes, slowest claim %s", b.Processes, measure.FormatTime(float64(o.Slowest)))
 	if o.Commits > 0 {
 		note += fmt.Sprintf(", %d commits, %d too late", o.Commits, o.Conflicts)
 	}

@@ -5,6 +5,8 @@ import (
 	"math"
 
 	"gonum.org/v1/plot"
+
+	"github.com/ipalloc/ipalloc/benchmarks/measure"
 )
 
 // ticks are the ticks of a log axis: a label with its unit at each power of ten, and small ticks between. On a short
@@ -34,7 +36,7 @@ func (t ticks) Ticks(lowest, highest float64) []plot.Tick {
 // label counts bytes in powers of ten, as the ticks are.
 func (t ticks) label(value float64) string {
 	if t.unit == Bytes {
-		return formatScaled(value, 1000, "B", "kB", "MB", "GB")
+		return measure.Format(value, 1000, "B", "kB", "MB", "GB")
 	}
 	return format(value, t.unit)
 }

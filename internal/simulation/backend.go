@@ -29,6 +29,10 @@ type Faults struct {
 	Stale bool
 	// Unfenced commits that change nothing are not made, though they are answered.
 	Unfenced bool
+	// Turnless means that there is no order: each turn is had at once.
+	Turnless bool
+	// Overtaking means that commits without a turn do not wait for those that have one.
+	Overtaking bool
 	// Spoil changes what is committed. May be nil.
 	Spoil func(*store.Change)
 }
@@ -164,6 +168,9 @@ func (h *handle) Commit(ctx context.Context, changes ...store.Change) ([]store.R
 		return nil, err
 	}
 	if err := store.ValidateCommit(changes...); err != nil {
+		return nil, err
+	}
+	if err := h.yield(ctx, changes); err != nil {
 		return nil, err
 	}
 	changes = copyOf(changes)

@@ -65,7 +65,7 @@ func (h *handle) Turn(ctx context.Context, keys ...store.Key) (store.Turn, error
 	}
 	t := &turn{handle: h}
 	for _, key := range slices.SortedFunc(slices.Values(keys), store.Key.Compare) {
-		if h.process == nil {
+		if h.process == nil || h.backend.Turnless {
 			break
 		}
 		at := h.backend.enter(key, h.process)
@@ -85,6 +85,23 @@ func (h *handle) Turn(ctx context.Context, keys ...store.Key) (store.Turn, error
 		t.heads = append(t.heads, r.Canonical())
 	}
 	return t, nil
+}
+
+// yield lets those go first that wait for a turn at a head of a commit that has none.
+func (h *handle) yield(ctx context.Context, changes []store.Change) error {
+	if h.process == nil || h.backend.Overtaking {
+		return nil
+	}
+	for _, c := range changes {
+		if c.Turn == nil && len(h.backend.turns[c.Head.Key]) > 0 {
+			t, err := h.Turn(ctx, c.Head.Key)
+			if err != nil {
+				return err
+			}
+			t.End()
+		}
+	}
+	return nil
 }
 
 // turn is that of a process.

@@ -28,6 +28,9 @@ type World struct {
 	Rates Rates
 	// AfterStep is called after each step, while no process runs. An error ends the run.
 	AfterStep func() error
+	// Choose returns which of n processes makes the next step, in the order in which they were added. Nil is any of them,
+	// at random.
+	Choose func(n int) int
 	// Trace is told what happens, if it is not nil.
 	Trace func(step int, what string)
 
@@ -146,12 +149,18 @@ func (w *World) turn() {
 		}
 	} else {
 		w.advance()
-		i := w.Random.IntN(len(w.processes))
-		w.run(i, true)
+		w.run(w.choose(len(w.processes)), true)
 	}
 	if w.AfterStep != nil && w.failure == nil {
 		w.failure = w.AfterStep()
 	}
+}
+
+func (w *World) choose(n int) int {
+	if w.Choose == nil {
+		return w.Random.IntN(n)
+	}
+	return w.Choose(n)
 }
 
 // run lets process i go on until its next step.

@@ -27,6 +27,11 @@ func (s *Store) Commit(ctx context.Context, changes ...store.Change) (heads []st
 	if err := store.ValidateCommit(changes...); err != nil {
 		return nil, err
 	}
+	done, err := s.turns.Yield(ctx, changes)
+	if err != nil {
+		return nil, s.wrap(err)
+	}
+	defer done()
 	written := false
 	err = guard(func() error {
 		return s.db.Update(func(tx *bbolt.Tx) (err error) {

@@ -21,45 +21,93 @@ import (
 // the transaction does nothing but tell what there is, and is planned again with that. The indexes are exact at every
 // revision, whatever races, and whoever reads them need not doubt them.
 func (s *Store) Commit(ctx context.Context, changes ...store.Change) ([]store.Record, error) {
+	defer store.EndTurns(changes)
 	if err := s.usable(ctx); err != nil {
 		return nil, err
 	}
 	if err := store.ValidateCommit(changes...); err != nil {
 		return nil, err
 	}
-	seen := make(sightings)
-	if err := s.learnHeads(ctx, changes, seen); err != nil {
+	done, err := s.turns.Yield(ctx, changes)
+	if err != nil {
+		return nil, fmt.Errorf("etcd: %w", err)
+	}
+	defer done()
+	c := &commit{changes: changes, seen: make(sightings), turn: s.turnOf(changes)}
+	if c.turn == nil {
+		defer func() { c.endTurn() }()
+	}
+	if err := s.learnHeads(ctx, changes, c.seen); err != nil {
 		return nil, err
 	}
 	for {
-		p, err := s.plan(changes, seen)
-		if err != nil {
-			return nil, err
+		heads, err := s.try(ctx, c)
+		if err != nil || heads != nil {
+			return heads, err
 		}
-		a := &attempt{KVClient: s.remote, limit: s.options.MaxRequestBytes}
-		reads := p.elses()
-		response, err := clientv3.NewKVFromKVClient(a, s.client).Txn(ctx).If(p.ifs...).Then(p.thens...).
-			Else(s.gets(reads)...).Commit()
-		if err != nil {
-			return nil, s.explain(ctx, a, p, err)
+	}
+}
+
+// commit is a commit on its way.
+type commit struct {
+	changes []store.Change
+	seen    sightings
+	turn    *turn // nil if it has none
+	hurries bool  // it has no turn, and does not wait for those that have
+}
+
+func (c *commit) endTurn() {
+	if c.turn != nil {
+		c.turn.End()
+	}
+}
+
+// try sends the transaction once. It returns nothing if there has to be another one.
+func (s *Store) try(ctx context.Context, c *commit) ([]store.Record, error) {
+	p, err := s.plan(c)
+	if err != nil {
+		return nil, err
+	}
+	a := &attempt{KVClient: s.remote, limit: s.options.MaxRequestBytes}
+	reads := p.elses()
+	response, err := clientv3.NewKVFromKVClient(a, s.client).Txn(ctx).If(p.ifs...).Then(p.thens...).
+		Else(s.gets(reads)...).Commit()
+	if err != nil {
+		return nil, s.explain(ctx, a, p, err)
+	}
+	if response.Succeeded {
+		if c.turn != nil {
+			c.turn.over = true
 		}
-		if response.Succeeded {
-			return s.succeeded(changes, p, response.Header.Revision), nil
-		}
-		if err := s.failed(reads, response.Responses, seen); err != nil {
-			return nil, err
-		}
-		if len(reads) == len(p.guards) {
-			continue
-		}
-		response, err = s.kv.Txn(ctx).Then(s.gets(p.guards)...).Commit()
-		if err != nil {
+		return s.succeeded(c.changes, p, response.Header.Revision), nil
+	}
+	same, err := s.failed(reads, response.Responses, c.seen)
+	if err != nil {
+		return nil, err
+	}
+	if len(reads) < len(p.guards) {
+		if response, err = s.kv.Txn(ctx).Then(s.gets(p.guards)...).Commit(); err != nil {
 			return nil, s.wrap(ctx, fmt.Sprintf("commit %v", p.guards[0].key), err)
 		}
-		if err := s.failed(p.guards, response.Responses, seen); err != nil {
+		if same, err = s.failed(p.guards, response.Responses, c.seen); err != nil {
 			return nil, err
 		}
 	}
+	if !same || c.turn != nil || c.hurries {
+		return nil, nil
+	}
+	// All is as it should be, so others have tickets. If no turn is to be had, the commit is made without.
+	keys := make([]store.Key, len(c.changes))
+	for i := range c.changes {
+		keys[i] = c.changes[i].Head.Key
+	}
+	t, err := s.takeTurn(ctx, func() {}, keys)
+	if err != nil {
+		c.hurries = true
+		return nil, ctx.Err()
+	}
+	c.turn = t.(*turn)
+	return nil, nil
 }
 
 // sightings are what one commit has found out. The handle's memory is shared, and may have forgotten it before it is
@@ -117,8 +165,9 @@ func (s *Store) succeeded(changes []store.Change, p *plan, revision int64) []sto
 }
 
 // failed returns why a transaction did nothing, or nil if the guards do not say or it is to be planned again. The
-// responses tell what there is under the key of each guard.
-func (s *Store) failed(guards []guard, responses []*pb.ResponseOp, seen sightings) error {
+// responses tell what there is under the key of each guard. It reports whether that is the same as was expected.
+func (s *Store) failed(guards []guard, responses []*pb.ResponseOp, seen sightings) (same bool, err error) {
+	same = true
 	current := make([]store.Record, len(guards))
 	for i, g := range guards {
 		current[i].Key = g.key
@@ -128,15 +177,15 @@ func (s *Store) failed(guards []guard, responses []*pb.ResponseOp, seen sighting
 			seen[g.key] = indexed{}
 			continue
 		}
-		var err error
 		if current[i], err = s.decode(g.key, kvs[0]); err != nil {
-			return err
+			return false, err
 		}
 		seen[g.key] = indexedOf(current[i])
 	}
 	for i, g := range guards {
+		same = same && current[i].Revision == g.revision
 		if g.role == roleHead && current[i].Revision != g.revision {
-			return &store.ConflictError{Expected: g.revision, Current: current[i]}
+			return false, &store.ConflictError{Expected: g.revision, Current: current[i]}
 		}
 	}
 	var standing []store.Record
@@ -146,9 +195,9 @@ func (s *Store) failed(guards []guard, responses []*pb.ResponseOp, seen sighting
 		}
 	}
 	if standing != nil {
-		return &store.ExistsError{Records: standing}
+		return false, &store.ExistsError{Records: standing}
 	}
-	return nil
+	return same, nil
 }
 
 // explain returns the error of a commit whose transaction ended with err.

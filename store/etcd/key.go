@@ -16,6 +16,7 @@ import (
 //	records/KIND/POOL/NAME          the record
 //	prefixes/POOL/PREFIX/NAME       for Find: a record of KindAllocation with that prefix
 //	expiry/KIND/POOL/TIME/NAME      for ByExpiry: a record that expires then
+//	turns/KIND/POOL/NAME/TICKET     of a process that waits for its turn at a head
 //	revision                        written by a commit that would write nothing else
 //
 // KIND, POOL and NAME are escaped, so that they contain no slash.
@@ -25,6 +26,11 @@ func (k keyspace) marker() string { return string(k) + "revision" }
 
 func (k keyspace) record(key store.Key) string {
 	return k.records(key.Kind, key.Pool) + escape(key.Name)
+}
+
+// turns returns what the keys of the tickets at a head begin with.
+func (k keyspace) turns(key store.Key) string {
+	return string(k) + "turns/" + escape(string(key.Kind)) + "/" + escape(key.Pool) + "/" + escape(key.Name) + "/"
 }
 
 // records returns what the keys of all records of the kind begin with, of those in pool if it is not empty.

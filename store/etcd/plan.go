@@ -56,8 +56,9 @@ func (s *Store) gets(guards []guard) []clientv3.Op {
 	return gets
 }
 
-// plan makes the transaction for changes, with what is known of the records.
-func (s *Store) plan(changes []store.Change, seen sightings) (*plan, error) {
+// plan makes the transaction for the commit, with what is known of the records.
+func (s *Store) plan(c *commit) (*plan, error) {
+	changes, seen := c.changes, c.seen
 	p := &plan{}
 	alters := false
 	for i := range changes {
@@ -92,6 +93,15 @@ func (s *Store) plan(changes []store.Change, seen sightings) (*plan, error) {
 	if !alters {
 		// A commit that only deletes what does not exist has a revision of its own too.
 		p.thens = append(p.thens, clientv3.OpPut(s.keys.marker(), ""))
+	}
+	switch {
+	case c.turn != nil:
+		p.thens = append(p.thens, c.turn.deletes()...)
+	case !c.hurries && len(p.ifs)+len(changes) <= s.options.MaxTxnOps:
+		for i := range changes {
+			tickets := clientv3.CreateRevision(s.keys.turns(changes[i].Head.Key))
+			p.ifs = append(p.ifs, clientv3.Compare(tickets, "=", 0).WithPrefix())
+		}
 	}
 	return p, p.fit(s.options.MaxTxnOps)
 }
@@ -159,7 +169,7 @@ func (p *plan) fit(limit int) error {
 	}
 	most := limit
 	for nested := 2; nested <= limit; nested++ {
-		room := limit - max(nested, len(p.guards))
+		room := limit - max(nested, len(p.ifs))
 		most = max(most, nested*room)
 		if nested*room >= len(p.thens) {
 			p.thens = nest(p.thens, room)

@@ -90,6 +90,8 @@ type Store struct {
 	watcher clientv3.Watcher
 	known   *memory
 	ahead   hints
+	turns   store.Turns
+	leases  leases
 	closed  atomic.Bool
 }
 

@@ -17,12 +17,18 @@ import (
 // Commit implements [store.Store]. It is one call of a function in the database, which is one transaction. The package
 // comment says what the errors mean, and what it costs.
 func (s *Store) Commit(ctx context.Context, changes ...store.Change) ([]store.Record, error) {
+	defer store.EndTurns(changes)
 	if err := s.begin(ctx); err != nil {
 		return nil, err
 	}
 	if err := store.ValidateCommit(changes...); err != nil {
 		return nil, err
 	}
+	done, err := s.turns.Yield(ctx, changes)
+	if err != nil {
+		return nil, s.wrap(err)
+	}
+	defer done()
 	heads, err := s.commit(ctx, changes)
 	if err != nil {
 		return nil, s.wrap(fmt.Errorf("commit %s: %w", headsText(changes), err))
@@ -57,8 +63,16 @@ func (s *Store) commit(ctx context.Context, changes []store.Change) ([]store.Rec
 	if err != nil {
 		return nil, err
 	}
+	apply, t := s.apply, s.turnOf(changes)
+	if t != nil {
+		apply = t.apply
+	}
 	for attempt := 1; ; attempt++ {
-		answers, err := s.apply(ctx, b)
+		answers, err := apply(ctx, b)
+		if t != nil { // another attempt, and who waits, need its locks
+			apply = s.apply
+			t.End()
+		}
 		if err != nil {
 			if attempt < maxAttempts && retriable(err) {
 				continue

@@ -65,6 +65,7 @@ const (
 	codeExclusion         = "23P01"
 	codeSerialization     = "40001"
 	codeDeadlock          = "40P01"
+	codeIdleTimeout       = "25P03" // idle in a transaction
 	classLimitExceeded    = "54"
 	classOperatorsDecided = "57" // shut down, cancelled
 )
@@ -105,7 +106,7 @@ func retriable(err error) bool {
 	case codeSerialization, codeDeadlock, codeUniqueViolation:
 		return true
 	default:
-		return false
+		return errors.Is(err, errTurnOver)
 	}
 }
 

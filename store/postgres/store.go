@@ -25,12 +25,15 @@ type Store struct {
 	closing   sync.Once
 	closed    chan struct{}
 	listener  *listener
+	turns     store.Turns
+	locking   chan struct{} // has room for as many turns as may have a connection at once
 }
 
 var _ store.Store = (*Store)(nil)
 
 func newStore(pool *pgxpool.Pool, schema string) *Store {
 	s := &Store{pool: pool, schema: schema, sql: statementsFor(schema), closed: make(chan struct{})}
+	s.locking = make(chan struct{}, max(0, pool.Config().MaxConns-1)) // one connection is for what is read in a turn
 	s.listener = newListener(pool, s.sql)
 	return s
 }
@@ -38,7 +41,7 @@ func newStore(pool *pgxpool.Pool, schema string) *Store {
 // statements are the texts of what is sent, for one schema.
 type statements struct {
 	get, listPool, listAll, byExpiry, find string
-	apply, listen, await                   string
+	apply, lock, listen, await             string
 }
 
 func statementsFor(schema string) statements {
@@ -59,6 +62,7 @@ func statementsFor(schema string) statements {
 			" AND hashtextextended(a.pool, 0) = hashtextextended($1, 0)" +
 			" AND a.pool = $1 AND a.kind = 'allocation' ORDER BY masklen(a.prefix) DESC LIMIT 1",
 		apply:  "SELECT * FROM " + in + "apply($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+		lock:   columns + "record r WHERE r.kind = $1 AND r.pool = $2 AND r.name = $3 FOR UPDATE",
 		listen: "SELECT " + in + "listen()",
 		await:  "SELECT " + in + "await_commits()",
 	}

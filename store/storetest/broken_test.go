@@ -27,7 +27,7 @@ func TestBreachesAreNoticed(t *testing.T) {
 	for _, some := range [][]breach{
 		readBreaches(), commitBreaches(), conflictBreaches(), raceBreaches(), validationBreaches(), fieldBreaches(),
 		keyBreaches(), aliasingBreaches(), lifeBreaches(), listBreaches(), findBreaches(), sizeBreaches(), headBreaches(),
-		watchBreaches(), expiryBreaches(),
+		watchBreaches(), expiryBreaches(), turnBreaches(),
 	} {
 		breaches = append(breaches, some...)
 	}
@@ -36,7 +36,9 @@ func TestBreachesAreNoticed(t *testing.T) {
 		proven[b.noticedBy] = true
 		t.Run(b.noticedBy+"/"+b.what, func(t *testing.T) {
 			backend := b.backend()
-			backend.Patience = 300 * time.Millisecond
+			if backend.Patience == 0 {
+				backend.Patience = 300 * time.Millisecond
+			}
 			failures := record(t, func(t testing.TB) { storetest.RunCase(t, b.noticedBy, backend) })
 			require.NotEmpty(t, failures, "the suite did not notice: %s", b.what)
 			require.Contains(t, failures[0], "the contract says: ")
@@ -55,6 +57,7 @@ type altered struct {
 	find   func(context.Context, string, netip.Addr) (store.Record, error)
 	watch  func(context.Context, store.Key, int64) (store.Record, error)
 	expiry func(context.Context, store.Kind, string) iter.Seq2[store.Record, error]
+	turn   func(context.Context, []store.Key) (store.Turn, error)
 	close  func() error
 
 	commit    func(context.Context, store.Record, []store.Write) (store.Record, error)
@@ -66,6 +69,13 @@ func (a altered) Get(ctx context.Context, key store.Key) (store.Record, error) {
 		return a.get(ctx, key)
 	}
 	return a.Store.Get(ctx, key)
+}
+
+func (a altered) Turn(ctx context.Context, keys ...store.Key) (store.Turn, error) {
+	if a.turn != nil {
+		return a.turn(ctx, keys)
+	}
+	return a.Store.Turn(ctx, keys...)
 }
 
 func (a altered) List(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {

@@ -39,6 +39,7 @@ func callAll(ctx context.Context, handle store.Store, head store.Record) map[str
 	_, errs["Get"] = handle.Get(ctx, head.Key)
 	_, errs["Commit"] = CommitOne(ctx, handle, head, create(claim(head.Pool, "y")), remove(claimKey(head.Pool, "x")))
 	_, errs["Find"] = handle.Find(ctx, head.Pool, netip.MustParseAddr("10.0.0.1"))
+	_, errs["Turn"] = handle.Turn(ctx, head.Key)
 	_, errs["Watch"] = handle.Watch(ctx, head.Key, 0)
 	errs["ByExpiry"] = nil
 	for _, err := range handle.ByExpiry(ctx, store.KindAllocation, head.Pool) {

@@ -52,6 +52,23 @@ const (
 		"none, and comes back as the zero time"
 	ruleData = "A store gives back an equal JSON value, with numbers to the last digit and strings to the last character"
 
+	// Turn.
+	ruleTurn = "Turn waits for the caller's turn to replace the heads under the keys, and reads them. It is for callers " +
+		"that others have overtaken: of many that commit to one head, each gets through in its turn, whatever the others do"
+	ruleTurnHeads = "Heads returns the heads as they are stored when the turn begins, in the order of the keys that Turn " +
+		"was given. A head that does not exist has revision 0, and of its fields only the key is set"
+	ruleTurnOrder = "At each key the turns come one after the other, in the order of the calls of all handles in all " +
+		"processes, as nearly as the backend can tell"
+	ruleTurnLong = "A turn that lasts longer than MaxTurn, such as that of a process that was stopped or killed, holds " +
+		"others up no longer than twice that"
+	ruleTurnGuard  = "A turn guards nothing: a commit in it checks the revisions as any commit does"
+	ruleTurnBeside = "callers that commit without one again and again must not keep those from committing that have one"
+	ruleTurnKeys   = "There is at least one key, and none is there twice: otherwise the error wraps ErrInvalid"
+	ruleTurnPlace  = "If ctx ends while the call waits, the error wraps the context's, and the place is lost"
+	ruleTurnCommit = "The turns that changes have, see Change, end with the commit, whatever comes of it. A turn of " +
+		"another store, or one that has ended, does not matter"
+	ruleTurnEnd = "End ends the turn. It does nothing if the turn has ended"
+
 	// All methods.
 	ruleBytes = "a store keeps no reference to what it is given, and what it returns is the caller's; changing " +
 		"either changes nothing in the store"

@@ -37,7 +37,11 @@
 // do their work, in one line each, until the driver has an index or a notification of its own, or for ever where the
 // backend has none.
 //
-// 6. Show [Benchmarks]; they are the same for every driver, so that figures can be compared.
+// 6. For [store.Store.Turn] begin with [store.Turns], which is a line for each driver, and is enough where the backend
+// has one process. Where it has many, let them wait for one another by what the backend has for that: a lock with a
+// queue, or keys in the order of their creation.
+//
+// 7. Show [Benchmarks]; they are the same for every driver, so that figures can be compared.
 package storetest
 
 import (
@@ -69,6 +73,10 @@ type Backend struct {
 	// commit: up to so many bytes of data, and so many writes. The defaults, 0, are 4 MiB and 1024.
 	MaxCommitBytes, MaxCommitWrites int
 
+	// LongTurn is how long a turn may last before others go on. The default, 0, is twice [store.MaxTurn]. It is for
+	// drivers that allow more, and say so.
+	LongTurn time.Duration
+
 	// Patience is how long a call may take before the suite says that it hangs. The default, 0, is 30
 	// seconds.
 	Patience time.Duration
@@ -80,6 +88,9 @@ func (b Backend) withDefaults() Backend {
 	}
 	if b.MaxCommitWrites == 0 {
 		b.MaxCommitWrites = 1024
+	}
+	if b.LongTurn == 0 {
+		b.LongTurn = 2 * store.MaxTurn
 	}
 	if b.Patience == 0 {
 		b.Patience = 30 * time.Second
@@ -120,7 +131,7 @@ func cases() []testCase {
 	for _, some := range [][]testCase{
 		getCases(), commitCases(), conflictCases(), contentionCases(), deleteCases(), invalidCases(),
 		fieldCases(), nameCases(), aliasingCases(), contextCases(), closingCases(), durabilityCases(),
-		listCases(), findCases(), sizeCases(), headCases(), watchCases(), expiryCases(),
+		listCases(), findCases(), sizeCases(), headCases(), watchCases(), expiryCases(), turnCases(),
 	} {
 		all = append(all, some...)
 	}

@@ -1,0 +1,296 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ipalloc/ipalloc/store"
+)
+
+func turnCases() []testCase {
+	return []testCase{
+		{"turn/heads", turnHeads},
+		{"turn/keys", turnKeys},
+		{"turn/in order", turnInOrder},
+		{"turn/nobody starves", turnNobodyStarves},
+		{"turn/beside commits without", turnBesideCommits},
+		{"turn/guards nothing", turnGuards},
+		{"turn/takes too long", turnTooLong},
+		{"turn/context ends", turnContext},
+		{"turn/ends", turnEnds},
+		{"turn/several heads", turnSeveral},
+	}
+}
+
+// turn takes a turn that must be had.
+func (s *subject) turn(handle store.Store, keys ...store.Key) store.Turn {
+	s.Helper()
+	var t store.Turn
+	s.within(ruleTurn, func() (err error) {
+		t, err = handle.Turn(s.ctx, keys...)
+		return err
+	})
+	s.Cleanup(t.End)
+	return t
+}
+
+// inTurn commits head in a turn, which must succeed.
+func (s *subject) inTurn(handle store.Store, t store.Turn, head store.Record) store.Record {
+	s.Helper()
+	return s.commitAllOn(handle, store.Change{Head: head, Turn: t})[0]
+}
+
+func turnHeads(s *subject) {
+	a, b := s.commit(fullRecord(headKey("a"))), s.commit(newHead("b"))
+	other := s.another()
+	for range 3 {
+		t := s.turn(other, headKey("c"), headKey("b"), headKey("a"))
+		s.check(len(t.Heads()) == 3, ruleTurnHeads, "Heads of a turn at 3 heads returned %d", len(t.Heads()))
+		s.same(ruleTurnHeads, "the first of Heads", t.Heads()[0], newHead("c"))
+		s.same(ruleTurnHeads, "the second of Heads", t.Heads()[1], b)
+		s.same(ruleTurnHeads, "the third of Heads", t.Heads()[2], a)
+		t.End()
+		a = s.commit(a)
+	}
+}
+
+func turnKeys(s *subject) {
+	for what, keys := range map[string][]store.Key{
+		"no key":         {},
+		"a key twice":    {headKey("a"), headKey("b"), headKey("a")},
+		"an invalid key": {headKey("a"), {Kind: store.KindPool}},
+	} {
+		_, err := s.s.Turn(s.ctx, keys...)
+		s.check(errors.Is(err, store.ErrInvalid), ruleTurnKeys, "Turn with %s returned the error %v", what, err)
+	}
+}
+
+// turnInOrder lets several get in line, one after the other, behind a turn.
+func turnInOrder(s *subject) {
+	const waiting = 4
+	s.commit(newHead("a"))
+	handles := make([]store.Store, waiting)
+	for i := range handles {
+		handles[i] = s.another()
+	}
+	first := s.turn(s.s, headKey("a"))
+	order, ended := make(chan int, waiting), make(chan error, waiting)
+	for i, handle := range handles {
+		go func() {
+			t, err := handle.Turn(s.ctx, headKey("a"))
+			if err == nil {
+				order <- i
+				t.End()
+			}
+			ended <- err
+		}()
+		time.Sleep(store.MaxTurn / (2 * waiting)) // so that they come one after the other
+	}
+	s.check(len(order) == 0, ruleTurnOrder, "%d turns began beside another one", len(order))
+	first.End()
+	s.within(ruleTurnOrder, func() error {
+		var err error
+		for range waiting {
+			err = errors.Join(err, <-ended)
+		}
+		return err
+	})
+	for i := range waiting {
+		got := <-order
+		s.check(got == i, ruleTurnOrder, "call %d had the turn before call %d, which was earlier", got, i)
+	}
+}
+
+// turnNobodyStarves lets handles take turns as fast as they can. None may be left behind, and what a turn has read must
+// still be so at its commit.
+func turnNobodyStarves(s *subject) {
+	const writers, most = 5, 24
+	head := s.commit(newHead("a"))
+	var full atomic.Bool
+	var conflicts, long atomic.Int64
+	counts := make([]int, writers)
+	first := s.turn(s.s, head.Key)
+	time.AfterFunc(store.MaxTurn/4, first.End) // when all are in line
+	s.race(ruleTurn, writers, func(i int, handle store.Store) error {
+		for !full.Load() {
+			t, err := handle.Turn(s.ctx, head.Key)
+			if err != nil {
+				return err
+			}
+			begin := time.Now()
+			_, err = handle.Commit(s.ctx, store.Change{Head: t.Heads()[0], Turn: t})
+			switch {
+			case err == nil:
+				if counts[i]++; counts[i] == most {
+					full.Store(true)
+				}
+			case !errors.Is(err, store.ErrConflict):
+				return err
+			case time.Since(begin) < store.MaxTurn:
+				conflicts.Add(1)
+			default:
+				long.Add(1) // the others were right to go on
+			}
+		}
+		return nil
+	})
+	if long.Load() > 0 {
+		return // this machine is too slow to tell
+	}
+	s.check(conflicts.Load() == 0, ruleTurnOrder, "%d commits in a turn met others", conflicts.Load())
+	for i, n := range counts {
+		s.check(n >= most/2, ruleTurn, "handle %d had %d turns while another one had %d: %v", i, n, most, counts)
+	}
+}
+
+// turnBesideCommits takes turns while another handle commits without one, again and again.
+func turnBesideCommits(s *subject) {
+	const turns, most = 8, 24
+	head := s.commit(newHead("a"))
+	greedy, done, ended := s.another(), make(chan struct{}), make(chan error, 1)
+	var all sync.WaitGroup
+	all.Go(func() {
+		current := head
+		for {
+			select {
+			case <-done:
+				ended <- nil
+				return
+			default:
+			}
+			next, _, err := increment(s.ctx, greedy, current)
+			if err != nil {
+				ended <- err
+				return
+			}
+			current = next
+		}
+	})
+	won, tried := 0, 0
+	s.within(ruleTurnBeside, func() error {
+		defer func() {
+			close(done)
+			all.Wait()
+		}()
+		for ; won < turns && tried < most; tried++ {
+			t, err := s.s.Turn(s.ctx, head.Key)
+			if err != nil {
+				return err
+			}
+			_, err = s.s.Commit(s.ctx, store.Change{Head: t.Heads()[0], Turn: t})
+			switch {
+			case err == nil:
+				won++
+			case !errors.Is(err, store.ErrConflict):
+				return err
+			}
+		}
+		return nil
+	})
+	if err := <-ended; err != nil {
+		s.broken(ruleCommit, "a commit beside turns failed: %v", err)
+	}
+	s.check(won == turns, ruleTurnBeside, "of %d turns %d could commit", tried, won)
+}
+
+// turnGuards commits in a turn on a head that another commit has replaced, and on a head that the turn is not at.
+func turnGuards(s *subject) {
+	old := s.commit(newHead("a"))
+	current := s.commit(old)
+	t := s.turn(s.s, headKey("a"))
+	_, err := s.s.Commit(s.ctx, store.Change{Head: old, Turn: t})
+	s.check(errors.Is(err, store.ErrConflict), ruleTurnGuard, "a commit in a turn at an old revision returned the error %v",
+		err)
+	s.holds(ruleTurnGuard, current)
+	t = s.turn(s.s, headKey("a"))
+	heads := s.commitAllOn(s.s, store.Change{Head: current, Turn: t}, store.Change{Head: newHead("b"), Turn: t})
+	s.holds(ruleTurnGuard, heads[0])
+	s.holds(ruleTurnGuard, heads[1])
+}
+
+// turnTooLong never ends a turn.
+func turnTooLong(s *subject) {
+	head := s.commit(newHead("a"))
+	s.turn(s.s, head.Key)
+	other, begin := s.another(), time.Now()
+	t := s.turn(other, head.Key)
+	waited := time.Since(begin)
+	s.check(waited >= store.MaxTurn/2, ruleTurnOrder, "another turn began after %v, before the first one ended", waited)
+	s.check(waited <= s.backend.LongTurn+s.backend.Patience/10, ruleTurnLong, "a turn was held up for %v", waited)
+	s.inTurn(other, t, head)
+}
+
+// turnContext leaves the line.
+func turnContext(s *subject) {
+	head := s.commit(newHead("a"))
+	first := s.turn(s.s, head.Key)
+	ctx, cancel := context.WithTimeout(s.ctx, store.MaxTurn/8)
+	defer cancel()
+	s.within(ruleTurnPlace, func() error {
+		_, err := s.another().Turn(ctx, head.Key)
+		if !errors.Is(err, context.DeadlineExceeded) {
+			return fmt.Errorf("a Turn whose context ended returned the error %w", err)
+		}
+		return nil
+	})
+	first.End()
+	s.inTurn(s.another(), s.turn(s.another(), head.Key), head)
+}
+
+// turnEnds ends turns, by a commit and without one, more than once and after the other.
+func turnEnds(s *subject) {
+	head, before := s.commit(newHead("a")), (store.Turn)(nil)
+	begin := time.Now()
+	const rounds = 20
+	for round := range rounds {
+		t := s.turn(s.another(), head.Key)
+		switch round % 3 {
+		case 0:
+			t.End()
+		case 1:
+			head = s.inTurn(s.s, t, head) // perhaps a turn of another store
+			t.End()
+		default:
+			t.End()
+			head = s.inTurn(s.s, before, head)
+		}
+		t.End()
+		before = t
+	}
+	s.check(time.Since(begin) < rounds*store.MaxTurn, ruleTurnEnd, "%d turns, each ended at once, took %v", rounds,
+		time.Since(begin))
+	_, err := s.s.Commit(s.ctx, store.Change{Head: at(head, head.Revision+1), Turn: s.turn(s.s, head.Key)})
+	s.check(errors.Is(err, store.ErrConflict), ruleConflict, "a commit at a wrong revision returned the error %v", err)
+	begin = time.Now()
+	s.turn(s.another(), head.Key).End()
+	s.check(time.Since(begin) < store.MaxTurn, ruleTurnCommit, "a turn whose commit failed held others up for %v",
+		time.Since(begin))
+}
+
+// turnSeveral takes turns at two heads, in either order.
+func turnSeveral(s *subject) {
+	const writers, each = 4, 5
+	keys := []store.Key{headKey("a"), headKey("b")}
+	s.commitAll(change(newHead("a")), change(newHead("b")))
+	s.race(ruleTurn, writers, func(i int, handle store.Store) error {
+		for won := 0; won < each; {
+			t, err := handle.Turn(s.ctx, keys[i%2], keys[1-i%2])
+			if err != nil {
+				return err
+			}
+			heads := t.Heads()
+			_, err = handle.Commit(s.ctx, store.Change{Head: heads[0], Turn: t}, store.Change{Head: heads[1], Turn: t})
+			switch {
+			case err == nil:
+				won++
+			case !errors.Is(err, store.ErrConflict):
+				return err
+			}
+		}
+		return nil
+	})
+}
