@@ -50,7 +50,7 @@ var (
 	// ErrGeneration is returned when what the owner holds is of another generation than the one to release.
 	ErrGeneration = errors.New("other generation")
 	// ErrBusy is returned when other processes changed the pool each time before this one could, as often as
-	// [Options.Attempts] allows. Nothing was changed.
+	// [Options.Attempts] allows. Nothing was changed. It is rare, since handles that lose take turns.
 	ErrBusy = errors.New("too many conflicts")
 	// ErrCorrupt is returned when what the store has for the pool cannot be read. See [Pool.Repair].
 	ErrCorrupt = errors.New("corrupt")

@@ -1,11 +1,13 @@
 package pool_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -24,7 +26,13 @@ import (
 // history keeps the commits that took effect, in their order.
 type history struct {
 	mu      sync.Mutex
-	commits [][]store.Write
+	commits []committed
+}
+
+// committed is what a commit wrote. The revision tells its place among all.
+type committed struct {
+	revision int64
+	writes   []store.Write
 }
 
 // wrap returns a store whose commits are kept.
@@ -36,12 +44,12 @@ type recorder struct {
 }
 
 func (r *recorder) Commit(ctx context.Context, changes ...store.Change) ([]store.Record, error) {
-	r.history.mu.Lock()
-	defer r.history.mu.Unlock()
 	got, err := r.Store.Commit(ctx, changes...)
 	if err == nil {
-		for _, c := range changes {
-			r.history.commits = append(r.history.commits, c.Writes)
+		r.history.mu.Lock()
+		defer r.history.mu.Unlock()
+		for i, c := range changes {
+			r.history.commits = append(r.history.commits, committed{got[i].Revision, c.Writes})
 		}
 	}
 	return got, err
@@ -51,8 +59,9 @@ func (r *recorder) Commit(ctx context.Context, changes ...store.Change) ([]store
 func (h *history) replay(t require.TestingT, w *world.World, claimOf func(owner string) pool.Claim) *world.Pool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, writes := range h.commits {
-		for _, write := range writes {
+	slices.SortStableFunc(h.commits, func(a, b committed) int { return cmp.Compare(a.revision, b.revision) })
+	for _, c := range h.commits {
+		for _, write := range c.writes {
 			r := write.Record
 			switch {
 			case r.Kind != store.KindAllocation:

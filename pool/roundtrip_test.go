@@ -73,7 +73,7 @@ func TestRoundTrips(t *testing.T) {
 		{"allocate after a foreign write", write, func() { allocate(t, p, a) }, "commits 2, gets 0, lists 0, finds 0"},
 		{
 			"release after a foreign write", write, func() { release(t, p, "a") },
-			"commits 1, gets 1, lists 0, finds 0, turns 1",
+			"commits 2, gets 1, lists 0, finds 0, turns 1",
 		},
 		{
 			"same owner from another handle", func() { allocate(t, other, a) }, func() { allocate(t, p, a) },

@@ -15,6 +15,7 @@ import (
 // other records are, each guarded by its revision. The package comment tells how, and what it costs: a further head
 // costs as much as one more write.
 func (s *Store) Commit(ctx context.Context, changes ...store.Change) ([]store.Record, error) {
+	defer store.EndTurns(changes)
 	if err := s.usable(ctx); err != nil {
 		return nil, err
 	}

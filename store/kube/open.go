@@ -63,6 +63,7 @@ type Store struct {
 	cache   *cache
 	own     *ownCommits
 	rivals  *rivals
+	turns   store.Turns
 	newID   func() string
 	pause   func(ctx context.Context, d time.Duration) error
 

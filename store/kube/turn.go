@@ -5,7 +5,17 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"github.com/ipalloc/ipalloc/store"
 )
+
+// Turn implements [store.Store].
+func (s *Store) Turn(ctx context.Context, keys ...store.Key) (store.Turn, error) {
+	if err := s.usable(ctx); err != nil {
+		return nil, err
+	}
+	return s.turns.Turn(ctx, s.Get, keys...)
+}
 
 // turn is how a commit announces in its head's object that it is the next one. It guards nothing: who heeds no turn, or
 // heeds it no longer, is refused or gets through as without it.
