@@ -323,7 +323,8 @@ func (l *line) refused(w *waiter, s *step, failed error) {
 	if !s.done || failed != nil { // the commit with which it was planned came to nothing
 		return
 	}
-	d.refused, w.look = true, false
+	d.refused = true
+	w.look = w.look && !s.line.look // it may have been asked for since the try was made
 	if l.revision == 0 || s.result.Generation < l.revision {
 		l.revision = s.result.Generation
 	}
