@@ -416,7 +416,7 @@ func (a *attempt) planStep(o *op, s *step, d *draft) error {
 	if err := a.planWith(o, s, d, h); err != nil {
 		return err
 	}
-	if !looked && s.outcome.verdict != verdictWrite {
+	if !looked && s.outcome.verdict != verdictWrite && !s.waitsUnseen(o) {
 		// Perhaps the owner's record is another than this handle knows, and no commit would tell.
 		if h, looked, err = d.pool.home.holding(a.ctx, s.owner, true); err != nil {
 			return err
@@ -428,7 +428,7 @@ func (a *attempt) planStep(o *op, s *step, d *draft) error {
 	s.looked = looked
 	if s.outcome.verdict == verdictLater {
 		if s.waits++; s.waits > maxWaits {
-			s.outcome.verdict = verdictRefuse
+			s.outcome.verdict = s.refused(s.outcome.refusal)
 		}
 	}
 	return nil
@@ -589,6 +589,9 @@ func (s *step) accept(o *op, p *Pool) {
 	case verdictLater:
 	case verdictRefuse:
 		s.finish(o.withDoubt(s.outcome.refusal))
+	case verdictWait:
+		s.result = Allocation{Generation: p.home.revision()} // as of which it was refused
+		s.finish(nil)
 	default:
 		if s.result = s.outcome.result; !s.outcome.owned {
 			s.result.unshare()

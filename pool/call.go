@@ -25,6 +25,7 @@ type op struct {
 	ctx   context.Context
 	parts []part               // what is asked for in which pools
 	whole bool                 // all of it is granted in one commit, or nothing
+	looks bool                 // probably there is nothing to commit, so no turn is taken before it is known
 	plan  func(*attempt) error // instead of parts: what is to be done while no other call uses the pools
 	pools []*Pool              // all that take part
 
@@ -120,6 +121,30 @@ func exclusively(ctx context.Context, plan func(*attempt) error, pools ...*Pool)
 
 // run brings an op to its end. The pools must be of one store, or all in memory, each there once.
 func (o *op) run() error {
+	err := o.runAlone()
+	for _, p := range o.pools {
+		if p.line.waits() && o.mayFree() {
+			p.line.stir()
+		}
+	}
+	return err
+}
+
+// mayFree reports whether the op may have freed addresses.
+func (o *op) mayFree() bool {
+	for i := range o.parts {
+		for j := range o.parts[i].steps {
+			s := &o.parts[i].steps[j]
+			if s.kind == taskRelease || s.kind == taskReap || len(s.outcome.writes) > 1 {
+				return true
+			}
+		}
+	}
+	return o.plan != nil
+}
+
+// runAlone is run without telling the claims that wait in the lines of the pools.
+func (o *op) runAlone() error {
 	if err := o.ctx.Err(); err != nil {
 		return err
 	}

@@ -130,6 +130,10 @@ func (r *runner) try(batch []*op) bool {
 		}
 		return true
 	}
+	if a.needsTurn() {
+		a.rollback(attemptMark{})
+		return true
+	}
 	if err := a.commit(); err != nil {
 		a.learn(err)
 		return true

@@ -97,6 +97,7 @@ type Pool struct {
 	name    string
 	options Options
 	home    home
+	line    line
 }
 
 // New returns a pool that lives in memory, with the same rules as one in a store.
@@ -380,7 +381,7 @@ func (p *Pool) ReleaseGeneration(ctx context.Context, owner string, generation i
 	err := validateOwner(owner)
 	var a Allocation
 	if err == nil {
-		a, err = p.do(ctx, &task{kind: taskRelease, owner: owner, generation: generation}, nil)
+		a, err = p.release(ctx, task{kind: taskRelease, owner: owner, generation: generation})
 	}
 	err = p.failed("release", owner, err)
 	p.observe(begin, CallRelease, owner, a, err)

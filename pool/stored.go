@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/ipalloc/ipalloc/pool/internal/group"
@@ -39,6 +40,8 @@ type stored struct {
 	// unsettled is the revision of the head on which a commit of unknown outcome was made; 0 if there is none. As long as
 	// the head has that revision, the commit may yet take effect.
 	unsettled int64
+	// seen is the head that a watch has seen last, if it may be newer than head. Anybody may put one there.
+	seen atomic.Pointer[store.Record]
 
 	rivalry int // see turn.go
 
@@ -82,6 +85,10 @@ func (s *stored) ready(ctx context.Context, again bool) (proof bool, err error) 
 	clear(s.learnt)
 	if s.known == nil {
 		if err := s.refresh(ctx); err != nil {
+			return false, err
+		}
+	} else if seen := s.seen.Swap(nil); seen != nil && seen.Revision > s.head.Revision {
+		if err := s.adopt(ctx, *seen); err != nil {
 			return false, err
 		}
 	}
@@ -611,9 +618,12 @@ func (s *stored) current(ctx context.Context) (int64, error) {
 func (s *stored) wait(ctx context.Context, revision int64, until time.Time) error {
 	within, cancel := s.options.withDeadline(ctx, until)
 	defer cancel()
-	_, err := s.store.Watch(within, headKey(s.name), revision)
+	head, err := s.store.Watch(within, headKey(s.name), revision)
 	switch {
-	case err == nil, within.Err() != nil && ctx.Err() == nil:
+	case err == nil:
+		s.seen.Store(&head)
+		return nil
+	case within.Err() != nil && ctx.Err() == nil:
 		return nil
 	case errors.Is(err, store.ErrNotFound):
 		return ErrNoPool

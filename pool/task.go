@@ -47,6 +47,7 @@ type task struct {
 	optional   bool          // of taskRelease: an owner that holds nothing is no error
 	limit      int           // of taskReap: at most so many records
 	delegate   *delegation   // of taskAllocate: the pool to make of what is granted
+	line       *lineOrder    // of taskAllocate: the claim waits in a line
 	child      string        // of taskRelease: the pool that gives back what the owner holds, and is not asked again
 }
 
@@ -62,6 +63,8 @@ const (
 	verdictWrite
 	// verdictRefuse: it cannot be done, for the reason in refusal.
 	verdictRefuse
+	// verdictWait: as verdictRefuse, but the claim waits in a line. This is no answer, so nothing was done to be certain.
+	verdictWait
 	// verdictLater: it depends on what another call of the same commit does, and is to be planned again after that.
 	verdictLater
 )
@@ -142,7 +145,7 @@ func (v *view) plan(out *outcome, t *task, h *holding, writes []write) {
 	switch {
 	case err != nil:
 		v.space.Rollback(start)
-		refused := verdictRefuse
+		refused := t.refused(err)
 		if out.verdict == verdictLater {
 			refused = verdictLater
 		}
@@ -283,6 +286,9 @@ func (v *view) vacate(h *holding, out *outcome) error {
 
 // grant takes what the claim asks for, if need be from owners whose time is over.
 func (v *view) grant(t *task, out *outcome) ([]netip.Prefix, error) {
+	if err := t.line.refusal(out); err != nil {
+		return nil, err
+	}
 	prefixes, err := v.take(t.claim)
 	if err == nil || v.space.Tally(space.Expiring) == 0 || !errors.Is(err, ErrExhausted) && !errors.Is(err, ErrTaken) {
 		return prefixes, err

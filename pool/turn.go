@@ -34,7 +34,7 @@ func (s *stored) win() { s.rivalry = max(s.rivalry-1, 0) }
 
 // Ready implements [group.Runner]: if others have been faster lately, it waits for the op's turn.
 func (r *runner) Ready(own *op) {
-	if !slices.ContainsFunc(own.pools, func(p *Pool) bool { return p.home.(*stored).rivalry > turnRivalry }) {
+	if own.looks || !own.hasRivals() {
 		return
 	}
 	ctx, options := own.ctx, &own.pools[0].options
@@ -45,6 +45,25 @@ func (r *runner) Ready(own *op) {
 	defer cancel()
 	// Without a turn the attempt is made all the same: what keeps the store from giving one comes up there.
 	r.turn, _ = own.pools[0].home.(*stored).store.Turn(ctx, own.turnHeads()...)
+}
+
+// hasRivals reports whether others have been faster lately.
+func (o *op) hasRivals() bool {
+	return slices.ContainsFunc(o.pools, func(p *Pool) bool { return p.home.(*stored).rivalry > turnRivalry })
+}
+
+// needsTurn reports whether the attempt is to be made again in a turn: it was to find out whether there is anything to
+// commit, and there is.
+func (a *attempt) needsTurn() bool {
+	first := a.batch[0]
+	if !first.looks || !first.hasRivals() || a.turn != nil {
+		return false
+	}
+	if !slices.ContainsFunc(a.drafts, func(d *draft) bool { return d.changes(false) }) {
+		return false
+	}
+	first.looks, first.lost = false, true
+	return true
 }
 
 // turnHeads returns the heads that the op wants to replace, as far as it knows.
