@@ -5,65 +5,70 @@ import (
 	"errors"
 	"fmt"
 
-	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Watch implements [store.Store]. It reads once, and then etcd tells. All calls of Watch of a handle share one stream.
-// If the member that it is connected to loses the cluster's leader, it fails rather than waits for what it cannot see.
+// Watch implements [store.Store]. It asks etcd to tell, and then reads once. All calls of Watch of a handle share one
+// stream. If the member that it is connected to loses the cluster's leader, it fails rather than waits for what it cannot
+// see.
 func (s *Store) Watch(ctx context.Context, key store.Key, revision int64) (store.Record, error) {
 	if err := key.Validate(); err != nil {
 		return store.Record{}, err
 	}
 	for {
-		record, at, err := s.get(ctx, key)
-		missing := errors.Is(err, store.ErrNotFound)
-		if err == nil && record.Revision != revision || err != nil && (!missing || revision != 0) {
+		record, err := s.watch(ctx, key, revision)
+		if !errors.Is(err, rpctypes.ErrCompacted) { // else what has happened since is forgotten: look again
 			return record, err
-		}
-		kv, err := s.await(ctx, key, at, revision)
-		switch {
-		case errors.Is(err, rpctypes.ErrCompacted): // what has happened since is forgotten: look again
-			continue
-		case err != nil:
-			return store.Record{}, err
-		case kv == nil:
-			return store.Record{}, fmt.Errorf("%w: %v", store.ErrNotFound, key)
-		default:
-			return s.decode(key, kv)
 		}
 	}
 }
 
-// await waits until the record, which was at revision when the store was at the revision at, is no longer, and returns
-// what it is then, nil if it was deleted.
-func (s *Store) await(ctx context.Context, key store.Key, at, revision int64) (*mvccpb.KeyValue, error) {
+// watch is Watch, of one stream of events. That begins with what happens next: etcd tells of what has happened before
+// only ten times a second.
+func (s *Store) watch(ctx context.Context, key store.Key, revision int64) (store.Record, error) {
+	if err := s.usable(ctx); err != nil {
+		return store.Record{}, err
+	}
 	watching, cancel := context.WithCancel(ctx)
 	defer cancel()
-	what := fmt.Sprintf("watch %v", key)
-	responses := s.watcher.Watch(clientv3.WithRequireLeader(watching), s.keys.record(key), clientv3.WithRev(at+1))
-	for response := range responses {
+	at := int64(0) // the revision of the store at which the record was read
+	for response := range s.watcher.Watch(clientv3.WithRequireLeader(watching), s.keys.record(key),
+		clientv3.WithCreatedNotify()) {
 		if err := response.Err(); err != nil {
-			return nil, s.wrap(ctx, what, err)
+			return store.Record{}, s.wrap(ctx, fmt.Sprintf("watch %v", key), err)
 		}
-		if len(response.Events) == 0 {
-			continue
+		if at == 0 {
+			record, read, err := s.get(ctx, key)
+			missing := errors.Is(err, store.ErrNotFound)
+			if err == nil && record.Revision != revision || err != nil && (!missing || revision != 0) {
+				return record, err
+			}
+			at = read
 		}
-		last := response.Events[len(response.Events)-1]
-		if last.Type == clientv3.EventTypePut {
-			return last.Kv, nil
-		}
-		if revision != 0 {
-			return nil, nil
+		event := lastAfter(at, response.Events)
+		switch {
+		case event == nil:
+		case event.Type == clientv3.EventTypePut:
+			return s.decode(key, event.Kv)
+		case revision != 0:
+			return store.Record{}, fmt.Errorf("%w: %v", store.ErrNotFound, key)
 		}
 	}
 	if err := s.usable(ctx); err != nil {
-		return nil, err
+		return store.Record{}, err
 	}
-	return nil, fmt.Errorf("etcd: %s: %w", what, errStreamEnded)
+	return store.Record{}, fmt.Errorf("etcd: watch %v: %w", key, errStreamEnded)
+}
+
+// lastAfter returns the last event if it is later than the revision, else nil.
+func lastAfter(revision int64, events []*clientv3.Event) *clientv3.Event {
+	if len(events) == 0 || events[len(events)-1].Kv.ModRevision <= revision {
+		return nil
+	}
+	return events[len(events)-1]
 }
 
 // errStreamEnded says that the client ended a watch, of which it does not tell the reason.
