@@ -242,7 +242,6 @@ func (a *attempt) plan(attempts int) error {
 
 // planAll plans each op of the batch. It returns what refuses an op with a plan of its own, which is alone.
 func (a *attempt) planAll() (refusal error) {
-	a.readAhead()
 	for _, o := range a.batch {
 		if o.over {
 			continue

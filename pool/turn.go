@@ -2,10 +2,7 @@ package pool
 
 import (
 	"context"
-	"errors"
 	"slices"
-	"sync"
-	"sync/atomic"
 
 	"github.com/ipalloc/ipalloc/store"
 )
@@ -103,55 +100,5 @@ func (s *stored) meet(ctx context.Context, head store.Record) {
 	}
 	if head.Revision == 0 || s.adopt(ctx, head) != nil {
 		s.forget()
-	}
-}
-
-// readers is how many records are read at once in a turn.
-const readers = 8
-
-// readAhead reads, side by side, the records that the plan of a turn will ask for: others wait for the turn to end. What
-// cannot be read the plan reads again.
-func (a *attempt) readAhead() {
-	if a.turn == nil || a.batch[0].plan != nil || a.ready(a.batch[0]) != nil {
-		return
-	}
-	for _, d := range a.drafts {
-		var owners []string
-		for _, o := range a.batch {
-			o.some(func(s *step) bool {
-				if s.kind != taskAllocate && s.owner != "" {
-					owners = append(owners, s.owner)
-				}
-				return false
-			})
-		}
-		d.pool.home.(*stored).readAhead(a.ctx, owners)
-	}
-}
-
-// readAhead reads the records of those of the owners that the handle does not remember.
-func (s *stored) readAhead(ctx context.Context, owners []string) {
-	owners = slices.DeleteFunc(owners, func(owner string) bool { return s.looked[owner] || s.held[owner] != nil })
-	if len(owners) < 2 {
-		return
-	}
-	var all sync.WaitGroup
-	found, errs, next := make([]*holding, len(owners)), make([]error, len(owners)), new(atomic.Int64)
-	for range min(readers, len(owners)) {
-		all.Go(func() {
-			for i := int(next.Add(1)) - 1; i < len(owners); i = int(next.Add(1)) - 1 {
-				found[i], errs[i] = s.get(ctx, owners[i])
-			}
-		})
-	}
-	all.Wait()
-	for i, owner := range owners {
-		switch {
-		case errs[i] == nil:
-			s.remember(found[i])
-		case !errors.Is(errs[i], store.ErrNotFound):
-			continue
-		}
-		s.looked[owner] = true
 	}
 }
