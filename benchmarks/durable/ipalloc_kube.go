@@ -15,8 +15,8 @@ func ipallocKube() Kind {
 			"without a limit of requests in flight: the driver gives up when a server refuses for that",
 		Processes: 128, Prepare: onServer(kubeServer),
 	}
-	return ours(k, func(_ context.Context, address string) (store.Store, error) {
+	return ours(k, func(ctx context.Context, address string) (store.Store, error) {
 		server, place, _ := strings.Cut(address, "/")
-		return kube.Open(kubeConfig(server), &kube.Options{Namespace: place})
+		return kube.Open(ctx, kubeConfig(server), &kube.Options{Namespace: place})
 	})
 }

@@ -321,7 +321,7 @@ func newNamespace() string { return fmt.Sprint("ns-", shared.namespaces.Add(1)) 
 // open opens a handle for the writer of the manifest, which is closed at the end of the test.
 func open(t testing.TB, config *rest.Config, opts kube.Options) *kube.Store {
 	t.Helper()
-	s, err := kube.Open(config, &opts)
+	s, err := kube.Open(t.Context(), config, &opts)
 	require.NoError(t, err)
 	t.Cleanup(func() { s.Close() })
 	return s
@@ -329,8 +329,8 @@ func open(t testing.TB, config *rest.Config, opts kube.Options) *kube.Store {
 
 func newBackend(t testing.TB) storetest.Backend {
 	server, namespace := sharedServer(t), newNamespace()
-	return storetest.Backend{Open: func(context.Context) (store.Store, error) {
-		return kube.Open(server.config(writer), &kube.Options{Namespace: namespace, PageSize: 50})
+	return storetest.Backend{Open: func(ctx context.Context) (store.Store, error) {
+		return kube.Open(ctx, server.config(writer), &kube.Options{Namespace: namespace, PageSize: 50})
 	}}
 }
 

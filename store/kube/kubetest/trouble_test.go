@@ -323,7 +323,7 @@ func orTimeout(done <-chan struct{}) <-chan struct{} {
 func workThrough(
 	ctx context.Context, t *testing.T, config *rest.Config, namespace string, h int, tell func(owner, last string),
 ) (granted int) {
-	s, err := kube.Open(config, &kube.Options{Namespace: namespace, Patience: 50 * time.Millisecond})
+	s, err := kube.Open(ctx, config, &kube.Options{Namespace: namespace, Patience: 50 * time.Millisecond})
 	if err != nil {
 		t.Error(err)
 		return 0
