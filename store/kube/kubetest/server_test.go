@@ -78,6 +78,7 @@ type server struct {
 	stop  func()
 
 	installed bool // the manifest is applied
+	inFlight  int  // how many requests that change something it does at once; 0 for the default
 }
 
 var shared struct {
@@ -186,6 +187,9 @@ func (s *server) start(t testing.TB) {
 	config.GenericConfig.OpenAPIConfig = genericapiserver.DefaultOpenAPIConfig(
 		openapi.GetOpenAPIDefinitionsWithoutDisabledFeatures(generatedopenapi.GetOpenAPIDefinitions),
 		openapinamer.NewDefinitionNamer(extensionsapiserver.Scheme))
+	if s.inFlight > 0 {
+		config.GenericConfig.MaxMutatingRequestsInFlight = s.inFlight
+	}
 	made, err := config.Complete().New(genericapiserver.NewEmptyDelegate())
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
