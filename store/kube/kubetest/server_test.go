@@ -112,21 +112,30 @@ func stopShared() {
 func ownServer(t testing.TB) *server {
 	t.Helper()
 	s := startServer(t, t.TempDir())
-	t.Cleanup(func() {
-		s.stop()
-		s.etcd.Close()
-	})
+	t.Cleanup(s.end)
 	return s
+}
+
+// end stops the server and its etcd.
+func (s *server) end() {
+	s.stop()
+	s.etcd.Close()
 }
 
 func startServer(t testing.TB, dir string) *server {
 	t.Helper()
 	s := &server{dir: dir, rules: newRules(t)}
+	s.run(t)
+	return s
+}
+
+// run starts the server with an empty etcd, and applies the manifest.
+func (s *server) run(t testing.TB) {
+	t.Helper()
 	s.startEtcd(t)
 	s.start(t)
 	s.install(t)
 	s.installed = true
-	return s
 }
 
 func (s *server) startEtcd(t testing.TB) {
