@@ -17,7 +17,7 @@ import (
 )
 
 // kubectl does with an object what people do by hand, and returns the code and the text of the answer.
-func (s *server) kubectl(t *testing.T, namespace, method, object, patch string) (int, string) {
+func (s *server) kubectl(t testing.TB, namespace, method, object, patch string) (int, string) {
 	t.Helper()
 	config := s.config(admin)
 	client, err := rest.HTTPClientFor(config)
@@ -35,7 +35,7 @@ func (s *server) kubectl(t *testing.T, namespace, method, object, patch string) 
 }
 
 // patch changes an object by hand.
-func (s *server) patch(t *testing.T, namespace, object, patch string) {
+func (s *server) patch(t testing.TB, namespace, object, patch string) {
 	t.Helper()
 	code, text := s.kubectl(t, namespace, http.MethodPatch, object, patch)
 	require.Equal(t, http.StatusOK, code, text)

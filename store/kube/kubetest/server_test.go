@@ -342,9 +342,15 @@ func open(t testing.TB, config *rest.Config, opts kube.Options) *kube.Store {
 
 func newBackend(t testing.TB) storetest.Backend {
 	server, namespace := sharedServer(t), newNamespace()
-	return storetest.Backend{Open: func(ctx context.Context) (store.Store, error) {
-		return kube.Open(ctx, server.config(writer), &kube.Options{Namespace: namespace, PageSize: 50})
-	}}
+	return storetest.Backend{
+		Open: func(ctx context.Context) (store.Store, error) {
+			return kube.Open(ctx, server.config(writer), &kube.Options{Namespace: namespace, PageSize: 50})
+		},
+		Damage: func(_ context.Context, key store.Key) error {
+			server.patch(t, namespace, "ipallocations/"+key.Pool+"."+key.Name, `{"spec":{"prefixes":[":::/64"]}}`)
+			return nil
+		},
+	}
 }
 
 func TestConformance(t *testing.T) { storetest.Run(t, newBackend) }
