@@ -41,8 +41,8 @@ func (d *delegation) name() string {
 // [Pool.Retract] takes from it.
 //
 // Errors: those of [Pool.Allocate] and [Create]; [ErrHeld] if another pool was carved from what the owner holds. The
-// parent must be in a store. Cost: one commit, which calls of several goroutines share, and before it two lists that stop
-// at the first record.
+// parent must be in a store. Cost: one commit, which calls of several goroutines share, and before it two lists that
+// stop at the first record.
 func Carve(ctx context.Context, parent *Pool, claim Claim, name string, spec Spec, options *Options) (*Pool, error) {
 	child, err := carve(ctx, parent, claim, name, spec, options)
 	return child, wrapped(err, Error{Op: "carve", Pool: name, Owner: claim.Owner})

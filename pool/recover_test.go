@@ -134,7 +134,8 @@ func (s halfBlind) Audit(ctx context.Context, kind store.Kind, pool string) iter
 			}
 		}
 		if kind == store.KindAllocation {
-			yield(store.Record{}, &store.DamagedError{Damaged: []error{fmt.Errorf("object/%s: %w", s.damaged, store.ErrDamaged)}})
+			err := fmt.Errorf("object/%s: %w", s.damaged, store.ErrDamaged)
+			yield(store.Record{}, &store.DamagedError{Damaged: []error{err}})
 		}
 	}
 }
@@ -164,7 +165,8 @@ func TestRepairKeepsWhatADamagedRecordMayHold(t *testing.T) {
 	require.ErrorContains(t, err, "object/a")
 }
 
-// TestCorruptRecordIsNamed: a record with data that is none fails neither Verify nor Repair, and its address stays taken.
+// TestCorruptRecordIsNamed: a record with data that is none fails neither Verify nor Repair, and its address stays
+// taken.
 func TestCorruptRecordIsNamed(t *testing.T) {
 	memory := store.NewMemory()
 	p := create(t, memory, specOf("10.0.0.0/29"))

@@ -13,8 +13,8 @@ type Auditor interface {
 	Audit(ctx context.Context, kind Kind, pool string) iter.Seq2[Record, error]
 }
 
-// Audit iterates over the records of one kind and pool, those among them that List of s may overlook. It is the Audit of
-// an [Auditor], and the List of any other store. It is for whoever must know all that is there, such as a repair.
+// Audit iterates over the records of one kind and pool, those among them that List of s may overlook. It is the Audit
+// of an [Auditor], and the List of any other store. It is for whoever must know all that is there, such as a repair.
 func Audit(ctx context.Context, s Store, kind Kind, pool string) iter.Seq2[Record, error] {
 	if a, ok := s.(Auditor); ok {
 		return a.Audit(ctx, kind, pool)

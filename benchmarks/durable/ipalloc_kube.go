@@ -12,7 +12,7 @@ func ipallocKube() Kind {
 	k := Kind{
 		Name: "ipalloc on Kubernetes",
 		Note: "an API server for custom resources alone, on an etcd in the same process, " +
-			"without a limit of requests in flight: the driver gives up when a server refuses for that",
+			"without a limit of requests in flight: the driver waits when a server refuses for that",
 		Processes: 128, Prepare: onServer(kubeServer),
 	}
 	return ours(k, func(ctx context.Context, address string) (store.Store, error) {

@@ -9,9 +9,9 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// List implements [store.Store]. It yields the records in the order of their objects' names, and names objects that make
-// no sense in a [store.DamagedError] at the end. It finds objects by their labels; see [Store.Audit]. Cost: one request
-// for each [Options.PageSize] records, and one or two for each that a commit has not settled yet.
+// List implements [store.Store]. It yields the records in the order of their objects' names, and names objects that
+// make no sense in a [store.DamagedError] at the end. It finds objects by their labels; see [Store.Audit]. Cost: one
+// request for each [Options.PageSize] records, and one or two for each that a commit has not settled yet.
 func (s *Store) List(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
 	return func(yield func(store.Record, error) bool) {
 		if err := store.ValidateList(kind, pool); err != nil {

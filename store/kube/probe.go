@@ -20,7 +20,8 @@ const probeTime = 10 * time.Second
 
 // probe asks the server what it would do with a write of each kind, by requests that change nothing (dry runs). It
 // returns an error for what certainly does not work: a definition that lacks a field, or is not there, and a right that
-// is missing beside others. A user without any right to write may read. What the server does not answer now is no error.
+// is missing beside others. A user without any right to write may read. What the server does not answer now is no
+// error.
 func (c *client) probe(ctx context.Context, parallel int) error {
 	within, cancel := context.WithTimeout(hasty(ctx), probeTime)
 	defer cancel()

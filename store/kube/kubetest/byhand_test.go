@@ -74,8 +74,8 @@ func TestDeletedByHand(t *testing.T) {
 	require.Len(t, requireHeld(t, other, nil), 3)
 }
 
-// TestChangedLabel: an object that lists overlook, because somebody has changed its labels, is named by Verify, and what
-// it holds is not freed by Repair. The next write of the record puts the labels right.
+// TestChangedLabel: an object that lists overlook, because somebody has changed its labels, is named by Verify, and
+// what it holds is not freed by Repair. The next write of the record puts the labels right.
 func TestChangedLabel(t *testing.T) {
 	server := sharedServer(t)
 	for _, change := range []string{

@@ -50,8 +50,8 @@ func TestMissingRight(t *testing.T) {
 	})
 }
 
-// TestWithdrawnRight: where a right is withdrawn that only the settling needs, the next commit that needs it says so, and
-// costs no more for what was released before.
+// TestWithdrawnRight: where a right is withdrawn that only the settling needs, the next commit that needs it says so,
+// and costs no more for what was released before.
 func TestWithdrawnRight(t *testing.T) {
 	server, count := sharedServer(t), &counter{}
 	for _, verb := range []string{"update", "delete"} {

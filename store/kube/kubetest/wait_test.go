@@ -41,8 +41,8 @@ func waiting(t *testing.T) (s *kube.Store, p *pool.Pool, trouble *tripper) {
 	return s, p, trouble
 }
 
-// TestRetryAfter: a request that the server refuses for now is sent again after the time that it names, and nothing else
-// fails for it.
+// TestRetryAfter: a request that the server refuses for now is sent again after the time that it names, and nothing
+// else fails for it.
 func TestRetryAfter(t *testing.T) {
 	claims := func() []pool.Claim {
 		var all []pool.Claim
@@ -94,8 +94,8 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
-// TestRetryAfterTheDeadline: where the time that the server names is later than the deadline, the call fails at once, and
-// the error says for certain that nothing was changed.
+// TestRetryAfterTheDeadline: where the time that the server names is later than the deadline, the call fails at once,
+// and the error says for certain that nothing was changed.
 func TestRetryAfterTheDeadline(t *testing.T) {
 	for _, fits := range []func(*http.Request) bool{isCreate, isHead} {
 		s, _, trouble := waiting(t)
@@ -123,8 +123,8 @@ func TestRetryAfterTheDeadline(t *testing.T) {
 	require.Less(t, time.Since(start), 900*time.Millisecond, "the context ends the wait")
 }
 
-// TestCleaningUpIsNoRefusal: a commit neither fails nor waits where the server refuses to settle an earlier one for now.
-// That is left for the next.
+// TestCleaningUpIsNoRefusal: a commit neither fails nor waits where the server refuses to settle an earlier one for
+// now. That is left for the next.
 func TestCleaningUpIsNoRefusal(t *testing.T) {
 	for name, trip := range map[string]func(http.RoundTripper, *http.Request) (*http.Response, error){
 		"429": tooMany, "503": starting,
