@@ -49,7 +49,8 @@ func waitFor(ctx context.Context, d time.Duration) bool {
 	if ctx.Value(hastyKey{}) != nil {
 		return false
 	}
-	if end, ok := ctx.Deadline(); ok && time.Until(end) < d {
+	end, ok := ctx.Deadline()
+	if ok && time.Until(end) < d { //nolint:forbidigo // contexts go by the real clock
 		return false
 	}
 	return pause(ctx, d+rand.N(d/8+1)) == nil
