@@ -492,7 +492,7 @@ func (a *attempt) passOn(s *step, d *draft) error {
 func isRefusal(err error) bool {
 	for _, refusal := range []error{
 		ErrInvalid, ErrExhausted, ErrTaken, ErrNotInPool, ErrFamily, ErrHeld, ErrScope, ErrNotFound, ErrGeneration,
-		ErrInUse, ErrExists,
+		ErrInUse, ErrExists, ErrOrphaned,
 		ErrOverlap, ErrStranded, ErrCorrupt,
 	} {
 		if errors.Is(err, refusal) {

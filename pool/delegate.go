@@ -41,7 +41,8 @@ func (d *delegation) name() string {
 // [Pool.Retract] takes from it.
 //
 // Errors: those of [Pool.Allocate] and [Create]; [ErrHeld] if another pool was carved from what the owner holds. The
-// parent must be in a store. Cost: one commit, which calls of several goroutines share.
+// parent must be in a store. Cost: one commit, which calls of several goroutines share, and before it two lists that
+// stop at the first record.
 func Carve(ctx context.Context, parent *Pool, claim Claim, name string, spec Spec, options *Options) (*Pool, error) {
 	child, err := carve(ctx, parent, claim, name, spec, options)
 	return child, wrapped(err, Error{Op: "carve", Pool: name, Owner: claim.Owner})
@@ -80,6 +81,9 @@ func carve(ctx context.Context, parent *Pool, claim Claim, name string, spec Spe
 func (a *attempt) carve(from *draft, to *delegation, granted Allocation) error {
 	if to.pool.home.state() != nil { // it was in the way of the last attempt
 		return fmt.Errorf("%w: %q", ErrExists, to.pool.name)
+	}
+	if err := a.requireNoRecords(to.pool); err != nil {
+		return err
 	}
 	parent, spec := from.state(), to.spec.clone()
 	switch spec.Network {

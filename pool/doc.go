@@ -139,8 +139,9 @@
 //
 // # When something is wrong
 //
-// [Pool.Verify] compares the head with what owners hold, and [Pool.Repair] makes the head agree. Nothing that this
-// package does makes that necessary. They are for changes that people make in the store by hand, and for proof.
+// [Pool.Verify] compares the head with what owners hold, and [Pool.Repair] makes the head agree. Where the head itself
+// is gone, [Recover] makes it anew. Nothing that this package does makes that necessary. They are for changes that
+// people make in the store by hand, and for proof.
 //
 // Errors are of type [*Error] and wrap one of the sentinels, or the store's error.
 package pool

@@ -23,6 +23,10 @@ var (
 	ErrNoPool = fmt.Errorf("pool %w", ErrNotFound)
 	// ErrUnfinished is returned for a pool whose [Import] has not come to its end. Import it again, or [Delete] it.
 	ErrUnfinished = errors.New("import of the pool is unfinished")
+	// ErrOrphaned is returned when a pool cannot be made because records of an earlier one of that name are there, which
+	// hold addresses, without a head: somebody has deleted the pool by hand. [Recover] makes the pool anew and takes them
+	// up.
+	ErrOrphaned = errors.New("records of a pool whose head is gone (pool.Recover takes them up)")
 	// ErrInUse is returned when a pool cannot be deleted because addresses of it are held; when a block cannot be
 	// released or retracted because the pool that was carved from it still holds some of its addresses; and when a pool
 	// from which others were carved cannot change its network.

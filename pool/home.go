@@ -47,6 +47,10 @@ type home interface {
 	aside(ctx context.Context) iter.Seq2[*holding, error]
 	// all iterates over all records that hold addresses.
 	all(ctx context.Context) iter.Seq2[*holding, error]
+	// audited is all, in spite of what is damaged: it goes on after an error, and trusts no index of the store.
+	audited(ctx context.Context) iter.Seq2[*holding, error]
+	// withOrphans is err, which says that there is no pool; it says more if there are records of the pool.
+	withOrphans(ctx context.Context, err error) error
 	// beside reports whether pools with this home and with the other one can be changed together.
 	beside(other home) bool
 	// neighbour returns a handle of another pool in the same place.

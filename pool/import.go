@@ -26,8 +26,9 @@ import (
 // [Delete] the pool.
 //
 // Errors: [ErrInvalid] if the snapshot breaks a rule: two that hold one address, an owner twice, a prefix with host
-// bits, a parent that has not granted what is held; [ErrExists]; [ErrOverlap] in the network; [ErrBusy]; those of the
-// store. Cost: one commit, or one for every 4,096 allocations.
+// bits, a parent that has not granted what is held; [ErrExists]; [ErrOrphaned]; [ErrOverlap] in the network; [ErrBusy];
+// those of the store. Cost: one commit, or one for every 4,096 allocations, and before it two lists that stop at the
+// first record.
 func Import(ctx context.Context, s store.Store, name string, snapshot Snapshot, options *Options) (*Pool, error) {
 	p, err := newHandle(s, name, options)
 	if err == nil {
@@ -93,6 +94,9 @@ func (in *importing) inOne(ctx context.Context) error {
 		case !errors.Is(err, ErrNoPool):
 			return err
 		}
+		if err := a.requireNoRecords(in.pool); err != nil {
+			return err
+		}
 		err = in.finish(a, in.held)
 		created = a.draft(in.pool).created
 		return err
@@ -151,6 +155,9 @@ func (in *importing) begin(ctx context.Context, home *stored) error {
 		head, err := home.store.Get(a.ctx, home.head.Key)
 		switch {
 		case errors.Is(err, store.ErrNotFound):
+			if err := home.requireNoRecords(a.ctx); err != nil {
+				return err
+			}
 			head = store.Record{Key: home.head.Key}
 		case err != nil:
 			return err

@@ -129,6 +129,12 @@ func (m *memory) all(context.Context) iter.Seq2[*holding, error] {
 	}
 }
 
+// audited implements [home].
+func (m *memory) audited(ctx context.Context) iter.Seq2[*holding, error] { return m.all(ctx) }
+
+// withOrphans implements [home].
+func (m *memory) withOrphans(_ context.Context, err error) error { return err }
+
 // each iterates over values, without an error.
 func each(all iter.Seq[*holding]) iter.Seq2[*holding, error] {
 	return func(yield func(*holding, error) bool) {

@@ -136,9 +136,10 @@ func (p *Pool) setOptions(options *Options) { p.options = options.withDefaults()
 // Create makes a pool of that name in the store and returns a handle of it. The name is any UTF-8 without NUL, 1 to
 // [store.MaxNameBytes] bytes.
 //
-// Errors: [ErrInvalid] if the name or the spec breaks a rule; [ErrExists]; [ErrOverlap] if the spec names a network
-// in which another pool has any of the addresses in its ranges, or still holds any of them out of range; [ErrBusy];
-// those of the store. Cost: one commit. In a network also one read, and O(allocations) of each pool that may still
+// Errors: [ErrInvalid] if the name or the spec breaks a rule; [ErrExists]; [ErrOrphaned]; [ErrOverlap] if the spec
+// names a network in which another pool has any of the addresses in its ranges, or still holds any of them out of
+// range; [ErrBusy]; those of the store. Cost: one commit, and before it two lists that stop at the first record. In a
+// network also one read, and O(allocations) of each pool that may still
 // hold some of the addresses out of range.
 func Create(ctx context.Context, s store.Store, name string, spec Spec, options *Options) (*Pool, error) {
 	p, err := newHandle(s, name, options)
@@ -167,6 +168,9 @@ func (p *Pool) create(ctx context.Context, spec Spec) error {
 				return nil
 			}
 			return ErrExists
+		}
+		if err := a.requireNoRecords(p); err != nil {
+			return err
 		}
 		created = a.now
 		return a.create(p, spec)

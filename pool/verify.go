@@ -32,6 +32,9 @@ type Report struct {
 	OutOfRange []Allocation
 	// Miscounted says which counts in the head differ from those of the records; empty if none does.
 	Miscounted []string
+	// Damaged are the errors of records that cannot be read, or that the store overlooks when it lists them, each with the
+	// name of the record. Nobody knows what the former hold.
+	Damaged []error
 	// Unreadable says why the head's free space could not be read; nil if it could.
 	Unreadable error
 }
@@ -39,7 +42,7 @@ type Report struct {
 // OK reports whether nothing is wrong.
 func (r Report) OK() bool {
 	return len(r.Leaked) == 0 && len(r.Unguarded) == 0 && len(r.Shared) == 0 && len(r.Miscounted) == 0 &&
-		r.Unreadable == nil
+		len(r.Damaged) == 0 && r.Unreadable == nil
 }
 
 // String says what is wrong, in one line, or "ok" with the number of allocations.
@@ -49,6 +52,9 @@ func (r Report) String() string {
 	}
 	text := fmt.Sprintf("%d allocations; leaked %v, unguarded %v, shared %v, miscounted %v",
 		r.Allocations, r.Leaked, r.Unguarded, r.Shared, r.Miscounted)
+	if len(r.Damaged) > 0 {
+		text += fmt.Sprintf(", %v", &store.DamagedError{Damaged: r.Damaged})
+	}
 	if r.Unreadable != nil {
 		text += fmt.Sprintf(", unreadable: %v", r.Unreadable)
 	}
@@ -58,8 +64,9 @@ func (r Report) String() string {
 // Verify compares the free space in the pool's head with all that owners hold, both as of one moment. Calls that
 // change the pool through this handle wait meanwhile; other handles do not.
 //
-// Errors: [ErrBusy] if other processes changed the pool each time before all was read; [ErrNoPool]; those of the
-// store. What it finds is not an error; see [Report.OK]. Cost: O(allocations).
+// Errors: [ErrBusy] if other processes changed the pool each time before all was read; [ErrNoPool], together with
+// [ErrOrphaned] if only the head is gone; those of the store. What it finds is not an error; see [Report.OK]. Cost:
+// O(allocations); O(records in the store) where that finds records by an index that people can change, such as labels.
 func (p *Pool) Verify(ctx context.Context) (Report, error) {
 	var report Report
 	err := exclusively(ctx, func(a *attempt) (err error) {
@@ -73,9 +80,10 @@ func (p *Pool) Verify(ctx context.Context) (Report, error) {
 // returns what it found before. Allocations stay as they are. If several owners share an address, release all but one
 // of them and repair again, since each release frees the address.
 //
-// It also restores a free space that cannot be read, but not a head whose spec cannot be read.
+// It also restores a free space that cannot be read, but not a head whose spec cannot be read. As long as there are
+// [Report.Damaged] records, what is leaked stays taken: a damaged record may hold it.
 //
-// Errors and cost: as for [Pool.Verify].
+// Errors and cost: as for [Pool.Verify]; and [ErrCorrupt] if neither the free space nor all records can be read.
 func (p *Pool) Repair(ctx context.Context) (Report, error) {
 	var report Report
 	err := exclusively(ctx, func(a *attempt) error {
@@ -91,6 +99,10 @@ func (p *Pool) Repair(ctx context.Context) (Report, error) {
 		}
 		p.options.Logger.Warn("repairing the free space of a pool",
 			slog.String("pool", p.name), slog.String("found", found.String()))
+		if found.Unreadable != nil && len(found.Damaged) > 0 {
+			return fmt.Errorf("%w: %w; nor can all records be read: %w",
+				ErrCorrupt, found.Unreadable, &store.DamagedError{Damaged: found.Damaged})
+		}
 		d := a.draft(p)
 		d.next = rebuilt
 		return a.dropAllPieces(d)
@@ -119,13 +131,16 @@ func (a *attempt) audit(p *Pool) (Report, *state, error) {
 	for range p.options.Attempts {
 		unreadable := p.home.reread(a.ctx)
 		if unreadable != nil && !errors.Is(unreadable, ErrCorrupt) {
+			if errors.Is(unreadable, ErrNoPool) {
+				unreadable = p.home.withOrphans(a.ctx, unreadable)
+			}
 			return Report{}, nil, unreadable
 		}
 		rebuilt, err := p.home.blank(a.ctx)
 		if err != nil {
 			return Report{}, nil, err
 		}
-		report, err := compare(p.home.state(), rebuilt, p.home.all(a.ctx))
+		report, err := compare(p.home.state(), rebuilt, p.home.audited(a.ctx))
 		if err != nil {
 			return report, nil, err
 		}
@@ -146,8 +161,13 @@ func (a *attempt) audit(p *Pool) (Report, *state, error) {
 func compare(now, rebuilt *state, records iter.Seq2[*holding, error]) (Report, error) {
 	var report Report
 	for h, err := range records {
-		if err != nil {
+		if found := damaged(err); len(found) > 0 {
+			report.Damaged = append(report.Damaged, found...)
+		} else if err != nil {
 			return report, err
+		}
+		if h == nil {
+			continue
 		}
 		if h.live() {
 			report.Allocations++
@@ -174,12 +194,26 @@ func compare(now, rebuilt *state, records iter.Seq2[*holding, error]) (Report, e
 		report.Leaked = append(report.Leaked, cidr.Difference(taken, want).Ranges()...)
 		report.Unguarded = append(report.Unguarded, cidr.Difference(want, taken).Ranges()...)
 	}
+	rebuilt.keepLeaked(report)
 	for counter, what := range [...]string{
 		space.Expiring: "records that expire", space.Aside: "records aside", space.Delegated: "records that were carved",
 	} {
 		report.count(what, now.space.Tally(space.Counter(counter)), rebuilt.space.Tally(space.Counter(counter)))
 	}
 	return report, nil
+}
+
+// keepLeaked takes what is leaked, if there are damaged records: they may hold it.
+func (s *state) keepLeaked(r Report) {
+	if len(r.Damaged) == 0 {
+		return
+	}
+	for _, leaked := range r.Leaked {
+		for _, prefix := range leaked.Prefixes() {
+			s.space.Hold(prefix, false)
+		}
+	}
+	s.space.Keep()
 }
 
 func (r *Report) count(what string, head, records any) {

@@ -2,8 +2,10 @@ package store_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -96,11 +98,16 @@ func TestErrorTexts(t *testing.T) {
 			What: "commit in bytes", Size: 2000, Limit: 1000,
 		},
 		"too large: commit": &store.TooLargeError{What: "commit"},
+		"damaged: 4: a; a; a; …": &store.DamagedError{
+			Damaged: slices.Repeat([]error{errors.New("a")}, 4),
+		},
 	} {
 		require.EqualError(t, err, want)
 	}
 	require.ErrorIs(t, &store.ConflictError{}, store.ErrConflict)
 	require.ErrorIs(t, &store.ExistsError{}, store.ErrExists)
 	require.ErrorIs(t, &store.TooLargeError{}, store.ErrTooLarge)
+	require.ErrorIs(t, &store.DamagedError{Damaged: []error{store.ErrExists}}, store.ErrDamaged)
+	require.ErrorIs(t, &store.DamagedError{Damaged: []error{store.ErrExists}}, store.ErrExists)
 	require.NotErrorIs(t, &store.TooLargeError{}, store.ErrConflict)
 }

@@ -23,7 +23,38 @@ var (
 	// ErrUnknown says that a commit may or may not have taken effect, and may yet do so. The caller reads
 	// the records again, and commits again with the heads that it then sees.
 	ErrUnknown = errors.New("outcome unknown")
+	// ErrDamaged says that something is stored that makes no sense, or that is not where it belongs: somebody else has
+	// changed it. From a listing it is a [DamagedError].
+	ErrDamaged = errors.New("damaged")
 )
+
+// DamagedError names what a listing could not yield, or would have overlooked, because it is damaged. It matches
+// [ErrDamaged]. It is the caller's.
+type DamagedError struct {
+	// Damaged are the errors of what is damaged, one for each. Each names it as the backend does.
+	Damaged []error
+}
+
+// Error names the first few.
+func (e *DamagedError) Error() string {
+	const few = 3
+	text := fmt.Sprintf("%v: %d", ErrDamaged, len(e.Damaged))
+	separator := ": "
+	for _, err := range e.Damaged[:min(few, len(e.Damaged))] {
+		text += fmt.Sprintf("%s%.400v", separator, err)
+		separator = "; "
+	}
+	if len(e.Damaged) > few {
+		text += "; …"
+	}
+	return text
+}
+
+// Is makes errors.Is(e, ErrDamaged) true.
+func (e *DamagedError) Is(target error) bool { return target == ErrDamaged }
+
+// Unwrap returns Damaged.
+func (e *DamagedError) Unwrap() []error { return e.Damaged }
 
 // ConflictError is why [Store.Commit] did nothing: one of its heads was not at the revision that it named.
 // It matches [ErrConflict]. Stores return a new one each time, which is the caller's, like the record in it.

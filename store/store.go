@@ -43,6 +43,9 @@ type Store interface {
 	// deleted meanwhile at most once, and each as it was at some moment during the iteration. The body of
 	// the loop may call any method of the store, and may stop at any time. An error is the last thing that the
 	// iteration yields. Cost: O(records listed); the store need not hold more than a part of them in memory.
+	//
+	// A record that is damaged is not passed over in silence. A store that can tell it from the others yields these
+	// first, and then a [DamagedError] that names each one that is damaged. Other stores stop there, with an error.
 	List(ctx context.Context, kind Kind, pool string) iter.Seq2[Record, error]
 
 	// ByExpiry iterates over the records of one kind and pool whose Expires is not zero, the earliest first;

@@ -5,9 +5,10 @@ import (
 	"errors"
 )
 
-// api is all that this package asks of the API server. Each call but List and Watch is one request, sent once.
-// Its errors wrap errAbsent, errExists, errMoved or a [store.TooLargeError] where they apply, and errUnsure
-// if it is not certain that a request which changes something will take no effect. Any other error is a refusal.
+// api is all that this package asks of the API server. Each call but List and Watch is one request. It is sent again
+// only where the server asks for that, and where it does no harm. Its errors wrap errAbsent, errExists, errMoved or a
+// [store.TooLargeError] where they apply, and errUnsure if it is not certain that a request which changes something
+// will take no effect. Any other error is a refusal.
 type api interface {
 	// Get returns an object as it is now (a quorum read).
 	Get(ctx context.Context, r ref) (*object, error)
@@ -27,6 +28,7 @@ type api interface {
 // page is a part of a list.
 type page struct {
 	objects []*object
+	damaged []item // objects that make no sense
 	token   string // of the next page; empty if there is none
 }
 

@@ -1,7 +1,6 @@
 package kube
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,15 +8,18 @@ import (
 	"io"
 	"strconv"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/rest"
+
+	"github.com/ipalloc/ipalloc/store"
 )
 
-// client is the api of a real server. No request is ever sent twice by it: what a second one answers says nothing of
-// the first.
+// client is the api of a real server. It sends a request a second time only if the first was refused unseen, or if to
+// do it twice does no harm: otherwise what the second one answers would say nothing of the first.
 type client struct {
 	rest      *rest.RESTClient
 	namespace string
@@ -46,53 +48,83 @@ func newClient(config *rest.Config, namespace string, pageSize int) (*client, er
 	return &client{made, namespace, pageSize}, nil
 }
 
-func (c *client) request(verb, resource string) *rest.Request {
-	return c.rest.Verb(verb).NamespaceIfScoped(c.namespace, true).Resource(resource).MaxRetries(0)
+// request is one to the API server.
+type request struct {
+	*rest.Request
+	verb, resource string
+	what           string // what it is, for errors
+	size           int    // of its body in bytes
+	harmless       bool   // it does no harm if it is done twice
 }
 
-// do sends r and returns the body of the answer.
-func (c *client) do(ctx context.Context, r *rest.Request, what string, size int) ([]byte, error) {
-	result := r.Do(ctx)
-	body, _ := result.Raw() // whose error is less precise
-	if err := result.Error(); err != nil {
-		return nil, fmt.Errorf("%s: %w", what, translate(err, body, size))
+// verbs are the methods of HTTP, by the verbs of the API.
+var verbs = map[string]string{
+	"get": "GET", "list": "GET", "watch": "GET", "create": "POST", "update": "PUT", "delete": "DELETE",
+}
+
+// request returns a request about all objects of a resource or, if name is not empty, about one of them.
+func (c *client) request(verb, resource, name string) *request {
+	r := c.rest.Verb(verbs[verb]).NamespaceIfScoped(c.namespace, true).Resource(resource).MaxRetries(0)
+	what := verb + " " + resource
+	if name != "" {
+		what += "/" + name
 	}
-	return body, nil
+	if name != "" && verb != "create" && verb != "watch" {
+		r = r.Name(name)
+	}
+	return &request{r, verb, resource, what, 0, verbs[verb] == "GET"}
+}
+
+// body gives r a body.
+func (r *request) body(text []byte) *request {
+	r.SetHeader("Content-Type", contentType).Body(text)
+	r.size = len(text)
+	return r
 }
 
 func (c *client) Get(ctx context.Context, r ref) (*object, error) {
-	body, err := c.do(ctx, c.request("GET", r.resource).Name(r.name), "get "+r.String(), 0)
+	body, err := c.do(ctx, c.request("get", r.resource, r.name))
 	if err != nil {
 		return nil, err
 	}
-	return decodeObject(r.resource, body)
+	item := decodeItem(r.resource, body)
+	return item.object, item.err
 }
 
 func (c *client) Create(ctx context.Context, o *object) (*object, error) {
-	return c.send(ctx, c.request("POST", o.resource), "create", o)
+	return c.send(ctx, "create", o)
 }
 
 func (c *client) Update(ctx context.Context, o *object) (*object, error) {
-	return c.send(ctx, c.request("PUT", o.resource).Name(o.name), "update", o)
+	return c.send(ctx, "update", o)
 }
 
-// send sends o, and returns it with the identity that the server gives it.
-func (c *client) send(ctx context.Context, r *rest.Request, verb string, o *object) (*object, error) {
+// send sends o, and returns it with the identity that the server gives it. What is pending means nothing until its head
+// lists it, and is guarded: to send it twice does no harm.
+func (c *client) send(ctx context.Context, verb string, o *object) (*object, error) {
 	text, err := o.encode(c.namespace)
 	if err != nil {
 		return nil, err
 	}
-	body, err := c.do(ctx, r.Param("fieldValidation", "Ignore").SetHeader("Content-Type", contentType).Body(text),
-		verb+" "+o.ref.String(), len(text))
+	r := c.request(verb, o.resource, o.name).body(text)
+	r.Param("fieldValidation", "Strict")
+	r.harmless = o.pending != nil
+	body, err := c.do(ctx, r)
 	if err != nil {
 		return nil, err
 	}
 	var answer struct{ Metadata metadataJSON }
 	if err := json.Unmarshal(body, &answer); err != nil {
-		return nil, fmt.Errorf("%s %v: %w: the answer makes no sense: %w", verb, o.ref, errUnsure, err)
+		return nil, fmt.Errorf("%s: %w: the answer makes no sense: %w", r.what, errUnsure, err)
 	}
 	stored := *o
 	stored.uid, stored.version = answer.Metadata.UID, answer.Metadata.ResourceVersion
+	if err := c.whole(o, text, body); err != nil {
+		if !c.takeBack(ctx, &stored) {
+			err = fmt.Errorf("%w: %w", store.ErrUnknown, err)
+		}
+		return nil, fmt.Errorf("%s: %w", r.what, err)
+	}
 	return &stored, nil
 }
 
@@ -101,8 +133,7 @@ func (c *client) Remove(ctx context.Context, o *object) error {
 	if err != nil {
 		return err
 	}
-	r := c.request("DELETE", o.resource).Name(o.name).SetHeader("Content-Type", contentType).Body(options)
-	body, err := c.do(ctx, r, "delete "+o.ref.String(), 0)
+	body, err := c.do(ctx, c.request("delete", o.resource, o.name).body(options))
 	if err != nil {
 		return err
 	}
@@ -119,15 +150,19 @@ type listJSON struct {
 		ResourceVersion string `json:"resourceVersion"`
 		Continue        string `json:"continue"`
 	} `json:"metadata"`
-	Items []objectJSON `json:"items"`
+	Items []json.RawMessage `json:"items"`
 }
 
 func (c *client) List(ctx context.Context, resource, selector, token string) (page, error) {
-	r := c.request("GET", resource).Param("labelSelector", selector).Param("limit", strconv.Itoa(c.pageSize))
-	if token != "" {
-		r = r.Param("continue", token)
+	r := c.request("list", resource, "")
+	r.Param("limit", strconv.Itoa(c.pageSize))
+	if selector != "" {
+		r.Param("labelSelector", selector)
 	}
-	found, err := c.readList(ctx, r, "list "+resource)
+	if token != "" {
+		r.Param("continue", token)
+	}
+	found, err := c.readList(ctx, r)
 	if fresh := freshToken(err); token != "" && fresh != "" {
 		// The snapshot that the list began with is gone. Go on behind the last name, with what is there now.
 		return c.List(ctx, resource, selector, fresh)
@@ -136,24 +171,24 @@ func (c *client) List(ctx context.Context, resource, selector, token string) (pa
 		return page{}, err
 	}
 	p := page{token: found.Metadata.Continue}
-	for i := range found.Items {
-		o, err := found.Items[i].decode(resource)
-		if err != nil {
-			return page{}, err
+	for _, text := range found.Items {
+		if item := decodeItem(resource, text); item.err != nil {
+			p.damaged = append(p.damaged, item)
+		} else {
+			p.objects = append(p.objects, item.object)
 		}
-		p.objects = append(p.objects, o)
 	}
 	return p, nil
 }
 
-func (c *client) readList(ctx context.Context, r *rest.Request, what string) (listJSON, error) {
+func (c *client) readList(ctx context.Context, r *request) (listJSON, error) {
 	var found listJSON
-	body, err := c.do(ctx, r, what, 0)
+	body, err := c.do(ctx, r)
 	if err != nil {
 		return found, err
 	}
 	if err := json.Unmarshal(body, &found); err != nil {
-		return found, fmt.Errorf("%s: %w: %w", what, ErrDamaged, err)
+		return found, fmt.Errorf("%s: %w: %w", r.what, ErrDamaged, err)
 	}
 	return found, nil
 }
@@ -161,18 +196,18 @@ func (c *client) readList(ctx context.Context, r *rest.Request, what string) (li
 func (c *client) Watch(ctx context.Context, r ref, version string) error {
 	field := "metadata.name=" + r.name
 	for {
-		found, err := c.readList(ctx, c.request("GET", r.resource).Param("fieldSelector", field), "watch "+r.String())
+		list := c.request("list", r.resource, "")
+		list.Param("fieldSelector", field)
+		found, err := c.readList(ctx, list)
 		if err != nil {
 			return err
 		}
-		now := ""
-		if len(found.Items) > 0 {
-			now = found.Items[0].Metadata.ResourceVersion
+		now, err := versionIn(found)
+		if err != nil || now != version {
+			return err
 		}
-		if now != version {
-			return nil
-		}
-		from := c.request("GET", r.resource).Param("fieldSelector", field).Param("watch", "true").
+		from := c.request("watch", r.resource, r.name)
+		from.Param("fieldSelector", field).Param("watch", "true").
 			Param("resourceVersion", found.Metadata.ResourceVersion)
 		if changed, err := c.nextEvent(ctx, from); changed || err != nil {
 			return err
@@ -180,11 +215,23 @@ func (c *client) Watch(ctx context.Context, r ref, version string) error {
 	}
 }
 
+// versionIn returns the resourceVersion of the object that a list of at most one has; empty if there is none.
+func versionIn(found listJSON) (string, error) {
+	if len(found.Items) == 0 {
+		return "", nil
+	}
+	var o struct{ Metadata metadataJSON }
+	if err := json.Unmarshal(found.Items[0], &o); err != nil {
+		return "", fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return o.Metadata.ResourceVersion, nil
+}
+
 // nextEvent reports whether an event came before the server ended the watch.
-func (c *client) nextEvent(ctx context.Context, r *rest.Request) (bool, error) {
+func (c *client) nextEvent(ctx context.Context, r *request) (bool, error) {
 	stream, err := r.Stream(ctx)
 	if err != nil {
-		return false, fmt.Errorf("watch: %w", translate(err, nil, 0))
+		return false, fmt.Errorf("%s: %w", r.what, c.translate(r, err, nil))
 	}
 	defer stream.Close()
 	var event struct {
@@ -194,22 +241,34 @@ func (c *client) nextEvent(ctx context.Context, r *rest.Request) (bool, error) {
 	switch err := json.NewDecoder(stream).Decode(&event); {
 	case errors.Is(err, io.EOF) && ctx.Err() == nil:
 		return false, nil
+	case isNonsense(err):
+		return false, fmt.Errorf("%s: %w: %w", r.what, ErrDamaged, err)
 	case err != nil:
-		return false, fmt.Errorf("watch: %w", errors.Join(ctx.Err(), err))
+		return false, fmt.Errorf("%s: %w: %w", r.what, errUnsure, errors.Join(ctx.Err(), err))
 	case event.Type == "ERROR":
-		return false, watchError(event.Object)
+		if err := watchError(event.Object); err != nil {
+			return false, fmt.Errorf("%s: the server ended it: %w", r.what, err)
+		}
+		return false, nil
 	}
 	return true, nil
+}
+
+// isNonsense reports whether err is of a text that is not what it should be, and not of a connection that was cut.
+func isNonsense(err error) bool {
+	var syntax *json.SyntaxError
+	var kind *json.UnmarshalTypeError
+	return errors.As(err, &syntax) || errors.As(err, &kind)
 }
 
 // watchError returns the error that ended a watch; nil if the watch must begin anew.
 func watchError(status []byte) error {
 	var s v1.Status
-	if err := json.NewDecoder(bytes.NewReader(status)).Decode(&s); err != nil {
-		return fmt.Errorf("watch: %w", err)
+	if err := json.Unmarshal(status, &s); err != nil {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	if s.Reason == v1.StatusReasonExpired || s.Reason == v1.StatusReasonGone {
 		return nil
 	}
-	return fmt.Errorf("watch: the server ended it: %s", s.Message)
+	return translate(&apierrors.StatusError{ErrStatus: s}, nil, 0)
 }

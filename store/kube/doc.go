@@ -10,14 +10,21 @@
 //	kubectl -n NAMESPACE create rolebinding ipalloc --clusterrole=ipalloc-writer --serviceaccount=NAMESPACE:ACCOUNT
 //
 // The files are in this package's folder, and [CRDs] and [RBAC] return them. The role ipalloc-writer is all that a
-// [Store] needs; ipalloc-reader is enough for Get, List, ByExpiry, Find and Watch. Then [Open] takes a rest.Config,
-// which every controller has: of controller-runtime it is what ctrl.GetConfig or Manager.GetConfig returns.
+// [Store] needs; ipalloc-reader is enough for Get, List, ByExpiry, Find, Audit and Watch. Then [Open] takes a
+// rest.Config, which every controller has: of controller-runtime it is what ctrl.GetConfig or Manager.GetConfig
+// returns.
+//
+// Open asks the server what would become of a write of each kind, by dry runs, which store nothing. It fails with
+// [ErrDefinitions] if a definition lacks a field that this release needs, and with [ErrForbidden] if the user has some
+// of the writer's rights, and not all. So after an upgrade of this package apply its manifests first; a program that
+// comes before them does not start, and one that runs is told so by its next write. A user who may not write at all
+// gets a handle for reading.
 //
 // Why a rest.Config and no client: the protocol must know whether a request was sent once or twice, and the clients of
 // client-go and controller-runtime repeat what a server asks them to repeat, also an update that has taken effect. This
-// package sends each request once. It needs no cache, no informer and no scheme, and of the modules of Kubernetes needs
-// client-go and apimachinery only. The tests, and an example that runs, are in the module store/kube/kubetest: they run
-// an API server and etcd, which no importer needs.
+// package sends a request again only where that is harmless (see Guarantees). It needs no cache, no informer and no
+// scheme, and of the modules of Kubernetes needs client-go and apimachinery only. The tests, and an example that runs,
+// are in the module store/kube/kubetest: they run an API server and etcd, which no importer needs.
 //
 // # What is stored
 //
@@ -35,8 +42,16 @@
 // one asked for is an error ([ErrCollision]). A record's Data is text in the object, because the API would round its
 // numbers.
 //
-// Only this package may write the objects. To delete one by hand is to delete the record, and the pool's Verify shows
-// it. Do not give them finalizers: a deletion that a finalizer holds up is not settled until the object is gone.
+// Only this package may write the objects. Do not give them finalizers: a deletion that a finalizer holds up is not
+// settled until the object is gone. What people change by hand all the same is found:
+//
+//   - To delete an object is to delete the record, and the pool's Verify shows it. If it was the ippool, no new pool of
+//     that name is made over what is still held; pool.Recover takes that up.
+//   - The server refuses most values that this package could not read: the definitions have patterns for them. Lists
+//     name an object that makes no sense, with [ErrDamaged], and go on with the others.
+//   - Lists find objects by their labels, so they overlook one whose labels were changed. Get finds it. Verify and
+//     Repair go by [Store.Audit], which trusts no label: they name it, and free nothing that it holds. The next write
+//     of the record puts the labels right.
 //
 // # Protocol
 //
@@ -57,10 +72,23 @@
 // its snapshot expires (410 Gone).
 //
 // [store.ErrUnknown] is the error if the update of the head got no answer, or one of the 5xx, and the head, read once
-// more, does not list the commit. Refusals are certain, and plain errors: by a quota, a webhook or RBAC (403), by a
-// schema (422), by flow control (429), a connection that could not be made. An error before the update of
-// the head is always certain: the commit does not take effect. A 404 because the resources are not installed is
-// [ErrNotInstalled], and is never taken for a missing object.
+// more, does not list the commit. Refusals are certain, and plain errors: by a quota or a webhook (403), by a schema
+// (422), by flow control (429), a connection that could not be made. An error before the update of the head is always
+// certain: the commit does not take effect. A 404 because the resources are not installed is [ErrNotInstalled], and is
+// never taken for a missing object. A right that is missing is [ErrForbidden], also where only the settling of earlier
+// commits needs it: then the next commit fails, instead of trying all that again each time.
+//
+// A 429 is waited for: the request alone is sent again after the time in Retry-After (one second without it), as long
+// as the context leaves so much. So is a 503 that has a Retry-After, where it does no harm if the request was done all
+// the same: after reads, and writes of pending records. After an update of the head, its outcome is looked for when
+// that time is over. To settle an earlier commit is not worth a wait; it is left for the next commit.
+//
+// Each write is strict about fields (fieldValidation=Strict, since Kubernetes 1.25), and its answer is compared with
+// what was sent, since older servers drop what a definition does not know. [ErrDefinitions] says so. It comes together
+// with [store.ErrUnknown] if such an older server has stored a part of a head.
+//
+// Watch goes on when the connection is cut and when the server ends it, with 410, 429 or one of the 5xx; it backs off
+// as informers do.
 //
 // # Limits
 //
@@ -80,8 +108,11 @@
 //	allocate        2 (create the allocation, beside it settle the one before; update the head)
 //	renew, release  2 (update the object, if this handle knows it; else 3)
 //	Get             1 (2 or 3 if the record is pending by another handle)
+//	Open            9, all at once, each a dry run
 //	List            1 for each [Options.PageSize] records, 1 for each head with pending records, about 2 for each
 //	                record that a crash left pending
+//	Audit           as List of all objects of the resource in the namespace; Verify and Repair do it twice
+//	create a pool   2 lists more than a commit, which stop at the first record
 //	ByExpiry        as List of all records of the kind in the pool
 //	Find            1, and what List adds; the server looks at each object of the pool, and sends what fits
 //	Conflict        4 (of which one takes back what is pending); after the first, 1, or 2 if it waited for a turn
@@ -94,6 +125,6 @@
 // # Tested versions
 //
 // The tests run the API server of Kubernetes 1.36 with etcd 3.6 in the test process, with the manifests of this
-// package for its resources and its roles. Nothing that the package uses is newer than Kubernetes 1.16 but the
-// promise about resourceVersions.
+// package for its resources and its roles. Nothing that the package needs is newer than Kubernetes 1.16 but the
+// promise about resourceVersions; it makes use of fieldValidation=Strict where a server has it.
 package kube

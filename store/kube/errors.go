@@ -16,17 +16,54 @@ import (
 
 // Errors of this package, for use with [errors.Is], beside those of package store.
 var (
-	// ErrDamaged says that an object makes no sense: somebody else has changed it.
-	ErrDamaged = errors.New("object is damaged")
+	// ErrDamaged says that an object makes no sense: somebody else has changed it. It wraps [store.ErrDamaged].
+	ErrDamaged = fmt.Errorf("object is %w", store.ErrDamaged)
 	// ErrCollision says that the object whose name belongs to one key holds the record of another: two keys have the
 	// same hash of 160 bits, or somebody has made the object by hand.
 	ErrCollision = errors.New("object belongs to another key")
 	// ErrNotInstalled says that the API server does not know the resources: see [CRDs].
 	ErrNotInstalled = errors.New("the API server does not serve " + Group + "/" + Version + "; apply the manifests")
+	// ErrDefinitions says that the definitions on the API server are not those of this release: the server drops a
+	// field that the objects need. Apply what [CRDs] returns. Together with [store.ErrUnknown] it says that the server
+	// has stored the object all the same, and in part only.
+	ErrDefinitions = errors.New("the definitions on the API server are not those of this release; apply the manifests")
+	// ErrForbidden says that the API server's authorization does not let the user of the config do something. The
+	// message names the verb, the resource and the role to bind; see [RBAC].
+	ErrForbidden = errors.New("the user lacks a right")
 )
 
-// translate adds to err, which the client library returned for a request whose body had size bytes, what it means here.
-// Body is what the server answered.
+// translate adds to err, which the client library returned for r, what it means here. Body is what the server answered.
+func (c *client) translate(r *request, err error, body []byte) error {
+	if missing := r.verb + " " + r.resource; isUnauthorized(err, r.verb) {
+		return fmt.Errorf("%w: %s in the namespace %q; bind the ClusterRole %s there: %w",
+			ErrForbidden, missing, c.namespace, roleFor(r.verb), err)
+	}
+	return translate(err, body, r.size)
+}
+
+// isUnauthorized reports whether err is a refusal by the server's authorization to do verb. Quotas and webhooks refuse
+// with the same code and reason, but in other words.
+func isUnauthorized(err error, verb string) bool {
+	return apierrors.IsForbidden(err) && strings.Contains(err.Error(), " cannot "+verb+" ")
+}
+
+// lackOfRights returns err if it is one that does not pass by itself: that the user lacks a right.
+func lackOfRights(err error) error {
+	if errors.Is(err, ErrForbidden) {
+		return err
+	}
+	return nil
+}
+
+// roleFor returns the role of the manifest that allows verb.
+func roleFor(verb string) string {
+	if verb == "get" || verb == "list" || verb == "watch" {
+		return roleReader
+	}
+	return roleWriter
+}
+
+// translate is what err means of a request whose body had size bytes, apart from the rights of the user.
 func translate(err error, body []byte, size int) error {
 	var status *apierrors.StatusError
 	if !errors.As(err, &status) {
@@ -37,6 +74,8 @@ func translate(err error, body []byte, size int) error {
 	case code == http.StatusNotFound && apierrors.HasStatusCause(err, v1.CauseTypeUnexpectedServerResponse) ||
 		bytes.HasPrefix(body, []byte("404 page not found")):
 		return fmt.Errorf("%w: %w", ErrNotInstalled, err)
+	case code == http.StatusBadRequest && strings.Contains(status.ErrStatus.Message, "strict decoding error"):
+		return fmt.Errorf("%w: %w", ErrDefinitions, err)
 	case apierrors.IsNotFound(err):
 		return fmt.Errorf("%w: %w", errAbsent, err)
 	case apierrors.IsAlreadyExists(err):
@@ -59,6 +98,14 @@ func saysTooLarge(message string) bool {
 	return strings.Contains(message, "request is too large") ||
 		strings.Contains(message, "trying to send message larger than max") ||
 		strings.Contains(message, "received message larger than max")
+}
+
+// isPassing reports whether err is of a kind that passes: the server, or the way to it, does not work now, or has too
+// much to do.
+func isPassing(err error) bool {
+	var dial *net.OpError
+	return errors.Is(err, errUnsure) || apierrors.IsTooManyRequests(err) || errors.As(err, &dial) ||
+		apierrors.IsResourceExpired(err) || apierrors.IsGone(err)
 }
 
 // translateTransport tells whether a request without an answer can have arrived.

@@ -63,7 +63,7 @@ func (o *Object) Wire() (*Object, error) {
 }
 
 // NewPage returns a page of a list.
-func NewPage(objects []*Object, token string) Page { return Page{objects, token} }
+func NewPage(objects []*Object, token string) Page { return Page{objects: objects, token: token} }
 
 // RefOf and LabelValue are how keys become names and labels.
 var (

@@ -31,12 +31,10 @@ func (s *Store) Find(ctx context.Context, pool string, addr netip.Addr) (store.R
 	}
 	addr = addr.WithZone("")
 	best, found := -1, store.Record{}
-	for r, err := range s.selected(ctx, resourceAllocations, selector(store.KindAllocation, pool)+","+containing(addr)) {
+	labels := selector(store.KindAllocation, pool) + "," + containing(addr)
+	for r, err := range s.selected(ctx, resourceAllocations, labels, store.KindAllocation, pool) {
 		if err != nil {
 			return store.Record{}, err
-		}
-		if r.Kind != store.KindAllocation || r.Pool != pool {
-			continue
 		}
 		for _, p := range r.Prefixes {
 			if p.Contains(addr) && p.Bits() > best {

@@ -3,27 +3,36 @@ package kube
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// List implements [store.Store]. It yields the records in the order of their objects' names. Cost: one request for each
-// [Options.PageSize] records, and one or two for each that a commit has not settled yet.
+// List implements [store.Store]. It yields the records in the order of their objects' names, and names objects that
+// make no sense in a [store.DamagedError] at the end. It finds objects by their labels; see [Store.Audit]. Cost: one
+// request for each [Options.PageSize] records, and one or two for each that a commit has not settled yet.
 func (s *Store) List(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
 	return func(yield func(store.Record, error) bool) {
 		if err := store.ValidateList(kind, pool); err != nil {
 			yield(store.Record{}, err)
 			return
 		}
-		for r, err := range s.selected(ctx, resourceOf(kind), selector(kind, pool)) {
-			if err == nil && (r.Kind != kind || pool != "" && r.Pool != pool) {
-				continue // a label has the hash of another text
-			}
-			if !yield(r, err) || err != nil {
-				return
-			}
+		s.selected(ctx, resourceOf(kind), selector(kind, pool), kind, pool)(yield)
+	}
+}
+
+// Audit implements [store.Auditor]: it is List that goes by the keys in the objects, and not by their labels, which
+// people can change. It also names the objects of the pool whose labels for the kind and the pool are wrong, so that
+// List overlooks them; yields their records; and names objects that are not under the name of their key. Cost: as List
+// of all objects of the resource in the namespace, those of other pools too.
+func (s *Store) Audit(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
+	return func(yield func(store.Record, error) bool) {
+		if err := store.ValidateList(kind, pool); err != nil {
+			yield(store.Record{}, err)
+			return
 		}
+		s.selected(ctx, resourceOf(kind), "", kind, pool)(yield)
 	}
 }
 
@@ -42,48 +51,94 @@ func selector(kind store.Kind, pool string) string {
 	return text
 }
 
-// selected iterates over the records of the objects that a label selector finds.
-func (s *Store) selected(ctx context.Context, resource, selector string) iter.Seq2[store.Record, error] {
+// selected iterates over the records of kind in pool, or in all if that is empty, of the objects that a label selector
+// finds. At the end it names what is damaged.
+func (s *Store) selected(
+	ctx context.Context, resource, selector string, kind store.Kind, pool string,
+) iter.Seq2[store.Record, error] {
 	return func(yield func(store.Record, error) bool) {
+		listing := listing{Store: s, kind: kind, pool: pool, yield: yield}
 		token := ""
 		for {
-			if err := s.usable(ctx); err != nil {
-				yield(store.Record{}, err)
-				return
+			err := s.usable(ctx)
+			var p page
+			if err == nil {
+				p, err = s.api.List(ctx, resource, selector, token)
 			}
-			p, err := s.api.List(ctx, resource, selector, token)
 			if err != nil {
 				yield(store.Record{}, err)
 				return
 			}
-			if !s.yieldPage(ctx, p.objects, yield) || p.token == "" {
+			if !listing.page(ctx, p) {
 				return
 			}
-			token = p.token
+			if token = p.token; token == "" {
+				break
+			}
+		}
+		if len(listing.damaged) > 0 {
+			yield(store.Record{}, &store.DamagedError{Damaged: listing.damaged})
 		}
 	}
 }
 
-// yieldPage yields the records of objects, and reports whether to go on.
-func (s *Store) yieldPage(ctx context.Context, objects []*object, yield func(store.Record, error) bool) bool {
+// listing is an iteration on its way.
+type listing struct {
+	*Store
+	kind    store.Kind
+	pool    string
+	yield   func(store.Record, error) bool
+	damaged []error
+}
+
+// page yields the records of a page, and reports whether to go on.
+func (l *listing) page(ctx context.Context, p page) bool {
+	for _, it := range p.damaged {
+		l.note(it, it.err)
+	}
 	heads := make(map[ref]*object)
-	for _, o := range objects {
-		err := s.usable(ctx)
-		if err == nil {
-			o, err = s.resolveListed(ctx, o, heads)
-		}
-		if err != nil {
-			yield(store.Record{}, err)
-			return false
-		}
-		if o == nil || o.current() == nil {
+	for _, o := range p.objects {
+		it := item{object: o, key: o.key, known: refOf(o.key) == o.ref}
+		if err := it.misnamed(); err != nil {
+			l.note(it, err)
 			continue
 		}
-		if !yield(o.current().Canonical(), nil) {
+		if !it.mayBe(l.kind, l.pool) {
+			continue // in an audit; or a label has the hash of another text
+		}
+		if err := it.misled(); err != nil {
+			l.note(it, err)
+		}
+		if !l.object(ctx, o, heads) {
 			return false
 		}
 	}
 	return true
+}
+
+// note notes that it is damaged, if it may be one of those that are listed.
+func (l *listing) note(it item, err error) {
+	if it.mayBe(l.kind, l.pool) {
+		l.damaged = append(l.damaged, err)
+	}
+}
+
+// object yields the record of o, if there is one, and reports whether to go on.
+func (l *listing) object(ctx context.Context, o *object, heads map[ref]*object) bool {
+	name := o.ref
+	err := l.usable(ctx)
+	if err == nil {
+		o, err = l.resolveListed(ctx, o, heads)
+	}
+	if errors.Is(err, ErrDamaged) { // the head that says what is true of it
+		l.damaged = append(l.damaged, fmt.Errorf("%v: %w", name, err))
+		return true
+	}
+	if err != nil {
+		l.yield(store.Record{}, err)
+		return false
+	}
+	return o == nil || o.current() == nil || l.yield(o.current().Canonical(), nil)
 }
 
 // resolveListed is resolve for an object out of a page. It reads each head only once, which is late enough: after the

@@ -10,6 +10,12 @@ var crds string
 //go:embed manifests/rbac.yaml
 var rbac string
 
+// The ClusterRoles in manifests/rbac.yaml.
+const (
+	roleWriter = "ipalloc-writer"
+	roleReader = "ipalloc-reader"
+)
+
 // CRDs returns the custom resource definitions of this package's API as a stream of YAML documents, for kubectl apply
 // -f, or for a program that installs them itself. It is the file manifests/crds.yaml.
 func CRDs() string { return crds }

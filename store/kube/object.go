@@ -29,6 +29,9 @@ type object struct {
 	aborts int64   // counts how often a commit of a stranger was stopped; see abort
 	turn   turn    // who is about to commit
 
+	// wrong says which label does not fit the object, as it was read; empty if none. It is not stored.
+	wrong string
+
 	// floor is the revision of the pending commit that this object was found to have come about. It is not stored.
 	floor int64
 }
@@ -250,6 +253,7 @@ func (wire *objectJSON) decode(resource string) (*object, error) {
 		}
 		o.log = append(o.log, logged)
 	}
+	o.wrong = o.wrongLabel(wire.Metadata.Labels)
 	return o, nil
 }
 

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/client-go/rest"
 
 	"github.com/ipalloc/ipalloc/store"
@@ -15,7 +17,8 @@ import (
 
 // Options are the options of [Open]. The zero Options are the defaults. Options may be copied; Open does not keep them.
 type Options struct {
-	// Namespace is where the objects are. The default, "", is "default".
+	// Namespace is where the objects are: a DNS label. The default, "", is "default". Pools of one name in two namespaces
+	// are two pools.
 	Namespace string
 
 	// Patience is how long a commit waits for another that is about to write the same record and may have crashed,
@@ -55,6 +58,10 @@ func (o Options) withDefaults() Options {
 
 // Store is a [store.Store] on the Kubernetes API. The package comment says what it guarantees.
 //
+// A request that the server refuses with 429 is sent again after the time that the server names, one second if it names
+// none, as long as the context leaves time for that. So are reads, and writes of records before the commit point, after
+// a 503 that names a time.
+//
 // The zero Store is not usable, see [Open]. A Store must not be copied. All methods may be called by any number of
 // goroutines at once.
 type Store struct {
@@ -71,33 +78,56 @@ type Store struct {
 	close   context.CancelCauseFunc
 }
 
-var _ store.Store = (*Store)(nil)
+var (
+	_ store.Store   = (*Store)(nil)
+	_ store.Auditor = (*Store)(nil)
+)
 
 // Open returns a handle on the store in a namespace of the API server that config leads to. A nil opts is the same as
 // the zero Options.
 //
 // Config is copied. If it says nothing of a rate limit, there is none on this side: the limit that client-go assumes, 5
 // requests a second, is one or two allocations a second. A limit that it names is kept. Its Timeout, if set, bounds
-// each request, and ends Watch with an error as often.
+// each request.
 //
-// Open sends no request: whether the server is there, serves the resources and lets the caller in shows in the first
-// call.
-func Open(config *rest.Config, opts *Options) (*Store, error) {
+// Open asks the server whether a commit would work. A user without any right to write gets a handle all the same: reads
+// work, and a commit fails with [ErrForbidden]. If the server gives no answer within ten seconds, or asks for a wait,
+// that is no error either, and shows in the first call: each write is checked again.
+//
+// Errors: [store.ErrInvalid] for an option that breaks a rule, such as a namespace that is no DNS label;
+// [ErrNotInstalled] and [ErrDefinitions] if manifests must be applied; [ErrForbidden] if the user has some of the
+// rights of the role ipalloc-writer to write, and not all; the context's. Cost: nine requests, at most
+// [Options.Parallel] at once, that store nothing (dry runs of a create, an update and a delete for each resource).
+func Open(ctx context.Context, config *rest.Config, opts *Options) (*Store, error) {
 	if opts == nil {
 		opts = &Options{}
+	}
+	if err := opts.check(); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
 	}
 	if config == nil {
 		return nil, fmt.Errorf("open store: %w: the config is nil", store.ErrInvalid)
 	}
-	if opts.Patience < 0 || opts.PageSize < 0 || opts.Parallel < 0 {
-		return nil, fmt.Errorf("open store: %w: a negative option in %+v", store.ErrInvalid, *opts)
-	}
 	options := opts.withDefaults()
 	c, err := newClient(config, options.Namespace, options.PageSize)
+	if err == nil {
+		err = c.probe(ctx, options.Parallel)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open store on %s: %w", config.Host, err)
 	}
 	return newStore(c, options), nil
+}
+
+// check returns an error if an option breaks a rule.
+func (o *Options) check() error {
+	if o.Patience < 0 || o.PageSize < 0 || o.Parallel < 0 {
+		return fmt.Errorf("%w: a negative option in %+.300v", store.ErrInvalid, *o)
+	}
+	if broken := validation.IsDNS1123Label(o.Namespace); o.Namespace != "" && len(broken) > 0 {
+		return fmt.Errorf("%w: the namespace %.80q is none: %s", store.ErrInvalid, o.Namespace, strings.Join(broken, "; "))
+	}
+	return nil
 }
 
 func newStore(a api, options Options) *Store {

@@ -21,8 +21,9 @@ func (t *transaction) prepare(ctx context.Context) ([]entry, error) {
 			return err
 		}
 		i -= len(t.intents)
-		settled[i] = t.settle(ctx, due[i]) == nil // else it stays in the log
-		return nil
+		err = t.settle(hasty(ctx), due[i])
+		settled[i] = err == nil // else it stays in the log
+		return lackOfRights(err)
 	})
 	for _, o := range prepared {
 		if o != nil {

@@ -17,7 +17,13 @@ import (
 	"github.com/ipalloc/ipalloc/store/kube"
 )
 
-var steps = flag.Int("steps", 100_000, "how many requests TestSimulation makes, over all its seeds")
+var (
+	steps = flag.Int("steps", 100_000, "how many requests TestSimulation makes, over all its seeds")
+	long  = flag.Bool("long", false, "let TestSimulation make a million requests, whatever -steps and -short say")
+)
+
+// longSteps is how many requests a long simulation makes.
+const longSteps = 1_000_000
 
 // stepClient is how a simulated process reaches a simServer: each request is a step. Without a process it has no steps.
 type stepClient struct {
@@ -131,7 +137,7 @@ func simulate(seed uint64, steps int, faults brokenSteps) error {
 }
 
 // TestSimulation runs pools on the driver, one request of one process at a time, with crashes, lost answers and late
-// requests.
+// requests. For a million of them: go test -run TestSimulation -args -long.
 func TestSimulation(t *testing.T) {
 	seed := rand.Uint64()
 	if text := os.Getenv("SIMULATION_SEED"); text != "" {
@@ -141,7 +147,10 @@ func TestSimulation(t *testing.T) {
 	}
 	t.Logf("to run it again: SIMULATION_SEED=%d", seed)
 	total := *steps
-	if testing.Short() {
+	switch {
+	case *long:
+		total = longSteps
+	case testing.Short():
 		total /= 20
 	}
 	const runs = 10

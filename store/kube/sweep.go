@@ -3,15 +3,18 @@ package kube
 import (
 	"context"
 	"errors"
+
+	"github.com/ipalloc/ipalloc/store"
 )
 
 // Sweep gives all objects in the namespace their final form: it settles what commits have left pending, and removes
 // what commits left that crashed before they came about. It returns how many objects it changed. Nothing depends on it
 // but the looks of the objects and the room that they take, and it may run beside anything. Run it now and then, or
-// never.
+// never. Objects that make no sense stay as they are, and are named in a [store.DamagedError] at the end.
 //
 // Cost: three lists with a label selector, and up to four requests for each object that is not in its final form.
 func (s *Store) Sweep(ctx context.Context) (changed int, err error) {
+	var damaged []error
 	for _, resource := range resources() {
 		token := ""
 		for {
@@ -21,6 +24,9 @@ func (s *Store) Sweep(ctx context.Context) (changed int, err error) {
 			p, err := s.api.List(ctx, resource, labelPending+"=true", token)
 			if err != nil {
 				return changed, err
+			}
+			for _, it := range p.damaged {
+				damaged = append(damaged, it.err)
 			}
 			for _, o := range p.objects {
 				swept, err := s.sweepObject(ctx, o)
@@ -35,6 +41,9 @@ func (s *Store) Sweep(ctx context.Context) (changed int, err error) {
 				break
 			}
 		}
+	}
+	if len(damaged) > 0 {
+		return changed, &store.DamagedError{Damaged: damaged}
 	}
 	return changed, nil
 }

@@ -4,13 +4,24 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/ipalloc/ipalloc/store"
+)
+
+// The shortest and the longest time that Watch waits before it tries again, after the server or the way to it failed.
+const (
+	firstRetry = 100 * time.Millisecond
+	lastRetry  = 30 * time.Second
 )
 
 // Watch implements [store.Store] with a watch of the API on one object: that of the record or, while a commit is about
 // to write that, the one of the commit's head. It begins anew when the server ends the watch, as it does every half an
 // hour or so.
+//
+// It goes on when the connection is cut or refused, and when the server answers 410, 429 or one of the 5xx, also in the
+// middle of a watch. Then it waits before it reads again: 0.1 s, and twice as long each time, up to 30 s; or as long as
+// the server asks for, if that is more. Other answers, such as [ErrForbidden], end it.
 func (s *Store) Watch(ctx context.Context, key store.Key, revision int64) (store.Record, error) {
 	if err := s.usable(ctx); err != nil {
 		return store.Record{}, err
@@ -21,6 +32,7 @@ func (s *Store) Watch(ctx context.Context, key store.Key, revision int64) (store
 	waiting, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(s.closing, func() { cancel(store.ErrClosed) })()
+	wait := firstRetry
 	for {
 		record, err := s.watchOnce(waiting, key, revision)
 		switch {
@@ -28,9 +40,14 @@ func (s *Store) Watch(ctx context.Context, key store.Key, revision int64) (store
 			return store.Record{}, store.ErrClosed
 		case ctx.Err() != nil:
 			return store.Record{}, fmt.Errorf("watch %v: %w", key, ctx.Err())
-		case !errors.Is(err, errAgain):
+		case errors.Is(err, errAgain):
+			wait = firstRetry
+			continue
+		case !isPassing(err):
 			return record, err
 		}
+		_ = s.pause(waiting, jitter(max(wait, 2*askedToWait(err)))) // if it ends early, so does the next read
+		wait = min(2*wait, lastRetry)
 	}
 }
 

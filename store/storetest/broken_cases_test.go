@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"testing"
 	"time"
 
 	"github.com/ipalloc/ipalloc/store"
@@ -884,6 +885,61 @@ func sorted(s store.Store, ctx context.Context, kind store.Kind, pool string) []
 	}
 	slices.SortFunc(all, func(a, b store.Record) int { return cmp.Compare(a.Name, b.Name) })
 	return all
+}
+
+// damaging returns a backend on which records can be damaged. List yields, instead of these, what instead says.
+func damaging(instead func(damaged []error) (whole bool, last error)) func() storetest.Backend {
+	return func() storetest.Backend {
+		var damaged []store.Key
+		memory := store.NewMemory()
+		list := func(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
+			return func(yield func(store.Record, error) bool) {
+				var errs []error
+				for _, key := range damaged {
+					errs = append(errs, fmt.Errorf("%v: %w", key, store.ErrDamaged))
+				}
+				whole, last := instead(errs)
+				for r, err := range memory.List(ctx, kind, pool) {
+					if !slices.Contains(damaged, r.Key) && whole && !yield(r, err) {
+						return
+					}
+				}
+				if last != nil {
+					yield(store.Record{}, last)
+				}
+			}
+		}
+		return storetest.Backend{
+			Open: func(context.Context) (store.Store, error) { return altered{Store: memory.Open(), list: list}, nil },
+			Damage: func(_ context.Context, key store.Key) error {
+				damaged = append(damaged, key)
+				return nil
+			},
+		}
+	}
+}
+
+// TestDamagedRecords: a store that does as the contract says passes.
+func TestDamagedRecords(t *testing.T) {
+	for name, instead := range map[string]func([]error) (bool, error){
+		"goes on": func(damaged []error) (bool, error) { return true, &store.DamagedError{Damaged: damaged} },
+		"stops":   func(damaged []error) (bool, error) { return false, damaged[0] },
+	} {
+		t.Run(name, func(t *testing.T) { storetest.RunCase(t, "list/damaged records", damaging(instead)()) })
+	}
+}
+
+func damageBreaches() []breach {
+	const by = "list/damaged records"
+	return []breach{
+		{"silent", by, damaging(func([]error) (bool, error) { return true, nil })},
+		{"names one", by, damaging(func(damaged []error) (bool, error) {
+			return true, &store.DamagedError{Damaged: damaged[:1]}
+		})},
+		{"hides others", by, damaging(func(damaged []error) (bool, error) {
+			return false, &store.DamagedError{Damaged: damaged}
+		})},
+	}
 }
 
 func listBreaches() []breach {

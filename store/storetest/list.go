@@ -21,6 +21,7 @@ func listCases() []testCase {
 		{"list/reads in the body", listReadsInBody},
 		{"list/beside commits", listBesideCommits},
 		{"list/errors come last", listErrorLast},
+		{"list/damaged records", listDamaged},
 	}
 }
 
@@ -232,4 +233,36 @@ func listErrorLast(s *subject) {
 		cancel()
 	}
 	s.check(errs == 1 || n == 300, ruleListError, "the iteration ended after %d of 300 records without an error", n)
+}
+
+// listDamaged damages some records, if the backend says how.
+func listDamaged(s *subject) {
+	if s.backend.Damage == nil {
+		return
+	}
+	const n = 7
+	s.filled(n)
+	damaged := map[store.Key]bool{}
+	for _, i := range []int{2, 5} {
+		key := claimKey("a", fmt.Sprintf("owner-%04d", i))
+		if err := s.backend.Damage(s.ctx, key); err != nil {
+			s.Fatalf("damage the record %v: %v", key, err)
+		}
+		damaged[key] = true
+	}
+	var last error
+	come := 0
+	for r, err := range s.s.List(s.ctx, store.KindAllocation, "a") {
+		s.check(last == nil, ruleListError, "something came up after the error")
+		if last = err; err == nil {
+			s.check(!damaged[r.Key], ruleDamaged, "%v came up", r.Key)
+			come++
+		}
+	}
+	s.check(last != nil, ruleDamaged, "no error came up")
+	var all *store.DamagedError
+	if errors.As(last, &all) {
+		s.check(come == n-len(damaged), ruleDamaged, "%d of the %d others came up", come, n-len(damaged))
+		s.check(len(all.Damaged) == len(damaged), ruleDamaged, "the error names %d of %d", len(all.Damaged), len(damaged))
+	}
 }

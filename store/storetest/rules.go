@@ -12,6 +12,8 @@ const (
 		"deleted meanwhile at most once, and each as it was at some moment during the iteration"
 	ruleListBody  = "The body of the loop may call any method of the store, and may stop at any time"
 	ruleListError = "An error is the last thing that the iteration yields"
+	ruleDamaged   = "A record that is damaged is not passed over in silence. A store that can tell it from the others " +
+		"yields these first, and then a DamagedError that names each one that is damaged"
 
 	// Commit.
 	ruleCommit = "Commit replaces the head of each change, if the stored one still has head.Revision, and " +

@@ -69,6 +69,10 @@ type Backend struct {
 	// does, instead of what comes of such records.
 	NoOverlap bool
 
+	// Damage changes the record under a key in the backend, behind the back of the store, so that nobody can read it any
+	// more. Optional: without it the suite does not check what comes of that.
+	Damage func(ctx context.Context, key store.Key) error
+
 	// MaxCommitBytes and MaxCommitWrites are how far the suite goes in search of what is too large for one
 	// commit: up to so many bytes of data, and so many writes. The defaults, 0, are 4 MiB and 1024.
 	MaxCommitBytes, MaxCommitWrites int

@@ -59,7 +59,7 @@ func (j job) config() *rest.Config {
 }
 
 func (j job) run(ctx context.Context) error {
-	s, err := kube.Open(j.config(), &kube.Options{Namespace: j.Namespace})
+	s, err := kube.Open(ctx, j.config(), &kube.Options{Namespace: j.Namespace})
 	if err != nil {
 		return err
 	}

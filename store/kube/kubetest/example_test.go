@@ -27,7 +27,7 @@ func Example() {
 
 // allocate allocates an address of the pool nodes, which it creates if need be.
 func allocate(ctx context.Context, config *rest.Config) (netip.Addr, error) {
-	s, err := kube.Open(config, &kube.Options{Namespace: "network"})
+	s, err := kube.Open(ctx, config, &kube.Options{Namespace: "network"})
 	if err != nil {
 		return netip.Addr{}, err
 	}

@@ -1,12 +1,14 @@
 package kubetest_test
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -62,24 +64,37 @@ func TestExpiredToken(t *testing.T) {
 	}
 }
 
-// TestWatchGoesOn: a watch that the server ends, or whose version it has forgotten, begins anew; one that it refuses is
-// an error.
+// TestWatchGoesOn: a watch that the server ends or cannot go on with, or whose version it has forgotten, or whose
+// connection is cut, begins anew; one that it refuses is an error.
 func TestWatchGoesOn(t *testing.T) {
 	server := sharedServer(t)
 	isWatch := func(r *http.Request) bool { return r.URL.Query().Get("watch") != "" }
 	gone := `{"type":"ERROR","object":` + status(410, "Expired", "too old resource version") + `}`
+	isGet := func(r *http.Request) bool { return r.Method == "GET" && !isWatch(r) && r.URL.RawQuery == "" }
+	isList := func(r *http.Request) bool { return r.Method == "GET" && !isWatch(r) && r.URL.RawQuery != "" }
 	for name, c := range map[string]struct {
-		answer string
-		code   int
-		fails  bool
+		fits  func(*http.Request) bool
+		trip  func(http.RoundTripper, *http.Request) (*http.Response, error)
+		fails bool
 	}{
-		"ended":      {"", 200, false},
-		"expired":    {gone, 200, false},
-		"refused":    {status(403, "Forbidden", "no"), 403, true},
-		"nonsense":   {"<html>", 200, true},
-		"error":      {`{"type":"ERROR","object":` + status(500, "InternalError", "storage") + `}`, 200, true},
-		"strange":    {`{"type":"ERROR","object":1}`, 200, true},
-		"unfinished": {`{"type":"MODIFIED","obj`, 200, true},
+		"ended":        {isWatch, answering(200, "", false), false},
+		"expired":      {isWatch, answering(200, gone, false), false},
+		"410":          {isWatch, answering(410, status(410, "Expired", "too old resource version"), false), false},
+		"429":          {isWatch, answering(429, status(429, "TooManyRequests", "slow down"), false), false},
+		"503":          {isWatch, answering(503, "no healthy upstream", false), false},
+		"cut":          {isWatch, lostRequest, false},
+		"list, 500":    {isList, answering(500, status(500, "InternalError", "etcdserver: leader changed"), false), false},
+		"list, cut":    {isList, lostAnswer, false},
+		"get, cut":     {isGet, lostRequest, false},
+		"get, 503":     {isGet, answering(503, status(503, "ServiceUnavailable", "starting"), false), false},
+		"refused":      {isWatch, answering(403, status(403, "Forbidden", "no"), false), true},
+		"get, refused": {isGet, answering(403, status(403, "Forbidden", "no"), false), true},
+		"nonsense":     {isWatch, answering(200, "<html>", false), true},
+		"error": {
+			isWatch, answering(200, `{"type":"ERROR","object":`+status(500, "InternalError", "storage")+`}`, false), false,
+		},
+		"strange":    {isWatch, answering(200, `{"type":"ERROR","object":1}`, false), true},
+		"unfinished": {isWatch, answering(200, `{"type":"MODIFIED","obj`, false), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			trouble, config := &tripper{}, server.config(writer)
@@ -88,17 +103,20 @@ func TestWatchGoesOn(t *testing.T) {
 			other := open(t, server.config(writer), kube.Options{Namespace: s.Namespace()})
 			head, err := storetest.CommitOne(t.Context(), s, record(poolKey("lab"), "old"))
 			require.NoError(t, err)
-			trouble.once(isWatch, func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
+			trouble.once(c.fits, func(next http.RoundTripper, r *http.Request) (*http.Response, error) {
 				if !c.fails {
 					_, err := storetest.CommitOne(t.Context(), other, head,
 						store.Write{Op: store.Create, Record: record(allocKey("x"), "new")})
 					require.NoError(t, err)
 				}
-				return answering(c.code, c.answer, false)(next, r)
+				return c.trip(next, r)
 			})
-			got, err := s.Watch(t.Context(), head.Key, head.Revision)
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			got, err := s.Watch(ctx, head.Key, head.Revision)
 			if c.fails {
 				require.Error(t, err)
+				require.NoError(t, ctx.Err())
 				return
 			}
 			require.NoError(t, err)

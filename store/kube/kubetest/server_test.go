@@ -78,6 +78,7 @@ type server struct {
 	stop  func()
 
 	installed bool // the manifest is applied
+	inFlight  int  // how many requests that change something it does at once; 0 for the default
 }
 
 var shared struct {
@@ -111,21 +112,30 @@ func stopShared() {
 func ownServer(t testing.TB) *server {
 	t.Helper()
 	s := startServer(t, t.TempDir())
-	t.Cleanup(func() {
-		s.stop()
-		s.etcd.Close()
-	})
+	t.Cleanup(s.end)
 	return s
+}
+
+// end stops the server and its etcd.
+func (s *server) end() {
+	s.stop()
+	s.etcd.Close()
 }
 
 func startServer(t testing.TB, dir string) *server {
 	t.Helper()
 	s := &server{dir: dir, rules: newRules(t)}
+	s.run(t)
+	return s
+}
+
+// run starts the server with an empty etcd, and applies the manifest.
+func (s *server) run(t testing.TB) {
+	t.Helper()
 	s.startEtcd(t)
 	s.start(t)
 	s.install(t)
 	s.installed = true
-	return s
 }
 
 func (s *server) startEtcd(t testing.TB) {
@@ -186,6 +196,9 @@ func (s *server) start(t testing.TB) {
 	config.GenericConfig.OpenAPIConfig = genericapiserver.DefaultOpenAPIConfig(
 		openapi.GetOpenAPIDefinitionsWithoutDisabledFeatures(generatedopenapi.GetOpenAPIDefinitions),
 		openapinamer.NewDefinitionNamer(extensionsapiserver.Scheme))
+	if s.inFlight > 0 {
+		config.GenericConfig.MaxMutatingRequestsInFlight = s.inFlight
+	}
 	made, err := config.Complete().New(genericapiserver.NewEmptyDelegate())
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -321,7 +334,7 @@ func newNamespace() string { return fmt.Sprint("ns-", shared.namespaces.Add(1)) 
 // open opens a handle for the writer of the manifest, which is closed at the end of the test.
 func open(t testing.TB, config *rest.Config, opts kube.Options) *kube.Store {
 	t.Helper()
-	s, err := kube.Open(config, &opts)
+	s, err := kube.Open(t.Context(), config, &opts)
 	require.NoError(t, err)
 	t.Cleanup(func() { s.Close() })
 	return s
@@ -329,9 +342,15 @@ func open(t testing.TB, config *rest.Config, opts kube.Options) *kube.Store {
 
 func newBackend(t testing.TB) storetest.Backend {
 	server, namespace := sharedServer(t), newNamespace()
-	return storetest.Backend{Open: func(context.Context) (store.Store, error) {
-		return kube.Open(server.config(writer), &kube.Options{Namespace: namespace, PageSize: 50})
-	}}
+	return storetest.Backend{
+		Open: func(ctx context.Context) (store.Store, error) {
+			return kube.Open(ctx, server.config(writer), &kube.Options{Namespace: namespace, PageSize: 50})
+		},
+		Damage: func(_ context.Context, key store.Key) error {
+			server.patch(t, namespace, "ipallocations/"+key.Pool+"."+key.Name, `{"spec":{"prefixes":[":::/64"]}}`)
+			return nil
+		},
+	}
 }
 
 func TestConformance(t *testing.T) { storetest.Run(t, newBackend) }

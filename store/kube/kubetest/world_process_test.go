@@ -25,11 +25,11 @@ type way struct {
 	Namespace string
 }
 
-func (w way) open(context.Context) (store.Store, error) {
+func (w way) open(ctx context.Context) (store.Store, error) {
 	config := &rest.Config{
 		Host: w.Host, BearerToken: writer, TLSClientConfig: rest.TLSClientConfig{CAData: w.CA}, QPS: -1,
 	}
-	return kube.Open(config, &kube.Options{Namespace: w.Namespace})
+	return kube.Open(ctx, config, &kube.Options{Namespace: w.Namespace})
 }
 
 // TestWorld has processes work on pools of one network, kills and stops them, and breaks their connections.

@@ -131,7 +131,7 @@ func root() *schema {
 		"pending": *object("The commit that proposes spec. It has come about if the log of its "+
 			"head lists it.", map[string]schema{
 			"id":   text("Identifier of the commit."),
-			"head": text("RESOURCE/NAME of the head."),
+			"head": matching(refPattern, "RESOURCE/NAME of the head."),
 			"uid":  text("The head's uid when the commit began."),
 			"fence": text("The head's resourceVersion when the commit began: once it is another, the commit cannot come " +
 				"about any more."),
@@ -141,7 +141,7 @@ func root() *schema {
 			Type:        "array",
 			Description: "Commits of this head whose objects may still be pending.",
 			Items: &apiextensions.JSONSchemaPropsOrArray{Schema: object("", map[string]schema{
-				"id": text(""), "revision": integer(), "objects": list("RESOURCE/NAME."),
+				"id": text(""), "revision": integer(), "objects": list(refPattern, "RESOURCE/NAME."),
 			}, "id", "revision")},
 		},
 		"last":   text("Identifier of the latest commit of this head."),
@@ -157,9 +157,9 @@ func record(description string) *schema {
 	return object(description, map[string]schema{
 		"revision": integer(),
 		"state":    bounded(0),
-		"prefixes": list("Addresses and prefixes, such as 10.0.0.1/32."),
-		"created":  text("RFC 3339, in UTC, to the microsecond."),
-		"expires":  text("RFC 3339, in UTC, to the microsecond."),
+		"prefixes": list(prefixPattern, "Addresses and prefixes, such as 10.0.0.1/32."),
+		"created":  matching(timePattern, "RFC 3339, in UTC, to the microsecond."),
+		"expires":  matching(timePattern, "RFC 3339, in UTC, to the microsecond."),
 		"data":     text("A JSON value, as text."),
 	})
 }
@@ -169,6 +169,19 @@ func object(description string, properties map[string]schema, required ...string
 }
 
 func text(description string) schema { return schema{Type: "string", Description: description} }
+
+// Patterns of texts that package kube reads. They keep out most of what it could not read.
+const (
+	byteIPv4      = `(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])`
+	prefixPattern = `^(` + byteIPv4 + `(\.` + byteIPv4 + `){3}/(3[0-2]|[12]?[0-9])|` +
+		`[0-9a-f:]*:[0-9a-f:]*/(12[0-8]|1[01][0-9]|[1-9]?[0-9]))$`
+	timePattern = `^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3])(:[0-5][0-9]){2}(\.[0-9]{1,6})?Z$`
+	refPattern  = `^(ippools|ipallocations|iprecords)/[-.a-z0-9]{1,253}$`
+)
+
+func matching(pattern, description string) schema {
+	return schema{Type: "string", Description: description, Pattern: pattern}
+}
 
 // maxText is store.MaxNameBytes, in characters.
 const maxText = 1024
@@ -180,7 +193,7 @@ func bounded(shortest int64) schema {
 
 func integer() schema { return schema{Type: "integer", Format: "int64"} }
 
-func list(description string) schema {
-	item := text("")
+func list(pattern, description string) schema {
+	item := matching(pattern, "")
 	return schema{Type: "array", Description: description, Items: &apiextensions.JSONSchemaPropsOrArray{Schema: &item}}
 }

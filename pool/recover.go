@@ -1,0 +1,172 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"time"
+
+	"go4.org/netipx"
+
+	"github.com/ipalloc/ipalloc/store"
+)
+
+// Recover makes a pool of that name for records whose head is gone, as after somebody has deleted the pool by hand
+// ([ErrOrphaned]). All that the records hold is held in the new pool, by the same owners; what lies outside of the spec
+// counts as out of range. The spec is what the caller says: the old one is lost with the head. A pool that was carved
+// from another one becomes one by itself.
+//
+// Errors: [ErrInvalid] if the name or the spec breaks a rule; [ErrExists]; [ErrOverlap] in the network; a
+// [store.DamagedError] if a record cannot be read, since nobody knows what it holds; [ErrBusy]; those of the store.
+// Cost: O(allocations), and one commit. Where a store finds records by an index that people can change, such as labels,
+// it is O(records in the store).
+func Recover(ctx context.Context, s store.Store, name string, spec Spec, options *Options) (*Pool, error) {
+	p, err := newHandle(s, name, options)
+	if err == nil {
+		err = spec.Validate()
+	}
+	if err == nil {
+		err = p.recover(ctx, spec)
+	}
+	if err != nil {
+		return nil, wrapped(err, Error{Op: "recover", Pool: name})
+	}
+	return p, nil
+}
+
+func (p *Pool) recover(ctx context.Context, spec Spec) error {
+	var created time.Time
+	return exclusively(ctx, func(a *attempt) error {
+		err := p.home.refresh(a.ctx)
+		switch {
+		case err == nil && a.uncertain() && p.isMade(spec, created):
+			return nil // an earlier attempt has taken effect
+		case err == nil:
+			return ErrExists
+		case !errors.Is(err, ErrNoPool):
+			return err
+		}
+		created = a.now
+		return a.recover(p, spec)
+	}, p)
+}
+
+// recover plans that a pool is made which holds what its records say.
+func (a *attempt) recover(p *Pool, spec Spec) error {
+	var held []*holding
+	var all outside
+	for h, err := range p.home.audited(a.ctx) {
+		if err != nil {
+			return err
+		}
+		held = append(held, h)
+		all.add(h)
+	}
+	d := a.draft(p)
+	var withheld []netipx.IPRange
+	if spec.Network != "" {
+		n, err := a.network(p, spec.Network)
+		if err != nil {
+			return err
+		}
+		withheld = n.foreignIn(spec)
+		if err := a.admit(p, n, spec, all.of(spec)); err != nil {
+			return err
+		}
+	}
+	r, err := newRules(spec, withheld)
+	if err != nil {
+		return err
+	}
+	if d.next, err = newState(r, Parent{}, p.options.Random); err != nil {
+		return err
+	}
+	for _, h := range held {
+		d.next.hold(h)
+	}
+	d.next.space.Keep()
+	d.created = a.now
+	p.options.Logger.Warn("making a pool for records whose head is gone",
+		slog.String("pool", p.name), slog.Int("records", len(held)))
+	return a.dropAllPieces(d)
+}
+
+// requireNoRecords returns an error if there are records that hold addresses of a pool which is to be made.
+func (a *attempt) requireNoRecords(p *Pool) error { return p.home.(*stored).requireNoRecords(a.ctx) }
+
+// requireNoRecords returns an error if the pool has records that hold addresses: [ErrExists] if it also has a head,
+// [ErrOrphaned] if not.
+func (s *stored) requireNoRecords(ctx context.Context) error {
+	for {
+		var found store.Key
+		for key, err := range s.keys(ctx, store.KindAllocation, store.KindCooling) {
+			if err != nil {
+				return err
+			}
+			found = key
+			break
+		}
+		if found == (store.Key{}) {
+			return nil
+		}
+		_, err := getHead(ctx, s.store, s.name)
+		if err == nil || errors.Is(err, ErrUnfinished) {
+			return fmt.Errorf("%w: %q", ErrExists, s.name)
+		}
+		if !errors.Is(err, ErrNoPool) {
+			return err
+		}
+		_, err = s.store.Get(ctx, found)
+		if err == nil {
+			return orphaned(found)
+		}
+		if !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		// The whole pool has been deleted meanwhile.
+	}
+}
+
+// orphaned is the error for a record without a head.
+func orphaned(key store.Key) error {
+	return fmt.Errorf("%w: %.300q is there, and perhaps more", ErrOrphaned, key.String())
+}
+
+// withOrphans is err, which says that there is no pool, or an error that says that there are records of it.
+func (s *stored) withOrphans(ctx context.Context, err error) error {
+	if found := s.requireNoRecords(ctx); errors.Is(found, ErrOrphaned) {
+		return fmt.Errorf("%w: %w", err, found)
+	}
+	return err
+}
+
+// audited implements [home].
+func (s *stored) audited(ctx context.Context) iter.Seq2[*holding, error] {
+	return func(yield func(*holding, error) bool) {
+		for _, kind := range []store.Kind{store.KindAllocation, store.KindCooling} {
+			for r, err := range store.Audit(ctx, s.store, kind, s.name) {
+				var h *holding
+				if err == nil {
+					h, err = holdingOf(r)
+				}
+				if !yield(h, err) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// damaged returns what is damaged by an error of audited, if it is about that.
+func damaged(err error) []error {
+	var several *store.DamagedError
+	switch {
+	case errors.As(err, &several):
+		return several.Damaged
+	case errors.Is(err, ErrCorrupt), errors.Is(err, store.ErrDamaged):
+		return []error{err}
+	}
+	return nil
+}

@@ -1,0 +1,92 @@
+package kubetest_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
+
+	"github.com/ipalloc/ipalloc/pool"
+	"github.com/ipalloc/ipalloc/store"
+	"github.com/ipalloc/ipalloc/store/kube"
+)
+
+// forbid lets the server forbid one verb on one resource, until the end of the test or until it is allowed.
+func (s *server) forbid(t *testing.T, verb, resource string) (allow func()) {
+	forbidden := func(a authorizer.Attributes) bool { return a.GetVerb() == verb && a.GetResource() == resource }
+	s.rules.forbid.Store(&forbidden)
+	allow = func() { s.rules.forbid.Store(nil) }
+	t.Cleanup(allow)
+	return allow
+}
+
+// TestMissingRight: a user that may write, but has not all rights, is told by Open which one is missing.
+func TestMissingRight(t *testing.T) {
+	server := sharedServer(t)
+	for _, resource := range []string{"ippools", "ipallocations", "iprecords"} {
+		for _, verb := range []string{"create", "update", "delete"} {
+			t.Run(verb+" "+resource, func(t *testing.T) {
+				count, namespace := &counter{}, newNamespace()
+				allow := server.forbid(t, verb, resource)
+				_, err := kube.Open(t.Context(), count.wrap(server.config(writer)), &kube.Options{Namespace: namespace})
+				require.ErrorIs(t, err, kube.ErrForbidden)
+				require.ErrorContains(t, err, verb+" "+resource)
+				require.ErrorContains(t, err, fmt.Sprintf("namespace %q", namespace))
+				require.ErrorContains(t, err, writer)
+				require.Len(t, count.take(), 9)
+				allow()
+				requireSettled(t, server, namespace, 0)
+				open(t, server.config(writer), kube.Options{Namespace: namespace})
+			})
+		}
+	}
+	t.Run("get", func(t *testing.T) {
+		server.forbid(t, "get", "ippools")
+		s := open(t, server.config(writer), kube.Options{Namespace: newNamespace()})
+		_, err := s.Get(t.Context(), poolKey("lab"))
+		require.ErrorIs(t, err, kube.ErrForbidden)
+		require.ErrorContains(t, err, "get ippools")
+	})
+}
+
+// TestWithdrawnRight: where a right is withdrawn that only the settling needs, the next commit that needs it says so,
+// and costs no more for what was released before.
+func TestWithdrawnRight(t *testing.T) {
+	server, count := sharedServer(t), &counter{}
+	for _, verb := range []string{"update", "delete"} {
+		t.Run(verb, func(t *testing.T) {
+			s := open(t, count.wrap(server.config(writer)), kube.Options{Namespace: newNamespace()})
+			p := createPool(t, s, "10.0.0.0/24")
+			cycle := func(owner string) error {
+				if _, err := p.Allocate(t.Context(), pool.Claim{Owner: owner}); err != nil {
+					return err
+				}
+				_, err := p.Release(t.Context(), owner)
+				return err
+			}
+			require.NoError(t, cycle("before"))
+			allow := server.forbid(t, verb, "ipallocations")
+			var refused error
+			for i := range 30 {
+				count.take()
+				if err := cycle(fmt.Sprint("owner-", i)); err != nil {
+					refused = err
+					require.Less(t, len(count.take()), 12)
+				}
+			}
+			require.ErrorIs(t, refused, kube.ErrForbidden)
+			require.ErrorContains(t, refused, verb+" ipallocations")
+			require.NotErrorIs(t, refused, store.ErrUnknown)
+			allow()
+			require.NoError(t, cycle("after"))
+			_, err := s.Sweep(t.Context())
+			require.NoError(t, err)
+			for owner := range requireHeld(t, s, nil) { // whose release was refused
+				_, err := p.Release(t.Context(), owner)
+				require.NoError(t, err)
+			}
+			require.Empty(t, requireHeld(t, s, nil))
+		})
+	}
+}
