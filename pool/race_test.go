@@ -130,7 +130,7 @@ func TestDeleteGivesUpWhenOthersAreAlwaysFirst(t *testing.T) {
 	memory := store.NewMemory()
 	hooks := &hooked{Store: memory}
 	create(t, memory, specOf("10.0.0.0/24"))
-	other := open(t, memory.Open())
+	other := open(t, overtakes{memory.Open()})
 	hooks.beforeCommit = func(store.Record, []store.Write) error {
 		allocate(t, other, pool.Claim{Owner: "a"})
 		release(t, other, "a")
