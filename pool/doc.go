@@ -124,8 +124,8 @@
 // loses such a race plans again on the new head. So a fresh process reads one record and can allocate, and a change
 // costs one round trip, whatever is held. Handles that lose often take turns, in the order of the store
 // ([store.Store.Turn]), so that each gets through whatever the others do; while they do, a change costs a few round
-// trips, and the wait for those that came before. Calls that come in while a commit is under way share the next one, so that a
-// thousand goroutines cost a few commits.
+// trips, and the wait for those that came before. Calls that come in while a commit is under way share the next one,
+// so that a thousand goroutines cost a few commits.
 //
 // The free space of a fragmented pool is cut into pieces. They are records of their own, of which one is rewritten now
 // and then, so that a commit writes a few KiB. docs/formats.md in the repository describes all records.

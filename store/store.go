@@ -113,9 +113,10 @@ type Store interface {
 	//
 	// At each key the turns come one after the other, in the order of the calls of all handles in all processes, as
 	// nearly as the backend can tell. A turn that lasts longer than [MaxTurn], such as that of a process that was
-	// stopped or killed, holds others up no longer than twice that. A turn guards nothing: a commit in it checks the revisions as any
-	// commit does. A Commit outside of a turn may wait for the turns that were asked for before it, or fail with a
-	// conflict; callers that commit without one again and again must not keep those from committing that have one.
+	// stopped or killed, holds others up no longer than twice that. A turn guards nothing: a commit in it checks the
+	// revisions as any commit does. A Commit outside of a turn may wait for the turns that were asked for before it,
+	// or fail with a conflict; callers that commit without one again and again must not keep those from committing
+	// that have one.
 	//
 	// There is at least one key, and none is there twice: otherwise the error wraps [ErrInvalid], see
 	// [ValidateTurn]. If ctx ends while the call waits, the error wraps the context's, and the place is lost.

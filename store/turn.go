@@ -38,7 +38,6 @@ type Turns struct {
 // place is where a caller stands in a line. The first one of a line has the turn.
 type place struct {
 	first chan struct{} // closed when the place is the first of its line
-	since time.Time     // when that was
 }
 
 // Wait waits for the turn at the keys, which may be in any order, and returns what ends it. No call of end but the
@@ -99,15 +98,9 @@ func (t *Turns) enter(key Key) *place {
 	p := &place{first: make(chan struct{})}
 	t.lines[key] = append(t.lines[key], p)
 	if len(t.lines[key]) == 1 {
-		p.begin()
+		close(p.first)
 	}
 	return p
-}
-
-// begin begins the turn of the place.
-func (p *place) begin() {
-	p.since = time.Now()
-	close(p.first)
 }
 
 // leave takes the place out of its line, if it is still there.
@@ -126,7 +119,7 @@ func (t *Turns) leave(key Key, p *place) {
 	}
 	t.lines[key] = line
 	if i == 0 {
-		line[0].begin()
+		close(line[0].first)
 	}
 }
 
@@ -137,8 +130,9 @@ func (t *Turns) await(ctx context.Context, key Key, p *place) error {
 		return ctx.Err()
 	default:
 	}
-	ticker := time.NewTicker(MaxTurn / 2)
+	ticker := time.NewTicker(MaxTurn)
 	defer ticker.Stop()
+	var first *place
 	for {
 		select {
 		case <-p.first:
@@ -146,23 +140,25 @@ func (t *Turns) await(ctx context.Context, key Key, p *place) error {
 		case <-ctx.Done():
 			return fmt.Errorf("wait for a turn at %v: %w", key, ctx.Err())
 		case <-ticker.C:
-			t.passOver(key)
+			first = t.passOver(key, first)
 		}
 	}
 }
 
-// passOver ends the turn at key if it has lasted too long.
-func (t *Turns) passOver(key Key) {
+// passOver ends the turn at key if it is that of the place that was the first one a while ago. It returns the first
+// place.
+func (t *Turns) passOver(key Key, before *place) *place {
 	t.mu.Lock()
 	line := t.lines[key]
 	var first *place
-	if len(line) > 0 && time.Since(line[0].since) > MaxTurn {
+	if len(line) > 0 {
 		first = line[0]
 	}
 	t.mu.Unlock()
-	if first != nil {
+	if first != nil && first == before {
 		t.leave(key, first)
 	}
+	return first
 }
 
 // Turn is [Store.Turn] for a driver that knows no order but that of this process. Get is the driver's own [Store.Get].

@@ -36,8 +36,11 @@ func Fair(t *testing.T, open func() store.Store) {
 		for g := range each {
 			all.Go(func() {
 				for n := 0; !full.Load(); n++ {
-					if !assert.NoError(t, pair(t.Context(), p, fmt.Sprintf("%d/%d/%d", h, g, n))) ||
-						calls[h].Add(1) == fairCalls {
+					err := pair(t.Context(), p, fmt.Sprintf("%d/%d/%d", h, g, n))
+					if err != nil {
+						t.Errorf("handle %d: %v", h, err)
+					}
+					if err != nil || calls[h].Add(1) == fairCalls {
 						full.Store(true)
 					}
 				}

@@ -225,7 +225,7 @@ func entryOf(r store.Record) entry {
 }
 
 func (p *page) index(key store.Key) (int, bool) {
-	return slices.BinarySearchFunc(p.entries, key, func(e entry, key store.Key) int { return store.Key.Compare(e.key, key) })
+	return slices.BinarySearchFunc(p.entries, key, func(e entry, key store.Key) int { return e.key.Compare(key) })
 }
 
 func (p *page) put(e entry) {

@@ -88,12 +88,12 @@ var schedulers = map[string]func(*contest) int{
 	}(),
 }
 
-// mostCommits is how many commits there are at most while a call is under way. A process may be slow to get in line, but
-// then each of the others goes first but once.
+// mostCommits is how many commits there are at most while a call is under way. A process may be slow to get in line,
+// but then each of the others goes first but once.
 const mostCommits = 100
 
-// TestNobodyStarves shows that every call ends, under every scheduler that lets each process go on again and again, before
-// the others have made more than so many commits.
+// TestNobodyStarves shows that every call ends, under every scheduler that lets each process go on again and again,
+// before the others have made more than so many commits.
 func TestNobodyStarves(t *testing.T) {
 	for name, choose := range schedulers {
 		t.Run(name, func(t *testing.T) {

@@ -40,8 +40,8 @@
 //   - Find: two. One for an IPv4 address that nothing has.
 //   - List, ByExpiry: one for each page of about a mebibyte.
 //   - Watch: one, and one for what it waits for.
-//   - Turn: one if nobody else has a ticket, else three and a watch. A turn lasts for [store.MaxTurn] at most, or for as
-//     long as twenty round trips take; those that wait take at most twice that to notice. A handle asks for a lease
+//   - Turn: one if nobody else has a ticket, else three and a watch. A turn lasts for [store.MaxTurn] at most, or for
+//     as long as twenty round trips take; those that wait take at most twice that to notice. A handle asks for a lease
 //     every twenty seconds while it takes turns.
 //
 // A record is written once, and once more if it expires. Each of an allocation's prefixes is a key with an empty value.

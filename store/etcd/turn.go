@@ -101,7 +101,7 @@ func (s *Store) turnOf(changes []store.Change) *turn {
 // queue writes a ticket at the key, waits until it is the first one, and returns the head as it is then.
 func (t *turn) queue(ctx context.Context, key store.Key) (store.Record, error) {
 	s := t.store
-	begin := time.Now()
+	begin := time.Now() //nolint:forbidigo // how long a round trip takes is no matter of the caller's clock
 	lease, err := s.leases.get(ctx, s.client)
 	if err != nil {
 		return store.Record{}, err
@@ -119,7 +119,7 @@ func (t *turn) queue(ctx context.Context, key store.Key) (store.Record, error) {
 		return store.Record{}, err
 	}
 	w := waiting{store: s, line: line, created: response.Header.Revision, head: s.keys.record(key)}
-	w.patience = max(store.MaxTurn, patientTrips*time.Since(begin))
+	w.patience = max(store.MaxTurn, patientTrips*time.Since(begin)) //nolint:forbidigo // the same
 	ahead := response.Responses[1].GetResponseRange().Kvs
 	ahead = slices.DeleteFunc(ahead, func(kv *mvccpb.KeyValue) bool { return string(kv.Key) == ticket })
 	for len(ahead) > 0 {
@@ -146,8 +146,7 @@ type waiting struct {
 	created int64 // the revision of the ticket
 
 	patience time.Duration // for the first ticket
-	first    string
-	since    time.Time // when the first ticket was seen to be it
+	first    string        // the first ticket when that was looked at last
 }
 
 // look reads the last ticket before this one, and the head.
@@ -165,7 +164,7 @@ func (w *waiting) await(ctx context.Context, ticket string) (*clientv3.TxnRespon
 	defer cancel()
 	events := w.store.watcher.Watch(clientv3.WithRequireLeader(watching), ticket, clientv3.WithFilterPut(),
 		clientv3.WithCreatedNotify())
-	late := time.NewTicker(w.patience / 2)
+	late := time.NewTicker(w.patience)
 	defer late.Stop()
 	for {
 		select {
@@ -194,18 +193,17 @@ func (w *waiting) await(ctx context.Context, ticket string) (*clientv3.TxnRespon
 	}
 }
 
-// passOver deletes the first ticket if that has been the first one for too long.
+// passOver deletes the first ticket if it was that before, which is patience ago.
 func (w *waiting) passOver(ctx context.Context) error {
 	response, err := w.store.kv.Get(ctx, w.line, append(clientv3.WithFirstCreate(), clientv3.WithKeysOnly())...)
 	if err != nil || len(response.Kvs) == 0 {
 		return err
 	}
-	switch first := string(response.Kvs[0].Key); {
-	case first != w.first:
-		w.first, w.since = first, time.Now()
-	case time.Since(w.since) >= w.patience:
+	first := string(response.Kvs[0].Key)
+	if first == w.first {
 		_, err = w.store.kv.Delete(ctx, first)
 	}
+	w.first = first
 	return err
 }
 
@@ -226,10 +224,10 @@ type leases struct {
 func (l *leases) get(ctx context.Context, client *clientv3.Client) (clientv3.LeaseID, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.id != clientv3.NoLease && time.Since(l.granted) < leaseUse {
+	begin := time.Now() //nolint:forbidigo // leases run by the servers' clocks, whatever the caller's says
+	if l.id != clientv3.NoLease && begin.Sub(l.granted) < leaseUse {
 		return l.id, nil
 	}
-	begin := time.Now()
 	response, err := client.Grant(ctx, leaseSeconds)
 	if err != nil {
 		return clientv3.NoLease, err

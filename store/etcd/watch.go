@@ -12,8 +12,8 @@ import (
 )
 
 // Watch implements [store.Store]. It asks etcd to tell, and then reads once. All calls of Watch of a handle share one
-// stream. If the member that it is connected to loses the cluster's leader, it fails rather than waits for what it cannot
-// see.
+// stream. If the member that it is connected to loses the cluster's leader, it fails rather than waits for what it
+// cannot see.
 func (s *Store) Watch(ctx context.Context, key store.Key, revision int64) (store.Record, error) {
 	if err := key.Validate(); err != nil {
 		return store.Record{}, err

@@ -55,8 +55,9 @@ type turn struct {
 // Heads implements [store.Turn].
 func (t *turn) Heads() []store.Record { return t.heads }
 
-// The statements of a turn, beside the one that locks a head. The server ends a turn that lasts too long, by closing the
-// connection. It serves those that wait for an advisory lock in their order, which it does not for a row that changes.
+// The statements of a turn, beside the one that locks a head. The server ends a turn that lasts too long, by closing
+// the connection. It serves those that wait for an advisory lock in their order, which it does not for a row that
+// changes.
 var (
 	beginTurn = "BEGIN ISOLATION LEVEL READ COMMITTED"
 	queueTurn = "SELECT pg_advisory_xact_lock($1), set_config('idle_in_transaction_session_timeout', '" +

@@ -57,8 +57,8 @@ const (
 	// Turn.
 	ruleTurn = "Turn waits for the caller's turn to replace the heads under the keys, and reads them. It is for callers " +
 		"that others have overtaken: of many that commit to one head, each gets through in its turn, whatever the others do"
-	ruleTurnHeads = "Heads returns the heads as they are stored when the turn begins, in the order of the keys that Turn " +
-		"was given. A head that does not exist has revision 0, and of its fields only the key is set"
+	ruleTurnHeads = "Heads returns the heads as they are stored when the turn begins, in the order of the keys that " +
+		"Turn was given. A head that does not exist has revision 0, and of its fields only the key is set"
 	ruleTurnOrder = "At each key the turns come one after the other, in the order of the calls of all handles in all " +
 		"processes, as nearly as the backend can tell"
 	ruleTurnLong = "A turn that lasts longer than MaxTurn, such as that of a process that was stopped or killed, holds " +

@@ -203,8 +203,8 @@ func turnGuards(s *subject) {
 	current := s.commit(old)
 	t := s.turn(s.s, headKey("a"))
 	_, err := s.s.Commit(s.ctx, store.Change{Head: old, Turn: t})
-	s.check(errors.Is(err, store.ErrConflict), ruleTurnGuard, "a commit in a turn at an old revision returned the error %v",
-		err)
+	s.check(errors.Is(err, store.ErrConflict), ruleTurnGuard,
+		"a commit in a turn at an old revision returned the error %v", err)
 	s.holds(ruleTurnGuard, current)
 	t = s.turn(s.s, headKey("a"))
 	heads := s.commitAllOn(s.s, store.Change{Head: current, Turn: t}, store.Change{Head: newHead("b"), Turn: t})
