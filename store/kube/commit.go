@@ -47,6 +47,8 @@ type transaction struct {
 	waited   map[string]time.Duration // for commits of others and their turns, by their identifiers
 	base     *object                  // of the head, as the attempt found it
 	prepared []*object                // that the attempt has written, pending
+	unsure   []ref                    // that it may have written
+	dead     []leftover               // that stay of attempts which came to nothing
 
 	mu sync.Mutex // of waited
 }
@@ -81,10 +83,13 @@ func (s *Store) commit(ctx context.Context, changes []store.Change) ([]store.Rec
 			}
 		}
 	}
+	s.tails.begin(ctx, t.head.ref)
+	defer func() { s.end(t.head.ref, t.dead) }()
 	revision, err := t.run(ctx)
 	if err != nil {
 		return nil, err
 	}
+	t.dead = nil // earlier attempts had the same identifier, and what they left is of the one that came about
 	for i := range heads {
 		heads[i] = heads[i].Canonical()
 		heads[i].Revision = revision
@@ -131,12 +136,15 @@ func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }
 
 // attempt does the three steps of a commit: it finds the head, writes all records pending, and updates the head.
 func (t *transaction) attempt(ctx context.Context) (int64, error) {
-	t.base, t.prepared = nil, nil
+	t.base, t.prepared, t.unsure = nil, nil, nil
 	base, err := t.findHead(ctx)
 	if err != nil {
 		return 0, err
 	}
 	t.base = base
+	if err := t.fit(ctx); err != nil {
+		return 0, err
+	}
 	log, err := t.prepare(ctx)
 	if errors.Is(err, store.ErrExists) || errors.Is(err, store.ErrConflict) {
 		return 0, t.checked(ctx, err)
@@ -226,9 +234,6 @@ func (t *transaction) decide(ctx context.Context, log []entry) (int64, error) {
 		return t.undecided(ctx, err)
 	}
 	t.done(revision, stored)
-	if stored.value == nil {
-		t.bury(ctx, stored)
-	}
 	return revision, nil
 }
 
@@ -313,18 +318,22 @@ func (t *transaction) done(revision int64, head *object) {
 	for _, o := range t.prepared {
 		t.cache.put(o)
 	}
-	if len(t.prepared) > 0 {
-		t.own.add(t.id, revision)
+	if len(t.prepared) > 0 || head.value == nil {
+		t.ledger.add(t.id, head.ref, revision, t.prepared)
 	}
-	for i := range t.base.log {
-		if _, listed := head.finds(t.base.log[i].id); !listed {
-			t.own.forget(t.base.log[i].id)
-		}
-	}
+	t.ledger.forget(t.base.log, head.log)
 }
 
-// rollBack removes what the attempt has written, as far as it can: what stays is of a commit that never comes about,
-// and so means nothing. The last attempt also removes an object for the head that it made, or found, without anything
+// moved returns errAgain if err says that an object is another one by now, else err.
+func (t *transaction) moved(err error) error {
+	if errors.Is(err, errMoved) || errors.Is(err, errAbsent) {
+		return errAgain
+	}
+	return err
+}
+
+// rollBack removes what the attempt has written, as far as it can in a short time: the rest is of a commit that never comes
+// about, and so means nothing. It is removed later. The last attempt also removes an object for the head that it made, or found, without anything
 // in it, and gives its turn back.
 func (t *transaction) rollBack(ctx context.Context, last bool) {
 	written := t.prepared
@@ -333,17 +342,28 @@ func (t *transaction) rollBack(ctx context.Context, last bool) {
 		base.turn = turn{}
 		written = append(written, &base)
 	}
-	t.prepared, t.base = nil, nil
+	for _, r := range t.unsure {
+		t.dead = append(t.dead, leftover{r, t.id})
+	}
+	t.prepared, t.base, t.unsure = nil, nil, nil
 	if len(written) == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTime)
 	defer cancel()
-	_ = inParallel(t.options.Parallel, len(written), func(i int) error {
+	errs := inParallel(t.options.Parallel, len(written), func(i int) error {
 		t.cache.drop(written[i].ref)
-		_, err := t.store(ctx, written[i].rolledBack())
+		stored, err := t.store(ctx, written[i].rolledBack())
+		if err == nil && stored != nil {
+			t.cache.put(stored)
+		}
 		return err
 	})
+	for i, err := range errs {
+		if err != nil && !errors.Is(err, errMoved) && !errors.Is(err, errAbsent) {
+			t.dead = append(t.dead, leftover{written[i].ref, t.id})
+		}
+	}
 }
 
 // store writes an object without a pending commit, or removes it if nothing is in it. It returns nil for an object that
@@ -353,16 +373,4 @@ func (s *Store) store(ctx context.Context, o *object) (*object, error) {
 		return nil, s.api.Remove(ctx, o)
 	}
 	return s.api.Update(ctx, o)
-}
-
-// bury removes the object of a head that has just been deleted, after settling what it lists. What fails stays for
-// Sweep.
-func (t *transaction) bury(ctx context.Context, head *object) {
-	if t.settleAll(ctx, head.log) != nil {
-		return
-	}
-	buried := *head
-	buried.log = nil
-	t.cache.drop(head.ref)
-	_ = t.api.Remove(ctx, &buried)
 }

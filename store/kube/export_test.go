@@ -1,7 +1,9 @@
 package kube
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"time"
 )
 
@@ -24,8 +26,33 @@ var (
 // NewStore returns a handle on a. All that is random or takes time in it comes from newID and pause.
 func NewStore(a API, opts Options, newID func() string, pause func(context.Context, time.Duration) error) *Store {
 	s := newStore(a, opts.withDefaults())
-	s.newID, s.pause = newID, pause
+	s.newID, s.pause, s.tails.still = newID, pause, true
 	return s
+}
+
+// NewLively is NewStore for a handle that settles in the background what its commits have left, as a real one does.
+func NewLively(a API, opts Options, newID func() string) *Store {
+	s := newStore(a, opts.withDefaults())
+	s.newID = newID
+	return s
+}
+
+// Tidy does what a handle from NewStore leaves undone in the background, in the caller's goroutine.
+func Tidy(ctx context.Context, s *Store) error {
+	s.tails.mu.Lock()
+	heads := make([]ref, 0, len(s.tails.heads))
+	for head := range s.tails.heads {
+		heads = append(heads, head)
+	}
+	s.tails.mu.Unlock()
+	slices.SortFunc(heads, func(a, b ref) int { return cmp.Compare(a.String(), b.String()) })
+	for _, head := range heads {
+		if err := s.tidy(ctx, head); err != nil {
+			return err
+		}
+		s.leave(head)
+	}
+	return nil
 }
 
 // Where says where o is, and Labels with which labels.

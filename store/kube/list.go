@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"slices"
 
 	"github.com/ipalloc/ipalloc/store"
 )
 
 // List implements [store.Store]. It yields the records in the order of their objects' names. Cost: one request for each
-// [Options.PageSize] records, and one or two for each that a commit has not settled yet.
+// [Options.PageSize] records, one for each head that pending
+// records of a page name, and one for each record that a commit which came to nothing has left.
 func (s *Store) List(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
 	return func(yield func(store.Record, error) bool) {
 		if err := store.ValidateList(kind, pool); err != nil {
@@ -66,13 +68,13 @@ func (s *Store) selected(ctx context.Context, resource, selector string) iter.Se
 
 // yieldPage yields the records of objects, and reports whether to go on.
 func (s *Store) yieldPage(ctx context.Context, objects []*object, yield func(store.Record, error) bool) bool {
-	heads := make(map[ref]*object)
-	for _, o := range objects {
-		err := s.usable(ctx)
-		if err == nil {
-			o, err = s.resolveListed(ctx, o, heads)
-		}
-		if err != nil {
+	found, err := s.resolvePage(ctx, objects)
+	if err != nil {
+		yield(store.Record{}, err)
+		return false
+	}
+	for _, o := range found {
+		if err := s.usable(ctx); err != nil {
 			yield(store.Record{}, err)
 			return false
 		}
@@ -86,29 +88,47 @@ func (s *Store) yieldPage(ctx context.Context, objects []*object, yield func(sto
 	return true
 }
 
-// resolveListed is resolve for an object out of a page. It reads each head only once, which is late enough: after the
-// page. It returns nil if the object is not there any more.
-func (s *Store) resolveListed(ctx context.Context, o *object, heads map[ref]*object) (*object, error) {
-	if o.pending == nil {
-		return o, nil
+// resolvePage returns the objects of a page with their pending commits decided; nil stands for one that is not there any
+// more. It reads each head only once, which is late enough: after the page.
+func (s *Store) resolvePage(ctx context.Context, objects []*object) ([]*object, error) {
+	heads, err := s.headsOf(ctx, objects)
+	if err != nil {
+		return nil, err
 	}
-	head, known := heads[o.pending.head]
-	if !known {
-		var err error
-		if head, err = s.api.Get(ctx, o.pending.head); err != nil && !errors.Is(err, errAbsent) {
-			return nil, err
+	found, open := slices.Clone(objects), []int(nil)
+	for i, o := range objects {
+		if o.pending == nil {
+			continue
 		}
-		heads[o.pending.head] = head
-	}
-	if head != nil {
-		switch f, revision := o.pending.fateIn(head); f {
+		f, revision := fateDead, int64(0)
+		if head := heads[o.pending.head]; head != nil {
+			f, revision = o.pending.fateIn(head)
+		}
+		switch f {
 		case fateCommitted:
-			return o.committed(revision), nil
-		case fateOpen:
-			return o, nil
+			found[i] = o.committed(revision)
+		case fateDead:
+			open = append(open, i)
 		}
 	}
-	again, err := s.read(ctx, o.ref, o.key)
+	errs := inParallel(s.options.Parallel, len(open), func(k int) (err error) {
+		i := open[k]
+		found[i], err = s.resolveAgain(ctx, objects[i])
+		return err
+	})
+	return found, errors.Join(errs...)
+}
+
+// resolveAgain returns what o is whose commit did not come about, as far as its head says, unless it was settled since o
+// was read; nil if it is not there any more.
+func (s *Store) resolveAgain(ctx context.Context, o *object) (*object, error) {
+	again, err := s.api.Get(ctx, o.ref)
+	if err == nil {
+		if again.uid == o.uid && again.version == o.version {
+			return o.rolledBack(), nil
+		}
+		again, err = s.resolve(ctx, again)
+	}
 	if errors.Is(err, errAbsent) {
 		return nil, nil //nolint:nilnil // it is gone
 	}

@@ -61,7 +61,10 @@ type Store struct {
 	api     api
 	options Options
 	cache   *cache
-	own     *ownCommits
+	ledger  *ledger
+	tails   *tails
+	pace    *pace
+	now     func() time.Time
 	rivals  *rivals
 	turns   store.Turns
 	newID   func() string
@@ -69,6 +72,8 @@ type Store struct {
 
 	closing context.Context // done once the handle is closed
 	close   context.CancelCauseFunc
+	working context.Context // done once nothing goes on in the background any more
+	stop    context.CancelFunc
 }
 
 var _ store.Store = (*Store)(nil)
@@ -102,18 +107,23 @@ func Open(config *rest.Config, opts *Options) (*Store, error) {
 
 func newStore(a api, options Options) *Store {
 	closing, stop := context.WithCancelCause(context.Background())
-	return &Store{
-		api: a, options: options, cache: newCache(), own: newOwnCommits(), rivals: newRivals(),
-		newID: rand.Text, pause: pause, closing: closing, close: stop,
+	s := &Store{
+		api: a, options: options, cache: newCache(), ledger: newLedger(), tails: newTails(), pace: &pace{},
+		rivals: newRivals(), newID: rand.Text, pause: wait, now: time.Now, closing: closing, close: stop,
 	}
+	s.working, s.stop = context.WithCancel(context.Background())
+	return s
 }
 
 // Namespace returns the namespace of the objects, also after Close.
 func (s *Store) Namespace() string { return s.options.Namespace }
 
-// Close implements [store.Store]. It ends Watch; other calls that run go on.
+// Close implements [store.Store]. It ends Watch; other calls that run go on. It settles what this handle's commits have
+// left to settle, for five seconds at most, and leaves the rest to others. No goroutine of this handle runs when it
+// returns, but those of calls that run.
 func (s *Store) Close() error {
 	s.close(store.ErrClosed)
+	s.shut()
 	return nil
 }
 
@@ -127,7 +137,8 @@ func (s *Store) usable(ctx context.Context) error {
 	return nil
 }
 
-func pause(ctx context.Context, d time.Duration) error {
+// wait is the pause of a real handle.
+func wait(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

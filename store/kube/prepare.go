@@ -4,40 +4,43 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// prepare writes all records of the transaction pending, and beside that settles what the head's log lists, as far as
-// that is due. It returns what the log must still list.
+// prepare writes all records of the transaction pending. Beside that it settles some of what the head's log lists, and
+// does not wait for that: what is not settled when the records are written stays in the log. It returns what the log
+// must still list.
 func (t *transaction) prepare(ctx context.Context) ([]entry, error) {
-	due, kept := t.due()
-	prepared := make([]*object, len(t.intents))
-	settled := make([]bool, len(due))
-	errs := inParallel(t.options.Parallel, len(t.intents)+len(due), func(i int) (err error) {
-		if i < len(t.intents) {
-			prepared[i], err = t.prepareOne(ctx, &t.intents[i])
-			return err
-		}
-		i -= len(t.intents)
-		settled[i] = t.settle(ctx, due[i]) == nil // else it stays in the log
-		return nil
-	})
-	for _, o := range prepared {
-		if o != nil {
-			t.prepared = append(t.prepared, o)
-		}
-	}
-	if err := t.firstOf(errs); err != nil {
+	pace, err := t.measure(ctx, len(t.intents))
+	if err != nil {
 		return nil, err
 	}
-	for i, d := range due {
-		if !settled[i] {
-			kept = d.keepIn(kept)
+	written := t.written()
+	own, strange := t.ledger.open(t.base.log, written)
+	due := append(strange, own[:min(len(own), len(t.intents)+handful)]...)
+	prepared := make([]*object, len(t.intents))
+	errs := t.beside(len(t.intents), func(i int) (err error) {
+		if err := pace.check(); err != nil {
+			return err
+		}
+		prepared[i], err = t.prepareOne(ctx, &t.intents[i])
+		pace.did(err)
+		return err
+	}, len(due), func(ctx context.Context, i int) { _ = t.settleOnce(ctx, due[i]) })
+	pace.end()
+	for i, o := range prepared {
+		switch {
+		case o != nil:
+			t.prepared = append(t.prepared, o)
+		case errors.Is(errs[i], errUnsure):
+			t.unsure = append(t.unsure, t.intents[i].ref)
 		}
 	}
-	return kept, t.checkLog(kept)
+	if err = t.firstOf(errs); err != nil {
+		return nil, err
+	}
+	return t.ledger.rest(t.base.log, written), nil
 }
 
 // firstOf returns the error of an attempt: an unsuitable time before a conflict before an existing record, and all of
@@ -55,8 +58,10 @@ func (t *transaction) firstOf(errs []error) error {
 			return 2
 		case errors.Is(err, errAgain):
 			return 3
-		default:
+		case errors.Is(err, store.ErrTooLarge):
 			return 4
+		default:
+			return 5
 		}
 	}
 	for _, err := range errs {
@@ -129,7 +134,7 @@ func (t *transaction) known(in *intent) *object {
 	case o.pending == nil:
 		return o
 	}
-	if revision, ok := t.own.find(o.pending.id); ok {
+	if revision, ok := t.ledger.find(o.pending.id); ok {
 		return o.committed(revision)
 	}
 	return nil
@@ -198,31 +203,4 @@ func (s *Store) abort(ctx context.Context, p *pending) error {
 		return nil
 	}
 	return err
-}
-
-// inParallel calls do(0) to do(n-1), at most limit at once, and returns their errors. With one call it starts no
-// goroutine.
-func inParallel(limit, n int, do func(i int) error) []error {
-	errs := make([]error, n)
-	if n == 1 || limit == 1 {
-		for i := range n {
-			errs[i] = do(i)
-		}
-		return errs
-	}
-	var all sync.WaitGroup
-	next := make(chan int)
-	for range min(limit, n) {
-		all.Go(func() {
-			for i := range next {
-				errs[i] = do(i)
-			}
-		})
-	}
-	for i := range n {
-		next <- i
-	}
-	close(next)
-	all.Wait()
-	return errs
 }

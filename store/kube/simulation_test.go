@@ -101,12 +101,27 @@ func (c *stepClient) List(_ context.Context, resource, selector, token string) (
 
 func (c *stepClient) Watch(ctx context.Context, _ kube.Ref, _ string) error { return ctx.Err() }
 
+// tidying is a handle that now and then, after a commit, does what other handles do in the background.
+type tidying struct {
+	*kube.Store
+	process *simulation.Process
+}
+
+func (s *tidying) Commit(ctx context.Context, changes ...store.Change) ([]store.Record, error) {
+	heads, err := s.Store.Commit(ctx, changes...)
+	if s.process != nil && s.process.World.Random.IntN(4) == 0 {
+		_ = kube.Tidy(context.WithoutCancel(ctx), s.Store)
+	}
+	return heads, err
+}
+
 // simulate runs the library's workload on a simulated API server for so many requests.
 func simulate(seed uint64, steps int, faults brokenSteps) error {
 	w, server, names := simulation.NewWorld(seed, simulation.Some), newSimServer(), counterID("id")
 	open := func(p *simulation.Process) store.Store {
-		return kube.NewStore(&stepClient{server, p, faults}, kube.Options{Patience: time.Nanosecond, Parallel: 1},
+		s := kube.NewStore(&stepClient{server, p, faults}, kube.Options{Patience: time.Nanosecond, Parallel: 1},
 			names, noPause)
+		return &tidying{s, p}
 	}
 	l, err := simulation.NewWorkload(w, open)
 	if err != nil {
