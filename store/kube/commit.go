@@ -43,8 +43,8 @@ type transaction struct {
 	id       string
 	head     intent
 	intents  []intent
-	several  bool                     // there are more heads, among the intents
-	waited   map[string]time.Duration // for commits of others and their turns, by their identifiers
+	turn     store.Turn               // in which it is made; may be nil
+	waited   map[string]time.Duration // for commits of others, by their identifiers
 	base     *object                  // of the head, as the attempt found it
 	prepared []*object                // that the attempt has written, pending
 	unsure   []ref                    // that it may have written
@@ -64,10 +64,13 @@ const (
 )
 
 func (s *Store) commit(ctx context.Context, changes []store.Change) ([]store.Record, error) {
-	t := &transaction{Store: s, id: s.newID(), several: len(changes) > 1, waited: make(map[string]time.Duration)}
+	t := &transaction{Store: s, id: s.newID(), waited: make(map[string]time.Duration)}
 	heads := make([]store.Record, len(changes))
 	for i, c := range changes {
 		heads[i] = c.Head.Canonical()
+		if c.Turn != nil {
+			t.turn = c.Turn
+		}
 		head := intent{refOf(c.Head.Key), c.Head.Key, store.Put, &heads[i], c.Head.Revision}
 		if c.DeletesHead() {
 			head.op, head.value = store.Delete, nil
@@ -84,7 +87,12 @@ func (s *Store) commit(ctx context.Context, changes []store.Change) ([]store.Rec
 		}
 	}
 	s.tails.begin(ctx, t.head.ref)
-	defer func() { s.end(t.head.ref, t.dead) }()
+	defer func() {
+		if t.turn != nil {
+			t.turn.End()
+		}
+		s.end(t.head.ref, t.dead)
+	}()
 	revision, err := t.run(ctx)
 	if err != nil {
 		return nil, err
@@ -110,10 +118,12 @@ func newIntent(w store.Write) intent {
 func (t *transaction) run(ctx context.Context) (int64, error) {
 	wait := firstPause
 	for range maxAttempts {
+		t.queue(ctx)
 		revision, err := t.attempt(ctx)
 		if err == nil {
 			return revision, nil
 		}
+		t.failed(err)
 		again := errors.Is(err, errAgain)
 		if !errors.Is(err, store.ErrUnknown) {
 			t.rollBack(ctx, !again)
@@ -129,6 +139,26 @@ func (t *transaction) run(ctx context.Context) (int64, error) {
 	}
 	return 0, fmt.Errorf("commit of head %v: gave up after %d attempts, in each of which somebody else was about to "+
 		"write the same", t.head.key, maxAttempts)
+}
+
+// queue takes a turn if this handle has lost the head lately, and the caller has none.
+func (t *transaction) queue(ctx context.Context) {
+	if t.turn == nil && t.rivals.of(t.head.ref) > 0 {
+		if made, err := t.Turn(ctx, t.head.key); err == nil {
+			t.turn = made
+		}
+	}
+}
+
+// failed ends the turn of an attempt that is not made again, before what it has written is taken back.
+func (t *transaction) failed(err error) {
+	if t.turn == nil || errors.Is(err, errAgain) {
+		return
+	}
+	if errors.Is(err, store.ErrConflict) {
+		t.lobby.committed(t.head.key, nil)
+	}
+	t.turn.End()
 }
 
 // jitter returns a time from half of d to d.
@@ -159,7 +189,7 @@ func (t *transaction) attempt(ctx context.Context) (int64, error) {
 // there is none.
 func (t *transaction) findHead(ctx context.Context) (*object, error) {
 	if known := t.cache.get(t.head.ref); known != nil && known.pending == nil && known.key == t.head.key &&
-		t.head.expected > 0 && known.revision() == t.head.expected && t.rivalry() == 0 {
+		t.head.expected > 0 && known.revision() == t.head.expected {
 		return known, nil
 	}
 	if t.head.expected == 0 {
@@ -184,7 +214,7 @@ func (t *transaction) findHead(ctx context.Context) (*object, error) {
 	case o.revision() != t.head.expected:
 		return nil, t.conflict(&t.head, o)
 	}
-	return t.takeTurn(ctx, o)
+	return o, nil
 }
 
 // conflict returns the error of a guarded write whose record is stored as found; nil if there is no object.
@@ -219,7 +249,7 @@ func (t *transaction) decide(ctx context.Context, log []entry) (int64, error) {
 		return 0, err
 	}
 	next := *t.base
-	next.value, next.pending, next.last, next.log, next.turn = nil, nil, t.id, log, turn{}
+	next.value, next.pending, next.last, next.log = nil, nil, t.id, log
 	if t.head.value != nil {
 		value := *t.head.value
 		value.Revision = revision
@@ -314,6 +344,9 @@ func (t *transaction) done(revision int64, head *object) {
 	t.rivals.won(t.head.ref)
 	if head.pending == nil {
 		t.cache.put(head)
+		if t.turn != nil {
+			t.lobby.committed(t.head.key, head)
+		}
 	}
 	for _, o := range t.prepared {
 		t.cache.put(o)
@@ -334,13 +367,11 @@ func (t *transaction) moved(err error) error {
 
 // rollBack removes what the attempt has written, as far as it can in a short time: the rest is of a commit that never comes
 // about, and so means nothing. It is removed later. The last attempt also removes an object for the head that it made, or found, without anything
-// in it, and gives its turn back.
+// in it.
 func (t *transaction) rollBack(ctx context.Context, last bool) {
 	written := t.prepared
-	if last && t.base != nil && (t.base.empty() || t.base.turn.id == t.id) {
-		base := *t.base
-		base.turn = turn{}
-		written = append(written, &base)
+	if last && t.base != nil && t.base.empty() {
+		written = append(written, t.base)
 	}
 	for _, r := range t.unsure {
 		t.dead = append(t.dead, leftover{r, t.id})

@@ -26,7 +26,7 @@ var (
 // NewStore returns a handle on a. All that is random or takes time in it comes from newID and pause.
 func NewStore(a API, opts Options, newID func() string, pause func(context.Context, time.Duration) error) *Store {
 	s := newStore(a, opts.withDefaults())
-	s.newID, s.pause, s.tails.still = newID, pause, true
+	s.newID, s.pause, s.tails.still, s.maxTurn = newID, pause, true, 20*time.Millisecond
 	return s
 }
 
@@ -70,8 +70,8 @@ func (r Ref) Name() string { return r.name }
 // UID returns the uid and the resourceVersion of o.
 func (o *Object) Identity() (uid, version string) { return o.uid, o.version }
 
-// Turn returns the identifier of the commit that has the turn at o.
-func (o *Object) Turn() string { return o.turn.id }
+// Turn returns the head for which o is a ticket; empty if it is none.
+func (o *Object) Turn() string { return o.turn }
 
 // WithIdentity returns o with another identity.
 func (o *Object) WithIdentity(uid, version string) *Object {
@@ -92,6 +92,9 @@ func (o *Object) Wire() (*Object, error) {
 // NewPage returns a page of a list.
 func NewPage(objects []*Object, token string) Page { return Page{objects, token} }
 
+// PageOf returns the parts of a page.
+func PageOf(p Page) (objects []*Object, token string) { return p.objects, p.token }
+
 // RefOf and LabelValue are how keys become names and labels.
 var (
 	RefOf      = refOf
@@ -104,3 +107,9 @@ func (o *Object) Pending() bool { return o.pending != nil }
 
 // Decided returns o as if that commit had come about.
 func (o *Object) Decided() *Object { return o.committed(max(1, o.revision()+1)) }
+
+// WithClock returns s with another clock.
+func WithClock(s *Store, now func() time.Time, maxTurn time.Duration) *Store {
+	s.now, s.maxTurn = now, maxTurn
+	return s
+}

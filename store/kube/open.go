@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"sync"
 	"time"
 
 	"k8s.io/client-go/rest"
@@ -66,7 +67,9 @@ type Store struct {
 	pace    *pace
 	now     func() time.Time
 	rivals  *rivals
-	turns   store.Turns
+	lobby   *lobby
+	held    *sync.Map // the turns that callers have or wait for
+	maxTurn time.Duration
 	newID   func() string
 	pause   func(ctx context.Context, d time.Duration) error
 
@@ -102,14 +105,16 @@ func Open(config *rest.Config, opts *Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store on %s: %w", config.Host, err)
 	}
-	return newStore(c, options), nil
+	s := newStore(c, options)
+	s.lobby = lobbyOf(config.Host, options.Namespace)
+	return s, nil
 }
 
 func newStore(a api, options Options) *Store {
 	closing, stop := context.WithCancelCause(context.Background())
 	s := &Store{
 		api: a, options: options, cache: newCache(), ledger: newLedger(), tails: newTails(), pace: &pace{},
-		rivals: newRivals(), newID: rand.Text, pause: wait, now: time.Now, closing: closing, close: stop,
+		rivals: newRivals(), lobby: newLobby(), held: new(sync.Map), maxTurn: store.MaxTurn, newID: rand.Text, pause: wait, now: time.Now, closing: closing, close: stop,
 	}
 	s.working, s.stop = context.WithCancel(context.Background())
 	return s
@@ -123,6 +128,10 @@ func (s *Store) Namespace() string { return s.options.Namespace }
 // returns, but those of calls that run.
 func (s *Store) Close() error {
 	s.close(store.ErrClosed)
+	s.held.Range(func(t, _ any) bool {
+		t.(*turn).End()
+		return true
+	})
 	s.shut()
 	return nil
 }

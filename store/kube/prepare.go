@@ -86,7 +86,7 @@ func (t *transaction) propose(base *object, in *intent) *object {
 		*next = *base
 	}
 	next.pending = &pending{id: t.id, head: t.head.ref, uid: t.base.uid, fence: t.base.version, before: next.current()}
-	next.value, next.turn = in.value, turn{}
+	next.value = in.value
 	return next
 }
 

@@ -12,7 +12,8 @@ import (
 // left.
 //
 // Cost: lists with a label selector, a read of each head that they name for each page, and one request for each object
-// that is not in its final form, [Options.Parallel] at once.
+// that is not in its final form, [Options.Parallel] at once. If a process stands in the line at some head, or ended
+// while it did, Sweep waits two and a half times [store.MaxTurn].
 func (s *Store) Sweep(ctx context.Context) (changed int, err error) {
 	var heads []*object
 	for _, resource := range resources() {
@@ -48,7 +49,8 @@ func (s *Store) Sweep(ctx context.Context) (changed int, err error) {
 			changed++
 		}
 	}
-	return changed, nil
+	removed, err := s.sweepTickets(ctx)
+	return changed + removed, err
 }
 
 // sweepPage gives the objects of a page their final forms, and returns how many it changed.
