@@ -32,12 +32,20 @@ func (c *cache) put(o *object) {
 		return
 	}
 	if _, ok := c.objects[o.ref]; !ok && len(c.objects) >= maxCached {
-		for other := range c.objects {
-			delete(c.objects, other)
-			break
-		}
+		c.evict()
 	}
 	c.objects[o.ref] = o
+}
+
+// evict forgets an object: one that is no pool, if there are few pools. Each commit to a pool needs its head.
+func (c *cache) evict() {
+	tries := 0
+	for r := range c.objects {
+		if tries++; r.resource != resourcePools || tries > 16 {
+			delete(c.objects, r)
+			return
+		}
+	}
 }
 
 func (c *cache) drop(r ref) {

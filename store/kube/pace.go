@@ -13,10 +13,11 @@ import (
 // written at a rate that does not do; otherwise as soon as it turns out.
 
 const (
-	fewRecords = 16               // up to which nobody measures
-	paceTime   = time.Second      // of writing, before a rate is known
-	paceValid  = 10 * time.Second // that a rate is trusted
-	paceShare  = 2                // a commit may write for one in so many parts of the time that it has
+	fewRecords    = 16               // up to which nobody measures
+	enoughRecords = 64               // of which a rate is known
+	paceTime      = time.Second      // of writing, before anybody judges by it
+	paceValid     = 10 * time.Second // that a rate is trusted
+	paceShare     = 2                // a commit may write for one in so many parts of the time that it has
 )
 
 // pace is how many records a handle writes in a second, as it was last measured.
@@ -82,7 +83,7 @@ func (m *stretch) check() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	elapsed := m.now().Sub(m.begin)
-	if m.err == nil && m.done > 0 && elapsed > paceTime {
+	if m.err == nil && elapsed > paceTime && (m.done >= enoughRecords || m.done > 0 && elapsed > m.budget/4) {
 		m.err = m.fits(float64(m.done) / elapsed.Seconds())
 	}
 	return m.err
@@ -102,7 +103,7 @@ func (m *stretch) end() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := m.now()
-	if elapsed := now.Sub(m.begin); m.done > fewRecords && elapsed > 0 {
+	if elapsed := now.Sub(m.begin); m.done >= enoughRecords && elapsed > 0 {
 		m.pace.note(float64(m.done)/elapsed.Seconds(), now)
 	}
 }

@@ -106,7 +106,7 @@ func (s *Store) end(head ref, dead []leftover) {
 // lookAfter settles what is left at a head as soon as no call there is under way.
 func (s *Store) lookAfter(head ref) {
 	failures := 0
-	for failures < tidyAttempts && s.tails.quiet(head) {
+	for failures < tidyAttempts && s.tails.quiet(head) && s.working.Err() == nil {
 		err := s.tidy(s.working, head)
 		if err == nil && s.leave(head) {
 			return

@@ -135,6 +135,7 @@ type lobby struct {
 
 	mu    sync.Mutex
 	lines map[store.Key]*line
+	lost  map[store.Key]bool // heads that somebody without a turn took in a turn of this process
 }
 
 // line is that at one head.
@@ -144,7 +145,6 @@ type line struct {
 	left    int       // for how many more turns it has that place
 	until   time.Time // and no longer than that
 	head    *object   // as the turn before has left it; nil if that is not known
-	lost    bool      // the turn before lost the head to somebody without a turn
 }
 
 // lobbies are those of this process, by host and namespace.
@@ -156,7 +156,9 @@ func lobbyOf(host, namespace string) *lobby {
 	return found.(*lobby)
 }
 
-func newLobby() *lobby { return &lobby{lines: make(map[store.Key]*line)} }
+func newLobby() *lobby {
+	return &lobby{lines: make(map[store.Key]*line), lost: make(map[store.Key]bool)}
+}
 
 // enter notes that a caller waits for its turn.
 func (l *lobby) enter(keys []store.Key) {
@@ -217,8 +219,9 @@ func (l *lobby) handOver(key store.Key) (head *object, lost bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	at := l.lines[key]
-	head, lost = at.head, at.lost
-	at.head, at.lost = nil, false
+	head, lost = at.head, l.lost[key]
+	at.head = nil
+	delete(l.lost, key)
 	return head, lost
 }
 
@@ -227,6 +230,10 @@ func (l *lobby) committed(key store.Key, head *object) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if at := l.lines[key]; at != nil {
-		at.head, at.lost = head, head == nil
+		at.head = head
+	}
+	if head == nil {
+		dropOne(l.lost, maxCached)
+		l.lost[key] = true
 	}
 }

@@ -1,0 +1,236 @@
+package kube_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ipalloc/ipalloc/store"
+	"github.com/ipalloc/ipalloc/store/kube"
+	"github.com/ipalloc/ipalloc/store/storetest"
+)
+
+func createAlloc(name string) []store.Write {
+	return []store.Write{{Op: store.Create, Record: record(allocKey(name), "held")}}
+}
+
+// lively returns a handle of a process of its own, as a real one.
+func lively(server *simServer, name string) *kube.Store {
+	return kube.NewLively(&simClient{server: server}, kube.Options{}, counterID(name))
+}
+
+// tickets counts those at the server.
+func (s *simServer) tickets() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, o := range s.objects {
+		if o.Turn() != "" {
+			n++
+		}
+	}
+	return n
+}
+
+// TestTurnsInOrder: processes get their turns in the order in which they asked for them, each with the head that the one
+// before it left, and nothing stays.
+func TestTurnsInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := newSimServer()
+		first := lively(server, "first")
+		_, err := storetest.CommitOne(t.Context(), first, record(poolKey("lab"), "none"))
+		require.NoError(t, err)
+		held, err := first.Turn(t.Context(), poolKey("lab"))
+		require.NoError(t, err)
+		var mu sync.Mutex
+		var order []int
+		var all sync.WaitGroup
+		for i := range 8 {
+			s := lively(server, fmt.Sprint("process-", i))
+			defer s.Close()
+			all.Go(func() {
+				turn, err := s.Turn(t.Context(), poolKey("lab"))
+				require.NoError(t, err)
+				mu.Lock()
+				order = append(order, i)
+				mu.Unlock()
+				head := turn.Heads()[0]
+				if i > 0 {
+					require.Equal(t, fmt.Sprint(i-1), head.State)
+				}
+				head.State = fmt.Sprint(i)
+				_, err = s.Commit(t.Context(), store.Change{Head: head, Writes: createAlloc(head.State), Turn: turn})
+				require.NoError(t, err)
+			})
+			synctest.Wait()
+		}
+		require.Equal(t, 9, server.tickets())
+		held.End()
+		all.Wait()
+		require.Equal(t, []int{0, 1, 2, 3, 4, 5, 6, 7}, order)
+		synctest.Wait()
+		require.Zero(t, server.tickets())
+		require.NoError(t, first.Close())
+	})
+}
+
+// TestTurnOfTheDead: others wait for the ticket of a process that has crashed for as long as a turn may last, and not
+// longer, also where several have.
+func TestTurnOfTheDead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := newSimServer()
+		for i := range 2 {
+			client := &simClient{server: server}
+			dead := kube.NewLively(client, kube.Options{}, counterID(fmt.Sprint("dead-", i)))
+			go func() { _, _ = dead.Turn(t.Context(), poolKey("lab")) }()
+			synctest.Wait()
+			client.mu.Lock()
+			client.crashed = true
+			client.mu.Unlock()
+			defer dead.Close()
+		}
+		start := time.Now()
+		heir := lively(server, "heir")
+		turn, err := heir.Turn(t.Context(), poolKey("lab"))
+		require.NoError(t, err)
+		require.Equal(t, 2*store.MaxTurn, time.Since(start))
+		turn.End()
+		synctest.Wait()
+		require.Zero(t, server.tickets())
+		require.NoError(t, heir.Close())
+	})
+}
+
+// TestTurnGivenUp: a ticket goes when the context of a caller who waits ends, and when its handle is closed, whether it
+// waits or has its turn.
+func TestTurnGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := newSimServer()
+		first, second, third := lively(server, "first"), lively(server, "second"), lively(server, "third")
+		_, err := first.Turn(t.Context(), poolKey("lab"))
+		require.NoError(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		errs := make(chan error, 2)
+		for i, c := range []context.Context{ctx, t.Context()} {
+			s := []*kube.Store{second, third}[i]
+			go func() {
+				_, err := s.Turn(c, poolKey("lab"))
+				errs <- err
+			}()
+			synctest.Wait()
+		}
+		require.Equal(t, 3, server.tickets())
+		cancel()
+		require.ErrorIs(t, <-errs, context.Canceled)
+		synctest.Wait()
+		require.Equal(t, 2, server.tickets())
+		require.NoError(t, third.Close())
+		require.ErrorIs(t, <-errs, store.ErrClosed)
+		require.Equal(t, 1, server.tickets())
+		require.NoError(t, first.Close())
+		require.Zero(t, server.tickets())
+		require.NoError(t, second.Close())
+	})
+}
+
+// slow is a client whose requests take some time.
+type slow struct {
+	*simClient
+	time time.Duration
+}
+
+func (c *slow) Get(ctx context.Context, r kube.Ref) (*kube.Object, error) {
+	time.Sleep(c.time)
+	return c.simClient.Get(ctx, r)
+}
+
+func (c *slow) Create(ctx context.Context, o *kube.Object) (*kube.Object, error) {
+	time.Sleep(c.time)
+	return c.simClient.Create(ctx, o)
+}
+
+func (c *slow) Update(ctx context.Context, o *kube.Object) (*kube.Object, error) {
+	time.Sleep(c.time)
+	return c.simClient.Update(ctx, o)
+}
+
+// TestFasterWithoutTurns: a process that commits again and again without turns, and is faster, does not keep one from
+// its commit that takes turns.
+func TestFasterWithoutTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := newSimServer()
+		fast := kube.NewLively(&slow{&simClient{server: server}, time.Millisecond}, kube.Options{}, counterID("fast"))
+		patient := kube.NewLively(&slow{&simClient{server: server}, 2 * time.Millisecond}, kube.Options{},
+			counterID("patient"))
+		head, err := storetest.CommitOne(t.Context(), fast, record(poolKey("lab"), ""))
+		require.NoError(t, err)
+		stop, done, commits := make(chan struct{}), make(chan struct{}), 0
+		go func() {
+			defer close(done)
+			for ; ; commits++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if next, err := storetest.CommitOne(t.Context(), fast, head, createAlloc(fmt.Sprint("f-", commits))...); err == nil {
+					head = next
+				} else {
+					head, err = fast.Get(t.Context(), head.Key)
+					require.NoError(t, err)
+				}
+			}
+		}()
+		for i := range 20 {
+			tries := 0
+			for {
+				tries++
+				turn, err := patient.Turn(t.Context(), poolKey("lab"))
+				require.NoError(t, err)
+				_, err = patient.Commit(t.Context(),
+					store.Change{Head: turn.Heads()[0], Writes: createAlloc(fmt.Sprint("p-", i)), Turn: turn})
+				if err == nil {
+					break
+				}
+				require.ErrorIs(t, err, store.ErrConflict)
+				require.Less(t, tries, 3)
+			}
+		}
+		close(stop)
+		<-done
+		require.Greater(t, commits, 20)
+		require.NoError(t, fast.Close())
+		require.NoError(t, patient.Close())
+		require.Zero(t, server.tickets())
+		requireNothingPending(t, server)
+	})
+}
+
+// TestSweepTickets: Sweep removes the tickets of processes that have ended, if nobody waits behind them, and leaves
+// those of the living.
+func TestSweepTickets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := newSimServer()
+		client := &simClient{server: server}
+		dead := kube.NewLively(client, kube.Options{}, counterID("dead"))
+		_, err := dead.Turn(t.Context(), poolKey("lab"))
+		require.NoError(t, err)
+		client.crashed = true
+		s := lively(server, "sweeper")
+		for _, kind := range []store.Kind{"ticket", store.KindNetwork, store.KindSpace} {
+			for range s.List(t.Context(), kind, "") {
+				require.Fail(t, "a ticket is no record")
+			}
+		}
+		changed, err := s.Sweep(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, 1, changed)
+		require.Zero(t, server.tickets())
+		require.NoError(t, s.Close())
+		require.NoError(t, dead.Close())
+	})
+}
