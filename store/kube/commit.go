@@ -48,6 +48,7 @@ type transaction struct {
 	base     *object                  // of the head, as the attempt found it
 	prepared []*object                // that the attempt has written, pending
 	unsure   []ref                    // that it may have written
+	wrote    time.Duration            // that this took
 	dead     []leftover               // that stay of attempts which came to nothing
 
 	mu sync.Mutex // of waited
@@ -365,7 +366,7 @@ func (t *transaction) moved(err error) error {
 	return err
 }
 
-// rollBack removes what the attempt has written, as far as it can in a short time: the rest is of a commit that never comes
+// rollBack removes what the attempt has written, as far as it can in about the time that this took: the rest is of a commit that never comes
 // about, and so means nothing. It is removed later. The last attempt also removes an object for the head that it made, or found, without anything
 // in it.
 func (t *transaction) rollBack(ctx context.Context, last bool) {
@@ -380,7 +381,7 @@ func (t *transaction) rollBack(ctx context.Context, last bool) {
 	if len(written) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTime)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTime+t.wrote)
 	defer cancel()
 	errs := inParallel(t.options.Parallel, len(written), func(i int) error {
 		t.cache.drop(written[i].ref)

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -13,7 +14,6 @@ import (
 // written at a rate that does not do; otherwise as soon as it turns out.
 
 const (
-	fewRecords    = 16               // up to which nobody measures
 	enoughRecords = 64               // of which a rate is known
 	paceTime      = time.Second      // of writing, before anybody judges by it
 	paceValid     = 10 * time.Second // that a rate is trusted
@@ -67,12 +67,12 @@ func (s *Store) measure(ctx context.Context, n int) (*stretch, error) {
 
 // fits returns an error if the records take too long at a rate; 0 is not known.
 func (m *stretch) fits(rate float64) error {
-	if m.n <= fewRecords || m.budget == 0 || rate == 0 {
+	if m.n < 2 || m.budget == 0 || rate == 0 {
 		return nil
 	}
 	if most := rate * m.budget.Seconds(); float64(m.n) > most {
 		return &store.TooLargeError{
-			What: "records in a commit that is to be done in its time", Size: int64(m.n), Limit: max(int64(most), fewRecords),
+			What: "records in a commit that is to be done in its time", Size: int64(m.n), Limit: max(int64(most), 1),
 		}
 	}
 	return nil
@@ -89,14 +89,27 @@ func (m *stretch) check() error {
 	return m.err
 }
 
-// did notes that one record has been written.
-func (m *stretch) did(err error) {
+// did notes that one record has been written, or what came of it, and returns that: a failure that comes late is one of
+// time.
+func (m *stretch) did(err error) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err == nil {
 		m.done++
+		return nil
 	}
+	elapsed := m.now().Sub(m.begin)
+	if m.budget == 0 || elapsed <= m.budget || rank(err) < rankOther {
+		return err
+	}
+	if late := m.fits(float64(m.done+1) / (2 * elapsed.Seconds())); late != nil {
+		return fmt.Errorf("%w: %w", late, err)
+	}
+	return err
 }
+
+// wrote returns how long the records have taken so far.
+func (m *stretch) wrote() time.Duration { return m.now().Sub(m.begin) }
 
 // end keeps the rate for later commits.
 func (m *stretch) end() {

@@ -25,10 +25,10 @@ func (t *transaction) prepare(ctx context.Context) ([]entry, error) {
 			return err
 		}
 		prepared[i], err = t.prepareOne(ctx, &t.intents[i])
-		pace.did(err)
-		return err
+		return pace.did(err)
 	}, len(due), func(ctx context.Context, i int) { _ = t.settleOnce(ctx, due[i]) })
 	pace.end()
+	t.wrote = pace.wrote()
 	for i, o := range prepared {
 		switch {
 		case o != nil:
@@ -48,22 +48,6 @@ func (t *transaction) prepare(ctx context.Context) ([]entry, error) {
 func (t *transaction) firstOf(errs []error) error {
 	var exists []store.Record
 	var first error
-	rank := func(err error) int {
-		switch {
-		case err == nil:
-			return 0
-		case errors.Is(err, store.ErrExists):
-			return 1
-		case errors.Is(err, store.ErrConflict):
-			return 2
-		case errors.Is(err, errAgain):
-			return 3
-		case errors.Is(err, store.ErrTooLarge):
-			return 4
-		default:
-			return 5
-		}
-	}
 	for _, err := range errs {
 		var existing *store.ExistsError
 		if errors.As(err, &existing) {
@@ -73,10 +57,37 @@ func (t *transaction) firstOf(errs []error) error {
 			first = err
 		}
 	}
-	if rank(first) == 1 {
+	if rank(first) == rankExists {
 		return &store.ExistsError{Records: exists}
 	}
 	return first
+}
+
+// The ranks of what the records of an attempt come to.
+const (
+	rankNone = iota
+	rankExists
+	rankConflict
+	rankAgain
+	rankTooLarge
+	rankOther
+)
+
+func rank(err error) int {
+	switch {
+	case err == nil:
+		return rankNone
+	case errors.Is(err, store.ErrExists):
+		return rankExists
+	case errors.Is(err, store.ErrConflict):
+		return rankConflict
+	case errors.Is(err, errAgain):
+		return rankAgain
+	case errors.Is(err, store.ErrTooLarge):
+		return rankTooLarge
+	default:
+		return rankOther
+	}
 }
 
 // propose returns base, or a new object if base is nil, with what in wants of it.

@@ -168,7 +168,7 @@ func TestLargeInTime(t *testing.T) {
 	s := open(t, limited(server.config(writer)), kube.Options{Namespace: namespace})
 	p, err := pool.Open(t.Context(), s, labPool, &pool.Options{CommitTimeout: 4 * time.Second})
 	require.NoError(t, err)
-	results, err := p.AllocateMany(t.Context(), claimsOf("many", 150))
+	results, err := p.AllocateMany(t.Context(), claimsOf("many", 100))
 	require.NoError(t, err)
 	for _, r := range results {
 		require.NoError(t, r.Err)
