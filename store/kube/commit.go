@@ -366,9 +366,9 @@ func (t *transaction) moved(err error) error {
 	return err
 }
 
-// rollBack removes what the attempt has written, as far as it can in about the time that this took: the rest is of a commit that never comes
-// about, and so means nothing. It is removed later. The last attempt also removes an object for the head that it made, or found, without anything
-// in it.
+// rollBack removes what the attempt has written, as far as it can in about the time that this took: the rest is of a
+// commit that never comes about, and so means nothing. It is removed later. The last attempt also removes an object
+// for the head that it made, or found, without anything in it.
 func (t *transaction) rollBack(ctx context.Context, last bool) {
 	written := t.prepared
 	if last && t.base != nil && t.base.empty() {

@@ -88,8 +88,8 @@ func (s *Store) yieldPage(ctx context.Context, objects []*object, yield func(sto
 	return true
 }
 
-// resolvePage returns the objects of a page with their pending commits decided; nil stands for one that is not there any
-// more. It reads each head only once, which is late enough: after the page.
+// resolvePage returns the objects of a page with their pending commits decided; nil stands for one that is not there
+// any more. It reads each head only once, which is late enough: after the page.
 func (s *Store) resolvePage(ctx context.Context, objects []*object) ([]*object, error) {
 	heads, err := s.headsOf(ctx, objects)
 	if err != nil {
@@ -119,8 +119,8 @@ func (s *Store) resolvePage(ctx context.Context, objects []*object) ([]*object, 
 	return found, errors.Join(errs...)
 }
 
-// resolveAgain returns what o is whose commit did not come about, as far as its head says, unless it was settled since o
-// was read; nil if it is not there any more.
+// resolveAgain returns what o is whose commit did not come about, as far as its head says, unless it was settled since
+// o was read; nil if it is not there any more.
 func (s *Store) resolveAgain(ctx context.Context, o *object) (*object, error) {
 	again, err := s.api.Get(ctx, o.ref)
 	if err == nil {

@@ -78,8 +78,8 @@ func (w *work) one() bool {
 	return true
 }
 
-// oneAside makes the next call of side, and reports whether there was one. There is none any more once do is done, unless
-// there was nothing to do from the beginning.
+// oneAside makes the next call of side, and reports whether there was one. There is none any more once do is done,
+// unless there was nothing to do from the beginning.
 func (w *work) oneAside(ctx context.Context) bool {
 	if w.n > 0 && w.left.Load() == 0 {
 		return false

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/ipalloc/ipalloc/store"
 )
@@ -18,7 +19,7 @@ func (t *transaction) prepare(ctx context.Context) ([]entry, error) {
 	}
 	written := t.written()
 	own, strange := t.ledger.open(t.base.log, written)
-	due := append(strange, own[:min(len(own), len(t.intents)+handful)]...)
+	due := slices.Concat(strange, own[:min(len(own), len(t.intents)+handful)])
 	prepared := make([]*object, len(t.intents))
 	errs := t.beside(len(t.intents), func(i int) (err error) {
 		if err := pace.check(); err != nil {

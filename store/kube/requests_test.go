@@ -61,8 +61,8 @@ func (c *counting) Remove(ctx context.Context, o *kube.Object) error {
 	return c.API.Remove(ctx, o)
 }
 
-// TestRequests counts the requests of calls on a warm handle. Little time passes between them, so nothing is settled behind
-// them.
+// TestRequests counts the requests of calls on a warm handle. Little time passes between them, so nothing is settled
+// behind them.
 func TestRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := newSimServer()

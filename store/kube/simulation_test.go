@@ -160,8 +160,8 @@ func (s *tidying) Commit(ctx context.Context, changes ...store.Change) ([]store.
 func simulate(seed uint64, steps int, faults brokenSteps) error {
 	w, server, names := simulation.NewWorld(seed, simulation.Some), newSimServer(), counterID("id")
 	open := func(p *simulation.Process) store.Store {
-		s := kube.NewStore(&stepClient{server: server, process: p, faults: faults}, kube.Options{Patience: time.Nanosecond, Parallel: 1},
-			names, noPause)
+		client := &stepClient{server: server, process: p, faults: faults}
+		s := kube.NewStore(client, kube.Options{Patience: time.Nanosecond, Parallel: 1}, names, noPause)
 		kube.WithClock(s, func() time.Time { return time.Unix(0, int64(w.Steps)*1e6) }, 200*time.Millisecond)
 		return &tidying{s, p}
 	}

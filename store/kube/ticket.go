@@ -65,7 +65,7 @@ func (s *Store) waitBehind(ctx context.Context, mine *object) error {
 		}
 		left := s.maxTurn - now.Sub(since)
 		if left <= 0 {
-			if err := s.api.Remove(ctx, before[0]); unlessMoved(err) != nil {
+			if err := unlessMoved(s.api.Remove(ctx, before[0])); err != nil {
 				return err
 			}
 			continue

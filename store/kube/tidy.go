@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// tidy settles what this handle has left at a head, and takes it out of the head's log. It returns errAgain if a call at
-// the head began meanwhile.
+// tidy settles what this handle has left at a head, and takes it out of the head's log. It returns errAgain if a call
+// at the head began meanwhile.
 func (s *Store) tidy(ctx context.Context, head ref) error {
 	goOn := func() bool { return ctx.Err() == nil && s.tails.idle(head) }
 	if err := s.tidyDead(ctx, head, goOn); err != nil {

@@ -94,8 +94,8 @@ func (t *turn) End() {
 }
 
 // turnHead returns the object of a head at the beginning of a turn, nil if there is none. If the handle's process has
-// lost the head in its turn, to somebody who commits without one, it also makes what that is about to commit impossible:
-// who loses waits for a turn.
+// lost the head in its turn, to somebody who commits without one, it also makes what that is about to commit
+// impossible: who loses waits for a turn.
 func (s *Store) turnHead(ctx context.Context, key store.Key) (*object, error) {
 	o, lost := s.lobby.handOver(key)
 	for range maxFences {

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ipalloc/ipalloc/store"
@@ -36,8 +37,8 @@ func (s *simServer) tickets() (n int) {
 	return n
 }
 
-// TestTurnsInOrder: processes get their turns in the order in which they asked for them, each with the head that the one
-// before it left, and nothing stays.
+// TestTurnsInOrder: processes get their turns in the order in which they asked for them, each with the head that the
+// one before it left, and nothing stays.
 func TestTurnsInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := newSimServer()
@@ -48,10 +49,11 @@ func TestTurnsInOrder(t *testing.T) {
 		require.NoError(t, err)
 		var mu sync.Mutex
 		var order []int
+		var handles []*kube.Store
 		var all sync.WaitGroup
 		for i := range 8 {
 			s := lively(server, fmt.Sprint("process-", i))
-			defer s.Close()
+			handles = append(handles, s)
 			all.Go(func() {
 				turn, err := s.Turn(t.Context(), poolKey("lab"))
 				require.NoError(t, err)
@@ -74,7 +76,9 @@ func TestTurnsInOrder(t *testing.T) {
 		require.Equal(t, []int{0, 1, 2, 3, 4, 5, 6, 7}, order)
 		synctest.Wait()
 		require.Zero(t, server.tickets())
-		require.NoError(t, first.Close())
+		for _, s := range append(handles, first) {
+			require.NoError(t, s.Close())
+		}
 	})
 }
 
@@ -83,6 +87,7 @@ func TestTurnsInOrder(t *testing.T) {
 func TestTurnOfTheDead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := newSimServer()
+		var handles []*kube.Store
 		for i := range 2 {
 			client := &simClient{server: server}
 			dead := kube.NewLively(client, kube.Options{}, counterID(fmt.Sprint("dead-", i)))
@@ -91,7 +96,7 @@ func TestTurnOfTheDead(t *testing.T) {
 			client.mu.Lock()
 			client.crashed = true
 			client.mu.Unlock()
-			defer dead.Close()
+			handles = append(handles, dead)
 		}
 		start := time.Now()
 		heir := lively(server, "heir")
@@ -101,7 +106,9 @@ func TestTurnOfTheDead(t *testing.T) {
 		turn.End()
 		synctest.Wait()
 		require.Zero(t, server.tickets())
-		require.NoError(t, heir.Close())
+		for _, s := range append(handles, heir) {
+			require.NoError(t, s.Close())
+		}
 	})
 }
 
@@ -177,11 +184,12 @@ func TestFasterWithoutTurns(t *testing.T) {
 					return
 				default:
 				}
-				if next, err := storetest.CommitOne(t.Context(), fast, head, createAlloc(fmt.Sprint("f-", commits))...); err == nil {
-					head = next
-				} else {
-					head, err = fast.Get(t.Context(), head.Key)
-					require.NoError(t, err)
+				next, err := storetest.CommitOne(t.Context(), fast, head, createAlloc(fmt.Sprint("f-", commits))...)
+				if err != nil {
+					next, err = fast.Get(t.Context(), head.Key)
+				}
+				if head = next; !assert.NoError(t, err) {
+					return
 				}
 			}
 		}()

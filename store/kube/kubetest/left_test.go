@@ -175,8 +175,7 @@ func TestLargeInTime(t *testing.T) {
 	}
 }
 
-// TestNothingStays: after normal work nothing stays that people can see, without Sweep, and while it lasts they see what
-// is going on.
+// TestNothingStays: after normal work nothing stays that people can see, without Sweep.
 func TestNothingStays(t *testing.T) {
 	server, namespace := sharedServer(t), newNamespace()
 	s := open(t, server.config(writer), kube.Options{Namespace: namespace})
