@@ -23,6 +23,13 @@ func requireNothingPending(t *testing.T, server *simServer) {
 	}
 }
 
+// count returns how many objects are at the server.
+func (s *simServer) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.objects)
+}
+
 // TestSettledBehind: what a commit leaves is settled a moment later, or at Close, without another call; a deleted head
 // goes too. No goroutine is left then: the bubble would say so.
 func TestSettledBehind(t *testing.T) {
@@ -48,7 +55,7 @@ func TestSettledBehind(t *testing.T) {
 					time.Sleep(time.Second)
 				}
 				requireNothingPending(t, server)
-				require.Len(t, server.objects, 4, "the pool, and three allocations")
+				require.Equal(t, 4, server.count(), "the pool, and three allocations")
 				require.NoError(t, s.Close())
 			})
 		})
@@ -85,16 +92,18 @@ func TestDeadLeftover(t *testing.T) {
 		head, err := storetest.CommitOne(t.Context(), s, record(poolKey("lab"), ""))
 		require.NoError(t, err)
 		client.hook = func() {
+			client.mu.Lock()
+			defer client.mu.Unlock()
 			client.crashAt = client.calls + 1 // the update of the head, and all that follows
 		}
 		_, err = storetest.CommitOne(t.Context(), s, head, createAlloc("x")...)
 		require.ErrorIs(t, err, errCrashed)
-		require.Len(t, server.objects, 2)
+		require.Equal(t, 2, server.count())
 		client.mu.Lock()
 		client.crashed, client.crashAt = false, 0
 		client.mu.Unlock()
 		time.Sleep(10 * time.Second)
-		require.Len(t, server.objects, 1)
+		require.Equal(t, 1, server.count())
 		require.NoError(t, s.Close())
 	})
 }

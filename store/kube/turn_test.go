@@ -227,7 +227,9 @@ func TestSweepTickets(t *testing.T) {
 		dead := kube.NewLively(client, kube.Options{}, counterID("dead"))
 		_, err := dead.Turn(t.Context(), poolKey("lab"))
 		require.NoError(t, err)
+		client.mu.Lock()
 		client.crashed = true
+		client.mu.Unlock()
 		s := lively(server, "sweeper")
 		for _, kind := range []store.Kind{"ticket", store.KindNetwork, store.KindSpace} {
 			for range s.List(t.Context(), kind, "") {

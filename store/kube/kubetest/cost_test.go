@@ -79,7 +79,7 @@ func TestCost(t *testing.T) {
 // BenchmarkCost is what an allocation takes beside what a bare create of an object takes.
 func BenchmarkCost(b *testing.B) {
 	server := ownServer(b)
-	for _, c := range []crowd{{1, 64, 100}, {16, 4, 100}} {
+	for _, c := range []crowd{{1, 64, 30}, {16, 4, 30}} {
 		b.Run(fmt.Sprintf("handles=%d/goroutines=%d", c.handles, c.goroutines), func(b *testing.B) {
 			var ours, bare []time.Duration
 			for b.Loop() {
