@@ -32,7 +32,7 @@ func inParallel(limit, n int, do func(i int) error) []error {
 // beside calls do(0) to do(n-1), and takes turns with side(0) to side(m-1), [Options.Parallel] at once. It returns the
 // errors of do as soon as these are done. Calls of side that have begun by then go on in the background.
 func (s *Store) beside(n int, do func(i int) error, m int, side func(ctx context.Context, i int)) []error {
-	if s.options.Parallel == 1 || s.tails.still {
+	if s.tails.still {
 		errs := inParallel(1, n, do)
 		for i := range m {
 			side(s.working, i)
@@ -41,8 +41,9 @@ func (s *Store) beside(n int, do func(i int) error, m int, side func(ctx context
 	}
 	w := &work{n: n, m: m, do: do, side: side, errs: make([]error, n), done: make(chan struct{})}
 	w.left.Store(int64(n))
-	for h := range min(s.options.Parallel, n+m) - min(n, 1) {
-		if !s.tails.spawn(func() { w.help(s.working, h%2 == 0) }) {
+	helpers := min(s.options.Parallel, n+m) - min(n, 1)
+	for h := range max(helpers, min(m, 1)) {
+		if !s.tails.spawn(func() { w.help(s.working, h%2 == 0, h < helpers) }) {
 			break
 		}
 	}
@@ -92,10 +93,10 @@ func (w *work) oneAside(ctx context.Context) bool {
 	return true
 }
 
-// help takes turns with both.
-func (w *work) help(ctx context.Context, aside bool) {
+// help takes turns with both, or makes only calls of side.
+func (w *work) help(ctx context.Context, aside, both bool) {
 	for {
-		made := aside && w.oneAside(ctx) || w.one() || w.oneAside(ctx)
+		made := aside && w.oneAside(ctx) || both && w.one() || w.oneAside(ctx)
 		if !made {
 			return
 		}
