@@ -166,7 +166,7 @@ func TestLargeInTime(t *testing.T) {
 	server, namespace := sharedServer(t), newNamespace()
 	createPool(t, open(t, server.config(writer), kube.Options{Namespace: namespace}), "10.0.0.0/20")
 	s := open(t, limited(server.config(writer)), kube.Options{Namespace: namespace})
-	p, err := pool.Open(t.Context(), s, labPool, &pool.Options{CommitTimeout: 4 * time.Second})
+	p, err := pool.Open(t.Context(), s, labPool, &pool.Options{CommitTimeout: 3 * time.Second})
 	require.NoError(t, err)
 	results, err := p.AllocateMany(t.Context(), claimsOf("many", 100))
 	require.NoError(t, err)
