@@ -18,7 +18,11 @@ func (s *Store) tidy(ctx context.Context, head ref) error {
 		if !goOn() {
 			return errAgain
 		}
-		return s.settleOnce(ctx, owed[i])
+		err := s.settle(ctx, owed[i]) // also what is being settled just now, since the log is to be trimmed
+		if err == nil {
+			s.ledger.settled(owed[i])
+		}
+		return err
 	}) {
 		if err != nil {
 			return err
