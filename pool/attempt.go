@@ -29,8 +29,9 @@ type attempt struct {
 	drafts []*draft   // of pools
 	nets   []*network // that take part
 	owners owners
-	room   int   // for how many more tasks
-	one    draft // the first of drafts
+	room   int           // for how many more tasks
+	took   time.Duration // how long its commit took
+	one    draft         // the first of drafts
 }
 
 // draft is what an attempt plans in one pool.
@@ -617,6 +618,9 @@ func (a *attempt) learn(err error) {
 	a.rollback(attemptMark{})
 	if errors.Is(err, store.ErrTooLarge) && a.takeLess(drafts) {
 		return
+	}
+	if a.took > store.MaxTurn {
+		a.takeLess(drafts) // others did not wait any longer, and will not the next time
 	}
 	known, heads := false, headsOf(drafts, nets)
 	for _, d := range drafts {

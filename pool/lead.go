@@ -120,7 +120,7 @@ func (r *runner) try(batch []*op) bool {
 	}
 	ctx, cancel := batch[0].pools[0].home.reading(batch[0])
 	defer cancel()
-	a.ctx, a.batch, a.again, a.owners, a.turn = ctx, batch, again, r.owners, r.turn
+	a.ctx, a.batch, a.again, a.owners, a.turn, a.took = ctx, batch, again, r.owners, r.turn, 0
 	a.meet()
 	a.now, a.room = now(options), batch[0].pools[0].home.batch()
 	if err := a.plan(options.Attempts); err != nil {

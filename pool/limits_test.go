@@ -204,3 +204,35 @@ func TestBatchesGrowAgain(t *testing.T) {
 	require.Greater(t, largest, 8)
 	requireOK(t, p)
 }
+
+// longCommits is a store whose commits take a second for each ten writes.
+type longCommits struct {
+	store.Store
+	now    time.Time
+	writes []int
+}
+
+func (s *longCommits) Commit(ctx context.Context, changes ...store.Change) ([]store.Record, error) {
+	n := len(changes[0].Writes)
+	s.writes = append(s.writes, n)
+	s.now = s.now.Add(time.Duration(n) * time.Second / 10)
+	return s.Store.Commit(ctx, changes...)
+}
+
+// TestBatchesFitATurn: batches become as large as can be committed in a turn.
+func TestBatchesFitATurn(t *testing.T) {
+	s := &longCommits{Store: store.NewMemory(), now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
+	options := &pool.Options{Clock: func() time.Time { return s.now }}
+	p, err := pool.Create(t.Context(), s, "lab", specOf("10.0.0.0/20"), options)
+	require.NoError(t, err)
+	s.writes = nil
+	for _, n := range []int{100, 35} {
+		claims := make([]pool.Claim, n)
+		for i := range claims {
+			claims[i].Owner = fmt.Sprint(n, "-", i)
+		}
+		_, err = p.AllocateMany(t.Context(), claims)
+		require.NoError(t, err)
+	}
+	require.Equal(t, []int{100, 10, 10, 10, 5}, s.writes)
+}

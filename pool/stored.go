@@ -65,6 +65,15 @@ func (s *stored) batch() int         { return s.most }
 // limit implements [home].
 func (s *stored) limit(tasks int) { s.most, s.full = max(1, min(s.most, tasks)), 0 }
 
+// adapt makes commits as large as can be done in a turn, after one of so many tasks that took so long.
+func (s *stored) adapt(tasks int, took time.Duration) {
+	if took <= store.MaxTurn {
+		s.grow(tasks)
+		return
+	}
+	s.limit(int(int64(tasks) * int64(store.MaxTurn) / int64(took)))
+}
+
 // grow lets commits have more tasks again, some time after one had too many: perhaps it had larger records than most.
 func (s *stored) grow(tasks int) {
 	const patience = 32 // full commits
@@ -413,7 +422,7 @@ func (s *stored) commit(a *attempt) error {
 	for i, d := range changed {
 		d.pool.home.(*stored).committed(d, records[i], heads[i])
 	}
-	s.grow(a.tasks())
+	s.adapt(a.tasks(), a.took)
 	return nil
 }
 
@@ -434,7 +443,9 @@ func (s *stored) send(a *attempt, changed []*draft, changes []store.Change) ([]s
 			changes[i].Turn = a.turn
 		}
 	}
+	begin := s.options.Clock()
 	records, err := s.store.Commit(ctx, changes...)
+	a.took = s.options.Clock().Sub(begin)
 	for i, d := range changed {
 		d.pool.observeCommit(d.begin, len(changes[i].Writes), err)
 	}

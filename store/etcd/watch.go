@@ -41,7 +41,7 @@ func (s *Store) watch(ctx context.Context, key store.Key, revision int64) (store
 			return store.Record{}, s.wrap(ctx, fmt.Sprintf("watch %v", key), err)
 		}
 		if at == 0 {
-			record, read, err := s.get(ctx, key)
+			record, read, err := s.getSince(ctx, key, max(revision, response.Header.Revision))
 			missing := errors.Is(err, store.ErrNotFound)
 			if err == nil && record.Revision != revision || err != nil && (!missing || revision != 0) {
 				return record, err
@@ -61,6 +61,22 @@ func (s *Store) watch(ctx context.Context, key store.Key, revision int64) (store
 		return store.Record{}, err
 	}
 	return store.Record{}, fmt.Errorf("etcd: watch %v: %w", key, errStreamEnded)
+}
+
+// getSince returns the record as it was at the revision, or is since: as the member knows it that is asked, unless that
+// one is behind. It does not wait for a leader, and so is no obstacle to hearing that there is none.
+func (s *Store) getSince(ctx context.Context, key store.Key, revision int64) (store.Record, int64, error) {
+	response, err := s.kv.Get(ctx, s.keys.record(key), clientv3.WithSerializable())
+	switch {
+	case err != nil:
+		return store.Record{}, 0, s.wrap(ctx, fmt.Sprintf("get %v", key), err)
+	case response.Header.Revision < revision:
+		return s.get(ctx, key)
+	case len(response.Kvs) == 0:
+		return store.Record{}, response.Header.Revision, fmt.Errorf("%w: %v", store.ErrNotFound, key)
+	}
+	record, err := s.decode(key, response.Kvs[0])
+	return record, response.Header.Revision, err
 }
 
 // lastAfter returns the last event if it is later than the revision, else nil.

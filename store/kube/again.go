@@ -53,7 +53,7 @@ func waitFor(ctx context.Context, d time.Duration) bool {
 	if ok && time.Until(end) < d { //nolint:forbidigo // contexts go by the real clock
 		return false
 	}
-	return pause(ctx, d+rand.N(d/8+1)) == nil
+	return wait(ctx, d+rand.N(d/8+1)) == nil
 }
 
 // mayRepeat reports whether r may be sent again after err.

@@ -27,17 +27,25 @@ func (c *cache) get(r ref) *object {
 func (c *cache) put(o *object) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if o.resource != resourcePools && o.value != nil && len(o.value.Data) > maxCachedData {
+	if o.resource != resourcePools && o.large() {
 		delete(c.objects, o.ref)
 		return
 	}
 	if _, ok := c.objects[o.ref]; !ok && len(c.objects) >= maxCached {
-		for other := range c.objects {
-			delete(c.objects, other)
-			break
-		}
+		c.evict()
 	}
 	c.objects[o.ref] = o
+}
+
+// evict forgets an object: one that is no pool, if there are few pools. Each commit to a pool needs its head.
+func (c *cache) evict() {
+	tries := 0
+	for r := range c.objects {
+		if tries++; r.resource != resourcePools || tries > 16 {
+			delete(c.objects, r)
+			return
+		}
+	}
 }
 
 func (c *cache) drop(r ref) {
@@ -46,38 +54,8 @@ func (c *cache) drop(r ref) {
 	delete(c.objects, r)
 }
 
-// ownCommits remembers commits of this handle, with their revisions, that nobody may have settled yet. To forget one
-// costs a read.
-type ownCommits struct {
-	mu        sync.Mutex
-	revisions map[string]int64
-}
-
-const maxOwnCommits = 1024
-
-func newOwnCommits() *ownCommits { return &ownCommits{revisions: make(map[string]int64)} }
-
-func (c *ownCommits) add(id string, revision int64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.revisions) >= maxOwnCommits {
-		for other := range c.revisions {
-			delete(c.revisions, other)
-			break
-		}
-	}
-	c.revisions[id] = revision
-}
-
-func (c *ownCommits) find(id string) (revision int64, ok bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	revision, ok = c.revisions[id]
-	return revision, ok
-}
-
-func (c *ownCommits) forget(id string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.revisions, id)
+// large reports whether an object has too much data to be remembered.
+func (o *object) large() bool {
+	before := o.pending != nil && o.pending.before != nil && len(o.pending.before.Data) > maxCachedData
+	return before || o.value != nil && len(o.value.Data) > maxCachedData
 }

@@ -43,10 +43,13 @@ type transaction struct {
 	id       string
 	head     intent
 	intents  []intent
-	several  bool                     // there are more heads, among the intents
-	waited   map[string]time.Duration // for commits of others and their turns, by their identifiers
+	turn     store.Turn               // in which it is made; may be nil
+	waited   map[string]time.Duration // for commits of others, by their identifiers
 	base     *object                  // of the head, as the attempt found it
 	prepared []*object                // that the attempt has written, pending
+	unsure   []ref                    // that it may have written
+	wrote    time.Duration            // that this took
+	dead     []leftover               // that stay of attempts which came to nothing
 
 	mu sync.Mutex // of waited
 }
@@ -62,10 +65,13 @@ const (
 )
 
 func (s *Store) commit(ctx context.Context, changes []store.Change) ([]store.Record, error) {
-	t := &transaction{Store: s, id: s.newID(), several: len(changes) > 1, waited: make(map[string]time.Duration)}
+	t := &transaction{Store: s, id: s.newID(), waited: make(map[string]time.Duration)}
 	heads := make([]store.Record, len(changes))
 	for i, c := range changes {
 		heads[i] = c.Head.Canonical()
+		if c.Turn != nil {
+			t.turn = c.Turn
+		}
 		head := intent{refOf(c.Head.Key), c.Head.Key, store.Put, &heads[i], c.Head.Revision}
 		if c.DeletesHead() {
 			head.op, head.value = store.Delete, nil
@@ -81,10 +87,18 @@ func (s *Store) commit(ctx context.Context, changes []store.Change) ([]store.Rec
 			}
 		}
 	}
+	s.tails.begin(ctx, t.head.ref)
+	defer func() {
+		if t.turn != nil {
+			t.turn.End()
+		}
+		s.end(t.head.ref, t.dead)
+	}()
 	revision, err := t.run(ctx)
 	if err != nil {
 		return nil, err
 	}
+	t.dead = nil // earlier attempts had the same identifier, and what they left is of the one that came about
 	for i := range heads {
 		heads[i] = heads[i].Canonical()
 		heads[i].Revision = revision
@@ -105,10 +119,12 @@ func newIntent(w store.Write) intent {
 func (t *transaction) run(ctx context.Context) (int64, error) {
 	wait := firstPause
 	for range maxAttempts {
+		t.queue(ctx)
 		revision, err := t.attempt(ctx)
 		if err == nil {
 			return revision, nil
 		}
+		t.failed(err)
 		again := errors.Is(err, errAgain)
 		if !errors.Is(err, store.ErrUnknown) {
 			t.rollBack(ctx, !again)
@@ -126,17 +142,40 @@ func (t *transaction) run(ctx context.Context) (int64, error) {
 		"write the same", t.head.key, maxAttempts)
 }
 
+// queue takes a turn if this handle has lost the head lately, and the caller has none.
+func (t *transaction) queue(ctx context.Context) {
+	if t.turn == nil && t.rivals.of(t.head.ref) > 0 {
+		if made, err := t.Turn(ctx, t.head.key); err == nil {
+			t.turn = made
+		}
+	}
+}
+
+// failed ends the turn of an attempt that is not made again, before what it has written is taken back.
+func (t *transaction) failed(err error) {
+	if t.turn == nil || errors.Is(err, errAgain) {
+		return
+	}
+	if errors.Is(err, store.ErrConflict) {
+		t.lobby.committed(t.head.key, nil)
+	}
+	t.turn.End()
+}
+
 // jitter returns a time from half of d to d.
 func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }
 
 // attempt does the three steps of a commit: it finds the head, writes all records pending, and updates the head.
 func (t *transaction) attempt(ctx context.Context) (int64, error) {
-	t.base, t.prepared = nil, nil
+	t.base, t.prepared, t.unsure = nil, nil, nil
 	base, err := t.findHead(ctx)
 	if err != nil {
 		return 0, err
 	}
 	t.base = base
+	if err := t.fit(ctx); err != nil {
+		return 0, err
+	}
 	log, err := t.prepare(ctx)
 	if errors.Is(err, store.ErrExists) || errors.Is(err, store.ErrConflict) {
 		return 0, t.checked(ctx, err)
@@ -151,7 +190,7 @@ func (t *transaction) attempt(ctx context.Context) (int64, error) {
 // there is none.
 func (t *transaction) findHead(ctx context.Context) (*object, error) {
 	if known := t.cache.get(t.head.ref); known != nil && known.pending == nil && known.key == t.head.key &&
-		t.head.expected > 0 && known.revision() == t.head.expected && t.rivalry() == 0 {
+		t.head.expected > 0 && known.revision() == t.head.expected {
 		return known, nil
 	}
 	if t.head.expected == 0 {
@@ -176,7 +215,7 @@ func (t *transaction) findHead(ctx context.Context) (*object, error) {
 	case o.revision() != t.head.expected:
 		return nil, t.conflict(&t.head, o)
 	}
-	return t.takeTurn(ctx, o)
+	return o, nil
 }
 
 // conflict returns the error of a guarded write whose record is stored as found; nil if there is no object.
@@ -211,7 +250,7 @@ func (t *transaction) decide(ctx context.Context, log []entry) (int64, error) {
 		return 0, err
 	}
 	next := *t.base
-	next.value, next.pending, next.last, next.log, next.turn = nil, nil, t.id, log, turn{}
+	next.value, next.pending, next.last, next.log = nil, nil, t.id, log
 	if t.head.value != nil {
 		value := *t.head.value
 		value.Revision = revision
@@ -226,9 +265,6 @@ func (t *transaction) decide(ctx context.Context, log []entry) (int64, error) {
 		return t.undecided(ctx, err)
 	}
 	t.done(revision, stored)
-	if stored.value == nil {
-		t.bury(ctx, stored)
-	}
 	return revision, nil
 }
 
@@ -309,41 +345,57 @@ func (t *transaction) done(revision int64, head *object) {
 	t.rivals.won(t.head.ref)
 	if head.pending == nil {
 		t.cache.put(head)
+		if t.turn != nil {
+			t.lobby.committed(t.head.key, head)
+		}
 	}
 	for _, o := range t.prepared {
 		t.cache.put(o)
 	}
-	if len(t.prepared) > 0 {
-		t.own.add(t.id, revision)
+	if len(t.prepared) > 0 || head.value == nil {
+		t.ledger.add(t.id, head.ref, revision, t.prepared)
 	}
-	for i := range t.base.log {
-		if _, listed := head.finds(t.base.log[i].id); !listed {
-			t.own.forget(t.base.log[i].id)
-		}
-	}
+	t.ledger.forget(t.base.log, head.log)
 }
 
-// rollBack removes what the attempt has written, as far as it can: what stays is of a commit that never comes about,
-// and so means nothing. The last attempt also removes an object for the head that it made, or found, without anything
-// in it, and gives its turn back.
+// moved returns errAgain if err says that an object is another one by now, else err.
+func (t *transaction) moved(err error) error {
+	if errors.Is(err, errMoved) || errors.Is(err, errAbsent) {
+		return errAgain
+	}
+	return err
+}
+
+// rollBack removes what the attempt has written, as far as it can in about the time that this took: the rest is of a
+// commit that never comes about, and so means nothing. It is removed later. The last attempt also removes an object
+// for the head that it made, or found, without anything in it.
 func (t *transaction) rollBack(ctx context.Context, last bool) {
 	written := t.prepared
-	if last && t.base != nil && (t.base.empty() || t.base.turn.id == t.id) {
-		base := *t.base
-		base.turn = turn{}
-		written = append(written, &base)
+	if last && t.base != nil && t.base.empty() {
+		written = append(written, t.base)
 	}
-	t.prepared, t.base = nil, nil
+	for _, r := range t.unsure {
+		t.dead = append(t.dead, leftover{r, t.id})
+	}
+	t.prepared, t.base, t.unsure = nil, nil, nil
 	if len(written) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTime)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTime+t.wrote)
 	defer cancel()
-	_ = inParallel(t.options.Parallel, len(written), func(i int) error {
+	errs := inParallel(t.options.Parallel, len(written), func(i int) error {
 		t.cache.drop(written[i].ref)
-		_, err := t.store(ctx, written[i].rolledBack())
+		stored, err := t.store(ctx, written[i].rolledBack())
+		if err == nil && stored != nil {
+			t.cache.put(stored)
+		}
 		return err
 	})
+	for i, err := range errs {
+		if err != nil && !errors.Is(err, errMoved) && !errors.Is(err, errAbsent) {
+			t.dead = append(t.dead, leftover{written[i].ref, t.id})
+		}
+	}
 }
 
 // store writes an object without a pending commit, or removes it if nothing is in it. It returns nil for an object that
@@ -353,16 +405,4 @@ func (s *Store) store(ctx context.Context, o *object) (*object, error) {
 		return nil, s.api.Remove(ctx, o)
 	}
 	return s.api.Update(ctx, o)
-}
-
-// bury removes the object of a head that has just been deleted, after settling what it lists. What fails stays for
-// Sweep.
-func (t *transaction) bury(ctx context.Context, head *object) {
-	if t.settleAll(ctx, head.log) != nil {
-		return
-	}
-	buried := *head
-	buried.log = nil
-	t.cache.drop(head.ref)
-	_ = t.api.Remove(ctx, &buried)
 }

@@ -94,9 +94,15 @@
 //
 // One object takes 1.5 MiB in etcd as it comes (max-request-bytes), of which a record's Data may be about 1.4 MiB; a
 // record that replaces another is stored with both until it is settled. Larger is a [store.TooLargeError]. A commit
-// takes one request for each further head and each record, [Options.Parallel] at once, and as many of them as the
-// first head, which lists their objects' names, has room for beside its Data: more than 10,000 with names of up to
-// 100 bytes. A pool of 2^20 addresses, every other one held, writes no object above 50 KiB.
+// takes one request for each further head and each record, [Options.Parallel] at once. The first head lists the names
+// of their objects beside its Data, about 20 bytes more than a name for each, so that 10,000 with names of up to 100
+// bytes fit, and 5,000 with any names. More is refused before anything is written, and so is a commit that cannot be
+// written in half of the time that its context leaves it, by the rate that the handle has lately seen.
+//
+// The free space of a pool of 2^20 addresses, every other one held, is in objects of at most 50 KiB. Its head has,
+// beside that, the names of what is not settled yet: some 60 bytes for each record, a quarter of a megabyte after a
+// commit of
+// 4,096.
 //
 // etcd holds 2 GiB unless told otherwise (quota-backend-bytes), and the API server holds all objects in memory: plan
 // for 1 to 2 KiB an allocation.
@@ -109,14 +115,26 @@
 //	renew, release  2 (update the object, if this handle knows it; else 3)
 //	Get             1 (2 or 3 if the record is pending by another handle)
 //	Open            9, all at once, each a dry run
-//	List            1 for each [Options.PageSize] records, 1 for each head with pending records, about 2 for each
-//	                record that a crash left pending
+//	List            1 for each [Options.PageSize] records, 1 for each head with pending records, 1 for each record that
+//	                a crash left pending, [Options.Parallel] at once
 //	Audit           as List of all objects of the resource in the namespace; Verify and Repair do it twice
 //	create a pool   2 lists more than a commit, which stop at the first record
 //	ByExpiry        as List of all records of the kind in the pool
 //	Find            1, and what List adds; the server looks at each object of the pool, and sends what fits
-//	Conflict        4 (of which one takes back what is pending); after the first, 1, or 2 if it waited for a turn
-//	after conflicts 2 more for each commit (read the head, announce the turn), until some were not disturbed
+//	Conflict        4 (of which one takes back what is pending)
+//	Turn            3 (create a ticket, list the tickets, read the head), and later one that deletes the ticket; 2 more
+//	                for each ticket before; none if another caller of this process passes its turn on
+//
+// Counted together, an allocation takes three requests from one caller, and two from many at once, who share updates of
+// the head. 16 handles of one process with 4 callers each take two and a half.
+//
+// # In the background
+//
+// What a commit leaves pending is settled by the next one of the same handle, and nobody waits for it. If none comes
+// for 50 ms, a goroutine settles it, and ends. [Store.Close] settles what is left, for five seconds at most. A process that
+// ends without Close leaves it to others, which settle some of it beside their own commits, or to [Store.Sweep].
+// Nothing depends on it: every reader understands pending objects, and kubectl get shows what they will be, or that
+// they are being released.
 //
 // A rate limit that the config names is kept. Where it names none, [Open] sets none, instead of client-go's 5
 // requests a second. Priority and fairness on the server may delay requests under load; give agents a flow schema of

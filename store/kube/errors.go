@@ -47,6 +47,22 @@ func isUnauthorized(err error, verb string) bool {
 	return apierrors.IsForbidden(err) && strings.Contains(err.Error(), " cannot "+verb+" ")
 }
 
+// miss remembers the error of settling something if it does not pass by itself: that the user lacks a right. Nobody waits
+// for settling, so the next commit says so.
+func (s *Store) miss(err error) {
+	if err = lackOfRights(err); err != nil {
+		s.lack.Store(&err)
+	}
+}
+
+// missing returns, once, the error that miss remembers.
+func (s *Store) missing() error {
+	if err := s.lack.Swap(nil); err != nil {
+		return *err
+	}
+	return nil
+}
+
 // lackOfRights returns err if it is one that does not pass by itself: that the user lacks a right.
 func lackOfRights(err error) error {
 	if errors.Is(err, ErrForbidden) {

@@ -1,7 +1,9 @@
 package kube
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"time"
 )
 
@@ -24,8 +26,33 @@ var (
 // NewStore returns a handle on a. All that is random or takes time in it comes from newID and pause.
 func NewStore(a API, opts Options, newID func() string, pause func(context.Context, time.Duration) error) *Store {
 	s := newStore(a, opts.withDefaults())
-	s.newID, s.pause = newID, pause
+	s.newID, s.pause, s.tails.still, s.maxTurn = newID, pause, true, 20*time.Millisecond
 	return s
+}
+
+// NewLively is NewStore for a handle that settles in the background what its commits have left, as a real one does.
+func NewLively(a API, opts Options, newID func() string) *Store {
+	s := newStore(a, opts.withDefaults())
+	s.newID = newID
+	return s
+}
+
+// Tidy does what a handle from NewStore leaves undone in the background, in the caller's goroutine.
+func Tidy(ctx context.Context, s *Store) error {
+	s.tails.mu.Lock()
+	heads := make([]ref, 0, len(s.tails.heads))
+	for head := range s.tails.heads {
+		heads = append(heads, head)
+	}
+	s.tails.mu.Unlock()
+	slices.SortFunc(heads, func(a, b ref) int { return cmp.Compare(a.String(), b.String()) })
+	for _, head := range heads {
+		if err := s.tidy(ctx, head); err != nil {
+			return err
+		}
+		s.leave(head)
+	}
+	return nil
 }
 
 // Where says where o is, and Labels with which labels.
@@ -43,8 +70,8 @@ func (r Ref) Name() string { return r.name }
 // UID returns the uid and the resourceVersion of o.
 func (o *Object) Identity() (uid, version string) { return o.uid, o.version }
 
-// Turn returns the identifier of the commit that has the turn at o.
-func (o *Object) Turn() string { return o.turn.id }
+// Turn returns the head for which o is a ticket; empty if it is none.
+func (o *Object) Turn() string { return o.turn }
 
 // WithIdentity returns o with another identity.
 func (o *Object) WithIdentity(uid, version string) *Object {
@@ -65,6 +92,9 @@ func (o *Object) Wire() (*Object, error) {
 // NewPage returns a page of a list.
 func NewPage(objects []*Object, token string) Page { return Page{objects: objects, token: token} }
 
+// PageOf returns the parts of a page.
+func PageOf(p Page) (objects []*Object, token string) { return p.objects, p.token }
+
 // RefOf and LabelValue are how keys become names and labels.
 var (
 	RefOf      = refOf
@@ -77,3 +107,9 @@ func (o *Object) Pending() bool { return o.pending != nil }
 
 // Decided returns o as if that commit had come about.
 func (o *Object) Decided() *Object { return o.committed(max(1, o.revision()+1)) }
+
+// WithClock returns s with another clock.
+func WithClock(s *Store, now func() time.Time, maxTurn time.Duration) *Store {
+	s.now, s.maxTurn = now, maxTurn
+	return s
+}

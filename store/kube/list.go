@@ -5,13 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 
 	"github.com/ipalloc/ipalloc/store"
 )
 
 // List implements [store.Store]. It yields the records in the order of their objects' names, and names objects that
 // make no sense in a [store.DamagedError] at the end. It finds objects by their labels; see [Store.Audit]. Cost: one
-// request for each [Options.PageSize] records, and one or two for each that a commit has not settled yet.
+// request for each [Options.PageSize] records, one for each head that pending records of a page name, and one for each
+// record that a commit which came to nothing has left.
 func (s *Store) List(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
 	return func(yield func(store.Record, error) bool) {
 		if err := store.ValidateList(kind, pool); err != nil {
@@ -96,7 +98,7 @@ func (l *listing) page(ctx context.Context, p page) bool {
 	for _, it := range p.damaged {
 		l.note(it, it.err)
 	}
-	heads := make(map[ref]*object)
+	var objects []*object
 	for _, o := range p.objects {
 		it := item{object: o, key: o.key, known: refOf(o.key) == o.ref}
 		if err := it.misnamed(); err != nil {
@@ -109,7 +111,11 @@ func (l *listing) page(ctx context.Context, p page) bool {
 		if err := it.misled(); err != nil {
 			l.note(it, err)
 		}
-		if !l.object(ctx, o, heads) {
+		objects = append(objects, o)
+	}
+	found, errs := l.resolvePage(ctx, objects)
+	for i, o := range found {
+		if !l.object(ctx, objects[i].ref, o, errs[i]) {
 			return false
 		}
 	}
@@ -123,47 +129,63 @@ func (l *listing) note(it item, err error) {
 	}
 }
 
-// object yields the record of o, if there is one, and reports whether to go on.
-func (l *listing) object(ctx context.Context, o *object, heads map[ref]*object) bool {
-	name := o.ref
-	err := l.usable(ctx)
-	if err == nil {
-		o, err = l.resolveListed(ctx, o, heads)
+// object yields the record of an object as it was resolved, if there is one, and reports whether to go on.
+func (l *listing) object(ctx context.Context, name ref, o *object, err error) bool {
+	if usable := l.usable(ctx); usable != nil {
+		err = usable
 	}
-	if errors.Is(err, ErrDamaged) { // the head that says what is true of it
+	switch {
+	case errors.Is(err, ErrDamaged): // the head that says what is true of it
 		l.damaged = append(l.damaged, fmt.Errorf("%v: %w", name, err))
 		return true
-	}
-	if err != nil {
+	case err != nil:
 		l.yield(store.Record{}, err)
 		return false
 	}
 	return o == nil || o.current() == nil || l.yield(o.current().Canonical(), nil)
 }
 
-// resolveListed is resolve for an object out of a page. It reads each head only once, which is late enough: after the
-// page. It returns nil if the object is not there any more.
-func (s *Store) resolveListed(ctx context.Context, o *object, heads map[ref]*object) (*object, error) {
-	if o.pending == nil {
-		return o, nil
-	}
-	head, known := heads[o.pending.head]
-	if !known {
-		var err error
-		if head, err = s.api.Get(ctx, o.pending.head); err != nil && !errors.Is(err, errAbsent) {
-			return nil, err
+// resolvePage returns the objects of a page with their pending commits decided, and for each the error if it could not
+// be; nil stands for one that is not there any more. It reads each head only once, which is late enough: after the page.
+func (s *Store) resolvePage(ctx context.Context, objects []*object) ([]*object, []error) {
+	heads, broken := s.headsOf(ctx, objects)
+	found, errs, open := slices.Clone(objects), make([]error, len(objects)), []int(nil)
+	for i, o := range objects {
+		if o.pending == nil {
+			continue
 		}
-		heads[o.pending.head] = head
-	}
-	if head != nil {
-		switch f, revision := o.pending.fateIn(head); f {
+		if errs[i] = broken[o.pending.head]; errs[i] != nil {
+			continue
+		}
+		f, revision := fateDead, int64(0)
+		if head := heads[o.pending.head]; head != nil {
+			f, revision = o.pending.fateIn(head)
+		}
+		switch f {
 		case fateCommitted:
-			return o.committed(revision), nil
-		case fateOpen:
-			return o, nil
+			found[i] = o.committed(revision)
+		case fateDead:
+			open = append(open, i)
 		}
 	}
-	again, err := s.read(ctx, o.ref, o.key)
+	inParallel(s.options.Parallel, len(open), func(k int) error {
+		i := open[k]
+		found[i], errs[i] = s.resolveAgain(ctx, objects[i])
+		return nil
+	})
+	return found, errs
+}
+
+// resolveAgain returns what o is whose commit did not come about, as far as its head says, unless it was settled since
+// o was read; nil if it is not there any more.
+func (s *Store) resolveAgain(ctx context.Context, o *object) (*object, error) {
+	again, err := s.api.Get(ctx, o.ref)
+	if err == nil {
+		if again.uid == o.uid && again.version == o.version {
+			return o.rolledBack(), nil
+		}
+		again, err = s.resolve(ctx, again)
+	}
 	if errors.Is(err, errAbsent) {
 		return nil, nil //nolint:nilnil // it is gone
 	}

@@ -145,8 +145,11 @@ func labelValue(text string) string {
 
 // labels returns the labels of o.
 func (o *object) labels() map[string]string {
+	if o.turn != "" {
+		return map[string]string{labelKind: ticketKind, labelTurn: labelValue(o.turn)}
+	}
 	all := map[string]string{labelKind: labelValue(string(o.key.Kind)), labelPool: labelValue(o.key.Pool)}
-	if o.pending != nil || o.value == nil {
+	if o.pending != nil || o.value == nil || len(o.log) > 0 {
 		all[labelPending] = "true"
 	}
 	if o.resource == resourceAllocations {

@@ -27,7 +27,9 @@ type object struct {
 	log    []entry // commits whose objects may still have to be settled, the oldest first
 	last   string  // identifier of the latest commit
 	aborts int64   // counts how often a commit of a stranger was stopped; see abort
-	turn   turn    // who is about to commit
+
+	// turn is set in a ticket, which holds no record: for which head, as ref.String returns it.
+	turn string
 
 	// wrong says which label does not fit the object, as it was read; empty if none. It is not stored.
 	wrong string
@@ -127,7 +129,7 @@ type (
 		Log        []entryJSON  `json:"log,omitempty"`
 		Last       string       `json:"last,omitempty"`
 		Aborts     int64        `json:"aborts,omitempty"`
-		Turn       *turnJSON    `json:"turn,omitempty"`
+		Turn       string       `json:"turn,omitempty"`
 	}
 	metadataJSON struct {
 		Name              string            `json:"name"`
@@ -158,10 +160,6 @@ type (
 		Fence  string      `json:"fence"`
 		Before *recordJSON `json:"before,omitempty"`
 	}
-	turnJSON struct {
-		ID      string `json:"id"`
-		Records int    `json:"records"`
-	}
 	entryJSON struct {
 		ID       string   `json:"id"`
 		Revision int64    `json:"revision"`
@@ -181,15 +179,13 @@ func (o *object) encode(namespace string) ([]byte, error) {
 		},
 		Key:    keyJSON{string(o.key.Kind), o.key.Pool, o.key.Name},
 		Spec:   encodeRecord(o.value),
-		Show:   showOf(o.resource, o.value),
+		Show:   o.show(),
 		Last:   o.last,
 		Aborts: o.aborts,
+		Turn:   o.turn,
 	}
 	if o.version != "" {
 		wire.Metadata.ManagedFields = make([]struct{}, 1)
-	}
-	if o.turn.id != "" {
-		wire.Turn = &turnJSON{o.turn.id, o.turn.records}
 	}
 	if p := o.pending; p != nil {
 		wire.Pending = &pendingJSON{p.id, p.head.String(), p.uid, p.fence, encodeRecord(p.before)}
@@ -221,6 +217,7 @@ func (wire *objectJSON) decode(resource string) (*object, error) {
 		key:     store.Key{Kind: store.Kind(wire.Key.Kind), Pool: wire.Key.Pool, Name: wire.Key.Name},
 		last:    wire.Last,
 		aborts:  wire.Aborts,
+		turn:    wire.Turn,
 	}
 	damaged := func(err error) error { return fmt.Errorf("%w: %v: %w", ErrDamaged, o.ref, err) }
 	if err := o.key.Validate(); err != nil {
@@ -229,9 +226,6 @@ func (wire *objectJSON) decode(resource string) (*object, error) {
 	var err error
 	if o.value, err = wire.Spec.decode(o.key); err != nil {
 		return nil, damaged(err)
-	}
-	if wire.Turn != nil {
-		o.turn = turn{wire.Turn.ID, wire.Turn.Records}
 	}
 	if p := wire.Pending; p != nil {
 		o.pending = &pending{id: p.ID, uid: p.UID, fence: p.Fence}

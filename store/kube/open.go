@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -68,14 +70,22 @@ type Store struct {
 	api     api
 	options Options
 	cache   *cache
-	own     *ownCommits
+	ledger  *ledger
+	tails   *tails
+	pace    *pace
+	now     func() time.Time
 	rivals  *rivals
-	turns   store.Turns
+	lobby   *lobby
+	held    *sync.Map // the turns that callers have or wait for
+	maxTurn time.Duration
 	newID   func() string
 	pause   func(ctx context.Context, d time.Duration) error
 
 	closing context.Context // done once the handle is closed
 	close   context.CancelCauseFunc
+	lack    atomic.Pointer[error] // see miss
+	working context.Context       // done once nothing goes on in the background any more
+	stop    context.CancelFunc
 }
 
 var (
@@ -116,7 +126,9 @@ func Open(ctx context.Context, config *rest.Config, opts *Options) (*Store, erro
 	if err != nil {
 		return nil, fmt.Errorf("open store on %s: %w", config.Host, err)
 	}
-	return newStore(c, options), nil
+	s := newStore(c, options)
+	s.lobby = lobbyOf(config.Host, options.Namespace)
+	return s, nil
 }
 
 // check returns an error if an option breaks a rule.
@@ -132,18 +144,29 @@ func (o *Options) check() error {
 
 func newStore(a api, options Options) *Store {
 	closing, stop := context.WithCancelCause(context.Background())
-	return &Store{
-		api: a, options: options, cache: newCache(), own: newOwnCommits(), rivals: newRivals(),
-		newID: rand.Text, pause: pause, closing: closing, close: stop,
+	s := &Store{
+		api: a, options: options, cache: newCache(), ledger: newLedger(), tails: newTails(), pace: &pace{},
+		rivals: newRivals(), lobby: newLobby(), held: new(sync.Map), maxTurn: store.MaxTurn,
+		newID: rand.Text, pause: wait, closing: closing, close: stop,
+		now: time.Now, //nolint:forbidigo // measures how long requests and others' turns take, and decides nothing else
 	}
+	s.working, s.stop = context.WithCancel(context.Background())
+	return s
 }
 
 // Namespace returns the namespace of the objects, also after Close.
 func (s *Store) Namespace() string { return s.options.Namespace }
 
-// Close implements [store.Store]. It ends Watch; other calls that run go on.
+// Close implements [store.Store]. It ends Watch; other calls that run go on. It settles what this handle's commits have
+// left to settle, for five seconds at most, and leaves the rest to others. No goroutine of this handle runs when it
+// returns, but those of calls that run.
 func (s *Store) Close() error {
 	s.close(store.ErrClosed)
+	s.held.Range(func(t, _ any) bool {
+		t.(*turn).End()
+		return true
+	})
+	s.shut()
 	return nil
 }
 
@@ -157,7 +180,8 @@ func (s *Store) usable(ctx context.Context) error {
 	return nil
 }
 
-func pause(ctx context.Context, d time.Duration) error {
+// wait is the pause of a real handle.
+func wait(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

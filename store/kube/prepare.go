@@ -1,44 +1,51 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"sync"
+	"slices"
 
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// prepare writes all records of the transaction pending, and beside that settles what the head's log lists, as far as
-// that is due. It returns what the log must still list.
+// prepare writes all records of the transaction pending. Beside that it settles some of what the head's log lists, and
+// does not wait for that: what is not settled when the records are written stays in the log. It returns what the log
+// must still list.
 func (t *transaction) prepare(ctx context.Context) ([]entry, error) {
-	due, kept := t.due()
-	prepared := make([]*object, len(t.intents))
-	settled := make([]bool, len(due))
-	errs := inParallel(t.options.Parallel, len(t.intents)+len(due), func(i int) (err error) {
-		if i < len(t.intents) {
-			prepared[i], err = t.prepareOne(ctx, &t.intents[i])
-			return err
-		}
-		i -= len(t.intents)
-		err = t.settle(hasty(ctx), due[i])
-		settled[i] = err == nil // else it stays in the log
-		return lackOfRights(err)
-	})
-	for _, o := range prepared {
-		if o != nil {
-			t.prepared = append(t.prepared, o)
-		}
-	}
-	if err := t.firstOf(errs); err != nil {
+	if err := t.missing(); err != nil {
 		return nil, err
 	}
-	for i, d := range due {
-		if !settled[i] {
-			kept = d.keepIn(kept)
+	pace, err := t.measure(ctx, len(t.intents))
+	if err != nil {
+		return nil, err
+	}
+	written := t.written()
+	own, strange := t.ledger.open(t.base.log, written)
+	due := slices.Concat(strange, own[:min(len(own), len(t.intents)+handful)])
+	prepared := make([]*object, len(t.intents))
+	errs := t.beside(len(t.intents), func(i int) (err error) {
+		if err := pace.check(); err != nil {
+			return err
+		}
+		prepared[i], err = t.prepareOne(ctx, &t.intents[i])
+		return pace.did(err)
+	}, len(due), func(ctx context.Context, i int) { t.miss(t.settleOnce(hasty(ctx), due[i])) })
+	pace.end()
+	t.wrote = pace.wrote()
+	for i, o := range prepared {
+		switch {
+		case o != nil:
+			t.prepared = append(t.prepared, o)
+		case errors.Is(errs[i], errUnsure):
+			t.unsure = append(t.unsure, t.intents[i].ref)
 		}
 	}
-	return kept, t.checkLog(kept)
+	if err = cmp.Or(t.firstOf(errs), t.missing()); err != nil {
+		return nil, err
+	}
+	return t.ledger.rest(t.base.log, written), nil
 }
 
 // firstOf returns the error of an attempt: an unsuitable time before a conflict before an existing record, and all of
@@ -46,20 +53,6 @@ func (t *transaction) prepare(ctx context.Context) ([]entry, error) {
 func (t *transaction) firstOf(errs []error) error {
 	var exists []store.Record
 	var first error
-	rank := func(err error) int {
-		switch {
-		case err == nil:
-			return 0
-		case errors.Is(err, store.ErrExists):
-			return 1
-		case errors.Is(err, store.ErrConflict):
-			return 2
-		case errors.Is(err, errAgain):
-			return 3
-		default:
-			return 4
-		}
-	}
 	for _, err := range errs {
 		var existing *store.ExistsError
 		if errors.As(err, &existing) {
@@ -69,10 +62,37 @@ func (t *transaction) firstOf(errs []error) error {
 			first = err
 		}
 	}
-	if rank(first) == 1 {
+	if rank(first) == rankExists {
 		return &store.ExistsError{Records: exists}
 	}
 	return first
+}
+
+// The ranks of what the records of an attempt come to.
+const (
+	rankNone = iota
+	rankExists
+	rankConflict
+	rankAgain
+	rankTooLarge
+	rankOther
+)
+
+func rank(err error) int {
+	switch {
+	case err == nil:
+		return rankNone
+	case errors.Is(err, store.ErrExists):
+		return rankExists
+	case errors.Is(err, store.ErrConflict):
+		return rankConflict
+	case errors.Is(err, errAgain):
+		return rankAgain
+	case errors.Is(err, store.ErrTooLarge):
+		return rankTooLarge
+	default:
+		return rankOther
+	}
 }
 
 // propose returns base, or a new object if base is nil, with what in wants of it.
@@ -82,7 +102,7 @@ func (t *transaction) propose(base *object, in *intent) *object {
 		*next = *base
 	}
 	next.pending = &pending{id: t.id, head: t.head.ref, uid: t.base.uid, fence: t.base.version, before: next.current()}
-	next.value, next.turn = in.value, turn{}
+	next.value = in.value
 	return next
 }
 
@@ -130,7 +150,7 @@ func (t *transaction) known(in *intent) *object {
 	case o.pending == nil:
 		return o
 	}
-	if revision, ok := t.own.find(o.pending.id); ok {
+	if revision, ok := t.ledger.find(o.pending.id); ok {
 		return o.committed(revision)
 	}
 	return nil
@@ -199,31 +219,4 @@ func (s *Store) abort(ctx context.Context, p *pending) error {
 		return nil
 	}
 	return err
-}
-
-// inParallel calls do(0) to do(n-1), at most limit at once, and returns their errors. With one call it starts no
-// goroutine.
-func inParallel(limit, n int, do func(i int) error) []error {
-	errs := make([]error, n)
-	if n == 1 || limit == 1 {
-		for i := range n {
-			errs[i] = do(i)
-		}
-		return errs
-	}
-	var all sync.WaitGroup
-	next := make(chan int)
-	for range min(limit, n) {
-		all.Go(func() {
-			for i := range next {
-				errs[i] = do(i)
-			}
-		})
-	}
-	for i := range n {
-		next <- i
-	}
-	close(next)
-	all.Wait()
-	return errs
 }

@@ -111,13 +111,13 @@ func probeObject(resource, namespace string) objectJSON {
 		Metadata:   metadataJSON{Name: probeName, Namespace: namespace},
 		Key:        keyJSON{string(store.KindPool), some, some},
 		Spec:       &record,
-		Show:       &showJSON{some, some, some, some, some, some, some},
+		Show:       &showJSON{some, some, some, some, some, some, some, some},
 		Pending: &pendingJSON{
 			ID: some, Head: ref{resourcePools, some}.String(), UID: some, Fence: "1", Before: &record,
 		},
 		Log:    []entryJSON{{some, 1, []string{ref{resourcePools, some}.String()}}},
 		Last:   some,
 		Aborts: 1,
-		Turn:   &turnJSON{some, 1},
+		Turn:   some,
 	}
 }

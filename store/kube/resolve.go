@@ -22,7 +22,7 @@ const (
 // A fate of dead must be founded on an object that was read after this call: a commit that came about leaves the log of
 // its head as soon as its objects are settled.
 func (s *Store) fate(ctx context.Context, p *pending) (fate, int64, error) {
-	if revision, ok := s.own.find(p.id); ok {
+	if revision, ok := s.ledger.find(p.id); ok {
 		return fateCommitted, revision, nil
 	}
 	head, err := s.api.Get(ctx, p.head)

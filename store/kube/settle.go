@@ -3,14 +3,18 @@ package kube
 import (
 	"context"
 	"errors"
-	"fmt"
+	"slices"
 )
 
-// How many objects of other handles' commits a head's log may list before a commit settles the oldest of them, and how
-// many it may list at all, because they cannot be settled. A log of that length has about half a megabyte.
+// What a commit settles beside its own step 1.
 const (
-	maxStrange = 64
-	maxLogged  = 8192
+	// handful is how many objects of other handles' commits a commit begins to settle at most.
+	handful = 4
+	// patientSightings is in how many commits of this handle a stranger's commit was listed before this handle begins to
+	// settle it. Who made it is alive, as a rule, and settles it sooner.
+	patientSightings = 8
+	// maxStrange is how many objects of strangers a log may list until nobody waits for that.
+	maxStrange = 256
 )
 
 // debt is an object that a commit in a head's log may have left pending.
@@ -20,74 +24,31 @@ type debt struct {
 	revision int64
 }
 
-// due returns what this commit should settle of the log of its head: what this handle left, because it knows the
-// objects and need not read them, and the oldest of what others left, if that is much. Kept is the rest. Objects that
-// this commit writes itself are in neither: to write them is to settle them.
-func (t *transaction) due() (due []debt, kept []entry) {
+// written returns which objects the transaction writes itself. To write an object is to settle it.
+func (t *transaction) written() map[ref]bool {
 	written := make(map[ref]bool, len(t.intents))
 	for i := range t.intents {
 		written[t.intents[i].ref] = true
 	}
-	strange := -maxStrange
-	for i := range t.base.log {
-		if _, own := t.own.find(t.base.log[i].id); !own {
-			strange += len(t.base.log[i].objects)
-		}
-	}
-	for _, e := range t.base.log {
-		_, own := t.own.find(e.id)
-		rest := entry{id: e.id, revision: e.revision}
-		for _, r := range e.objects {
-			switch {
-			case written[r]:
-				if !own {
-					strange--
-				}
-			case own:
-				due = append(due, debt{r, e.id, e.revision})
-			case strange > 0:
-				strange--
-				due = append(due, debt{r, e.id, e.revision})
-			default:
-				rest.objects = append(rest.objects, r)
-			}
-		}
-		if len(rest.objects) > 0 {
-			kept = append(kept, rest)
-		}
-	}
-	return due, kept
+	return written
 }
 
-// keepIn adds d to log again.
-func (d debt) keepIn(log []entry) []entry {
-	for i := range log {
-		if log[i].id == d.id {
-			log[i].objects = append(log[i].objects, d.ref)
-			return log
-		}
+// settleOnce settles d, unless that is done or somebody does it just now.
+func (s *Store) settleOnce(ctx context.Context, d debt) error {
+	if !s.ledger.begin(d) {
+		return nil
 	}
-	return append([]entry{{d.id, d.revision, []ref{d.ref}}}, log...)
-}
-
-// checkLog returns an error if log is too long for its object.
-func (t *transaction) checkLog(log []entry) error {
-	n := 0
-	for i := range log {
-		n += len(log[i].objects)
-	}
-	if n > maxLogged {
-		return fmt.Errorf("commit of head %v: %d objects of earlier commits cannot be settled, the most is %d; may the "+
-			"caller update and delete them?", t.head.key, n, maxLogged)
-	}
-	return nil
+	settled := false
+	defer func() { s.ledger.end(d, settled) }()
+	err := s.settle(ctx, d)
+	settled = err == nil
+	return err
 }
 
 // settle gives an object its final form, if the commit of d has left it pending.
 func (s *Store) settle(ctx context.Context, d debt) error {
-	if known := s.cache.get(d.ref); known != nil && known.pending != nil && known.pending.id == d.id {
-		err := s.settleObject(ctx, known, d.revision)
-		if !errors.Is(err, errMoved) {
+	if known := s.lastSeen(d); known != nil {
+		if err := s.settleObject(ctx, known, d.revision); !errors.Is(err, errMoved) {
 			return err
 		}
 	}
@@ -107,10 +68,26 @@ func (s *Store) settle(ctx context.Context, d debt) error {
 	}
 }
 
-// settleObject gives o the final form after its pending commit.
+// lastSeen returns the object of d as this handle last saw it, if it was pending by that commit; else nil.
+func (s *Store) lastSeen(d debt) *object {
+	if o := s.ledger.prepared(d); o != nil {
+		return o
+	}
+	if o := s.cache.get(d.ref); o != nil && o.pending != nil && o.pending.id == d.id {
+		return o
+	}
+	return nil
+}
+
+// settleObject gives o the final form after its pending commit. A head that is deleted goes after what its log lists
+// is settled.
 func (s *Store) settleObject(ctx context.Context, o *object, revision int64) error {
+	final := o.committed(revision)
+	if final.value == nil && len(final.log) > 0 {
+		return s.bury(ctx, final)
+	}
 	s.cache.drop(o.ref)
-	stored, err := s.store(ctx, o.committed(revision))
+	stored, err := s.store(ctx, final)
 	if errors.Is(err, errAbsent) {
 		return nil
 	}
@@ -120,13 +97,46 @@ func (s *Store) settleObject(ctx context.Context, o *object, revision int64) err
 	return err
 }
 
-// settleAll settles all that log lists.
+// bury removes the object of a deleted head, after settling what it lists.
+func (s *Store) bury(ctx context.Context, head *object) error {
+	if err := s.settleAll(ctx, head.log); err != nil {
+		return err
+	}
+	buried := *head
+	buried.log = nil
+	s.cache.drop(head.ref)
+	if err := s.api.Remove(ctx, &buried); err != nil && !errors.Is(err, errAbsent) {
+		return err
+	}
+	s.ledger.forget(head.log, nil)
+	return nil
+}
+
+// settleAll settles all that log lists, and returns the first error.
 func (s *Store) settleAll(ctx context.Context, log []entry) error {
+	return s.settleDebts(ctx, s.ledger.rest(log, nil), s.options.Parallel, func() bool { return true })
+}
+
+// settleDebts is settleAll with so many requests at once, as long as goOn reports true.
+func (s *Store) settleDebts(ctx context.Context, log []entry, parallel int, goOn func() bool) error {
 	var debts []debt
 	for _, e := range log {
 		for _, r := range e.objects {
 			debts = append(debts, debt{r, e.id, e.revision})
 		}
 	}
-	return errors.Join(inParallel(s.options.Parallel, len(debts), func(i int) error { return s.settle(ctx, debts[i]) })...)
+	errs := inParallel(parallel, len(debts), func(i int) error {
+		if !goOn() {
+			return errAgain
+		}
+		err := s.settle(ctx, debts[i])
+		if err == nil {
+			s.ledger.settled(debts[i])
+		}
+		return err
+	})
+	if i := slices.IndexFunc(errs, func(err error) bool { return err != nil }); i >= 0 {
+		return errs[i]
+	}
+	return nil
 }

@@ -4,13 +4,12 @@ import (
 	"encoding/json"
 	"net/netip"
 	"strings"
-
-	"github.com/ipalloc/ipalloc/store"
 )
 
 // showJSON is what an object shows in printer columns and has in no other form that a column can show. It is only for
 // people.
 type showJSON struct {
+	State     string `json:"state,omitempty"`
 	Addresses string `json:"addresses,omitempty"`
 	Families  string `json:"families,omitempty"`
 	Total     string `json:"total,omitempty"`
@@ -20,13 +19,28 @@ type showJSON struct {
 	Free      string `json:"free,omitempty"`
 }
 
-// showOf returns what there is to show of r; nil if nothing.
-func showOf(resource string, r *store.Record) *showJSON {
-	if r == nil {
-		return nil
+// show returns what there is to show of o: while a commit is about to write it, or has and has not settled it yet, what
+// it is about to be; of what is about to go, what it was. It returns nil if there is nothing to show.
+func (o *object) show() *showJSON {
+	show, r := &showJSON{}, o.value
+	switch {
+	case r != nil:
+		show.State = r.State
+	case o.turn != "":
+		show.State = "waiting"
+	case o.pending != nil && o.resource == resourceAllocations:
+		show.State, r = "being released", o.pending.before
+	case o.pending != nil:
+		show.State, r = "being deleted", o.pending.before
+	case len(o.log) > 0:
+		show.State = "deleted"
+	default:
+		show.State = "being made"
 	}
-	show := &showJSON{}
-	if resource == resourcePools {
+	if r == nil {
+		return show
+	}
+	if o.resource == resourcePools {
 		show.addSpaces(r.Data)
 	}
 	for _, p := range r.Prefixes {

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -30,6 +31,8 @@ type stepClient struct {
 	server  *simServer
 	process *simulation.Process
 	faults  brokenSteps
+	tickets int  // of the process, that are at the server
+	dying   bool // the process has crashed: what it still does in deferred functions does not happen
 }
 
 // brokenSteps are steps of the protocol that are broken on purpose.
@@ -43,7 +46,7 @@ type brokenSteps struct {
 func (c *stepClient) do(verb string, r kube.Ref, o *kube.Object) (*kube.Object, error) {
 	c.server.mu.Lock()
 	defer c.server.mu.Unlock()
-	if verb == "update" && (c.faults.unguarded || c.faults.jumped && o.Turn() != "") {
+	if verb == "update" && (c.faults.unguarded || c.faults.jumped && c.tickets > 0) {
 		if old := c.server.objects[r]; old != nil {
 			o = o.WithIdentity(old.Identity())
 		}
@@ -56,14 +59,18 @@ func (c *stepClient) do(verb string, r kube.Ref, o *kube.Object) (*kube.Object, 
 			o = o.Decided()
 		}
 	}
-	return c.server.do(verb, r, o)
+	made, err := c.server.do(verb, r, o)
+	if err == nil && o != nil && o.Turn() != "" {
+		c.tickets += map[string]int{"create": 1, "remove": -1}[verb]
+	}
+	return made, err
 }
 
 func (c *stepClient) step(verb string, r kube.Ref, o *kube.Object) (*kube.Object, error) {
 	if c.process == nil {
 		return c.do(verb, r, o)
 	}
-	switch c.process.Step(verb != "get") {
+	switch c.fate(verb != "get") {
 	case simulation.Refuse:
 		return nil, simulation.ErrRefused
 	case simulation.LoseRequest:
@@ -76,9 +83,21 @@ func (c *stepClient) step(verb string, r kube.Ref, o *kube.Object) (*kube.Object
 		return nil, kube.ErrUnsure
 	case simulation.CrashAfter:
 		_, _ = c.do(verb, r, o)
+		c.dying = true
 		c.process.Die()
 	}
 	return c.do(verb, r, o)
+}
+
+// fate is that of the next step.
+func (c *stepClient) fate(changes bool) simulation.Fate {
+	if c.dying {
+		return simulation.Refuse
+	}
+	c.dying = true
+	fate := c.process.Step(changes)
+	c.dying = false
+	return fate
 }
 
 func (c *stepClient) Get(_ context.Context, r kube.Ref) (*kube.Object, error) {
@@ -99,20 +118,58 @@ func (c *stepClient) Remove(_ context.Context, o *kube.Object) error {
 }
 
 func (c *stepClient) List(_ context.Context, resource, selector, token string) (kube.Page, error) {
-	if c.process != nil && c.process.Step(false) == simulation.Refuse {
+	if c.process == nil {
+		return c.server.list(resource, selector, token)
+	}
+	if c.fate(false) == simulation.Refuse {
 		return kube.Page{}, simulation.ErrRefused
 	}
-	return c.server.list(resource, selector, token)
+	found, err := c.server.list(resource, selector, token)
+	if err == nil && strings.Contains(selector, "/turn=") {
+		found = c.doubtful(found)
+	}
+	return found, err
+}
+
+// doubtful returns a list of tickets as it is, or at times another one: nothing may rest on their order.
+func (c *stepClient) doubtful(tickets kube.Page) kube.Page {
+	objects, token := kube.PageOf(tickets)
+	switch random := c.process.World.Random; random.IntN(8) {
+	case 0:
+		return kube.NewPage(nil, "")
+	case 1:
+		for i := range objects {
+			uid, _ := objects[i].Identity()
+			objects[i] = objects[i].WithIdentity(uid, fmt.Sprint(1+random.IntN(1000)))
+		}
+	}
+	return kube.NewPage(objects, token)
 }
 
 func (c *stepClient) Watch(ctx context.Context, _ kube.Ref, _ string) error { return ctx.Err() }
+
+// tidying is a handle that now and then, after a commit, does what other handles do in the background.
+type tidying struct {
+	*kube.Store
+	process *simulation.Process
+}
+
+func (s *tidying) Commit(ctx context.Context, changes ...store.Change) ([]store.Record, error) {
+	heads, err := s.Store.Commit(ctx, changes...)
+	if s.process != nil && s.process.World.Random.IntN(4) == 0 {
+		_ = kube.Tidy(context.WithoutCancel(ctx), s.Store)
+	}
+	return heads, err
+}
 
 // simulate runs the library's workload on a simulated API server for so many requests.
 func simulate(seed uint64, steps int, faults brokenSteps) error {
 	w, server, names := simulation.NewWorld(seed, simulation.Some), newSimServer(), counterID("id")
 	open := func(p *simulation.Process) store.Store {
-		return kube.NewStore(&stepClient{server, p, faults}, kube.Options{Patience: time.Nanosecond, Parallel: 1},
-			names, noPause)
+		client := &stepClient{server: server, process: p, faults: faults}
+		s := kube.NewStore(client, kube.Options{Patience: time.Nanosecond, Parallel: 1}, names, noPause)
+		kube.WithClock(s, func() time.Time { return time.Unix(0, int64(w.Steps)*1e6) }, 200*time.Millisecond)
+		return &tidying{s, p}
 	}
 	l, err := simulation.NewWorkload(w, open)
 	if err != nil {

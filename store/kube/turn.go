@@ -3,102 +3,237 @@ package kube
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Turn implements [store.Store].
+// Turn implements [store.Store]. The callers of one process wait in the order of their calls, whichever handles on one
+// namespace they use, and one process after the other in the order of their tickets; see docs/kubernetes.md. Cost: no
+// request for one who takes over from another caller of this process; otherwise three, two for each ticket before its
+// own, and a read of each head.
 func (s *Store) Turn(ctx context.Context, keys ...store.Key) (store.Turn, error) {
 	if err := s.usable(ctx); err != nil {
 		return nil, err
 	}
-	return s.turns.Turn(ctx, s.Get, keys...)
+	if err := store.ValidateTurn(keys...); err != nil {
+		return nil, err
+	}
+	waiting, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(s.closing, func() { cancel(store.ErrClosed) })()
+	t := &turn{store: s, keys: slices.SortedFunc(slices.Values(keys), store.Key.Compare), leave: func() {}}
+	s.lobby.enter(t.keys)
+	for _, key := range t.keys {
+		s.tails.begin(waiting, refOf(key))
+	}
+	err := t.wait(waiting, keys)
+	s.held.Store(t, true)
+	if s.closing.Err() != nil {
+		err = store.ErrClosed
+	}
+	if err != nil {
+		t.End()
+		return nil, err
+	}
+	return t, nil
 }
 
-// turn is how a commit announces in its head's object that it is the next one. It guards nothing: who heeds no turn, or
-// heeds it no longer, is refused or gets through as without it.
-//
-// Of several that commit to one head at once one gets through, and what the others have written by then was for
-// nothing. With many records and many handles that would be nearly all that the server does. So a handle that has lost
-// looks at the head before it writes any record, and takes its turn, or waits while somebody else has it.
+// turn implements [store.Turn].
 type turn struct {
-	id      string // of the commit; empty if nobody has the turn
-	records int    // that it is about to write beside the head
+	store *Store
+	keys  []store.Key // sorted
+	heads []store.Record
+	leave func() // the line of this process
+	over  sync.Once
 }
 
-// lastTurnPause is the longest time between two looks at a head that is somebody else's turn.
-const lastTurnPause = time.Second
-
-// patience returns how long the others wait for a turn: p, and a hundredth of it more for each record.
-func (u turn) patience(p time.Duration) time.Duration { return p + p*time.Duration(u.records)/100 }
-
-// takeTurn returns the head's object as the commit may go on with it: as it is if nobody is in the way, and with the
-// commit's turn in it if this handle has lost lately. It waits a while, and returns errAgain, if somebody else has the
-// turn.
-func (t *transaction) takeTurn(ctx context.Context, head *object) (*object, error) {
-	rivals := t.rivalry()
-	switch {
-	case head.value == nil || head.turn.id == t.id, head.turn.id == "" && rivals == 0:
-		return head, nil
-	case head.turn.id != "" && t.waited[head.turn.id] <= head.turn.patience(t.options.Patience):
-		t.rivals.lost(head.ref)
-		wait := min(firstPause<<min(rivals, 16), lastTurnPause)
-		t.waited[head.turn.id] += wait
-		if err := t.Store.pause(ctx, jitter(wait)); err != nil {
-			return nil, err
+// wait waits for the turn, first in this process, then at the server, and reads the heads.
+func (t *turn) wait(ctx context.Context, keys []store.Key) (err error) {
+	if t.leave, err = t.store.lobby.turns.Wait(ctx, keys...); err != nil {
+		t.leave = func() {}
+		return err
+	}
+	for _, key := range t.keys {
+		if err := t.store.queueUp(ctx, key); err != nil {
+			return err
 		}
-		return nil, errAgain
 	}
-	next := *head
-	next.turn = turn{t.id, len(t.intents)}
-	stored, err := t.api.Update(ctx, &next)
-	if errors.Is(err, errMoved) || errors.Is(err, errAbsent) {
-		t.rivals.lost(head.ref)
-		return nil, errAgain
+	t.heads = make([]store.Record, len(keys))
+	for i, key := range keys {
+		o, err := t.store.turnHead(ctx, key)
+		if err != nil {
+			return err
+		}
+		t.heads[i] = store.Record{Key: key}
+		if o != nil && o.current() != nil {
+			t.heads[i] = o.current().Canonical()
+		}
 	}
-	return stored, err
+	return nil
 }
 
-// rivalry returns how often this handle has lost the head lately. It is 0 for a commit of several heads: the others of
-// them are records to it, and a turn at one would keep nobody from these.
-func (t *transaction) rivalry() int {
-	if t.several {
-		return 0
+// Heads implements [store.Turn].
+func (t *turn) Heads() []store.Record { return t.heads }
+
+// End implements [store.Turn]. It waits for no request.
+func (t *turn) End() {
+	t.over.Do(func() {
+		s := t.store
+		s.held.Delete(t)
+		for _, ticket := range s.lobby.exit(t.keys, s.now()) {
+			s.discard(ticket)
+		}
+		t.leave()
+		for _, key := range t.keys {
+			s.end(refOf(key), nil)
+		}
+	})
+}
+
+// turnHead returns the object of a head at the beginning of a turn, nil if there is none. If the handle's process has
+// lost the head in its turn, to somebody who commits without one, it also makes what that is about to commit
+// impossible: who loses waits for a turn.
+func (s *Store) turnHead(ctx context.Context, key store.Key) (*object, error) {
+	o, lost := s.lobby.handOver(key)
+	for range maxFences {
+		var err error
+		if o == nil {
+			if o, err = s.read(ctx, refOf(key), key); err != nil {
+				return nil, unlessMoved(err)
+			}
+		}
+		if o.pending != nil {
+			return o, nil
+		}
+		if lost {
+			next := *o
+			next.aborts++
+			o, err = s.api.Update(ctx, &next)
+			if errors.Is(err, errMoved) || errors.Is(err, errAbsent) {
+				o = nil
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+		}
+		s.cache.put(o)
+		return o, nil
 	}
-	return t.rivals.of(t.head.ref)
+	return nil, errAgain
 }
 
-// rivals counts, for each head, how often this handle has lost it to others lately.
-type rivals struct {
-	mu     sync.Mutex
-	losses map[ref]int
+// maxFences is how often a turn tries to keep others from a head, each time against one who was faster.
+const maxFences = 16
+
+// lobby is where the callers of this process wait who use one namespace of one API server.
+type lobby struct {
+	turns store.Turns // their order
+
+	mu    sync.Mutex
+	lines map[store.Key]*line
+	lost  map[store.Key]bool // heads that somebody without a turn took in a turn of this process
 }
 
-func newRivals() *rivals { return &rivals{losses: make(map[ref]int)} }
-
-func (r *rivals) of(head ref) int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.losses[head]
+// line is that at one head.
+type line struct {
+	waiting int       // callers that wait for their turn or have it
+	ticket  *object   // with which the process stands in the line at the server; nil if it does not, or waits there
+	left    int       // for how many more turns it has that place
+	until   time.Time // and no longer than that
+	head    *object   // as the turn before has left it; nil if that is not known
 }
 
-func (r *rivals) lost(head ref) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if _, ok := r.losses[head]; !ok && len(r.losses) >= maxCached {
-		clear(r.losses)
+// lobbies are those of this process, by host and namespace.
+var lobbies sync.Map
+
+// lobbyOf returns the lobby for a namespace of an API server.
+func lobbyOf(host, namespace string) *lobby {
+	found, _ := lobbies.LoadOrStore(host+" "+namespace, newLobby())
+	return found.(*lobby)
+}
+
+func newLobby() *lobby {
+	return &lobby{lines: make(map[store.Key]*line), lost: make(map[store.Key]bool)}
+}
+
+// enter notes that a caller waits for its turn.
+func (l *lobby) enter(keys []store.Key) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, key := range keys {
+		if l.lines[key] == nil {
+			l.lines[key] = &line{}
+		}
+		l.lines[key].waiting++
 	}
-	r.losses[head]++
 }
 
-// won halves what is counted: after a few commits that nobody was in the way of, the handle commits again without
-// looking first.
-func (r *rivals) won(head ref) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.losses[head] /= 2; r.losses[head] == 0 {
-		delete(r.losses, head)
+// exit notes that a caller's turn is over, and returns the tickets that the process does not need any more.
+func (l *lobby) exit(keys []store.Key, now time.Time) (tickets []*object) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, key := range keys {
+		at := l.lines[key]
+		at.waiting--
+		if at.ticket != nil && (at.waiting == 0 || at.left == 0 || !now.Before(at.until)) {
+			tickets = append(tickets, at.ticket)
+			at.ticket = nil
+		}
+		if at.waiting == 0 {
+			delete(l.lines, key)
+		}
+	}
+	return tickets
+}
+
+// pass reports whether the caller may take over the place that the process has at the server.
+func (l *lobby) pass(key store.Key, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	at := l.lines[key]
+	if at.ticket == nil || at.left == 0 || !now.Before(at.until) {
+		at.head = nil
+		return false
+	}
+	at.left--
+	return true
+}
+
+// place notes the ticket with which the process has its turn at the server, for as many turns as there are callers. It
+// returns one that is not needed any more, or nil.
+func (l *lobby) place(key store.Key, ticket *object, until time.Time) (old *object) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	at := l.lines[key]
+	old = at.ticket
+	at.ticket, at.left, at.until = ticket, at.waiting-1, until
+	return old
+}
+
+// handOver returns the head as the turn before has left it, nil if that is not known, and whether that turn lost it.
+func (l *lobby) handOver(key store.Key) (head *object, lost bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	at := l.lines[key]
+	head, lost = at.head, l.lost[key]
+	at.head = nil
+	delete(l.lost, key)
+	return head, lost
+}
+
+// committed notes what a commit in a turn has made of its first head; nil if it lost it.
+func (l *lobby) committed(key store.Key, head *object) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if at := l.lines[key]; at != nil {
+		at.head = head
+	}
+	if head == nil {
+		dropOne(l.lost, maxCached)
+		l.lost[key] = true
 	}
 }

@@ -3,9 +3,12 @@ package kube_test
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ipalloc/ipalloc/store"
@@ -13,179 +16,231 @@ import (
 	"github.com/ipalloc/ipalloc/store/storetest"
 )
 
-// observed notes its requests, and calls before with each of them, unless that is nil.
-type observed struct {
-	*simClient
-	before func(verb string)
-	verbs  []string
-}
-
-func (c *observed) note(verb string) {
-	c.verbs = append(c.verbs, verb)
-	if c.before != nil {
-		c.before(verb)
-	}
-}
-
-func (c *observed) Get(ctx context.Context, r kube.Ref) (*kube.Object, error) {
-	c.note("get")
-	return c.simClient.Get(ctx, r)
-}
-
-func (c *observed) Create(ctx context.Context, o *kube.Object) (*kube.Object, error) {
-	c.note("create")
-	return c.simClient.Create(ctx, o)
-}
-
-func (c *observed) Update(ctx context.Context, o *kube.Object) (*kube.Object, error) {
-	if o.Turn() != "" {
-		c.note("turn")
-	} else {
-		c.note("update")
-	}
-	return c.simClient.Update(ctx, o)
-}
-
-func (c *observed) Remove(ctx context.Context, o *kube.Object) error {
-	c.note("remove")
-	return c.simClient.Remove(ctx, o)
-}
-
 func createAlloc(name string) []store.Write {
 	return []store.Write{{Op: store.Create, Record: record(allocKey(name), "held")}}
 }
 
-// losing returns a handle that has just lost the head of pool lab to another, the client that it uses, and the head.
-func losing(t *testing.T, server *simServer) (*kube.Store, *observed, store.Record) {
-	t.Helper()
-	head, err := storetest.CommitOne(t.Context(), simStore(&simClient{server: server}, "first"),
-		record(poolKey("lab"), ""), createAlloc("first")...)
-	require.NoError(t, err)
-	client := &observed{simClient: &simClient{server: server}}
-	client.before = func(verb string) {
-		if verb == "update" {
-			client.before = nil
-			_, err := storetest.CommitOne(t.Context(), simStore(&simClient{server: server}, "rival"), head)
-			require.NoError(t, err)
+// lively returns a handle of a process of its own, as a real one.
+func lively(server *simServer, name string) *kube.Store {
+	return kube.NewLively(&simClient{server: server}, kube.Options{}, counterID(name))
+}
+
+// tickets counts those at the server.
+func (s *simServer) tickets() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, o := range s.objects {
+		if o.Turn() != "" {
+			n++
 		}
 	}
-	s := kube.NewStore(client, kube.Options{Parallel: 1}, counterID("loser"), noPause)
-	_, err = storetest.CommitOne(t.Context(), s, head, createAlloc("x")...)
-	var conflict *store.ConflictError
-	require.ErrorAs(t, err, &conflict)
-	require.Equal(t, []string{"get", "create", "update", "get", "remove"}, client.verbs)
-	client.verbs = nil
-	return s, client, conflict.Current
+	return n
 }
 
-// requireTurn checks whose turn it is at the head of pool lab.
-func requireTurn(t *testing.T, server *simServer, want string) {
-	t.Helper()
-	o, err := (&simClient{server: server}).Get(t.Context(), kube.RefOf(poolKey("lab")))
-	require.NoError(t, err)
-	require.Equal(t, want, o.Turn())
-}
-
-// TestTurn: a handle that has lost takes its turn before it writes a record, and whoever looks at the head then waits,
-// and writes nothing. After a commit that nobody was in the way of, it commits as before.
-func TestTurn(t *testing.T) {
-	server := newSimServer()
-	s, client, head := losing(t, server)
-	other := &observed{simClient: &simClient{server: server}}
-	waiting, committed := make(chan struct{}), make(chan struct{})
-	first := true
-	patient := kube.NewStore(other, kube.Options{}, counterID("other"), func(context.Context, time.Duration) error {
-		if first {
-			first = false
-			close(waiting)
+// TestTurnsInOrder: processes get their turns in the order in which they asked for them, each with the head that the
+// one before it left, and nothing stays.
+func TestTurnsInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := newSimServer()
+		first := lively(server, "first")
+		_, err := storetest.CommitOne(t.Context(), first, record(poolKey("lab"), "none"))
+		require.NoError(t, err)
+		held, err := first.Turn(t.Context(), poolKey("lab"))
+		require.NoError(t, err)
+		var mu sync.Mutex
+		var order []int
+		var handles []*kube.Store
+		var all sync.WaitGroup
+		for i := range 8 {
+			s := lively(server, fmt.Sprint("process-", i))
+			handles = append(handles, s)
+			all.Go(func() {
+				turn, err := s.Turn(t.Context(), poolKey("lab"))
+				require.NoError(t, err)
+				mu.Lock()
+				order = append(order, i)
+				mu.Unlock()
+				head := turn.Heads()[0]
+				if i > 0 {
+					require.Equal(t, fmt.Sprint(i-1), head.State)
+				}
+				head.State = fmt.Sprint(i)
+				_, err = s.Commit(t.Context(), store.Change{Head: head, Writes: createAlloc(head.State), Turn: turn})
+				require.NoError(t, err)
+			})
+			synctest.Wait()
 		}
-		<-committed
-		return nil
+		require.Equal(t, 9, server.tickets())
+		held.End()
+		all.Wait()
+		require.Equal(t, []int{0, 1, 2, 3, 4, 5, 6, 7}, order)
+		synctest.Wait()
+		require.Zero(t, server.tickets())
+		for _, s := range append(handles, first) {
+			require.NoError(t, s.Close())
+		}
 	})
-	answer := make(chan error, 1)
-	client.before = func(verb string) {
-		if verb == "create" {
-			client.before = nil
-			go func() {
-				_, err := storetest.CommitOne(t.Context(), patient, head, createAlloc("y")...)
-				answer <- err
-			}()
-			<-waiting
-		}
-	}
-	head, err := storetest.CommitOne(t.Context(), s, head, createAlloc("x")...)
-	require.NoError(t, err)
-	require.Equal(t, []string{"get", "turn", "create", "update"}, client.verbs)
-	requireTurn(t, server, "")
-	close(committed)
-	require.ErrorIs(t, <-answer, store.ErrConflict)
-	require.NotContains(t, other.verbs, "create")
-	client.verbs = nil
-	_, err = storetest.CommitOne(t.Context(), s, head, createAlloc("z")...)
-	require.NoError(t, err)
-	require.Equal(t, []string{"create", "update", "update"}, client.verbs, "the record, the one before, and the head")
 }
 
-// TestTurnOfTheDead: others wait for the turn of a process that has crashed, longer for more records, and then take
-// theirs.
+// TestTurnOfTheDead: others wait for the ticket of a process that has crashed for as long as a turn may last, and not
+// longer, also where several have.
 func TestTurnOfTheDead(t *testing.T) {
-	for name, c := range map[string]struct {
-		records           int
-		shortest, longest time.Duration
-	}{
-		"one record":  {1, time.Second, 2 * time.Second},
-		"500 records": {500, 6 * time.Second, 8 * time.Second},
-	} {
-		t.Run(name, func(t *testing.T) {
-			server := newSimServer()
-			s, client, head := losing(t, server)
-			client.before = func(verb string) { client.crashed = client.crashed || verb == "create" }
-			var writes []store.Write
-			for i := range c.records {
-				writes = append(writes, createAlloc(fmt.Sprint("owner-", i))...)
-			}
-			_, err := storetest.CommitOne(t.Context(), s, head, writes...)
-			require.ErrorIs(t, err, errCrashed)
-			requireTurn(t, server, "loser-000002")
-			var waited time.Duration
-			heir := kube.NewStore(&simClient{server: server}, kube.Options{Patience: time.Second}, counterID("heir"),
-				func(_ context.Context, d time.Duration) error {
-					waited += d
-					return nil
-				})
-			_, err = storetest.CommitOne(t.Context(), heir, head, createAlloc("x")...)
-			require.NoError(t, err)
-			requireTurn(t, server, "")
-			require.GreaterOrEqual(t, waited, c.shortest/2, "half of each wait is by chance")
-			require.LessOrEqual(t, waited, c.longest)
-		})
-	}
+	synctest.Test(t, func(t *testing.T) {
+		server := newSimServer()
+		var handles []*kube.Store
+		for i := range 2 {
+			client := &simClient{server: server}
+			dead := kube.NewLively(client, kube.Options{}, counterID(fmt.Sprint("dead-", i)))
+			go func() { _, _ = dead.Turn(t.Context(), poolKey("lab")) }()
+			synctest.Wait()
+			client.mu.Lock()
+			client.crashed = true
+			client.mu.Unlock()
+			handles = append(handles, dead)
+		}
+		start := time.Now()
+		heir := lively(server, "heir")
+		turn, err := heir.Turn(t.Context(), poolKey("lab"))
+		require.NoError(t, err)
+		require.Equal(t, 2*store.MaxTurn, time.Since(start))
+		turn.End()
+		synctest.Wait()
+		require.Zero(t, server.tickets())
+		for _, s := range append(handles, heir) {
+			require.NoError(t, s.Close())
+		}
+	})
 }
 
-// TestTurnGivenBack: a commit that fails gives its turn back, and one that writes the head as another's record ends the
-// turn there.
-func TestTurnGivenBack(t *testing.T) {
-	t.Run("refused", func(t *testing.T) {
+// TestTurnGivenUp: a ticket goes when the context of a caller who waits ends, and when its handle is closed, whether it
+// waits or has its turn.
+func TestTurnGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		server := newSimServer()
-		s, client, head := losing(t, server)
-		_, err := storetest.CommitOne(t.Context(), s, head, createAlloc("first")...)
-		require.ErrorIs(t, err, store.ErrExists)
-		require.Contains(t, client.verbs, "turn")
-		requireTurn(t, server, "")
+		first, second, third := lively(server, "first"), lively(server, "second"), lively(server, "third")
+		_, err := first.Turn(t.Context(), poolKey("lab"))
+		require.NoError(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		errs := make(chan error, 2)
+		for i, c := range []context.Context{ctx, t.Context()} {
+			s := []*kube.Store{second, third}[i]
+			go func() {
+				_, err := s.Turn(c, poolKey("lab"))
+				errs <- err
+			}()
+			synctest.Wait()
+		}
+		require.Equal(t, 3, server.tickets())
+		cancel()
+		require.ErrorIs(t, <-errs, context.Canceled)
+		synctest.Wait()
+		require.Equal(t, 2, server.tickets())
+		require.NoError(t, third.Close())
+		require.ErrorIs(t, <-errs, store.ErrClosed)
+		require.Equal(t, 1, server.tickets())
+		require.NoError(t, first.Close())
+		require.Zero(t, server.tickets())
+		require.NoError(t, second.Close())
 	})
-	t.Run("several", func(t *testing.T) {
+}
+
+// slow is a client whose requests take some time.
+type slow struct {
+	*simClient
+	time time.Duration
+}
+
+func (c *slow) Get(ctx context.Context, r kube.Ref) (*kube.Object, error) {
+	time.Sleep(c.time)
+	return c.simClient.Get(ctx, r)
+}
+
+func (c *slow) Create(ctx context.Context, o *kube.Object) (*kube.Object, error) {
+	time.Sleep(c.time)
+	return c.simClient.Create(ctx, o)
+}
+
+func (c *slow) Update(ctx context.Context, o *kube.Object) (*kube.Object, error) {
+	time.Sleep(c.time)
+	return c.simClient.Update(ctx, o)
+}
+
+// TestFasterWithoutTurns: a process that commits again and again without turns, and is faster, does not keep one from
+// its commit that takes turns.
+func TestFasterWithoutTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
 		server := newSimServer()
-		s, client, head := losing(t, server)
-		client.before = func(verb string) { client.crashed = client.crashed || verb == "create" }
-		_, err := storetest.CommitOne(t.Context(), s, head, createAlloc("x")...)
-		require.ErrorIs(t, err, errCrashed)
-		requireTurn(t, server, "loser-000002")
-		heads, err := simStore(&simClient{server: server}, "heir").Commit(t.Context(),
-			store.Change{Head: record(poolKey("a"), "")}, store.Change{Head: head})
+		fast := kube.NewLively(&slow{&simClient{server: server}, time.Millisecond}, kube.Options{}, counterID("fast"))
+		patient := kube.NewLively(&slow{&simClient{server: server}, 2 * time.Millisecond}, kube.Options{},
+			counterID("patient"))
+		head, err := storetest.CommitOne(t.Context(), fast, record(poolKey("lab"), ""))
 		require.NoError(t, err)
-		requireTurn(t, server, "")
-		_, err = storetest.CommitOne(t.Context(), simStore(&simClient{server: server}, "next"), heads[1],
-			createAlloc("x")...)
+		stop, done, commits := make(chan struct{}), make(chan struct{}), 0
+		go func() {
+			defer close(done)
+			for ; ; commits++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				next, err := storetest.CommitOne(t.Context(), fast, head, createAlloc(fmt.Sprint("f-", commits))...)
+				if err != nil {
+					next, err = fast.Get(t.Context(), head.Key)
+				}
+				if head = next; !assert.NoError(t, err) {
+					return
+				}
+			}
+		}()
+		for i := range 20 {
+			tries := 0
+			for {
+				tries++
+				turn, err := patient.Turn(t.Context(), poolKey("lab"))
+				require.NoError(t, err)
+				_, err = patient.Commit(t.Context(),
+					store.Change{Head: turn.Heads()[0], Writes: createAlloc(fmt.Sprint("p-", i)), Turn: turn})
+				if err == nil {
+					break
+				}
+				require.ErrorIs(t, err, store.ErrConflict)
+				require.Less(t, tries, 3)
+			}
+		}
+		close(stop)
+		<-done
+		require.Greater(t, commits, 20)
+		require.NoError(t, fast.Close())
+		require.NoError(t, patient.Close())
+		require.Zero(t, server.tickets())
+		requireNothingPending(t, server)
+	})
+}
+
+// TestSweepTickets: Sweep removes the tickets of processes that have ended, if nobody waits behind them, and leaves
+// those of the living.
+func TestSweepTickets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := newSimServer()
+		client := &simClient{server: server}
+		dead := kube.NewLively(client, kube.Options{}, counterID("dead"))
+		_, err := dead.Turn(t.Context(), poolKey("lab"))
 		require.NoError(t, err)
+		client.mu.Lock()
+		client.crashed = true
+		client.mu.Unlock()
+		s := lively(server, "sweeper")
+		for _, kind := range []store.Kind{"ticket", store.KindNetwork, store.KindSpace} {
+			for range s.List(t.Context(), kind, "") {
+				require.Fail(t, "a ticket is no record")
+			}
+		}
+		changed, err := s.Sweep(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, 1, changed)
+		require.Zero(t, server.tickets())
+		require.NoError(t, s.Close())
+		require.NoError(t, dead.Close())
 	})
 }

@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"slices"
-	"strings"
 	"sync"
 	"testing"
 
@@ -49,58 +47,6 @@ func (c *counter) take() []string {
 type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
-// TestRequests counts the requests of calls on a warm handle.
-func TestRequests(t *testing.T) {
-	server, count := sharedServer(t), &counter{}
-	s := open(t, count.wrap(server.config(writer)), kube.Options{Namespace: newNamespace()})
-	p := createPool(t, s, "10.0.0.0/24")
-	allocate := func(owner string) {
-		_, err := p.Allocate(t.Context(), pool.Claim{Owner: owner})
-		require.NoError(t, err)
-	}
-	allocate("first")
-	count.take()
-
-	allocate("second")
-	require.ElementsMatch(t, []string{"POST", "PUT", "PUT"}, count.take(),
-		"create the allocation, settle the one before, update the head")
-
-	head, err := s.Get(t.Context(), poolKey(labPool))
-	require.NoError(t, err)
-	require.Equal(t, []string{"GET"}, count.take())
-	_, err = s.Get(t.Context(), store.Key{Kind: store.KindAllocation, Pool: labPool, Name: "second"})
-	require.NoError(t, err)
-	require.Equal(t, []string{"GET"}, count.take(), "this handle's own commit")
-	_, err = storetest.CommitOne(t.Context(), s, head)
-	require.NoError(t, err)
-	require.Equal(t, []string{"PUT", "PUT"}, count.take(), "settle, update the head")
-	head, err = s.Get(t.Context(), poolKey(labPool))
-	require.NoError(t, err)
-	count.take()
-	head, err = storetest.CommitOne(t.Context(), s, head)
-	require.NoError(t, err)
-	require.Equal(t, []string{"PUT"}, count.take())
-
-	renewed := record(store.Key{Kind: store.KindAllocation, Pool: labPool, Name: "second"}, "renewed")
-	head, err = storetest.CommitOne(t.Context(), s, head, store.Write{Op: store.Put, Record: renewed})
-	require.NoError(t, err)
-	require.Equal(t, []string{"PUT", "PUT"}, count.take(), "the allocation, and the head")
-	head, err = storetest.CommitOne(t.Context(), s, head, store.Write{Op: store.Put, Record: renewed})
-	require.NoError(t, err)
-	require.Equal(t, []string{"PUT", "PUT"}, count.take(), "what is written again need not be settled")
-	_, err = storetest.CommitOne(t.Context(), s, head, store.Write{Op: store.Delete, Record: renewed})
-	require.NoError(t, err)
-	require.Equal(t, []string{"PUT", "PUT"}, count.take())
-
-	cold := open(t, count.wrap(server.config(writer)), kube.Options{Namespace: s.Namespace()})
-	_, err = cold.Get(t.Context(), renewed.Key)
-	require.ErrorIs(t, err, store.ErrNotFound)
-	seen := count.take()
-	slices.Sort(seen)
-	require.Equal(t, "DELETE DELETE DELETE GET GET POST POST POST PUT PUT PUT", strings.Join(seen, " "),
-		"what Open asks, and then the allocation and its head")
-}
 
 // table is what kubectl get prints.
 type table struct {
@@ -167,16 +113,7 @@ func TestPrinted(t *testing.T) {
 	require.Subset(t, held[0],
 		map[string]any{"Pool": "lab", "Owner": "ns/pod-1", "Addresses": "10.0.0.0,2001:db8::", "Kind": "allocation"})
 	require.NotEmpty(t, held[0]["State"])
-	require.NotNil(t, held[0]["Pending"], "the next commit settles it")
 	require.Contains(t, held[0]["Name"], "ns-pod-1--")
-
-	changed, err := s.Sweep(t.Context())
-	require.NoError(t, err)
-	require.Equal(t, 1, changed)
-	requireSettled(t, server, namespace, 2)
-	changed, err = s.Sweep(t.Context())
-	require.NoError(t, err)
-	require.Zero(t, changed)
 }
 
 // TestRoles: the writer's role is enough for all that a Store does (all tests use it), the reader's for what changes

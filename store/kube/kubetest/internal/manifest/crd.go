@@ -68,7 +68,7 @@ func definitions() []apiextensions.CustomResourceDefinition {
 		Name: "Revision", Type: "integer", JSONPath: ".spec.revision", Priority: 1,
 		Description: "The revision of the commit that last wrote the record.",
 	}
-	state := column{Name: "State", Type: "string", JSONPath: ".spec.state"}
+	state := column{Name: "State", Type: "string", JSONPath: ".show.state"}
 	pool := column{Name: "Pool", Type: "string", JSONPath: ".key.pool"}
 	addresses := column{Name: "Addresses", Type: "string", JSONPath: ".show.addresses"}
 	expires := column{Name: "Expires", Type: "string", JSONPath: ".spec.expires"}
@@ -79,6 +79,7 @@ func definitions() []apiextensions.CustomResourceDefinition {
 			{Name: "Total", Type: "string", JSONPath: ".show.total", Description: "Addresses, one number a family."},
 			{Name: "Used", Type: "string", JSONPath: ".show.used"},
 			{Name: "Free", Type: "string", JSONPath: ".show.free"},
+			state,
 			{Name: "Reserved", Type: "string", JSONPath: ".show.reserved", Priority: 1},
 			{Name: "Cooling", Type: "string", JSONPath: ".show.cooling", Priority: 1},
 			age, revision, pending,
@@ -125,8 +126,8 @@ func root() *schema {
 		}, "kind", "pool"),
 		"spec": *record("The record."),
 		"show": *object("What printer columns show. Nothing reads it.", map[string]schema{
-			"addresses": text(""), "families": text(""), "total": text(""), "reserved": text(""), "used": text(""),
-			"cooling": text(""), "free": text(""),
+			"state": text(""), "addresses": text(""), "families": text(""), "total": text(""), "reserved": text(""),
+			"used": text(""), "cooling": text(""), "free": text(""),
 		}),
 		"pending": *object("The commit that proposes spec. It has come about if the log of its "+
 			"head lists it.", map[string]schema{
@@ -146,10 +147,8 @@ func root() *schema {
 		},
 		"last":   text("Identifier of the latest commit of this head."),
 		"aborts": integer(),
-		"turn": *object("The commit that announces itself as the next one of this head. Others wait for it, but "+
-			"not for ever.", map[string]schema{
-			"id": text("Identifier of the commit."), "records": integer(),
-		}, "id", "records"),
+		"turn": text("RESOURCE/NAME of a head. The object is no record, but the ticket with which a process waits for its " +
+			"turn at that head."),
 	}, "key")
 }
 

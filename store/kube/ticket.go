@@ -1,0 +1,198 @@
+package kube
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ipalloc/ipalloc/store"
+)
+
+// A ticket is an object without a record with which a process stands in the line at a head. The order of the line is
+// that in which the tickets were created. It guards nothing.
+
+const (
+	labelTurn  = Group + "/turn" // of tickets: for which head
+	ticketKind = "x--ticket"     // as a label of the kind, which no kind of records has
+)
+
+func newTicket(id string, head ref, key store.Key) *object {
+	return &object{
+		ref: ref{resourceRecords, "ticket--" + strings.ToLower(id)},
+		key: store.Key{Kind: "ticket", Pool: key.Pool, Name: id}, turn: head.String(),
+	}
+}
+
+// queueUp waits until it is the turn of this process at the head, unless it has it from the turn before.
+func (s *Store) queueUp(ctx context.Context, key store.Key) error {
+	if s.lobby.pass(key, s.now()) {
+		return nil
+	}
+	ticket := newTicket(s.newID(), refOf(key), key)
+	made, err := s.api.Create(ctx, ticket)
+	if err != nil {
+		if errors.Is(err, errUnsure) {
+			s.discard(ticket)
+		}
+		return err
+	}
+	if err := s.waitBehind(ctx, made); err != nil {
+		s.discard(made)
+		return err
+	}
+	if old := s.lobby.place(key, made, s.now().Add(s.maxTurn/2)); old != nil {
+		s.discard(old)
+	}
+	return nil
+}
+
+// waitBehind waits until no ticket is before mine. It removes the first one if that does not go for longer than a turn
+// may last.
+func (s *Store) waitBehind(ctx context.Context, mine *object) error {
+	var first string // uid of the ticket that is the first
+	var since time.Time
+	for {
+		before, err := s.ticketsBefore(ctx, mine)
+		if err != nil || len(before) == 0 {
+			return err
+		}
+		now := s.now()
+		if before[0].uid != first {
+			first, since = before[0].uid, now
+		}
+		left := s.maxTurn - now.Sub(since)
+		if left <= 0 {
+			if err := unlessMoved(s.api.Remove(ctx, before[0])); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := s.watchFor(ctx, before[len(before)-1], left); err != nil {
+			return err
+		}
+	}
+}
+
+// watchFor waits until a ticket is gone, or for some time.
+func (s *Store) watchFor(ctx context.Context, ticket *object, d time.Duration) error {
+	within, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	err := s.api.Watch(within, ticket.ref, ticket.version)
+	if within.Err() != nil {
+		return ctx.Err()
+	}
+	return err
+}
+
+// ticketsBefore returns the tickets for the head of mine that are older, the oldest first.
+func (s *Store) ticketsBefore(ctx context.Context, mine *object) ([]*object, error) {
+	tickets, err := s.tickets(ctx, labelTurn+"="+labelValue(mine.turn))
+	if err != nil {
+		return nil, err
+	}
+	own, err := versionNumber(mine.version)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(tickets, func(o *object) bool {
+		n, err := versionNumber(o.version)
+		return err != nil || n >= own || o.turn != mine.turn
+	}), nil
+}
+
+// tickets returns the tickets that a label selector finds, the oldest first.
+func (s *Store) tickets(ctx context.Context, selector string) (found []*object, err error) {
+	token := ""
+	for {
+		p, err := s.api.List(ctx, resourceRecords, selector, token)
+		if err != nil {
+			return nil, err
+		}
+		for _, o := range p.objects {
+			if o.turn != "" {
+				found = append(found, o)
+			}
+		}
+		if token = p.token; token == "" {
+			break
+		}
+	}
+	slices.SortStableFunc(found, func(a, b *object) int { // of numbers without leading zeros
+		return cmp.Or(cmp.Compare(len(a.version), len(b.version)), cmp.Compare(a.version, b.version))
+	})
+	return found, nil
+}
+
+// discard removes a ticket, without letting the caller wait.
+func (s *Store) discard(ticket *object) {
+	do := func() {
+		ctx, cancel := context.WithTimeout(context.Background(), cleanUpTime)
+		defer cancel()
+		s.removeTicket(ctx, ticket)
+	}
+	if s.tails.still || !s.tails.spawn(do) {
+		do()
+	}
+}
+
+// removeTicket removes a ticket, of which the version is not known if its create was not answered. What fails stays for
+// those who wait behind it, or for Sweep.
+func (s *Store) removeTicket(ctx context.Context, ticket *object) {
+	if ticket.version == "" {
+		found, err := s.api.Get(ctx, ticket.ref)
+		if err != nil {
+			return
+		}
+		ticket = found
+	}
+	for range tidyAttempts {
+		if err := s.api.Remove(ctx, ticket); unlessMoved(err) == nil || s.pause(ctx, lastPause) != nil {
+			return
+		}
+	}
+}
+
+// sweepTickets removes the tickets of processes that have ended, and returns how many. If anybody waited behind the
+// first ticket of a head, that would be gone after a turn's longest time; so if it is not, nobody waits.
+func (s *Store) sweepTickets(ctx context.Context) (removed int, err error) {
+	selector := labelKind + "=" + ticketKind
+	before, err := s.tickets(ctx, selector)
+	if err != nil || len(before) == 0 {
+		return 0, err
+	}
+	if err := s.pause(ctx, s.maxTurn*5/2); err != nil {
+		return 0, err
+	}
+	after, err := s.tickets(ctx, selector)
+	if err != nil {
+		return 0, err
+	}
+	firstBefore, firstAfter := firstTickets(before), firstTickets(after)
+	for _, ticket := range before {
+		if firstBefore[ticket.turn] != firstAfter[ticket.turn] {
+			continue
+		}
+		err := s.api.Remove(ctx, ticket)
+		if unlessMoved(err) != nil {
+			return removed, err
+		}
+		if err == nil {
+			removed++
+		}
+	}
+	return removed, nil
+}
+
+// firstTickets returns the uid of the first ticket of each head.
+func firstTickets(tickets []*object) map[string]string {
+	first := make(map[string]string)
+	for _, ticket := range tickets {
+		if first[ticket.turn] == "" {
+			first[ticket.turn] = ticket.uid
+		}
+	}
+	return first
+}
