@@ -619,7 +619,7 @@ func (a *attempt) learn(err error) {
 	if errors.Is(err, store.ErrTooLarge) && a.takeLess(drafts) {
 		return
 	}
-	if a.took > store.MaxTurn {
+	if a.took > store.MaxTurn && a.tasks() > fewTasks {
 		a.takeLess(drafts) // others did not wait any longer, and will not the next time
 	}
 	known, heads := false, headsOf(drafts, nets)

@@ -219,14 +219,14 @@ func (s *longCommits) Commit(ctx context.Context, changes ...store.Change) ([]st
 	return s.Store.Commit(ctx, changes...)
 }
 
-// TestBatchesFitATurn: batches become as large as can be committed in a turn.
+// TestBatchesFitATurn: batches become as large as can be committed in a turn, but not very small.
 func TestBatchesFitATurn(t *testing.T) {
 	s := &longCommits{Store: store.NewMemory(), now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
 	options := &pool.Options{Clock: func() time.Time { return s.now }}
 	p, err := pool.Create(t.Context(), s, "lab", specOf("10.0.0.0/20"), options)
 	require.NoError(t, err)
 	s.writes = nil
-	for _, n := range []int{100, 35} {
+	for _, n := range []int{1000, 200} {
 		claims := make([]pool.Claim, n)
 		for i := range claims {
 			claims[i].Owner = fmt.Sprint(n, "-", i)
@@ -234,5 +234,5 @@ func TestBatchesFitATurn(t *testing.T) {
 		_, err = p.AllocateMany(t.Context(), claims)
 		require.NoError(t, err)
 	}
-	require.Equal(t, []int{100, 10, 10, 10, 5}, s.writes)
+	require.Equal(t, []int{1000, 64, 64, 64, 8}, s.writes)
 }

@@ -65,13 +65,16 @@ func (s *stored) batch() int         { return s.most }
 // limit implements [home].
 func (s *stored) limit(tasks int) { s.most, s.full = max(1, min(s.most, tasks)), 0 }
 
+// fewTasks is how many tasks a commit may have however long it takes: what holds up a small commit is not its size.
+const fewTasks = 64
+
 // adapt makes commits as large as can be done in a turn, after one of so many tasks that took so long.
 func (s *stored) adapt(tasks int, took time.Duration) {
-	if took <= store.MaxTurn {
+	if took <= store.MaxTurn || tasks <= fewTasks {
 		s.grow(tasks)
 		return
 	}
-	s.limit(int(int64(tasks) * int64(store.MaxTurn) / int64(took)))
+	s.limit(max(fewTasks, int(int64(tasks)*int64(store.MaxTurn)/int64(took))))
 }
 
 // grow lets commits have more tasks again, some time after one had too many: perhaps it had larger records than most.
