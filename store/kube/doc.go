@@ -131,8 +131,8 @@
 // # In the background
 //
 // What a commit leaves pending is settled by the next one of the same handle, and nobody waits for it. If none comes
-// for 50 ms, a goroutine settles it, and ends. [Store.Close] settles what is left, for five seconds at most. A process that
-// ends without Close leaves it to others, which settle some of it beside their own commits, or to [Store.Sweep].
+// for 50 ms, a goroutine settles it, and ends. [Store.Close] settles what is left, for five seconds at most. A process
+// that ends without Close leaves it to others, which settle some of it beside their own commits, or to [Store.Sweep].
 // Nothing depends on it: every reader understands pending objects, and kubectl get shows what they will be, or that
 // they are being released.
 //

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -47,8 +48,8 @@ func isUnauthorized(err error, verb string) bool {
 	return apierrors.IsForbidden(err) && strings.Contains(err.Error(), " cannot "+verb+" ")
 }
 
-// miss remembers the error of settling something if it does not pass by itself: that the user lacks a right. Nobody waits
-// for settling, so the next commit says so.
+// miss remembers the error of settling something if it does not pass by itself: that the user lacks a right. Nobody
+// waits for settling, so a commit that is under way says so, or the next one.
 func (s *Store) miss(err error) {
 	if err = lackOfRights(err); err != nil {
 		s.lack.Store(&err)
@@ -61,6 +62,14 @@ func (s *Store) missing() error {
 		return *err
 	}
 	return nil
+}
+
+// tryRights returns an error if a right was missing lately, and still is: it settles one of the debts.
+func (s *Store) tryRights(ctx context.Context, own []debt) error {
+	if s.missing() == nil || len(own) == 0 {
+		return nil
+	}
+	return lackOfRights(s.settleOnce(hasty(ctx), own[0]))
 }
 
 // lackOfRights returns err if it is one that does not pass by itself: that the user lacks a right.

@@ -146,7 +146,8 @@ func (l *listing) object(ctx context.Context, name ref, o *object, err error) bo
 }
 
 // resolvePage returns the objects of a page with their pending commits decided, and for each the error if it could not
-// be; nil stands for one that is not there any more. It reads each head only once, which is late enough: after the page.
+// be; nil stands for one that is not there any more. It reads each head only once, which is late enough: after the
+// page.
 func (s *Store) resolvePage(ctx context.Context, objects []*object) ([]*object, []error) {
 	heads, broken := s.headsOf(ctx, objects)
 	found, errs, open := slices.Clone(objects), make([]error, len(objects)), []int(nil)

@@ -14,15 +14,15 @@ import (
 // does not wait for that: what is not settled when the records are written stays in the log. It returns what the log
 // must still list.
 func (t *transaction) prepare(ctx context.Context) ([]entry, error) {
-	if err := t.missing(); err != nil {
-		return nil, err
-	}
 	pace, err := t.measure(ctx, len(t.intents))
 	if err != nil {
 		return nil, err
 	}
 	written := t.written()
 	own, strange := t.ledger.open(t.base.log, written)
+	if err := t.tryRights(ctx, own); err != nil {
+		return nil, err
+	}
 	due := slices.Concat(strange, own[:min(len(own), len(t.intents)+handful)])
 	prepared := make([]*object, len(t.intents))
 	errs := t.beside(len(t.intents), func(i int) (err error) {

@@ -93,7 +93,7 @@ func status(code int, reason, message string) string {
 }
 
 func isHead(r *http.Request) bool {
-	return r.Method == "PUT" && strings.Contains(r.URL.Path, "/ippools/")
+	return r.Method == "PUT" && strings.Contains(r.URL.Path, "/ippools/") && r.URL.Query().Get("dryRun") == ""
 }
 func isCreate(r *http.Request) bool { return r.Method == "POST" }
 

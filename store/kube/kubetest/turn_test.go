@@ -77,7 +77,7 @@ func TestTurnWithoutEnd(t *testing.T) {
 	second := open(t, server.elsewhere(t), kube.Options{Namespace: namespace})
 	_, err := first.Turn(t.Context(), poolKey(labPool), poolKey("other"))
 	require.NoError(t, err)
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), store.MaxTurn/3)
 	defer cancel()
 	_, err = second.Turn(ctx, poolKey("other"))
 	require.ErrorIs(t, err, context.DeadlineExceeded)
