@@ -225,29 +225,3 @@ func TestKilledAtEachRequest(t *testing.T) {
 	require.Greater(t, steps, 20)
 	t.Logf("killed %d processes", steps)
 }
-
-// TestProcesses has several processes allocate from one pool at once.
-func TestProcesses(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts processes")
-	}
-	server, namespace := sharedServer(t), newNamespace()
-	s := open(t, server.config(writer), kube.Options{Namespace: namespace})
-	createPool(t, s, "10.0.0.0/24")
-	const processes = 6
-	var waits []func() (told, bool)
-	for i := range processes {
-		j := server.job(namespace, fmt.Sprint("process-", i))
-		j.Owners = 8
-		waits = append(waits, startChild(t, j))
-	}
-	all := told{}
-	for _, wait := range waits {
-		said, _ := wait()
-		for owner, last := range said {
-			all[owner] = last
-		}
-	}
-	require.Len(t, all, processes*8)
-	require.Len(t, requireHeld(t, s, all), processes*8)
-}
