@@ -15,9 +15,9 @@ import (
 )
 
 // Turn implements [store.Store]. Whoever waits writes a ticket, a key beside the head. The turns come in the order of
-// the tickets' creation, and end when the ticket is deleted, by the commit of the turn in its own transaction. A commit
-// without a turn gets in line where there are tickets. As a rule only one call of a Store at a time has a ticket at each
-// head.
+// the tickets' creation, and end when the ticket is deleted, by the commit of the turn in its own transaction. A
+// commit without a turn gets in line where there are tickets. As a rule only one call of a Store at a time has a
+// ticket at each head.
 //
 // A ticket that has been the first one for [store.MaxTurn], or for as long as twenty round trips take at present, is
 // deleted by those that wait. Tickets have a lease, so that
