@@ -43,6 +43,7 @@ type transaction struct {
 	id       string
 	head     intent
 	intents  []intent
+	several  bool                     // there are more heads, among the intents
 	turn     store.Turn               // in which it is made; may be nil
 	waited   map[string]time.Duration // for commits of others, by their identifiers
 	base     *object                  // of the head, as the attempt found it
@@ -65,7 +66,7 @@ const (
 )
 
 func (s *Store) commit(ctx context.Context, changes []store.Change) ([]store.Record, error) {
-	t := &transaction{Store: s, id: s.newID(), waited: make(map[string]time.Duration)}
+	t := &transaction{Store: s, id: s.newID(), several: len(changes) > 1, waited: make(map[string]time.Duration)}
 	heads := make([]store.Record, len(changes))
 	for i, c := range changes {
 		heads[i] = c.Head.Canonical()
@@ -142,9 +143,10 @@ func (t *transaction) run(ctx context.Context) (int64, error) {
 		"write the same", t.head.key, maxAttempts)
 }
 
-// queue takes a turn if this handle has lost the head lately, and the caller has none.
+// queue takes a turn if this handle has lost the head lately, and the caller has none. A commit of several heads takes
+// none: a turn at the first would keep nobody from the others, and while it waits they change.
 func (t *transaction) queue(ctx context.Context) {
-	if t.turn == nil && t.rivals.of(t.head.ref) > 0 {
+	if t.turn == nil && !t.several && t.rivals.of(t.head.ref) > 0 {
 		if made, err := t.Turn(ctx, t.head.key); err == nil {
 			t.turn = made
 		}

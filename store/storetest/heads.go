@@ -200,52 +200,74 @@ var accounts = []string{"a", "b", "c", "d"}
 
 // transfer moves one unit between two accounts, whatever contends, and creates a record of it beside both.
 func transfer(ctx context.Context, handle store.Store, from, to, name string) error {
-	for {
+	for lost := false; ; lost = true {
+		heads, turn, err := readHeads(ctx, handle, lost, from, to)
+		if err != nil {
+			return err
+		}
 		var changes []store.Change
-		for _, side := range []struct {
-			pool string
-			add  int
-		}{{from, -1}, {to, 1}} {
-			head, err := handle.Get(ctx, headKey(side.pool))
-			if err != nil {
-				return err
-			}
+		for i, add := range []int{-1, 1} {
+			head := heads[i]
 			c, err := counterOf(head)
 			if err != nil {
 				return err
 			}
-			c.N += side.add
+			c.N += add
 			if head.Data, err = json.Marshal(c); err != nil {
 				return err
 			}
-			r := claim(side.pool, name)
-			r.Data = json.RawMessage(fmt.Sprint(side.add))
-			changes = append(changes, change(head, create(r)))
+			r := claim(head.Pool, name)
+			r.Data = json.RawMessage(fmt.Sprint(add))
+			changes = append(changes, store.Change{Head: head, Writes: []store.Write{create(r)}, Turn: turn})
 		}
-		_, err := handle.Commit(ctx, changes...)
+		_, err = handle.Commit(ctx, changes...)
 		if !errors.Is(err, store.ErrConflict) {
 			return err
 		}
 	}
 }
 
+// readHeads reads the heads of pools, in a turn if the caller wants one.
+func readHeads(
+	ctx context.Context, handle store.Store, inTurn bool, pools ...string,
+) (heads []store.Record, turn store.Turn, err error) {
+	keys := make([]store.Key, len(pools))
+	for i, pool := range pools {
+		keys[i] = headKey(pool)
+	}
+	if inTurn {
+		if turn, err = handle.Turn(ctx, keys...); err != nil {
+			return nil, nil, err
+		}
+		return turn.Heads(), turn, nil
+	}
+	for _, key := range keys {
+		head, err := handle.Get(ctx, key)
+		if err != nil {
+			return nil, nil, err
+		}
+		heads = append(heads, head)
+	}
+	return heads, nil, nil
+}
+
 // sum reads all accounts. Read one by one they need not be of one moment; a commit of all of them as they were read
 // proves that they are.
 func sum(ctx context.Context, handle store.Store) (total int, err error) {
 	for {
+		heads, turn, err := readHeads(ctx, handle, true, accounts...)
+		if err != nil {
+			return 0, err
+		}
 		total = 0
 		var changes []store.Change
-		for _, pool := range accounts {
-			head, err := handle.Get(ctx, headKey(pool))
-			if err != nil {
-				return 0, err
-			}
+		for _, head := range heads {
 			c, err := counterOf(head)
 			if err != nil {
 				return 0, err
 			}
 			total += c.N
-			changes = append(changes, change(head))
+			changes = append(changes, store.Change{Head: head, Turn: turn})
 		}
 		_, err = handle.Commit(ctx, changes...)
 		if !errors.Is(err, store.ErrConflict) {
