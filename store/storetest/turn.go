@@ -230,8 +230,9 @@ func turnContext(s *subject) {
 	first := s.turn(s.s, head.Key)
 	ctx, cancel := context.WithTimeout(s.ctx, store.MaxTurn/8)
 	defer cancel()
+	other := s.another()
 	s.within(ruleTurnPlace, func() error {
-		_, err := s.another().Turn(ctx, head.Key)
+		_, err := other.Turn(ctx, head.Key)
 		if !errors.Is(err, context.DeadlineExceeded) {
 			return fmt.Errorf("a Turn whose context ended returned the error %w", err)
 		}
