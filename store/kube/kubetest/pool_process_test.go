@@ -57,7 +57,7 @@ func TestPoolKilled(t *testing.T) {
 		Open:    w.open,
 		Child:   w.child(t),
 		Recover: func() error { return fence(t.Context(), w.open) },
-		Rounds:  4, Calls: 60,
+		Rounds:  3, Calls: 40,
 	}.Run(t)
 }
 
