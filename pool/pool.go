@@ -142,15 +142,22 @@ func (p *Pool) setOptions(options *Options) { p.options = options.withDefaults()
 // network also one read, and O(allocations) of each pool that may still
 // hold some of the addresses out of range.
 func Create(ctx context.Context, s store.Store, name string, spec Spec, options *Options) (*Pool, error) {
+	return makeWith(s, name, spec, options, "create", func(p *Pool) error { return p.create(ctx, spec) })
+}
+
+// makeWith returns a handle of a pool of that name that build makes. The operation is that of an error.
+func makeWith(
+	s store.Store, name string, spec Spec, options *Options, operation string, build func(*Pool) error,
+) (*Pool, error) {
 	p, err := newHandle(s, name, options)
 	if err == nil {
 		err = spec.Validate()
 	}
 	if err == nil {
-		err = p.create(ctx, spec)
+		err = build(p)
 	}
 	if err != nil {
-		return nil, wrapped(err, Error{Op: "create", Pool: name})
+		return nil, wrapped(err, Error{Op: operation, Pool: name})
 	}
 	return p, nil
 }
@@ -185,18 +192,7 @@ func (p *Pool) isMade(spec Spec, created time.Time) bool {
 // create plans that a pool is made.
 func (a *attempt) create(p *Pool, spec Spec) error {
 	d := a.draft(p)
-	var withheld []netipx.IPRange
-	if spec.Network != "" {
-		n, err := a.network(p, spec.Network)
-		if err != nil {
-			return err
-		}
-		withheld = n.foreignIn(spec)
-		if err := a.admit(p, n, spec, nil); err != nil {
-			return err
-		}
-	}
-	r, err := newRules(spec, withheld)
+	r, err := a.rulesFor(p, spec, outside{})
 	if err != nil {
 		return err
 	}
@@ -206,6 +202,23 @@ func (a *attempt) create(p *Pool, spec Spec) error {
 	d.created = a.now
 	d.next, err = newState(r, Parent{}, p.options.Random)
 	return err
+}
+
+// rulesFor returns the rules of a pool that is to be made with the spec, and admits it to its network with what it
+// holds.
+func (a *attempt) rulesFor(p *Pool, spec Spec, held outside) (*rules, error) {
+	if spec.Network == "" {
+		return newRules(spec, nil)
+	}
+	n, err := a.network(p, spec.Network)
+	if err != nil {
+		return nil, err
+	}
+	withheld := n.foreignIn(spec)
+	if err := a.admit(p, n, spec, held.of(spec)); err != nil {
+		return nil, err
+	}
+	return newRules(spec, withheld)
 }
 
 // Open returns a handle of the pool of that name in the store.

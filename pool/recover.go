@@ -8,8 +8,6 @@ import (
 	"log/slog"
 	"time"
 
-	"go4.org/netipx"
-
 	"github.com/ipalloc/ipalloc/store"
 )
 
@@ -23,17 +21,7 @@ import (
 // Cost: O(allocations), and one commit. Where a store finds records by an index that people can change, such as labels,
 // it is O(records in the store).
 func Recover(ctx context.Context, s store.Store, name string, spec Spec, options *Options) (*Pool, error) {
-	p, err := newHandle(s, name, options)
-	if err == nil {
-		err = spec.Validate()
-	}
-	if err == nil {
-		err = p.recover(ctx, spec)
-	}
-	if err != nil {
-		return nil, wrapped(err, Error{Op: "recover", Pool: name})
-	}
-	return p, nil
+	return makeWith(s, name, spec, options, "recover", func(p *Pool) error { return p.recover(ctx, spec) })
 }
 
 func (p *Pool) recover(ctx context.Context, spec Spec) error {
@@ -65,18 +53,7 @@ func (a *attempt) recover(p *Pool, spec Spec) error {
 		all.add(h)
 	}
 	d := a.draft(p)
-	var withheld []netipx.IPRange
-	if spec.Network != "" {
-		n, err := a.network(p, spec.Network)
-		if err != nil {
-			return err
-		}
-		withheld = n.foreignIn(spec)
-		if err := a.admit(p, n, spec, all.of(spec)); err != nil {
-			return err
-		}
-	}
-	r, err := newRules(spec, withheld)
+	r, err := a.rulesFor(p, spec, all)
 	if err != nil {
 		return err
 	}

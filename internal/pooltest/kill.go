@@ -181,3 +181,22 @@ func (k Killing) check(t *testing.T, m *model) (done, undone int) {
 	require.NoError(t, s.Close())
 	return done, undone
 }
+
+// Fence, for [Killing.Recover], changes the head of the pool: what a child that was killed had sent may still be on its way, and then comes too
+// late.
+func Fence(ctx context.Context, open func(context.Context) (store.Store, error)) error {
+	s, err := open(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	p, err := pool.Open(ctx, s, Name, nil)
+	if err != nil {
+		return err
+	}
+	if _, err := p.Allocate(ctx, pool.Claim{Owner: "fence"}); err != nil {
+		return err
+	}
+	_, err = p.Release(ctx, "fence")
+	return err
+}

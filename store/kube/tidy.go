@@ -71,10 +71,8 @@ func (s *Store) takeBack(ctx context.Context, d leftover) error {
 		o = o.rolledBack()
 	}
 	s.cache.drop(o.ref)
-	if _, err = s.store(ctx, o); errors.Is(err, errMoved) || errors.Is(err, errAbsent) {
-		return nil
-	}
-	return err
+	_, err = s.store(ctx, o)
+	return unlessMoved(err)
 }
 
 // trimOwn takes the commits of this handle whose objects are settled out of a head's log. No call of this handle at the

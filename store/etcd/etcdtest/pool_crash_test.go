@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/ipalloc/ipalloc/internal/pooltest"
-	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/etcd"
 )
@@ -29,27 +28,8 @@ func TestPoolKilled(t *testing.T) {
 	pooltest.Killing{
 		Open:    open,
 		Child:   []string{poolChildAddr + "=" + server.addr},
-		Recover: func() error { return fence(t.Context(), open) },
+		Recover: func() error { return pooltest.Fence(t.Context(), open) },
 		Rounds:  25, Calls: 3000,
 	}.Run(t)
 	requireExactIndexes(t, server, "/ipalloc/")
-}
-
-// fence changes the head of the pool: what a child that was killed had sent may still be on its way, and then comes too
-// late.
-func fence(ctx context.Context, open func(context.Context) (store.Store, error)) error {
-	s, err := open(ctx)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	p, err := pool.Open(ctx, s, pooltest.Name, nil)
-	if err != nil {
-		return err
-	}
-	if _, err := p.Allocate(ctx, pool.Claim{Owner: "fence"}); err != nil {
-		return err
-	}
-	_, err = p.Release(ctx, "fence")
-	return err
 }

@@ -1,7 +1,6 @@
 package kubetest_test
 
 import (
-	"context"
 	"encoding/json"
 	"os"
 	"testing"
@@ -9,8 +8,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ipalloc/ipalloc/internal/pooltest"
-	"github.com/ipalloc/ipalloc/pool"
-	"github.com/ipalloc/ipalloc/store"
 )
 
 // envPool has what a process of TestPoolKilled or TestPoolProcesses must know of its server, as JSON.
@@ -56,28 +53,9 @@ func TestPoolKilled(t *testing.T) {
 	pooltest.Killing{
 		Open:    w.open,
 		Child:   w.child(t),
-		Recover: func() error { return fence(t.Context(), w.open) },
+		Recover: func() error { return pooltest.Fence(t.Context(), w.open) },
 		Rounds:  3, Calls: 40,
 	}.Run(t)
-}
-
-// fence changes the head of the pool: what a child that was killed had sent may still be on its way, and then comes too
-// late.
-func fence(ctx context.Context, open func(context.Context) (store.Store, error)) error {
-	s, err := open(ctx)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	p, err := pool.Open(ctx, s, pooltest.Name, nil)
-	if err != nil {
-		return err
-	}
-	if _, err := p.Allocate(ctx, pool.Claim{Owner: "fence"}); err != nil {
-		return err
-	}
-	_, err = p.Release(ctx, "fence")
-	return err
 }
 
 // TestPoolProcesses has many processes allocate from one pool at once.
