@@ -182,8 +182,8 @@ func (k Killing) check(t *testing.T, m *model) (done, undone int) {
 	return done, undone
 }
 
-// Fence, for [Killing.Recover], changes the head of the pool: what a child that was killed had sent may still be on its way, and then comes too
-// late.
+// Fence changes the head of the pool, for [Killing.Recover]: what a child that was killed had sent may still be on its
+// way, and then comes too late.
 func Fence(ctx context.Context, open func(context.Context) (store.Store, error)) error {
 	s, err := open(ctx)
 	if err != nil {
