@@ -243,6 +243,7 @@ func (a *attempt) plan(attempts int) error {
 
 // planAll plans each op of the batch. It returns what refuses an op with a plan of its own, which is alone.
 func (a *attempt) planAll() (refusal error) {
+	a.lookAhead()
 	for _, o := range a.batch {
 		if o.over {
 			continue
@@ -263,6 +264,28 @@ func (a *attempt) planAll() (refusal error) {
 		}
 	}
 	return refusal
+}
+
+// lookAhead reads at once what the plans of a batch in one pool will ask for. What cannot be read is read again, and
+// fails, where it is needed.
+func (a *attempt) lookAhead() {
+	first := a.batch[0]
+	if a.tasks() < 2 || first.plan != nil || len(first.pools) > 1 || a.ready(first) != nil {
+		return
+	}
+	home, owners := first.pools[0].home, []string(nil)
+	for _, o := range a.batch {
+		if o.over {
+			continue
+		}
+		o.some(func(s *step) bool {
+			if s.owner != "" && home.mustLook(s.owner, s.kind == taskAllocate) {
+				owners = append(owners, s.owner)
+			}
+			return false
+		})
+	}
+	home.lookUp(a.ctx, owners)
 }
 
 // ready makes the pools of an op known, and adds them to the attempt. A plan of the op's own looks at its pools itself.
@@ -406,8 +429,7 @@ func (a *attempt) planSteps(o *op, part *part, d *draft) error {
 // planStep plans one step. An error means that it could not be planned.
 func (a *attempt) planStep(o *op, s *step, d *draft) error {
 	h, looked, err := d.pool.home.holding(a.ctx, s.owner, false)
-	if known := h != nil; err == nil && !looked && known == (s.kind == taskAllocate) {
-		// What this handle remembers is no answer, and what it does not know cannot be changed.
+	if err == nil && d.pool.home.mustLook(s.owner, s.kind == taskAllocate) {
 		h, looked, err = d.pool.home.holding(a.ctx, s.owner, true)
 	}
 	if err != nil {
@@ -511,7 +533,7 @@ func (a *attempt) uncertain() bool { return a.batch[0].uncertain }
 // that an op with a plan of its own is refused.
 func (a *attempt) confirm(refused bool) (bool, error) {
 	doubtful := refused || slices.ContainsFunc(a.batch, func(o *op) bool {
-		return !o.over &&
+		return !o.over && !o.guest &&
 			o.some(func(s *step) bool { return s.outcome.verdict == verdictRefuse && !isSure(s.outcome.refusal) })
 	})
 	if !doubtful {
@@ -630,7 +652,7 @@ func (a *attempt) learn(err error) {
 		err = fmt.Errorf("%w: a record that is new to the pool is there already: %w", ErrCorrupt, err)
 	}
 	for _, o := range a.batch {
-		if o.over {
+		if o.over || o.guest {
 			continue
 		}
 		o.attempts++

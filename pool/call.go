@@ -33,6 +33,8 @@ type op struct {
 	err      error
 	attempts int         // commits that came to nothing
 	lost     bool        // the last of them, to another handle, outside of a turn
+	guest    bool        // it is another handle's
+	asked    bool        // another handle could not do it
 	heads    []store.Key // that it was about
 
 	// An op is uncertain from the moment that one of its commits may have taken effect, or may yet, until a later plan

@@ -17,6 +17,12 @@ type runner struct {
 	turn    store.Turn // at the heads of the next attempt; nil if it is made without
 	owners  owners     // of the batch that is being made
 	tasks   int        // in it
+
+	// Of a turn in which handles commit for one another.
+	shared store.GroupTurn // the same as turn; nil if it is another one
+	asking []*op           // the ops of the batch that others may do
+	guests []guest         // that the batch does for others
+	all    []*op           // of the batch and of the guests
 }
 
 // owners tells which op of a batch is for an owner in a pool.
@@ -118,14 +124,18 @@ func (r *runner) try(batch []*op) bool {
 	if !tries {
 		return true
 	}
+	if r.join(batch) {
+		return true
+	}
 	ctx, cancel := batch[0].pools[0].home.reading(batch[0])
 	defer cancel()
+	own, batch := batch, r.invite(batch)
 	a.ctx, a.batch, a.again, a.owners, a.turn, a.took = ctx, batch, again, r.owners, r.turn, 0
 	a.meet()
 	a.now, a.room = now(options), batch[0].pools[0].home.batch()
 	if err := a.plan(options.Attempts); err != nil {
 		a.rollback(attemptMark{})
-		for _, o := range batch {
+		for _, o := range own {
 			o.fail(err)
 		}
 		return true
@@ -134,12 +144,26 @@ func (r *runner) try(batch []*op) bool {
 		a.rollback(attemptMark{})
 		return true
 	}
+	r.answer()
 	if err := a.commit(); err != nil {
-		a.learn(err)
+		r.failed(err)
 		return true
 	}
 	a.committed()
+	if len(r.guests) > 0 {
+		own[0].pools[0].home.(*stored).rivalry = mostRivalry
+	}
 	return true
+}
+
+// failed takes from a failed commit what the next attempt needs. Perhaps another handle has done, meanwhile, what the
+// batch asked for.
+func (r *runner) failed(err error) {
+	if r.shared != nil {
+		r.shared.End()
+		r.answered(r.shared, r.asking)
+	}
+	r.attempt.learn(err)
 }
 
 // end forgets the batch, and ends its turn.
@@ -148,6 +172,8 @@ func (r *runner) end() {
 		r.turn.End()
 		r.turn = nil
 	}
+	clear(r.all)
+	r.shared, r.asking, r.guests, r.all = nil, nil, nil, r.all[:0]
 	if r.tasks > 0 {
 		clear(r.owners)
 		r.tasks = 0

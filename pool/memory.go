@@ -105,6 +105,10 @@ func (m *memory) aside(context.Context) iter.Seq2[*holding, error] {
 	return each(maps.Values(m.strays))
 }
 
+func (m *memory) mustLook(string, bool) bool { return false }
+
+func (m *memory) lookUp(context.Context, []string) {}
+
 // holding implements [home].
 func (m *memory) holding(_ context.Context, owner string, _ bool) (*holding, bool, error) {
 	return m.held[owner], true, nil

@@ -290,20 +290,50 @@ func (s *stored) holding(ctx context.Context, owner string, certain bool) (*hold
 		return h, s.looked[owner], nil
 	}
 	record, err := s.store.Get(ctx, s.key(store.KindAllocation, owner))
-	switch {
-	case err == nil:
+	if errors.Is(err, store.ErrNotFound) {
+		record, err = store.Record{}, nil
+	}
+	if err == nil {
+		err = s.look(owner, record)
+	}
+	return s.held[owner], err == nil, err
+}
+
+// look takes note of what the store has as the owner's record, of revision 0 if there is none.
+func (s *stored) look(owner string, record store.Record) error {
+	if record.Revision == 0 {
+		delete(s.held, owner)
+	} else {
 		h, err := holdingOf(record)
 		if err != nil {
-			return nil, false, err
+			return err
 		}
 		s.remember(h)
-	case errors.Is(err, store.ErrNotFound):
-		delete(s.held, owner)
-	default:
-		return nil, false, err
 	}
 	s.looked[owner] = true
-	return s.held[owner], true, nil
+	return nil
+}
+
+// mustLook implements [home].
+func (s *stored) mustLook(owner string, claims bool) bool {
+	return !s.looked[owner] && (s.held[owner] != nil) == claims
+}
+
+// lookUp implements [home].
+func (s *stored) lookUp(ctx context.Context, owners []string) {
+	if len(owners) < 2 {
+		return
+	}
+	keys := make([]store.Key, len(owners))
+	for i, owner := range owners {
+		keys[i] = s.key(store.KindAllocation, owner)
+	}
+	records, err := store.GetAll(ctx, s.store, keys...)
+	for i := range records {
+		if err == nil && s.look(owners[i], records[i]) != nil {
+			return
+		}
+	}
 }
 
 func (s *stored) remember(h *holding) {

@@ -29,19 +29,31 @@ func (s *stored) lose() { s.rivalry = min(s.rivalry+lossRivalry, mostRivalry) }
 // win notes that a commit found the head as this handle had left it.
 func (s *stored) win() { s.rivalry = max(s.rivalry-1, 0) }
 
-// Ready implements [group.Runner]: if others have been faster lately, it waits for the op's turn.
+// Ready implements [group.Runner]: if others have been faster lately, it waits for the op's turn, unless it can wait
+// together with the others of its batch.
 func (r *runner) Ready(own *op) {
-	if own.looks || !own.hasRivals() {
+	if own.looks || !own.hasRivals() || own.mayJoin() {
 		return
 	}
-	ctx, options := own.ctx, &own.pools[0].options
-	if own.uncertain {
-		ctx = own.deadline
-	}
-	ctx, cancel := context.WithTimeout(ctx, options.CommitTimeout)
+	ctx, cancel := own.patience()
 	defer cancel()
 	// Without a turn the attempt is made all the same: what keeps the store from giving one comes up there.
 	r.turn, _ = own.pools[0].home.(*stored).store.Turn(ctx, own.turnHeads()...)
+}
+
+// mayJoin reports whether the op, and others of its batch, can wait for a turn in which handles commit for one another.
+func (o *op) mayJoin() bool {
+	_, ok := o.pools[0].home.(*stored).store.(store.Grouper)
+	return ok && o.canAsk() && len(o.turnHeads()) == 1
+}
+
+// patience returns the context in which the op waits for its turn.
+func (o *op) patience() (context.Context, context.CancelFunc) {
+	ctx := o.ctx
+	if o.uncertain {
+		ctx = o.deadline
+	}
+	return context.WithTimeout(ctx, o.pools[0].options.CommitTimeout)
 }
 
 // hasRivals reports whether others have been faster lately.

@@ -30,7 +30,11 @@ type Memory struct {
 	ended  chan struct{} // closed by Close
 }
 
-var _ Store = (*Memory)(nil)
+var (
+	_ Store   = (*Memory)(nil)
+	_ Grouper = (*Memory)(nil)
+	_ Reader  = (*Memory)(nil)
+)
 
 // NewMemory returns a handle on a new, empty in-memory store.
 func NewMemory() *Memory {
@@ -56,6 +60,31 @@ func (m *Memory) Get(ctx context.Context, key Key) (Record, error) {
 		return Record{}, missingError(key)
 	}
 	return r.Canonical(), nil
+}
+
+// GetAll implements [Reader].
+func (m *Memory) GetAll(ctx context.Context, keys ...Key) ([]Record, error) {
+	if err := m.usable(ctx); err != nil {
+		return nil, err
+	}
+	for _, key := range keys {
+		if err := key.Validate(); err != nil {
+			return nil, err
+		}
+	}
+	found := make([]*Record, len(keys))
+	m.shared.mu.RLock()
+	for i, key := range keys {
+		found[i] = m.shared.get(key)
+	}
+	m.shared.mu.RUnlock()
+	records := make([]Record, len(keys))
+	for i, r := range found {
+		if records[i].Key = keys[i]; r != nil {
+			records[i] = r.Canonical()
+		}
+	}
+	return records, nil
 }
 
 // List implements [Store]. It yields the records as they were when the iteration began, in random order.
@@ -113,11 +142,22 @@ func (m *Memory) Commit(ctx context.Context, changes ...Change) ([]Record, error
 		return nil, err
 	}
 	defer done()
+	given, err := Answers(changes)
+	if err != nil {
+		return nil, err
+	}
+	heads, err := m.shared.commitAll(changes)
+	given(heads, err)
+	return heads, err
+}
+
+// commitAll makes a commit, and returns its heads.
+func (s *records) commitAll(changes []Change) ([]Record, error) {
 	copies := make([]memoryChange, len(changes))
 	for i := range changes {
 		copies[i] = newMemoryChange(changes[i])
 	}
-	revision, err := m.shared.commit(copies)
+	revision, err := s.commit(copies)
 	if err != nil {
 		return nil, err
 	}
@@ -135,6 +175,14 @@ func (m *Memory) Turn(ctx context.Context, keys ...Key) (Turn, error) {
 		return nil, err
 	}
 	return m.shared.turns.Turn(ctx, m.Get, keys...)
+}
+
+// Join implements [Grouper], in the same order.
+func (m *Memory) Join(ctx context.Context, key Key, ask []byte) (GroupTurn, error) {
+	if err := m.usable(ctx); err != nil {
+		return nil, err
+	}
+	return m.shared.turns.Join(ctx, m.Get, key, ask)
 }
 
 // Close implements [Store]. It closes this handle only.

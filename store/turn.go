@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -38,6 +39,7 @@ type Turns struct {
 // place is where a caller stands in a line. The first one of a line has the turn.
 type place struct {
 	first chan struct{} // closed when the place is the first of its line
+	ask   ask           // of [Turns.Join]
 }
 
 // Wait waits for the turn at the keys, which may be in any order, and returns what ends it. No call of end but the
@@ -55,7 +57,7 @@ func (t *Turns) Wait(ctx context.Context, keys ...Key) (end func(), err error) {
 		}
 	}
 	for _, key := range ordered { // all callers take them in one order, so none waits for another in a circle
-		p := t.enter(key)
+		p := t.enter(key, nil)
 		places = append(places, p)
 		if err := t.await(ctx, key, p); err != nil {
 			end()
@@ -88,14 +90,15 @@ func (t *Turns) asked(changes []Change) bool {
 	return len(t.lines) > 0 && slices.ContainsFunc(changes, func(c Change) bool { return len(t.lines[c.Head.Key]) > 0 })
 }
 
-// enter takes the last place of the line at key.
-func (t *Turns) enter(key Key) *place {
+// enter takes the last place of the line at key, with what it asks for.
+func (t *Turns) enter(key Key, wanted []byte) *place {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.lines == nil {
 		t.lines = make(map[Key][]*place)
 	}
 	p := &place{first: make(chan struct{})}
+	p.ask.data, p.ask.told = bytes.Clone(wanted), make(chan struct{})
 	t.lines[key] = append(t.lines[key], p)
 	if len(t.lines[key]) == 1 {
 		close(p.first)
@@ -123,7 +126,7 @@ func (t *Turns) leave(key Key, p *place) {
 	}
 }
 
-// await returns when the place is the first of its line, or the context has ended.
+// await returns when the place is the first of its line, its ask has been answered, or the context has ended.
 func (t *Turns) await(ctx context.Context, key Key, p *place) error {
 	select {
 	case <-p.first:
@@ -136,6 +139,8 @@ func (t *Turns) await(ctx context.Context, key Key, p *place) error {
 	for {
 		select {
 		case <-p.first:
+			return nil
+		case <-p.ask.told:
 			return nil
 		case <-ctx.Done():
 			return fmt.Errorf("wait for a turn at %v: %w", key, ctx.Err())
@@ -193,6 +198,13 @@ func (t *Turns) Turn(
 type localTurn struct {
 	heads []Record
 	end   func()
+
+	// Of [Turns.Join].
+	turns   *Turns
+	place   *place
+	asks    [][]byte
+	asking  []*place // whose asks they are
+	answers [][]byte // to them; nil for none
 }
 
 func (t *localTurn) Heads() []Record { return t.heads }

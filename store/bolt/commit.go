@@ -32,6 +32,17 @@ func (s *Store) Commit(ctx context.Context, changes ...store.Change) (heads []st
 		return nil, s.wrap(err)
 	}
 	defer done()
+	given, err := store.Answers(changes)
+	if err != nil {
+		return nil, s.wrap(err)
+	}
+	heads, err = s.commit(ctx, changes)
+	given(heads, err)
+	return heads, err
+}
+
+// commit makes the transaction of a commit.
+func (s *Store) commit(ctx context.Context, changes []store.Change) (heads []store.Record, err error) {
 	written := false
 	err = guard(func() error {
 		return s.db.Update(func(tx *bbolt.Tx) (err error) {

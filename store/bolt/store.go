@@ -23,26 +23,46 @@ type Store struct {
 	turns   store.Turns
 }
 
-var _ store.Store = (*Store)(nil)
+var (
+	_ store.Store   = (*Store)(nil)
+	_ store.Grouper = (*Store)(nil)
+	_ store.Reader  = (*Store)(nil)
+)
 
 // Path returns the path that the store was opened with, also after Close.
 func (s *Store) Path() string { return s.path }
 
 // Get implements [store.Store]. Cost: O(log of the records stored), without writing anything.
 func (s *Store) Get(ctx context.Context, key store.Key) (store.Record, error) {
-	if err := key.Validate(); err != nil {
+	records, err := s.GetAll(ctx, key)
+	switch {
+	case err != nil:
 		return store.Record{}, err
+	case records[0].Revision == 0:
+		return store.Record{}, s.wrap(fmt.Errorf("%w: %v", store.ErrNotFound, key))
 	}
-	var record store.Record
-	err := s.view(ctx, func(tx *bbolt.Tx) (err error) {
-		value := tx.Bucket([]byte(bucketRecords)).Get(encodeKey(key))
-		if value == nil {
-			return fmt.Errorf("%w: %v", store.ErrNotFound, key)
+	return records[0], nil
+}
+
+// GetAll implements [store.Reader], in one transaction.
+func (s *Store) GetAll(ctx context.Context, keys ...store.Key) ([]store.Record, error) {
+	for _, key := range keys {
+		if err := key.Validate(); err != nil {
+			return nil, err
 		}
-		record, err = decodeRecord(key, value)
+	}
+	records := make([]store.Record, len(keys))
+	err := s.view(ctx, func(tx *bbolt.Tx) (err error) {
+		bucket := tx.Bucket([]byte(bucketRecords))
+		for i, key := range keys {
+			records[i].Key = key
+			if value := bucket.Get(encodeKey(key)); value != nil && err == nil {
+				records[i], err = decodeRecord(key, value)
+			}
+		}
 		return err
 	})
-	return record, err
+	return records, err
 }
 
 // Turn implements [store.Store]. All that commit do so through this Store, because the file is locked, so the order is
@@ -52,6 +72,14 @@ func (s *Store) Turn(ctx context.Context, keys ...store.Key) (store.Turn, error)
 		return nil, s.wrap(err)
 	}
 	return s.turns.Turn(ctx, s.Get, keys...)
+}
+
+// Join implements [store.Grouper], in the same order.
+func (s *Store) Join(ctx context.Context, key store.Key, ask []byte) (store.GroupTurn, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, s.wrap(err)
+	}
+	return s.turns.Join(ctx, s.Get, key, ask)
 }
 
 // Close implements [store.Store]. It waits for the calls that run, ends those of Watch, and unlocks the file.
