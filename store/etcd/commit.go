@@ -93,6 +93,9 @@ func (s *Store) try(ctx context.Context, c *commit) ([]store.Record, error) {
 			return nil, err
 		}
 	}
+	if same && c.turn.gives() {
+		return nil, &store.ConflictError{Expected: c.changes[0].Head.Revision, Current: c.turn.heads[0]}
+	}
 	if !same || c.turn != nil || c.hurries {
 		return nil, nil
 	}

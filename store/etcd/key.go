@@ -17,6 +17,7 @@ import (
 //	prefixes/POOL/PREFIX/NAME       for Find: a record of KindAllocation with that prefix
 //	expiry/KIND/POOL/TIME/NAME      for ByExpiry: a record that expires then
 //	turns/KIND/POOL/NAME/TICKET     of a process that waits for its turn at a head
+//	answers/HANDLE/NUMBER           to what a process asked for that waits
 //	revision                        written by a commit that would write nothing else
 //
 // KIND, POOL and NAME are escaped, so that they contain no slash.
@@ -32,6 +33,9 @@ func (k keyspace) record(key store.Key) string {
 func (k keyspace) turns(key store.Key) string {
 	return string(k) + "turns/" + escape(string(key.Kind)) + "/" + escape(key.Pool) + "/" + escape(key.Name) + "/"
 }
+
+// answers returns the key of an answer: the handle's name, a slash and a number.
+func (k keyspace) answers(letter string) string { return string(k) + "answers/" + letter }
 
 // records returns what the keys of all records of the kind begin with, of those in pool if it is not empty.
 func (k keyspace) records(kind store.Kind, pool string) string {

@@ -97,6 +97,7 @@ func (s *Store) plan(c *commit) (*plan, error) {
 	switch {
 	case c.turn != nil:
 		p.thens = append(p.thens, c.turn.deletes()...)
+		c.turn.give(p)
 	case !c.hurries && len(p.ifs)+len(changes) <= s.options.MaxTxnOps:
 		for i := range changes {
 			tickets := clientv3.CreateRevision(s.keys.turns(changes[i].Head.Key))
@@ -161,8 +162,8 @@ func (k keyspace) holder(key store.Key, prefix netip.Prefix) string {
 // operations, as many as are then left to the limit. All are applied together, at one revision.
 func (p *plan) fit(limit int) error {
 	p.operations = len(p.thens)
-	if len(p.guards) > limit {
-		return &store.TooLargeError{What: "heads and writes of a commit", Size: int64(len(p.guards)), Limit: int64(limit)}
+	if len(p.ifs) > limit {
+		return &store.TooLargeError{What: "heads and writes of a commit", Size: int64(len(p.ifs)), Limit: int64(limit)}
 	}
 	if len(p.thens) <= limit {
 		return nil

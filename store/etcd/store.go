@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -92,10 +93,16 @@ type Store struct {
 	ahead   hints
 	turns   store.Turns
 	leases  leases
+	letters letters
+	slots   slots
 	closed  atomic.Bool
 }
 
-var _ store.Store = (*Store)(nil)
+var (
+	_ store.Store   = (*Store)(nil)
+	_ store.Grouper = (*Store)(nil)
+	_ store.Reader  = (*Store)(nil)
+)
 
 // New returns a store that uses a client, which stays the caller's: it must be open as long as the store is used, and
 // Close does not close it. The store uses the client's connection with its credentials and call options. What was put
@@ -176,6 +183,39 @@ func (s *Store) get(ctx context.Context, key store.Key) (record store.Record, at
 	}
 	record, err = s.decode(key, response.Kvs[0])
 	return record, response.Header.Revision, err
+}
+
+// GetAll implements [store.Reader]. It is one linearizable read for as many records as a transaction has operations.
+func (s *Store) GetAll(ctx context.Context, keys ...store.Key) ([]store.Record, error) {
+	for _, key := range keys {
+		if err := key.Validate(); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.usable(ctx); err != nil {
+		return nil, err
+	}
+	records := make([]store.Record, 0, len(keys))
+	for part := range slices.Chunk(keys, s.options.MaxTxnOps) {
+		gets := make([]clientv3.Op, len(part))
+		for i, key := range part {
+			gets[i] = clientv3.OpGet(s.keys.record(key))
+		}
+		response, err := s.kv.Txn(ctx).Then(gets...).Commit()
+		if err != nil {
+			return nil, s.wrap(ctx, fmt.Sprintf("get %v", part[0]), err)
+		}
+		for i, key := range part {
+			record := store.Record{Key: key}
+			if kvs := response.Responses[i].GetResponseRange().Kvs; len(kvs) == 0 {
+				s.known.forget(key)
+			} else if record, err = s.decode(key, kvs[0]); err != nil {
+				return nil, err
+			}
+			records = append(records, record)
+		}
+	}
+	return records, nil
 }
 
 // List implements [store.Store]. It yields the records in the order of their keys in etcd, and holds about a mebibyte

@@ -20,8 +20,7 @@ import (
 // ticket at each head.
 //
 // A ticket that has been the first one for [store.MaxTurn], or for as long as twenty round trips take at present, is
-// deleted by those that wait. Tickets have a lease, so that
-// none outlives its process for more than a minute.
+// deleted by those that wait. Tickets have a lease, so that none outlives its process for more than 15 seconds.
 //
 // Cost: one round trip, which writes the ticket. If others have theirs, it watches the one before it, and then makes
 // another round trip.
@@ -58,10 +57,12 @@ func (s *Store) takeTurn(ctx context.Context, done func(), keys []store.Key) (st
 type turn struct {
 	store   *Store
 	tickets []string // keys
+	slots   []uint32 // their names
 	heads   []store.Record
 	done    func()
 	over    bool // the tickets are deleted
 	once    sync.Once
+	shared  // of Join
 }
 
 // Heads implements [store.Turn].
@@ -70,11 +71,16 @@ func (t *turn) Heads() []store.Record { return t.heads }
 // End implements [store.Turn].
 func (t *turn) End() {
 	t.once.Do(func() {
-		if !t.over && len(t.tickets) > 0 {
+		switch {
+		case t.over || len(t.tickets) == 0:
+		case t.letter != "":
+			t.withdraw()
+		default:
 			ctx, cancel := context.WithTimeout(context.Background(), store.MaxTurn)
 			defer cancel()
 			_, _ = t.store.kv.Txn(ctx).Then(t.deletes()...).Commit() // what stays, those that wait delete
 		}
+		t.store.slots.give(t.slots)
 		t.done()
 	})
 }
@@ -100,39 +106,94 @@ func (s *Store) turnOf(changes []store.Change) *turn {
 
 // queue writes a ticket at the key, waits until it is the first one, and returns the head as it is then.
 func (t *turn) queue(ctx context.Context, key store.Key) (store.Record, error) {
-	s := t.store
-	begin := time.Now() //nolint:forbidigo // how long a round trip takes is no matter of the caller's clock
-	lease, err := s.leases.get(ctx, s.client)
+	w := &waiting{store: t.store, line: t.store.keys.turns(key), head: t.store.keys.record(key)}
+	response, err := t.enter(ctx, w, "", nil)
 	if err != nil {
 		return store.Record{}, err
 	}
-	line := s.keys.turns(key)
-	ticket := fmt.Sprintf("%s%016x", line, rand.Uint64())
-	t.tickets = append(t.tickets, ticket)
-	response, err := s.kv.Txn(ctx).Then(
-		clientv3.OpPut(ticket, "", clientv3.WithLease(lease)),
-		clientv3.OpGet(line, append(clientv3.WithLastCreate(), clientv3.WithLimit(2), clientv3.WithKeysOnly())...),
-		clientv3.OpGet(s.keys.record(key)),
-	).Commit()
-	if err != nil {
-		s.leases.drop(lease)
-		return store.Record{}, err
-	}
-	w := waiting{store: s, line: line, created: response.Header.Revision, head: s.keys.record(key)}
-	w.patience = max(store.MaxTurn, patientTrips*time.Since(begin)) //nolint:forbidigo // the same
-	ahead := response.Responses[1].GetResponseRange().Kvs
-	ahead = slices.DeleteFunc(ahead, func(kv *mvccpb.KeyValue) bool { return string(kv.Key) == ticket })
-	for len(ahead) > 0 {
-		if response, err = w.await(ctx, string(ahead[0].Key)); err != nil {
+	for ahead := w.ahead(response); ahead != ""; ahead = w.ahead(response) {
+		if response, _, err = w.await(ctx, ahead); err != nil {
 			return store.Record{}, err
 		}
-		ahead = response.Responses[0].GetResponseRange().Kvs
 	}
-	head := response.Responses[len(response.Responses)-1].GetResponseRange().Kvs
-	if len(head) == 0 {
+	return t.headOf(key, response)
+}
+
+// headOf returns the head that was read with a ticket.
+func (t *turn) headOf(key store.Key, response *clientv3.TxnResponse) (store.Record, error) {
+	kvs := response.Responses[len(response.Responses)-1].GetResponseRange().Kvs
+	if len(kvs) == 0 {
 		return store.Record{Key: key}, nil
 	}
-	return s.decode(key, head[0])
+	return t.store.decode(key, kvs[0])
+}
+
+// enter writes a ticket with the value, and does more beside. It returns what a look has.
+func (t *turn) enter(ctx context.Context, w *waiting, value string, more []clientv3.Op) (*clientv3.TxnResponse, error) {
+	s, begin := t.store, time.Now() //nolint:forbidigo // how long a round trip takes is no matter of the caller's clock
+	lease, err := s.leases.get(ctx, s.client)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		slot := s.slots.take()
+		w.ticket = fmt.Sprintf("%s%04x", w.line, slot)
+		mark := len(t.tickets)
+		t.tickets, t.slots = append(t.tickets, w.ticket), append(t.slots, slot)
+		ops := append(more[:len(more):len(more)], clientv3.OpPut(w.ticket, value, clientv3.WithLease(lease)),
+			clientv3.OpGet(w.line, append(clientv3.WithLastCreate(), clientv3.WithLimit(2), clientv3.WithKeysOnly())...),
+			clientv3.OpGet(w.head))
+		response, err := s.kv.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(w.ticket), "=", 0)).Then(ops...).Commit()
+		if err != nil {
+			s.leases.drop(lease)
+			return nil, err
+		}
+		if response.Succeeded {
+			w.created = response.Header.Revision
+			w.patience = max(store.MaxTurn, patientTrips*time.Since(begin)) //nolint:forbidigo // the same
+			return response, nil
+		}
+		t.tickets, t.slots = t.tickets[:mark], t.slots[:mark]
+		s.slots.taken(slot)
+	}
+}
+
+// slots are the names of tickets. There are few of them, and they are used again, since etcd looks at all keys that
+// there have been in a line until the history is compacted, and not only at those that are there.
+type slots struct {
+	mu    sync.Mutex
+	free  []uint32
+	among uint32 // how many names there are to choose from
+}
+
+// fewSlots is how many names a handle chooses from at first.
+const fewSlots = 64
+
+// take returns a name that this handle does not use, and that probably no other handle uses.
+func (l *slots) take() uint32 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n := len(l.free); n > 0 {
+		slot := l.free[n-1]
+		l.free = l.free[:n-1]
+		return slot
+	}
+	l.among = max(l.among, fewSlots)
+	return rand.Uint32N(l.among)
+}
+
+// taken is called when another handle uses a name.
+func (l *slots) taken(uint32) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.among = min(2*max(l.among, fewSlots), 1<<16)
+}
+
+// give gives names back that are not used any more.
+func (l *slots) give(free []uint32) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.free = append(l.free, free...)
 }
 
 // patientTrips is how many round trips a turn may take in any case, where they take long.
@@ -143,23 +204,43 @@ type waiting struct {
 	store   *Store
 	line    string
 	head    string
-	created int64 // the revision of the ticket
+	ticket  string
+	created int64                   // the revision of the ticket
+	answer  string                  // the key of the answer; empty if nothing is asked for
+	letters <-chan *mvccpb.KeyValue // the answer comes here
 
 	patience time.Duration // for the first ticket
 	first    string        // the first ticket when that was looked at last
 }
 
-// look reads the last ticket before this one, and the head.
+// look reads the last ticket before this one, and the head. If something is asked for, it also reads the answer to that,
+// and the tickets of all.
 func (w *waiting) look(ctx context.Context) (*clientv3.TxnResponse, error) {
 	before := append(clientv3.WithLastCreate(), clientv3.WithMaxCreateRev(w.created-1), clientv3.WithKeysOnly())
-	return w.store.kv.Txn(ctx).Then(clientv3.OpGet(w.line, before...), clientv3.OpGet(w.head)).Commit()
+	var ops []clientv3.Op
+	if w.answer != "" {
+		all := append(clientv3.WithFirstCreate(), clientv3.WithLimit(maxAsks))
+		ops = append(ops, clientv3.OpGet(w.answer), clientv3.OpGet(w.line, all...))
+	}
+	ops = append(ops, clientv3.OpGet(w.line, before...), clientv3.OpGet(w.head))
+	return w.store.kv.Txn(ctx).Then(ops...).Commit()
+}
+
+// ahead returns the ticket before this one, as a look or the writing of the ticket has it; empty if there is none.
+func (w *waiting) ahead(response *clientv3.TxnResponse) string {
+	for _, kv := range response.Responses[len(response.Responses)-2].GetResponseRange().Kvs {
+		if string(kv.Key) != w.ticket {
+			return string(kv.Key)
+		}
+	}
+	return ""
 }
 
 // await looks again when the ticket has been deleted that was the last before this one. Meanwhile it looks after the
-// first one.
+// first one. It returns the answer, if that comes first.
 //
 // It does not watch from a revision: of what has happened, etcd tells ten times a second only.
-func (w *waiting) await(ctx context.Context, ticket string) (*clientv3.TxnResponse, error) {
+func (w *waiting) await(ctx context.Context, ticket string) (*clientv3.TxnResponse, *mvccpb.KeyValue, error) {
 	watching, cancel := context.WithCancel(ctx)
 	defer cancel()
 	events := w.store.watcher.Watch(clientv3.WithRequireLeader(watching), ticket, clientv3.WithFilterPut(),
@@ -168,26 +249,30 @@ func (w *waiting) await(ctx context.Context, ticket string) (*clientv3.TxnRespon
 	defer late.Stop()
 	for {
 		select {
+		case letter, open := <-w.letters:
+			if open {
+				return nil, letter, nil
+			}
+			w.letters = nil // whether there is an answer shows when this ticket is the first one
 		case event, open := <-events:
 			switch {
 			case ctx.Err() != nil:
-				return nil, ctx.Err()
+				return nil, nil, ctx.Err()
 			case !open:
-				return nil, errStreamEnded
+				return nil, nil, errStreamEnded
 			case event.Err() != nil:
-				return nil, event.Err()
+				return nil, nil, event.Err()
 			}
 			response, err := w.look(ctx)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
-			ahead := response.Responses[0].GetResponseRange().Kvs
-			if len(ahead) == 0 || string(ahead[0].Key) != ticket {
-				return response, nil
+			if w.ahead(response) != ticket {
+				return response, nil, nil
 			}
 		case <-late.C:
 			if err := w.passOver(ctx); err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 		}
 	}
@@ -207,10 +292,10 @@ func (w *waiting) passOver(ctx context.Context) error {
 	return err
 }
 
-// The time that tickets outlive their process, and after which new ones get another lease.
+// The time that tickets and answers outlive their process, and after which new ones get another lease.
 const (
-	leaseSeconds = 60
-	leaseUse     = 20 * time.Second
+	leaseSeconds = 15
+	leaseUse     = 5 * time.Second
 )
 
 // leases keeps the lease of the tickets.
