@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -170,7 +171,7 @@ type guest struct {
 }
 
 // guestOf returns the ops of an ask. It reports false if they are not to be done here.
-func (p *Pool) guestOf(index int, ask []byte) (guest, bool) {
+func (p *Pool) guestOf(ctx context.Context, index int, ask []byte) (guest, bool) {
 	g := guest{index: index}
 	var data askData
 	if json.Unmarshal(ask, &data) != nil || data.Format != askFormat {
@@ -184,30 +185,30 @@ func (p *Pool) guestOf(index int, ask []byte) (guest, bool) {
 				return g, false
 			}
 		}
-		o := opOf(nil, p, wanted.Whole, steps)
+		o := opOf(ctx, p, wanted.Whole, steps)
 		o.guest = true
 		g.ops = append(g.ops, o)
 	}
 	return g, len(g.ops) > 0
 }
 
-// invite adds the asks of those who wait to the batch, as far as there is room for them.
-func (r *runner) invite(batch []*op) []*op {
+// invite adds the asks of those who wait to the batch, which is in the pool, as far as there is room for them.
+func (r *runner) invite(ctx context.Context, p *Pool, batch []*op) []*op {
 	if r.shared == nil || len(r.shared.Asks()) == 0 {
 		return batch
 	}
-	if r.tasks == 0 {
+	if r.tasks == 0 && len(batch) > 0 {
 		r.begin(batch[0])
 	}
 	all := append(r.all[:0], batch...)
 	for i, ask := range r.shared.Asks() {
-		g, ok := batch[0].pools[0].guestOf(i, ask)
+		g, ok := p.guestOf(ctx, i, ask)
 		if !ok {
 			continue
 		}
 		before := len(all)
 		for _, o := range g.ops {
-			if r.Room(all, o) {
+			if r.roomFor(all, o) {
 				all = append(all, o)
 			}
 		}
@@ -217,6 +218,57 @@ func (r *runner) invite(batch []*op) []*op {
 	}
 	r.all = all
 	return all
+}
+
+// roomFor is Room, also for the first op of a batch.
+func (r *runner) roomFor(batch []*op, next *op) bool {
+	if len(batch) == 0 {
+		r.begin(next)
+		return true
+	}
+	return r.Room(batch, next)
+}
+
+// mostServed is how often in a row a handle commits for others after its own commit. Its own callers wait so long.
+const mostServed = 3
+
+// serve commits for those who asked while the last commit was under way, which saves them being told to do it.
+func (r *runner) serve(ctx context.Context, p *Pool) {
+	for range mostServed {
+		next := r.shared.Next()
+		if next == nil {
+			return
+		}
+		r.end()
+		r.turn, r.shared = next, next
+		if !r.serveOnce(ctx, p) {
+			return
+		}
+	}
+}
+
+// serveOnce makes one commit for others, and reports whether it could.
+func (r *runner) serveOnce(ctx context.Context, p *Pool) bool {
+	ctx, cancel := context.WithTimeout(ctx, p.options.CommitTimeout)
+	defer cancel()
+	batch := r.invite(ctx, p, nil)
+	if len(batch) == 0 {
+		return false
+	}
+	a := &r.attempt
+	a.ctx, a.batch, a.again, a.owners, a.turn, a.took = ctx, batch, false, r.owners, r.turn, 0
+	a.now, a.room = now(&p.options), p.home.batch()
+	if err := a.plan(1); err != nil {
+		a.rollback(attemptMark{})
+		return false
+	}
+	r.answer()
+	if err := a.commit(); err != nil {
+		a.learn(err)
+		return false
+	}
+	a.committed()
+	return true
 }
 
 // answer answers the guests with what is planned for them.

@@ -129,7 +129,7 @@ func (r *runner) try(batch []*op) bool {
 	}
 	ctx, cancel := batch[0].pools[0].home.reading(batch[0])
 	defer cancel()
-	own, batch := batch, r.invite(batch)
+	own, batch := batch, r.invite(ctx, batch[0].pools[0], batch)
 	a.ctx, a.batch, a.again, a.owners, a.turn, a.took = ctx, batch, again, r.owners, r.turn, 0
 	a.meet()
 	a.now, a.room = now(options), batch[0].pools[0].home.batch()
@@ -152,6 +152,9 @@ func (r *runner) try(batch []*op) bool {
 	a.committed()
 	if len(r.guests) > 0 {
 		own[0].pools[0].home.(*stored).rivalry = mostRivalry
+	}
+	if r.shared != nil {
+		r.serve(context.WithoutCancel(ctx), own[0].pools[0])
 	}
 	return true
 }

@@ -46,6 +46,12 @@ type GroupTurn interface {
 	// and has no Heads. It is called again when this turn has ended in any way but by a commit that succeeded: then
 	// nothing can be answered any more, and an error that wraps [ErrUnknown] means that the store cannot tell.
 	Answered() (answer []byte, revision int64, err error)
+
+	// Next is called when a commit in this turn has succeeded. It returns another turn at the same head, as the commit left
+	// it, if there are asks that have not been answered. The caller, who has no ask in it, commits for the others only: so
+	// they need not be told that it is their turn. It returns nil if nobody has asked, or if the turn passes to the next at
+	// no cost.
+	Next() GroupTurn
 }
 
 // ValidateJoin returns an error that wraps [ErrInvalid] unless the key is valid and the ask is no larger than
@@ -142,6 +148,8 @@ func (t *localTurn) Answered() ([]byte, int64, error) {
 	a := &t.place.ask
 	return a.answer, a.revision, a.err
 }
+
+func (t *localTurn) Next() GroupTurn { return nil }
 
 // Answers gives the answers of the turns of [Turns] that changes have. A driver whose [Grouper.Join] is that of
 // Turns calls it in Commit, before it changes anything, and then given with what came of the commit. It returns a

@@ -21,7 +21,12 @@ import (
 // the transaction does nothing but tell what there is, and is planned again with that. The indexes are exact at every
 // revision, whatever races, and whoever reads them need not doubt them.
 func (s *Store) Commit(ctx context.Context, changes ...store.Change) ([]store.Record, error) {
-	defer store.EndTurns(changes)
+	shares := false
+	defer func() {
+		if !shares { // else there may be a next one
+			store.EndTurns(changes)
+		}
+	}()
 	if err := s.usable(ctx); err != nil {
 		return nil, err
 	}
@@ -43,6 +48,7 @@ func (s *Store) Commit(ctx context.Context, changes ...store.Change) ([]store.Re
 	for {
 		heads, err := s.try(ctx, c)
 		if err != nil || heads != nil {
+			shares = err == nil && c.turn != nil && c.turn.joined
 			return heads, err
 		}
 	}
@@ -76,10 +82,11 @@ func (s *Store) try(ctx context.Context, c *commit) ([]store.Record, error) {
 		return nil, s.explain(ctx, a, p, err)
 	}
 	if response.Succeeded {
+		heads := s.succeeded(c.changes, p, response.Header.Revision)
 		if c.turn != nil {
-			c.turn.over = true
+			c.turn.over, c.turn.rest, c.turn.heads = true, restOf(response.Responses), heads
 		}
-		return s.succeeded(c.changes, p, response.Header.Revision), nil
+		return heads, nil
 	}
 	same, err := s.failed(reads, response.Responses, c.seen)
 	if err != nil {

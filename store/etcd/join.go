@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -20,13 +21,14 @@ import (
 // Join implements [store.Grouper]. The ask is in the value of the ticket. Whoever has the turn deletes the ticket and
 // writes the answer under a key of its own, in the transaction of its commit, which does nothing unless the ticket is
 // there. So whoever deletes the ticket has decided: its caller, who leaves, or another one, who answers. A handle hears
-// of all its answers through one stream.
+// of all its answers through one stream. In the same way it hears that it has the turn, from the handle that had it
+// before.
 //
 // An ask outlives its process for 15 seconds at most, and so does an answer. If a process was stopped for 10 seconds
 // while it waited, and finds neither its ticket nor an answer, the error wraps [store.ErrUnknown].
 //
-// Cost: one round trip, which writes the ticket. If others have theirs, it watches the one before it, and then has its
-// answer or makes another round trip.
+// Cost: one round trip, which writes the ticket. Whoever finds others in line, and is not answered, makes another one
+// when its turn has come.
 func (s *Store) Join(ctx context.Context, key store.Key, ask []byte) (store.GroupTurn, error) {
 	if err := s.usable(ctx); err != nil {
 		return nil, err
@@ -34,7 +36,7 @@ func (s *Store) Join(ctx context.Context, key store.Key, ask []byte) (store.Grou
 	if err := store.ValidateJoin(key, ask); err != nil {
 		return nil, err
 	}
-	t := &turn{store: s, done: func() {}}
+	t := &turn{store: s, done: func() {}, shared: shared{joined: true}}
 	err := t.join(ctx, key, ask)
 	if err == nil {
 		return t, nil
@@ -54,6 +56,7 @@ const maxAsks = 64
 
 // shared is what a turn of Join has beside that of Turn.
 type shared struct {
+	joined   bool      // the turn is one of Join
 	letter   string    // the key of its answer; empty if it asks for nothing
 	value    string    // of its ticket, which no other ticket has
 	since    time.Time // when its ticket was written, or before
@@ -72,6 +75,29 @@ func (t *turn) Asks() [][]byte { return t.asks }
 // Answer implements [store.GroupTurn].
 func (t *turn) Answer(i int, answer []byte) { t.answers[i] = slices.Clone(answer) }
 
+// Next implements [store.GroupTurn].
+func (t *turn) Next() store.GroupTurn {
+	if !t.over || len(t.rest) != 1 || len(t.rest[0]) == 0 || len(t.rest[0][0].Value) == 0 {
+		return nil
+	}
+	next := &turn{store: t.store, done: func() {}, lines: t.lines, heads: t.heads, rest: t.rest, shared: shared{joined: true}}
+	next.take(t.rest[0])
+	t.rest = nil
+	return next
+}
+
+// take takes the asks of tickets, as far as they come before a ticket without one.
+func (t *turn) take(tickets []*mvccpb.KeyValue) {
+	for _, kv := range tickets {
+		_, ask, ok := bytes.Cut(kv.Value, []byte("\n"))
+		if !ok {
+			break
+		}
+		t.behind, t.asks = append(t.behind, kv), append(t.asks, ask)
+	}
+	t.answers = make([][]byte, len(t.asks))
+}
+
 // Answered implements [store.GroupTurn].
 func (t *turn) Answered() ([]byte, int64, error) { return t.answer, t.revision, t.unknown }
 
@@ -87,7 +113,7 @@ func (t *turn) join(ctx context.Context, key store.Key, ask []byte) error {
 		if w.letters, olds, err = s.letters.expect(ctx, s, name); err != nil {
 			return err
 		}
-		defer s.letters.forget(name)
+		defer s.letters.forget(s, name)
 		w.answer = s.letters.key(s, name)
 		t.letter, t.value = w.answer, s.letters.handle+"/"+name+"\n"+string(ask)
 	}
@@ -95,19 +121,9 @@ func (t *turn) join(ctx context.Context, key store.Key, ask []byte) error {
 	if err != nil {
 		return err
 	}
-	for ahead := w.ahead(response); ahead != ""; ahead = w.ahead(response) {
-		looked, letter, err := w.await(ctx, ahead)
-		switch {
-		case err != nil:
+	if w.ahead(response) != "" {
+		if response, err = t.waitFor(ctx, w); err != nil || t.answer != nil {
 			return err
-		case letter != nil:
-			t.receive(letter)
-			return nil
-		}
-		if response = looked; w.ahead(response) == "" {
-			if err := t.meet(w, response); err != nil || t.answer != nil {
-				return err
-			}
 		}
 	}
 	head, err := t.headOf(key, response)
@@ -115,26 +131,56 @@ func (t *turn) join(ctx context.Context, key store.Key, ask []byte) error {
 	return err
 }
 
+// waitFor waits for an answer, or for the turn, and returns what there is then. If nobody tells, the ticket has the turn
+// when it has been the first one for as long as a turn may take.
+func (t *turn) waitFor(ctx context.Context, w *waiting) (*clientv3.TxnResponse, error) {
+	late := time.NewTicker(w.patience)
+	defer late.Stop()
+	for {
+		select {
+		case letter, open := <-w.letters:
+			if !open {
+				w.letters = nil
+				continue
+			}
+			if t.receive(letter) {
+				return nil, nil
+			}
+		case <-late.C:
+			before := w.first
+			if err := w.passOver(ctx); err != nil {
+				return nil, err
+			}
+			if before != w.first || w.first != w.created {
+				continue
+			}
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		response, err := w.look(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if w.ahead(response) == "" {
+			return response, t.meet(w, response)
+		}
+	}
+}
+
 // meet takes from the look of a ticket that is the first one what is asked for behind it, or its answer.
 func (t *turn) meet(w *waiting, looked *clientv3.TxnResponse) error {
 	if t.letter == "" {
 		return nil
 	}
-	if answers := looked.Responses[0].GetResponseRange().Kvs; len(answers) > 0 {
-		t.receive(answers[0])
+	if letters := looked.Responses[0].GetResponseRange().Kvs; len(letters) > 0 && t.receive(letters[0]) {
 		return nil
 	}
-	there := false
-	for _, kv := range looked.Responses[1].GetResponseRange().Kvs {
-		there = there || string(kv.Key) == w.ticket
-		if _, ask, ok := bytes.Cut(kv.Value, []byte("\n")); ok && kv.CreateRevision > w.created {
-			t.behind, t.asks = append(t.behind, kv), append(t.asks, ask)
-		}
-	}
-	t.answers = make([][]byte, len(t.asks))
-	if !there {
+	tickets := looked.Responses[1].GetResponseRange().Kvs
+	own := slices.IndexFunc(tickets, func(kv *mvccpb.KeyValue) bool { return kv.CreateRevision == w.created })
+	if own < 0 {
 		return t.overslept()
 	}
+	t.take(tickets[own+1:])
 	return nil
 }
 
@@ -148,10 +194,19 @@ func (t *turn) overslept() error {
 	return t.unknown
 }
 
-// receive takes the answer. It is the end of the turn.
-func (t *turn) receive(kv *mvccpb.KeyValue) {
-	t.answer, t.revision, t.over = kv.Value, kv.ModRevision, true
-	t.store.letters.read(string(kv.Key))
+// What a letter says.
+const (
+	letterTurn   = "t" // its reader has the turn
+	letterAnswer = "a" // the answer, which is the rest
+)
+
+// receive reads a letter. It reports whether that is the answer, which is the end of the turn.
+func (t *turn) receive(kv *mvccpb.KeyValue) bool {
+	answer, ok := bytes.CutPrefix(kv.Value, []byte(letterAnswer))
+	if ok {
+		t.answer, t.revision, t.over = answer, kv.ModRevision, true
+	}
+	return ok
 }
 
 // withdraw deletes the ticket, if it is there. If it is not, it reads what may have been answered.
@@ -161,14 +216,13 @@ func (t *turn) withdraw() {
 	ticket := t.tickets[0]
 	for {
 		response, err := t.store.kv.Txn(ctx).If(clientv3.Compare(clientv3.Value(ticket), "=", t.value)).
-			Then(clientv3.OpDelete(ticket)).Else(clientv3.OpGet(t.letter)).Commit()
+			Then(append(t.deletes(), t.rests()...)...).Else(clientv3.OpGet(t.letter)).Commit()
 		switch {
 		case err == nil && response.Succeeded:
+			t.rest = restOf(response.Responses)
 			return
 		case err == nil:
-			if answers := response.Responses[0].GetResponseRange().Kvs; len(answers) > 0 {
-				t.receive(answers[0])
-			} else {
+			if letters := response.Responses[0].GetResponseRange().Kvs; len(letters) == 0 || !t.receive(letters[0]) {
 				_ = t.overslept()
 			}
 			return
@@ -197,11 +251,45 @@ func (t *turn) give(p *plan) {
 			continue
 		}
 		ticket := t.behind[i]
-		letter, _, _ := strings.Cut(string(ticket.Value), "\n")
-		p.ifs = append(p.ifs,
-			clientv3.Compare(clientv3.CreateRevision(string(ticket.Key)), "=", ticket.CreateRevision))
-		p.thens = append(p.thens, clientv3.OpDelete(string(ticket.Key)),
-			clientv3.OpPut(t.store.keys.answers(letter), string(answer), clientv3.WithLease(clientv3.LeaseID(ticket.Lease))))
+		p.ifs = append(p.ifs, isThere(ticket))
+		p.thens = append(p.thens, clientv3.OpDelete(string(ticket.Key)), t.store.send(ticket, letterAnswer+string(answer)))
+	}
+}
+
+func isThere(ticket *mvccpb.KeyValue) clientv3.Cmp {
+	return clientv3.Compare(clientv3.CreateRevision(string(ticket.Key)), "=", ticket.CreateRevision)
+}
+
+// send sends a letter to whoever has written the ticket.
+func (s *Store) send(ticket *mvccpb.KeyValue, text string) clientv3.Op {
+	letter, _, _ := strings.Cut(string(ticket.Value), "\n")
+	return clientv3.OpPut(s.keys.answers(letter), text, clientv3.WithLease(clientv3.LeaseID(ticket.Lease)))
+}
+
+// restOf returns what was read of lines.
+func restOf(responses []*pb.ResponseOp) (lines [][]*mvccpb.KeyValue) {
+	for _, r := range responses {
+		if nested := r.GetResponseTxn(); nested != nil {
+			lines = append(lines, restOf(nested.Responses)...)
+		}
+		if found := r.GetResponseRange(); found != nil {
+			lines = append(lines, found.Kvs)
+		}
+	}
+	return lines
+}
+
+// tell tells those that are the first of their lines that they have the turn, if they wait to be told.
+func (s *Store) tell(lines [][]*mvccpb.KeyValue) {
+	for _, line := range lines {
+		if len(line) == 0 || len(line[0].Value) == 0 {
+			continue
+		}
+		go func() { // it is nothing for which the caller should wait, and nothing is lost if it fails
+			ctx, cancel := context.WithTimeout(context.Background(), store.MaxTurn)
+			defer cancel()
+			_, _ = s.kv.Txn(ctx).If(isThere(line[0])).Then(s.send(line[0], letterTurn)).Commit()
+		}()
 	}
 }
 
@@ -212,7 +300,7 @@ type letters struct {
 	handle   string // what their keys have in common
 	open     bool   // the stream is
 	waiting  map[string]chan *mvccpb.KeyValue
-	olds     []clientv3.Op // delete those that have been read
+	olds     []clientv3.Op // delete those that may have come
 }
 
 // key returns the key of an answer.
@@ -285,8 +373,11 @@ func (l *letters) deliver(events clientv3.WatchChan, cancel context.CancelFunc) 
 		for _, event := range response.Events {
 			name := string(event.Kv.Key[bytes.LastIndexByte(event.Kv.Key, '/')+1:])
 			if letter, ok := l.waiting[name]; ok {
+				select {
+				case <-letter: // an answer comes last
+				default:
+				}
 				letter <- event.Kv
-				delete(l.waiting, name)
 			}
 		}
 		l.mu.Unlock()
@@ -300,16 +391,10 @@ func (l *letters) deliver(events clientv3.WatchChan, cancel context.CancelFunc) 
 	l.waiting = nil
 }
 
-// forget is called when the answer is not waited for any more.
-func (l *letters) forget(name string) {
+// forget is called when no letter is waited for any more.
+func (l *letters) forget(s *Store, name string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.waiting, name)
-}
-
-// read notes the key of an answer that has been read.
-func (l *letters) read(key string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.olds = append(l.olds, clientv3.OpDelete(key))
+	l.olds = append(l.olds, clientv3.OpDelete(l.key(s, name)))
 }

@@ -56,12 +56,15 @@ func (s *Store) takeTurn(ctx context.Context, done func(), keys []store.Key) (st
 // turn is a turn at heads.
 type turn struct {
 	store   *Store
+	lines   []string // what the keys of the tickets at each head begin with
 	tickets []string // keys
 	slots   []uint32 // their names
 	heads   []store.Record
 	done    func()
-	over    bool // the tickets are deleted
+	over    bool                 // the tickets are deleted
+	rest    [][]*mvccpb.KeyValue // the tickets that are left in each line, the first ones first
 	once    sync.Once
+	ended   bool
 	shared  // of Join
 }
 
@@ -71,6 +74,7 @@ func (t *turn) Heads() []store.Record { return t.heads }
 // End implements [store.Turn].
 func (t *turn) End() {
 	t.once.Do(func() {
+		t.ended = true
 		switch {
 		case t.over || len(t.tickets) == 0:
 		case t.letter != "":
@@ -78,8 +82,12 @@ func (t *turn) End() {
 		default:
 			ctx, cancel := context.WithTimeout(context.Background(), store.MaxTurn)
 			defer cancel()
-			_, _ = t.store.kv.Txn(ctx).Then(t.deletes()...).Commit() // what stays, those that wait delete
+			response, err := t.store.kv.Txn(ctx).Then(append(t.deletes(), t.rests()...)...).Commit()
+			if err == nil { // else those that wait do it
+				t.rest = restOf(response.Responses)
+			}
 		}
+		t.store.tell(t.rest)
 		t.store.slots.give(t.slots)
 		t.done()
 	})
@@ -94,10 +102,19 @@ func (t *turn) deletes() []clientv3.Op {
 	return ops
 }
 
+// rests are the operations that read who is next, once the turn has ended.
+func (t *turn) rests() []clientv3.Op {
+	ops := make([]clientv3.Op, len(t.lines))
+	for i, line := range t.lines {
+		ops[i] = clientv3.OpGet(line, append(clientv3.WithFirstCreate(), clientv3.WithLimit(maxAsks))...)
+	}
+	return ops
+}
+
 // turnOf returns this store's turn among the changes, or nil.
 func (s *Store) turnOf(changes []store.Change) *turn {
 	for i := range changes {
-		if t, ok := changes[i].Turn.(*turn); ok && t.store == s {
+		if t, ok := changes[i].Turn.(*turn); ok && t.store == s && !t.ended {
 			return t
 		}
 	}
@@ -112,7 +129,7 @@ func (t *turn) queue(ctx context.Context, key store.Key) (store.Record, error) {
 		return store.Record{}, err
 	}
 	for ahead := w.ahead(response); ahead != ""; ahead = w.ahead(response) {
-		if response, _, err = w.await(ctx, ahead); err != nil {
+		if response, err = w.await(ctx, ahead); err != nil {
 			return store.Record{}, err
 		}
 	}
@@ -131,6 +148,7 @@ func (t *turn) headOf(key store.Key, response *clientv3.TxnResponse) (store.Reco
 // enter writes a ticket with the value, and does more beside. It returns what a look has.
 func (t *turn) enter(ctx context.Context, w *waiting, value string, more []clientv3.Op) (*clientv3.TxnResponse, error) {
 	s, begin := t.store, time.Now() //nolint:forbidigo // how long a round trip takes is no matter of the caller's clock
+	t.lines = append(t.lines, w.line)
 	lease, err := s.leases.get(ctx, s.client)
 	if err != nil {
 		return nil, err
@@ -210,7 +228,7 @@ type waiting struct {
 	letters <-chan *mvccpb.KeyValue // the answer comes here
 
 	patience time.Duration // for the first ticket
-	first    string        // the first ticket when that was looked at last
+	first    int64         // the revision of the first ticket when that was looked at last
 }
 
 // look reads the last ticket before this one, and the head. If something is asked for, it also reads the answer to that,
@@ -237,10 +255,10 @@ func (w *waiting) ahead(response *clientv3.TxnResponse) string {
 }
 
 // await looks again when the ticket has been deleted that was the last before this one. Meanwhile it looks after the
-// first one. It returns the answer, if that comes first.
+// first one.
 //
 // It does not watch from a revision: of what has happened, etcd tells ten times a second only.
-func (w *waiting) await(ctx context.Context, ticket string) (*clientv3.TxnResponse, *mvccpb.KeyValue, error) {
+func (w *waiting) await(ctx context.Context, ticket string) (*clientv3.TxnResponse, error) {
 	watching, cancel := context.WithCancel(ctx)
 	defer cancel()
 	events := w.store.watcher.Watch(clientv3.WithRequireLeader(watching), ticket, clientv3.WithFilterPut(),
@@ -249,47 +267,47 @@ func (w *waiting) await(ctx context.Context, ticket string) (*clientv3.TxnRespon
 	defer late.Stop()
 	for {
 		select {
-		case letter, open := <-w.letters:
-			if open {
-				return nil, letter, nil
-			}
-			w.letters = nil // whether there is an answer shows when this ticket is the first one
 		case event, open := <-events:
 			switch {
 			case ctx.Err() != nil:
-				return nil, nil, ctx.Err()
+				return nil, ctx.Err()
 			case !open:
-				return nil, nil, errStreamEnded
+				return nil, errStreamEnded
 			case event.Err() != nil:
-				return nil, nil, event.Err()
+				return nil, event.Err()
 			}
 			response, err := w.look(ctx)
 			if err != nil {
-				return nil, nil, err
+				return nil, err
 			}
 			if w.ahead(response) != ticket {
-				return response, nil, nil
+				return response, nil
 			}
 		case <-late.C:
 			if err := w.passOver(ctx); err != nil {
-				return nil, nil, err
+				return nil, err
 			}
 		}
 	}
 }
 
-// passOver deletes the first ticket if it was that before, which is patience ago.
+// passOver deletes the first ticket if it was that before, which is patience ago, and is not this one.
 func (w *waiting) passOver(ctx context.Context) error {
 	response, err := w.store.kv.Get(ctx, w.line, append(clientv3.WithFirstCreate(), clientv3.WithKeysOnly())...)
 	if err != nil || len(response.Kvs) == 0 {
 		return err
 	}
-	first := string(response.Kvs[0].Key)
-	if first == w.first {
-		_, err = w.store.kv.Delete(ctx, first)
+	first := response.Kvs[0]
+	if first.CreateRevision == w.first && string(first.Key) != w.ticket {
+		deleted, err := w.store.kv.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(string(first.Key)), "=", w.first)).
+			Then(append([]clientv3.Op{clientv3.OpDelete(string(first.Key))}, (&turn{lines: []string{w.line}}).rests()...)...).Commit()
+		if err != nil || !deleted.Succeeded {
+			return err
+		}
+		w.store.tell(restOf(deleted.Responses))
 	}
-	w.first = first
-	return err
+	w.first = first.CreateRevision
+	return nil
 }
 
 // The time that tickets and answers outlive their process, and after which new ones get another lease.
