@@ -20,7 +20,7 @@ type contest struct {
 // contend has the writers contend for a new pool, and returns what came of it.
 func contend(ctx context.Context, p plan, b backend, as string, w writers) (r row, err error) {
 	c := &contest{plan: p, writers: w}
-	if c.place, err = b.newPlace(ctx, p.addresses); err != nil {
+	if c.place, err = b.newPlace(ctx, p.addresses, poolsOf(w.handles, p.apart)); err != nil {
 		return row{}, err
 	}
 	defer func() { err = errors.Join(err, c.place.end()) }()
@@ -35,6 +35,9 @@ func contend(ctx context.Context, p plan, b backend, as string, w writers) (r ro
 	}
 	r = c.tally.row(w)
 	r.Store, r.As = b.name, as
+	if p.apart {
+		r.As += " apart"
+	}
 	c.describe(&r)
 	return r, nil
 }
@@ -55,8 +58,9 @@ func (c *contest) describe(r *row) {
 
 // job is that of the n-th handle.
 func (c *contest) job(n int) job {
+	pools := poolsOf(c.writers.handles, c.apart)
 	return job{
-		Kind: c.place.kind.Name, Address: c.place.address, Handle: n,
+		Pool: pools[n%len(pools)], Kind: c.place.kind.Name, Address: c.place.address, Handle: n,
 		Goroutines: c.writers.goroutines, Held: c.held, Wait: c.wait,
 	}
 }

@@ -17,6 +17,8 @@ import (
 type job struct {
 	// Kind and Address say where the pool is, to a process of its own.
 	Kind, Address string
+	// Pool is its name.
+	Pool string
 	// Handle numbers the handles, and Goroutines is how many writers use it.
 	Handle, Goroutines int
 	// Held is how long an address is held.
@@ -71,7 +73,7 @@ func openHandle(ctx context.Context, open func(context.Context) (store.Store, er
 		return nil, err
 	}
 	h := &handle{job: j, store: s}
-	if h.pool, err = pool.Open(ctx, s, poolName, &pool.Options{Observer: h}); err != nil {
+	if h.pool, err = pool.Open(ctx, s, j.Pool, &pool.Options{Observer: h}); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return h, nil

@@ -50,20 +50,34 @@ type place struct {
 	end  func() error
 }
 
-// poolName is the name of the pool that writers contend for.
+// poolName is the name of the pool that writers contend for. Handles that are apart have pools of their own.
 const poolName = "contended"
+
+// poolsOf returns the names of the pools of so many handles.
+func poolsOf(handles int, apart bool) []string {
+	if !apart {
+		return []string{poolName}
+	}
+	names := make([]string, handles)
+	for n := range names {
+		names[n] = fmt.Sprintf("apart-%d", n)
+	}
+	return names
+}
 
 // firstAddress is the first address of that pool.
 var firstAddress = netip.MustParseAddr("10.0.0.1")
 
-// newPlace makes a place, with a pool of so many addresses.
-func (b backend) newPlace(ctx context.Context, addresses int) (place, error) {
+// newPlace makes a place, with pools of so many addresses each.
+func (b backend) newPlace(ctx context.Context, addresses int, pools []string) (place, error) {
 	p, err := b.emptyPlace(ctx)
 	if err != nil {
 		return place{}, err
 	}
-	if err := p.createPool(ctx, addresses); err != nil {
-		return place{}, errors.Join(err, p.end())
+	for _, name := range pools {
+		if err := p.createPool(ctx, name, addresses); err != nil {
+			return place{}, errors.Join(err, p.end())
+		}
 	}
 	return p, nil
 }
@@ -117,7 +131,7 @@ type shared struct{ store.Store }
 // Close does nothing.
 func (shared) Close() error { return nil }
 
-func (p *place) createPool(ctx context.Context, addresses int) error {
+func (p *place) createPool(ctx context.Context, name string, addresses int) error {
 	s, err := p.open(ctx)
 	if err != nil {
 		return err
@@ -127,6 +141,6 @@ func (p *place) createPool(ctx context.Context, addresses int) error {
 		last = last.Next()
 	}
 	spec := pool.Spec{Ranges: []netipx.IPRange{netipx.IPRangeFrom(firstAddress, last)}}
-	_, err = pool.Create(ctx, s, poolName, spec, nil)
+	_, err = pool.Create(ctx, s, name, spec, nil)
 	return errors.Join(err, s.Close())
 }

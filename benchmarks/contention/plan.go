@@ -29,7 +29,7 @@ type plan struct {
 	writers      []writers
 	length, held time.Duration
 	kill, stop   float64 // shares of the handles
-	wait         bool
+	wait, apart  bool
 	addresses    int
 	seed         uint64
 }
@@ -62,6 +62,8 @@ func (p *plan) define(flags *flag.FlagSet) {
 	flags.Float64Var(&p.kill, "kill", 0, "the `share` of the handles that are killed and started again; of processes only")
 	flags.Float64Var(&p.stop, "stop", 0, "the `share` of the handles that are stopped for a while; of processes only")
 	flags.BoolVar(&p.wait, "wait", false, "have writers wait for one of few addresses, with AllocateWait")
+	flags.BoolVar(&p.apart, "apart", false,
+		"give each handle a pool of its own: what so many handles can do that do not contend")
 	flags.IntVar(&p.addresses, "addresses", 0, "how many addresses the pool has (default 65534, with -wait 14)")
 	flags.Uint64Var(&p.seed, "seed", 1, "chooses who is killed and stopped, and when")
 }

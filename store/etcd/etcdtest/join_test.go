@@ -1,0 +1,212 @@
+package etcdtest_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/ipalloc/ipalloc/store"
+	"github.com/ipalloc/ipalloc/store/storetest"
+	"github.com/ipalloc/ipalloc/store/storetest/proxy"
+)
+
+// joined is what a call of Join came to.
+type joined struct {
+	turn store.GroupTurn
+	err  error
+}
+
+// joins has a handle join the line at the head, and returns when its ask is there.
+func joins(t *testing.T, server *server, s store.Store, ask string) <-chan joined {
+	t.Helper()
+	ended, before := make(chan joined, 1), len(tickets(t, server))
+	go func() {
+		turn, err := s.(store.Grouper).Join(t.Context(), head("a").Key, []byte(ask))
+		ended <- joined{turn, err}
+	}()
+	require.Eventually(t, func() bool { return len(tickets(t, server)) > before }, 10*time.Second, time.Millisecond)
+	return ended
+}
+
+func tickets(t *testing.T, server *server) []string {
+	t.Helper()
+	found := slices.Collect(maps.Keys(dump(t, server, "/ipalloc/")))
+	return slices.DeleteFunc(found, func(key string) bool { return !strings.HasPrefix(key, "/ipalloc/turns/") })
+}
+
+// has waits for what a call of Join comes to.
+func has(t *testing.T, ended <-chan joined) joined {
+	t.Helper()
+	select {
+	case j := <-ended:
+		return j
+	case <-time.After(10 * time.Second):
+		t.Fatal("it waits on")
+		return joined{}
+	}
+}
+
+// answers commits in the turn and answers all, and returns the revision.
+func answers(t *testing.T, s store.Store, turn store.GroupTurn) int64 {
+	t.Helper()
+	for i, ask := range turn.Asks() {
+		turn.Answer(i, append([]byte("to "), ask...))
+	}
+	heads, err := s.Commit(t.Context(), store.Change{Head: turn.Heads()[0], Turn: turn})
+	require.NoError(t, err)
+	return heads[0].Revision
+}
+
+func requireAnswer(t *testing.T, j joined, answer string, revision int64) {
+	t.Helper()
+	require.NoError(t, j.err)
+	got, at, err := j.turn.Answered()
+	require.NoError(t, err)
+	require.Equal(t, answer, string(got))
+	require.Equal(t, revision, at)
+}
+
+// TestJoinRoundTrips counts what it costs to be answered, to have the turn, and to go on for those who came meanwhile.
+func TestJoinRoundTrips(t *testing.T) {
+	server := startServer(t)
+	s := openStore(t, server.addr)
+	_, err := storetest.CommitOne(t.Context(), s, head("a"))
+	require.NoError(t, err)
+	asker, sentAsking := counted(t, server.addr)
+	holder, sentHolding := counted(t, server.addr)
+	lease := "LeaseGrant:1 "
+	for range 3 {
+		first := has(t, joins(t, server, s, ""))
+		var second, third <-chan joined
+		var turn store.GroupTurn
+		require.Equal(t, "map["+lease+"Txn:2]", sentHolding.during(func() {
+			second = joins(t, server, holder, "second")
+			require.Equal(t, "map["+lease+"Txn:1]", sentAsking.during(func() { third = joins(t, server, asker, "third") }))
+			first.turn.End()
+			turn = has(t, second).turn
+		}), "its ticket, and a look when it is told that it has the turn")
+		require.Len(t, turn.Asks(), 1)
+		require.Equal(t, "map[]", sentAsking.during(func() {
+			require.Equal(t, oneTxn, sentHolding.during(func() {
+				requireAnswer(t, has(t, third), "to third", answers(t, holder, turn))
+			}))
+		}), "an answer comes by itself")
+		require.Nil(t, turn.Next())
+		lease = ""
+	}
+}
+
+// TestNextTurn commits for those who came while the commit before was under way, without them or others being told.
+func TestNextTurn(t *testing.T) {
+	server := startServer(t)
+	s := openStore(t, server.addr)
+	_, err := storetest.CommitOne(t.Context(), s, head("a"))
+	require.NoError(t, err)
+	holder, sent := counted(t, server.addr)
+	turn := has(t, joins(t, server, holder, "first")).turn
+	require.Empty(t, turn.Asks(), "nobody waits yet")
+	second, third := joins(t, server, openStore(t, server.addr), "second"), joins(t, server, s, "third")
+	answers(t, holder, turn)
+	next := turn.Next()
+	require.Nil(t, turn.Next())
+	turn.End()
+	require.Equal(t, [][]byte{[]byte("second"), []byte("third")}, next.Asks())
+	require.Equal(t, oneTxn, sent.during(func() {
+		next.Answer(0, []byte("to second"))
+		heads, err := holder.Commit(t.Context(), store.Change{Head: next.Heads()[0], Turn: next})
+		require.NoError(t, err)
+		requireAnswer(t, has(t, second), "to second", heads[0].Revision)
+	}))
+	next.End() // so that the third one is told
+	j := has(t, third)
+	require.NoError(t, j.err)
+	require.Len(t, j.turn.Heads(), 1)
+	j.turn.End()
+	require.Empty(t, tickets(t, server))
+}
+
+// TestTicketsHaveFewNames shows that a line, whose dead keys etcd looks at as long as it remembers them, does not get
+// longer with the number of turns.
+func TestTicketsHaveFewNames(t *testing.T) {
+	server := startServer(t)
+	s := openStore(t, server.addr)
+	_, err := storetest.CommitOne(t.Context(), s, head("a"))
+	require.NoError(t, err)
+	names, watching := map[string]bool{}, make(chan struct{})
+	client := connect(t, clientConfig(server.addr))
+	ctx, cancel := context.WithCancel(t.Context())
+	events := client.Watch(ctx, "/ipalloc/turns/", clientv3.WithPrefix(), clientv3.WithCreatedNotify())
+	<-events
+	go func() {
+		defer close(watching)
+		for response := range events {
+			for _, event := range response.Events {
+				names[string(event.Kv.Key)] = true
+			}
+		}
+	}()
+	const handles, each = 8, 40
+	var all sync.WaitGroup
+	for i := range handles {
+		handle := openStore(t, server.addr)
+		all.Go(func() {
+			for range each {
+				turn, err := handle.Turn(t.Context(), head("a").Key)
+				if i%2 == 0 {
+					turn, err = handle.Join(t.Context(), head("a").Key, []byte("x"))
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				turn.End()
+			}
+		})
+	}
+	all.Wait()
+	_, err = client.Put(t.Context(), "/ipalloc/turns/end", "")
+	require.NoError(t, err)
+	time.AfterFunc(time.Second, cancel)
+	<-watching
+	require.Contains(t, names, "/ipalloc/turns/end")
+	require.LessOrEqual(t, len(names), 65)
+}
+
+// TestJoinWithoutStream shows that a handle that cannot hear of its turn or its answer gets either all the same.
+func TestJoinWithoutStream(t *testing.T) {
+	server := startServer(t)
+	s := openStore(t, server.addr)
+	_, err := storetest.CommitOne(t.Context(), s, head("a"))
+	require.NoError(t, err)
+	for _, answered := range []bool{false, true} {
+		t.Run(fmt.Sprint("answered=", answered), func(t *testing.T) {
+			between := proxy.New(t, server.addr)
+			deaf := openStore(t, between.Addr())
+			first := has(t, joins(t, server, s, "first")).turn
+			second := joins(t, server, s, "second")
+			third := joins(t, server, deaf, "third")
+			first.End()
+			turn := has(t, second).turn
+			between.Cut()
+			if !answered {
+				turn.End()
+				j := has(t, third)
+				require.NoError(t, j.err)
+				require.NotEmpty(t, j.turn.Heads())
+				j.turn.End()
+				return
+			}
+			revision := answers(t, s, turn)
+			turn.End()
+			requireAnswer(t, has(t, third), "to third", revision)
+		})
+	}
+}
