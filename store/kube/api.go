@@ -6,9 +6,9 @@ import (
 )
 
 // api is all that this package asks of the API server. Each call but List, Watch and Gone is one request. It is sent
-// again only where the server asks for that, and where it does no harm. Its errors wrap errAbsent, errExists, errMoved or a
-// [store.TooLargeError] where they apply, and errUnsure if it is not certain that a request which changes something
-// will take no effect. Any other error is a refusal.
+// again only where the server asks for that, and where it does no harm. Its errors wrap errAbsent, errExists, errMoved
+// or a [store.TooLargeError] where they apply, and errUnsure if it is not certain that a request which changes
+// something will take no effect. Any other error is a refusal.
 type api interface {
 	// Get returns an object as it is now (a quorum read).
 	Get(ctx context.Context, r ref) (*object, error)
