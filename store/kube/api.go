@@ -5,10 +5,10 @@ import (
 	"errors"
 )
 
-// api is all that this package asks of the API server. Each call but List and Watch is one request. It is sent again
-// only where the server asks for that, and where it does no harm. Its errors wrap errAbsent, errExists, errMoved or a
-// [store.TooLargeError] where they apply, and errUnsure if it is not certain that a request which changes something
-// will take no effect. Any other error is a refusal.
+// api is all that this package asks of the API server. Each call but List, Watch and Gone is one request. It is sent
+// again only where the server asks for that, and where it does no harm. Its errors wrap errAbsent, errExists, errMoved
+// or a [store.TooLargeError] where they apply, and errUnsure if it is not certain that a request which changes
+// something will take no effect. Any other error is a refusal.
 type api interface {
 	// Get returns an object as it is now (a quorum read).
 	Get(ctx context.Context, r ref) (*object, error)
@@ -23,6 +23,9 @@ type api interface {
 	// Watch returns nil as soon as the object is not at version any more; an empty version is that of an object that
 	// does not exist. It may return nil early.
 	Watch(ctx context.Context, r ref, version string) error
+	// Gone calls gone with the uid of each object with all labels that is deleted after version, a list's, until gone
+	// returns false. It may return nil early.
+	Gone(ctx context.Context, resource string, selector string, version string, gone func(uid string) bool) error
 }
 
 // page is a part of a list.
@@ -30,6 +33,7 @@ type page struct {
 	objects []*object
 	damaged []item // objects that make no sense
 	token   string // of the next page; empty if there is none
+	version string // the resourceVersion of the list
 }
 
 var (

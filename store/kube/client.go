@@ -170,7 +170,7 @@ func (c *client) List(ctx context.Context, resource, selector, token string) (pa
 	if err != nil {
 		return page{}, err
 	}
-	p := page{token: found.Metadata.Continue}
+	p := page{token: found.Metadata.Continue, version: found.Metadata.ResourceVersion}
 	for _, text := range found.Items {
 		if item := decodeItem(resource, text); item.err != nil {
 			p.damaged = append(p.damaged, item)
@@ -227,31 +227,64 @@ func versionIn(found listJSON) (string, error) {
 	return o.Metadata.ResourceVersion, nil
 }
 
+func (c *client) Gone(
+	ctx context.Context, resource, selector, version string, gone func(uid string) bool,
+) error {
+	r := c.request("watch", resource, "")
+	r.Param("labelSelector", selector).Param("watch", "true").Param("resourceVersion", version)
+	return c.events(ctx, r, func(e event) (bool, error) {
+		if e.Type != "DELETED" {
+			return true, nil
+		}
+		var o struct{ Metadata metadataJSON }
+		if err := json.Unmarshal(e.Object, &o); err != nil {
+			return false, fmt.Errorf("%s: %w: %w", r.what, ErrDamaged, err)
+		}
+		return gone(o.Metadata.UID), nil
+	})
+}
+
+// event is one of a watch.
+type event struct {
+	Type   string          `json:"type"`
+	Object json.RawMessage `json:"object"`
+}
+
 // nextEvent reports whether an event came before the server ended the watch.
-func (c *client) nextEvent(ctx context.Context, r *request) (bool, error) {
+func (c *client) nextEvent(ctx context.Context, r *request) (came bool, err error) {
+	err = c.events(ctx, r, func(event) (bool, error) {
+		came = true
+		return false, nil
+	})
+	return came, err
+}
+
+// events gives the events of a watch to take, until take returns false or an error, or the server ends the watch.
+func (c *client) events(ctx context.Context, r *request, take func(event) (bool, error)) error {
 	stream, err := r.Stream(ctx)
 	if err != nil {
-		return false, fmt.Errorf("%s: %w", r.what, c.translate(r, err, nil))
+		return fmt.Errorf("%s: %w", r.what, c.translate(r, err, nil))
 	}
 	defer stream.Close()
-	var event struct {
-		Type   string          `json:"type"`
-		Object json.RawMessage `json:"object"`
-	}
-	switch err := json.NewDecoder(stream).Decode(&event); {
-	case errors.Is(err, io.EOF) && ctx.Err() == nil:
-		return false, nil
-	case isNonsense(err):
-		return false, fmt.Errorf("%s: %w: %w", r.what, ErrDamaged, err)
-	case err != nil:
-		return false, fmt.Errorf("%s: %w: %w", r.what, errUnsure, errors.Join(ctx.Err(), err))
-	case event.Type == "ERROR":
-		if err := watchError(event.Object); err != nil {
-			return false, fmt.Errorf("%s: the server ended it: %w", r.what, err)
+	for decoder := json.NewDecoder(stream); ; {
+		var e event
+		switch err := decoder.Decode(&e); {
+		case errors.Is(err, io.EOF) && ctx.Err() == nil:
+			return nil
+		case isNonsense(err):
+			return fmt.Errorf("%s: %w: %w", r.what, ErrDamaged, err)
+		case err != nil:
+			return fmt.Errorf("%s: %w: %w", r.what, errUnsure, errors.Join(ctx.Err(), err))
+		case e.Type == "ERROR":
+			if err := watchError(e.Object); err != nil {
+				return fmt.Errorf("%s: the server ended it: %w", r.what, err)
+			}
+			return nil
 		}
-		return false, nil
+		if more, err := take(e); err != nil || !more {
+			return err
+		}
 	}
-	return true, nil
 }
 
 // isNonsense reports whether err is of a text that is not what it should be, and not of a connection that was cut.

@@ -122,8 +122,8 @@
 //	ByExpiry        as List of all records of the kind in the pool
 //	Find            1, and what List adds; the server looks at each object of the pool, and sends what fits
 //	Conflict        4 (of which one takes back what is pending)
-//	Turn            3 (create a ticket, list the tickets, read the head), and later one that deletes the ticket; 2 more
-//	                for each ticket before; none if another caller of this process passes its turn on
+//	Turn            3 (create a ticket, list the tickets, read the head), and later one that deletes the ticket; 1 more,
+//	                a watch, if there are tickets before; none if another caller of this process passes its turn on
 //
 // Counted together, an allocation takes three requests from one caller, and two from many at once, who share updates of
 // the head. 16 handles of one process with 4 callers each take two and a half.

@@ -90,7 +90,9 @@ func (o *Object) Wire() (*Object, error) {
 }
 
 // NewPage returns a page of a list.
-func NewPage(objects []*Object, token string) Page { return Page{objects: objects, token: token} }
+func NewPage(objects []*Object, token, version string) Page {
+	return Page{objects: objects, token: token, version: version}
+}
 
 // PageOf returns the parts of a page.
 func PageOf(p Page) (objects []*Object, token string) { return p.objects, p.token }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -21,6 +22,14 @@ type simServer struct {
 	version int64
 	objects map[kube.Ref]*kube.Object
 	limbo   []func() // requests on their way, whose senders have stopped waiting for them
+	gone    []removal
+	lists   int // pages that were asked for
+}
+
+// removal is of an object that is deleted.
+type removal struct {
+	version int64 // of which it is
+	uid     string
 }
 
 func newSimServer() *simServer {
@@ -55,6 +64,7 @@ func (s *simServer) do(verb string, r kube.Ref, o *kube.Object) (*kube.Object, e
 	if verb == "remove" {
 		delete(s.objects, r)
 		s.tick()
+		s.gone = append(s.gone, removal{s.version, uid})
 		return nil, nil
 	}
 	return s.put(o, uid)
@@ -73,6 +83,8 @@ func (s *simServer) put(o *kube.Object, uid string) (*kube.Object, error) {
 func (s *simServer) list(resource, selector, token string) (kube.Page, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.lists++
+	version := fmt.Sprint(s.version)
 	var found []*kube.Object
 	for r, o := range s.objects {
 		if r.Resource() == resource && r.Name() > token && selects(selector, o.Labels()) {
@@ -85,9 +97,9 @@ func (s *simServer) list(resource, selector, token string) (kube.Page, error) {
 	}
 	slices.SortFunc(found, func(a, b *kube.Object) int { return cmp.Compare(a.Where().Name(), b.Where().Name()) })
 	if len(found) <= 2 {
-		return kube.NewPage(found, ""), nil
+		return kube.NewPage(found, "", version), nil
 	}
-	return kube.NewPage(found[:2], found[1].Where().Name()), nil
+	return kube.NewPage(found[:2], found[1].Where().Name(), version), nil
 }
 
 // selects says whether a selector of the form a=b,c=d fits.
@@ -187,22 +199,43 @@ func (c *simClient) List(_ context.Context, resource, selector, token string) (k
 }
 
 func (c *simClient) Watch(ctx context.Context, r kube.Ref, version string) error {
-	defer context.AfterFunc(ctx, func() {
-		c.server.mu.Lock()
-		defer c.server.mu.Unlock()
-		c.server.changed.Broadcast()
-	})()
-	c.server.mu.Lock()
-	defer c.server.mu.Unlock()
-	for ctx.Err() == nil {
+	return c.server.await(ctx, func() bool {
 		now := ""
 		if o := c.server.objects[r]; o != nil {
 			_, now = o.Identity()
 		}
-		if now != version {
+		return now != version
+	})
+}
+
+// Gone tells of all objects, whatever their labels: nobody knows the others.
+func (c *simClient) Gone(ctx context.Context, _, _, version string, gone func(uid string) bool) error {
+	seen := 0
+	return c.server.await(ctx, func() bool {
+		for ; seen < len(c.server.gone); seen++ {
+			r := c.server.gone[seen]
+			if since, err := strconv.ParseInt(version, 10, 64); err != nil || r.version > since && !gone(r.uid) {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// await returns when done reports true, which it is asked each time that something has changed, with mu held.
+func (s *simServer) await(ctx context.Context, done func() bool) error {
+	defer context.AfterFunc(ctx, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.changed.Broadcast()
+	})()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for ctx.Err() == nil {
+		if done() {
 			return nil
 		}
-		c.server.changed.Wait()
+		s.changed.Wait()
 	}
 	return ctx.Err()
 }

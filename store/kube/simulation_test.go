@@ -136,17 +136,21 @@ func (c *stepClient) doubtful(tickets kube.Page) kube.Page {
 	objects, token := kube.PageOf(tickets)
 	switch random := c.process.World.Random; random.IntN(8) {
 	case 0:
-		return kube.NewPage(nil, "")
+		return kube.NewPage(nil, "", "")
 	case 1:
 		for i := range objects {
 			uid, _ := objects[i].Identity()
 			objects[i] = objects[i].WithIdentity(uid, fmt.Sprint(1+random.IntN(1000)))
 		}
 	}
-	return kube.NewPage(objects, token)
+	return kube.NewPage(objects, token, "")
 }
 
 func (c *stepClient) Watch(ctx context.Context, _ kube.Ref, _ string) error { return ctx.Err() }
+
+func (c *stepClient) Gone(ctx context.Context, _, _, _ string, _ func(string) bool) error {
+	return ctx.Err()
+}
 
 // tidying is a handle that now and then, after a commit, does what other handles do in the background.
 type tidying struct {

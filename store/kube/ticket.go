@@ -49,73 +49,107 @@ func (s *Store) queueUp(ctx context.Context, key store.Key) error {
 	return nil
 }
 
+// queue is what a process that waits knows of the tickets before its own.
+type queue struct {
+	before []*object // the oldest first
+	first  string    // uid of the first one
+	since  time.Time // when that was first seen to be the first
+}
+
+// see notes which tickets are before.
+func (q *queue) see(before []*object, now time.Time) {
+	q.before = before
+	if len(before) > 0 && before[0].uid != q.first {
+		q.first, q.since = before[0].uid, now
+	}
+}
+
+// left returns for how long the first one may still be that, before whoever waits removes it: a turn, and a little
+// more for each that is between. So mostly one of those who wait removes it, and not all of them at once.
+func (q *queue) left(maxTurn time.Duration, now time.Time) time.Duration {
+	between := min(len(q.before)-1, mostBetween)
+	return maxTurn + maxTurn*time.Duration(between)/mostBetween - now.Sub(q.since)
+}
+
+// mostBetween is for how many of those between one waits longer. All go on after twice a turn.
+const mostBetween = 8
+
 // waitBehind waits until no ticket is before mine. It removes the first one if that does not go for longer than a turn
-// may last.
+// may last. While it waits it is told which tickets go, and asks nothing: if all who wait asked now and then, a server
+// with many of them would be too busy with that to let turns be short.
 func (s *Store) waitBehind(ctx context.Context, mine *object) error {
-	var first string // uid of the ticket that is the first
-	var since time.Time
+	var q queue
 	for {
-		before, err := s.ticketsBefore(ctx, mine)
-		if err != nil || len(before) == 0 {
+		before, version, err := s.ticketsBefore(ctx, mine)
+		if err != nil {
 			return err
 		}
-		now := s.now()
-		if before[0].uid != first {
-			first, since = before[0].uid, now
-		}
-		left := s.maxTurn - now.Sub(since)
-		if left <= 0 {
-			if err := unlessMoved(s.api.Remove(ctx, before[0])); err != nil {
+		for q.see(before, s.now()); len(q.before) > 0 && q.left(s.maxTurn, s.now()) <= 0; {
+			if err := unlessMoved(s.api.Remove(ctx, q.before[0])); err != nil {
 				return err
 			}
-			continue
+			q.see(q.before[1:], s.now())
 		}
-		if err := s.watchFor(ctx, before[len(before)-1], left); err != nil {
+		if len(q.before) == 0 {
+			return nil
+		}
+		if err := s.watchQueue(ctx, &q, ticketsOf(mine), version); err != nil || len(q.before) == 0 {
 			return err
 		}
 	}
 }
 
-// watchFor waits until a ticket is gone, or for some time.
-func (s *Store) watchFor(ctx context.Context, ticket *object, d time.Duration) error {
-	within, cancel := context.WithTimeout(ctx, d)
+// watchQueue waits until no ticket is before, or the first one is that for too long. It may return early.
+func (s *Store) watchQueue(ctx context.Context, q *queue, selector, version string) error {
+	within, cancel := context.WithCancel(ctx)
 	defer cancel()
-	err := s.api.Watch(within, ticket.ref, ticket.version)
+	timer := time.AfterFunc(q.left(s.maxTurn, s.now()), cancel)
+	defer timer.Stop()
+	err := s.api.Gone(within, resourceRecords, selector, version, func(uid string) bool {
+		q.see(slices.DeleteFunc(q.before, func(o *object) bool { return o.uid == uid }), s.now())
+		timer.Reset(q.left(s.maxTurn, s.now()))
+		return len(q.before) > 0
+	})
 	if within.Err() != nil {
 		return ctx.Err()
 	}
 	return err
 }
 
-// ticketsBefore returns the tickets for the head of mine that are older, the oldest first.
-func (s *Store) ticketsBefore(ctx context.Context, mine *object) ([]*object, error) {
-	tickets, err := s.tickets(ctx, labelTurn+"="+labelValue(mine.turn))
+// ticketsBefore returns the tickets for the head of mine that are older, the oldest first, and the version of the list.
+func (s *Store) ticketsBefore(ctx context.Context, mine *object) (before []*object, version string, err error) {
+	tickets, version, err := s.tickets(ctx, ticketsOf(mine))
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	own, err := versionNumber(mine.version)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	return slices.DeleteFunc(tickets, func(o *object) bool {
 		n, err := versionNumber(o.version)
 		return err != nil || n >= own || o.turn != mine.turn
-	}), nil
+	}), version, nil
 }
 
-// tickets returns the tickets that a label selector finds, the oldest first.
-func (s *Store) tickets(ctx context.Context, selector string) (found []*object, err error) {
+// ticketsOf selects the tickets for the head of one.
+func ticketsOf(ticket *object) string { return labelTurn + "=" + labelValue(ticket.turn) }
+
+// tickets returns the tickets that a label selector finds, the oldest first, and the version of the list's first page:
+// what has gone since then may still be in it.
+func (s *Store) tickets(ctx context.Context, selector string) (found []*object, version string, err error) {
 	token := ""
 	for {
 		p, err := s.api.List(ctx, resourceRecords, selector, token)
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		for _, o := range p.objects {
 			if o.turn != "" {
 				found = append(found, o)
 			}
 		}
+		version = cmp.Or(version, p.version)
 		if token = p.token; token == "" {
 			break
 		}
@@ -123,7 +157,7 @@ func (s *Store) tickets(ctx context.Context, selector string) (found []*object, 
 	slices.SortStableFunc(found, func(a, b *object) int { // of numbers without leading zeros
 		return cmp.Or(cmp.Compare(len(a.version), len(b.version)), cmp.Compare(a.version, b.version))
 	})
-	return found, nil
+	return found, version, nil
 }
 
 // discard removes a ticket, without letting the caller wait.
@@ -159,14 +193,14 @@ func (s *Store) removeTicket(ctx context.Context, ticket *object) {
 // first ticket of a head, that would be gone after a turn's longest time; so if it is not, nobody waits.
 func (s *Store) sweepTickets(ctx context.Context) (removed int, err error) {
 	selector := labelKind + "=" + ticketKind
-	before, err := s.tickets(ctx, selector)
+	before, _, err := s.tickets(ctx, selector)
 	if err != nil || len(before) == 0 {
 		return 0, err
 	}
 	if err := s.pause(ctx, s.maxTurn*5/2); err != nil {
 		return 0, err
 	}
-	after, err := s.tickets(ctx, selector)
+	after, _, err := s.tickets(ctx, selector)
 	if err != nil {
 		return 0, err
 	}

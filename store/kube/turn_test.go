@@ -37,8 +37,16 @@ func (s *simServer) tickets() (n int) {
 	return n
 }
 
+// listed returns how many pages of lists were asked for.
+func (s *simServer) listed() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lists
+}
+
 // TestTurnsInOrder: processes get their turns in the order in which they asked for them, each with the head that the
-// one before it left, and nothing stays.
+// one before it left, and nothing stays. While they wait, each for longer than a turn may last, they ask the server
+// nothing: many of them would keep it too busy.
 func TestTurnsInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := newSimServer()
@@ -65,15 +73,19 @@ func TestTurnsInOrder(t *testing.T) {
 					require.Equal(t, fmt.Sprint(i-1), head.State)
 				}
 				head.State = fmt.Sprint(i)
+				time.Sleep(store.MaxTurn * 3 / 4)
 				_, err = s.Commit(t.Context(), store.Change{Head: head, Writes: createAlloc(head.State), Turn: turn})
 				require.NoError(t, err)
 			})
 			synctest.Wait()
 		}
 		require.Equal(t, 9, server.tickets())
+		asked := server.listed()
+		time.Sleep(store.MaxTurn * 3 / 4)
 		held.End()
 		all.Wait()
 		require.Equal(t, []int{0, 1, 2, 3, 4, 5, 6, 7}, order)
+		require.Equal(t, asked, server.listed())
 		synctest.Wait()
 		require.Zero(t, server.tickets())
 		for _, s := range append(handles, first) {
@@ -82,8 +94,8 @@ func TestTurnsInOrder(t *testing.T) {
 	})
 }
 
-// TestTurnOfTheDead: others wait for the ticket of a process that has crashed for as long as a turn may last, and not
-// longer, also where several have.
+// TestTurnOfTheDead: others wait for the ticket of a process that has crashed for as long as a turn may last, and
+// little longer, also where several have.
 func TestTurnOfTheDead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := newSimServer()
@@ -102,11 +114,53 @@ func TestTurnOfTheDead(t *testing.T) {
 		heir := lively(server, "heir")
 		turn, err := heir.Turn(t.Context(), poolKey("lab"))
 		require.NoError(t, err)
-		require.Equal(t, 2*store.MaxTurn, time.Since(start))
+		require.Equal(t, 2*store.MaxTurn+store.MaxTurn/8, time.Since(start))
 		turn.End()
 		synctest.Wait()
 		require.Zero(t, server.tickets())
 		for _, s := range append(handles, heir) {
+			require.NoError(t, s.Close())
+		}
+	})
+}
+
+// TestTurnsBehindTheDead: of many who wait behind a process that has crashed, one removes its ticket, and the others
+// know it from the server.
+func TestTurnsBehindTheDead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := newSimServer()
+		client := &simClient{server: server}
+		dead := kube.NewLively(client, kube.Options{}, counterID("dead"))
+		_, err := dead.Turn(t.Context(), poolKey("lab"))
+		require.NoError(t, err)
+		client.mu.Lock()
+		client.crashed = true
+		client.mu.Unlock()
+		start := time.Now()
+		handles, clients := []*kube.Store{dead}, []*simClient{}
+		var all sync.WaitGroup
+		for i := range 20 {
+			clients = append(clients, &simClient{server: server})
+			s := kube.NewLively(clients[i], kube.Options{}, counterID(fmt.Sprint("process-", i)))
+			handles = append(handles, s)
+			all.Go(func() {
+				turn, err := s.Turn(t.Context(), poolKey("lab"))
+				if assert.NoError(t, err) {
+					turn.End()
+				}
+			})
+			synctest.Wait()
+		}
+		all.Wait()
+		require.Equal(t, store.MaxTurn, time.Since(start))
+		synctest.Wait()
+		require.Zero(t, server.tickets())
+		calls := 0
+		for _, c := range clients {
+			calls += c.calls
+		}
+		require.Equal(t, 3*20+1, calls, "each makes a ticket, reads the head and removes the ticket, beside that one")
+		for _, s := range handles {
 			require.NoError(t, s.Close())
 		}
 	})

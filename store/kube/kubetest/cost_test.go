@@ -60,8 +60,8 @@ func TestCost(t *testing.T) {
 		crowd
 		most float64 // requests an allocation
 	}{
-		{crowd{1, 1, 200}, 3.1},
-		{crowd{1, 64, 20}, 2.2},
+		{crowd{1, 1, size(100, 200)}, 3.1},
+		{crowd{1, 64, size(10, 20)}, 2.2},
 		{crowd{16, 4, 20}, 3},
 	} {
 		t.Run(fmt.Sprintf("handles=%d/goroutines=%d", c.handles, c.goroutines), func(t *testing.T) {

@@ -41,6 +41,16 @@ import (
 	"github.com/ipalloc/ipalloc/store/storetest"
 )
 
+var long = flag.Bool("long", false, "let tests of large pools and many calls have their full size")
+
+// size returns full with the flag -long, else short.
+func size(short, full int) int {
+	if *long {
+		return full
+	}
+	return short
+}
+
 // TestMain runs the tests, or what a test wants of a process of its own, and stops the server that the tests share.
 func TestMain(m *testing.M) {
 	if os.Getenv(envChild) != "" {
@@ -146,6 +156,7 @@ func (s *server) startEtcd(t testing.TB) {
 	cfg.AdvertiseClientUrls, cfg.AdvertisePeerUrls = cfg.ListenClientUrls, cfg.ListenPeerUrls
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
 	cfg.QuotaBackendBytes = 4 << 30
+	cfg.TickMs, cfg.ElectionMs = 10, 100 // there is no other member to wait for
 	// The server sets this, but its package does not. 0 logs all requests.
 	cfg.WarningUnaryRequestDuration = embed.DefaultWarningUnaryRequestDuration
 	var err error
@@ -258,11 +269,15 @@ func (s *server) install(t testing.TB) {
 	c, err := clientset.NewForConfig(s.config(admin))
 	require.NoError(t, err)
 	ctx := context.Background()
+	var crds []apiextensions.CustomResourceDefinition
 	for _, text := range strings.Split(kube.CRDs(), "\n---\n")[1:] {
 		var crd apiextensions.CustomResourceDefinition
 		require.NoError(t, yaml.UnmarshalStrict([]byte(text), &crd))
 		_, err := c.ApiextensionsV1().CustomResourceDefinitions().Create(ctx, &crd, metav1.CreateOptions{})
 		require.NoError(t, err)
+		crds = append(crds, crd)
+	}
+	for _, crd := range crds { // that the server takes in together
 		path := fmt.Sprintf("/apis/%s/%s/namespaces/default/%s", crd.Spec.Group, kube.Version, crd.Spec.Names.Plural)
 		require.Eventually(t, func() bool {
 			made, err := c.ApiextensionsV1().CustomResourceDefinitions().Get(ctx, crd.Name, metav1.GetOptions{})
