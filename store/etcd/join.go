@@ -57,7 +57,7 @@ const maxAsks = 64
 // shared is what a turn of Join has beside that of Turn.
 type shared struct {
 	joined   bool      // the turn is one of Join
-	letter   string    // the key of its answer; empty if it asks for nothing
+	letter   string    // the key of its letter
 	value    string    // of its ticket, which no other ticket has
 	since    time.Time // when its ticket was written, or before
 	answer   []byte
@@ -77,11 +77,13 @@ func (t *turn) Answer(i int, answer []byte) { t.answers[i] = slices.Clone(answer
 
 // Next implements [store.GroupTurn].
 func (t *turn) Next() store.GroupTurn {
-	if !t.over || len(t.rest) != 1 || len(t.rest[0]) == 0 || len(t.rest[0][0].Value) == 0 {
+	if !t.over || len(t.rest) != 1 {
 		return nil
 	}
 	next := &turn{store: t.store, done: func() {}, lines: t.lines, heads: t.heads, rest: t.rest, shared: shared{joined: true}}
-	next.take(t.rest[0])
+	if next.take(t.rest[0]); len(next.asks) == 0 {
+		return nil
+	}
 	t.rest = nil
 	return next
 }
@@ -89,8 +91,8 @@ func (t *turn) Next() store.GroupTurn {
 // take takes the asks of tickets, as far as they come before a ticket without one.
 func (t *turn) take(tickets []*mvccpb.KeyValue) {
 	for _, kv := range tickets {
-		_, ask, ok := bytes.Cut(kv.Value, []byte("\n"))
-		if !ok {
+		_, ask, _ := bytes.Cut(kv.Value, []byte("\n"))
+		if len(ask) == 0 {
 			break
 		}
 		t.behind, t.asks = append(t.behind, kv), append(t.asks, ask)
@@ -106,17 +108,14 @@ func (t *turn) join(ctx context.Context, key store.Key, ask []byte) error {
 	s := t.store
 	t.since = time.Now() //nolint:forbidigo // leases run by the servers' clocks, whatever the caller's says
 	w := &waiting{store: s, line: s.keys.turns(key), head: s.keys.record(key)}
-	var olds []clientv3.Op
-	if len(ask) > 0 {
-		name := fmt.Sprintf("%016x", rand.Uint64())
-		var err error
-		if w.letters, olds, err = s.letters.expect(ctx, s, name); err != nil {
-			return err
-		}
-		defer s.letters.forget(s, name)
-		w.answer = s.letters.key(s, name)
-		t.letter, t.value = w.answer, s.letters.handle+"/"+name+"\n"+string(ask)
+	name := fmt.Sprintf("%016x", rand.Uint64())
+	letters, olds, err := s.letters.expect(ctx, s, name)
+	if err != nil {
+		return err
 	}
+	defer s.letters.forget(s, name)
+	w.letters, w.letter = letters, s.letters.key(s, name)
+	t.letter, t.value = w.letter, s.letters.handle+"/"+name+"\n"+string(ask)
 	response, err := t.enter(ctx, w, t.value, olds)
 	if err != nil {
 		return err
@@ -169,9 +168,6 @@ func (t *turn) waitFor(ctx context.Context, w *waiting) (*clientv3.TxnResponse, 
 
 // meet takes from the look of a ticket that is the first one what is asked for behind it, or its answer.
 func (t *turn) meet(w *waiting, looked *clientv3.TxnResponse) error {
-	if t.letter == "" {
-		return nil
-	}
 	if letters := looked.Responses[0].GetResponseRange().Kvs; len(letters) > 0 && t.receive(letters[0]) {
 		return nil
 	}
@@ -187,7 +183,7 @@ func (t *turn) meet(w *waiting, looked *clientv3.TxnResponse) error {
 // overslept returns an error if the ticket has been gone for so long that there may have been an answer.
 func (t *turn) overslept() error {
 	const sure = leaseSeconds*time.Second - leaseUse
-	if t.letter == "" || time.Since(t.since) < sure { //nolint:forbidigo // leases run by the servers' clocks
+	if time.Since(t.since) < sure { //nolint:forbidigo // leases run by the servers' clocks
 		return nil
 	}
 	t.unknown = fmt.Errorf("%w: etcd: the ticket has been gone for up to %v", store.ErrUnknown, sure)

@@ -77,7 +77,7 @@ func (t *turn) End() {
 		t.ended = true
 		switch {
 		case t.over || len(t.tickets) == 0:
-		case t.letter != "":
+		case t.joined:
 			t.withdraw()
 		default:
 			ctx, cancel := context.WithTimeout(context.Background(), store.MaxTurn)
@@ -185,7 +185,7 @@ type slots struct {
 }
 
 // fewSlots is how many names a handle chooses from at first.
-const fewSlots = 64
+const fewSlots = 256
 
 // take returns a name that this handle does not use, and that probably no other handle uses.
 func (l *slots) take() uint32 {
@@ -224,8 +224,8 @@ type waiting struct {
 	head    string
 	ticket  string
 	created int64                   // the revision of the ticket
-	answer  string                  // the key of the answer; empty if nothing is asked for
-	letters <-chan *mvccpb.KeyValue // the answer comes here
+	letter  string                  // the key of the letter; empty for a turn of Turn
+	letters <-chan *mvccpb.KeyValue // the letter comes here
 
 	patience time.Duration // for the first ticket
 	first    int64         // the revision of the first ticket when that was looked at last
@@ -236,9 +236,9 @@ type waiting struct {
 func (w *waiting) look(ctx context.Context) (*clientv3.TxnResponse, error) {
 	before := append(clientv3.WithLastCreate(), clientv3.WithMaxCreateRev(w.created-1), clientv3.WithKeysOnly())
 	var ops []clientv3.Op
-	if w.answer != "" {
+	if w.letter != "" {
 		all := append(clientv3.WithFirstCreate(), clientv3.WithLimit(maxAsks))
-		ops = append(ops, clientv3.OpGet(w.answer), clientv3.OpGet(w.line, all...))
+		ops = append(ops, clientv3.OpGet(w.letter), clientv3.OpGet(w.line, all...))
 	}
 	ops = append(ops, clientv3.OpGet(w.line, before...), clientv3.OpGet(w.head))
 	return w.store.kv.Txn(ctx).Then(ops...).Commit()
