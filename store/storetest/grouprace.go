@@ -79,6 +79,7 @@ type sharer struct {
 	key    store.Key
 	most   int           // how many others it answers
 	linger time.Duration // before it commits
+	before func()        // is called then; may be nil
 }
 
 // take asks for a number once, which may come to nothing if ctx ends.
@@ -114,6 +115,9 @@ func (h *sharer) commit(ctx context.Context, turn store.GroupTurn) error {
 	}
 	if head.Data, err = json.Marshal(counter{own + answers}); err != nil {
 		return err
+	}
+	if h.before != nil {
+		h.before()
 	}
 	heads, err := h.handle.Commit(context.WithoutCancel(ctx), store.Change{Head: head, Turn: turn})
 	switch {
@@ -154,6 +158,28 @@ func (s *subject) exact(t *tally, key store.Key) {
 	}
 }
 
+// leavers are the contexts in which several wait, by their numbers.
+type leavers []atomic.Pointer[context.CancelFunc]
+
+// wait returns a context in which number i waits, which ends after at most so long, if that is not 0.
+func (l leavers) wait(ctx context.Context, i int, most time.Duration) (context.Context, context.CancelFunc) {
+	if most == 0 {
+		most = time.Hour
+	}
+	ctx, cancel := context.WithTimeout(ctx, most)
+	l[i].Store(&cancel)
+	return ctx, cancel
+}
+
+// some has each but number i leave with a probability of one half, at once or very soon.
+func (l leavers) some(i int, random *rand.Rand) {
+	for j := range l {
+		if cancel := l[j].Load(); j != i && cancel != nil && random.IntN(2) == 0 {
+			go (*cancel)()
+		}
+	}
+}
+
 // groupRace has askers leave at random moments, mostly just when they are answered.
 func groupRace(s *subject) {
 	const writers, each, longest = 6, 300, time.Second
@@ -163,11 +189,17 @@ func groupRace(s *subject) {
 	usual := max(time.Since(begin), 100*time.Microsecond)
 	begin = time.Now()
 	var t tally
+	all := make(leavers, writers)
 	s.race(ruleJoinOnce, writers, func(i int, handle store.Store) error {
 		random := rand.New(rand.NewPCG(uint64(i), 0))
 		h := sharer{tally: &t, handle: handle, key: head.Key, most: writers, linger: usual / 4}
+		h.before = func() { all.some(i, random) }
 		for n := 0; n < each && time.Since(begin) < longest; n++ {
-			ctx, cancel := context.WithTimeout(s.ctx, time.Duration(random.Int64N(int64(3*usual))))
+			most := time.Duration(0)
+			if n%4 == 0 {
+				most = 1 + time.Duration(random.Int64N(int64(3*usual)))
+			}
+			ctx, cancel := all.wait(s.ctx, i, most)
 			err := h.take(ctx)
 			cancel()
 			if err != nil {
