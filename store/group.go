@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,7 +15,8 @@ const MaxAskBytes = 64 << 10
 // want, and whoever has the turn commits it for them, together with what it wants itself. So a commit does the work of
 // all that wait, as it does within one process.
 //
-// What the bytes of an ask and of an answer mean is between the callers. A store keeps them only while the caller waits.
+// What the bytes of an ask and of an answer mean is between the callers. A store keeps them only while the caller
+// waits.
 type Grouper interface {
 	// Join is [Store.Turn] at one head, for a caller that leaves an ask. It returns when the caller has its turn, or when
 	// another turn's commit has answered the ask: see [GroupTurn.Answered]. An empty ask is none.
@@ -47,10 +49,10 @@ type GroupTurn interface {
 	// nothing can be answered any more, and an error that wraps [ErrUnknown] means that the store cannot tell.
 	Answered() (answer []byte, revision int64, err error)
 
-	// Next is called when a commit in this turn has succeeded. It returns another turn at the same head, as the commit left
-	// it, if there are asks that have not been answered. The caller, who has no ask in it, commits for the others only: so
-	// they need not be told that it is their turn. It returns nil if nobody has asked, or if the turn passes to the next at
-	// no cost.
+	// Next is called when a commit in this turn has succeeded, before End. It returns another turn at the same head, as the
+	// commit left it, if there are asks that have not been answered. The caller, who has no ask in it, commits for the
+	// others only: so they need not be told that it is their turn. It returns nil if nobody has asked, or if the turn
+	// passes to the next at no cost.
 	Next() GroupTurn
 }
 
@@ -68,6 +70,8 @@ type ask struct {
 	data []byte
 	// held is not nil while a commit is under way that answers it, and is closed when that has ended.
 	held chan struct{}
+	// over is true from when its caller commits itself on.
+	over bool
 	// told is closed when it has been answered, or may have been.
 	told     chan struct{}
 	answer   []byte
@@ -76,7 +80,7 @@ type ask struct {
 }
 
 // Join is [Grouper.Join] for a driver that knows no order but that of this process; see [Turns.Turn]. The driver's
-// Commit calls [Answers].
+// Commit calls [Turns.Answers].
 func (t *Turns) Join(
 	ctx context.Context, get func(context.Context, Key) (Record, error), key Key, wanted []byte,
 ) (GroupTurn, error) {
@@ -84,10 +88,10 @@ func (t *Turns) Join(
 		return nil, err
 	}
 	p := t.enter(key, wanted)
-	turn := &localTurn{end: func() { t.leave(key, p) }, turns: t, place: p}
+	turn := &localTurn{end: func() { t.leave(key, p) }, turns: t, place: p, key: key, get: get}
 	err := t.await(ctx, key, p)
 	if err == nil && !p.isTold() {
-		err = turn.begin(ctx, get, key)
+		err = turn.begin(ctx)
 	}
 	if err == nil {
 		return turn, nil
@@ -103,24 +107,30 @@ func (t *Turns) Join(
 }
 
 // begin reads the head, and takes note of those who wait behind the turn.
-func (t *localTurn) begin(ctx context.Context, get func(context.Context, Key) (Record, error), key Key) error {
-	head, err := get(ctx, key)
-	if errors.Is(err, ErrNotFound) {
-		head, err = Record{Key: key}, nil
-	}
+func (t *localTurn) begin(ctx context.Context) error {
+	head, err := t.head(ctx)
 	if err != nil {
 		return err
 	}
 	t.heads = []Record{head}
 	t.turns.mu.Lock()
 	defer t.turns.mu.Unlock()
-	for _, p := range t.turns.lines[key] {
-		if p != t.place && len(p.ask.data) > 0 {
+	for _, p := range t.turns.lines[t.key] {
+		if p != t.place && len(p.ask.data) > 0 && !p.ask.over {
 			t.asks, t.asking = append(t.asks, p.ask.data), append(t.asking, p)
 		}
 	}
 	t.answers = make([][]byte, len(t.asks))
 	return nil
+}
+
+// head returns the head as it is stored now.
+func (t *localTurn) head(ctx context.Context) (Record, error) {
+	head, err := t.get(ctx, t.key)
+	if errors.Is(err, ErrNotFound) {
+		return Record{Key: t.key}, nil
+	}
+	return head, err
 }
 
 func (p *place) isTold() bool {
@@ -134,77 +144,145 @@ func (p *place) isTold() bool {
 
 func (t *localTurn) Asks() [][]byte { return t.asks }
 
-func (t *localTurn) Answer(i int, answer []byte) { t.answers[i] = answer }
+func (t *localTurn) Answer(i int, answer []byte) { t.answers[i] = bytes.Clone(answer) }
 
 func (t *localTurn) Answered() ([]byte, int64, error) {
-	t.turns.mu.Lock()
-	held := t.place.ask.held
-	t.turns.mu.Unlock()
-	if held != nil {
-		<-held
-	}
+	_ = t.settled(context.Background()) // which does not end
 	t.turns.mu.Lock()
 	defer t.turns.mu.Unlock()
 	a := &t.place.ask
-	return a.answer, a.revision, a.err
+	t.knows = t.knows || t.place.isTold()
+	return bytes.Clone(a.answer), a.revision, a.err
 }
 
 func (t *localTurn) Next() GroupTurn { return nil }
 
-// Answers gives the answers of the turns of [Turns] that changes have. A driver whose [Grouper.Join] is that of
-// Turns calls it in Commit, before it changes anything, and then given with what came of the commit. It returns a
-// [ConflictError] if one of those to be answered has left.
-func Answers(changes []Change) (given func(heads []Record, err error), err error) {
-	for i := range changes {
-		if t, ok := changes[i].Turn.(*localTurn); ok && t.place != nil {
-			return t.hold(changes[i].Head)
-		}
+// settled waits for the end of a commit that answers the turn's ask, if one is under way.
+func (t *localTurn) settled(ctx context.Context) error {
+	t.turns.mu.Lock()
+	held := t.place.ask.held
+	t.turns.mu.Unlock()
+	if held == nil {
+		return nil
 	}
-	return func([]Record, error) {}, nil
+	select {
+	case <-held:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for a commit that answers an ask at %v: %w", t.key, ctx.Err())
+	}
 }
 
-// hold keeps those who are to be answered from leaving, until given is called.
-func (t *localTurn) hold(head Record) (given func([]Record, error), err error) {
-	t.turns.mu.Lock()
-	defer t.turns.mu.Unlock()
-	line, held := t.turns.lines[head.Key], make(chan struct{})
-	for i, p := range t.asking {
-		if t.answers[i] != nil && (p.ask.held != nil || !slices.Contains(line, p)) {
-			return nil, &ConflictError{Expected: head.Revision, Current: t.heads[0]}
+// Answers gives the answers of the turns of [Turns.Join] that changes have. A driver calls it in Commit, before it
+// changes anything, and then given with what came of the commit. Turns of other stores do not matter.
+//
+// Errors: a [ConflictError] if one of those to be answered has left or commits itself, or if another commit has
+// answered the ask of one of the turns, and its caller has not been told yet; the context's; those of reading the head.
+// Nobody is answered then.
+func (t *Turns) Answers(
+	ctx context.Context, changes []Change,
+) (given func(heads []Record, err error), err error) {
+	turns := t.joined(changes)
+	if len(turns) == 0 {
+		return func([]Record, error) {}, nil
+	}
+	for _, turn := range turns { // before it holds anyone, so none waits for another in a circle
+		if err := turn.settled(ctx); err != nil {
+			return nil, err
 		}
 	}
-	for i, p := range t.asking {
-		if t.answers[i] != nil {
-			p.ask.held = held
+	held := make(chan struct{})
+	if turn := t.hold(turns, held); turn != nil {
+		return nil, turn.refused(ctx, changes)
+	}
+	return func(heads []Record, err error) { t.give(turns, held, heads, err) }, nil
+}
+
+// joined returns the turns of Join that changes have, each once.
+func (t *Turns) joined(changes []Change) (turns []*localTurn) {
+	for i := range changes {
+		turn, ok := changes[i].Turn.(*localTurn)
+		if ok && turn.turns == t && !slices.Contains(turns, turn) {
+			turns = append(turns, turn)
 		}
 	}
-	return func(heads []Record, err error) { t.give(head.Key, held, heads, err) }, nil
+	return turns
+}
+
+// hold keeps those who are to be answered from leaving and from committing, until give is called. It returns a turn
+// that may not be committed, if there is one, and holds nobody then.
+func (t *Turns) hold(turns []*localTurn, held chan struct{}) *localTurn {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, turn := range turns {
+		if !turn.mayCommit() {
+			return turn
+		}
+	}
+	for _, turn := range turns {
+		turn.place.ask.over = true
+		for i, p := range turn.asking {
+			if turn.answers[i] != nil {
+				p.ask.held = held
+			}
+		}
+	}
+	return nil
+}
+
+// mayCommit reports whether nobody else does what the turn's caller is about to do, and those whom it answers wait. The
+// lock is held.
+func (t *localTurn) mayCommit() bool {
+	own := &t.place.ask
+	if own.held != nil || t.place.isTold() && !t.knows {
+		return false
+	}
+	line := t.turns.lines[t.key]
+	for i, p := range t.asking {
+		if t.answers[i] != nil && (p.ask.held != nil || p.ask.over || !slices.Contains(line, p)) {
+			return false
+		}
+	}
+	return true
+}
+
+// refused returns the error of a commit that has the turn and may not.
+func (t *localTurn) refused(ctx context.Context, changes []Change) error {
+	current, err := t.head(ctx)
+	if err != nil {
+		return err
+	}
+	conflict := &ConflictError{Current: current}
+	for i := range changes {
+		if changes[i].Head.Key == t.key {
+			conflict.Expected = changes[i].Head.Revision
+		}
+	}
+	return conflict
 }
 
 // give tells those who were held what came of the commit.
-func (t *localTurn) give(key Key, held chan struct{}, heads []Record, err error) {
-	var told []*place
-	t.turns.mu.Lock()
-	for i, p := range t.asking {
-		if t.answers[i] == nil {
-			continue
+func (t *Turns) give(turns []*localTurn, held chan struct{}, heads []Record, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	defer close(held)
+	for _, turn := range turns {
+		for i, p := range turn.asking {
+			if turn.answers[i] == nil {
+				continue
+			}
+			p.ask.held = nil
+			switch {
+			case err == nil:
+				p.ask.answer, p.ask.revision = turn.answers[i], heads[0].Revision
+				turn.answers[i] = nil // the turn has ended, and does not matter to further commits
+			case errors.Is(err, ErrUnknown):
+				p.ask.err = fmt.Errorf("a commit for several callers: %w", err)
+			default:
+				continue
+			}
+			close(p.ask.told)
+			t.remove(turn.key, p)
 		}
-		p.ask.held = nil
-		switch {
-		case err == nil:
-			p.ask.answer, p.ask.revision = t.answers[i], heads[0].Revision
-			told = append(told, p)
-		case errors.Is(err, ErrUnknown):
-			p.ask.err = fmt.Errorf("a commit for several callers: %w", err)
-			told = append(told, p)
-		}
-	}
-	for _, p := range told {
-		close(p.ask.told)
-	}
-	t.turns.mu.Unlock()
-	close(held)
-	for _, p := range told {
-		t.turns.leave(key, p)
 	}
 }

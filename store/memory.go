@@ -142,7 +142,7 @@ func (m *Memory) Commit(ctx context.Context, changes ...Change) ([]Record, error
 		return nil, err
 	}
 	defer done()
-	given, err := Answers(changes)
+	given, err := m.shared.turns.Answers(ctx, changes)
 	if err != nil {
 		return nil, err
 	}

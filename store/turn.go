@@ -110,6 +110,11 @@ func (t *Turns) enter(key Key, wanted []byte) *place {
 func (t *Turns) leave(key Key, p *place) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.remove(key, p)
+}
+
+// remove is leave under the lock.
+func (t *Turns) remove(key Key, p *place) {
 	line := t.lines[key]
 	i := slices.Index(line, p)
 	if i < 0 {
@@ -202,9 +207,12 @@ type localTurn struct {
 	// Of [Turns.Join].
 	turns   *Turns
 	place   *place
+	key     Key
+	get     func(context.Context, Key) (Record, error)
 	asks    [][]byte
 	asking  []*place // whose asks they are
 	answers [][]byte // to them; nil for none
+	knows   bool     // whether the caller has been told of the answer to its own ask; guarded by the lock of turns
 }
 
 func (t *localTurn) Heads() []Record { return t.heads }

@@ -32,7 +32,7 @@ func (s *Store) Commit(ctx context.Context, changes ...store.Change) (heads []st
 		return nil, s.wrap(err)
 	}
 	defer done()
-	given, err := store.Answers(changes)
+	given, err := s.turns.Answers(ctx, changes)
 	if err != nil {
 		return nil, s.wrap(err)
 	}

@@ -27,7 +27,7 @@ func TestBreachesAreNoticed(t *testing.T) {
 	for _, some := range [][]breach{
 		readBreaches(), commitBreaches(), conflictBreaches(), raceBreaches(), validationBreaches(), fieldBreaches(),
 		keyBreaches(), aliasingBreaches(), lifeBreaches(), listBreaches(), findBreaches(), sizeBreaches(), headBreaches(),
-		watchBreaches(), expiryBreaches(), turnBreaches(), damageBreaches(),
+		watchBreaches(), expiryBreaches(), turnBreaches(), groupBreaches(), readAllBreaches(), damageBreaches(),
 	} {
 		breaches = append(breaches, some...)
 	}

@@ -41,6 +41,12 @@ func callAll(ctx context.Context, handle store.Store, head store.Record) map[str
 	_, errs["Find"] = handle.Find(ctx, head.Pool, netip.MustParseAddr("10.0.0.1"))
 	_, errs["Turn"] = handle.Turn(ctx, head.Key)
 	_, errs["Watch"] = handle.Watch(ctx, head.Key, 0)
+	if grouper, ok := handle.(store.Grouper); ok {
+		_, errs["Join"] = grouper.Join(ctx, head.Key, []byte("one"))
+	}
+	if reader, ok := handle.(store.Reader); ok {
+		_, errs["GetAll"] = reader.GetAll(ctx, head.Key, claimKey(head.Pool, "x"))
+	}
 	errs["ByExpiry"] = nil
 	for _, err := range handle.ByExpiry(ctx, store.KindAllocation, head.Pool) {
 		if errs["ByExpiry"] = err; err != nil {

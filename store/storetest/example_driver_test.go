@@ -159,11 +159,26 @@ func (s *fileStore) Turn(ctx context.Context, keys ...store.Key) (store.Turn, er
 	return s.turns.Turn(ctx, s.Get, keys...)
 }
 
+// Join makes the driver a [store.Grouper], which is optional. It takes this and the calls of Answers and given.
+func (s *fileStore) Join(ctx context.Context, key store.Key, ask []byte) (store.GroupTurn, error) {
+	return s.turns.Join(ctx, s.Get, key, ask)
+}
+
 func (s *fileStore) Commit(ctx context.Context, changes ...store.Change) ([]store.Record, error) {
 	defer store.EndTurns(changes)
 	if err := store.ValidateCommit(changes...); err != nil {
 		return nil, err
 	}
+	given, err := s.turns.Answers(ctx, changes)
+	if err != nil {
+		return nil, err
+	}
+	heads, err := s.commit(ctx, changes)
+	given(heads, err)
+	return heads, err
+}
+
+func (s *fileStore) commit(ctx context.Context, changes []store.Change) ([]store.Record, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := cmp.Or(s.usable(ctx), s.admit(changes)); err != nil {

@@ -31,5 +31,9 @@ func Rules() []string {
 		ruleKeyEqual, ruleKind, ruleRevision, rulePrefixes, ruleTimes, ruleData, ruleBytes, ruleClosed, ruleContext,
 		ruleInvalidKey, ruleClose, ruleFind, ruleFindZero, ruleFresh, ruleExistent, ruleRefused, ruleWatch, ruleWatchReturned,
 		ruleWatchContext, ruleWatchOthers, ruleWatchClose, ruleExpiry, ruleExpiryFresh,
+		ruleDamaged, ruleTurn, ruleTurnHeads, ruleTurnOrder, ruleTurnLong, ruleTurnGuard, ruleTurnBeside, ruleTurnKeys,
+		ruleTurnPlace, ruleTurnCommit, ruleTurnEnd, ruleJoinTurn, ruleJoin, ruleJoinOnce, ruleJoinEmpty, ruleJoinLeft,
+		ruleJoinErrors, ruleAsks, ruleAnswer, ruleAnswerLeft, ruleAnswered, ruleAnsweredEnd, ruleAnsweredAgain, ruleGetAll,
+		ruleGetAllMissing, ruleGetAllTwice,
 	}
 }

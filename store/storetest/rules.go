@@ -71,6 +71,29 @@ const (
 		"another store, or one that has ended, does not matter"
 	ruleTurnEnd = "End ends the turn. It does nothing if the turn has ended"
 
+	// Join.
+	ruleJoinTurn = "Join is Store.Turn at one head, for a caller that leaves an ask"
+	ruleJoin     = "It returns when the caller has its turn, or when another turn's commit has answered the ask"
+	ruleJoinOnce = "An ask is answered at most once, and only while its caller waits, or its process has died or was " +
+		"stopped less than a few seconds ago"
+	ruleJoinEmpty = "An empty ask is none"
+	ruleJoinLeft  = "If ctx ends, the ask is withdrawn, and the error wraps the context's; unless it has been answered " +
+		"by then, which is no error"
+	ruleJoinErrors = "Errors: those of Turn, and ErrInvalid for an ask of more than MaxAskBytes"
+	ruleAsks       = "Asks returns the asks of those that wait behind this turn, the earliest first"
+	ruleAnswer     = "The answer is given by the commit that has this turn in its Change, if that succeeds"
+	ruleAnswerLeft = "If a caller that is to be answered has left by then, the commit fails with a ConflictError, also " +
+		"though the head is as it was"
+	ruleAnswered = "Answered returns the answer that another turn's commit has given to the ask of this one, and the " +
+		"revision of that commit; nil if there is none"
+	ruleAnsweredEnd   = "this turn has ended then if there is an answer, and has no Heads"
+	ruleAnsweredAgain = "It is called again when this turn has ended in any way but by a commit that succeeded"
+
+	// GetAll.
+	ruleGetAll        = "GetAll returns the records under the keys, in the order of the keys, each as Store.Get would"
+	ruleGetAllMissing = "One that does not exist has revision 0, and of its fields only the key is set"
+	ruleGetAllTwice   = "A key may be there twice"
+
 	// All methods.
 	ruleBytes = "a store keeps no reference to what it is given, and what it returns is the caller's; changing " +
 		"either changes nothing in the store"

@@ -41,7 +41,10 @@
 // has one process. Where it has many, let them wait for one another by what the backend has for that: a lock with a
 // queue, or keys in the order of their creation.
 //
-// 7. Show [Benchmarks]; they are the same for every driver, so that figures can be compared.
+// 7. A driver may implement [store.Grouper] and [store.Reader] too. The suite checks them where they are, and skips
+// their cases elsewhere. Where [store.Turns] is enough, so are its Join and Answers.
+//
+// 8. Show [Benchmarks]; they are the same for every driver, so that figures can be compared.
 package storetest
 
 import (
@@ -136,6 +139,7 @@ func cases() []testCase {
 		getCases(), commitCases(), conflictCases(), contentionCases(), deleteCases(), invalidCases(),
 		fieldCases(), nameCases(), aliasingCases(), contextCases(), closingCases(), durabilityCases(),
 		listCases(), findCases(), sizeCases(), headCases(), watchCases(), expiryCases(), turnCases(),
+		groupCases(), groupRaceCases(), readCases(),
 	} {
 		all = append(all, some...)
 	}

@@ -30,6 +30,8 @@ const (
 	Watch    Method = "Watch"
 	Turn     Method = "Turn"
 	Commit   Method = "Commit"
+	GetAll   Method = "GetAll" // of a [store.Reader]
+	Join     Method = "Join"   // of a [store.Grouper]
 )
 
 // Call is a call that is about to happen. The zero Call is none.
@@ -37,8 +39,8 @@ type Call struct {
 	Method Method
 	// N is the number of the call among those of its method, through all wrapped stores, from 1.
 	N int
-	// Key is the key of a Get or Watch, the key of the first head of a Turn or Commit, and the kind and pool of a List,
-	// ByExpiry or Find.
+	// Key is the key of a Get, Watch or Join, the first key of a GetAll, the key of the first head of a Turn or Commit,
+	// and the kind and pool of a List, ByExpiry or Find.
 	Key store.Key
 	// Heads and Writes are the numbers of heads and writes of a Commit, also of one in a turn.
 	Heads, Writes int
@@ -56,11 +58,12 @@ const (
 	// before the request arrives. Any other call it fails as Refuse does.
 	LoseRequest
 	// LoseReply does a Commit and fails it with [store.ErrUnknown], whatever came of it, as when the
-	// connection breaks before the reply arrives. Any other call it fails as Refuse does.
+	// connection breaks before the reply arrives. So it does with a Join, and ends the turn if it was had. Any other
+	// call it fails as Refuse does.
 	LoseReply
 	// LandLate fails a Commit with [store.ErrUnknown] and does it later, during a later call: see
-	// [Fault.Late]. It then has an effect if the heads are still at their revisions. Any other call it fails as
-	// Refuse does.
+	// [Fault.Late]. It then has an effect if the heads are still at their revisions, and those whom it answers still
+	// wait. Any other call it fails as Refuse does.
 	LandLate
 )
 
@@ -86,10 +89,11 @@ func (f Fault) err() error {
 	return f.Err
 }
 
-// Counts are how many calls there were through the stores that an [Injector] wraps, those that failed included.
+// Counts are how many calls there were through the stores that an [Injector] wraps, those that failed included. A Join
+// counts as a Turn.
 // The zero Counts are none.
 type Counts struct {
-	Get, List, ByExpiry, Find, Watch, Turn, Commit int
+	Get, List, ByExpiry, Find, Watch, Turn, Commit, GetAll int
 	// Listed is the number of records that List and ByExpiry yielded.
 	Listed int
 	// Committed is the number of commits that took effect, and Writes the number of writes in them.
@@ -101,7 +105,7 @@ type Counts struct {
 
 // RoundTrips returns how often a backend over a network would have been asked, if it sends a list at once.
 func (c Counts) RoundTrips() int {
-	return c.Get + c.List + c.ByExpiry + c.Find + c.Watch + c.Turn + c.Commit
+	return c.Get + c.List + c.ByExpiry + c.Find + c.Watch + c.Turn + c.Commit + c.GetAll
 }
 
 // Injector wraps stores, decides for each call whether it fails, and counts the calls. Stores wrapped by one
@@ -128,9 +132,33 @@ type lateCommit struct {
 	changes []store.Change
 }
 
-// Wrap returns s with faults. What it returns keeps the contract of a store. Its Close closes s, and is never made
-// to fail.
-func (f *Injector) Wrap(s store.Store) store.Store { return &faulty{injector: f, inner: s} }
+// Wrap returns s with faults. What it returns keeps the contract of a store, and is a [store.Grouper] and a
+// [store.Reader] if s is. Its Close closes s, and is never made to fail.
+func (f *Injector) Wrap(s store.Store) store.Store {
+	w := &faulty{injector: f, inner: s}
+	grouper, groups := s.(store.Grouper)
+	reader, reads := s.(store.Reader)
+	switch {
+	case groups && reads:
+		return &struct {
+			*faulty
+			grouping
+			reading
+		}{w, grouping{w, grouper}, reading{w, reader}}
+	case groups:
+		return &struct {
+			*faulty
+			grouping
+		}{w, grouping{w, grouper}}
+	case reads:
+		return &struct {
+			*faulty
+			reading
+		}{w, reading{w, reader}}
+	default:
+		return w
+	}
+}
 
 // Counts returns the counts so far.
 func (f *Injector) Counts() Counts {
@@ -174,6 +202,9 @@ func (f *Injector) postpone(calls int, inner store.Store, changes []store.Change
 	c := lateCommit{inner: inner, changes: make([]store.Change, len(changes))}
 	for i, change := range changes {
 		c.changes[i] = store.Change{Head: change.Head.Canonical(), Writes: make([]store.Write, len(change.Writes))}
+		if turn, ok := change.Turn.(store.GroupTurn); ok {
+			c.changes[i].Turn = turn // its answers belong to the commit
+		}
 		for j, w := range change.Writes {
 			c.changes[i].Writes[j] = store.Write{Op: w.Op, Record: w.Record.Canonical()}
 		}
