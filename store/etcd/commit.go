@@ -100,8 +100,8 @@ func (s *Store) try(ctx context.Context, c *commit) ([]store.Record, error) {
 			return nil, err
 		}
 	}
-	if same && c.turn.gives() {
-		return nil, &store.ConflictError{Expected: c.changes[0].Head.Revision, Current: c.turn.heads[0]}
+	if same && c.turn != nil && c.turn.joined {
+		return nil, s.left(ctx, c)
 	}
 	if !same || c.turn != nil || c.hurries {
 		return nil, nil
@@ -118,6 +118,26 @@ func (s *Store) try(ctx context.Context, c *commit) ([]store.Record, error) {
 	}
 	c.turn = t.(*turn)
 	return nil, nil
+}
+
+// left returns the error of a commit of which an asker has left, or whose own ask another commit has answered. All of
+// its heads are as they should be.
+func (s *Store) left(ctx context.Context, c *commit) error {
+	head := c.changes[0].Head
+	for i := range c.changes {
+		if c.changes[i].Turn == store.Turn(c.turn) {
+			head = c.changes[i].Head
+			break
+		}
+	}
+	current, _, err := s.get(ctx, head.Key)
+	if errors.Is(err, store.ErrNotFound) {
+		current, err = store.Record{Key: head.Key}, nil
+	}
+	if err != nil {
+		return err
+	}
+	return &store.ConflictError{Expected: head.Revision, Current: current}
 }
 
 // sightings are what one commit has found out. The handle's memory is shared, and may have forgotten it before it is

@@ -1,7 +1,19 @@
 package etcd
 
+import "time"
+
 // What tests look at inside.
 var (
 	Escape   = escape
 	Unescape = unescape
 )
+
+// Overslept returns the error of a turn whose ticket is gone without an answer, so long after it was written.
+func Overslept(waited time.Duration) error {
+	t := &turn{shared: shared{joined: true, since: time.Now().Add(-waited)}}
+	err := t.overslept()
+	if _, _, unknown := t.Answered(); err != unknown { //nolint:errorlint // it is the same one
+		panic(unknown)
+	}
+	return err
+}

@@ -2,17 +2,15 @@ package etcd
 
 import (
 	"bytes"
-	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strings"
-	"sync"
 	"time"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/ipalloc/ipalloc/store"
@@ -77,23 +75,25 @@ func (t *turn) Answer(i int, answer []byte) { t.answers[i] = slices.Clone(answer
 
 // Next implements [store.GroupTurn].
 func (t *turn) Next() store.GroupTurn {
-	if !t.over || len(t.rest) != 1 {
+	if !t.over || len(t.rest) != 1 || len(t.rest[0]) == 0 {
 		return nil
 	}
-	next := &turn{store: t.store, done: func() {}, lines: t.lines, heads: t.heads, rest: t.rest, shared: shared{joined: true}}
-	if next.take(t.rest[0]); len(next.asks) == 0 {
-		return nil
+	if _, ask, _ := bytes.Cut(t.rest[0][0].Value, []byte("\n")); len(ask) == 0 {
+		return nil // the first one wants its turn
 	}
+	next := &turn{store: t.store, done: func() {}, lines: t.lines, heads: t.heads, rest: t.rest}
+	next.joined = true
+	next.take(t.rest[0])
 	t.rest = nil
 	return next
 }
 
-// take takes the asks of tickets, as far as they come before a ticket without one.
+// take takes the asks of tickets.
 func (t *turn) take(tickets []*mvccpb.KeyValue) {
 	for _, kv := range tickets {
 		_, ask, _ := bytes.Cut(kv.Value, []byte("\n"))
 		if len(ask) == 0 {
-			break
+			continue
 		}
 		t.behind, t.asks = append(t.behind, kv), append(t.asks, ask)
 	}
@@ -101,7 +101,7 @@ func (t *turn) take(tickets []*mvccpb.KeyValue) {
 }
 
 // Answered implements [store.GroupTurn].
-func (t *turn) Answered() ([]byte, int64, error) { return t.answer, t.revision, t.unknown }
+func (t *turn) Answered() ([]byte, int64, error) { return bytes.Clone(t.answer), t.revision, t.unknown }
 
 // join writes the ticket, and waits until it is the first one or answered.
 func (t *turn) join(ctx context.Context, key store.Key, ask []byte) error {
@@ -116,7 +116,7 @@ func (t *turn) join(ctx context.Context, key store.Key, ask []byte) error {
 	defer s.letters.forget(s, name)
 	w.letters, w.letter = letters, s.letters.key(s, name)
 	t.letter, t.value = w.letter, s.letters.handle+"/"+name+"\n"+string(ask)
-	response, err := t.enter(ctx, w, t.value, olds)
+	response, err := t.enter(ctx, w, t.value, t.letter+letterTurn, olds)
 	if err != nil {
 		return err
 	}
@@ -130,8 +130,8 @@ func (t *turn) join(ctx context.Context, key store.Key, ask []byte) error {
 	return err
 }
 
-// waitFor waits for an answer, or for the turn, and returns what there is then. If nobody tells, the ticket has the turn
-// when it has been the first one for as long as a turn may take.
+// waitFor waits for an answer, or for the turn, and returns what there is then. If nobody tells, the ticket has the
+// turn when it has been the first one for as long as a turn may take.
 func (t *turn) waitFor(ctx context.Context, w *waiting) (*clientv3.TxnResponse, error) {
 	late := time.NewTicker(w.patience)
 	defer late.Stop()
@@ -190,29 +190,25 @@ func (t *turn) overslept() error {
 	return t.unknown
 }
 
-// What a letter says.
-const (
-	letterTurn   = "t" // its reader has the turn
-	letterAnswer = "a" // the answer, which is the rest
-)
-
 // receive reads a letter. It reports whether that is the answer, which is the end of the turn.
 func (t *turn) receive(kv *mvccpb.KeyValue) bool {
-	answer, ok := bytes.CutPrefix(kv.Value, []byte(letterAnswer))
-	if ok {
-		t.answer, t.revision, t.over = answer, kv.ModRevision, true
+	if string(kv.Key) != t.letter {
+		return false
 	}
-	return ok
+	t.answer, t.revision, t.over = kv.Value, kv.ModRevision, true
+	return true
 }
 
-// withdraw deletes the ticket, if it is there. If it is not, it reads what may have been answered.
+// withdraw deletes the ticket, if it is there. If it is not, it reads what may have been answered, and makes sure that
+// the ticket is not written late.
 func (t *turn) withdraw() {
 	ctx, cancel := context.WithTimeout(context.Background(), withdrawal)
 	defer cancel()
 	ticket := t.tickets[0]
 	for {
 		response, err := t.store.kv.Txn(ctx).If(clientv3.Compare(clientv3.Value(ticket), "=", t.value)).
-			Then(append(t.deletes(), t.rests()...)...).Else(clientv3.OpGet(t.letter)).Commit()
+			Then(append(t.deletes(), restOps(t.lines...)...)...).
+			Else(clientv3.OpGet(t.letter), clientv3.OpPut(t.letter+letterTurn, "", clientv3.WithLease(t.lease))).Commit()
 		switch {
 		case err == nil && response.Succeeded:
 			t.rest = restOf(response.Responses)
@@ -221,6 +217,9 @@ func (t *turn) withdraw() {
 			if letters := response.Responses[0].GetResponseRange().Kvs; len(letters) == 0 || !t.receive(letters[0]) {
 				_ = t.overslept()
 			}
+			return
+		case errors.Is(err, rpctypes.ErrLeaseNotFound): // the ticket and the letters had the same lease
+			_ = t.overslept()
 			return
 		}
 		select {
@@ -235,162 +234,17 @@ func (t *turn) withdraw() {
 // withdrawal is how long it is tried to withdraw an ask.
 const withdrawal = 5 * time.Second
 
-// gives reports whether a commit in the turn answers asks. A nil turn does not.
-func (t *turn) gives() bool {
-	return t != nil && slices.ContainsFunc(t.answers, func(answer []byte) bool { return answer != nil })
-}
-
-// give adds the answers to the plan of a commit.
+// give adds the answers to the plan of a commit, which is not made if there is an answer to the turn's own ask.
 func (t *turn) give(p *plan) {
+	if t.letter != "" {
+		p.ifs = append(p.ifs, clientv3.Compare(clientv3.CreateRevision(t.letter), "=", 0))
+	}
 	for i, answer := range t.answers {
 		if answer == nil {
 			continue
 		}
 		ticket := t.behind[i]
 		p.ifs = append(p.ifs, isThere(ticket))
-		p.thens = append(p.thens, clientv3.OpDelete(string(ticket.Key)), t.store.send(ticket, letterAnswer+string(answer)))
+		p.thens = append(p.thens, clientv3.OpDelete(string(ticket.Key)), t.store.send(ticket, letterAnswer, string(answer)))
 	}
-}
-
-func isThere(ticket *mvccpb.KeyValue) clientv3.Cmp {
-	return clientv3.Compare(clientv3.CreateRevision(string(ticket.Key)), "=", ticket.CreateRevision)
-}
-
-// send sends a letter to whoever has written the ticket.
-func (s *Store) send(ticket *mvccpb.KeyValue, text string) clientv3.Op {
-	letter, _, _ := strings.Cut(string(ticket.Value), "\n")
-	return clientv3.OpPut(s.keys.answers(letter), text, clientv3.WithLease(clientv3.LeaseID(ticket.Lease)))
-}
-
-// restOf returns what was read of lines.
-func restOf(responses []*pb.ResponseOp) (lines [][]*mvccpb.KeyValue) {
-	for _, r := range responses {
-		if nested := r.GetResponseTxn(); nested != nil {
-			lines = append(lines, restOf(nested.Responses)...)
-		}
-		if found := r.GetResponseRange(); found != nil {
-			lines = append(lines, found.Kvs)
-		}
-	}
-	return lines
-}
-
-// tell tells those that are the first of their lines that they have the turn, if they wait to be told.
-func (s *Store) tell(lines [][]*mvccpb.KeyValue) {
-	for _, line := range lines {
-		if len(line) == 0 || len(line[0].Value) == 0 {
-			continue
-		}
-		go func() { // it is nothing for which the caller should wait, and nothing is lost if it fails
-			ctx, cancel := context.WithTimeout(context.Background(), store.MaxTurn)
-			defer cancel()
-			_, _ = s.kv.Txn(ctx).If(isThere(line[0])).Then(s.send(line[0], letterTurn)).Commit()
-		}()
-	}
-}
-
-// letters are the answers that a handle waits for.
-type letters struct {
-	starting sync.Mutex
-	mu       sync.Mutex
-	handle   string // what their keys have in common
-	open     bool   // the stream is
-	waiting  map[string]chan *mvccpb.KeyValue
-	olds     []clientv3.Op // delete those that may have come
-}
-
-// key returns the key of an answer.
-func (l *letters) key(s *Store, name string) string { return s.keys.answers(l.handle + "/" + name) }
-
-// expect returns the channel through which the answer comes, which is closed if the stream ends before. It also returns
-// what deletes earlier answers.
-func (l *letters) expect(ctx context.Context, s *Store, name string) (<-chan *mvccpb.KeyValue, []clientv3.Op, error) {
-	l.starting.Lock()
-	defer l.starting.Unlock()
-	if err := l.listen(ctx, s); err != nil {
-		return nil, nil, err
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	letter, olds := make(chan *mvccpb.KeyValue, 1), l.olds
-	if !l.open {
-		close(letter)
-		return letter, nil, nil
-	}
-	l.waiting[name], l.olds = letter, nil
-	return letter, olds, nil
-}
-
-// listen opens the stream unless it is open.
-func (l *letters) listen(ctx context.Context, s *Store) error {
-	l.mu.Lock()
-	open := l.open
-	l.mu.Unlock()
-	if open {
-		return nil
-	}
-	l.handle = fmt.Sprintf("%016x", rand.Uint64())
-	listening, cancel := context.WithCancel(context.Background())
-	events := s.watcher.Watch(clientv3.WithRequireLeader(listening), l.key(s, ""), clientv3.WithPrefix(),
-		clientv3.WithFilterDelete(), clientv3.WithCreatedNotify())
-	select {
-	case response, ok := <-events:
-		if err := cmp.Or(response.Err(), streamEnd(ok)); err != nil {
-			cancel()
-			return err
-		}
-	case <-ctx.Done():
-		cancel()
-		return ctx.Err()
-	}
-	l.mu.Lock()
-	l.open, l.waiting = true, map[string]chan *mvccpb.KeyValue{}
-	l.mu.Unlock()
-	go l.deliver(events, cancel)
-	return nil
-}
-
-// streamEnd returns an error unless the stream is open.
-func streamEnd(open bool) error {
-	if open {
-		return nil
-	}
-	return errStreamEnded
-}
-
-// deliver passes on what comes through the stream, until it ends.
-func (l *letters) deliver(events clientv3.WatchChan, cancel context.CancelFunc) {
-	defer cancel()
-	for response := range events {
-		if response.Err() != nil {
-			break
-		}
-		l.mu.Lock()
-		for _, event := range response.Events {
-			name := string(event.Kv.Key[bytes.LastIndexByte(event.Kv.Key, '/')+1:])
-			if letter, ok := l.waiting[name]; ok {
-				select {
-				case <-letter: // an answer comes last
-				default:
-				}
-				letter <- event.Kv
-			}
-		}
-		l.mu.Unlock()
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.open = false
-	for _, letter := range l.waiting {
-		close(letter)
-	}
-	l.waiting = nil
-}
-
-// forget is called when no letter is waited for any more.
-func (l *letters) forget(s *Store, name string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	delete(l.waiting, name)
-	l.olds = append(l.olds, clientv3.OpDelete(l.key(s, name)))
 }

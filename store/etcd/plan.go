@@ -98,7 +98,7 @@ func (s *Store) plan(c *commit) (*plan, error) {
 	case c.turn != nil:
 		p.thens = append(p.thens, c.turn.deletes()...)
 		c.turn.give(p)
-		p.thens = append(p.thens, c.turn.rests()...)
+		p.thens = append(p.thens, restOps(c.turn.lines...)...)
 	case !c.hurries && len(p.ifs)+len(changes) <= s.options.MaxTxnOps:
 		for i := range changes {
 			tickets := clientv3.CreateRevision(s.keys.turns(changes[i].Head.Key))

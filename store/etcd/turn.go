@@ -3,7 +3,6 @@ package etcd
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -56,6 +55,7 @@ func (s *Store) takeTurn(ctx context.Context, done func(), keys []store.Key) (st
 // turn is a turn at heads.
 type turn struct {
 	store   *Store
+	lease   clientv3.LeaseID
 	lines   []string // what the keys of the tickets at each head begin with
 	tickets []string // keys
 	slots   []uint32 // their names
@@ -82,7 +82,7 @@ func (t *turn) End() {
 		default:
 			ctx, cancel := context.WithTimeout(context.Background(), store.MaxTurn)
 			defer cancel()
-			response, err := t.store.kv.Txn(ctx).Then(append(t.deletes(), t.rests()...)...).Commit()
+			response, err := t.store.kv.Txn(ctx).Then(append(t.deletes(), restOps(t.lines...)...)...).Commit()
 			if err == nil { // else those that wait do it
 				t.rest = restOf(response.Responses)
 			}
@@ -102,10 +102,10 @@ func (t *turn) deletes() []clientv3.Op {
 	return ops
 }
 
-// rests are the operations that read who is next, once the turn has ended.
-func (t *turn) rests() []clientv3.Op {
-	ops := make([]clientv3.Op, len(t.lines))
-	for i, line := range t.lines {
+// restOps are the operations that read who waits in the lines, the first ones first.
+func restOps(lines ...string) []clientv3.Op {
+	ops := make([]clientv3.Op, len(lines))
+	for i, line := range lines {
 		ops[i] = clientv3.OpGet(line, append(clientv3.WithFirstCreate(), clientv3.WithLimit(maxAsks))...)
 	}
 	return ops
@@ -114,7 +114,7 @@ func (t *turn) rests() []clientv3.Op {
 // turnOf returns this store's turn among the changes, or nil.
 func (s *Store) turnOf(changes []store.Change) *turn {
 	for i := range changes {
-		if t, ok := changes[i].Turn.(*turn); ok && t.store == s && !t.ended {
+		if t, ok := changes[i].Turn.(*turn); ok && t.store == s && !t.ended && !t.over {
 			return t
 		}
 	}
@@ -124,7 +124,7 @@ func (s *Store) turnOf(changes []store.Change) *turn {
 // queue writes a ticket at the key, waits until it is the first one, and returns the head as it is then.
 func (t *turn) queue(ctx context.Context, key store.Key) (store.Record, error) {
 	w := &waiting{store: t.store, line: t.store.keys.turns(key), head: t.store.keys.record(key)}
-	response, err := t.enter(ctx, w, "", nil)
+	response, err := t.enter(ctx, w, "", "", nil)
 	if err != nil {
 		return store.Record{}, err
 	}
@@ -145,23 +145,33 @@ func (t *turn) headOf(key store.Key, response *clientv3.TxnResponse) (store.Reco
 	return t.store.decode(key, kvs[0])
 }
 
-// enter writes a ticket with the value, and does more beside. It returns what a look has.
-func (t *turn) enter(ctx context.Context, w *waiting, value string, more []clientv3.Op) (*clientv3.TxnResponse, error) {
+// enter writes a ticket with the value, and does more beside, if the key unless is not there. It returns what a look
+// has.
+func (t *turn) enter(
+	ctx context.Context, w *waiting, value, unless string, more []clientv3.Op,
+) (*clientv3.TxnResponse, error) {
 	s, begin := t.store, time.Now() //nolint:forbidigo // how long a round trip takes is no matter of the caller's clock
 	t.lines = append(t.lines, w.line)
 	lease, err := s.leases.get(ctx, s.client)
 	if err != nil {
 		return nil, err
 	}
+	t.lease = lease
 	for {
 		slot := s.slots.take()
 		w.ticket = fmt.Sprintf("%s%04x", w.line, slot)
 		mark := len(t.tickets)
 		t.tickets, t.slots = append(t.tickets, w.ticket), append(t.slots, slot)
-		ops := append(more[:len(more):len(more)], clientv3.OpPut(w.ticket, value, clientv3.WithLease(lease)),
+		ops := slices.Concat(more, []clientv3.Op{
+			clientv3.OpPut(w.ticket, value, clientv3.WithLease(lease)),
 			clientv3.OpGet(w.line, append(clientv3.WithLastCreate(), clientv3.WithLimit(2), clientv3.WithKeysOnly())...),
-			clientv3.OpGet(w.head))
-		response, err := s.kv.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(w.ticket), "=", 0)).Then(ops...).Commit()
+			clientv3.OpGet(w.head),
+		})
+		ifs := []clientv3.Cmp{clientv3.Compare(clientv3.CreateRevision(w.ticket), "=", 0)}
+		if unless != "" {
+			ifs = append(ifs, clientv3.Compare(clientv3.CreateRevision(unless), "=", 0))
+		}
+		response, err := s.kv.Txn(ctx).If(ifs...).Then(ops...).Commit()
 		if err != nil {
 			s.leases.drop(lease)
 			return nil, err
@@ -174,44 +184,6 @@ func (t *turn) enter(ctx context.Context, w *waiting, value string, more []clien
 		t.tickets, t.slots = t.tickets[:mark], t.slots[:mark]
 		s.slots.taken(slot)
 	}
-}
-
-// slots are the names of tickets. There are few of them, and they are used again, since etcd looks at all keys that
-// there have been in a line until the history is compacted, and not only at those that are there.
-type slots struct {
-	mu    sync.Mutex
-	free  []uint32
-	among uint32 // how many names there are to choose from
-}
-
-// fewSlots is how many names a handle chooses from at first.
-const fewSlots = 256
-
-// take returns a name that this handle does not use, and that probably no other handle uses.
-func (l *slots) take() uint32 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if n := len(l.free); n > 0 {
-		slot := l.free[n-1]
-		l.free = l.free[:n-1]
-		return slot
-	}
-	l.among = max(l.among, fewSlots)
-	return rand.Uint32N(l.among)
-}
-
-// taken is called when another handle uses a name.
-func (l *slots) taken(uint32) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.among = min(2*max(l.among, fewSlots), 1<<16)
-}
-
-// give gives names back that are not used any more.
-func (l *slots) give(free []uint32) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.free = append(l.free, free...)
 }
 
 // patientTrips is how many round trips a turn may take in any case, where they take long.
@@ -231,8 +203,8 @@ type waiting struct {
 	first    int64         // the revision of the first ticket when that was looked at last
 }
 
-// look reads the last ticket before this one, and the head. If something is asked for, it also reads the answer to that,
-// and the tickets of all.
+// look reads the last ticket before this one, and the head. For a turn of Join, it also reads the letter, and the
+// tickets of all.
 func (w *waiting) look(ctx context.Context) (*clientv3.TxnResponse, error) {
 	before := append(clientv3.WithLastCreate(), clientv3.WithMaxCreateRev(w.created-1), clientv3.WithKeysOnly())
 	var ops []clientv3.Op
@@ -299,8 +271,8 @@ func (w *waiting) passOver(ctx context.Context) error {
 	}
 	first := response.Kvs[0]
 	if first.CreateRevision == w.first && string(first.Key) != w.ticket {
-		deleted, err := w.store.kv.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(string(first.Key)), "=", w.first)).
-			Then(append([]clientv3.Op{clientv3.OpDelete(string(first.Key))}, (&turn{lines: []string{w.line}}).rests()...)...).Commit()
+		deleted, err := w.store.kv.Txn(ctx).If(isThere(first)).
+			Then(clientv3.OpDelete(string(first.Key)), restOps(w.line)[0]).Commit()
 		if err != nil || !deleted.Succeeded {
 			return err
 		}
