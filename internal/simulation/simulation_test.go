@@ -87,8 +87,9 @@ func TestPools(t *testing.T) {
 	}
 	const runs = 20
 	for i := range uint64(runs) {
-		_, _, err := run(seed+i, total/runs, sound)
+		_, b, err := run(seed+i, total/runs, sound)
 		require.NoError(t, err, "SIMULATION_SEED=%d", seed+i)
+		t.Log(seed, i, b.Commits, b.Conflicts, b.Answers)
 	}
 }
 
