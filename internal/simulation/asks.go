@@ -92,8 +92,8 @@ func (b *Backend) keepAsk(key store.Key, at *place) {
 	if b.kept == nil {
 		b.kept = turns{}
 	}
-	line := append(b.kept[key], at)
-	b.kept[key] = line[max(0, len(line)-keptAsks):]
+	b.kept[key] = append(b.kept[key], at)
+	b.kept[key] = b.kept[key][max(0, len(b.kept[key])-keptAsks):]
 }
 
 // begin reads the head, and takes note of who waits behind the turn, or of some of them.
@@ -187,7 +187,7 @@ func (b *Backend) give(sent commit, heads []store.Record) {
 	for i, at := range sent.to {
 		text := sent.texts[i]
 		if b.AnswersAstray {
-			text = sent.texts[(i+1)%len(sent.texts)]
+			text = renamed(sent.texts[(i+1)%len(sent.texts)], ownersOf(at.ask.data, nil))
 		}
 		if at.ask.answer == nil {
 			at.ask.answer, at.ask.revision = text, heads[0].Revision
@@ -200,6 +200,25 @@ func (b *Backend) give(sent commit, heads []store.Record) {
 	if sent.own != nil {
 		b.leave(sent.key, sent.own)
 	}
+}
+
+// renamed is an answer with the names of other owners.
+func renamed(answer []byte, owners []string) []byte {
+	var data map[string]any
+	if json.Unmarshal(answer, &data) != nil {
+		return answer
+	}
+	steps, _ := data["steps"].([]any)
+	for i, owner := range owners {
+		if i < len(steps) && steps[i] != nil {
+			steps[i].(map[string]any)["owner"] = owner
+		}
+	}
+	text, err := json.Marshal(data)
+	if err != nil {
+		return answer
+	}
+	return text
 }
 
 // note notes a change that the commit has made with whoever has asked for it. What is done for an owner whom nobody

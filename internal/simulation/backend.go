@@ -39,7 +39,7 @@ type Faults struct {
 	AnswersTwice bool
 	// AnswersLate means that an ask stays there when its caller has withdrawn it.
 	AnswersLate bool
-	// AnswersAstray means that the answers of a commit to several asks are given to the wrong ones.
+	// AnswersAstray means that the answers of a commit to several asks are given to the wrong ones, under their names.
 	AnswersAstray bool
 	// AnswersTorn means that when a process dies after a commit its answers are not there.
 	AnswersTorn bool
@@ -246,7 +246,7 @@ func (b *Backend) damaged(c commit) commit {
 type commit struct {
 	call    *Call // who does it; nil for nobody
 	changes []store.Change
-	answers // to others, for whom it does something too
+	answers      // to others, for whom it does something too
 	torn    bool // they are lost
 }
 
