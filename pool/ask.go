@@ -455,7 +455,8 @@ func doubted(err, doubt error) error {
 // isForGuests reports whether a commit failed because of the guests, or perhaps so: one has left, or what is done for
 // them cannot be committed.
 func (r *runner) isForGuests(err error) bool {
-	if len(r.guests) == 0 || errors.Is(err, store.ErrUnknown) {
+	isGuest := func(o *op) bool { return o.guest }
+	if !slices.ContainsFunc(r.all, isGuest) || errors.Is(err, store.ErrUnknown) {
 		return false
 	}
 	var conflict *store.ConflictError

@@ -185,8 +185,11 @@ func (r *runner) failed(err error) {
 	_, unknown := r.overtaken()
 	if r.isForGuests(err) {
 		r.alone = true
-		if errors.Is(err, store.ErrTooLarge) {
+		switch {
+		case errors.Is(err, store.ErrTooLarge):
 			a.takeLess(a.drafts)
+		case errors.Is(err, store.ErrExists):
+			a.batch[0].pools[0].home.learn(a.ctx, err)
 		}
 		a.rollback(attemptMark{})
 	} else {
