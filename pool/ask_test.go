@@ -534,22 +534,23 @@ func TestAnswersThatSayNothing(t *testing.T) {
 func TestAnsweredInOwnTurn(t *testing.T) {
 	broken := errors.New("cannot be read")
 	for name, test := range map[string]struct {
-		read error // what becomes of a read of the call
+		read error // what becomes of a read of the call, or of its last one
+		last bool
 		call func(*pool.Pool) (string, error)
 	}{
-		"refused": {nil, func(p *pool.Pool) (string, error) {
+		"refused": {nil, false, func(p *pool.Pool) (string, error) {
 			a, err := p.Allocate(context.Background(), pool.Claim{Owner: "x"})
 			return texts(a), err
 		}},
-		"failed": {broken, func(p *pool.Pool) (string, error) {
+		"failed": {broken, false, func(p *pool.Pool) (string, error) {
 			a, err := p.Allocate(context.Background(), pool.Claim{Owner: "x"})
 			return texts(a), err
 		}},
-		"all refused": {nil, func(p *pool.Pool) (string, error) {
+		"all refused": {nil, false, func(p *pool.Pool) (string, error) {
 			all, err := p.AllocateAll(context.Background(), []pool.Claim{{Owner: "x"}})
 			return texts(append(all, pool.Allocation{})[0]), err
 		}},
-		"many failed": {broken, func(p *pool.Pool) (string, error) {
+		"many failed at last": {broken, true, func(p *pool.Pool) (string, error) {
 			results, err := p.AllocateMany(context.Background(), []pool.Claim{{Owner: "x"}})
 			return texts(results[0].Allocation), errors.Join(err, results[0].Err)
 		}},
@@ -568,7 +569,11 @@ func TestAnsweredInOwnTurn(t *testing.T) {
 					slow.beforeGet = nil
 					_, err := c.memory.Commit(context.Background(), store.Change{Head: late.Heads()[0], Turn: late})
 					require.NoError(c, err)
-					return test.read
+					if !test.last {
+						return test.read
+					}
+					slow.beforeGet = func(store.Key) error { return test.read }
+					return nil
 				}
 				c.together(func() {
 					var err error
@@ -706,11 +711,11 @@ func TestAnswersKeepTheirOrder(t *testing.T) {
 				synctest.Wait() // for the rest of p's calls, which are one batch
 				between.End()
 			},
-			func() { allocate(c, lead, pool.Claim{Owner: "lead"}) },
-			allocated("a", "10.0.0.0"),
-			allocated("b", "10.0.0.3"),
-			allocated("c", "10.0.0.4"))
-		require.Equal(c, before+2, c.commits.Load())
+			func() { allocate(c, lead, within) }, // which cannot ask
+			func() { release(c, p, "a") },
+			allocated("b", "10.0.0.2"),
+			allocated("c", "10.0.0.3"))
+		require.Equal(c, before+3, c.commits.Load(), "one for the release, whose record the lead cannot read")
 	})
 }
 
@@ -753,9 +758,11 @@ func TestClocksOfHandlesDiffer(t *testing.T) {
 	})
 }
 
+// within is a claim that cannot be asked for.
+var within = pool.Claim{Owner: "within", Requests: []pool.Request{{Within: setOf("10.0.0.128/25")}}}
+
 // Calls that cannot ask, and calls that are refused, commit for others too.
 func TestThoseWhoCannotAskCommitForOthers(t *testing.T) {
-	within := pool.Claim{Owner: "within", Requests: []pool.Request{{Within: setOf("10.0.0.128/25")}}}
 	for name, first := range map[string]func(*waiters, *pool.Pool){
 		"within a set": func(c *waiters, p *pool.Pool) { allocate(c, p, within) },
 		"refused": func(c *waiters, p *pool.Pool) {
