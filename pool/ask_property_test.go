@@ -24,8 +24,8 @@ func drawAsked(t *rapid.T, owner string) pool.Asked {
 		return pool.Asked{Owner: owner, TTL: drawTTL(t)}
 	}
 	c := &pool.Claim{
-		Owner: owner, Policy: pool.FamilyPolicy(rapid.IntRange(0, 2).Draw(t, "policy")), Fenced: rapid.Bool().Draw(t, "fenced"),
-		Scope: rapid.StringMatching(`[^\x00]{0,5}`).Draw(t, "scope"),
+		Owner: owner, Policy: pool.FamilyPolicy(rapid.IntRange(0, 2).Draw(t, "policy")),
+		Fenced: rapid.Bool().Draw(t, "fenced"), Scope: rapid.StringMatching(`[^\x00]{0,5}`).Draw(t, "scope"),
 	}
 	if rapid.Bool().Draw(t, "lease") {
 		c.TTL = drawTTL(t)
@@ -85,9 +85,11 @@ func TestAsksAreReadAsWritten(t *testing.T) {
 // Whatever an ask is, reading it does not panic, and what is taken of it can be asked again.
 func FuzzAsk(f *testing.F) {
 	p := create(f, store.NewMemory(), specOf("10.0.0.0/24"))
-	f.Add([]byte(`{"v":1,"ops":[{"whole":true,"steps":[{"kind":0,"owner":"x","ttl":1000,"policy":1,"scope":"s","fenced":true,` +
+	f.Add([]byte(`{"v":1,"ops":[{"whole":true,"steps":[` +
+		`{"kind":0,"owner":"x","ttl":1000,"policy":1,"scope":"s","fenced":true,` +
 		`"requests":[{"family":"IPv4","bits":30,"band":"b"},{"exact":"10.0.0.1/32"}],"labels":{"a":"b"}}]}]}`))
-	f.Add([]byte(`{"v":1,"ops":[{"steps":[{"kind":1,"owner":"x","generation":7,"optional":true},{"kind":2,"owner":"y","ttl":5000}]}]}`))
+	f.Add([]byte(`{"v":1,"ops":[{"steps":[` +
+		`{"kind":1,"owner":"x","generation":7,"optional":true},{"kind":2,"owner":"y","ttl":5000}]}]}`))
 	f.Add([]byte(`{"v":1,"ops":[{"steps":[{"kind":0,"owner":"x","requests":[{"exact":""}]}]},{"steps":[]}]}`))
 	f.Fuzz(func(t *testing.T, ask []byte) {
 		these, whole, ok := pool.ReadAsk(p, ask)
@@ -110,7 +112,8 @@ func FuzzAsk(f *testing.F) {
 func FuzzAnswer(f *testing.F) {
 	p := create(f, store.NewMemory(), specOf("10.0.0.0/24"))
 	these := []pool.Asked{{Claim: &pool.Claim{Owner: "x"}}, {Owner: "y", Optional: true}, {Owner: "z", TTL: time.Hour}}
-	f.Add([]byte(`{"v":1,"steps":[{"owner":"x","prefixes":["10.0.0.1/32"],"created":"2026-01-01T00:00:00Z","labels":{"a":"b"}},{},null]}`))
+	f.Add([]byte(`{"v":1,"steps":[` +
+		`{"owner":"x","prefixes":["10.0.0.1/32"],"created":"2026-01-01T00:00:00Z","labels":{"a":"b"}},{},null]}`))
 	f.Add([]byte(`{"v":1,"steps":[null,null,null]}`))
 	f.Add([]byte(`{"v":2}`))
 	f.Fuzz(func(t *testing.T, answer []byte) {

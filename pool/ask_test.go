@@ -246,7 +246,7 @@ var aloneCalls = map[string]aloneCall{
 	"scope":         allocating(pool.Claim{Owner: "new", Scope: "other"}),
 	"no such band":  allocating(requesting(pool.Request{Band: "low"})),
 	"wrong length":  allocating(requesting(pool.Request{Bits: 99})),
-	"wrong request": allocating(inScope(pool.Claim{Owner: "new", Requests: []pool.Request{{Exact: prefix("10.0.0.1/24")}}})),
+	"wrong request": allocating(requesting(pool.Request{Exact: prefix("10.0.0.1/24")})),
 	"release of nothing": func(ctx context.Context, p *pool.Pool) (any, error) {
 		return p.Release(ctx, "new")
 	},
@@ -388,8 +388,8 @@ func TestSameOwnerInTwoHandles(t *testing.T) {
 	})
 }
 
-// A caller that leaves gets nothing, also if it leaves when its ask has been taken along. That costs the others nothing,
-// even if they try but once.
+// A caller that leaves gets nothing, also if it leaves when its ask has been taken along. That costs the others
+// nothing, even if they try but once.
 func TestAskerLeaves(t *testing.T) {
 	for _, late := range []bool{false, true} {
 		inLine(t, specOf("10.0.0.0/24"), func(c *waiters) {
@@ -497,7 +497,8 @@ func (c *waiters) answering(answer string, call func()) {
 func TestAnswersThatCannotBeRead(t *testing.T) {
 	for _, answer := range []string{
 		"x", "{}", "null", `{"v":2,"steps":[null]}`, `{"v":1,"steps":[]}`, `{"v":1,"steps":[null,null]}`,
-		`{"v":1,"steps":[{}]}`, `{"v":1,"steps":[{"owner":"x"}]}`, `{"v":1,"steps":[{"owner":"y","prefixes":["10.0.0.9/32"]}]}`,
+		`{"v":1,"steps":[{}]}`, `{"v":1,"steps":[{"owner":"x"}]}`,
+		`{"v":1,"steps":[{"owner":"y","prefixes":["10.0.0.9/32"]}]}`,
 	} {
 		inLine(t, specOf("10.0.0.0/24"), func(c *waiters) {
 			p := c.handle()
@@ -562,11 +563,13 @@ func TestAnsweredInOwnTurn(t *testing.T) {
 				slow := &counting{Memory: c.memory.Open(), waiters: c}
 				p := c.handleOn(slow)
 				var late store.GroupTurn
+				begun := make(chan struct{})
 				slow.beforeGet = func(key store.Key) error {
 					if key.Kind != store.KindAllocation {
 						return nil
 					}
 					slow.beforeGet = nil
+					<-begun
 					_, err := c.memory.Commit(context.Background(), store.Change{Head: late.Heads()[0], Turn: late})
 					require.NoError(c, err)
 					if !test.last {
@@ -580,6 +583,7 @@ func TestAnsweredInOwnTurn(t *testing.T) {
 					late, err = c.memory.Join(context.Background(), blueHead, nil)
 					require.NoError(c, err)
 					late.Answer(0, []byte(`{"v":1,"steps":[{"owner":"x","prefixes":["10.0.0.9/32"]}]}`))
+					close(begun)
 				}, func() {
 					got, err := test.call(p)
 					require.NoError(c, err)
