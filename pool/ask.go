@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	"github.com/ipalloc/ipalloc/store"
 )
@@ -75,6 +77,12 @@ type answerStep struct {
 	Child      string            `json:"child,omitempty"`
 }
 
+// asked is what a batch asks others for.
+type asked struct {
+	ops   []*op
+	steps []*step // of the ops, in the order of the ask
+}
+
 // canAsk reports whether another handle can do what the op asks for.
 func (o *op) canAsk() bool {
 	if o.plan != nil || len(o.pools) > 1 || o.uncertain || o.asked {
@@ -87,8 +95,7 @@ func (o *op) canAsk() bool {
 func (s *step) canAsk() bool {
 	switch s.kind {
 	case taskAllocate:
-		return s.delegate == nil && s.line == nil &&
-			!slices.ContainsFunc(s.claim.Requests, func(r Request) bool { return r.Within != nil || r.wrong != "" })
+		return s.delegate == nil && s.line == nil && s.claim.canAsk()
 	case taskRelease:
 		return s.missing.IsZero() && s.child == ""
 	case taskRenew:
@@ -98,23 +105,31 @@ func (s *step) canAsk() bool {
 	}
 }
 
-// askOf returns what those ops of a batch ask for that can ask, and these ops. The ask is empty if it would be too large.
-func askOf(batch []*op) ([]byte, []*op) {
-	data, asking := askData{Format: askFormat}, []*op(nil)
+// canAsk reports whether an ask can have the claim. What is wrong with one that breaks a rule, its own handle says.
+func (c *Claim) canAsk() bool {
+	return c.Validate() == nil && !slices.ContainsFunc(c.Requests, func(r Request) bool {
+		return r.Within != nil || !utf8.ValidString(r.Band)
+	})
+}
+
+// askOf returns what those ops of a batch ask for that can ask, and these ops. It returns nothing if that would be too
+// large.
+func askOf(batch []*op) ([]byte, asked) {
+	data, asking := askData{Format: askFormat}, asked{}
 	for _, o := range batch {
 		if o.over || !o.canAsk() {
 			continue
 		}
 		wanted := askOp{Whole: o.whole}
 		o.some(func(s *step) bool {
-			wanted.Steps = append(wanted.Steps, s.ask())
+			wanted.Steps, asking.steps = append(wanted.Steps, s.ask()), append(asking.steps, s)
 			return false
 		})
-		data.Ops, asking = append(data.Ops, wanted), append(asking, o)
+		data.Ops, asking.ops = append(data.Ops, wanted), append(asking.ops, o)
 	}
 	text, err := json.Marshal(data)
-	if err != nil || len(text) > store.MaxAskBytes || len(asking) == 0 {
-		return nil, nil
+	if err != nil || len(text) > store.MaxAskBytes || len(asking.ops) == 0 {
+		return nil, asked{}
 	}
 	return text, asking
 }
@@ -170,63 +185,80 @@ type guest struct {
 	ops   []*op
 }
 
-// guestOf returns the ops of an ask. It reports false if they are not to be done here.
+// guestOf returns the ops of an ask. It reports false if they are not to be done here: perhaps a newer version of this
+// package has asked, which means something else.
 func (p *Pool) guestOf(ctx context.Context, index int, ask []byte) (guest, bool) {
 	g := guest{index: index}
-	var data askData
-	if json.Unmarshal(ask, &data) != nil || data.Format != askFormat {
+	data, err := readAsk(ask)
+	if err != nil {
 		return g, false
 	}
 	for _, wanted := range data.Ops {
-		steps := make([]step, len(wanted.Steps))
+		steps, named := make([]step, len(wanted.Steps)), map[string]bool{}
 		for i := range wanted.Steps {
-			var err error
-			if steps[i], err = wanted.Steps[i].step(); err != nil {
+			if steps[i], err = wanted.Steps[i].step(); err != nil || named[steps[i].owner] {
 				return g, false
 			}
+			named[steps[i].owner] = true
 		}
-		o := opOf(ctx, p, wanted.Whole, steps)
-		o.guest = true
-		g.ops = append(g.ops, o)
+		if len(steps) == 0 {
+			return g, false
+		}
+		g.ops = append(g.ops, opOf(ctx, p, wanted.Whole, steps))
 	}
 	return g, len(g.ops) > 0
 }
 
-// invite adds the asks of those who wait to the batch, which is in the pool, as far as there is room for them.
+// readAsk reads an ask, all of which must be known.
+func readAsk(ask []byte) (data askData, err error) {
+	d := json.NewDecoder(bytes.NewReader(ask))
+	d.DisallowUnknownFields()
+	if err = d.Decode(&data); err == nil && (data.Format != askFormat || d.InputOffset() != int64(len(ask))) {
+		err = errors.New("an ask in another format")
+	}
+	return data, err
+}
+
+// invite adds the asks of those who wait to the batch, which is in the pool: the earliest ones, as far as there is room
+// for them and they can be read. So none is done after one that was asked for later.
 func (r *runner) invite(ctx context.Context, p *Pool, batch []*op) []*op {
 	if r.shared == nil || len(r.shared.Asks()) == 0 {
+		return batch
+	}
+	if r.alone {
+		r.alone = false
 		return batch
 	}
 	if r.tasks == 0 && len(batch) > 0 {
 		r.begin(batch[0])
 	}
-	all := append(r.all[:0], batch...)
+	r.all = append(r.all[:0], batch...)
 	for i, ask := range r.shared.Asks() {
 		g, ok := p.guestOf(ctx, i, ask)
-		if !ok {
-			continue
-		}
-		before := len(all)
-		for _, o := range g.ops {
-			if r.roomFor(all, o) {
-				all = append(all, o)
-			}
-		}
-		if len(all) > before {
-			r.guests = append(r.guests, g)
+		if !ok || !r.seat(g) {
+			break
 		}
 	}
-	r.all = all
-	return all
+	return r.all
 }
 
-// roomFor is Room, also for the first op of a batch.
-func (r *runner) roomFor(batch []*op, next *op) bool {
-	if len(batch) == 0 {
-		r.begin(next)
-		return true
+// seat adds a guest to the batch. It reports whether there was room for all of it.
+func (r *runner) seat(g guest) bool {
+	for i, o := range g.ops {
+		switch {
+		case len(r.all) == 0:
+			r.begin(o)
+		case !r.Room(r.all, o):
+			if i > 0 {
+				r.guests = append(r.guests, g)
+			}
+			return false
+		}
+		o.guest = true
+		r.all = append(r.all, o)
 	}
-	return r.Room(batch, next)
+	r.guests = append(r.guests, g)
+	return true
 }
 
 // mostServed is how often in a row a handle commits for others after its own commit. Its own callers wait so long.
@@ -247,7 +279,7 @@ func (r *runner) serve(ctx context.Context, p *Pool) {
 	}
 }
 
-// serveOnce makes one commit for others, and reports whether it could.
+// serveOnce makes one commit for others, and reports whether it did.
 func (r *runner) serveOnce(ctx context.Context, p *Pool) bool {
 	ctx, cancel := context.WithTimeout(ctx, p.options.CommitTimeout)
 	defer cancel()
@@ -258,38 +290,46 @@ func (r *runner) serveOnce(ctx context.Context, p *Pool) bool {
 	a := &r.attempt
 	a.ctx, a.batch, a.again, a.owners, a.turn, a.took = ctx, batch, false, r.owners, r.turn, 0
 	a.now, a.room = now(&p.options), p.home.batch()
-	if err := a.plan(1); err != nil {
+	if err := a.plan(1); err != nil || !a.hasChanges() || !r.answer() {
 		a.rollback(attemptMark{})
 		return false
 	}
-	r.answer()
 	if err := a.commit(); err != nil {
-		a.learn(err)
+		if errors.Is(err, store.ErrTooLarge) {
+			a.takeLess(a.drafts)
+		}
+		a.rollback(attemptMark{})
+		p.home.learn(ctx, err)
 		return false
 	}
 	a.committed()
+	p.home.(*stored).rivalry = mostRivalry
 	return true
 }
 
-// answer answers the guests with what is planned for them.
-func (r *runner) answer() {
+// answer answers the guests with what is planned for them, be it nothing: what is not done now, only the asker may do,
+// and not a handle that finds the ask after a later call has been answered. It reports false if that is not possible:
+// what is planned must not be committed then.
+func (r *runner) answer() bool {
 	for _, g := range r.guests {
-		data, some := answerData{Format: askFormat}, false
+		data := answerData{Format: askFormat}
 		for _, o := range g.ops {
-			planned := !o.over && slices.Contains(r.all, o) && (!o.whole || !o.unplanned())
-			o.some(func(s *step) bool {
+			planned := o.guest && !o.over && (!o.whole || !o.unplanned())
+			for i := range o.parts[0].steps {
 				var answer *answerStep
 				if planned {
-					answer = s.answer()
+					answer = o.parts[0].steps[i].answer()
 				}
-				data.Steps, some = append(data.Steps, answer), some || answer != nil
-				return false
-			})
+				data.Steps = append(data.Steps, answer)
+			}
 		}
-		if text, err := json.Marshal(data); err == nil && some {
-			r.shared.Answer(g.index, text)
+		text, err := json.Marshal(data)
+		if err != nil {
+			return false
 		}
+		r.shared.Answer(g.index, text)
 	}
+	return true
 }
 
 // answer returns what the step comes to by its plan; nil if it is not done.
@@ -306,30 +346,60 @@ func (s *step) answer() *answerStep {
 	}
 }
 
-// served ends the steps of the ops that asked, as the answer has them. Those that were not done are not asked for again.
-func served(asking []*op, answer []byte, revision int64) error {
+// served ends the steps that were asked for, as the answer has them. Those that were not done are not asked for again.
+// What an op may have come to meanwhile, in a turn of its own, does not count.
+func (w *asked) served(answer []byte, revision int64) error {
 	var data answerData
-	if err := json.Unmarshal(answer, &data); err != nil || data.Format != askFormat {
-		return fmt.Errorf("%w: an answer of another handle cannot be read: %q", store.ErrUnknown, answer)
+	if err := json.Unmarshal(answer, &data); err != nil || data.Format != askFormat || !w.isAnswer(data.Steps) {
+		return fmt.Errorf("%w: an answer of another handle cannot be read: %.200q", store.ErrUnknown, answer)
 	}
-	rest := data.Steps
-	for _, o := range asking {
-		o.asked = true
-		o.some(func(s *step) bool {
-			if len(rest) > 0 {
-				if rest[0] != nil {
-					s.result = rest[0].allocation(revision)
-					s.finish(nil)
-				}
-				rest = rest[1:]
-			}
-			return false
-		})
-		if !o.some(func(*step) bool { return true }) {
-			o.end()
+	for i, s := range w.steps {
+		if data.Steps[i] != nil {
+			s.result = data.Steps[i].allocation(revision)
+			s.done, s.err = true, nil
 		}
 	}
+	for _, o := range w.ops {
+		o.served()
+	}
 	return nil
+}
+
+// isAnswer reports whether the answers are to the steps.
+func (w *asked) isAnswer(answers []*answerStep) bool {
+	if len(answers) != len(w.steps) {
+		return false
+	}
+	for i, s := range w.steps {
+		if answers[i] != nil && !answers[i].isTo(s) {
+			return false
+		}
+	}
+	return true
+}
+
+// isTo reports whether it can be an answer to the step.
+func (a *answerStep) isTo(s *step) bool {
+	if a.Owner == "" {
+		return s.kind == taskRelease && s.optional
+	}
+	return a.Owner == s.owner && len(a.Prefixes) > 0
+}
+
+// served ends the op if nothing is left to do. It has one pool, so it has one part.
+func (o *op) served() {
+	part := &o.parts[0]
+	o.asked, part.chosen = true, part.pools[0]
+	if o.some(func(*step) bool { return true }) {
+		return
+	}
+	if !o.over {
+		o.end()
+	}
+	failed := func(s step) bool { return s.err != nil }
+	if !slices.ContainsFunc(part.steps, failed) {
+		o.err = nil
+	}
 }
 
 // allocation is what the answer says, which was given at the revision.
@@ -343,8 +413,8 @@ func (a *answerStep) allocation(revision int64) Allocation {
 	}
 }
 
-// join waits for a turn for the batch, or for others to do what it asks for. It reports whether there is nothing left to
-// plan in this round.
+// join waits for a turn for the batch, or for others to do what it asks for. It reports whether there is nothing left
+// to plan in this round.
 func (r *runner) join(batch []*op) bool {
 	first := batch[0]
 	s, ok := first.pools[0].home.(*stored)
@@ -360,48 +430,97 @@ func (r *runner) join(batch []*op) bool {
 	ask, asking := askOf(batch)
 	turn, err := grouper.Join(ctx, headKey(s.name), ask)
 	if err != nil {
-		return r.left(batch, asking, err)
+		return asking.left(batch, err)
 	}
-	if r.answered(turn, asking) {
+	if answer, revision, err := turn.Answered(); err != nil || answer != nil {
+		asking.answered(answer, revision, err)
 		return true
 	}
 	r.turn, r.shared, r.asking = turn, turn, asking
 	return false
 }
 
-// left is for a batch that could not get its turn. Without one the attempt is made all the same: what keeps the store from
-// giving one comes up there.
-func (r *runner) left(batch, asking []*op, err error) bool {
+// left is for a batch that could not get its turn. It reports whether there is nothing left to plan. Without a turn the
+// attempt is made all the same: what keeps the store from giving one comes up there.
+func (w *asked) left(batch []*op, err error) bool {
 	if errors.Is(err, store.ErrUnknown) {
-		unserved(asking, err)
+		w.unserved(err)
 	}
 	return !slices.ContainsFunc(batch, func(o *op) bool { return !o.over && !o.expired(o.pools[0].options.Attempts) })
 }
 
-// answered ends what another handle has done for the ops that asked. It reports whether there was an answer.
-func (r *runner) answered(turn store.GroupTurn, asking []*op) bool {
-	answer, revision, err := turn.Answered()
-	if err == nil && answer == nil {
-		return false
-	}
+// answered takes what [store.GroupTurn.Answered] says, if it says anything.
+func (w *asked) answered(answer []byte, revision int64, err error) {
 	if err == nil {
-		err = served(asking, answer, revision)
+		err = w.served(answer, revision)
 	}
 	if err != nil {
-		unserved(asking, err)
+		w.unserved(err)
 	}
-	for _, o := range asking {
+	for _, o := range w.ops {
 		o.pools[0].home.(*stored).rivalry = mostRivalry
 	}
-	return true
 }
 
-// unserved fails the ops of an ask of which the outcome is not known.
-func unserved(asking []*op, err error) {
+// overtaken ends the turn, in which nothing has been committed, or not for certain. It reports whether another handle
+// has done meanwhile what the batch asked for: one that had the turn before, and whose commit was late. The error says
+// that this is unknown.
+func (r *runner) overtaken() (bool, error) {
+	if r.shared == nil || len(r.asking.ops) == 0 {
+		return false, nil
+	}
+	r.shared.End()
+	answer, revision, err := r.shared.Answered()
+	if err == nil && answer != nil {
+		err = r.asking.served(answer, revision)
+	}
+	return err == nil && answer != nil, err
+}
+
+// unserved is for an ask of which it is not known whether another handle has done it, or may yet, and on which revision
+// of the head. Ops that have failed meanwhile say so.
+func (w *asked) unserved(err error) {
 	if !errors.Is(err, store.ErrUnknown) {
 		err = fmt.Errorf("%w: %w", store.ErrUnknown, err)
 	}
-	for _, o := range asking {
-		o.finish(fmt.Errorf("%w: %w", errServed, err))
+	err = fmt.Errorf("%w: %w", errServed, err)
+	for _, s := range w.steps {
+		s.err = doubted(s.err, err)
 	}
+	for _, o := range w.ops {
+		s := o.pools[0].home.(*stored)
+		s.forget()
+		s.unsettled = anyRevision
+		if o.err = doubted(o.err, err); o.over || o.uncertain {
+			continue
+		}
+		o.some(func(s *step) bool {
+			s.outcome = outcome{} // what it had planned itself has not been done
+			return false
+		})
+		o.doubt(s.options.CommitTimeout, err)
+	}
+}
+
+// doubted is the error of what has failed, though it may have been done, for the reason in doubt.
+func doubted(err, doubt error) error {
+	if err == nil || errors.Is(err, store.ErrUnknown) {
+		return err
+	}
+	return fmt.Errorf("%w, and then: %w", doubt, err)
+}
+
+// isForGuests reports whether a commit failed because of the guests, or perhaps so: one has left, or what is done for
+// them cannot be committed.
+func (r *runner) isForGuests(err error) bool {
+	isGuest := func(o *op) bool { return o.guest }
+	if !slices.ContainsFunc(r.all, isGuest) || errors.Is(err, store.ErrUnknown) {
+		return false
+	}
+	var conflict *store.ConflictError
+	if errors.As(err, &conflict) {
+		head := r.attempt.batch[0].pools[0].home.(*stored).head
+		return conflict.Current.Key == head.Key && conflict.Current.Revision == head.Revision
+	}
+	return true
 }

@@ -470,6 +470,10 @@ func (a *attempt) planWith(o *op, s *step, d *draft, h *holding) error {
 	}
 	var start attemptMark
 	delegates := s.delegate != nil || h != nil && h.Child != ""
+	if delegates && o.guest { // that concerns other heads too
+		s.outcome = outcome{verdict: verdictRefuse, refusal: fmt.Errorf("%w: a pool was carved from it", ErrInUse)}
+		return nil
+	}
 	if delegates {
 		start = a.mark()
 	}
@@ -563,6 +567,11 @@ func isSure(err error) bool { return errors.Is(err, ErrGeneration) || errors.Is(
 // commit commits what has been planned, if anything has.
 func (a *attempt) commit() error {
 	return a.batch[0].pools[0].home.commit(a)
+}
+
+// hasChanges reports whether the plan is to be committed.
+func (a *attempt) hasChanges() bool {
+	return len(a.nets) > 0 || slices.ContainsFunc(a.drafts, func(d *draft) bool { return d.changes(false) })
 }
 
 // changes reports whether anything is to be committed in the draft's pool, others tells whether anything else is.

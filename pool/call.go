@@ -33,7 +33,7 @@ type op struct {
 	err      error
 	attempts int         // commits that came to nothing
 	lost     bool        // the last of them, to another handle, outside of a turn
-	guest    bool        // it is another handle's
+	guest    bool        // it is another handle's, and in a batch of this one
 	asked    bool        // another handle could not do it
 	heads    []store.Key // that it was about
 

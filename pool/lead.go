@@ -20,9 +20,10 @@ type runner struct {
 
 	// Of a turn in which handles commit for one another.
 	shared store.GroupTurn // the same as turn; nil if it is another one
-	asking []*op           // the ops of the batch that others may do
+	asking asked           // what others may do of the batch
 	guests []guest         // that the batch does for others
 	all    []*op           // of the batch and of the guests
+	alone  bool            // the next batch has no guests, because it failed with them
 }
 
 // owners tells which op of a batch is for an owner in a pool.
@@ -135,16 +136,13 @@ func (r *runner) try(batch []*op) bool {
 	a.now, a.room = now(options), batch[0].pools[0].home.batch()
 	if err := a.plan(options.Attempts); err != nil {
 		a.rollback(attemptMark{})
-		for _, o := range own {
-			o.fail(err)
-		}
+		r.unplanned(own, err)
 		return true
 	}
-	if a.needsTurn() {
+	if a.needsTurn() || !r.mayEnd() {
 		a.rollback(attemptMark{})
 		return true
 	}
-	r.answer()
 	if err := a.commit(); err != nil {
 		r.failed(err)
 		return true
@@ -159,14 +157,50 @@ func (r *runner) try(batch []*op) bool {
 	return true
 }
 
-// failed takes from a failed commit what the next attempt needs. Perhaps another handle has done, meanwhile, what the
-// batch asked for.
-func (r *runner) failed(err error) {
-	if r.shared != nil {
-		r.shared.End()
-		r.answered(r.shared, r.asking)
+// unplanned fails a batch that could not be planned.
+func (r *runner) unplanned(own []*op, err error) {
+	if _, unknown := r.overtaken(); unknown != nil {
+		r.asking.unserved(unknown)
 	}
-	r.attempt.learn(err)
+	for _, o := range own {
+		o.fail(err)
+	}
+}
+
+// mayEnd answers the guests, and reports whether what is planned may be committed. If that is nothing, it looks first
+// whether the batch has been done by another handle.
+func (r *runner) mayEnd() bool {
+	if r.attempt.hasChanges() {
+		r.alone = !r.answer()
+		return !r.alone
+	}
+	done, unknown := r.overtaken()
+	if unknown != nil {
+		r.asking.unserved(unknown)
+	}
+	return !done && unknown == nil
+}
+
+// failed takes from a failed commit what the next attempt needs. Perhaps another handle has done, meanwhile, what the
+// batch asked for. If the guests may be why it failed, the batch is tried without them, and nobody fails.
+func (r *runner) failed(err error) {
+	a := &r.attempt
+	_, unknown := r.overtaken()
+	if r.isForGuests(err) {
+		r.alone = true
+		switch {
+		case errors.Is(err, store.ErrTooLarge):
+			a.takeLess(a.drafts)
+		case errors.Is(err, store.ErrExists):
+			a.batch[0].pools[0].home.learn(a.ctx, err)
+		}
+		a.rollback(attemptMark{})
+	} else {
+		a.learn(err)
+	}
+	if unknown != nil {
+		r.asking.unserved(unknown)
+	}
 }
 
 // end forgets the batch, and ends its turn.
@@ -176,7 +210,7 @@ func (r *runner) end() {
 		r.turn = nil
 	}
 	clear(r.all)
-	r.shared, r.asking, r.guests, r.all = nil, nil, nil, r.all[:0]
+	r.shared, r.asking, r.guests, r.all = nil, asked{}, nil, r.all[:0]
 	if r.tasks > 0 {
 		clear(r.owners)
 		r.tasks = 0

@@ -38,7 +38,7 @@ type stored struct {
 	looked map[string]bool // of which owners held is what the store has, or had a moment after the head
 	learnt map[string]bool // the same for the next attempt, by the error of a commit
 	// unsettled is the revision of the head on which a commit of unknown outcome was made; 0 if there is none. As long as
-	// the head has that revision, the commit may yet take effect.
+	// the head has that revision, the commit may yet take effect. It is anyRevision if it is not known on which.
 	unsettled int64
 	// seen is the head that a watch has seen last, if it may be newer than head. Anybody may put one there.
 	seen atomic.Pointer[store.Record]
@@ -48,6 +48,9 @@ type stored struct {
 	most int // how many tasks a commit may have
 	full int // how many commits had that many since it was made less
 }
+
+// anyRevision is that of a head of which nothing has been read since.
+const anyRevision = -1
 
 func newStored(s store.Store, name string, options *Options) *stored {
 	return &stored{
@@ -103,6 +106,9 @@ func (s *stored) ready(ctx context.Context, again bool) (proof bool, err error) 
 		if err := s.adopt(ctx, *seen); err != nil {
 			return false, err
 		}
+	}
+	if s.unsettled == anyRevision {
+		s.unsettled = s.head.Revision // or an earlier one, which is no more
 	}
 	if s.unsettled != s.head.Revision {
 		s.unsettled = 0

@@ -44,7 +44,7 @@ func (r *runner) Ready(own *op) {
 // mayJoin reports whether the op, and others of its batch, can wait for a turn in which handles commit for one another.
 func (o *op) mayJoin() bool {
 	_, ok := o.pools[0].home.(*stored).store.(store.Grouper)
-	return ok && o.canAsk() && len(o.turnHeads()) == 1
+	return ok && o.plan == nil && len(o.turnHeads()) == 1
 }
 
 // patience returns the context in which the op waits for its turn.

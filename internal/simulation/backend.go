@@ -33,6 +33,16 @@ type Faults struct {
 	Turnless bool
 	// Overtaking means that commits without a turn do not wait for those that have one.
 	Overtaking bool
+	// AnswersUncommitted are given also if the commit that has them fails.
+	AnswersUncommitted bool
+	// AnswersTwice means that an ask stays there for others when it has been answered.
+	AnswersTwice bool
+	// AnswersLate means that an ask stays there when its caller has withdrawn it.
+	AnswersLate bool
+	// AnswersAstray means that the answers of a commit to several asks are given to the wrong ones, under their names.
+	AnswersAstray bool
+	// AnswersTorn means that when a process dies after a commit its answers are not there.
+	AnswersTorn bool
 	// Spoil changes what is committed. May be nil.
 	Spoil func(*store.Change)
 }
@@ -43,10 +53,11 @@ type Backend struct {
 	Faults
 	// Observe is told of each record that a commit writes or, if now.Revision is 0, deletes.
 	Observe func(before, now store.Record)
-	// Commits and Conflicts are counted.
-	Commits, Conflicts int
+	// Commits, Conflicts and Answers are counted.
+	Commits, Conflicts, Answers int
 
 	turns    turns
+	kept     turns // asks that should be there no more, of a backend that is broken
 	records  map[store.Key]store.Record
 	earlier  map[store.Key]store.Record // what was there before, if Stale
 	keys     []store.Key                // sorted, so that lists have an order
@@ -173,17 +184,27 @@ func (h *handle) Commit(ctx context.Context, changes ...store.Change) ([]store.R
 	if err := h.yield(ctx, changes); err != nil {
 		return nil, err
 	}
-	changes = copyOf(changes)
-	for i := range changes {
+	sent := commit{changes: copyOf(changes), answers: answersOf(changes)}
+	for i := range sent.changes {
 		if h.backend.Spoil != nil {
-			h.backend.Spoil(&changes[i])
+			h.backend.Spoil(&sent.changes[i])
 		}
 	}
 	if h.process == nil {
-		return h.backend.commit(nil, changes)
+		return h.backend.commit(sent)
 	}
-	w, call := h.process.World, h.process.call
-	commit := func() { _, _ = h.backend.commit(call, changes) }
+	sent.call = h.process.call
+	heads, err := h.send(ctx, sent)
+	if err != nil && h.backend.AnswersUncommitted {
+		h.backend.give(sent, []store.Record{{Revision: h.backend.revision}})
+	}
+	return heads, err
+}
+
+// send makes the step of a commit.
+func (h *handle) send(ctx context.Context, sent commit) ([]store.Record, error) {
+	w := h.process.World
+	land := func() { _, _ = h.backend.commit(sent) }
 	fate := h.step(true)
 	if fate == Pass && ctx.Err() != nil {
 		fate = TimeOut // it was under way when its context ended
@@ -194,30 +215,39 @@ func (h *handle) Commit(ctx context.Context, changes ...store.Change) ([]store.R
 	case LoseRequest:
 		return nil, fmt.Errorf("%w: the request was lost", store.ErrUnknown)
 	case LoseReply:
-		commit()
+		land()
 		return nil, fmt.Errorf("%w: the reply was lost", store.ErrUnknown)
 	case Late:
-		w.Postpone(commit)
+		w.Postpone(land)
 		return nil, fmt.Errorf("%w: it takes long", store.ErrUnknown)
 	case TimeOut:
-		[]func(){commit, func() { w.Postpone(commit) }, func() {}}[w.Random.IntN(3)]()
+		[]func(){land, func() { w.Postpone(land) }, func() {}}[w.Random.IntN(3)]()
 		return nil, fmt.Errorf("%w: %w", store.ErrUnknown, context.DeadlineExceeded)
 	case CrashAfter:
-		_, _ = h.backend.commit(call, h.backend.damaged(changes))
+		_, _ = h.backend.commit(h.backend.damaged(sent))
 		h.process.Die()
 	}
-	return h.backend.commit(call, changes)
+	return h.backend.commit(sent)
 }
 
 // damaged is what a commit leaves when its process dies after it: all of it, in a sound backend.
-func (b *Backend) damaged(changes []store.Change) []store.Change {
+func (b *Backend) damaged(c commit) commit {
 	if b.Parted {
-		changes = changes[:1]
+		c.changes = c.changes[:1]
 	}
-	if b.Torn && len(changes[0].Writes) > 0 {
-		changes[0].Writes = changes[0].Writes[:len(changes[0].Writes)/2]
+	if b.Torn && len(c.changes[0].Writes) > 0 {
+		c.changes[0].Writes = c.changes[0].Writes[:len(c.changes[0].Writes)/2]
 	}
-	return changes
+	c.torn = b.AnswersTorn
+	return c
+}
+
+// commit is what is committed at once.
+type commit struct {
+	call    *Call // who does it; nil for nobody
+	changes []store.Change
+	answers      // to others, for whom it does something too
+	torn    bool // they are lost
 }
 
 func copyOf(changes []store.Change) []store.Change {
@@ -231,13 +261,19 @@ func copyOf(changes []store.Change) []store.Change {
 	return copied
 }
 
-// commit makes a commit of a call, which may be nil.
-func (b *Backend) commit(call *Call, changes []store.Change) ([]store.Record, error) {
+// commit makes a commit.
+func (b *Backend) commit(sent commit) ([]store.Record, error) {
+	changes := sent.changes
 	if err := b.admit(changes); err != nil {
 		return nil, err
 	}
+	if err := b.admitAnswers(sent); err != nil {
+		return nil, err
+	}
 	if b.Unfenced && len(changes) == 1 && len(changes[0].Writes) == 0 && b.ledger.isAs(changes[0].Head) {
-		return []store.Record{b.records[changes[0].Head.Key].Canonical()}, nil
+		heads := []store.Record{b.records[changes[0].Head.Key].Canonical()}
+		b.give(sent, heads)
+		return heads, nil
 	}
 	b.Commits++
 	b.revision++
@@ -247,21 +283,24 @@ func (b *Backend) commit(call *Call, changes []store.Change) ([]store.Record, er
 		heads[i].Revision = b.revision
 		for _, w := range c.Writes {
 			if w.Op == store.Delete {
-				b.remove(call, w.Record.Key)
+				b.remove(sent, w.Record.Key)
 			} else {
-				b.put(call, w.Record)
+				b.put(sent, w.Record)
 			}
 		}
 		if !c.DeletesHead() {
-			b.put(call, heads[i])
+			b.put(sent, heads[i])
 		}
 		heads[i] = heads[i].Canonical()
 	}
 	if err := b.ledger.check(); err != nil && b.broken == nil {
 		b.broken = fmt.Errorf("commit %d: %w", b.Commits, err)
-		if call != nil {
-			b.broken = fmt.Errorf("%w, by %s", b.broken, call.What)
+		if sent.call != nil {
+			b.broken = fmt.Errorf("%w, by %s", b.broken, sent.call.What)
 		}
+	}
+	if !sent.torn {
+		b.give(sent, heads)
 	}
 	return heads, nil
 }
@@ -288,7 +327,7 @@ func (b *Backend) admit(changes []store.Change) error {
 	return nil
 }
 
-func (b *Backend) put(call *Call, r store.Record) {
+func (b *Backend) put(by commit, r store.Record) {
 	before, known := b.records[r.Key]
 	r.Revision = b.revision
 	b.keep(before, r.Key)
@@ -297,10 +336,10 @@ func (b *Backend) put(call *Call, r store.Record) {
 		i, _ := slices.BinarySearchFunc(b.keys, r.Key, store.Key.Compare)
 		b.keys = slices.Insert(b.keys, i, r.Key)
 	}
-	b.wrote(call, before, r)
+	b.wrote(by, before, r)
 }
 
-func (b *Backend) remove(call *Call, key store.Key) {
+func (b *Backend) remove(by commit, key store.Key) {
 	before, known := b.records[key]
 	if !known {
 		return
@@ -309,13 +348,13 @@ func (b *Backend) remove(call *Call, key store.Key) {
 	delete(b.records, key)
 	i, _ := slices.BinarySearchFunc(b.keys, key, store.Key.Compare)
 	b.keys = slices.Delete(b.keys, i, i+1)
-	b.wrote(call, before, store.Record{Key: key})
+	b.wrote(by, before, store.Record{Key: key})
 }
 
 // wrote passes on that a record was before and is now.
-func (b *Backend) wrote(call *Call, before, now store.Record) {
-	if b.ledger.write(before, now) && call != nil {
-		call.note(Change{before, now})
+func (b *Backend) wrote(by commit, before, now store.Record) {
+	if b.ledger.write(before, now) && by.call != nil {
+		by.note(Change{before, now})
 	}
 	if b.Observe != nil {
 		b.Observe(before, now)

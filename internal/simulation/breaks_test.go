@@ -15,12 +15,17 @@ import (
 
 // breaks are what TestBreaksAreFound breaks.
 var breaks = map[string]func(*world){
-	"guard dropped":                 func(w *world) { w.Unguarded = true },
-	"guards of other heads dropped": func(w *world) { w.UnguardedBeside = true },
-	"torn commits":                  func(w *world) { w.Torn = true },
-	"parted heads":                  func(w *world) { w.Parted = true },
-	"stale reads":                   func(w *world) { w.Stale = true },
-	"fence not committed":           func(w *world) { w.Unfenced = true },
+	"guard dropped":                      func(w *world) { w.Unguarded = true },
+	"guards of other heads dropped":      func(w *world) { w.UnguardedBeside = true },
+	"torn commits":                       func(w *world) { w.Torn = true },
+	"parted heads":                       func(w *world) { w.Parted = true },
+	"stale reads":                        func(w *world) { w.Stale = true },
+	"fence not committed":                func(w *world) { w.Unfenced = true },
+	"answers though the commit failed":   crowded(func(f *simulation.Faults) { f.AnswersUncommitted = true }),
+	"asks that are answered twice":       crowded(func(f *simulation.Faults) { f.AnswersTwice = true }),
+	"asks answered after they withdrew":  crowded(func(f *simulation.Faults) { f.AnswersLate = true }),
+	"answers to the wrong asker":         crowded(func(f *simulation.Faults) { f.AnswersAstray = true }),
+	"answers that are lost with a crash": crowded(func(f *simulation.Faults) { f.AnswersTorn = true }),
 	"release that forgets the record": dropWrites(func(w store.Write) bool {
 		return w.Record.Kind == store.KindAllocation && w.Op == store.Delete
 	}),
@@ -51,6 +56,15 @@ var breaks = map[string]func(*world){
 			}}
 		}
 	},
+}
+
+// crowded breaks a world in which most processes wait for one another.
+func crowded(breaks func(*simulation.Faults)) func(*world) {
+	return func(w *world) {
+		w.crowded = true
+		w.rates.Crash *= 5
+		breaks(&w.Faults)
+	}
 }
 
 // dropWrites leaves out some writes of each commit.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/ipalloc/ipalloc/store"
 )
@@ -16,9 +17,15 @@ type Call struct {
 	world   *World
 	cancel  context.CancelFunc
 	steps   int // after how many more the context ends; -1 for never
-	changed []Change
+	changed []joint
 	denied  func(Change) bool // once it has ended: what it has said that it did not change
 	answer  error
+}
+
+// joint is a change that some of these calls have made.
+type joint struct {
+	Change
+	by []*Call
 }
 
 // Change is a record that a call has changed.
@@ -77,17 +84,24 @@ func (c *Call) End(answer error, denied func(Change) bool) {
 // IsPlain reports whether an error says that nothing has changed.
 func IsPlain(err error) bool { return err != nil && !errors.Is(err, store.ErrUnknown) }
 
-// note notes what a commit of the call has changed.
-func (c *Call) note(each Change) {
-	c.world.trace("%s changes %v", c.What, each)
-	c.changed = append(c.changed, each)
-	if c.denied != nil {
-		c.check(each)
+// noteChange notes that some of these calls have made a change. One that is nil is nobody's.
+func noteChange(each Change, by ...*Call) {
+	if slices.Contains(by, nil) {
+		return
 	}
+	for _, c := range by {
+		c.world.trace("%s changes %v", c.What, each)
+		c.changed = append(c.changed, joint{each, by})
+	}
+	by[0].check(joint{each, by})
 }
 
-func (c *Call) check(each Change) {
-	if c.denied(each) {
-		c.world.Fail("%s changed %v, and said: %v", c.What, each, c.answer)
+// check fails the run if all who may have made a change say that they have not.
+func (c *Call) check(each joint) {
+	for _, other := range each.by {
+		if other.denied == nil || !other.denied(each.Change) {
+			return
+		}
 	}
+	c.world.Fail("%s changed %v, and said: %v", c.What, each.Change, c.answer)
 }

@@ -22,16 +22,19 @@ var (
 // world is what a run is on, to be broken on purpose.
 type world struct {
 	*simulation.Backend
-	wrap func(store.Store, *simulation.Process) store.Store
+	wrap    func(store.Store, *simulation.Process) store.Store
+	rates   simulation.Rates
+	crowded bool
 }
-
-func sound(*world) {}
 
 // run runs so many steps on a backend that prepare has set up, and returns what was found.
 func run(seed uint64, steps int, prepare func(*world)) (*simulation.Workload, *simulation.Backend, error) {
-	w, b := simulation.NewWorld(seed, simulation.Some), simulation.NewBackend()
-	with := world{Backend: b, wrap: func(s store.Store, _ *simulation.Process) store.Store { return s }}
+	b := simulation.NewBackend()
+	with := world{
+		Backend: b, wrap: func(s store.Store, _ *simulation.Process) store.Store { return s }, rates: simulation.Some,
+	}
 	prepare(&with)
+	w := simulation.NewWorld(seed, with.rates)
 	if *log != "" {
 		file, err := os.Create(*log)
 		if err != nil {
@@ -58,7 +61,11 @@ func run(seed uint64, steps int, prepare func(*world)) (*simulation.Workload, *s
 		}
 		return nil
 	}
-	for i := range 1 + seed%3 { // alone, it meets nobody who would make a late commit fail
+	processes := 1 + seed%3 // alone, it meets nobody who would make a late commit fail
+	if l.Crowded = with.crowded; l.Crowded {
+		processes = 5
+	}
+	for i := range processes {
 		w.Go(fmt.Sprint(i), l.Body)
 	}
 	if err := w.Run(steps); err != nil {
@@ -86,21 +93,26 @@ func TestPools(t *testing.T) {
 		total /= 20
 	}
 	const runs = 20
+	answers := 0
 	for i := range uint64(runs) {
-		_, _, err := run(seed+i, total/runs, sound)
+		_, b, err := run(seed+i, total/runs, func(w *world) { w.crowded = i%2 == 1 })
 		require.NoError(t, err, "SIMULATION_SEED=%d", seed+i)
+		answers += b.Answers
 	}
+	require.Greater(t, answers, total/2_000, "processes have hardly committed for one another")
 }
 
 // The same seed gives the same run.
 func TestReplay(t *testing.T) {
 	var runs [2]string
-	for i := range runs {
-		l, b, err := run(7, 20_000, sound)
-		require.NoError(t, err)
-		runs[i] = fmt.Sprint(l.Calls, b.Commits, b.Conflicts, l.World.Steps, l.World.Now())
+	for _, crowded := range []bool{false, true} {
+		for i := range runs {
+			l, b, err := run(7, 20_000, func(w *world) { w.crowded = crowded })
+			require.NoError(t, err)
+			runs[i] = fmt.Sprint(l.Calls, b.Commits, b.Conflicts, b.Answers, l.World.Steps, l.World.Now())
+		}
+		require.Equal(t, runs[0], runs[1])
 	}
-	require.Equal(t, runs[0], runs[1])
 }
 
 // What is broken on purpose is found, and found again with the same seed.

@@ -14,24 +14,26 @@ type turns map[store.Key][]*place
 type place struct {
 	process *Process
 	call    *Call
-	since   int // the step at which its turn began
+	since   int  // the step at which its turn began
+	left    bool // the process has gone, but the place is still there
+	ask     ask
 }
 
 // longTurn is how many steps a turn lasts until others go on.
 const longTurn = 400
 
-// stale reports whether nobody needs to wait for the place: its process died, went on to another call, or takes long.
+// stale reports whether nobody needs to wait for the place: its process died, went on, or takes long.
 func (p *place) stale() bool {
 	w := p.process.World
-	return p.process.ended || p.process.call != p.call || w.Steps-p.since > longTurn
+	return p.left || p.process.ended || p.process.call != p.call || w.Steps-p.since > longTurn
 }
 
-// enter takes the last place at key.
-func (b *Backend) enter(key store.Key, p *Process) *place {
+// enter takes the last place at key, with what it asks for.
+func (b *Backend) enter(key store.Key, p *Process, wanted []byte) *place {
 	if b.turns == nil {
 		b.turns = turns{}
 	}
-	at := &place{process: p, call: p.call, since: p.World.Steps}
+	at := &place{process: p, call: p.call, since: p.World.Steps, ask: ask{data: slices.Clone(wanted)}}
 	b.turns[key] = append(b.turns[key], at)
 	return at
 }
@@ -68,7 +70,7 @@ func (h *handle) Turn(ctx context.Context, keys ...store.Key) (store.Turn, error
 		if h.process == nil || h.backend.Turnless {
 			break
 		}
-		at := h.backend.enter(key, h.process)
+		at := h.backend.enter(key, h.process, nil)
 		t.keys, t.places = append(t.keys, key), append(t.places, at)
 		for first := false; !first; first = h.backend.isFirst(key, at) {
 			if err := h.read(ctx); err != nil {
@@ -114,7 +116,11 @@ type turn struct {
 
 func (t *turn) Heads() []store.Record { return t.heads }
 
+// End ends the turn at once, unless its process is dying: then others find out that it has.
 func (t *turn) End() {
+	if t.handle.process != nil && t.handle.process.dying {
+		return
+	}
 	for i, at := range t.places {
 		t.handle.backend.leave(t.keys[i], at)
 	}

@@ -28,6 +28,8 @@ type Workload struct {
 	Refusals []error
 	// Audits are done too by Audit.
 	Audits []func(context.Context, store.Store) error
+	// Crowded means that most calls are about one pool, so that processes wait there for one another.
+	Crowded bool
 	// Calls is how many calls there were to the library, and Failed how many of them returned an error.
 	Calls, Failed int
 
@@ -126,6 +128,10 @@ func (c *actor) act() {
 	if c.chance(200) {
 		c.emptying = !c.emptying
 	}
+	if c.Crowded && !c.chance(6) {
+		one(c, c.claim, c.claim, c.claim, c.bulk)()
+		return
+	}
 	if c.emptying && c.chance(2) {
 		one(c, c.bulk, c.claim, c.apart, c.delete, c.retract, c.block, c.clean)()
 		return
@@ -218,6 +224,9 @@ func (c *actor) find(name string) (*pool.Pool, error) {
 
 // any returns a handle of some pool, which is likely one of the roots.
 func (c *actor) any() *pool.Pool {
+	if c.Crowded && !c.chance(12) {
+		return c.open(poolA)
+	}
 	switch c.World.Random.IntN(12) {
 	default:
 		return c.open(one(c, poolA, poolB))

@@ -85,6 +85,7 @@ type Process struct {
 	body   func(*Process)
 	resume chan bool // true to go on, false to die
 	ended  bool
+	dying  bool // its goroutine does nothing any more but unwind
 	fates  bool // whether its steps can fail
 	call   *Call
 }
@@ -99,7 +100,7 @@ func (w *World) Go(name string, body func(*Process)) {
 
 func (p *Process) start() {
 	p.World.trace("%s starts", p.Name)
-	p.resume, p.ended, p.call = make(chan bool), false, nil
+	p.resume, p.ended, p.dying, p.call = make(chan bool), false, false, nil
 	go func() {
 		defer func() {
 			p.ended = true
@@ -116,7 +117,7 @@ func (p *Process) start() {
 func (p *Process) pause() {
 	p.World.yielded <- p
 	if !<-p.resume {
-		runtime.Goexit()
+		p.Die()
 	}
 }
 
@@ -245,7 +246,7 @@ func (p *Process) Step(changes bool) Fate {
 		return Pass
 	}
 	if w.chance(w.Rates.Crash / 2) {
-		runtime.Goexit()
+		p.Die()
 	}
 	if p.call != nil {
 		p.call.step()
@@ -283,7 +284,10 @@ func (w *World) fate() Fate {
 }
 
 // Die ends the process, as a crash.
-func (p *Process) Die() { runtime.Goexit() }
+func (p *Process) Die() {
+	p.dying = true
+	runtime.Goexit()
+}
 
 // Postpone keeps what a step does for later.
 func (w *World) Postpone(land func()) { w.late = append(w.late, land) }
