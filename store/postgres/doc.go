@@ -16,8 +16,8 @@
 //     allocation;
 //   - holding: a view of address with the state and the times of what holds it;
 //   - ask: what those ask for that wait for their turns at a head, and the answers. It is unlogged, and empty after a
-//     crash: a row means nothing when its caller has gone. The next ask of the same Store replaces a row; who has a turn
-//     removes, every few seconds, those that were not used for a minute;
+//     crash: a row means nothing when its caller has gone. The next ask of the same Store replaces a row. Who has a
+//     turn removes, every few seconds, those that were not used for a minute;
 //   - migration: the versions of the tables.
 //
 // There are indexes by key, by prefix (SP-GiST) and by expiry. [Migrations] has all the SQL.

@@ -61,7 +61,7 @@ func (s *Store) Join(ctx context.Context, key store.Key, ask []byte) (store.Grou
 // place is where an ask is found: its row, and which of the asks that this row had.
 type place struct{ slot, serial int64 }
 
-// slots are the numbers of a Store's rows in table ask. A number is used by one call at a time, and by later ones again.
+// slots are the numbers of a Store's rows in table ask. One call at a time uses a number, and later ones use it again.
 type slots struct {
 	mu     sync.Mutex
 	free   []int64
@@ -92,12 +92,15 @@ func (s *slots) put(p place) {
 const sweepEvery = 10 * time.Second
 
 // sweeping tells when to sweep next.
-type sweeping struct{ next atomic.Int64 }
+type sweeping struct{ done atomic.Bool }
 
 // due reports whether it is time, once each time.
 func (s *sweeping) due() bool {
-	now, next := time.Now().UnixNano(), s.next.Load()
-	return now >= next && s.next.CompareAndSwap(next, now+int64(sweepEvery))
+	if !s.done.CompareAndSwap(false, true) {
+		return false
+	}
+	time.AfterFunc(sweepEvery, func() { s.done.Store(false) })
+	return true
 }
 
 // asking is the part of a turn that has to do with asks.
@@ -293,7 +296,7 @@ func (t *turn) endWithdrawn() {
 	defer cancel()
 	var w withdrawn
 	batch := &pgx.Batch{}
-	batch.Queue(t.store.sql.withdraw, t.line, t.own.slot, t.own.serial).QueryRow(func(row pgx.Row) error { return w.scan(row) })
+	batch.Queue(t.store.sql.withdraw, t.line, t.own.slot, t.own.serial).QueryRow(w.scan)
 	batch.Queue("COMMIT")
 	if t.conn.SendBatch(ctx, batch).Close() != nil {
 		return

@@ -404,7 +404,8 @@ func TestJoinOldAsk(t *testing.T) {
 	g := newGroup(t)
 	unblock := g.block(t)
 	leads, waits := g.join(t, t.Context(), g.open(t), "leader"), g.join(t, t.Context(), g.open(t), "old")
-	_, err := g.db.Exec(t.Context(), "UPDATE "+quoted(g.schema)+".ask SET at = at - interval '10 seconds' WHERE ask = 'old'")
+	_, err := g.db.Exec(t.Context(), "UPDATE "+quoted(g.schema)+
+		".ask SET at = at - interval '10 seconds' WHERE ask = 'old'")
 	require.NoError(t, err)
 	unblock()
 	turn := (<-leads).turn

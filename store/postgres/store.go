@@ -68,13 +68,14 @@ func statementsFor(schema string) statements {
 			" AND a.pool = $1 AND a.kind = 'allocation' ORDER BY masklen(a.prefix) DESC LIMIT 1",
 		apply: "SELECT * FROM " + in + "apply($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
 		lock:  columns + "record r WHERE r.kind = $1 AND r.pool = $2 AND r.name = $3 FOR UPDATE",
-		ask: "INSERT INTO " + in + "ask AS a (line, slot, serial, kind, pool, name, ask) VALUES ($1, $2, $3, $4, $5, $6, $7)" +
-			" ON CONFLICT (line, slot) DO UPDATE SET serial = excluded.serial, kind = excluded.kind, pool = excluded.pool," +
-			" name = excluded.name, ask = excluded.ask, answer = NULL, revision = NULL, at = clock_timestamp()" +
-			" WHERE a.serial < excluded.serial",
-		join:      "SELECT * FROM " + in + "join_line($1, $2, $3, $4, $5, $6, $7, $8)",
-		applyTurn: "SELECT * FROM " + in + "apply_turn($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
-		withdraw:  "SELECT * FROM " + in + "withdraw($1, $2, $3)",
+		ask: "INSERT INTO " + in + "ask AS a (line, slot, serial, kind, pool, name, ask)" +
+			" VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (line, slot) DO UPDATE SET serial = excluded.serial," +
+			" kind = excluded.kind, pool = excluded.pool, name = excluded.name, ask = excluded.ask, answer = NULL," +
+			" revision = NULL, at = clock_timestamp() WHERE a.serial < excluded.serial",
+		join: "SELECT * FROM " + in + "join_line($1, $2, $3, $4, $5, $6, $7, $8)",
+		applyTurn: "SELECT * FROM " + in +
+			"apply_turn($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
+		withdraw: "SELECT * FROM " + in + "withdraw($1, $2, $3)",
 		getAll: "SELECT position, revision, state, prefixes, created, expires, data FROM " + in +
 			"get_all($1, $2, $3)",
 		listen: "SELECT " + in + "listen()",
