@@ -129,7 +129,7 @@
 // session of its own, and would wait without end. In statement mode [New] cannot create the tables, and the rest is as
 // in transaction mode.
 //
-// A role that only uses the tables needs
+// A role that only uses the tables needs, also once more after an upgrade that adds tables,
 //
 //	GRANT USAGE ON SCHEMA ipalloc TO role;
 //	GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA ipalloc TO role;
