@@ -29,7 +29,12 @@ func (s *Store) Commit(ctx context.Context, changes ...store.Change) ([]store.Re
 		return nil, s.wrap(err)
 	}
 	defer done()
+	given, err := store.Answers(changes) // of turns in the order of this process
+	if err != nil {
+		return nil, s.wrap(err)
+	}
 	heads, err := s.commit(ctx, changes)
+	given(heads, err)
 	if err != nil {
 		return nil, s.wrap(fmt.Errorf("commit %s: %w", headsText(changes), err))
 	}
@@ -65,13 +70,16 @@ func (s *Store) commit(ctx context.Context, changes []store.Change) ([]store.Rec
 	}
 	apply, t := s.apply, s.turnOf(changes)
 	if t != nil {
+		b.answering = t.answering()
+	}
+	if t != nil && t.conn != nil {
 		apply = t.apply
 	}
 	for attempt := 1; ; attempt++ {
 		answers, err := apply(ctx, b)
 		if t != nil { // another attempt, and who waits, need its locks
 			apply = s.apply
-			t.End()
+			t.leave()
 		}
 		if err != nil {
 			if attempt < maxAttempts && retriable(err) {
@@ -79,7 +87,11 @@ func (s *Store) commit(ctx context.Context, changes []store.Change) ([]store.Rec
 			}
 			return nil, explain(b, err)
 		}
-		return b.result(answers)
+		heads, err := b.result(answers)
+		if err == nil && t != nil {
+			t.settle()
+		}
+		return heads, err
 	}
 }
 
@@ -91,7 +103,7 @@ func (s *Store) apply(ctx context.Context, b *batch) ([]answer, error) {
 	}
 	defer conn.Release()
 	// What goes wrong before the statement is sent is no reason for doubt.
-	sql, mode := s.sql.apply, conn.Conn().Config().DefaultQueryExecMode
+	sql, mode := b.statement(&s.sql), conn.Conn().Config().DefaultQueryExecMode
 	if mode == pgx.QueryExecModeCacheStatement {
 		if _, err := conn.Conn().Prepare(ctx, sql, sql); err != nil {
 			return nil, withContext(ctx, err)
@@ -122,6 +134,7 @@ type batch struct {
 	created, expires []*time.Time
 	data             []*string
 	changed          string
+	answering        *answering // nil if it does nothing to asks
 }
 
 // row is one head or write.
@@ -210,10 +223,22 @@ func (b *batch) add(w *row) {
 	b.data = append(b.data, dataOrNull(r.Data))
 }
 
+// statement is what is sent, with args.
+func (b *batch) statement(sql *statements) string {
+	if b.answering != nil {
+		return sql.applyTurn
+	}
+	return sql.apply
+}
+
 func (b *batch) args() []any {
-	return []any{
+	args := []any{
 		b.heads, b.ops, b.expected, b.kinds, b.pools, b.names, b.states, b.prefixes, b.created, b.expires, b.data, b.changed,
 	}
+	if a := b.answering; a != nil {
+		args = append(args, a.line, a.slots, a.serials, a.answers)
+	}
+	return args
 }
 
 // How much goes into one commit. A key must fit into an entry of an index, which is at most 2,704 bytes; PostgreSQL

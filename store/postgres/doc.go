@@ -15,6 +15,9 @@
 //   - address: one row for each prefix in allocation: prefix (cidr), pool, kind, name. Triggers keep it: write to
 //     allocation;
 //   - holding: a view of address with the state and the times of what holds it;
+//   - ask: what those ask for that wait for their turns at a head, and the answers. It is unlogged, and empty after a
+//     crash: a row means nothing when its caller has gone. The next ask of the same Store replaces a row. Who has a
+//     turn removes, every few seconds, those that were not used for a minute;
 //   - migration: the versions of the tables.
 //
 // There are indexes by key, by prefix (SP-GiST) and by expiry. [Migrations] has all the SQL.
@@ -97,6 +100,14 @@
 // connection and the lock of the head's row until its commit. If the process stops meanwhile, the server ends the
 // transaction after [store.MaxTurn] (idle_in_transaction_session_timeout); if it is killed, at once.
 //
+// [Store.Join] waits in the same queue as Turn, with what it asks for in table ask. It is one round trip, of those too
+// whom a commit of another turn has answered; the commit answers in its own transaction, without another round trip.
+// Who gets an answer gives the lock on within the server, and keeps its connection, with a transaction that holds
+// nothing, for up to 10 ms: the next Join goes on in that transaction, and else it is ended, which is a round trip that
+// nobody waits for. An ask that is withdrawn takes one round trip more. After a crash of the server nothing is known of
+// the asks of before, and Join fails with [store.ErrUnknown]. A turn is shown at most 64 asks, of at most 1 MiB in all,
+// and none that is older than five seconds. [Store.GetAll] is one round trip.
+//
 // In the server a commit that allocates one address takes very roughly 0.1 ms of a processor beyond a bare transaction
 // of one row (and one of 64 addresses 2 ms, half of it for the constraint against overlap), and then waits for the same
 // flush of the log.
@@ -118,7 +129,7 @@
 // session of its own, and would wait without end. In statement mode [New] cannot create the tables, and the rest is as
 // in transaction mode.
 //
-// A role that only uses the tables needs
+// A role that only uses the tables needs, also once more after an upgrade that adds tables,
 //
 //	GRANT USAGE ON SCHEMA ipalloc TO role;
 //	GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA ipalloc TO role;

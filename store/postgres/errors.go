@@ -66,6 +66,7 @@ const (
 	codeSerialization     = "40001"
 	codeDeadlock          = "40P01"
 	codeIdleTimeout       = "25P03" // idle in a transaction
+	codeLeft              = "IPA01" // of apply_turn: one that was to be answered has left
 	classLimitExceeded    = "54"
 	classOperatorsDecided = "57" // shut down, cancelled
 )
@@ -117,6 +118,8 @@ func explain(b *batch, err error) error {
 		return err
 	}
 	switch {
+	case refused.Code == codeLeft && b.answering != nil:
+		return errors.Join(b.answering.conflict(b), err)
 	case refused.Code == codeExclusion:
 		return overlapError(b, refused)
 	case strings.HasPrefix(refused.Code, classLimitExceeded):

@@ -15,7 +15,7 @@ import (
 )
 
 // Version is the version of the tables that this package works with.
-const Version = 1
+const Version = 2
 
 //go:embed migrations
 var migrationFiles embed.FS

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
@@ -103,4 +104,47 @@ func TestRoundTrips(t *testing.T) {
 	}
 	trips(1, conflict)
 	trips(1, exists)
+}
+
+// TestJoinRoundTrips counts what a handle uses its connection for: one round trip if it is answered, and two if it has
+// the turn and commits.
+func TestJoinRoundTrips(t *testing.T) {
+	g := newGroup(t)
+	var writes atomic.Int64
+	db := connect(t, g.url, counted(&writes), func(config *pgxpool.Config) { config.MaxConns = 2 })
+	s, err := postgres.New(t.Context(), db, &postgres.Options{Schema: g.schema})
+	require.NoError(t, err)
+	leader := g.open(t)
+	for i := range 3 {
+		time.Sleep(50 * time.Millisecond) // no connection is kept any more
+		unblock := g.block(t)
+		leads := g.join(t, t.Context(), leader, "leader")
+		before := writes.Load()
+		waits := g.join(t, t.Context(), s, "waits")
+		unblock()
+		_, err := g.commit(t, leader, (<-leads).turn)
+		require.NoError(t, err)
+		(<-waits).answered(t)
+		if after := writes.Load(); i > 0 {
+			require.Equal(t, int64(1), after-before)
+		}
+		time.Sleep(50 * time.Millisecond)
+		before = writes.Load()
+		_, err = g.commit(t, s, g.lead(t, s, "waits"))
+		require.NoError(t, err)
+		if i > 0 {
+			require.Equal(t, int64(2), writes.Load()-before)
+		}
+	}
+	keys := []store.Key{g.head.Key, head("b").Key, g.head.Key}
+	for i := range 2 {
+		before := writes.Load()
+		records, err := s.GetAll(t.Context(), keys...)
+		require.NoError(t, err)
+		require.Len(t, records, 3)
+		require.Equal(t, records[0], records[2])
+		if i > 0 {
+			require.Equal(t, int64(1), writes.Load()-before)
+		}
+	}
 }

@@ -27,6 +27,9 @@ type Store struct {
 	listener  *listener
 	turns     store.Turns
 	locking   chan struct{} // has room for as many turns as may have a connection at once
+	parking   chan *parked  // of those in locking
+	slots     slots
+	sweeping  sweeping
 }
 
 var _ store.Store = (*Store)(nil)
@@ -34,6 +37,7 @@ var _ store.Store = (*Store)(nil)
 func newStore(pool *pgxpool.Pool, schema string) *Store {
 	s := &Store{pool: pool, schema: schema, sql: statementsFor(schema), closed: make(chan struct{})}
 	s.locking = make(chan struct{}, max(0, pool.Config().MaxConns-1)) // one connection is for what is read in a turn
+	s.parking = make(chan *parked, cap(s.locking))
 	s.listener = newListener(pool, s.sql)
 	return s
 }
@@ -42,6 +46,7 @@ func newStore(pool *pgxpool.Pool, schema string) *Store {
 type statements struct {
 	get, listPool, listAll, byExpiry, find string
 	apply, lock, listen, await             string
+	ask, join, applyTurn, withdraw, getAll string
 }
 
 func statementsFor(schema string) statements {
@@ -61,8 +66,18 @@ func statementsFor(schema string) statements {
 			" AND " + in + "low_box(a.prefix) && " + in + "low_box($2::cidr)" +
 			" AND hashtextextended(a.pool, 0) = hashtextextended($1, 0)" +
 			" AND a.pool = $1 AND a.kind = 'allocation' ORDER BY masklen(a.prefix) DESC LIMIT 1",
-		apply:  "SELECT * FROM " + in + "apply($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
-		lock:   columns + "record r WHERE r.kind = $1 AND r.pool = $2 AND r.name = $3 FOR UPDATE",
+		apply: "SELECT * FROM " + in + "apply($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+		lock:  columns + "record r WHERE r.kind = $1 AND r.pool = $2 AND r.name = $3 FOR UPDATE",
+		ask: "INSERT INTO " + in + "ask AS a (line, slot, serial, kind, pool, name, ask)" +
+			" VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (line, slot) DO UPDATE SET serial = excluded.serial," +
+			" kind = excluded.kind, pool = excluded.pool, name = excluded.name, ask = excluded.ask, answer = NULL," +
+			" revision = NULL, at = clock_timestamp() WHERE a.serial < excluded.serial",
+		join: "SELECT * FROM " + in + "join_line($1, $2, $3, $4, $5, $6, $7, $8)",
+		applyTurn: "SELECT * FROM " + in +
+			"apply_turn($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
+		withdraw: "SELECT * FROM " + in + "withdraw($1, $2, $3)",
+		getAll: "SELECT position, revision, state, prefixes, created, expires, data FROM " + in +
+			"get_all($1, $2, $3)",
 		listen: "SELECT " + in + "listen()",
 		await:  "SELECT " + in + "await_commits()",
 	}
@@ -142,6 +157,8 @@ func (s *Store) Close() error {
 	s.closing.Do(func() {
 		close(s.closed)
 		s.listener.close()
+		for s.unpark() {
+		}
 		if s.closePool != nil {
 			s.closePool()
 		}

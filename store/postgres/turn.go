@@ -50,6 +50,7 @@ type turn struct {
 	done  func() // lets others of this Store go on
 	once  sync.Once
 	conn  *pgxpool.Conn // nil if there is no transaction
+	asking
 }
 
 // Heads implements [store.Turn].
@@ -66,19 +67,10 @@ var (
 
 // lock begins the transaction, and waits for the locks. Each head is read as it is when its lock is there.
 func (t *turn) lock(ctx context.Context, keys []store.Key) error {
-	select {
-	case t.store.locking <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	conn, err := t.store.acquire(ctx)
-	if err != nil {
-		<-t.store.locking
+	batch, found := &pgx.Batch{}, make(map[store.Key]store.Record, len(keys))
+	if err := t.connect(ctx, batch); err != nil {
 		return err
 	}
-	t.conn = conn
-	batch, found := &pgx.Batch{}, make(map[store.Key]store.Record, len(keys))
-	batch.Queue(beginTurn)
 	ordered := slices.SortedFunc(slices.Values(keys), store.Key.Compare)
 	for _, key := range ordered {
 		batch.Queue(queueTurn, t.store.line(key))
@@ -92,7 +84,7 @@ func (t *turn) lock(ctx context.Context, keys []store.Key) error {
 			return err
 		})
 	}
-	if err := conn.SendBatch(ctx, batch).Close(); err != nil {
+	if err := t.conn.SendBatch(ctx, batch).Close(); err != nil {
 		return withContext(ctx, err)
 	}
 	for _, key := range keys {
@@ -103,6 +95,33 @@ func (t *turn) lock(ctx context.Context, keys []store.Key) error {
 	return nil
 }
 
+// connect takes a connection, with a transaction that the batch begins, or that another turn has left open.
+func (t *turn) connect(ctx context.Context, batch *pgx.Batch) error {
+	s := t.store
+	select {
+	case p := <-s.parking:
+		t.conn = p.leave()
+		return nil
+	default:
+	}
+	select {
+	case p := <-s.parking:
+		t.conn = p.leave()
+		return nil
+	case s.locking <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	conn, err := s.acquire(ctx)
+	if err != nil {
+		<-s.locking
+		return err
+	}
+	t.conn = conn
+	batch.Queue(beginTurn)
+	return nil
+}
+
 // line is the number of the advisory lock for which the turns at the key wait.
 func (s *Store) line(key store.Key) int64 {
 	h := fnv.New64a()
@@ -110,10 +129,10 @@ func (s *Store) line(key store.Key) int64 {
 	return int64(h.Sum64())
 }
 
-// turnOf returns this store's turn among the changes that still has its transaction, or nil.
+// turnOf returns this store's turn among the changes, or nil.
 func (s *Store) turnOf(changes []store.Change) *turn {
 	for i := range changes {
-		if t, ok := changes[i].Turn.(*turn); ok && t.store == s && t.conn != nil {
+		if t, ok := changes[i].Turn.(*turn); ok && t.store == s {
 			return t
 		}
 	}
@@ -129,7 +148,7 @@ func (t *turn) apply(ctx context.Context, b *batch) (answers []answer, err error
 	mode := t.conn.Conn().Config().DefaultQueryExecMode
 	applied := false
 	all := &pgx.Batch{}
-	all.Queue(t.store.sql.apply, b.args()...).Query(func(rows pgx.Rows) error {
+	all.Queue(b.statement(&t.store.sql), b.args()...).Query(func(rows pgx.Rows) error {
 		answers, err = pgx.CollectRows(rows, scanAnswer)
 		applied = err == nil
 		return err
@@ -143,26 +162,27 @@ func (t *turn) apply(ctx context.Context, b *batch) (answers []answer, err error
 		}
 		return nil, err
 	}
-	t.release()
+	t.store.release(t.conn)
+	t.conn = nil
 	return answers, nil
 }
 
 // End implements [store.Turn].
 func (t *turn) End() {
 	t.once.Do(func() {
-		if t.conn != nil {
-			ctx, cancel := context.WithTimeout(context.Background(), store.MaxTurn)
-			defer cancel()
-			_, _ = t.conn.Exec(ctx, "ROLLBACK") // if that fails, the pool closes the connection, which does the same
-			t.release()
+		if t.conn != nil && t.own != (place{}) {
+			t.endWithdrawn()
 		}
-		t.done()
+		t.leave()
+		t.withdraw()
 	})
 }
 
-// release gives the connection back.
-func (t *turn) release() {
-	t.conn.Release()
-	t.conn = nil
-	<-t.store.locking
+// leave lets those go on who wait.
+func (t *turn) leave() {
+	if t.conn != nil {
+		t.store.rollback(t.conn)
+		t.conn = nil
+	}
+	t.done()
 }
