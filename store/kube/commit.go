@@ -50,7 +50,7 @@ type transaction struct {
 	prepared []*object                // that the attempt has written, pending
 	unsure   []ref                    // that it may have written
 	wrote    time.Duration            // that this took
-	dead     []leftover               // that stay of attempts which came to nothing
+	dead     []leftover               // that stay of attempts; for later, once it is certain that none comes about
 
 	mu sync.Mutex // of waited
 }
@@ -96,10 +96,12 @@ func (s *Store) commit(ctx context.Context, changes []store.Change) ([]store.Rec
 		s.end(t.head.ref, t.dead)
 	}()
 	revision, err := t.run(ctx)
+	if err == nil || errors.Is(err, store.ErrUnknown) {
+		t.dead = nil // earlier attempts had the same identifier: what they left is of one that came about, or may yet
+	}
 	if err != nil {
 		return nil, err
 	}
-	t.dead = nil // earlier attempts had the same identifier, and what they left is of the one that came about
 	for i := range heads {
 		heads[i] = heads[i].Canonical()
 		heads[i].Revision = revision

@@ -115,3 +115,10 @@ func WithClock(s *Store, now func() time.Time, maxTurn time.Duration) *Store {
 	s.now, s.maxTurn = now, maxTurn
 	return s
 }
+
+// OneProcess lets the callers of handles stand in one line, as those of one process do.
+func OneProcess(handles ...*Store) {
+	for _, s := range handles {
+		s.lobby = handles[0].lobby
+	}
+}

@@ -335,19 +335,18 @@ func runHistory(t *testing.T, seed uint64) int {
 				if random.IntN(2) == 0 {
 					old = id
 				}
-				if random.IntN(4) == 0 {
+				switch random.IntN(8) {
+				case 0, 1:
 					_, _ = s.Sweep(t.Context())
+				case 2, 3, 4:
+					_ = kube.Tidy(t.Context(), s)
 				}
 			}
 		})
 	}
 	all.Wait()
 	require.NoError(t, errors.Join(errs...), "seed %d", seed)
-	for _, late := range server.limbo {
-		server.mu.Lock()
-		late()
-		server.mu.Unlock()
-	}
+	server.land()
 	heir := simStore(&simClient{server: server}, "heir")
 	h.require(t, heir, seed)
 	// No commit is open for ever: the next ones get through, whatever crashed.

@@ -2,12 +2,14 @@ package kube_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ipalloc/ipalloc/cidr"
@@ -59,6 +61,16 @@ func (c *counting) Update(ctx context.Context, o *kube.Object) (*kube.Object, er
 func (c *counting) Remove(ctx context.Context, o *kube.Object) error {
 	c.note("remove")
 	return c.API.Remove(ctx, o)
+}
+
+func (c *counting) List(ctx context.Context, resource, selector, token string) (kube.Page, error) {
+	c.note("list")
+	return c.API.List(ctx, resource, selector, token)
+}
+
+func (c *counting) Gone(ctx context.Context, resource, selector, version string, gone func(string) bool) error {
+	c.note("watch")
+	return c.API.Gone(ctx, resource, selector, version, gone)
 }
 
 // TestRequests counts the requests of calls on a warm handle. Little time passes between them, so nothing is settled
@@ -137,4 +149,62 @@ func TestNoReadsBesides(t *testing.T) {
 		require.LessOrEqual(t, len(verbs), 2*rounds*each+2*rounds+1)
 		require.NoError(t, s.Close())
 	})
+}
+
+// TestRequestsOfACrowd counts the requests of many handles of one process that allocate from one pool at once, with a
+// server that answers at once and with one so slow that no turn is passed on. Time is not real, so no load of the
+// machine counts.
+func TestRequestsOfACrowd(t *testing.T) {
+	for request, most := range map[time.Duration]float64{
+		time.Millisecond: 2.6, 10 * time.Millisecond: 2.8, 100 * time.Millisecond: 4,
+	} {
+		t.Run(request.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { requireFewRequests(t, request, most) })
+		})
+	}
+}
+
+func requireFewRequests(t *testing.T, request time.Duration, most float64) {
+	t.Helper()
+	const handles, callers, each = 16, 4, 20
+	count := &counting{API: &slow{&simClient{server: newSimServer()}, request}}
+	ranges, err := cidr.ParseRanges("10.0.0.0/16")
+	require.NoError(t, err)
+	var stores []*kube.Store
+	var pools []*pool.Pool
+	for h := range handles {
+		s := kube.NewLively(count, kube.Options{}, counterID(fmt.Sprint("handle-", h)))
+		if h == 0 {
+			_, err := pool.Create(t.Context(), s, "lab", pool.Spec{Ranges: ranges}, nil)
+			require.NoError(t, err)
+		}
+		p, err := pool.Open(t.Context(), s, "lab", nil)
+		require.NoError(t, err)
+		stores, pools = append(stores, s), append(pools, p)
+	}
+	kube.OneProcess(stores...)
+	count.take()
+	var all sync.WaitGroup
+	for h, p := range pools {
+		for c := range callers {
+			all.Go(func() {
+				for i := range each {
+					_, err := p.Allocate(t.Context(), pool.Claim{Owner: fmt.Sprintf("%d-%d-%d", h, c, i)})
+					assert.NoError(t, err)
+				}
+			})
+		}
+	}
+	all.Wait()
+	verbs := map[string]int{}
+	total := 0
+	for _, verb := range count.take() {
+		verbs[verb]++
+		total++
+	}
+	t.Logf("%v, %.2f each", verbs, float64(total)/(handles*callers*each))
+	require.LessOrEqual(t, float64(total)/(handles*callers*each), most)
+	for _, s := range stores {
+		require.NoError(t, s.Close())
+	}
 }

@@ -122,6 +122,37 @@ func (s *simServer) arrive(random *rand.Rand) {
 	}
 }
 
+// land lets all requests that are on their way take effect.
+func (s *simServer) land() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, late := range s.limbo {
+		late()
+	}
+	s.limbo = nil
+}
+
+// trouble is how a request fails without an answer.
+type trouble int
+
+const (
+	lostRequest trouble = iota
+	lostAnswer
+	lateRequest // it takes effect some time later
+	troubles
+)
+
+// fail does one request that gets no answer. Mu is held.
+func (s *simServer) fail(how trouble, verb string, r kube.Ref, o *kube.Object) (*kube.Object, error) {
+	switch how {
+	case lostAnswer:
+		_, _ = s.do(verb, r, o)
+	case lateRequest:
+		s.limbo = append(s.limbo, func() { _, _ = s.do(verb, r, o) })
+	}
+	return nil, kube.ErrUnsure
+}
+
 var errCrashed = errors.New("the process has crashed")
 
 // simClient is how one process reaches a simServer.
@@ -129,10 +160,11 @@ type simClient struct {
 	server  *simServer
 	mu      sync.Mutex
 	random  *rand.Rand
-	trouble float64 // the part of all requests that go wrong
-	calls   int     // so far
-	crashAt int     // the number of the call at which the process crashes; 0 for never
-	after   bool    // the call at which it crashes takes effect
+	trouble float64         // the part of all requests that go wrong
+	planned map[int]trouble // what goes wrong, by the number of the call
+	calls   int             // so far
+	crashAt int             // the number of the call at which the process crashes; 0 for never
+	after   bool            // the call at which it crashes takes effect
 	crashed bool
 }
 
@@ -158,6 +190,9 @@ func (c *simClient) call(ctx context.Context, verb string, r kube.Ref, o *kube.O
 		}
 		return nil, errCrashed
 	}
+	if how, ok := c.planned[c.calls]; ok {
+		return c.server.fail(how, verb, r, o)
+	}
 	if c.random == nil {
 		return c.server.do(verb, r, o)
 	}
@@ -167,14 +202,7 @@ func (c *simClient) call(ctx context.Context, verb string, r kube.Ref, o *kube.O
 	if c.random.Float64() >= c.trouble {
 		return c.server.do(verb, r, o)
 	}
-	switch c.random.IntN(3) {
-	case 0: // lost
-	case 1: // the answer is lost
-		c.server.do(verb, r, o)
-	case 2: // late
-		c.server.limbo = append(c.server.limbo, func() { c.server.do(verb, r, o) })
-	}
-	return nil, kube.ErrUnsure
+	return c.server.fail(trouble(c.random.IntN(int(troubles))), verb, r, o)
 }
 
 func (c *simClient) Get(ctx context.Context, r kube.Ref) (*kube.Object, error) {

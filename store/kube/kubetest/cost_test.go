@@ -2,12 +2,15 @@ package kubetest_test
 
 import (
 	"fmt"
+	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"k8s.io/client-go/rest"
 
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store/kube"
@@ -18,10 +21,52 @@ type crowd struct {
 	handles, goroutines, each int // goroutines of each handle, allocations of each goroutine
 }
 
+// tally counts requests.
+type tally struct {
+	mu      sync.Mutex
+	verbs   map[string]int
+	total   int
+	tickets int // that were created
+	queued  int // requests for tickets, these creates among them
+	lost    int // updates of the head that were refused because it had changed
+}
+
+func (c *tally) wrap(config *rest.Config) *rest.Config {
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper {
+		return roundTrip(func(r *http.Request) (*http.Response, error) {
+			answer, err := next.RoundTrip(r)
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.total++
+			c.verbs[r.Method]++
+			if strings.Contains(r.URL.Path, "/iprecords") {
+				c.queued++
+				if r.Method == http.MethodPost {
+					c.tickets++
+				}
+			}
+			if strings.Contains(r.URL.Path, "/ippools/") && err == nil && answer.StatusCode == http.StatusConflict {
+				c.lost++
+			}
+			return answer, err
+		})
+	})
+	return config
+}
+
+// restart returns what was counted, and begins anew.
+func (c *tally) restart() *tally {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	counted := &tally{verbs: c.verbs, total: c.total, tickets: c.tickets, queued: c.queued, lost: c.lost}
+	c.verbs, c.total, c.tickets, c.queued, c.lost = map[string]int{}, 0, 0, 0, 0
+	return counted
+}
+
 // run allocates, and returns which requests that took, and how long.
-func (c crowd) run(t testing.TB, server *server) (map[string]int, time.Duration) {
+func (c crowd) run(t testing.TB, server *server) (*tally, time.Duration) {
 	t.Helper()
-	count, namespace := &counter{}, newNamespace()
+	count, namespace := &tally{verbs: map[string]int{}}, newNamespace()
 	createPool(t, open(t, server.config(writer), kube.Options{Namespace: namespace}), "10.0.0.0/16")
 	var pools []*pool.Pool
 	for range c.handles {
@@ -30,7 +75,7 @@ func (c crowd) run(t testing.TB, server *server) (map[string]int, time.Duration)
 		require.NoError(t, err)
 		pools = append(pools, p)
 	}
-	count.take()
+	count.restart()
 	var all sync.WaitGroup
 	start := time.Now()
 	for h, p := range pools {
@@ -47,14 +92,13 @@ func (c crowd) run(t testing.TB, server *server) (map[string]int, time.Duration)
 	}
 	all.Wait()
 	took := time.Since(start)
-	verbs := map[string]int{}
-	for _, verb := range count.take() {
-		verbs[verb]++
-	}
-	return verbs, took
+	return count.restart(), took
 }
 
-// TestCost counts the requests of an allocation: one handle alone, with many callers, and many handles at once.
+// TestCost counts the requests of an allocation: one handle alone, with many callers, and many handles at once. Many
+// handles wait for turns. How many of these a ticket serves, and how many of them are passed over, so that a commit
+// loses the head, goes by time and so by the load of the machine; TestRequestsOfACrowd of store/kube counts that
+// where time is not real. So what they take is counted apart.
 func TestCost(t *testing.T) {
 	for _, c := range []struct {
 		crowd
@@ -62,16 +106,23 @@ func TestCost(t *testing.T) {
 	}{
 		{crowd{1, 1, size(100, 200)}, 3.1},
 		{crowd{1, 64, size(10, 20)}, 2.2},
-		{crowd{16, 4, 20}, 3},
+		{crowd{16, 4, 20}, 2.5},
 	} {
 		t.Run(fmt.Sprintf("handles=%d/goroutines=%d", c.handles, c.goroutines), func(t *testing.T) {
-			verbs, took := c.run(t, sharedServer(t))
-			total, n := 0, c.handles*c.goroutines*c.each
-			for _, k := range verbs {
-				total += k
+			made, took := c.run(t, sharedServer(t))
+			n := c.handles * c.goroutines * c.each
+			// A turn that was waited for reads the head. Who loses it updates it, reads it twice, and writes and takes back
+			// the record of each of its callers.
+			beside := made.queued + made.tickets + made.lost*(3+2*c.goroutines)
+			each := float64(made.total-beside) / float64(n)
+			t.Logf("%d allocations in %v: %v, %.2f each; %d requests for %d tickets, the head lost %d times; beside these %.2f",
+				n, took, made.verbs, float64(made.total)/float64(n), made.queued, made.tickets, made.lost, each)
+			require.LessOrEqual(t, each, c.most)
+			require.LessOrEqual(t, made.queued, 5*made.tickets)
+			require.LessOrEqual(t, made.tickets+made.lost, n, "each is for a commit, most of several callers")
+			if c.handles == 1 {
+				require.Zero(t, made.tickets+made.lost)
 			}
-			t.Logf("%d allocations in %v: %v, %.2f each", n, took, verbs, float64(total)/float64(n))
-			require.LessOrEqual(t, float64(total)/float64(n), c.most)
 		})
 	}
 }
