@@ -29,7 +29,7 @@ func (s *Store) Commit(ctx context.Context, changes ...store.Change) ([]store.Re
 		return nil, s.wrap(err)
 	}
 	defer done()
-	given, err := store.Answers(changes) // of turns in the order of this process
+	given, err := s.turns.Answers(ctx, changes) // of turns in the order of this process
 	if err != nil {
 		return nil, s.wrap(err)
 	}
@@ -74,16 +74,24 @@ func (s *Store) commit(ctx context.Context, changes []store.Change) ([]store.Rec
 	}
 	if t != nil && t.conn != nil {
 		apply = t.apply
+	} else {
+		b.queue(s)
 	}
 	for attempt := 1; ; attempt++ {
 		answers, err := apply(ctx, b)
-		if t != nil { // another attempt, and who waits, need its locks
+		if t != nil && t.conn != nil { // another attempt, and who waits, need its locks
 			apply = s.apply
+			b.queue(s)
+		}
+		if t != nil {
 			t.leave()
 		}
 		if err != nil {
 			if attempt < maxAttempts && retriable(err) {
 				continue
+			}
+			if isLeft(b, err) {
+				return nil, s.left(ctx, b, err)
 			}
 			return nil, explain(b, err)
 		}
@@ -134,6 +142,7 @@ type batch struct {
 	created, expires []*time.Time
 	data             []*string
 	changed          string
+	lines            []int64    // of the heads, if it has no turn
 	answering        *answering // nil if it does nothing to asks
 }
 
@@ -172,7 +181,7 @@ func rank(op string) int {
 }
 
 func encodeBatch(changes []store.Change) (*batch, error) {
-	b := &batch{heads: len(changes)}
+	b := &batch{heads: len(changes), lines: []int64{}}
 	for i := range changes {
 		head, writes := changes[i].Head, changes[i].Writes
 		op := opHead
@@ -236,9 +245,16 @@ func (b *batch) args() []any {
 		b.heads, b.ops, b.expected, b.kinds, b.pools, b.names, b.states, b.prefixes, b.created, b.expires, b.data, b.changed,
 	}
 	if a := b.answering; a != nil {
-		args = append(args, a.line, a.slots, a.serials, a.answers)
+		return append(args, a.line, a.slots, a.serials, a.answers)
 	}
-	return args
+	return append(args, b.lines)
+}
+
+// queue has the commit, which has no turn, wait behind those that have come before.
+func (b *batch) queue(s *Store) {
+	for i := range b.rows[:b.heads] {
+		b.lines = append(b.lines, s.line(b.rows[i].record.Key))
+	}
 }
 
 // How much goes into one commit. A key must fit into an entry of an index, which is at most 2,704 bytes; PostgreSQL

@@ -118,8 +118,6 @@ func explain(b *batch, err error) error {
 		return err
 	}
 	switch {
-	case refused.Code == codeLeft && b.answering != nil:
-		return errors.Join(b.answering.conflict(b), err)
 	case refused.Code == codeExclusion:
 		return overlapError(b, refused)
 	case strings.HasPrefix(refused.Code, classLimitExceeded):

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -110,6 +111,7 @@ type asking struct {
 	others  []place
 	asks    [][]byte
 	answers [][]byte // to them; nil for none
+	over    bool     // the turn has ended
 
 	// What became of the own ask, and whether that is not known.
 	answer   []byte
@@ -240,12 +242,15 @@ func orZero(n *int64) int64 {
 func (t *turn) Asks() [][]byte { return t.asks }
 
 // Answer implements [store.GroupTurn].
-func (t *turn) Answer(i int, answer []byte) { t.answers[i] = answer }
+func (t *turn) Answer(i int, answer []byte) { t.answers[i] = bytes.Clone(answer) }
 
 // Answered implements [store.GroupTurn].
 func (t *turn) Answered() (answer []byte, revision int64, err error) {
-	return t.answer, t.revision, t.unknown
+	return bytes.Clone(t.answer), t.revision, t.unknown
 }
+
+// Next implements [store.GroupTurn]: the server passes the turn on by itself.
+func (t *turn) Next() store.GroupTurn { return nil }
 
 // withdrawTime is how long it is tried to withdraw an ask.
 const withdrawTime = 3 * time.Second
@@ -357,13 +362,25 @@ func (t *turn) answering() *answering {
 	return a
 }
 
-// conflict is the error of a commit that was to answer one that has left.
-func (a *answering) conflict(b *batch) error {
-	current := a.turn.heads[0]
+// left is the error of a commit that was to answer one that has left, for the reason err.
+func (s *Store) left(ctx context.Context, b *batch, err error) error {
+	key := b.answering.turn.heads[0].Key
+	conflict := &store.ConflictError{Expected: b.answering.turn.heads[0].Revision}
 	for i := range b.rows[:b.heads] {
-		if r := &b.rows[i].record; r.Key == current.Key {
-			return &store.ConflictError{Expected: r.Revision, Current: current}
+		if r := &b.rows[i].record; r.Key == key {
+			conflict.Expected = r.Revision
 		}
 	}
-	return &store.ConflictError{Expected: current.Revision, Current: current}
+	current, missing := s.Get(ctx, key)
+	if missing != nil && !errors.Is(missing, store.ErrNotFound) {
+		return errors.Join(missing, err)
+	}
+	conflict.Current, conflict.Current.Key = current, key
+	return errors.Join(conflict, err)
+}
+
+// isLeft reports whether a commit was refused because one has left that it was to answer.
+func isLeft(b *batch, err error) bool {
+	var refused *pgconn.PgError
+	return b.answering != nil && !errors.Is(err, store.ErrUnknown) && errors.As(err, &refused) && refused.Code == codeLeft
 }

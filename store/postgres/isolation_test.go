@@ -115,8 +115,12 @@ func TestHeadCreatedMeanwhile(t *testing.T) {
 			"strpos(query, $1) > 0)", quoted(schema)).Scan(&waits)
 		return err == nil && waits
 	}, time.Minute, time.Millisecond)
-	created, err := storetest.CommitOne(t.Context(), s, head("a"), writes...)
+	other := open(t, url, schema)
+	turn, err := other.Turn(t.Context(), head("c").Key) // at another head, so it does not wait at this one
 	require.NoError(t, err)
+	heads, err := other.Commit(t.Context(), store.Change{Head: head("a"), Writes: writes, Turn: turn})
+	require.NoError(t, err)
+	created := heads[0]
 	require.NoError(t, locked.Rollback(t.Context()))
 	var conflict *store.ConflictError
 	require.ErrorAs(t, <-result, &conflict)

@@ -15,7 +15,7 @@ import (
 )
 
 // Version is the version of the tables that this package works with.
-const Version = 2
+const Version = 1
 
 //go:embed migrations
 var migrationFiles embed.FS

@@ -66,12 +66,12 @@ func statementsFor(schema string) statements {
 			" AND " + in + "low_box(a.prefix) && " + in + "low_box($2::cidr)" +
 			" AND hashtextextended(a.pool, 0) = hashtextextended($1, 0)" +
 			" AND a.pool = $1 AND a.kind = 'allocation' ORDER BY masklen(a.prefix) DESC LIMIT 1",
-		apply: "SELECT * FROM " + in + "apply($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+		apply: "SELECT * FROM " + in + "apply($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
 		lock:  columns + "record r WHERE r.kind = $1 AND r.pool = $2 AND r.name = $3 FOR UPDATE",
 		ask: "INSERT INTO " + in + "ask AS a (line, slot, serial, kind, pool, name, ask)" +
 			" VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (line, slot) DO UPDATE SET serial = excluded.serial," +
 			" kind = excluded.kind, pool = excluded.pool, name = excluded.name, ask = excluded.ask, answer = NULL," +
-			" revision = NULL, at = clock_timestamp() WHERE a.serial < excluded.serial",
+			" revision = NULL, at = clock_timestamp(), pid = pg_backend_pid() WHERE a.serial < excluded.serial",
 		join: "SELECT * FROM " + in + "join_line($1, $2, $3, $4, $5, $6, $7, $8)",
 		applyTurn: "SELECT * FROM " + in +
 			"apply_turn($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",

@@ -129,10 +129,10 @@ func (s *Store) line(key store.Key) int64 {
 	return int64(h.Sum64())
 }
 
-// turnOf returns this store's turn among the changes, or nil.
+// turnOf returns this store's turn among the changes that has not ended, or nil.
 func (s *Store) turnOf(changes []store.Change) *turn {
 	for i := range changes {
-		if t, ok := changes[i].Turn.(*turn); ok && t.store == s {
+		if t, ok := changes[i].Turn.(*turn); ok && t.store == s && !t.over {
 			return t
 		}
 	}
@@ -170,6 +170,7 @@ func (t *turn) apply(ctx context.Context, b *batch) (answers []answer, err error
 // End implements [store.Turn].
 func (t *turn) End() {
 	t.once.Do(func() {
+		t.over = true
 		if t.conn != nil && t.own != (place{}) {
 			t.endWithdrawn()
 		}
