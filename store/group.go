@@ -22,7 +22,9 @@ type Grouper interface {
 	// another turn's commit has answered the ask: see [GroupTurn.Answered]. An empty ask is none.
 	//
 	// An ask is answered at most once, and only while its caller waits, or its process has died or was stopped less than
-	// a few seconds ago. If ctx ends, the ask is withdrawn, and the error wraps the context's; unless it has been answered
+	// a few seconds ago. No ask is answered after the commit of a caller that came later, with a turn or without one,
+	// unless its own caller has gone on waiting: so what the dead have asked for fails once somebody has committed who came
+	// after them. If ctx ends, the ask is withdrawn, and the error wraps the context's; unless it has been answered
 	// by then, which is no error. An error that wraps [ErrUnknown] means that it could not be withdrawn, and may have been
 	// answered or may yet. After any other error it has not been, and will not be.
 	//
@@ -35,12 +37,12 @@ type GroupTurn interface {
 	Turn
 
 	// Asks returns the asks of those that wait behind this turn, the earliest first; of many perhaps only some. They must
-	// not be changed.
+	// not be changed. Whoever answers some of them answers the first ones.
 	Asks() [][]byte
 
 	// Answer answers the ask at index i of Asks. The answer is given by the commit that has this turn in its [Change], if
 	// that succeeds. If a caller that is to be answered has left by then, the commit fails with a [ConflictError], also
-	// though the head is as it was.
+	// though the head is as it was. An empty answer is none.
 	Answer(i int, answer []byte)
 
 	// Answered returns the answer that another turn's commit has given to the ask of this one, and the revision of that

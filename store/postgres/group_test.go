@@ -246,7 +246,8 @@ func TestJoinCut(t *testing.T) {
 	next.turn.End()
 }
 
-// TestJoinOutlived has a turn last too long. The next one comes, and does nothing for that one, who then meets a conflict.
+// TestJoinOutlived has a turn last too long. The next one comes, and does nothing for that one, who then meets a
+// conflict.
 func TestJoinOutlived(t *testing.T) {
 	g := newGroup(t)
 	slow, quick := g.open(t), g.open(t)
