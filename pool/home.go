@@ -41,8 +41,8 @@ type home interface {
 	// holding returns what the owner holds or has held last, nil if nothing. It reports whether the store was asked since
 	// the state became known. If certain it always is; else the answer may come from memory.
 	holding(ctx context.Context, owner string, certain bool) (h *holding, looked bool, err error)
-	// mustLook reports whether the store must be asked before a task for the owner can be planned: what is remembered is no
-	// answer to a claim, and what is not known cannot be changed.
+	// mustLook reports whether the store must be asked before a task for the owner can be planned: what is remembered is
+	// no answer to a claim, and what is not known cannot be changed.
 	mustLook(owner string, claims bool) bool
 	// lookUp asks the store what the owners hold, so that holding knows it. If it fails, holding asks again.
 	lookUp(ctx context.Context, owners []string)

@@ -23,8 +23,8 @@ type Grouper interface {
 	//
 	// An ask is answered at most once, and only while its caller waits, or its process has died or was stopped less than
 	// a few seconds ago. No ask is answered after the commit of a caller that came later, with a turn or without one,
-	// unless its own caller has gone on waiting: so what the dead have asked for fails once somebody has committed who came
-	// after them. If ctx ends, the ask is withdrawn, and the error wraps the context's; unless it has been answered
+	// unless its own caller has gone on waiting: so what the dead have asked for fails once somebody has committed who
+	// came after them. If ctx ends, the ask is withdrawn, and the error wraps the context's; unless it has been answered
 	// by then, which is no error. An error that wraps [ErrUnknown] means that it could not be withdrawn, and may have been
 	// answered or may yet. After any other error it has not been, and will not be.
 	//
@@ -51,8 +51,8 @@ type GroupTurn interface {
 	// nothing can be answered any more, and an error that wraps [ErrUnknown] means that the store cannot tell.
 	Answered() (answer []byte, revision int64, err error)
 
-	// Next is called when a commit in this turn has succeeded, before End. It returns another turn at the same head, as the
-	// commit left it, if there are asks that have not been answered. The caller, who has no ask in it, commits for the
+	// Next is called when a commit in this turn has succeeded, before End. It returns another turn at the same head, as
+	// the commit left it, if there are asks that have not been answered. The caller, who has no ask in it, commits for the
 	// others only: so they need not be told that it is their turn. It returns nil if nobody has asked, or if the turn
 	// passes to the next at no cost.
 	Next() GroupTurn

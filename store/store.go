@@ -122,8 +122,8 @@ type Store interface {
 	// [ValidateTurn]. If ctx ends while the call waits, the error wraps the context's, and the place is lost.
 	//
 	// Cost: a few round trips, and the time for which others have their turns. A backend without an order of its own
-	// uses [Turns], which keeps the callers of one process in order. On a store that is a [Grouper] too, those who wait can
-	// have their work done by whoever has the turn.
+	// uses [Turns], which keeps the callers of one process in order. On a store that is a [Grouper] too, those who wait
+	// can have their work done by whoever has the turn.
 	Turn(ctx context.Context, keys ...Key) (Turn, error)
 
 	// Close releases what the handle holds, and is idempotent. Records stay where they are.
