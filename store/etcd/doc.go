@@ -42,7 +42,9 @@
 //   - Watch: one, and one for what it waits for.
 //   - Turn: one if nobody else has a ticket, else three and a watch. A turn lasts for [store.MaxTurn] at most, or for
 //     as long as twenty round trips take; those that wait take at most twice that to notice. A handle asks for a lease
-//     every twenty seconds while it takes turns.
+//     every five seconds while it takes turns.
+//   - Join: one, also if it is answered; two if others have tickets and it is not. The first one opens a watch.
+//   - GetAll: one for each [Options.MaxTxnOps] records.
 //
 // A record is written once, and once more if it expires. Each of an allocation's prefixes is a key with an empty value.
 //
@@ -60,7 +62,8 @@
 //	/ipalloc/records/KIND/POOL/NAME               a record, as JSON
 //	/ipalloc/prefixes/POOL/ADDRESS/BITS/NAME      the allocation with that prefix; empty
 //	/ipalloc/expiry/KIND/POOL/TIME/NAME           a record that expires then: a copy
-//	/ipalloc/turns/KIND/POOL/NAME/TICKET          of a handle that waits for its turn; empty, with a lease
+//	/ipalloc/turns/KIND/POOL/NAME/TICKET          of a handle that waits for its turn, and what it asks for; with a lease
+//	/ipalloc/answers/HANDLE/NUMBER                an answer to it, or the word that it has the turn; with the same lease
 //	/ipalloc/revision                             what a commit writes that has nothing else to write
 //
 // So etcdctl get --prefix /ipalloc/records/allocation/blue/ shows who holds what in the pool blue, and get --prefix

@@ -131,7 +131,7 @@ func (t *turn) join(ctx context.Context, key store.Key, ask []byte) error {
 }
 
 // waitFor waits for an answer, or for the turn, and returns what there is then. If nobody tells, the ticket has the
-// turn when it has been the first one for as long as a turn may take.
+// turn when it has been the first one for as long as a turn may take, or is not there any more.
 func (t *turn) waitFor(ctx context.Context, w *waiting) (*clientv3.TxnResponse, error) {
 	late := time.NewTicker(w.patience)
 	defer late.Stop()
@@ -150,8 +150,8 @@ func (t *turn) waitFor(ctx context.Context, w *waiting) (*clientv3.TxnResponse, 
 			if err := w.passOver(ctx); err != nil {
 				return nil, err
 			}
-			if before != w.first || w.first != w.created {
-				continue
+			if w.first != 0 && w.first < w.created || w.first == w.created && before != w.first {
+				continue // others are before it, or were until now
 			}
 		case <-ctx.Done():
 			return nil, ctx.Err()

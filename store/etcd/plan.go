@@ -104,6 +104,10 @@ func (s *Store) plan(c *commit) (*plan, error) {
 			tickets := clientv3.CreateRevision(s.keys.turns(changes[i].Head.Key))
 			p.ifs = append(p.ifs, clientv3.Compare(tickets, "=", 0).WithPrefix())
 		}
+	default: // nothing may be answered any more that was asked for before
+		for i := range changes {
+			p.thens = append(p.thens, clientv3.OpDelete(s.keys.turns(changes[i].Head.Key), clientv3.WithPrefix()))
+		}
 	}
 	return p, p.fit(s.options.MaxTxnOps)
 }

@@ -263,23 +263,27 @@ func (w *waiting) await(ctx context.Context, ticket string) (*clientv3.TxnRespon
 	}
 }
 
-// passOver deletes the first ticket if it was that before, which is patience ago, and is not this one.
+// passOver deletes the first ticket if it was that before, which is patience ago, and is not this one. It notes which
+// one is the first.
 func (w *waiting) passOver(ctx context.Context) error {
 	response, err := w.store.kv.Get(ctx, w.line, append(clientv3.WithFirstCreate(), clientv3.WithKeysOnly())...)
-	if err != nil || len(response.Kvs) == 0 {
+	if err != nil {
 		return err
 	}
+	before := w.first
+	if w.first = 0; len(response.Kvs) == 0 {
+		return nil
+	}
 	first := response.Kvs[0]
-	if first.CreateRevision == w.first && string(first.Key) != w.ticket {
-		deleted, err := w.store.kv.Txn(ctx).If(isThere(first)).
-			Then(clientv3.OpDelete(string(first.Key)), restOps(w.line)[0]).Commit()
-		if err != nil || !deleted.Succeeded {
-			return err
-		}
+	if w.first = first.CreateRevision; w.first != before || w.first == w.created {
+		return nil
+	}
+	deleted, err := w.store.kv.Txn(ctx).If(isThere(first)).
+		Then(clientv3.OpDelete(string(first.Key)), restOps(w.line)[0]).Commit()
+	if err == nil && deleted.Succeeded {
 		w.store.tell(restOf(deleted.Responses))
 	}
-	w.first = first.CreateRevision
-	return nil
+	return err
 }
 
 // The time that tickets and answers outlive their process, and after which new ones get another lease.

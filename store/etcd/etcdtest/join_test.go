@@ -223,3 +223,26 @@ func TestJoinWithoutStream(t *testing.T) {
 		})
 	}
 }
+
+// TestJoinPassedOver takes away the tickets of those who wait, as others do with those of a process that was stopped.
+// They go on all the same.
+func TestJoinPassedOver(t *testing.T) {
+	server := startServer(t)
+	s := openStore(t, server.addr)
+	_, err := storetest.CommitOne(t.Context(), s, head("a"))
+	require.NoError(t, err)
+	client := connect(t, clientConfig(server.addr))
+	first := has(t, joins(t, server, s, "first"))
+	second, third := joins(t, server, openStore(t, server.addr), "second"), joins(t, server, s, "third")
+	_, err = client.Delete(t.Context(), "/ipalloc/turns/", clientv3.WithPrefix())
+	require.NoError(t, err)
+	for _, waiting := range []<-chan joined{second, third} {
+		j := has(t, waiting)
+		require.NoError(t, j.err)
+		require.Len(t, j.turn.Heads(), 1)
+		j.turn.End()
+		_, _, err := j.turn.Answered()
+		require.NoError(t, err)
+	}
+	first.turn.End()
+}
