@@ -418,11 +418,11 @@ func TestJoinOldAsk(t *testing.T) {
 }
 
 // TestJoinContexts has many joins whose contexts end at any time. Those are told to be answered that a commit that
-// succeeded has answered, and no others.
+// succeeded has answered, and no others. Of those that end amid the first ask of a slot nobody can tell.
 func TestJoinContexts(t *testing.T) {
 	g := newGroup(t)
 	var mu sync.Mutex
-	given, told := map[string]bool{}, map[string]bool{}
+	given, told, unknown := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	var wg sync.WaitGroup
 	for worker := range 6 {
 		s := g.open(t)
@@ -433,9 +433,9 @@ func TestJoinContexts(t *testing.T) {
 				turn, err := s.Join(ctx, g.head.Key, []byte(ask))
 				cancel()
 				if err != nil {
-					if errors.Is(err, store.ErrUnknown) {
-						t.Log(err)
-					}
+					mu.Lock()
+					unknown[ask] = errors.Is(err, store.ErrUnknown)
+					mu.Unlock()
 					continue
 				}
 				answer, _, err := turn.Answered()
@@ -455,20 +455,20 @@ func TestJoinContexts(t *testing.T) {
 					if err == nil {
 						continue
 					}
-					answer, _, _ = turn.Answered()
+					answer, _, err = turn.Answered()
 				}
 				mu.Lock()
-				told[ask] = answer != nil
+				told[ask], unknown[ask] = answer != nil, err != nil
 				mu.Unlock()
 			}
 		})
 	}
 	wg.Wait()
 	for ask, is := range given {
-		require.Equal(t, is, told[ask], ask)
+		require.True(t, is == told[ask] || unknown[ask], ask)
 	}
 	for ask, is := range told {
-		require.Equal(t, is, given[ask], ask)
+		require.True(t, is == given[ask] || unknown[ask], ask)
 	}
 	t.Logf("%d were answered", len(told))
 }
