@@ -113,7 +113,7 @@ func (t *turn) join(ctx context.Context, key store.Key, ask []byte) error {
 	if err != nil {
 		return err
 	}
-	defer s.letters.forget(s, name)
+	defer s.letters.forget(name)
 	w.letters, w.letter = letters, s.letters.key(s, name)
 	t.letter, t.value = w.letter, s.letters.handle+"/"+name+"\n"+string(ask)
 	response, err := t.enter(ctx, w, t.value, t.letter+letterTurn, olds)
@@ -192,6 +192,7 @@ func (t *turn) overslept() error {
 
 // receive reads a letter. It reports whether that is the answer, which is the end of the turn.
 func (t *turn) receive(kv *mvccpb.KeyValue) bool {
+	t.store.letters.discard(kv.Key)
 	if string(kv.Key) != t.letter {
 		return false
 	}

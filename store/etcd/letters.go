@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"fmt"
-	"math/rand/v2"
 	"strings"
 	"sync"
 
@@ -66,7 +64,7 @@ type letters struct {
 	handle   string // what their keys have in common
 	open     bool   // the stream is
 	waiting  map[string]chan *mvccpb.KeyValue
-	olds     []clientv3.Op // delete those that may have come
+	olds     []clientv3.Op // delete those that have been read
 }
 
 // key returns the key of an answer.
@@ -99,7 +97,6 @@ func (l *letters) listen(ctx context.Context, s *Store) error {
 	if open {
 		return nil
 	}
-	l.handle = fmt.Sprintf("%016x", rand.Uint64())
 	listening, cancel := context.WithCancel(context.Background())
 	events := s.watcher.Watch(clientv3.WithRequireLeader(listening), l.key(s, ""), clientv3.WithPrefix(),
 		clientv3.WithFilterDelete(), clientv3.WithCreatedNotify())
@@ -158,9 +155,15 @@ func (l *letters) deliver(events clientv3.WatchChan, cancel context.CancelFunc) 
 }
 
 // forget is called when no letter is waited for any more.
-func (l *letters) forget(s *Store, name string) {
+func (l *letters) forget(name string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.waiting, name)
-	l.olds = append(l.olds, clientv3.OpDelete(l.key(s, name)), clientv3.OpDelete(l.key(s, name)+letterTurn))
+}
+
+// discard is called when a letter has been read. Its key is deleted with the next ticket, or with its lease.
+func (l *letters) discard(key []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.olds = append(l.olds, clientv3.OpDelete(string(key)))
 }

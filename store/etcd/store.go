@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -127,6 +128,7 @@ func New(client *clientv3.Client, options *Options) (*Store, error) {
 		kv:      clientv3.NewKVFromKVClient(remote, client),
 		watcher: clientv3.NewWatcher(client),
 		known:   newMemory(all.Remembered),
+		letters: letters{handle: fmt.Sprintf("%016x", rand.Uint64())},
 	}, nil
 }
 

@@ -7,11 +7,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
 
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/etcd"
@@ -248,4 +250,56 @@ func TestJoinPassedOver(t *testing.T) {
 		require.NoError(t, err)
 	}
 	first.turn.End()
+}
+
+// TestAnswerIsKeptUntilItIsRead has one leave that is answered before it can withdraw what it asked for, while another
+// call of the same Store begins. It is told the answer.
+func TestAnswerIsKeptUntilItIsRead(t *testing.T) {
+	server := startServer(t)
+	holder := openStore(t, server.addr)
+	for _, name := range []string{"a", "b"} {
+		_, err := storetest.CommitOne(t.Context(), holder, head(name))
+		require.NoError(t, err)
+	}
+	var holding atomic.Bool
+	held, release := make(chan struct{}), make(chan struct{})
+	config := clientConfig(server.addr)
+	config.DialOptions = append(config.DialOptions, grpc.WithChainUnaryInterceptor(func(
+		ctx context.Context, method string, request, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker,
+		options ...grpc.CallOption,
+	) error {
+		if holding.CompareAndSwap(true, false) {
+			close(held)
+			<-release
+		}
+		return invoke(ctx, method, request, reply, cc, options...)
+	}))
+	s, err := etcd.New(connect(t, config), nil)
+	require.NoError(t, err)
+	t.Cleanup(func() { s.Close() })
+
+	turn := has(t, joins(t, server, holder, "holder")).turn
+	before := openStore(t, server.addr)
+	second := joins(t, server, before, "second")
+	ctx, leave := context.WithCancel(t.Context())
+	left := make(chan joined, 1)
+	go func() {
+		turn, err := s.Join(ctx, head("a").Key, []byte("third"))
+		left <- joined{turn, err}
+	}()
+	require.Eventually(t, func() bool { return len(tickets(t, server)) == 3 }, 10*time.Second, time.Millisecond)
+	turn.End()
+	turn = has(t, second).turn
+	holding.Store(true)
+	leave()
+	<-held
+	revision := answers(t, before, turn)
+	turn.End()
+	for range 2 { // the second one is begun when the first one has ended
+		other, err := s.Join(t.Context(), head("b").Key, []byte("other"))
+		require.NoError(t, err)
+		other.End()
+	}
+	close(release)
+	requireAnswer(t, has(t, left), "to third", revision)
 }
