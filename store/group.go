@@ -98,10 +98,16 @@ func (t *Turns) Join(
 	if err == nil {
 		return turn, nil
 	}
+	return EndJoin(turn, err)
+}
+
+// EndJoin ends a turn for which its caller can wait no longer, because of err, and returns what [Grouper.Join] returns
+// then: the turn if the ask has been answered by now, else the error.
+func EndJoin(turn GroupTurn, err error) (GroupTurn, error) {
 	turn.End()
 	switch answer, _, unknown := turn.Answered(); {
 	case unknown != nil:
-		return nil, unknown
+		return nil, fmt.Errorf("%w: %w", unknown, err)
 	case answer != nil:
 		return turn, nil
 	}
@@ -110,7 +116,7 @@ func (t *Turns) Join(
 
 // begin reads the head, and takes note of those who wait behind the turn.
 func (t *localTurn) begin(ctx context.Context) error {
-	head, err := t.head(ctx)
+	head, err := getOrNone(ctx, t.get, t.key)
 	if err != nil {
 		return err
 	}
@@ -124,15 +130,6 @@ func (t *localTurn) begin(ctx context.Context) error {
 	}
 	t.answers = make([][]byte, len(t.asks))
 	return nil
-}
-
-// head returns the head as it is stored now.
-func (t *localTurn) head(ctx context.Context) (Record, error) {
-	head, err := t.get(ctx, t.key)
-	if errors.Is(err, ErrNotFound) {
-		return Record{Key: t.key}, nil
-	}
-	return head, err
 }
 
 func (p *place) isTold() bool {
@@ -250,7 +247,7 @@ func (t *localTurn) mayCommit() bool {
 
 // refused returns the error of a commit that has the turn and may not.
 func (t *localTurn) refused(ctx context.Context, changes []Change) error {
-	current, err := t.head(ctx)
+	current, err := getOrNone(ctx, t.get, t.key)
 	if err != nil {
 		return err
 	}

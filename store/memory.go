@@ -67,10 +67,8 @@ func (m *Memory) GetAll(ctx context.Context, keys ...Key) ([]Record, error) {
 	if err := m.usable(ctx); err != nil {
 		return nil, err
 	}
-	for _, key := range keys {
-		if err := key.Validate(); err != nil {
-			return nil, err
-		}
+	if err := ValidateKeys(keys...); err != nil {
+		return nil, err
 	}
 	found := make([]*Record, len(keys))
 	m.shared.mu.RLock()

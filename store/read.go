@@ -19,15 +19,30 @@ func GetAll(ctx context.Context, s Store, keys ...Key) ([]Record, error) {
 	}
 	records := make([]Record, len(keys))
 	for i, key := range keys {
-		r, err := s.Get(ctx, key)
-		switch {
-		case err == nil:
-			records[i] = r
-		case errors.Is(err, ErrNotFound):
-			records[i].Key = key
-		default:
+		var err error
+		if records[i], err = getOrNone(ctx, s.Get, key); err != nil {
 			return nil, err
 		}
 	}
 	return records, nil
+}
+
+// getOrNone returns the record under key, or one of revision 0 that has nothing but the key if there is none.
+func getOrNone(ctx context.Context, get func(context.Context, Key) (Record, error), key Key) (Record, error) {
+	r, err := get(ctx, key)
+	if errors.Is(err, ErrNotFound) {
+		return Record{Key: key}, nil
+	}
+	return r, err
+}
+
+// ValidateKeys returns an error that wraps [ErrInvalid] unless each key is valid. A driver begins [Reader.GetAll] with
+// it.
+func ValidateKeys(keys ...Key) error {
+	for _, key := range keys {
+		if err := key.Validate(); err != nil {
+			return err
+		}
+	}
+	return nil
 }

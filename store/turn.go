@@ -3,7 +3,6 @@ package store
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -187,11 +186,7 @@ func (t *Turns) Turn(
 	}
 	turn := &localTurn{end: end, heads: make([]Record, len(keys))}
 	for i, key := range keys {
-		turn.heads[i], err = get(ctx, key)
-		if errors.Is(err, ErrNotFound) {
-			turn.heads[i], err = Record{Key: key}, nil
-		}
-		if err != nil {
+		if turn.heads[i], err = getOrNone(ctx, get, key); err != nil {
 			end()
 			return nil, err
 		}

@@ -46,10 +46,8 @@ func (s *Store) Get(ctx context.Context, key store.Key) (store.Record, error) {
 
 // GetAll implements [store.Reader], in one transaction.
 func (s *Store) GetAll(ctx context.Context, keys ...store.Key) ([]store.Record, error) {
-	for _, key := range keys {
-		if err := key.Validate(); err != nil {
-			return nil, err
-		}
+	if err := store.ValidateKeys(keys...); err != nil {
+		return nil, err
 	}
 	records := make([]store.Record, len(keys))
 	err := s.view(ctx, func(tx *bbolt.Tx) (err error) {

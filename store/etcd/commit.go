@@ -130,14 +130,20 @@ func (s *Store) left(ctx context.Context, c *commit) error {
 			break
 		}
 	}
-	current, _, err := s.get(ctx, head.Key)
-	if errors.Is(err, store.ErrNotFound) {
-		current, err = store.Record{Key: head.Key}, nil
-	}
+	current, err := s.getOrNone(ctx, head.Key)
 	if err != nil {
 		return err
 	}
 	return &store.ConflictError{Expected: head.Revision, Current: current}
+}
+
+// getOrNone returns the record under key, or one of revision 0 that has nothing but the key if there is none.
+func (s *Store) getOrNone(ctx context.Context, key store.Key) (store.Record, error) {
+	record, _, err := s.get(ctx, key)
+	if errors.Is(err, store.ErrNotFound) {
+		return store.Record{Key: key}, nil
+	}
+	return record, err
 }
 
 // sightings are what one commit has found out. The handle's memory is shared, and may have forgotten it before it is
@@ -162,10 +168,7 @@ func (s *Store) learnHeads(ctx context.Context, changes []store.Change, seen sig
 		if seen[head.Key] = s.known.recall(head.Key); seen[head.Key].revision == head.Revision {
 			continue
 		}
-		current, _, err := s.get(ctx, head.Key)
-		if errors.Is(err, store.ErrNotFound) {
-			current, err = store.Record{Key: head.Key}, nil
-		}
+		current, err := s.getOrNone(ctx, head.Key)
 		if err != nil {
 			return err
 		}

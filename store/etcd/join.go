@@ -39,14 +39,7 @@ func (s *Store) Join(ctx context.Context, key store.Key, ask []byte) (store.Grou
 	if err == nil {
 		return t, nil
 	}
-	t.End()
-	switch answer, _, unknown := t.Answered(); {
-	case unknown != nil:
-		return nil, unknown
-	case answer != nil:
-		return t, nil
-	}
-	return nil, s.wrap(ctx, fmt.Sprintf("turn at %v", key), err)
+	return store.EndJoin(t, s.wrap(ctx, fmt.Sprintf("turn at %v", key), err))
 }
 
 // maxAsks is how many asks there are in a turn at most.

@@ -189,10 +189,8 @@ func (s *Store) get(ctx context.Context, key store.Key) (record store.Record, at
 
 // GetAll implements [store.Reader]. It is one linearizable read for as many records as a transaction has operations.
 func (s *Store) GetAll(ctx context.Context, keys ...store.Key) ([]store.Record, error) {
-	for _, key := range keys {
-		if err := key.Validate(); err != nil {
-			return nil, err
-		}
+	if err := store.ValidateKeys(keys...); err != nil {
+		return nil, err
 	}
 	if err := s.usable(ctx); err != nil {
 		return nil, err

@@ -16,12 +16,12 @@ func (s *Store) GetAll(ctx context.Context, keys ...store.Key) ([]store.Record, 
 	if err := s.begin(ctx); err != nil {
 		return nil, err
 	}
+	if err := store.ValidateKeys(keys...); err != nil {
+		return nil, err
+	}
 	records := make([]store.Record, len(keys))
 	var kinds, pools, names []string
 	for i, key := range keys {
-		if err := key.Validate(); err != nil {
-			return nil, err
-		}
 		records[i].Key = key
 		kinds, pools, names = append(kinds, string(key.Kind)), append(pools, key.Pool), append(names, key.Name)
 	}

@@ -44,14 +44,7 @@ func (s *Store) Join(ctx context.Context, key store.Key, ask []byte) (store.Grou
 	}
 	t := &turn{store: s, done: done, asking: asking{line: s.line(key)}}
 	if err := t.join(ctx, key, ask); err != nil {
-		err = s.wrap(fmt.Errorf("turn at %v: %w", key, err))
-		t.End()
-		switch answer, _, unknown := t.Answered(); {
-		case unknown != nil:
-			return nil, fmt.Errorf("%w: %w", unknown, err)
-		case answer == nil:
-			return nil, err
-		}
+		return store.EndJoin(t, s.wrap(fmt.Errorf("turn at %v: %w", key, err)))
 	}
 	if t.answer != nil {
 		t.End()
@@ -371,11 +364,11 @@ func (s *Store) left(ctx context.Context, b *batch, err error) error {
 			conflict.Expected = r.Revision
 		}
 	}
-	current, missing := s.Get(ctx, key)
-	if missing != nil && !errors.Is(missing, store.ErrNotFound) {
-		return errors.Join(missing, err)
+	current, failed := s.GetAll(ctx, key)
+	if failed != nil {
+		return errors.Join(failed, err)
 	}
-	conflict.Current, conflict.Current.Key = current, key
+	conflict.Current = current[0]
 	return errors.Join(conflict, err)
 }
 
