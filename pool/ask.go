@@ -288,8 +288,7 @@ func (r *runner) serveOnce(ctx context.Context, p *Pool) bool {
 		return false
 	}
 	a := &r.attempt
-	a.ctx, a.batch, a.again, a.owners, a.turn, a.took = ctx, batch, false, r.owners, r.turn, 0
-	a.now, a.room = now(&p.options), p.home.batch()
+	r.start(ctx, batch, false)
 	if err := a.plan(1); err != nil || !a.hasChanges() || !r.answer() {
 		a.rollback(attemptMark{})
 		return false

@@ -131,9 +131,8 @@ func (r *runner) try(batch []*op) bool {
 	ctx, cancel := batch[0].pools[0].home.reading(batch[0])
 	defer cancel()
 	own, batch := batch, r.invite(ctx, batch[0].pools[0], batch)
-	a.ctx, a.batch, a.again, a.owners, a.turn, a.took = ctx, batch, again, r.owners, r.turn, 0
+	r.start(ctx, batch, again)
 	a.meet()
-	a.now, a.room = now(options), batch[0].pools[0].home.batch()
 	if err := a.plan(options.Attempts); err != nil {
 		a.rollback(attemptMark{})
 		r.unplanned(own, err)
@@ -155,6 +154,13 @@ func (r *runner) try(batch []*op) bool {
 		r.serve(context.WithoutCancel(ctx), own[0].pools[0])
 	}
 	return true
+}
+
+// start begins an attempt for a batch, in the turn that the runner has.
+func (r *runner) start(ctx context.Context, batch []*op, again bool) {
+	a, p := &r.attempt, batch[0].pools[0]
+	a.ctx, a.batch, a.again, a.owners, a.turn, a.took = ctx, batch, again, r.owners, r.turn, 0
+	a.now, a.room = now(&p.options), p.home.batch()
 }
 
 // unplanned fails a batch that could not be planned.

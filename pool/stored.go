@@ -428,10 +428,7 @@ func (s *stored) neighbour(name string) (*Pool, error) { return newHandle(s.stor
 // changes, in one commit of the store.
 func (s *stored) commit(a *attempt) error {
 	var changed []*draft
-	some := len(a.nets) > 0
-	for _, d := range a.drafts {
-		some = some || d.changes(false)
-	}
+	some := a.hasChanges()
 	var changes []store.Change
 	var heads []space.Head
 	for _, d := range a.drafts {

@@ -68,7 +68,7 @@ func (a *attempt) needsTurn() bool {
 	if !first.looks || !first.hasRivals() || a.turn != nil {
 		return false
 	}
-	if !slices.ContainsFunc(a.drafts, func(d *draft) bool { return d.changes(false) }) {
+	if !a.hasChanges() {
 		return false
 	}
 	first.looks, first.lost = false, true

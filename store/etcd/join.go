@@ -109,7 +109,7 @@ func (t *turn) join(ctx context.Context, key store.Key, ask []byte) error {
 	defer s.letters.forget(name)
 	w.letters, w.letter = letters, s.letters.key(s, name)
 	t.letter, t.value = w.letter, s.letters.handle+"/"+name+"\n"+string(ask)
-	response, err := t.enter(ctx, w, t.value, t.letter+letterTurn, olds)
+	response, err := t.enter(ctx, w, olds)
 	if err != nil {
 		return err
 	}

@@ -29,8 +29,8 @@ func (l *slots) take() uint32 {
 	return rand.Uint32N(l.among)
 }
 
-// taken is called when another handle uses a name.
-func (l *slots) taken(uint32) {
+// widen is called when another handle used a name: there are more to choose from then.
+func (l *slots) widen() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.among = min(2*max(l.among, fewSlots), 1<<16)

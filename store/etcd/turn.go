@@ -124,7 +124,7 @@ func (s *Store) turnOf(changes []store.Change) *turn {
 // queue writes a ticket at the key, waits until it is the first one, and returns the head as it is then.
 func (t *turn) queue(ctx context.Context, key store.Key) (store.Record, error) {
 	w := &waiting{store: t.store, line: t.store.keys.turns(key), head: t.store.keys.record(key)}
-	response, err := t.enter(ctx, w, "", "", nil)
+	response, err := t.enter(ctx, w, nil)
 	if err != nil {
 		return store.Record{}, err
 	}
@@ -145,11 +145,8 @@ func (t *turn) headOf(key store.Key, response *clientv3.TxnResponse) (store.Reco
 	return t.store.decode(key, kvs[0])
 }
 
-// enter writes a ticket with the value, and does more beside, if the key unless is not there. It returns what a look
-// has.
-func (t *turn) enter(
-	ctx context.Context, w *waiting, value, unless string, more []clientv3.Op,
-) (*clientv3.TxnResponse, error) {
+// enter writes the ticket, unless it has been withdrawn, and does more beside. It returns what a look has.
+func (t *turn) enter(ctx context.Context, w *waiting, more []clientv3.Op) (*clientv3.TxnResponse, error) {
 	s, begin := t.store, time.Now() //nolint:forbidigo // how long a round trip takes is no matter of the caller's clock
 	t.lines = append(t.lines, w.line)
 	lease, err := s.leases.get(ctx, s.client)
@@ -163,13 +160,13 @@ func (t *turn) enter(
 		mark := len(t.tickets)
 		t.tickets, t.slots = append(t.tickets, w.ticket), append(t.slots, slot)
 		ops := slices.Concat(more, []clientv3.Op{
-			clientv3.OpPut(w.ticket, value, clientv3.WithLease(lease)),
+			clientv3.OpPut(w.ticket, t.value, clientv3.WithLease(lease)),
 			clientv3.OpGet(w.line, append(clientv3.WithLastCreate(), clientv3.WithLimit(2), clientv3.WithKeysOnly())...),
 			clientv3.OpGet(w.head),
 		})
 		ifs := []clientv3.Cmp{clientv3.Compare(clientv3.CreateRevision(w.ticket), "=", 0)}
-		if unless != "" {
-			ifs = append(ifs, clientv3.Compare(clientv3.CreateRevision(unless), "=", 0))
+		if t.letter != "" {
+			ifs = append(ifs, clientv3.Compare(clientv3.CreateRevision(t.letter+letterTurn), "=", 0))
 		}
 		response, err := s.kv.Txn(ctx).If(ifs...).Then(ops...).Commit()
 		if err != nil {
@@ -182,7 +179,7 @@ func (t *turn) enter(
 			return response, nil
 		}
 		t.tickets, t.slots = t.tickets[:mark], t.slots[:mark]
-		s.slots.taken(slot)
+		s.slots.widen()
 	}
 }
 

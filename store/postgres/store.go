@@ -76,10 +76,9 @@ func statementsFor(schema string) statements {
 		applyTurn: "SELECT * FROM " + in +
 			"apply_turn($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
 		withdraw: "SELECT * FROM " + in + "withdraw($1, $2, $3)",
-		getAll: "SELECT position, revision, state, prefixes, created, expires, data FROM " + in +
-			"get_all($1, $2, $3)",
-		listen: "SELECT " + in + "listen()",
-		await:  "SELECT " + in + "await_commits()",
+		getAll:   "SELECT * FROM " + in + "existing(array_fill('c'::text, ARRAY[cardinality($1::text[])]), $1, $2, $3)",
+		listen:   "SELECT " + in + "listen()",
+		await:    "SELECT " + in + "await_commits()",
 	}
 }
 

@@ -272,7 +272,7 @@ AS $ipalloc$
 	FROM (VALUES (0)) AS one LEFT JOIN @schema@.record r ON r.kind = conflict.kind AND r.pool = conflict.pool AND r.name = conflict.name
 $ipalloc$;
 
--- existing are the rows that apply returns of records to be created that exist.
+-- existing are the rows that apply returns of records to be created that exist. Given nothing but creates, it reads many records.
 CREATE FUNCTION @schema@.existing(ops text[], kinds text[], pools text[], names text[]) RETURNS TABLE (
 	"position" integer, revision bigint, state text, prefixes cidr[], created timestamptz, expires timestamptz, data text
 ) LANGUAGE plpgsql STABLE
@@ -520,24 +520,6 @@ BEGIN
 		what := 'lost';
 	END IF;
 	RETURN NEXT;
-END
-$ipalloc$;
-
--- get_all returns those of the records that exist, with their positions among the keys.
-CREATE FUNCTION @schema@.get_all(kinds text[], pools text[], names text[]) RETURNS TABLE (
-	"position" bigint, revision bigint, state text, prefixes cidr[], created timestamptz, expires timestamptz, data text
-) LANGUAGE plpgsql STABLE
-SET plan_cache_mode = force_generic_plan
-SET enable_seqscan = off
-SET enable_hashjoin = off
-SET enable_mergejoin = off
-AS $ipalloc$
-#variable_conflict use_column
-BEGIN
-	RETURN QUERY
-		SELECT w.n, r.revision, r.state, r.prefixes, r.created, r.expires, r.data::text
-		FROM unnest(kinds, pools, names) WITH ORDINALITY AS w (kind, pool, name, n)
-		JOIN @schema@.record r ON r.kind = w.kind AND r.pool = w.pool AND r.name = w.name;
 END
 $ipalloc$;
 
