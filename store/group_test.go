@@ -61,6 +61,23 @@ func (l *line) commit(ctx context.Context, changes ...store.Change) ([]store.Rec
 	return heads, err
 }
 
+// commitDuring has the change committed while the next commit is under way, and calls check once it waits. Its outcome
+// is sent to the channel.
+func (l *line) commitDuring(t *testing.T, change store.Change, check func(outcome chan error)) chan error {
+	t.Helper()
+	outcome := make(chan error, 1)
+	l.slow = func() {
+		l.slow = nil
+		go func() {
+			_, err := l.commit(t.Context(), change)
+			outcome <- err
+		}()
+		synctest.Wait()
+		check(outcome)
+	}
+	return outcome
+}
+
 func (l *line) replace(changes []store.Change) ([]store.Record, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -295,16 +312,9 @@ func TestPassedOver(t *testing.T) {
 			requireNone(t, after.turn)
 		},
 		"the latter during the former": func(t *testing.T, l *line, before store.GroupTurn, after *joining) {
-			done := make(chan error, 1)
-			l.slow = func() {
-				l.slow = nil
-				go func() {
-					_, err := l.commit(t.Context(), in(after.turn))
-					done <- err
-				}()
-				synctest.Wait()
+			done := l.commitDuring(t, in(after.turn), func(done chan error) {
 				require.Empty(t, done, "it waits to see what comes of the commit")
-			}
+			})
 			heads, err := l.commit(t.Context(), in(before))
 			require.NoError(t, err)
 			require.ErrorIs(t, <-done, store.ErrConflict)
@@ -313,15 +323,7 @@ func TestPassedOver(t *testing.T) {
 		"the latter during the former, which fails": func(
 			t *testing.T, l *line, before store.GroupTurn, after *joining,
 		) {
-			done := make(chan error, 1)
-			l.slow = func() {
-				l.slow = nil
-				go func() {
-					_, err := l.commit(t.Context(), in(after.turn))
-					done <- err
-				}()
-				synctest.Wait()
-			}
+			done := l.commitDuring(t, in(after.turn), func(chan error) {})
 			change := in(before)
 			change.Head.Revision++
 			_, err := l.commit(t.Context(), change)

@@ -124,18 +124,25 @@ func TestTurnOfTheDead(t *testing.T) {
 	})
 }
 
+// deadInTurn returns the handle of a process that has crashed in its turn.
+func deadInTurn(t *testing.T) (*simServer, *kube.Store) {
+	t.Helper()
+	server := newSimServer()
+	client := &simClient{server: server}
+	dead := kube.NewLively(client, kube.Options{}, counterID("dead"))
+	_, err := dead.Turn(t.Context(), poolKey("lab"))
+	require.NoError(t, err)
+	client.mu.Lock()
+	client.crashed = true
+	client.mu.Unlock()
+	return server, dead
+}
+
 // TestTurnsBehindTheDead: of many who wait behind a process that has crashed, one removes its ticket, and the others
 // know it from the server.
 func TestTurnsBehindTheDead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := newSimServer()
-		client := &simClient{server: server}
-		dead := kube.NewLively(client, kube.Options{}, counterID("dead"))
-		_, err := dead.Turn(t.Context(), poolKey("lab"))
-		require.NoError(t, err)
-		client.mu.Lock()
-		client.crashed = true
-		client.mu.Unlock()
+		server, dead := deadInTurn(t)
 		start := time.Now()
 		handles, clients := []*kube.Store{dead}, []*simClient{}
 		var all sync.WaitGroup
@@ -276,14 +283,7 @@ func TestFasterWithoutTurns(t *testing.T) {
 // those of the living.
 func TestSweepTickets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server := newSimServer()
-		client := &simClient{server: server}
-		dead := kube.NewLively(client, kube.Options{}, counterID("dead"))
-		_, err := dead.Turn(t.Context(), poolKey("lab"))
-		require.NoError(t, err)
-		client.mu.Lock()
-		client.crashed = true
-		client.mu.Unlock()
+		server, dead := deadInTurn(t)
 		s := lively(server, "sweeper")
 		for _, kind := range []store.Kind{"ticket", store.KindNetwork, store.KindSpace} {
 			for range s.List(t.Context(), kind, "") {

@@ -497,15 +497,7 @@ func groupOneLine(s *subject) {
 		}()
 		time.Sleep(store.MaxTurn / (2 * waiting)) // so that they come one after the other
 	}
-	s.check(len(order) == 0, ruleTurnOrder, "%d turns began beside another one", len(order))
-	first.End()
-	s.within(ruleTurnOrder, func() error {
-		var err error
-		for range waiting {
-			err = errors.Join(err, <-ended)
-		}
-		return err
-	})
+	s.letGo(first, order, ended)
 	for i := 0; i < waiting && !slow.Load(); i++ {
 		got := <-order
 		s.check(got == i, ruleTurnOrder, "call %d had the turn before call %d, which was earlier", got, i)

@@ -90,19 +90,25 @@ func turnInOrder(s *subject) {
 		}()
 		time.Sleep(store.MaxTurn / (2 * waiting)) // so that they come one after the other
 	}
-	s.check(len(order) == 0, ruleTurnOrder, "%d turns began beside another one", len(order))
-	first.End()
-	s.within(ruleTurnOrder, func() error {
-		var err error
-		for range waiting {
-			err = errors.Join(err, <-ended)
-		}
-		return err
-	})
+	s.letGo(first, order, ended)
 	for i := range waiting {
 		got := <-order
 		s.check(got == i, ruleTurnOrder, "call %d had the turn before call %d, which was earlier", got, i)
 	}
+}
+
+// letGo ends the turn behind which others wait, each of whom notes the order in which they go on, and awaits them all.
+func (s *subject) letGo(first store.Turn, order chan int, ended chan error) {
+	s.Helper()
+	s.check(len(order) == 0, ruleTurnOrder, "%d turns began beside another one", len(order))
+	first.End()
+	s.within(ruleTurnOrder, func() error {
+		var err error
+		for range cap(ended) {
+			err = errors.Join(err, <-ended)
+		}
+		return err
+	})
 }
 
 // turnNobodyStarves lets handles take turns as fast as they can. None may be left behind, and what a turn has read must
