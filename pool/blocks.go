@@ -163,6 +163,11 @@ func (b *Blocks) allocateMore(ctx context.Context, claim Claim) (Allocation, err
 	b.taking.Lock()
 	defer b.taking.Unlock()
 	for range b.parent.options.Attempts {
+		if b.Pool() == nil { // another handle, or a commit of unknown outcome, may have taken a block
+			if _, err := b.reopen(ctx); err != nil {
+				return Allocation{}, err
+			}
+		}
 		a, err := b.allocate(ctx, claim)
 		if !errors.Is(err, errNoRoom) {
 			return a, err
@@ -173,10 +178,7 @@ func (b *Blocks) allocateMore(ctx context.Context, claim Claim) (Allocation, err
 		}
 		switch {
 		case errors.Is(err, ErrNoPool) || errors.Is(err, ErrExists):
-			// Another handle has taken the first block, or given back the last one.
-			if _, err := b.reopen(ctx); err != nil {
-				return Allocation{}, err
-			}
+			b.setPool(nil) // another handle has taken the first block, or given back the last one
 		case p == nil:
 			return Allocation{}, err
 		case !isFull(err):

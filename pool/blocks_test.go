@@ -242,6 +242,21 @@ func TestTwoHandlesOfOneWriter(t *testing.T) {
 	requireNothingLeaked(t, memory)
 }
 
+// TestClaimTooLargeForAKnownBlock: a handle that does not know yet that the writer has a block leaves that alone when a
+// claim turns out to be too large for any block.
+func TestClaimTooLargeForAKnownBlock(t *testing.T) {
+	memory := store.NewMemory()
+	parent := create(t, memory, specOf("10.0.0.0/26"))
+	late, b := openBlocks(t, parent, "node", 30), openBlocks(t, parent, "node", 30)
+	allocateIn(t, b, "a")
+	_, err := b.Release(t.Context(), "a")
+	require.NoError(t, err)
+	require.Equal(t, 1, blocksOf(t, b))
+	_, err = late.Allocate(t.Context(), pool.Claim{Owner: "a", Requests: []pool.Request{{Bits: 27}}})
+	require.ErrorIs(t, err, pool.ErrExhausted)
+	require.Equal(t, 1, blocksOf(t, b))
+}
+
 // The process dies at each call to the store while it takes or gives back a block.
 func TestCrashesInBlocks(t *testing.T) {
 	for _, effect := range []faults.Effect{faults.Refuse, faults.LoseRequest, faults.LoseReply} {
