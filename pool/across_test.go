@@ -154,7 +154,7 @@ func newAcrossWorld(t *testing.T, memory *store.Memory, s store.Store, options *
 
 func (w *acrossWorld) holds(t *testing.T, p *pool.Pool, owner string) bool {
 	t.Helper()
-	_, err := p.Get(context.Background(), owner)
+	_, err := p.Get(context.Background(), pool.Held{Owner: owner})
 	if !errors.Is(err, pool.ErrNotFound) {
 		require.NoError(t, err)
 	}
@@ -176,14 +176,14 @@ func (w *acrossWorld) has(t *testing.T, name string) bool {
 func acrossCalls() []acrossCall {
 	return []acrossCall{
 		{"allocate together", func(ctx context.Context, w *acrossWorld) error {
-			_, err := pool.AllocateTogether(ctx, "new", pool.Part{Pools: []*pool.Pool{w.a}}, pool.Part{Pools: []*pool.Pool{w.b}})
+			_, err := together(ctx, "new", []*pool.Pool{w.a}, []*pool.Pool{w.b})
 			return err
 		}, func(t *testing.T, w *acrossWorld) bool {
 			require.Equal(t, w.holds(t, w.a, "new"), w.holds(t, w.b, "new"), "all or nothing")
 			return w.holds(t, w.a, "new")
 		}},
 		{"release together", func(ctx context.Context, w *acrossWorld) error {
-			_, err := pool.ReleaseTogether(ctx, "both", w.a, w.b)
+			_, err := releaseTogether(ctx, "both", w.a, w.b)
 			return err
 		}, func(t *testing.T, w *acrossWorld) bool {
 			require.Equal(t, w.holds(t, w.a, "both"), w.holds(t, w.b, "both"), "all or nothing")
@@ -205,7 +205,7 @@ func acrossCalls() []acrossCall {
 			return err
 		}, func(t *testing.T, w *acrossWorld) bool { return !w.holds(t, w.a, "node/1") }},
 		{"release of a grant", func(ctx context.Context, w *acrossWorld) error {
-			_, err := w.a.Release(ctx, "node/1")
+			_, err := w.a.Release(ctx, pool.Held{Owner: "node/1"})
 			return err
 		}, func(t *testing.T, w *acrossWorld) bool { return !w.holds(t, w.a, "node/1") }},
 		{"drain", func(ctx context.Context, w *acrossWorld) error {
@@ -324,7 +324,7 @@ func TestInvariant3OneOwnerInBlocksWithTwoHandles(t *testing.T) {
 	allocateIn(t, old, "a")
 	allocateIn(t, old, "b")
 	got := allocateIn(t, fresh, "c") // a second block, which the old handle does not know
-	_, err := fresh.Release(t.Context(), "a")
+	_, err := fresh.Release(t.Context(), pool.Held{Owner: "a"})
 	require.NoError(t, err)
 	require.Equal(t, got, allocateIn(t, old, "c"), "although there is room in the block that the old handle knows")
 	requireSound(t, s)

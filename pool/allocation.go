@@ -34,6 +34,9 @@ type Allocation struct {
 	Scope string
 	// Labels are those of the claim; nil if it had none.
 	Labels map[string]string
+	// Declined reports of what cools down that its owner has declined it, so that nobody gets it before Expires, not even
+	// its owner; see [Pool.Decline].
+	Declined bool
 	// Child is the name of the pool that was carved from it; see [Carve]. Empty if there is none.
 	Child string
 }
@@ -78,6 +81,7 @@ type holding struct {
 const (
 	stateAllocated = "allocated"
 	stateCooling   = "cooling"
+	stateDeclined  = "declined" // as cooling, but its last owner does not get it either
 )
 
 // holdingData is what the record of a holding has as its data, beside the record's own fields. It is empty for most.
@@ -99,10 +103,7 @@ func (h *holding) key(pool string) store.Key {
 
 func (h *holding) record(pool string) (store.Record, error) {
 	r := store.Record{
-		Key: h.key(pool), State: stateAllocated, Prefixes: h.Prefixes, Created: h.Created, Expires: h.Expires,
-	}
-	if h.cooling {
-		r.State = stateCooling
+		Key: h.key(pool), State: h.state(), Prefixes: h.Prefixes, Created: h.Created, Expires: h.Expires,
 	}
 	if h.Generation == 0 && h.Scope == "" && len(h.Labels) == 0 && h.Child == "" && h.missing.IsZero() && !h.stray {
 		return r, nil
@@ -119,12 +120,25 @@ func (h *holding) record(pool string) (store.Record, error) {
 	return r, err
 }
 
+// state is that of the record.
+func (h *holding) state() string {
+	switch {
+	case h.Declined:
+		return stateDeclined
+	case h.cooling:
+		return stateCooling
+	default:
+		return stateAllocated
+	}
+}
+
 func holdingOf(r store.Record) (*holding, error) {
 	h := &holding{
 		Allocation: Allocation{
 			Owner: r.Name, Prefixes: r.Prefixes, Generation: r.Revision, Created: r.Created, Expires: r.Expires,
+			Declined: r.State == stateDeclined,
 		},
-		cooling: r.State == stateCooling, stray: r.Kind == store.KindCooling,
+		cooling: r.State == stateCooling || r.State == stateDeclined, stray: r.Kind == store.KindCooling,
 	}
 	if len(r.Data) == 0 {
 		return h, nil

@@ -25,7 +25,7 @@ func TestHeapAllocationsInMemory(t *testing.T) {
 			if _, err := p.Allocate(ctx, pool.Claim{Owner: "a"}); err != nil {
 				t.Error(err)
 			}
-			if _, err := p.Release(ctx, "a"); err != nil {
+			if _, err := p.Release(ctx, pool.Held{Owner: "a"}); err != nil {
 				t.Error(err)
 			}
 		})

@@ -44,6 +44,8 @@ type askStep struct {
 	Generation int64         `json:"generation,omitempty"`
 	TTL        time.Duration `json:"ttl,omitempty"` // of the lease, or of the claim
 	Optional   bool          `json:"optional,omitempty"`
+	Addr       netip.Addr    `json:"addr,omitzero"`
+	Quarantine time.Duration `json:"quarantine,omitempty"`
 
 	// Of a claim.
 	Policy   FamilyPolicy      `json:"policy,omitempty"`
@@ -85,7 +87,7 @@ type asked struct {
 
 // canAsk reports whether another handle can do what the op asks for.
 func (o *op) canAsk() bool {
-	if o.plan != nil || len(o.pools) > 1 || o.uncertain || o.asked {
+	if o.plan != nil || len(o.pools) > 1 || o.repeats || o.uncertain || o.asked {
 		return false
 	}
 	return !o.some(func(s *step) bool { return !s.canAsk() })
@@ -97,7 +99,7 @@ func (s *step) canAsk() bool {
 	case taskAllocate:
 		return s.delegate == nil && s.line == nil && s.claim.canAsk()
 	case taskRelease:
-		return s.missing.IsZero() && s.child == ""
+		return s.missing.IsZero() && s.child == "" && len(s.transferred) == 0
 	case taskRenew:
 		return true
 	default:
@@ -136,7 +138,10 @@ func askOf(batch []*op) ([]byte, asked) {
 
 // ask returns what the step asks for.
 func (s *step) ask() askStep {
-	a := askStep{Kind: s.kind, Owner: s.owner, Generation: s.generation, TTL: s.ttl, Optional: s.optional}
+	a := askStep{
+		Kind: s.kind, Owner: s.owner, Generation: s.generation, TTL: s.ttl, Optional: s.optional, Addr: s.addr,
+		Quarantine: s.quarantine,
+	}
 	if s.kind != taskAllocate {
 		return a
 	}
@@ -154,12 +159,20 @@ func (s *step) ask() askStep {
 
 // step returns the step that is asked for, or an error if it breaks a rule.
 func (a *askStep) step() (step, error) {
-	s := step{task: task{kind: a.Kind, owner: a.Owner, generation: a.Generation, ttl: a.TTL, optional: a.Optional}}
+	s := step{task: task{
+		kind: a.Kind, owner: a.Owner, generation: a.Generation, ttl: a.TTL, optional: a.Optional, addr: a.Addr,
+		quarantine: a.Quarantine,
+	}}
 	switch a.Kind {
 	case taskRelease:
+		if a.Quarantine != 0 {
+			if err := checkTime("quarantine", a.Quarantine); err != nil {
+				return s, err
+			}
+		}
 		return s, validateOwner(a.Owner)
 	case taskRenew:
-		if err := checkTTL(a.TTL); err != nil {
+		if err := checkTime("time to live", a.TTL); err != nil {
 			return s, err
 		}
 		return s, validateOwner(a.Owner)

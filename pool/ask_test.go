@@ -140,7 +140,7 @@ func TestOneCommitForManyHandles(t *testing.T) {
 		for i, a := range got {
 			require.Equal(c, fmt.Sprintf("10.0.0.%d", i), texts(a), "in the order of the line")
 			require.Equal(c, c.revision(), a.Generation)
-			stands, err := p.Get(c.Context(), a.Owner)
+			stands, err := p.Get(c.Context(), pool.Held{Owner: a.Owner})
 			require.NoError(c, err)
 			require.Equal(c, stands, a)
 		}
@@ -207,35 +207,38 @@ var aloneCalls = map[string]aloneCall{
 	"held, fenced":        allocating(pool.Claim{Owner: "a", Scope: "team", Fenced: true}),
 	"lease made for good": allocating(pool.Claim{Owner: "lease", Scope: "team"}),
 	"release": func(ctx context.Context, p *pool.Pool) (any, error) {
-		return p.Release(ctx, "a")
+		return p.Release(ctx, pool.Held{Owner: "a"})
 	},
 	"release by generation": func(ctx context.Context, p *pool.Pool) (any, error) {
-		a, err := p.Get(ctx, "b")
+		a, err := p.Get(ctx, pool.Held{Owner: "b"})
 		if err != nil {
 			return nil, err
 		}
-		return p.ReleaseGeneration(ctx, "b", a.Generation)
+		return p.Release(ctx, pool.Held{Owner: "b", Generation: a.Generation})
 	},
-	"renewal": func(ctx context.Context, p *pool.Pool) (any, error) { return p.Renew(ctx, "lease", time.Hour) },
+	"renewal": func(ctx context.Context, p *pool.Pool) (any, error) {
+		return p.Renew(ctx, pool.Held{Owner: "lease"}, time.Hour)
+	},
 	"renewal of what never ends": func(ctx context.Context, p *pool.Pool) (any, error) {
-		return p.Renew(ctx, "a", time.Hour)
+		return p.Renew(ctx, pool.Held{Owner: "a"}, time.Hour)
 	},
 	"allocate all": func(ctx context.Context, p *pool.Pool) (any, error) {
-		return p.AllocateAll(ctx, []pool.Claim{{Owner: "x", Scope: "team"}, {Owner: "a", Scope: "team"}})
+		return allocateAll(ctx, p, []pool.Claim{{Owner: "x", Scope: "team"}, {Owner: "a", Scope: "team"}})
 	},
 	"release all": func(ctx context.Context, p *pool.Pool) (any, error) {
-		return p.ReleaseAll(ctx, []string{"b", "a"})
+		return releaseAll(ctx, p, []string{"b", "a"})
 	},
 	"allocate together": func(ctx context.Context, p *pool.Pool) (any, error) {
 		claim := pool.Claim{Scope: "team"}
-		got, err := pool.AllocateTogether(ctx, "x", pool.Part{Pools: []*pool.Pool{p}, Claim: claim})
+		claim.Owner = "x"
+		got, err := p.All(ctx, pool.Allocate(claim))
 		if err != nil {
 			return nil, err
 		}
 		return got[0].Allocation, samePool(got[0].Pool, p)
 	},
 	"release together": func(ctx context.Context, p *pool.Pool) (any, error) {
-		return pool.ReleaseTogether(ctx, "a", p)
+		return releaseTogether(ctx, "a", p)
 	},
 
 	// These are refused, all of them or in part.
@@ -248,29 +251,30 @@ var aloneCalls = map[string]aloneCall{
 	"wrong length":  allocating(requesting(pool.Request{Bits: 99})),
 	"wrong request": allocating(requesting(pool.Request{Exact: prefix("10.0.0.1/24")})),
 	"release of nothing": func(ctx context.Context, p *pool.Pool) (any, error) {
-		return p.Release(ctx, "new")
+		return p.Release(ctx, pool.Held{Owner: "new"})
 	},
 	"release of another generation": func(ctx context.Context, p *pool.Pool) (any, error) {
-		return p.ReleaseGeneration(ctx, "a", 1)
+		return p.Release(ctx, pool.Held{Owner: "a", Generation: 1})
 	},
 	"renewal of nothing": func(ctx context.Context, p *pool.Pool) (any, error) {
-		return p.Renew(ctx, "new", time.Hour)
+		return p.Renew(ctx, pool.Held{Owner: "new"}, time.Hour)
 	},
 	"all, one taken": func(ctx context.Context, p *pool.Pool) (any, error) {
-		return p.AllocateAll(ctx, []pool.Claim{{Owner: "x", Scope: "team"}, inScope(claim("y", "10.0.0.1"))})
+		return allocateAll(ctx, p, []pool.Claim{{Owner: "x", Scope: "team"}, inScope(claim("y", "10.0.0.1"))})
 	},
 	"release all, one of nothing": func(ctx context.Context, p *pool.Pool) (any, error) {
-		return p.ReleaseAll(ctx, []string{"a", "nobody"})
+		return releaseAll(ctx, p, []string{"a", "nobody"})
 	},
 	"many, some refused": func(ctx context.Context, p *pool.Pool) (any, error) {
-		results, err := p.AllocateMany(ctx, []pool.Claim{
+		results, err := allocateMany(ctx, p, []pool.Claim{
 			{Owner: "x", Scope: "team"}, inScope(claim("y", "10.0.0.1")), {Owner: ""}, {Owner: "z", Scope: "team"},
 			{Owner: "a", Scope: "other"},
 		})
+
 		return outcomes(results), err
 	},
 	"release many, some of nothing": func(ctx context.Context, p *pool.Pool) (any, error) {
-		results, err := p.ReleaseMany(ctx, []string{"nobody", "a", "noone", "c"})
+		results, err := releaseMany(ctx, p, []string{"nobody", "a", "noone", "c"})
 		return outcomes(results), err
 	},
 }
@@ -360,7 +364,7 @@ func (c *waiters) requireStanding(got any) {
 	if !ok || a.Owner == "" {
 		return
 	}
-	if stands, err := open(c, c.memory).Get(c.Context(), a.Owner); err == nil {
+	if stands, err := open(c, c.memory).Get(c.Context(), pool.Held{Owner: a.Owner}); err == nil {
 		require.Equal(c, stands, a)
 	}
 }
@@ -381,8 +385,8 @@ func TestSameOwnerInTwoHandles(t *testing.T) {
 		p, other := c.handle(), c.handle()
 		var errs [2]error
 		c.together(c.lead(),
-			func() { _, errs[0] = p.Release(context.Background(), "x") },
-			func() { _, errs[1] = other.Release(context.Background(), "x") })
+			func() { _, errs[0] = p.Release(context.Background(), pool.Held{Owner: "x"}) },
+			func() { _, errs[1] = other.Release(context.Background(), pool.Held{Owner: "x"}) })
 		require.NoError(c, errs[0])
 		require.ErrorIs(c, errs[1], pool.ErrNotFound)
 	})
@@ -417,7 +421,7 @@ func TestAskerLeaves(t *testing.T) {
 				})
 			require.ErrorIs(c, left, context.Canceled)
 			require.NotErrorIs(c, left, store.ErrUnknown)
-			_, err := open(c, c.memory).Get(c.Context(), "leaves")
+			_, err := open(c, c.memory).Get(c.Context(), pool.Held{Owner: "leaves"})
 			require.ErrorIs(c, err, pool.ErrNotFound)
 		})
 	}
@@ -476,7 +480,7 @@ func TestForeignAsks(t *testing.T) {
 			})
 			require.NotContains(c, string(answer), "owner", ask)
 			require.Equal(c, before+1, c.commits.Load(), ask)
-			_, err = open(c, c.memory).Get(c.Context(), "x")
+			_, err = open(c, c.memory).Get(c.Context(), pool.Held{Owner: "x"})
 			require.ErrorIs(c, err, pool.ErrNotFound, ask)
 		})
 	}
@@ -507,7 +511,7 @@ func TestAnswersThatCannotBeRead(t *testing.T) {
 			})
 			other := c.handle()
 			c.answering(answer, func() {
-				_, err := other.Release(context.Background(), "nobody")
+				_, err := other.Release(context.Background(), pool.Held{Owner: "nobody"})
 				require.ErrorIs(c, err, store.ErrUnknown, answer)
 				require.ErrorIs(c, err, pool.ErrNotFound, answer)
 			})
@@ -523,9 +527,9 @@ func TestAnswersThatSayNothing(t *testing.T) {
 			require.Equal(c, "10.0.0.0", texts(allocate(c, p, pool.Claim{Owner: "x"})))
 		})
 		c.answering(`{"v":1,"steps":[{}]}`, func() {
-			_, err := pool.ReleaseTogether(context.Background(), "nobody", p)
-			require.ErrorIs(c, err, pool.ErrNotFound)
-			require.NotErrorIs(c, err, store.ErrUnknown)
+			released, err := releaseTogether(context.Background(), "nobody", p)
+			require.NoError(c, err)
+			require.Zero(c, released[0])
 		})
 	})
 }
@@ -548,11 +552,11 @@ func TestAnsweredInOwnTurn(t *testing.T) {
 			return texts(a), err
 		}},
 		"all refused": {nil, false, func(p *pool.Pool) (string, error) {
-			all, err := p.AllocateAll(context.Background(), []pool.Claim{{Owner: "x"}})
+			all, err := allocateAll(context.Background(), p, []pool.Claim{{Owner: "x"}})
 			return texts(append(all, pool.Allocation{})[0]), err
 		}},
 		"many failed at last": {broken, true, func(p *pool.Pool) (string, error) {
-			results, err := p.AllocateMany(context.Background(), []pool.Claim{{Owner: "x"}})
+			results, err := allocateMany(context.Background(), p, []pool.Claim{{Owner: "x"}})
 			return texts(results[0].Allocation), errors.Join(err, results[0].Err)
 		}},
 	} {
@@ -654,7 +658,7 @@ func TestUnknownOutcomeForMany(t *testing.T) {
 				func() { allocate(c, lead, pool.Claim{Owner: "lead"}) },
 				func() { allocate(c, claims, pool.Claim{Owner: "new"}) },
 				func() {
-					_, err := releases.Release(context.Background(), "old")
+					_, err := releases.Release(context.Background(), pool.Held{Owner: "old"})
 					if applied {
 						require.ErrorIs(c, err, store.ErrUnknown)
 					} else {
@@ -662,7 +666,7 @@ func TestUnknownOutcomeForMany(t *testing.T) {
 					}
 				},
 				func() {
-					a, err := renews.Renew(context.Background(), "lease", time.Hour)
+					a, err := renews.Renew(context.Background(), pool.Held{Owner: "lease"}, time.Hour)
 					require.NoError(c, err)
 					require.Equal(c, c.options.Clock().Add(time.Hour), a.Expires)
 				},
@@ -734,7 +738,7 @@ func TestLargeAsks(t *testing.T) {
 		}
 		p, before := c.handle(), c.commits.Load()
 		c.together(c.lead(), func() {
-			results, err := p.AllocateMany(context.Background(), claims)
+			results, err := allocateMany(context.Background(), p, claims)
 			require.NoError(c, err)
 			for i, r := range results {
 				require.NoError(c, r.Err)
@@ -756,7 +760,7 @@ func TestClocksOfHandlesDiffer(t *testing.T) {
 			require.Equal(c, ahead, a.Created)
 			require.Equal(c, ahead.Add(time.Hour), a.Expires)
 		})
-		a, err := p.Renew(c.Context(), "x", time.Hour)
+		a, err := p.Renew(c.Context(), pool.Held{Owner: "x"}, time.Hour)
 		require.NoError(c, err)
 		require.Equal(c, ahead.Add(time.Hour), a.Expires)
 	})
@@ -770,7 +774,7 @@ func TestThoseWhoCannotAskCommitForOthers(t *testing.T) {
 	for name, first := range map[string]func(*waiters, *pool.Pool){
 		"within a set": func(c *waiters, p *pool.Pool) { allocate(c, p, within) },
 		"refused": func(c *waiters, p *pool.Pool) {
-			_, err := p.Release(context.Background(), "nobody")
+			_, err := p.Release(context.Background(), pool.Held{Owner: "nobody"})
 			require.ErrorIs(c, err, pool.ErrNotFound)
 		},
 	} {

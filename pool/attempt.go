@@ -332,9 +332,18 @@ func (a *attempt) planParts(o *op) error {
 	if o.plan != nil {
 		return o.plan(a)
 	}
+	var start attemptMark
+	if o.repeats {
+		start = a.mark()
+	}
 	for i := range o.parts {
 		if err := a.planPart(o, &o.parts[i]); err != nil {
 			return err
+		}
+	}
+	if o.repeats {
+		for i, m := range start.drafts {
+			a.drafts[i].merge(m.writes)
 		}
 	}
 	if len(o.pools) > 1 {
@@ -372,7 +381,7 @@ func (a *attempt) planPart(o *op, part *part) error {
 	}
 	candidates := part.pools
 	for _, p := range part.pools {
-		h, _, err := p.home.holding(a.ctx, part.steps[0].owner, true)
+		h, err := a.holdingIn(o, &part.steps[0], p)
 		if err != nil {
 			return err
 		}
@@ -428,8 +437,14 @@ func (a *attempt) planSteps(o *op, part *part, d *draft) error {
 
 // planStep plans one step. An error means that it could not be planned.
 func (a *attempt) planStep(o *op, s *step, d *draft) error {
+	if earlier := o.before(s, d); earlier != nil {
+		if h, ok := d.planned(s.owner); ok {
+			s.looked = earlier.looked
+			return a.planWith(o, s, d, h)
+		}
+	}
 	h, looked, err := d.pool.home.holding(a.ctx, s.owner, false)
-	if err == nil && d.pool.home.mustLook(s.owner, s.kind == taskAllocate) {
+	if err == nil && (o.repeats || d.pool.home.mustLook(s.owner, s.kind == taskAllocate)) {
 		h, looked, err = d.pool.home.holding(a.ctx, s.owner, true)
 	}
 	if err != nil {
@@ -456,15 +471,98 @@ func (a *attempt) planStep(o *op, s *step, d *draft) error {
 	return nil
 }
 
+// before is the last step before s that plans in the draft for the same owner; nil if there is none.
+func (o *op) before(s *step, d *draft) (earlier *step) {
+	if !o.repeats {
+		return nil
+	}
+	for i := range o.parts {
+		for j := range o.parts[i].steps {
+			switch other := &o.parts[i].steps[j]; {
+			case other == s:
+				return earlier
+			case other.owner == s.owner && o.parts[i].chosen == d.pool && !other.done:
+				earlier = other
+			}
+		}
+	}
+	return nil
+}
+
+// planned is what the owner is to hold by the last write of the draft for it, nil for nothing. It reports false if there
+// is no such write.
+func (d *draft) planned(owner string) (*holding, bool) {
+	for _, w := range slices.Backward(d.writes) {
+		if w.holding.recordName() == (recordName{owner, false}) {
+			if w.op == store.Delete {
+				return nil, true
+			}
+			return w.holding, true
+		}
+	}
+	return nil, false
+}
+
+// holdingIn is what the owner of a step holds in one of its pools, after the steps before it.
+func (a *attempt) holdingIn(o *op, s *step, p *Pool) (*holding, error) {
+	if o.repeats {
+		if h, ok := a.draft(p).planned(s.owner); ok {
+			return h, nil
+		}
+	}
+	h, _, err := p.home.holding(a.ctx, s.owner, true)
+	return h, err
+}
+
+// merge makes one write of several for the same record, among those from the given one on. They may come to none, which
+// the store would not refuse if the handle were mistaken about the record. So that must have been looked at.
+func (d *draft) merge(from int) {
+	last := map[recordName]int{}
+	merged := d.writes[:from]
+	for _, w := range d.writes[from:] {
+		name := w.holding.recordName()
+		i, again := last[name]
+		if !again {
+			last[name] = len(merged)
+			merged = append(merged, w)
+			continue
+		}
+		merged[i] = merged[i].then(w)
+	}
+	d.writes = slices.DeleteFunc(merged, func(w write) bool {
+		nothing := w.op == store.Delete && w.old == nil
+		if nothing {
+			d.touch = true // the free space may differ all the same: where NextFree looks first
+			delete(d.names, w.holding.recordName())
+		}
+		return nothing
+	})
+}
+
+// then is the one write that does what w does and then next, which is of the same record. It is a Delete without an old
+// record if that is nothing.
+func (w write) then(next write) write {
+	next.old = w.old
+	switch {
+	case next.op == store.Delete:
+	case w.old == nil:
+		next.op = store.Create
+	default:
+		next.op = store.Put
+	}
+	return next
+}
+
 // maxWaits is how often a step is put off until others in its batch are done. Without it, two steps that each want what
 // the other may leave would wait for ever.
 const maxWaits = 3
 
 // planWith plans a step for an owner that holds h, nil if nothing, and adds what it writes to the draft.
 func (a *attempt) planWith(o *op, s *step, d *draft, h *holding) error {
-	if s.releasing != 0 && (!h.live() || s.generation != 0 && h.Generation != s.releasing) {
+	if s.releasing != 0 && (!h.live() || (s.generation != 0 || o.repeats) && h.Generation != s.releasing) {
 		// Either an earlier commit of this call has released it, or another process had done so before; nothing tells which.
-		// If the owner holds something again, that is released too, unless the call names a generation.
+		// If the owner holds something again, that is released too, unless the call names a generation, or has other steps
+		// of the same owner, which may have granted it.
 		s.outcome = outcome{verdict: verdictDone, result: s.result}
 		return nil
 	}

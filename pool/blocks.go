@@ -229,15 +229,15 @@ func isIdle(ctx context.Context, p *Pool, owner string) bool {
 	return err == nil && i >= 0 && uses[i].Idle
 }
 
-// Release frees all that the owner holds in the blocks, and gives back its block if that is empty then and another
-// one has room. If the block cannot be given back, since the context has ended or the store fails, that is logged, and
+// Release frees what is held in the blocks, as [Pool.Release] does, and gives back its block if that is empty then and
+// another one has room. If the block cannot be given back, since the context has ended or the store fails, that is logged, and
 // left to a later Release or GiveBack.
 //
 // Errors: those of [Pool.Release]. Cost: one commit and one read, and a commit more if a block is given back.
-func (b *Blocks) Release(ctx context.Context, owner string) (Allocation, error) {
-	a, err := b.release(ctx, owner)
+func (b *Blocks) Release(ctx context.Context, held Held) (Allocation, error) {
+	a, err := b.release(ctx, held)
 	if err != nil {
-		return Allocation{}, wrapped(err, Error{Op: "release in a block", Pool: b.parent.name, Owner: owner})
+		return Allocation{}, wrapped(err, Error{Op: "release in a block", Pool: b.parent.name, Owner: held.Owner})
 	}
 	b.logGiveBack(b.giveBackOf(ctx, a))
 	return a, nil
@@ -251,7 +251,7 @@ func (b *Blocks) logGiveBack(err error) {
 	}
 }
 
-func (b *Blocks) release(ctx context.Context, owner string) (Allocation, error) {
+func (b *Blocks) release(ctx context.Context, held Held) (Allocation, error) {
 	p := b.Pool()
 	if p == nil { // another handle may have taken a block
 		var err error
@@ -259,10 +259,10 @@ func (b *Blocks) release(ctx context.Context, owner string) (Allocation, error) 
 			return Allocation{}, err
 		}
 		if p == nil {
-			return Allocation{}, ErrNotFound
+			return Allocation{}, held.unlessOptional(ErrNotFound)
 		}
 	}
-	return p.Release(ctx, owner)
+	return p.Release(ctx, held)
 }
 
 // giveBackOf gives back the block of which a was released, if that is empty and another one has room.
@@ -347,13 +347,20 @@ func (b *Blocks) giveBackAll(ctx context.Context, keep int) (given int, err erro
 	return given, nil
 }
 
-// Lookup returns the allocation in the blocks that addr belongs to. Errors and cost: as for [Pool.Lookup].
-func (b *Blocks) Lookup(ctx context.Context, addr netip.Addr) (Allocation, error) {
+// Get returns what is held in the blocks. Errors and cost: as for [Pool.Get], if this handle knows the writer's pool; else
+// one read more.
+func (b *Blocks) Get(ctx context.Context, held Held) (Allocation, error) {
 	p := b.Pool()
-	if p == nil {
-		return Allocation{}, &Error{Op: "lookup", Pool: b.parent.name, Prefix: singleAddr(addr), Err: ErrNotFound}
+	if p == nil { // another handle may have taken a block
+		var err error
+		if p, err = b.reopen(ctx); err != nil {
+			return Allocation{}, b.parent.failedFor("get in a block", held, err)
+		}
 	}
-	return p.Lookup(ctx, addr)
+	if p == nil {
+		return Allocation{}, b.parent.failedFor("get in a block", held, held.unlessOptional(ErrNotFound))
+	}
+	return p.Get(ctx, held)
 }
 
 // GrantUse is how much of a grant of its parent a pool uses. A GrantUse may be copied; the copy shares Prefixes.

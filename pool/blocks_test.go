@@ -54,14 +54,14 @@ func TestWriterTakesAnotherBlockWhenFullAndGivesEmptyOnesBack(t *testing.T) {
 	}
 	again := allocateIn(t, b, "5")
 	require.Equal(t, "10.0.0.5", texts(again), "idempotent")
-	found, err := b.Lookup(t.Context(), addr("10.0.0.5"))
+	found, err := b.Get(t.Context(), pool.Held{Addr: addr("10.0.0.5")})
 	require.NoError(t, err)
 	require.Equal(t, again, found)
-	_, err = b.Lookup(t.Context(), addr("10.0.0.15"))
+	_, err = b.Get(t.Context(), pool.Held{Addr: addr("10.0.0.15")})
 	require.ErrorIs(t, err, pool.ErrNotFound)
 
 	releaseIn := func(owner string, want int) {
-		_, err := b.Release(t.Context(), owner)
+		_, err := b.Release(t.Context(), pool.Held{Owner: owner})
 		require.NoError(t, err)
 		require.Equal(t, want, blocksOf(t, b))
 	}
@@ -73,7 +73,7 @@ func TestWriterTakesAnotherBlockWhenFullAndGivesEmptyOnesBack(t *testing.T) {
 	}
 	releaseIn("7", 2) // this one is not needed, since another has room
 	require.Equal(t, uint64(8), used(t, parent))
-	_, err = b.Release(t.Context(), "7")
+	_, err = b.Release(t.Context(), pool.Held{Owner: "7"})
 	require.ErrorIs(t, err, pool.ErrNotFound)
 	for i := 8; i < 11; i++ {
 		releaseIn(fmt.Sprint(i), 2)
@@ -100,7 +100,7 @@ func TestBlockIsKeptWhileNoOtherHasRoom(t *testing.T) {
 		return faults.Fault{}
 	}
 	for range 10 {
-		_, err := b.Release(t.Context(), "c")
+		_, err := b.Release(t.Context(), pool.Held{Owner: "c"})
 		require.NoError(t, err)
 		allocateIn(t, b, "c")
 	}
@@ -117,7 +117,7 @@ func TestBlocksAreResumedAfterARestart(t *testing.T) {
 	require.Equal(t, 2, blocksOf(t, restarted))
 	require.Equal(t, "10.0.0.3", texts(allocateIn(t, restarted, "3")), "the same answer")
 	require.Equal(t, "10.0.0.6", texts(allocateIn(t, restarted, "new")), "and in the blocks that it has")
-	_, err := restarted.Release(t.Context(), "0")
+	_, err := restarted.Release(t.Context(), pool.Held{Owner: "0"})
 	require.NoError(t, err)
 	other := openBlocks(t, open(t, memory.Open()), "other node", 30)
 	require.Zero(t, blocksOf(t, other))
@@ -216,7 +216,7 @@ func TestTwoHandlesOfOneWriter(t *testing.T) {
 		if i%3 == 0 {
 			handle = a
 		}
-		_, err := handle.Release(t.Context(), fmt.Sprint(i))
+		_, err := handle.Release(t.Context(), pool.Held{Owner: fmt.Sprint(i)})
 		require.NoError(t, err)
 	}
 	allocateIn(t, a, "new")
@@ -230,7 +230,7 @@ func TestTwoHandlesOfOneWriter(t *testing.T) {
 				owner := fmt.Sprint(w, i)
 				_, err := handle.Allocate(t.Context(), pool.Claim{Owner: owner})
 				if err == nil && i%5 != 0 {
-					_, err = handle.Release(t.Context(), owner)
+					_, err = handle.Release(t.Context(), pool.Held{Owner: owner})
 				}
 				if err != nil && !errors.Is(err, pool.ErrExhausted) {
 					t.Error(err)
@@ -249,7 +249,7 @@ func TestClaimTooLargeForAKnownBlock(t *testing.T) {
 	parent := create(t, memory, specOf("10.0.0.0/26"))
 	late, b := openBlocks(t, parent, "node", 30), openBlocks(t, parent, "node", 30)
 	allocateIn(t, b, "a")
-	_, err := b.Release(t.Context(), "a")
+	_, err := b.Release(t.Context(), pool.Held{Owner: "a"})
 	require.NoError(t, err)
 	require.Equal(t, 1, blocksOf(t, b))
 	_, err = late.Allocate(t.Context(), pool.Claim{Owner: "a", Requests: []pool.Request{{Bits: 27}}})
@@ -279,7 +279,7 @@ func TestCrashesInBlocks(t *testing.T) {
 						}
 					}
 					for _, owner := range []string{"0", "2", "3"} {
-						if _, err := b.Release(t.Context(), owner); err != nil && !errors.Is(err, pool.ErrNotFound) {
+						if _, err := b.Release(t.Context(), pool.Held{Owner: owner}); err != nil && !errors.Is(err, pool.ErrNotFound) {
 							return err
 						}
 					}

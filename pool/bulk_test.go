@@ -3,7 +3,9 @@ package pool_test
 import (
 	"context"
 	"fmt"
+	"iter"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -41,6 +43,63 @@ func numbered(prefix string, n int) (all []string) {
 	return all
 }
 
+// doer is a pool, or a trial of one.
+type doer interface {
+	All(ctx context.Context, steps ...pool.Step) ([]pool.Result, error)
+	Each(ctx context.Context, steps iter.Seq[pool.Step]) iter.Seq2[pool.Result, error]
+}
+
+// each does steps, each by itself, and returns all results.
+func each(ctx context.Context, p doer, steps []pool.Step) (results []pool.Result, err error) {
+	for r, failed := range p.Each(ctx, slices.Values(steps)) {
+		if failed != nil {
+			err = failed
+		} else {
+			results = append(results, r)
+		}
+	}
+	return results, err
+}
+
+// all does steps, all or nothing, and returns what they are about.
+func all(ctx context.Context, p doer, steps []pool.Step) (about []pool.Allocation, err error) {
+	results, err := p.All(ctx, steps...)
+	for _, r := range results {
+		about = append(about, r.Allocation)
+	}
+	return about, err
+}
+
+func allocations(claims []pool.Claim) (steps []pool.Step) {
+	for _, c := range claims {
+		steps = append(steps, pool.Allocate(c))
+	}
+	return steps
+}
+
+func releases(owners []string) (steps []pool.Step) {
+	for _, owner := range owners {
+		steps = append(steps, pool.Release(pool.Held{Owner: owner}))
+	}
+	return steps
+}
+
+func allocateMany(ctx context.Context, p doer, claims []pool.Claim) ([]pool.Result, error) {
+	return each(ctx, p, allocations(claims))
+}
+
+func allocateAll(ctx context.Context, p doer, claims []pool.Claim) ([]pool.Allocation, error) {
+	return all(ctx, p, allocations(claims))
+}
+
+func releaseMany(ctx context.Context, p doer, owners []string) ([]pool.Result, error) {
+	return each(ctx, p, releases(owners))
+}
+
+func releaseAll(ctx context.Context, p doer, owners []string) ([]pool.Allocation, error) {
+	return all(ctx, p, releases(owners))
+}
+
 func claimsOf(owners ...string) (claims []pool.Claim) {
 	for _, owner := range owners {
 		claims = append(claims, pool.Claim{Owner: owner})
@@ -52,10 +111,11 @@ func TestManyClaimsHaveResultsOneByOne(t *testing.T) {
 	inMemoryAndStored(t, specOf("10.0.0.0/29"), func(t *testing.T, b *trial) {
 		allocate(t, b.Pool, claim("held", "10.0.0.1"))
 		b.faults.ResetCounts()
-		results, err := b.AllocateMany(t.Context(), []pool.Claim{
+		results, err := allocateMany(t.Context(), b, []pool.Claim{
 			{Owner: "a"}, claim("b", "10.0.0.1"), {Owner: "held"}, {}, ofBits("c", 31), ofBits("d", 29),
 			claim("e", "10.9.9.9"), {Owner: "f"},
 		})
+
 		require.NoError(t, err)
 		require.Len(t, results, 8)
 		// The results are those of one call after the other.
@@ -70,19 +130,23 @@ func TestManyClaimsHaveResultsOneByOne(t *testing.T) {
 			require.Equal(t, 1, b.faults.Counts().Commit)
 		}
 		require.Equal(t, uint64(5), b.stats(t).Used.Uint64())
-		again, err := b.another(t).AllocateMany(t.Context(), claimsOf("a", "f"))
+		again, err := allocateMany(t.Context(), b.another(t), claimsOf("a", "f"))
 		require.NoError(t, err)
-		require.Equal(t, results[0], again[0])
-		require.Equal(t, results[7], again[1])
+		require.Equal(t, results[0].Allocation, again[0].Allocation)
+		require.Equal(t, results[7].Allocation, again[1].Allocation)
 
-		_, err = b.AllocateMany(t.Context(), claimsOf("x", "y", "x"))
-		require.ErrorIs(t, err, pool.ErrInvalid)
-		requireHoldsNothing(t, b.Pool, "y")
-		none, err := b.AllocateMany(t.Context(), nil)
+		b.faults.ResetCounts()
+		results, err = allocateMany(t.Context(), b, []pool.Claim{{Owner: "x"}, {Owner: "y"}, {Owner: "x"}, claim("y", "10.0.0.7")})
+		require.NoError(t, err)
+		require.Equal(t, results[0].Allocation, results[2].Allocation, "the steps of one owner are done one after the other")
+		require.ErrorIs(t, results[3].Err, pool.ErrHeld)
+		_, err = releaseMany(t.Context(), b, []string{"x", "y"})
+		require.NoError(t, err)
+		none, err := allocateMany(t.Context(), b, nil)
 		require.NoError(t, err)
 		require.Empty(t, none)
 
-		released, err := b.another(t).ReleaseMany(t.Context(), []string{"a", "nobody", "", "c"})
+		released, err := releaseMany(t.Context(), b.another(t), []string{"a", "nobody", "", "c"})
 		require.NoError(t, err)
 		require.Equal(t, "10.0.0.0", texts(released[0].Allocation))
 		require.ErrorIs(t, released[1].Err, pool.ErrNotFound)
@@ -107,31 +171,31 @@ func TestAllOrNothingLeavesNoTrace(t *testing.T) {
 			"too many":           claimsOf(numbered("n", 8)...),
 			"one holds another":  {{Owner: "a"}, claim("held", "10.0.0.5")},
 			"one breaks a rule":  {{Owner: "a"}, {}},
-			"one is there twice": claimsOf("a", "b", "a"),
+			"one is there twice": {{Owner: "a"}, {Owner: "b"}, claim("a", "10.0.0.2")},
 			"too large":          {{Owner: "a"}, ofBits("b", 29)},
 		} {
-			got, err := b.AllocateAll(t.Context(), claims)
+			got, err := allocateAll(t.Context(), b, claims)
 			require.Error(t, err, name)
 			require.Empty(t, got)
 			require.Equal(t, before, withoutRevisions(snapshot(t, b.Pool)), name)
 			requireOK(t, b.Pool)
 		}
-		_, err := b.AllocateAll(t.Context(), []pool.Claim{{Owner: "a"}, claim("b", "10.0.0.2")})
+		_, err := allocateAll(t.Context(), b, []pool.Claim{{Owner: "a"}, claim("b", "10.0.0.2")})
 		require.ErrorContains(t, err, `allocate for "b": 10.0.0.2/32: taken`, "it says which one")
 		for _, names := range [][]string{{"held", "nobody"}, {"held", ""}, {"held", "held"}} {
-			_, err := b.ReleaseAll(t.Context(), names)
+			_, err := releaseAll(t.Context(), b, names)
 			require.Error(t, err)
 			require.Equal(t, before, withoutRevisions(snapshot(t, b.Pool)), "%q", names)
 		}
 
-		got, err := b.AllocateAll(t.Context(), claimsOf(numbered("n", 6)...)) // what is left, and the lease that has ended
+		got, err := allocateAll(t.Context(), b, claimsOf(numbered("n", 6)...)) // what is left, and the lease that has ended
 		require.NoError(t, err)
 		require.Len(t, got, 6)
 		require.Equal(t, got[0].Generation, got[5].Generation, "in one commit")
-		released, err := b.another(t).ReleaseAll(t.Context(), numbered("n", 6))
+		released, err := releaseAll(t.Context(), b.another(t), numbered("n", 6))
 		require.NoError(t, err)
 		require.Len(t, released, 6)
-		none, err := b.AllocateAll(t.Context(), nil)
+		none, err := allocateAll(t.Context(), b, nil)
 		require.NoError(t, err)
 		require.Empty(t, none)
 	})
@@ -142,19 +206,19 @@ func TestManyClaimsOfAStoreThatTakesFewAtOnce(t *testing.T) {
 	p, err := pool.Create(t.Context(), onlyStore{small}, "blue", specOf("10.0.0.0/24"), nil)
 	require.NoError(t, err)
 	small.commits = 0
-	results, err := p.AllocateMany(t.Context(), claimsOf(numbered("n", 100)...))
+	results, err := allocateMany(t.Context(), p, claimsOf(numbered("n", 100)...))
 	require.NoError(t, err)
 	for i, result := range results {
 		require.NoError(t, result.Err)
 		require.Equal(t, addrOf(i), result.Allocation.Addrs()[0], "in the order of the claims")
 	}
 	require.LessOrEqual(t, small.commits, 100/5+2)
-	_, err = p.AllocateAll(t.Context(), claimsOf(numbered("m", 20)...))
+	_, err = allocateAll(t.Context(), p, claimsOf(numbered("m", 20)...))
 	require.ErrorIs(t, err, store.ErrTooLarge)
 	require.Equal(t, uint64(100), used(t, p))
-	_, err = p.AllocateAll(t.Context(), claimsOf(numbered("m", 10)...))
+	_, err = allocateAll(t.Context(), p, claimsOf(numbered("m", 10)...))
 	require.NoError(t, err)
-	_, err = p.ReleaseMany(t.Context(), numbered("n", 100))
+	_, err = releaseMany(t.Context(), p, numbered("n", 100))
 	require.NoError(t, err)
 	requireOK(t, p)
 }
@@ -165,18 +229,18 @@ func TestFaultsInBulk(t *testing.T) {
 			b := stored(t, specOf("10.0.0.0/28"))
 			b.faults.ResetCounts()
 			b.faults.Choose = faults.Script(faults.Fault{Effect: effect, Late: 2})
-			results, err := b.AllocateMany(t.Context(), claimsOf(numbered("n", 8)...))
+			results, err := allocateMany(t.Context(), b, claimsOf(numbered("n", 8)...))
 			require.NoError(t, err)
 			for i, result := range results {
 				require.NoError(t, result.Err)
 				require.Equal(t, addrOf(i), result.Allocation.Addrs()[0])
 			}
 			b.faults.ResetCounts()
-			released, err := b.ReleaseAll(t.Context(), numbered("n", 8))
+			released, err := releaseAll(t.Context(), b, numbered("n", 8))
 			require.NoError(t, err)
 			require.Len(t, released, 8)
 			b.faults.ResetCounts()
-			all, err := b.AllocateAll(t.Context(), claimsOf(numbered("m", 16)...))
+			all, err := allocateAll(t.Context(), b, claimsOf(numbered("m", 16)...))
 			require.NoError(t, err)
 			require.Len(t, all, 16)
 			requireOK(t, b.Pool)
@@ -186,13 +250,13 @@ func TestFaultsInBulk(t *testing.T) {
 	b := stored(t, specOf("10.0.0.0/28"))
 	b.faults.ResetCounts()
 	b.faults.Choose = faults.Script(faults.Fault{Effect: faults.Refuse})
-	results, err := b.AllocateMany(t.Context(), []pool.Claim{{Owner: "a"}, {}})
+	results, err := allocateMany(t.Context(), b, []pool.Claim{{Owner: "a"}, {}})
 	require.ErrorIs(t, err, faults.ErrInjected)
 	require.ErrorIs(t, results[0].Err, faults.ErrInjected)
 	require.ErrorIs(t, results[1].Err, pool.ErrInvalid)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	results, err = b.AllocateMany(ctx, claimsOf("a"))
+	results, err = allocateMany(ctx, b, claimsOf("a"))
 	require.ErrorIs(t, err, context.Canceled)
 	require.ErrorIs(t, results[0].Err, context.Canceled)
 	requireHoldsNothing(t, b.Pool, "a")
@@ -222,7 +286,7 @@ func TestDryRunTakesNothing(t *testing.T) {
 			require.ErrorIs(t, err, pool.ErrInvalid)
 			b.clock.Add(time.Minute)
 			require.Equal(t, "10.0.0.0", texts(dry(t, b.Pool, claim("y", "10.0.0.0"))), "it would take a lease that has ended")
-			_, err = b.Get(t.Context(), "leased")
+			_, err = b.Get(t.Context(), pool.Held{Owner: "leased"})
 			require.NoError(t, err)
 		})
 	}

@@ -22,12 +22,13 @@ import (
 type op struct {
 	group.Call
 
-	ctx   context.Context
-	parts []part               // what is asked for in which pools
-	whole bool                 // all of it is granted in one commit, or nothing
-	looks bool                 // probably there is nothing to commit, so no turn is taken before it is known
-	plan  func(*attempt) error // instead of parts: what is to be done while no other call uses the pools
-	pools []*Pool              // all that take part
+	ctx     context.Context
+	parts   []part               // what is asked for in which pools
+	whole   bool                 // all of it is granted in one commit, or nothing
+	repeats bool                 // some owner has several steps, each of which sees what those before it do
+	looks   bool                 // probably there is nothing to commit, so no turn is taken before it is known
+	plan    func(*attempt) error // instead of parts: what is to be done while no other call uses the pools
+	pools   []*Pool              // all that take part
 
 	over     bool // it has been brought to its end
 	err      error
@@ -63,15 +64,20 @@ type part struct {
 type step struct {
 	task
 	outcome outcome
-	looked  bool // the plan is made of the owner's record as the store has it, and not of what the handle remembers
-	waits   int  // how often it was put off
-	// releasing is the generation that a commit of unknown outcome was to release.
+	looked  bool  // the plan is made of the owner's record as the store has it, and not of what the handle remembers
+	waits   int   // how often it was put off
+	pool    *Pool // of an op for which that matters: where it is done, or the first of several
+	byAddr  bool  // its owner is whoever was found to hold its address
+	// releasing is the generation that a commit of unknown outcome was to release; 0 if there was no such commit.
 	releasing int64
 
 	done   bool
 	result Allocation
 	err    error
 }
+
+// releasingNothing is the generation that a step releases which finds that nothing is held, and is content with that.
+const releasingNothing = -1
 
 // newOp returns an op of one task in one pool.
 func newOp(ctx context.Context, p *Pool, t *task) *op {
@@ -209,8 +215,12 @@ func (o *op) doubt(timeout time.Duration, cause error) {
 	for i := range o.parts {
 		for j := range o.parts[i].steps {
 			s := &o.parts[i].steps[j]
-			if s.kind == taskRelease && !s.done && s.outcome.verdict == verdictWrite {
+			switch {
+			case s.kind != taskRelease || s.done:
+			case s.outcome.verdict == verdictWrite:
 				s.releasing = s.outcome.result.Generation
+			case o.repeats && s.outcome.verdict == verdictDone:
+				s.releasing = releasingNothing
 			}
 		}
 	}

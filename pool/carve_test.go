@@ -43,7 +43,7 @@ func TestNodeCIDRsAreCarved(t *testing.T) {
 		pod := allocate(t, p, pool.Claim{Owner: "pod", Policy: pool.RequireDualStack})
 		want := []netip.Addr{addr(fmt.Sprintf("10.244.%d.1", i)), addr(fmt.Sprintf("fd00:10:244:%d::1", i))}
 		require.Equal(t, want, pod.Addrs(), "a subnet, with its reserved addresses")
-		held, err := cluster.Get(t.Context(), node)
+		held, err := cluster.Get(t.Context(), pool.Held{Owner: node})
 		require.NoError(t, err)
 		require.Equal(t, node, held.Child)
 	}
@@ -98,7 +98,7 @@ func TestCarveIsIdempotent(t *testing.T) {
 	other, err := pool.Open(t.Context(), s, "parent", nil)
 	require.NoError(t, err)
 	again := carve(t, other, ofBits("n", 24), "child")
-	_, err = again.Get(t.Context(), "x")
+	_, err = again.Get(t.Context(), pool.Held{Owner: "x"})
 	require.NoError(t, err)
 	require.Equal(t, uint64(256), used(t, parent))
 	_, err = pool.Carve(t.Context(), parent, ofBits("n", 24), "another", pool.Spec{}, nil)
@@ -115,7 +115,7 @@ func TestCarveOfWhatIsHeldAlready(t *testing.T) {
 	b := stored(t, specOf("10.0.0.0/16"))
 	want := allocate(t, b.Pool, pool.Claim{Owner: "n", Requests: []pool.Request{{Bits: 24}}, TTL: time.Minute})
 	p := carve(t, b.Pool, ofBits("n", 24), "child")
-	got, err := b.Get(t.Context(), "n")
+	got, err := b.Get(t.Context(), pool.Held{Owner: "n"})
 	require.NoError(t, err)
 	require.Equal(t, want.Prefixes, got.Prefixes)
 	require.Zero(t, got.Expires, "a pool is carved out of a reservation: it does not end under those who use it")
@@ -123,7 +123,7 @@ func TestCarveOfWhatIsHeldAlready(t *testing.T) {
 	b.clock.Add(time.Hour)
 	_, err = b.Allocate(t.Context(), ofBits("n", 25))
 	require.ErrorIs(t, err, pool.ErrHeld)
-	_, err = b.Release(t.Context(), "n")
+	_, err = b.Release(t.Context(), pool.Held{Owner: "n"})
 	require.ErrorIs(t, err, pool.ErrInUse)
 	require.Equal(t, "child", allocate(t, b.Pool, ofBits("n", 24)).Child)
 }
@@ -131,7 +131,7 @@ func TestCarveOfWhatIsHeldAlready(t *testing.T) {
 func TestReleaseIsRefusedWhileTheChildHoldsAnything(t *testing.T) {
 	for name, free := range map[string]func(t *testing.T, s store.Store, parent *pool.Pool) error{
 		"release": func(t *testing.T, _ store.Store, p *pool.Pool) error {
-			_, err := p.Release(t.Context(), "n")
+			_, err := p.Release(t.Context(), pool.Held{Owner: "n"})
 			return err
 		},
 		"delete of the child": func(t *testing.T, s store.Store, _ *pool.Pool) error {
@@ -170,12 +170,12 @@ func TestReleaseIsRefusedWhileTheChildHoldsAnything(t *testing.T) {
 // otherReleases are the errors of all other ways to release what a pool was carved from.
 func (b *trial) otherReleases(t *testing.T) (errs []error) {
 	t.Helper()
-	many, err := b.ReleaseMany(t.Context(), []string{"n"})
+	many, err := releaseMany(t.Context(), b, []string{"n"})
 	require.NoError(t, err)
 	errs = append(errs, many[0].Err)
-	_, err = b.ReleaseAll(t.Context(), []string{"n"})
+	_, err = releaseAll(t.Context(), b, []string{"n"})
 	errs = append(errs, err)
-	_, err = pool.ReleaseTogether(t.Context(), "n", b.Pool)
+	_, err = releaseTogether(t.Context(), "n", b.Pool)
 	return append(errs, err)
 }
 
@@ -186,11 +186,11 @@ func TestWhatIsCarvedIsNeitherReapedNorReconciledAway(t *testing.T) {
 	b.clock.Add(1000 * time.Hour)
 	_, err := b.Reap(t.Context())
 	require.NoError(t, err)
-	done, err := b.Reconcile(t.Context(), live(), nil)
+	done, err := b.Reconcile(t.Context(), markOf(t, b.Pool), live(), nil)
 	require.NoError(t, err)
 	require.Len(t, done.Released, 1)
 	require.Equal(t, "gone", done.Released[0].Owner)
-	_, err = b.Get(t.Context(), "n")
+	_, err = b.Get(t.Context(), pool.Held{Owner: "n"})
 	require.NoError(t, err)
 }
 
@@ -265,7 +265,7 @@ func TestCrashesWhileCarvingAndGivingBack(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			_, err = parent.Release(t.Context(), "n")
+			_, err = parent.Release(t.Context(), pool.Held{Owner: "n"})
 			if errors.Is(err, pool.ErrNotFound) {
 				return nil
 			}

@@ -141,7 +141,7 @@ func (c *Claim) checkOwnerAndRest() error {
 // checkRest checks all but the owner, the policy and the requests.
 func (c *Claim) checkRest() error {
 	if c.TTL != 0 {
-		if err := checkTTL(c.TTL); err != nil {
+		if err := checkTime("time to live", c.TTL); err != nil {
 			return err
 		}
 	}
@@ -159,14 +159,6 @@ func (c *Claim) checkRest() error {
 	}
 	if size > MaxLabelBytes {
 		return invalid("the labels have %d bytes, the most is %d", size, MaxLabelBytes)
-	}
-	return nil
-}
-
-// checkTTL checks how long a lease is to last.
-func checkTTL(ttl time.Duration) error {
-	if ttl < time.Microsecond || ttl > MaxTTL {
-		return invalid("the time to live %v is out of range, want %v to %v", ttl, time.Microsecond, MaxTTL)
 	}
 	return nil
 }

@@ -21,7 +21,7 @@ import (
 
 func requireHoldsNothing(t testing.TB, p *pool.Pool, owner string) {
 	t.Helper()
-	_, err := p.Get(t.Context(), owner)
+	_, err := p.Get(t.Context(), pool.Held{Owner: owner})
 	require.ErrorIs(t, err, pool.ErrNotFound)
 }
 
@@ -38,7 +38,7 @@ func TestCancelledBefore(t *testing.T) {
 			injector.ResetCounts()
 			_, err := p.Allocate(ctx, pool.Claim{Owner: "a"})
 			require.ErrorIs(t, err, context.Canceled)
-			_, err = p.Release(ctx, "held")
+			_, err = p.Release(ctx, pool.Held{Owner: "held"})
 			require.ErrorIs(t, err, context.Canceled)
 			_, err = p.Verify(ctx)
 			require.ErrorIs(t, err, context.Canceled)
@@ -155,7 +155,7 @@ func TestLeadPassesOverTheCancelled(t *testing.T) {
 						mu.Lock()
 						granted[owner] = true
 						mu.Unlock()
-					} else if _, err := p.Release(context.WithoutCancel(ctx), owner); err != nil {
+					} else if _, err := p.Release(context.WithoutCancel(ctx), pool.Held{Owner: owner}); err != nil {
 						t.Error(err)
 					}
 				case errors.Is(err, context.DeadlineExceeded):
@@ -328,7 +328,7 @@ func TestOneOwnerAtOnce(t *testing.T) {
 		}
 		released := make(chan error, 1)
 		go func() {
-			_, err := p.Release(t.Context(), "a")
+			_, err := p.Release(t.Context(), pool.Held{Owner: "a"})
 			released <- err
 		}()
 		synctest.Wait()
@@ -364,7 +364,7 @@ func TestBackoffOfOtherCalls(t *testing.T) {
 		}
 		for name, call := range map[string]func(context.Context, *pool.Pool) error{
 			"together": func(ctx context.Context, p *pool.Pool) error {
-				_, err := pool.AllocateTogether(ctx, "a", pool.Part{Pools: []*pool.Pool{p}})
+				_, err := together(ctx, "a", []*pool.Pool{p})
 				return err
 			},
 			"update": func(ctx context.Context, p *pool.Pool) error { return p.Update(ctx, specOf("10.0.0.0/25")) },

@@ -27,11 +27,11 @@ func TestReleasedAddressIsWithheldForTheCooldown(t *testing.T) {
 		allocate(t, b.Pool, pool.Claim{Owner: "a"})
 		require.Equal(t, "10.0.0.0", texts(release(t, b.Pool, "a")))
 		requireHoldsNothing(t, b.Pool, "a")
-		_, err := b.Lookup(t.Context(), addr("10.0.0.0"))
+		_, err := b.Get(t.Context(), pool.Held{Addr: addr("10.0.0.0")})
 		require.ErrorIs(t, err, pool.ErrNotFound)
-		_, err = b.Release(t.Context(), "a")
+		_, err = b.Release(t.Context(), pool.Held{Owner: "a"})
 		require.ErrorIs(t, err, pool.ErrNotFound)
-		_, err = b.Renew(t.Context(), "a", time.Hour)
+		_, err = b.Renew(t.Context(), pool.Held{Owner: "a"}, time.Hour)
 		require.ErrorIs(t, err, pool.ErrNotFound)
 		for a, err := range b.Allocations(t.Context()) {
 			require.NoError(t, err)
@@ -110,7 +110,7 @@ func TestLastOwnerGetsItBackAtOnce(t *testing.T) {
 		require.Greater(t, got.Generation, want.Generation, "by a grant of its own")
 		require.Zero(t, got.Expires)
 		require.Equal(t, uint64(1), b.stats(t).Cooling.Uint64())
-		_, err := b.ReleaseGeneration(t.Context(), "a", want.Generation)
+		_, err := b.Release(t.Context(), pool.Held{Owner: "a", Generation: want.Generation})
 		require.ErrorIs(t, err, pool.ErrGeneration)
 
 		leased := allocate(t, b.Pool, lease("first", time.Hour))
@@ -308,7 +308,7 @@ func TestFaultsAroundACooldown(t *testing.T) {
 				requireOK(t, b.another(t))
 			}
 			free := func() error {
-				_, err := b.Release(t.Context(), "a")
+				_, err := b.Release(t.Context(), pool.Held{Owner: "a"})
 				if errors.Is(err, pool.ErrNotFound) {
 					return nil
 				}

@@ -15,6 +15,8 @@ import (
 var (
 	// ErrInvalid is returned when an argument breaks a rule: a specification, a name, a claim.
 	ErrInvalid = errors.New("invalid")
+	// ErrDrift is returned by [Ensure] with [Refuse] if the pool has another spec.
+	ErrDrift = errors.New("the pool has another spec")
 	// ErrExists is returned when there is already a pool of that name.
 	ErrExists = errors.New("pool already exists")
 	// ErrNotFound is returned when the owner or the address holds nothing, or when there is no such pool.

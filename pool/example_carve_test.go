@@ -18,12 +18,12 @@ func ExampleCarve() {
 
 	public := pool.Claim{Owner: "public", Requests: []pool.Request{{Bits: 20}}}
 	subnet := must(pool.Carve(ctx, vpc, public, "public", pool.Spec{}, nil))
-	fmt.Println(must(vpc.Get(ctx, "public")).Prefixes[0])
+	fmt.Println(must(vpc.Get(ctx, pool.Held{Owner: "public"})).Prefixes[0])
 	fmt.Println(must(subnet.Allocate(ctx, pool.Claim{Owner: "web"})).Addrs()[0])
 
-	_, err := vpc.Release(ctx, "public")
+	_, err := vpc.Release(ctx, pool.Held{Owner: "public"})
 	fmt.Println(err)
-	must(subnet.Release(ctx, "web"))
+	must(subnet.Release(ctx, pool.Held{Owner: "web"}))
 	fmt.Println(pool.Delete(ctx, s, "public", nil))
 	fmt.Println("used:", must(vpc.Stats(ctx)).Of(pool.IPv4).Used)
 	// Output:
@@ -47,8 +47,8 @@ func ExampleOpenBlocks() {
 		for _, pod := range []string{"a", "b", "c"} {
 			fmt.Print(must(blocks.Allocate(ctx, pool.Claim{Owner: pod})).Addrs()[0], " ")
 		}
-		must(blocks.Release(ctx, "c")) // its block stays, since the other one is full
-		must(blocks.Release(ctx, "b")) // and now it has room
+		must(blocks.Release(ctx, pool.Held{Owner: "c"})) // its block stays, since the other one is full
+		must(blocks.Release(ctx, pool.Held{Owner: "b"})) // and now it has room
 		fmt.Println(len(must(blocks.Pool().Grants(ctx))), "blocks,", must(blocks.GiveBack(ctx, 0)), "given back")
 	}
 	// Output:
@@ -77,7 +77,7 @@ func ExamplePool_Extend() {
 
 	_, err := site.Retract(ctx, "site/2")
 	fmt.Println(err)
-	must(site.Release(ctx, "c"))
+	must(site.Release(ctx, pool.Held{Owner: "c"}))
 	fmt.Println(must(site.Retract(ctx, "site/2")).Prefixes, "given back")
 	// Output:
 	// 10.0.0.2

@@ -41,8 +41,8 @@ func ExamplePool_Drain() {
 
 	fmt.Println(p.Drain(ctx, pool.Spec{Ranges: must(cidr.ParseRanges("10.9.0.10-10.9.0.19"))}))
 	fmt.Println("out of range:", must(p.Stats(ctx)).Of(pool.IPv4).OutOfRange)
-	fmt.Println("vm-1 still has", must(p.Get(ctx, "vm-1")).Addrs()[0])
-	must(p.Release(ctx, "vm-1"))
+	fmt.Println("vm-1 still has", must(p.Get(ctx, pool.Held{Owner: "vm-1"})).Addrs()[0])
+	must(p.Release(ctx, pool.Held{Owner: "vm-1"}))
 	fmt.Println("and then gets", must(p.Allocate(ctx, pool.Claim{Owner: "vm-1"})).Addrs()[0])
 	// Output:
 	// <nil>

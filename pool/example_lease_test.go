@@ -24,13 +24,13 @@ func ExamplePool_Renew() {
 	}
 
 	now = now.Add(50 * time.Minute)
-	fmt.Println("the laptop has it until", must(p.Renew(ctx, "laptop", time.Hour)).Expires.Format(time.TimeOnly))
+	fmt.Println("the laptop has it until", must(p.Renew(ctx, pool.Held{Owner: "laptop"}, time.Hour)).Expires.Format(time.TimeOnly))
 	_, err := p.Allocate(ctx, pool.Claim{Owner: "tablet", TTL: time.Hour})
 	fmt.Println(strings.ReplaceAll(err.Error(), "; ", "\n"))
 
 	now = now.Add(10 * time.Minute)
 	fmt.Println("the tablet gets", must(p.Allocate(ctx, pool.Claim{Owner: "tablet", TTL: time.Hour})).Addrs()[0])
-	_, err = p.Renew(ctx, "phone", time.Hour)
+	_, err = p.Renew(ctx, pool.Held{Owner: "phone"}, time.Hour)
 	fmt.Println(err)
 	// Output:
 	// the laptop has it until 13:50:00
@@ -69,7 +69,7 @@ func ExampleSpec_cooldown() {
 		&pool.Options{Clock: func() time.Time { return now }},
 	))
 	must(p.Allocate(ctx, pool.Claim{Owner: "vm-1"}))
-	must(p.Release(ctx, "vm-1"))
+	must(p.Release(ctx, pool.Held{Owner: "vm-1"}))
 
 	_, err := p.Allocate(ctx, pool.Claim{Owner: "vm-2"})
 	var exhausted *pool.ExhaustedError

@@ -2,10 +2,9 @@ package pool_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
+	"time"
 
 	"github.com/ipalloc/ipalloc/cidr"
 	"github.com/ipalloc/ipalloc/pool"
@@ -13,7 +12,7 @@ import (
 )
 
 // IPv4 from one of two pools, IPv6 from a third: both or none.
-func ExampleAllocateTogether() {
+func ExampleStep_In() {
 	ctx := context.Background()
 	s := store.NewMemory()
 	create := func(name, text string) *pool.Pool {
@@ -22,8 +21,8 @@ func ExampleAllocateTogether() {
 	rack1, rack2, v6 := create("rack-1", "10.0.1.1"), create("rack-2", "10.0.2.1"), create("v6", "2001:db8::1-2001:db8::9")
 
 	for _, node := range []string{"node-1", "node-2", "node-3"} {
-		granted, err := pool.AllocateTogether(ctx, node, pool.Part{Pools: []*pool.Pool{rack1, rack2}},
-			pool.Part{Pools: []*pool.Pool{v6}})
+		claim := pool.Claim{Owner: node}
+		granted, err := v6.All(ctx, pool.Allocate(claim).In(rack1, rack2), pool.Allocate(claim))
 		if err != nil {
 			fmt.Println(err)
 			continue
@@ -39,51 +38,82 @@ func ExampleAllocateTogether() {
 	// used of v6: 2
 }
 
-// The leases of a DHCP server are taken over.
-func ExamplePool_Adopt() {
+// The leases of a DHCP server are taken over, with few commits.
+func ExamplePool_Each() {
 	ctx := context.Background()
 	p := must(pool.New(pool.Spec{Ranges: must(cidr.ParseRanges("192.0.2.0/24"))}, nil))
 
 	leases := []struct{ client, addr string }{{"aa:01", "192.0.2.10"}, {"aa:02", "192.0.2.11"}, {"aa:03", "192.0.2.10"}}
-	var claims []pool.Claim
-	for _, l := range leases {
-		claims = append(claims,
-			pool.Claim{Owner: l.client, Requests: []pool.Request{pool.ExactAddr(netip.MustParseAddr(l.addr))}})
+	steps := func(yield func(pool.Step) bool) {
+		for _, l := range leases {
+			requests := []pool.Request{pool.ExactAddr(netip.MustParseAddr(l.addr))}
+			if !yield(pool.Allocate(pool.Claim{Owner: l.client, Requests: requests})) {
+				return
+			}
+		}
 	}
-	adopted, err := p.Adopt(ctx, slices.Values(claims), func(c pool.Clash) {
-		fmt.Printf("%s: %v, by %s\n", c.Claim.Owner, c.Err, c.Holder)
-	})
-	fmt.Println(adopted, "adopted", err)
-	// Output:
-	// aa:03: allocate for "aa:03": 192.0.2.10/32: taken, by aa:01
-	// 2 adopted <nil>
-}
-
-// Many claims with one commit, each by itself.
-func ExamplePool_AllocateMany() {
-	ctx := context.Background()
-	p := must(pool.New(pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.1-10.0.0.2"))}, nil))
-
-	for _, r := range must(p.AllocateMany(ctx, []pool.Claim{{Owner: "a"}, {Owner: "b"}, {Owner: "c"}})) {
-		fmt.Println(r.Allocation.Addrs(), errors.Is(r.Err, pool.ErrExhausted))
+	for result, err := range p.Each(ctx, steps) {
+		if err != nil {
+			fmt.Println("the rest was not done:", err)
+			return
+		}
+		fmt.Println(result.Allocation.Addrs(), result.Err)
 	}
 	// Output:
-	// [10.0.0.1] false
-	// [10.0.0.2] false
-	// [] true
+	// [192.0.2.10] <nil>
+	// [192.0.2.11] <nil>
+	// [] allocate for "aa:03": 192.0.2.10/32: taken
 }
 
 // A cluster of three, or none.
-func ExamplePool_AllocateAll() {
+func ExamplePool_All() {
 	ctx := context.Background()
 	p := must(pool.New(pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.1-10.0.0.2"))}, nil))
 
-	_, err := p.AllocateAll(ctx, []pool.Claim{{Owner: "a"}, {Owner: "b"}, {Owner: "c"}})
+	_, err := p.All(ctx, pool.Allocate(pool.Claim{Owner: "a"}), pool.Allocate(pool.Claim{Owner: "b"}),
+		pool.Allocate(pool.Claim{Owner: "c"}))
 	fmt.Println(err)
 	fmt.Println("used:", must(p.Stats(ctx)).Of(pool.IPv4).Used)
 	// Output:
 	// allocate for "c": exhausted: no IPv4 /32 is free; free addresses: 0 of 2
 	// used: 0
+}
+
+// A Service moves to another address, and its old one goes to another Service: there is no moment in which either has
+// none.
+func ExamplePool_All_exchange() {
+	ctx := context.Background()
+	p := must(pool.New(pool.Spec{Ranges: must(cidr.ParseRanges("192.0.2.1-192.0.2.9")), Cooldown: time.Hour}, nil))
+	must(p.Allocate(ctx, pool.Claim{Owner: "web"}))
+	must(p.Allocate(ctx, pool.Claim{Owner: "mail"}))
+
+	exactly := func(owner, addr string) pool.Step {
+		requests := []pool.Request{pool.ExactAddr(netip.MustParseAddr(addr))}
+		return pool.Allocate(pool.Claim{Owner: owner, Requests: requests})
+	}
+	must(p.All(ctx,
+		pool.Release(pool.Held{Owner: "web"}), pool.Release(pool.Held{Owner: "mail"}),
+		exactly("web", "192.0.2.7"), exactly("mail", "192.0.2.1")))
+	for _, owner := range []string{"web", "mail"} {
+		fmt.Println(owner, must(p.Get(ctx, pool.Held{Owner: owner})).Addrs())
+	}
+	// Output:
+	// web [192.0.2.7]
+	// mail [192.0.2.1]
+}
+
+// A node finds by duplicate address detection that somebody else uses its address, and has another one.
+func ExampleDecline() {
+	ctx := context.Background()
+	p := must(pool.New(pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.1-10.0.0.9"))}, nil))
+	claim := pool.Claim{Owner: "node-1"}
+	first := must(p.Allocate(ctx, claim))
+
+	in := pool.Held{Owner: claim.Owner, Generation: first.Generation, Optional: true}
+	results := must(p.All(ctx, pool.Decline(in, time.Hour), pool.Allocate(claim)))
+	fmt.Println("declined", results[0].Allocation.Addrs(), "and has", results[1].Allocation.Addrs())
+	// Output:
+	// declined [10.0.0.1] and has [10.0.0.2]
 }
 
 // Whoever is not there any more loses what it holds.
@@ -93,19 +123,23 @@ func ExamplePool_Reconcile() {
 	for _, pod := range []string{"web-0", "web-1", "db-0"} {
 		must(p.Allocate(ctx, pool.Claim{Owner: pod}))
 	}
-	running := func(yield func(string, error) bool) { // as an API server lists them, page by page
-		for _, pod := range []string{"web-0", "db-0"} {
+
+	mark := must(p.Mark(ctx))                       // before the list
+	running := []string{"web-0", "db-0"}            // as the API server lists them
+	must(p.Allocate(ctx, pool.Claim{Owner: "new"})) // meanwhile; the list does not have it
+	live := func(yield func(string, error) bool) {
+		for _, pod := range running {
 			if !yield(pod, nil) {
 				return
 			}
 		}
 	}
 
-	plan := must(p.Reconcile(ctx, running, &pool.ReconcileOptions{DryRun: true}))
+	plan := must(p.Reconcile(ctx, mark, live, &pool.ReconcileOptions{DryRun: true}))
 	fmt.Println("would release", plan.Released[0].Owner)
-	done := must(p.Reconcile(ctx, running, nil))
-	fmt.Println("released", done.Released[0].Addrs()[0], "and kept", done.Live)
+	done := must(p.Reconcile(ctx, mark, live, nil))
+	fmt.Println("released", done.Released[0].Addrs()[0], "and kept", done.Live, "and", done.Newer)
 	// Output:
 	// would release web-1
-	// released 10.0.0.2 and kept 2
+	// released 10.0.0.2 and kept 2 and 1
 }

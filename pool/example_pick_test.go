@@ -22,7 +22,7 @@ func ExampleStrategy() {
 		fmt.Print(strategy, ":")
 		for range 3 {
 			fmt.Print(" ", must(p.Allocate(ctx, pool.Claim{Owner: "a"})).Addrs()[0])
-			must(p.Release(ctx, "a"))
+			must(p.Release(ctx, pool.Held{Owner: "a"}))
 		}
 		fmt.Println()
 	}

@@ -34,8 +34,8 @@ func Example() {
 	again := must(p.Allocate(ctx, pool.Claim{Owner: "pod-7/eth0"}))
 	fmt.Println("again:", again.Addrs()[0])
 
-	must(p.Release(ctx, "pod-7/eth0"))
-	_, err := p.Release(ctx, "pod-7/eth0")
+	must(p.Release(ctx, pool.Held{Owner: "pod-7/eth0"}))
+	_, err := p.Release(ctx, pool.Held{Owner: "pod-7/eth0"})
 	fmt.Println(err)
 	// Output:
 	// pod-7/eth0 has 192.0.2.2
@@ -124,17 +124,17 @@ func ExampleSpec_prefixes() {
 }
 
 // A release that comes late names the grant that it is for, and leaves the next one alone.
-func ExamplePool_ReleaseGeneration() {
+func ExamplePool_Release_generation() {
 	ctx := context.Background()
 	p := must(pool.New(pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.1-10.0.0.9"))}, nil))
 
 	first := must(p.Allocate(ctx, pool.Claim{Owner: "pod"}))
-	must(p.Release(ctx, "pod"))
+	must(p.Release(ctx, pool.Held{Owner: "pod"}))
 	must(p.Allocate(ctx, pool.Claim{Owner: "pod"}))
 
-	_, err := p.ReleaseGeneration(ctx, "pod", first.Generation)
+	_, err := p.Release(ctx, pool.Held{Owner: "pod", Generation: first.Generation})
 	fmt.Println(errors.Is(err, pool.ErrGeneration))
-	fmt.Println(must(p.Get(ctx, "pod")).Addrs()[0])
+	fmt.Println(must(p.Get(ctx, pool.Held{Owner: "pod"})).Addrs()[0])
 	// Output:
 	// true
 	// 10.0.0.1
@@ -153,14 +153,14 @@ func ExamplePool_Stats() {
 	// IPv6: 18446744073709551616 = 1 reserved + 1 used + 18446744073709551614 free
 }
 
-func ExamplePool_Lookup() {
+func ExamplePool_Get_byAddress() {
 	ctx := context.Background()
 	p := must(pool.New(pool.Spec{Ranges: must(cidr.ParseRanges("10.244.0.0/16")), IPv4Bits: 24}, nil))
 	must(p.Allocate(ctx, pool.Claim{Owner: "node-1"}))
 	must(p.Allocate(ctx, pool.Claim{Owner: "node-2"}))
 
-	fmt.Println(must(p.Lookup(ctx, netip.MustParseAddr("10.244.1.77"))).Owner)
-	_, err := p.Lookup(ctx, netip.MustParseAddr("10.244.9.9"))
+	fmt.Println(must(p.Get(ctx, pool.Held{Addr: netip.MustParseAddr("10.244.1.77")})).Owner)
+	_, err := p.Get(ctx, pool.Held{Addr: netip.MustParseAddr("10.244.9.9")})
 	fmt.Println(errors.Is(err, pool.ErrNotFound))
 	// Output:
 	// node-2

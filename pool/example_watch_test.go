@@ -18,7 +18,7 @@ func ExamplePool_AllocateWait() {
 	p := must(pool.Create(ctx, s, "nodes", pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.1"))}, nil))
 	must(p.Allocate(ctx, pool.Claim{Owner: "node-1"}))
 
-	go func() { must(must(pool.Open(ctx, s, "nodes", nil)).Release(ctx, "node-1")) }()
+	go func() { must(must(pool.Open(ctx, s, "nodes", nil)).Release(ctx, pool.Held{Owner: "node-1"})) }()
 	fmt.Println(must(p.AllocateWait(ctx, pool.Claim{Owner: "node-2"})).Addrs()[0])
 	// Output: 10.0.0.1
 }
@@ -37,7 +37,7 @@ func ExamplePool_Watch() {
 		case 1:
 			must(p.Allocate(ctx, pool.Claim{Owner: "a"}))
 		case 2:
-			must(p.Release(ctx, "a"))
+			must(p.Release(ctx, pool.Held{Owner: "a"}))
 		default:
 			return
 		}
@@ -93,7 +93,7 @@ func ExampleImport() {
 		panic(err)
 	}
 	moved := must(pool.Import(ctx, to, "nodes", snapshot, nil))
-	fmt.Println(must(moved.Get(ctx, "node-1")).Addrs()[0])
+	fmt.Println(must(moved.Get(ctx, pool.Held{Owner: "node-1"})).Addrs()[0])
 	fmt.Println(must(moved.Allocate(ctx, pool.Claim{Owner: "node-2"})).Addrs()[0])
 	// Output:
 	// 10.0.0.1

@@ -73,7 +73,7 @@ func allocate(t testing.TB, p *pool.Pool, c pool.Claim) pool.Allocation {
 
 func release(t testing.TB, p *pool.Pool, owner string) pool.Allocation {
 	t.Helper()
-	a, err := p.Release(t.Context(), owner)
+	a, err := p.Release(t.Context(), pool.Held{Owner: owner})
 	require.NoError(t, err)
 	return a
 }

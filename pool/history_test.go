@@ -66,7 +66,7 @@ func (h *history) replay(t require.TestingT, w *world.World, claimOf func(owner 
 			switch {
 			case r.Kind != store.KindAllocation:
 			case write.Op == store.Delete:
-				after, _, err := w.Release("blue", r.Name)
+				after, _, err := w.Release("blue", pool.Held{Owner: r.Name})
 				require.NoError(t, err, "what is released was held")
 				w = after
 			default:
@@ -154,7 +154,7 @@ func TestInvariant4LowestFreeInTheOrderOfCommits(t *testing.T) {
 									t.Errorf("first %v, then %v, %v", a, again, err2)
 								}
 							}
-						} else if _, err := p.Release(t.Context(), owner); err != nil && !errors.Is(err, pool.ErrNotFound) {
+						} else if _, err := p.Release(t.Context(), pool.Held{Owner: owner}); err != nil && !errors.Is(err, pool.ErrNotFound) {
 							t.Error(err)
 						}
 					}
@@ -225,7 +225,7 @@ func (b *belief) known(p *pool.Pool, held *pool.Allocation) {
 // step makes one call for an owner and holds the answer against what the owner knew.
 func step(t require.TestingT, ctx context.Context, p *pool.Pool, owner string, releases bool, b *belief) {
 	if releases {
-		a, err := p.Release(ctx, owner)
+		a, err := p.Release(ctx, pool.Held{Owner: owner})
 		switch {
 		case err == nil:
 			// Who held nothing may be told of an earlier grant, if the reply was lost: see planOne.

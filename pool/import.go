@@ -403,11 +403,11 @@ func (s *Snapshot) holdings() ([]*holding, error) {
 		for _, a := range list {
 			h := &holding{Allocation: a.clone(), cooling: i == 1}
 			h.Generation = 0
-			h.stray = h.cooling && owners[a.Owner]
+			h.stray = h.cooling && (owners[a.Owner] || a.Declined)
 			if !h.stray && owners[a.Owner] {
 				return nil, invalid("the owner %q has two allocations", a.Owner)
 			}
-			owners[a.Owner] = true
+			owners[a.Owner] = owners[a.Owner] || !h.stray
 			if err := h.check(); err != nil {
 				return nil, err
 			}
@@ -430,6 +430,9 @@ func (h *holding) check() error {
 		if h.cooling || !h.Expires.IsZero() {
 			return invalid("the pool %q was carved out of what %q has for a time only, want a reservation", h.Child, h.Owner)
 		}
+	}
+	if h.Declined && !h.cooling {
+		return invalid("what %q holds is declined, want one or the other", h.Owner)
 	}
 	if len(h.Prefixes) == 0 {
 		return invalid("the owner %q has an allocation without prefixes", h.Owner)

@@ -1,8 +1,10 @@
 package pool_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -78,12 +80,33 @@ func (ps *pools) requireOK(t testing.TB) {
 }
 
 // part is one that asks for an address of the first of these pools that has room.
-func (ps *pools) part(names ...string) pool.Part {
-	var part pool.Part
+func (ps *pools) part(names ...string) (part []*pool.Pool) {
 	for _, name := range names {
-		part.Pools = append(part.Pools, ps.byName[name])
+		part = append(part, ps.byName[name])
 	}
 	return part
+}
+
+// together allocates for an owner in each of several lists of pools, in the first one of the list that has room.
+func together(ctx context.Context, owner string, parts ...[]*pool.Pool) ([]pool.Result, error) {
+	var steps []pool.Step
+	for _, part := range parts {
+		steps = append(steps, pool.Allocate(pool.Claim{Owner: owner}).In(part...))
+	}
+	return parts[0][0].All(ctx, steps...)
+}
+
+// releaseTogether releases what an owner holds in several pools, if it holds anything there.
+func releaseTogether(ctx context.Context, owner string, pools ...*pool.Pool) (released []pool.Allocation, err error) {
+	var steps []pool.Step
+	for _, p := range pools {
+		steps = append(steps, pool.Release(pool.Held{Owner: owner, Optional: true}).In(p))
+	}
+	results, err := pools[0].All(ctx, steps...)
+	for _, r := range results {
+		released = append(released, r.Allocation)
+	}
+	return released, err
 }
 
 func (ps *pools) used(t testing.TB, name string) uint64 {
@@ -93,7 +116,7 @@ func (ps *pools) used(t testing.TB, name string) uint64 {
 	return stats[0].Used.Uint64()
 }
 
-func grantedTexts(granted []pool.Granted) (out []string) {
+func grantedTexts(granted []pool.Result) (out []string) {
 	for _, g := range granted {
 		out = append(out, texts(g.Allocation))
 	}
@@ -104,26 +127,27 @@ var twoFamilies = map[string]string{"v4": "10.0.0.0/30", "v6": "2001:db8::/126"}
 
 func TestDualStackOverTwoPools(t *testing.T) {
 	severalInMemoryAndStored(t, twoFamilies, func(t *testing.T, ps *pools) {
-		granted, err := pool.AllocateTogether(t.Context(), "a", ps.part("v6"), ps.part("v4"))
+		granted, err := together(t.Context(), "a", ps.part("v6"), ps.part("v4"))
 		require.NoError(t, err)
 		require.Equal(t, []string{"2001:db8::", "10.0.0.0"}, grantedTexts(granted), "in the order of the parts")
 		require.Equal(t, ps.byName["v6"], granted[0].Pool)
 		other := ps.reopened(t)
-		again, err := pool.AllocateTogether(t.Context(), "a", other.part("v6"), other.part("v4"))
+		again, err := together(t.Context(), "a", other.part("v6"), other.part("v4"))
 		require.NoError(t, err)
 		require.Equal(t, grantedTexts(granted), grantedTexts(again))
 		require.Equal(t, granted[1].Allocation.Generation, again[1].Allocation.Generation)
 
-		released, err := pool.ReleaseTogether(t.Context(), "a", other.byName["v4"], other.byName["v6"])
+		released, err := releaseTogether(t.Context(), "a", other.byName["v4"], other.byName["v6"])
 		require.NoError(t, err)
 		require.Equal(t, "10.0.0.0", texts(released[0]))
 		require.Equal(t, "2001:db8::", texts(released[1]))
-		_, err = pool.ReleaseTogether(t.Context(), "a", ps.byName["v4"], ps.byName["v6"])
-		require.ErrorIs(t, err, pool.ErrNotFound)
+		released, err = releaseTogether(t.Context(), "a", ps.byName["v4"], ps.byName["v6"])
+		require.NoError(t, err)
+		require.Equal(t, make([]pool.Allocation, 2), released, "again")
 		require.Zero(t, ps.used(t, "v4")+ps.used(t, "v6"))
 
 		allocate(t, ps.byName["v4"], pool.Claim{Owner: "half"})
-		released, err = pool.ReleaseTogether(t.Context(), "half", ps.byName["v6"], ps.byName["v4"])
+		released, err = releaseTogether(t.Context(), "half", ps.byName["v6"], ps.byName["v4"])
 		require.NoError(t, err)
 		require.Empty(t, released[0].Owner, "nothing was held there")
 		require.Equal(t, "half", released[1].Owner)
@@ -135,7 +159,7 @@ func TestDualStackAddThatFailsHalfWayLeaksNothing(t *testing.T) {
 	severalInMemoryAndStored(t, map[string]string{"v4": "10.0.0.0/30", "v6": "2001:db8::/128"},
 		func(t *testing.T, ps *pools) {
 			allocate(t, ps.byName["v6"], pool.Claim{Owner: "in the way"})
-			_, err := pool.AllocateTogether(t.Context(), "a", ps.part("v4"), ps.part("v6"))
+			_, err := together(t.Context(), "a", ps.part("v4"), ps.part("v6"))
 			require.ErrorIs(t, err, pool.ErrExhausted)
 			require.Zero(t, ps.used(t, "v4"))
 			requireHoldsNothing(t, ps.byName["v4"], "a")
@@ -148,13 +172,13 @@ func TestFailedDualStackTriesLoseNoAddressOfTheFirstFamily(t *testing.T) {
 		func(t *testing.T, ps *pools) {
 			allocate(t, ps.byName["v6"], pool.Claim{Owner: "in the way"})
 			for i := range 20 { // more often than there are addresses
-				for _, parts := range [][]pool.Part{{ps.part("v4"), ps.part("v6")}, {ps.part("v6"), ps.part("v4")}} {
-					_, err := pool.AllocateTogether(t.Context(), fmt.Sprint(i), parts...)
+				for _, parts := range [][][]*pool.Pool{{ps.part("v4"), ps.part("v6")}, {ps.part("v6"), ps.part("v4")}} {
+					_, err := together(t.Context(), fmt.Sprint(i), parts...)
 					require.ErrorIs(t, err, pool.ErrExhausted)
 				}
 			}
 			release(t, ps.byName["v6"], "in the way")
-			granted, err := pool.AllocateTogether(t.Context(), "a", ps.part("v4"), ps.part("v6"))
+			granted, err := together(t.Context(), "a", ps.part("v4"), ps.part("v6"))
 			require.NoError(t, err)
 			require.Equal(t, []string{"10.0.0.0", "2001:db8::"}, grantedTexts(granted))
 		})
@@ -173,7 +197,7 @@ func TestReleaseTogetherGoesOnAfterAPoolInWhichNothingIsHeld(t *testing.T) {
 	severalInMemoryAndStored(t, map[string]string{"1": "10.0.1.0/30", "2": "10.0.2.0/30", "3": "10.0.3.0/30"},
 		func(t *testing.T, ps *pools) {
 			allocate(t, ps.byName["3"], pool.Claim{Owner: "a"})
-			released, err := pool.ReleaseTogether(t.Context(), "a", ps.byName["1"], ps.byName["2"], ps.byName["3"])
+			released, err := releaseTogether(t.Context(), "a", ps.byName["1"], ps.byName["2"], ps.byName["3"])
 			require.NoError(t, err)
 			require.Equal(t, "10.0.3.0", texts(released[2]))
 			require.Zero(t, ps.used(t, "3"))
@@ -184,22 +208,22 @@ func TestFirstPoolOfAListThatHasRoom(t *testing.T) {
 	severalInMemoryAndStored(t, map[string]string{"a": "10.0.1.0/32", "b": "10.0.2.0/32", "v6": "2001:db8::/120"},
 		func(t *testing.T, ps *pools) {
 			for i, want := range []string{"10.0.2.0", "10.0.1.0"} { // in the order of the list, which is not that of the names
-				granted, err := pool.AllocateTogether(t.Context(), fmt.Sprint(i), ps.part("b", "a"), ps.part("v6"))
+				granted, err := together(t.Context(), fmt.Sprint(i), ps.part("b", "a"), ps.part("v6"))
 				require.NoError(t, err)
 				require.Equal(t, want, texts(granted[0].Allocation))
 			}
-			_, err := pool.AllocateTogether(t.Context(), "late", ps.part("b", "a"), ps.part("v6"))
+			_, err := together(t.Context(), "late", ps.part("b", "a"), ps.part("v6"))
 			require.ErrorIs(t, err, pool.ErrExhausted)
 			require.Equal(t, uint64(2), ps.used(t, "v6"))
 			release(t, ps.byName["b"], "0")
-			again, err := pool.AllocateTogether(t.Context(), "1", ps.part("b", "a"), ps.part("v6"))
+			again, err := together(t.Context(), "1", ps.part("b", "a"), ps.part("v6"))
 			require.NoError(t, err)
 			require.Equal(t, "10.0.1.0", texts(again[0].Allocation), "the one that holds something answers, whichever has room")
 			require.Equal(t, ps.byName["a"], again[0].Pool)
 
 			// An exact address is in whichever pool has it.
-			exact := pool.Part{Pools: ps.part("a", "b").Pools, Claim: claim("", "10.0.2.0")}
-			granted, err := pool.AllocateTogether(t.Context(), "exact", exact)
+			exact := pool.Allocate(claim("exact", "10.0.2.0")).In(ps.part("a", "b")...)
+			granted, err := ps.byName["v6"].All(t.Context(), exact)
 			require.NoError(t, err)
 			require.Equal(t, ps.byName["b"], granted[0].Pool)
 		})
@@ -211,38 +235,35 @@ func TestJointCallsThatMakeNoSense(t *testing.T) {
 		require.NoError(t, err)
 		strange, err := pool.Create(t.Context(), store.NewMemory(), "a", specOf("10.0.4.0/30"), nil)
 		require.NoError(t, err)
-		for name, call := range map[string]func() error{
-			"no parts": func() error { _, err := pool.AllocateTogether(t.Context(), "x"); return err },
-			"no pool":  func() error { _, err := pool.AllocateTogether(t.Context(), "x", pool.Part{}); return err },
-			"no owner": func() error { _, err := pool.AllocateTogether(t.Context(), "", ps.part("a")); return err },
-			"another owner": func() error {
-				_, err := pool.AllocateTogether(t.Context(), "x", pool.Part{Pools: ps.part("a").Pools, Claim: claim("y")})
-				return err
-			},
-			"twice": func() error {
-				_, err := pool.AllocateTogether(t.Context(), "x", ps.part("a"), ps.part("b"), ps.part("a"))
-				return err
-			},
-			"twice in one": func() error {
-				_, err := pool.AllocateTogether(t.Context(), "x", ps.part("a", "b", "a"))
-				return err
-			},
-			"other stores": func() error {
-				_, err := pool.AllocateTogether(t.Context(), "x", ps.part("a"), pool.Part{Pools: []*pool.Pool{strange}})
-				return err
-			},
-			"release of none": func() error { _, err := pool.ReleaseTogether(t.Context(), "x"); return err },
-			"release twice": func() error {
-				_, err := pool.ReleaseTogether(t.Context(), "x", ps.byName["b"], ps.byName["a"], ps.byName["b"])
-				return err
-			},
+		a, b := ps.byName["a"], ps.byName["b"]
+		twice := ps.reopened(t).byName["a"]
+		for name, steps := range map[string][]pool.Step{
+			"the zero step":     {{}},
+			"no owner":          {pool.Allocate(pool.Claim{})},
+			"other stores":      {pool.Allocate(claim("x")), pool.Allocate(claim("x")).In(strange)},
+			"a release of two":  {pool.Release(pool.Held{Owner: "x"}).In(a, b)},
+			"a release of none": {pool.Release(pool.Held{})},
+			"no time to live":   {pool.Renew(pool.Held{Owner: "x"}, 0)},
+			"no quarantine":     {pool.Decline(pool.Held{Owner: "x"}, 0)},
 		} {
-			require.ErrorIs(t, call(), pool.ErrInvalid, name)
+			_, err := a.All(t.Context(), append([]pool.Step{pool.Allocate(claim("w"))}, steps...)...)
+			require.ErrorIs(t, err, pool.ErrInvalid, name)
+			for r, err := range a.Each(t.Context(), slices.Values(steps[len(steps)-1:])) {
+				require.NoError(t, err)
+				require.Equal(t, name != "other stores", r.Err != nil, name)
+			}
+			_, err = strange.Release(t.Context(), pool.Held{Owner: "x", Optional: true})
+			require.NoError(t, err)
 		}
 		if ps.memory != nil {
-			_, err := pool.AllocateTogether(t.Context(), "x", ps.part("a"), pool.Part{Pools: []*pool.Pool{other}})
+			_, err := a.All(t.Context(), pool.Allocate(claim("x")), pool.Allocate(claim("x")).In(other))
 			require.ErrorIs(t, err, pool.ErrInvalid, "one in memory and one in a store")
+			_, err = a.All(t.Context(), pool.Allocate(claim("x")), pool.Allocate(claim("x")).In(twice))
+			require.ErrorIs(t, err, pool.ErrInvalid, "two handles of one pool")
 		}
+		none, err := a.All(t.Context())
+		require.NoError(t, err)
+		require.Empty(t, none)
 		require.Zero(t, ps.used(t, "a")+ps.used(t, "b"))
 	})
 }
@@ -261,14 +282,14 @@ func TestJointClaimsInOppositeOrderDoNotDeadlock(t *testing.T) {
 				calls.Go(func() {
 					for i := range 40 {
 						owner := fmt.Sprintf("%d %d", worker, i)
-						var parts []pool.Part
+						var parts [][]*pool.Pool
 						var all []*pool.Pool
 						for _, name := range order {
 							parts, all = append(parts, handles.part(name)), append(all, handles.byName[name])
 						}
-						_, err := pool.AllocateTogether(t.Context(), owner, parts...)
+						_, err := together(t.Context(), owner, parts...)
 						if err == nil && i%4 != 0 {
-							_, err = pool.ReleaseTogether(t.Context(), owner, all...)
+							_, err = releaseTogether(t.Context(), owner, all...)
 						}
 						if err != nil && !errors.Is(err, pool.ErrExhausted) {
 							t.Error(err)
@@ -291,7 +312,7 @@ func TestJointClaimsInOppositeOrderDoNotDeadlock(t *testing.T) {
 func TestJointClaimIsOneCommit(t *testing.T) {
 	ps := storedPools(t, twoFamilies)
 	ps.faults.ResetCounts()
-	_, err := pool.AllocateTogether(t.Context(), "a", ps.part("v4"), ps.part("v6"))
+	_, err := together(t.Context(), "a", ps.part("v4"), ps.part("v6"))
 	require.NoError(t, err)
 	require.Equal(t, 1, ps.faults.Counts().Commit)
 	require.Equal(t, 1, ps.faults.Counts().RoundTrips())
@@ -323,12 +344,11 @@ func crashInAJointClaim(t *testing.T, crash faults.Effect, n int) bool {
 		_, err := pool.Create(t.Context(), s, name, specOf(text), nil)
 		require.NoError(t, err)
 	}
-	handles := func(s store.Store) []pool.Part {
-		var parts []pool.Part
+	handles := func(s store.Store) (parts [][]*pool.Pool) {
 		for _, name := range []string{"v4", "v6"} {
 			p, err := pool.Open(t.Context(), s, name, nil)
 			require.NoError(t, err)
-			parts = append(parts, pool.Part{Pools: []*pool.Pool{p}})
+			parts = append(parts, []*pool.Pool{p})
 		}
 		return parts
 	}
@@ -346,7 +366,7 @@ func crashInAJointClaim(t *testing.T, crash faults.Effect, n int) bool {
 			return faults.Fault{Effect: faults.Refuse}
 		}
 	}
-	_, err := pool.AllocateTogether(t.Context(), "a", parts...)
+	_, err := together(t.Context(), "a", parts...)
 	if !crashed {
 		require.NoError(t, err)
 		return false
@@ -356,22 +376,22 @@ func crashInAJointClaim(t *testing.T, crash faults.Effect, n int) bool {
 	again := handles(s)
 	held := func() (n int) {
 		for _, part := range again {
-			if _, err := part.Pools[0].Get(t.Context(), "a"); err == nil {
+			if _, err := part[0].Get(t.Context(), pool.Held{Owner: "a"}); err == nil {
 				n++
 			}
 		}
 		return n
 	}
-	granted, err := pool.AllocateTogether(t.Context(), "a", again...)
+	granted, err := together(t.Context(), "a", again...)
 	require.NoError(t, err, "call %d", n)
 	require.Equal(t, []string{"10.0.0.0", "2001:db8::"}, grantedTexts(granted))
 	require.Equal(t, 2, held())
 	for _, part := range again {
-		requireOK(t, part.Pools[0])
-		done, err := part.Pools[0].Reconcile(t.Context(), live(), nil)
+		requireOK(t, part[0])
+		done, err := part[0].Reconcile(t.Context(), markOf(t, part[0]), live(), nil)
 		require.NoError(t, err)
 		require.Len(t, done.Released, 1)
-		requireOK(t, part.Pools[0])
+		requireOK(t, part[0])
 	}
 	require.Zero(t, held())
 	return true
@@ -388,12 +408,12 @@ func TestReconcileCleansWhatACrashedJointClaimLeft(t *testing.T) {
 			}
 			return faults.Fault{Effect: faults.Refuse}
 		}
-		_, err := pool.AllocateTogether(t.Context(), "a", ps.part("v4"), ps.part("v6"))
+		_, err := together(t.Context(), "a", ps.part("v4"), ps.part("v6"))
 		require.ErrorIs(t, err, store.ErrUnknown)
 		after := ps.reopened(t)
 		require.Equal(t, after.used(t, "v4"), after.used(t, "v6"), "all or nothing")
 		for _, p := range after.byName {
-			_, err := p.Reconcile(t.Context(), live(), nil)
+			_, err := p.Reconcile(t.Context(), markOf(t, p), live(), nil)
 			require.NoError(t, err)
 			requireOK(t, p)
 		}
@@ -409,7 +429,7 @@ func TestConflictInAJointClaim(t *testing.T) {
 		_, err := p.Stats(t.Context())
 		require.NoError(t, err)
 		allocate(t, other.byName[name], pool.Claim{Owner: fmt.Sprint("other ", i)})
-		granted, err := pool.AllocateTogether(t.Context(), fmt.Sprint(i), ps.part("v4"), ps.part("v6"))
+		granted, err := together(t.Context(), fmt.Sprint(i), ps.part("v4"), ps.part("v6"))
 		require.NoError(t, err)
 		require.Len(t, granted, 2)
 	}
@@ -425,8 +445,8 @@ func TestJointCallOnAStoreThatCannotBeCompared(t *testing.T) {
 	}
 	s := odd{store.NewMemory(), nil}
 	a, b := createNamed(t, s, "a", specOf("10.0.0.0/24")), createNamed(t, s, "b", specOf("10.0.1.0/24"))
-	_, err := pool.AllocateTogether(t.Context(), "x", pool.Part{Pools: []*pool.Pool{a}}, pool.Part{Pools: []*pool.Pool{b}})
+	_, err := together(t.Context(), "x", []*pool.Pool{a}, []*pool.Pool{b})
 	require.ErrorIs(t, err, pool.ErrInvalid)
-	_, err = pool.AllocateTogether(t.Context(), "x", pool.Part{Pools: []*pool.Pool{a}})
+	_, err = together(t.Context(), "x", []*pool.Pool{a})
 	require.NoError(t, err)
 }

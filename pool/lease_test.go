@@ -113,12 +113,12 @@ func TestLeaseThatHasEndedIsFreeForWhoNeedsItWithoutALoop(t *testing.T) {
 		require.ErrorIs(t, err, pool.ErrExhausted)
 		b.clock.Add(time.Microsecond) // a lease ends at its time, not after it
 		require.True(t, early.Expired(b.clock.Now()))
-		held, err := b.Get(t.Context(), "early")
+		held, err := b.Get(t.Context(), pool.Held{Owner: "early"})
 		require.NoError(t, err, "nobody has needed it")
 		require.Equal(t, early, held)
 		require.Equal(t, texts(early), texts(allocate(t, b.another(t), pool.Claim{Owner: "new"})))
 		requireHoldsNothing(t, b.Pool, "early")
-		held, err = b.Get(t.Context(), "late")
+		held, err = b.Get(t.Context(), pool.Held{Owner: "late"})
 		require.NoError(t, err)
 		require.Equal(t, late, held, "its time has not come")
 	})
@@ -136,7 +136,7 @@ func TestReservationNeverExpires(t *testing.T) {
 		reaped, err := b.Reap(t.Context())
 		require.NoError(t, err)
 		require.Zero(t, reaped)
-		got, err := b.Get(t.Context(), "reserved")
+		got, err := b.Get(t.Context(), pool.Held{Owner: "reserved"})
 		require.NoError(t, err)
 		require.Equal(t, want, got)
 	})
@@ -152,7 +152,7 @@ func TestTimesSurviveARestart(t *testing.T) {
 	release(t, b.Pool, "released")
 
 	restarted := b.another(t)
-	got, err := restarted.Get(t.Context(), "leased")
+	got, err := restarted.Get(t.Context(), pool.Held{Owner: "leased"})
 	require.NoError(t, err)
 	require.Equal(t, leased, got)
 	_, err = restarted.Allocate(t.Context(), pool.Claim{Owner: "new"})
@@ -173,7 +173,7 @@ func TestClockThatIsSetBackFreesNothingEarly(t *testing.T) {
 		allocate(t, b.Pool, pool.Claim{Owner: "released"})
 		release(t, b.Pool, "released")
 		b.clock.Add(-24 * time.Hour)
-		renewed, err := b.Renew(t.Context(), "leased", time.Minute)
+		renewed, err := b.Renew(t.Context(), pool.Held{Owner: "leased"}, time.Minute)
 		require.NoError(t, err)
 		require.Equal(t, leased, renewed, "a renewal never shortens")
 		again := allocate(t, b.another(t), lease("leased", time.Second))
@@ -195,31 +195,31 @@ func TestRenew(t *testing.T) {
 		leased := allocate(t, b.Pool, lease("leased", time.Minute))
 		reserved := allocate(t, b.Pool, pool.Claim{Owner: "reserved"})
 		b.clock.Add(30 * time.Second)
-		renewed, err := b.Renew(t.Context(), "leased", time.Minute)
+		renewed, err := b.Renew(t.Context(), pool.Held{Owner: "leased"}, time.Minute)
 		require.NoError(t, err)
 		require.Equal(t, b.clock.Now().Add(time.Minute), renewed.Expires, "from now on")
 		require.Equal(t, leased.Generation, renewed.Generation, "it is the same grant")
 		require.Equal(t, leased.Created, renewed.Created)
 		b.clock.Add(45 * time.Second)
-		got, err := b.another(t).Get(t.Context(), "leased")
+		got, err := b.another(t).Get(t.Context(), pool.Held{Owner: "leased"})
 		require.NoError(t, err)
 		require.Equal(t, renewed, got)
 		require.False(t, got.Expired(b.clock.Now()))
 
-		got, err = b.Renew(t.Context(), "reserved", time.Minute)
+		got, err = b.Renew(t.Context(), pool.Held{Owner: "reserved"}, time.Minute)
 		require.NoError(t, err)
 		require.Equal(t, reserved, got, "a reservation stays one")
-		_, err = b.Renew(t.Context(), "nobody", time.Minute)
+		_, err = b.Renew(t.Context(), pool.Held{Owner: "nobody"}, time.Minute)
 		require.ErrorIs(t, err, pool.ErrNotFound)
 		for _, ttl := range []time.Duration{0, -time.Minute, time.Nanosecond, pool.MaxTTL + 1} {
-			_, err = b.Renew(t.Context(), "leased", ttl)
+			_, err = b.Renew(t.Context(), pool.Held{Owner: "leased"}, ttl)
 			require.ErrorIs(t, err, pool.ErrInvalid, "%v", ttl)
 			if ttl != 0 { // which makes no lease
 				_, err = b.Allocate(t.Context(), lease("other", ttl))
 				require.ErrorIs(t, err, pool.ErrInvalid, "%v", ttl)
 			}
 		}
-		_, err = b.Renew(t.Context(), "leased", pool.MaxTTL)
+		_, err = b.Renew(t.Context(), pool.Held{Owner: "leased"}, pool.MaxTTL)
 		require.NoError(t, err)
 	})
 }
@@ -228,18 +228,18 @@ func TestRenewOfALeaseThatHasEndedWorksUntilSomebodyNeededIt(t *testing.T) {
 	inMemoryAndStored(t, specOf("10.0.0.0/32"), func(t *testing.T, b *trial) {
 		leased := allocate(t, b.Pool, lease("leased", time.Minute))
 		b.clock.Add(time.Hour)
-		renewed, err := b.another(t).Renew(t.Context(), "leased", time.Minute)
+		renewed, err := b.another(t).Renew(t.Context(), pool.Held{Owner: "leased"}, time.Minute)
 		require.NoError(t, err)
 		require.Equal(t, leased.Prefixes, renewed.Prefixes)
 		_, err = b.Allocate(t.Context(), pool.Claim{Owner: "new"})
 		require.ErrorIs(t, err, pool.ErrExhausted)
 		b.clock.Add(time.Minute)
 		allocate(t, b.Pool, pool.Claim{Owner: "new"})
-		_, err = b.Renew(t.Context(), "leased", time.Minute)
+		_, err = b.Renew(t.Context(), pool.Held{Owner: "leased"}, time.Minute)
 		require.ErrorIs(t, err, pool.ErrNotFound)
-		_, err = b.Release(t.Context(), "leased")
+		_, err = b.Release(t.Context(), pool.Held{Owner: "leased"})
 		require.ErrorIs(t, err, pool.ErrNotFound, "a late release frees nothing of the successor")
-		got, err := b.Get(t.Context(), "new")
+		got, err := b.Get(t.Context(), pool.Held{Owner: "new"})
 		require.NoError(t, err)
 		require.Equal(t, leased.Prefixes, got.Prefixes)
 	})
@@ -250,12 +250,12 @@ func TestRenewOfWhatAnotherProcessHasReleased(t *testing.T) {
 	b := stored(t, specOf("10.0.0.0/30"))
 	allocate(t, b.Pool, lease("a", time.Hour))
 	release(t, b.another(t), "a")
-	_, err := b.Renew(t.Context(), "a", time.Minute)
+	_, err := b.Renew(t.Context(), pool.Held{Owner: "a"}, time.Minute)
 	require.ErrorIs(t, err, pool.ErrNotFound)
 	allocate(t, b.Pool, lease("a", time.Hour))
 	release(t, b.another(t), "a")
 	want := allocate(t, b.another(t), lease("a", 2*time.Hour))
-	got, err := b.Renew(t.Context(), "a", time.Minute)
+	got, err := b.Renew(t.Context(), pool.Held{Owner: "a"}, time.Minute)
 	require.NoError(t, err)
 	require.Equal(t, want, got)
 }
@@ -353,7 +353,7 @@ func TestClaimThatFailsTakesNothingOfLeasesThatHaveEnded(t *testing.T) {
 			require.Error(t, err)
 			require.Equal(t, before, b.stats(t))
 			for i := range 3 {
-				_, err := b.Get(t.Context(), fmt.Sprint(i))
+				_, err := b.Get(t.Context(), pool.Held{Owner: fmt.Sprint(i)})
 				require.NoError(t, err)
 			}
 		}
@@ -371,7 +371,7 @@ func TestLeasesThatRenewDoNotMakeClaimsDearer(t *testing.T) {
 	for i := range claims {
 		claims[i] = lease(fmt.Sprint(i), time.Hour)
 	}
-	_, err := b.AllocateMany(t.Context(), claims)
+	_, err := allocateMany(t.Context(), b, claims)
 	require.NoError(t, err)
 	small := func(owner string, ttl time.Duration) pool.Claim {
 		return pool.Claim{Owner: owner, TTL: ttl, Requests: []pool.Request{{Within: setOf("10.255.0.0/28"), Band: "small"}}}
@@ -380,7 +380,7 @@ func TestLeasesThatRenewDoNotMakeClaimsDearer(t *testing.T) {
 		allocate(t, b.Pool, small(fmt.Sprintf("small %d", i), time.Minute))
 	}
 	for i := range 100 {
-		_, err := b.Renew(t.Context(), fmt.Sprint(i), 2*time.Hour)
+		_, err := b.Renew(t.Context(), pool.Held{Owner: fmt.Sprint(i)}, 2*time.Hour)
 		require.NoError(t, err)
 		b.faults.ResetCounts()
 		allocate(t, b.Pool, pool.Claim{Owner: fmt.Sprintf("new %d", i)})
@@ -463,11 +463,11 @@ func TestOwnersThatComeBackWhileTheirLeasesAreWanted(t *testing.T) {
 			calls.Go(func() {
 				switch i % 3 {
 				case 0:
-					_, _ = p.Renew(t.Context(), fmt.Sprint(i), time.Hour)
+					_, _ = p.Renew(t.Context(), pool.Held{Owner: fmt.Sprint(i)}, time.Hour)
 				case 1:
 					_, _ = p.Allocate(t.Context(), lease(fmt.Sprint(i), time.Hour))
 				default:
-					_, _ = p.Release(t.Context(), fmt.Sprint(i))
+					_, _ = p.Release(t.Context(), pool.Held{Owner: fmt.Sprint(i)})
 				}
 			})
 		}
@@ -496,7 +496,7 @@ func TestFaultsWhileALeaseThatHasEndedIsTaken(t *testing.T) {
 			if effect == faults.Refuse {
 				_, err := b.Allocate(t.Context(), c)
 				require.ErrorIs(t, err, faults.ErrInjected)
-				_, err = b.Get(t.Context(), "a")
+				_, err = b.Get(t.Context(), pool.Held{Owner: "a"})
 				require.NoError(t, err, "nothing has changed")
 				requireOK(t, b.Pool)
 			}

@@ -108,7 +108,7 @@ func hammerPieces(t *testing.T, seed uint64) {
 					}
 					_, err = p.Allocate(t.Context(), c)
 				} else {
-					_, err = p.Release(t.Context(), owner)
+					_, err = p.Release(t.Context(), pool.Held{Owner: owner})
 				}
 				if !errors.Is(err, pool.ErrHeld) {
 					requireExpected(t, err)
@@ -123,7 +123,7 @@ func hammerPieces(t *testing.T, seed uint64) {
 	}
 	requireNoLeakedPieces(t, memory)
 	for i := range workers {
-		if _, err := handles[0].Release(context.Background(), fmt.Sprint(i)); err != nil {
+		if _, err := handles[0].Release(context.Background(), pool.Held{Owner: fmt.Sprint(i)}); err != nil {
 			require.ErrorIs(t, err, pool.ErrNotFound)
 		}
 	}
@@ -134,17 +134,17 @@ func hammerPieces(t *testing.T, seed uint64) {
 func TestOpenOrCreate(t *testing.T) {
 	memory := store.NewMemory()
 	for range 2 {
-		p, err := pool.OpenOrCreate(t.Context(), memory, "blue", specOf("10.0.0.0/24"), nil)
+		p, err := pool.Ensure(t.Context(), memory, "blue", specOf("10.0.0.0/24"), pool.Keep, nil)
 		require.NoError(t, err)
 		allocate(t, p, pool.Claim{Owner: "a"})
 		require.Equal(t, uint64(1), used(t, p))
 	}
-	p, err := pool.OpenOrCreate(t.Context(), memory, "blue", specOf("192.0.2.0/24"), nil)
+	p, err := pool.Ensure(t.Context(), memory, "blue", specOf("192.0.2.0/24"), pool.Keep, nil)
 	require.NoError(t, err)
 	info, err := p.Info(t.Context())
 	require.NoError(t, err)
 	require.True(t, info.Spec.Equal(specOf("10.0.0.0/24")), "what exists is left as it is")
-	_, err = pool.OpenOrCreate(t.Context(), memory, "green", pool.Spec{}, nil)
+	_, err = pool.Ensure(t.Context(), memory, "green", pool.Spec{}, pool.Keep, nil)
 	require.ErrorIs(t, err, pool.ErrInvalid)
 
 	// Another process is faster.
@@ -154,7 +154,7 @@ func TestOpenOrCreate(t *testing.T) {
 		_, err := pool.Create(t.Context(), memory, "red", specOf("10.0.0.0/24"), nil)
 		return err
 	}
-	p, err = pool.OpenOrCreate(t.Context(), hooks, "red", specOf("10.0.0.0/24"), nil)
+	p, err = pool.Ensure(t.Context(), hooks, "red", specOf("10.0.0.0/24"), pool.Keep, nil)
 	require.NoError(t, err)
 	allocate(t, p, pool.Claim{Owner: "a"})
 }
@@ -194,12 +194,12 @@ func TestBatchesGrowAgain(t *testing.T) {
 	for i := range 1000 {
 		claims = append(claims, pool.Claim{Owner: fmt.Sprint(i)})
 	}
-	_, err := p.AllocateMany(t.Context(), claims[:400])
+	_, err := allocateMany(t.Context(), p, claims[:400])
 	require.NoError(t, err)
 	require.Equal(t, 2, largest)
 	require.Less(t, refused, 30, "not for each batch")
 	limit = 100
-	_, err = p.AllocateMany(t.Context(), claims[400:])
+	_, err = allocateMany(t.Context(), p, claims[400:])
 	require.NoError(t, err)
 	require.Greater(t, largest, 8)
 	requireOK(t, p)
@@ -231,7 +231,7 @@ func TestBatchesFitATurn(t *testing.T) {
 		for i := range claims {
 			claims[i].Owner = fmt.Sprint(n, "-", i)
 		}
-		_, err = p.AllocateMany(t.Context(), claims)
+		_, err = allocateMany(t.Context(), p, claims)
 		require.NoError(t, err)
 	}
 	require.Equal(t, []int{1000, 64, 64, 64, 8}, s.writes)

@@ -208,9 +208,9 @@ func (o *orderly) release(t *rapid.T) {
 	go func() {
 		var err error
 		if many {
-			_, err = p.ReleaseAll(o.ctx, []string{owner})
+			_, err = releaseAll(o.ctx, p, []string{owner})
 		} else {
-			_, err = p.Release(o.ctx, owner)
+			_, err = p.Release(o.ctx, pool.Held{Owner: owner})
 		}
 		if err != nil {
 			o.failed.Store(&err)
@@ -346,14 +346,14 @@ func TestCallThatLeavesInATry(t *testing.T) {
 			allocate(t, p, claim("block", "10.0.0.0/31"))
 			waits := queueAll(t.Context(), p, anyOf("a", "b", "c")...)
 			time.Sleep(time.Second)
-			go func() { _, _ = other.Release(t.Context(), "block") }()
+			go func() { _, _ = other.Release(t.Context(), pool.Held{Owner: "block"}) }()
 			time.Sleep(time.Duration(late) * time.Millisecond)
 			waits[0].cancel()
 			waits[1].cancel()
 			time.Sleep(50 * time.Millisecond)
 			for i, q := range waits {
 				require.Equal(t, q.done.Load(), i < 2 || q.err == nil && q.done.Load())
-				_, err := p.Get(t.Context(), q.owner)
+				_, err := p.Get(t.Context(), pool.Held{Owner: q.owner})
 				if q.done.Load() && q.err == nil {
 					require.NoError(t, err)
 				} else {
@@ -369,7 +369,7 @@ func TestCallThatLeavesInATry(t *testing.T) {
 
 // while lets a commit of the handle be under way, which takes a second, while f starts other calls.
 func while(t *testing.T, p *pool.Pool, owner string, f func()) {
-	go func() { _, _ = p.Renew(t.Context(), owner, 24*time.Hour) }()
+	go func() { _, _ = p.Renew(t.Context(), pool.Held{Owner: owner}, 24*time.Hour) }()
 	time.Sleep(time.Millisecond)
 	f()
 	time.Sleep(10 * time.Second)
@@ -389,7 +389,7 @@ func TestReleaseBehindATryIsNotOverlooked(t *testing.T) {
 		while(t, p, "renews", func() {
 			waits = append(waits, queueAll(t.Context(), p, claim("b", "10.0.0.0"))...) // which lets all be tried
 			time.Sleep(10 * time.Millisecond)
-			go func() { _, _ = p.ReleaseAll(t.Context(), []string{"holder"}) }()
+			go func() { _, _ = releaseAll(t.Context(), p, []string{"holder"}) }()
 		})
 		require.Equal(t, []string{"a"}, served(waits))
 		waits[1].cancel()
@@ -459,26 +459,29 @@ func TestOneWatchHoweverManyWait(t *testing.T) {
 // What frees something through the same handle wakes those who wait without a word from the store.
 func TestReleaseThroughTheSameHandleWakesAtOnce(t *testing.T) {
 	for name, free := range map[string]func(t *testing.T, p *pool.Pool) error{
-		"release": func(t *testing.T, p *pool.Pool) error { _, err := p.Release(t.Context(), "a"); return err },
+		"release": func(t *testing.T, p *pool.Pool) error { _, err := p.Release(t.Context(), pool.Held{Owner: "a"}); return err },
 		"generation": func(t *testing.T, p *pool.Pool) error {
-			a, err := p.Get(t.Context(), "a")
+			a, err := p.Get(t.Context(), pool.Held{Owner: "a"})
 			if err == nil {
-				_, err = p.ReleaseGeneration(t.Context(), "a", a.Generation)
+				_, err = p.Release(t.Context(), pool.Held{Owner: "a", Generation: a.Generation})
 			}
 			return err
 		},
 		"many": func(t *testing.T, p *pool.Pool) error {
-			_, err := p.ReleaseMany(t.Context(), []string{"a"})
+			_, err := releaseMany(t.Context(), p, []string{"a"})
 			return err
 		},
-		"all": func(t *testing.T, p *pool.Pool) error { _, err := p.ReleaseAll(t.Context(), []string{"a"}); return err },
+		"all": func(t *testing.T, p *pool.Pool) error {
+			_, err := releaseAll(t.Context(), p, []string{"a"})
+			return err
+		},
 		"together": func(t *testing.T, p *pool.Pool) error {
-			_, err := pool.ReleaseTogether(t.Context(), "a", p)
+			_, err := releaseTogether(t.Context(), "a", p)
 			return err
 		},
 		"update": func(t *testing.T, p *pool.Pool) error { return p.Update(t.Context(), specOf("10.0.0.0/31")) },
 		"reconcile": func(t *testing.T, p *pool.Pool) error {
-			_, err := p.ReconcileFunc(t.Context(), func(pool.Allocation) bool { return false }, nil)
+			_, err := p.Reconcile(t.Context(), markOf(t, p), live(), nil)
 			return err
 		},
 	} {
@@ -515,7 +518,7 @@ func crowd(t *testing.T, pools []*pool.Pool, callers, each int, hold time.Durati
 				waits = append(waits, time.Since(asked))
 				mu.Unlock()
 				time.Sleep(hold)
-				if _, err := p.Release(t.Context(), owner); err != nil {
+				if _, err := p.Release(t.Context(), pool.Held{Owner: owner}); err != nil {
 					t.Error(err)
 					return
 				}
@@ -686,7 +689,7 @@ func TestClaimAndReleaseOfOneOwnerAtOnce(t *testing.T) {
 		released := make(chan error, 1)
 		while(t, p, "renews", func() {
 			waits = append(waits, queueAll(t.Context(), p, claim("b", "10.0.0.0"), pool.Claim{Owner: "holder"})...)
-			go func() { _, err := p.Release(t.Context(), "holder"); released <- err }()
+			go func() { _, err := p.Release(t.Context(), pool.Held{Owner: "holder"}); released <- err }()
 		})
 		require.NoError(t, <-released)
 		require.Equal(t, []string{"a"}, served(waits))
@@ -717,13 +720,13 @@ func TestReleasesWhileClaimsWait(t *testing.T) {
 	watched(t, specOf("10.0.0.0/32"), func(t *testing.T, p, _ *pool.Pool) {
 		allocate(t, p, pool.Claim{Owner: "a"})
 		waits := queueAll(t.Context(), p, anyOf("b", "c")...)
-		_, err := p.Release(t.Context(), "nobody")
+		_, err := p.Release(t.Context(), pool.Held{Owner: "nobody"})
 		require.ErrorIs(t, err, pool.ErrNotFound)
-		_, err = p.ReleaseGeneration(t.Context(), "a", 99)
+		_, err = p.Release(t.Context(), pool.Held{Owner: "a", Generation: 99})
 		require.ErrorIs(t, err, pool.ErrGeneration)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		_, err = p.Release(ctx, "a")
+		_, err = p.Release(ctx, pool.Held{Owner: "a"})
 		require.ErrorIs(t, err, context.Canceled)
 		require.Empty(t, served(waits))
 		require.Equal(t, "10.0.0.0", texts(release(t, p, "a")))

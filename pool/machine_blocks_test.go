@@ -148,14 +148,14 @@ func (s *machine) ReleaseInBlock(t *rapid.T) {
 	}
 	var got pool.Allocation
 	err := s.call(t, func(ctx context.Context) (err error) {
-		got, err = b.Release(ctx, owner)
+		got, err = b.Release(ctx, pool.Held{Owner: owner})
 		return err
 	})
 	after, want, fails := w.Release(s.world, owner)
 	if s.isTrouble(err) {
 		possible := []*world.World{s.world}
 		if errors.Is(err, store.ErrUnknown) && fails == nil {
-			released, _, _ := s.world.Release(w.Home(s.world, owner), owner)
+			released, _, _ := s.world.Release(w.Home(s.world, owner), pool.Held{Owner: owner})
 			possible = append(possible, released, after)
 		}
 		s.adopt(t, possible...)
@@ -167,7 +167,7 @@ func (s *machine) ReleaseInBlock(t *rapid.T) {
 	}
 	require.NoError(t, err)
 	require.Equal(t, want.Allocation, got)
-	if released, _, err := s.world.Release(w.Home(s.world, owner), owner); err == nil && s.trouble.any() {
+	if released, _, err := s.world.Release(w.Home(s.world, owner), pool.Held{Owner: owner}); err == nil && s.trouble.any() {
 		s.adopt(t, after, released) // perhaps the block could not be given back
 		return
 	}

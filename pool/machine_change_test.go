@@ -151,11 +151,11 @@ func (s *machine) Gone(t *rapid.T) {
 	p := s.handle(t, name)
 	_, err := p.Allocate(context.Background(), pool.Claim{Owner: "a"})
 	require.ErrorIs(t, err, pool.ErrNoPool)
-	_, err = p.AllocateMany(context.Background(), []pool.Claim{{Owner: "a"}, {Owner: "b"}})
+	_, err = allocateMany(context.Background(), p, []pool.Claim{{Owner: "a"}, {Owner: "b"}})
 	require.ErrorIs(t, err, pool.ErrNoPool)
 	_, err = p.Snapshot(context.Background())
 	require.ErrorIs(t, err, pool.ErrNoPool)
-	_, err = p.Get(context.Background(), "a")
+	_, err = p.Get(context.Background(), pool.Held{Owner: "a"})
 	require.ErrorIs(t, err, pool.ErrNotFound)
 }
 

@@ -45,7 +45,7 @@ func (s *machine) Carve(t *rapid.T) {
 		p, err = pool.Carve(ctx, parent, c, name, spec, s.options)
 		return err
 	})
-	got, _ := s.handles[m.Name][0].Get(context.Background(), c.Owner)
+	got, _ := s.handles[m.Name][0].Get(context.Background(), pool.Held{Owner: c.Owner})
 	child := world.NewPool(name, firstUniverse(), spec)
 	after, want, no := s.world.Carve(m.Name, c, child, s.sight(t, m.Name, c.Owner, got, err))
 	if s.answered(t, err, after, no) {
@@ -72,7 +72,7 @@ func (s *machine) Extend(t *rapid.T) {
 		_, err := p.Extend(ctx, c)
 		return err
 	})
-	got, _ := s.handles[m.Parent][0].Get(context.Background(), c.Owner)
+	got, _ := s.handles[m.Parent][0].Get(context.Background(), pool.Held{Owner: c.Owner})
 	after, want, no := s.world.Extend(m.Name, c, s.sight(t, m.Parent, c.Owner, got, err))
 	if s.answered(t, err, after, no) {
 		s.granted(t, m.Parent, want, got, latest)

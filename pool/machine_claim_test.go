@@ -108,7 +108,7 @@ func (s *machine) sight(t *rapid.T, name, owner string, got pool.Allocation, err
 		if err != nil {
 			return world.Sight{}
 		}
-		got, _ = p.Get(context.Background(), owner)
+		got, _ = p.Get(context.Background(), pool.Held{Owner: owner})
 	}
 	seen := world.Sight{Prefixes: slices.Clone(got.Prefixes)}
 	if m := s.world.Pools[name]; m == nil || !m.Tied(s.world.Now) {
@@ -146,50 +146,68 @@ func anyHeld(t *rapid.T, m *world.Pool) pool.Allocation {
 	return held[rapid.SampledFrom(slices.Sorted(maps.Keys(held))).Draw(t, "owner")]
 }
 
+// anyName draws a name of something in a pool, which is held or not.
+func (s *machine) anyName(t *rapid.T, m *world.Pool) pool.Held {
+	held := pool.Held{Optional: rapid.IntRange(0, 3).Draw(t, "optional") == 0}
+	if len(m.Held()) == 0 || rapid.IntRange(0, 3).Draw(t, "anybody") == 0 {
+		held.Owner = rapid.SampledFrom(owners).Draw(t, "owner")
+		return held
+	}
+	a := anyHeld(t, m)
+	held.Owner = a.Owner
+	switch rapid.IntRange(0, 5).Draw(t, "generation") {
+	case 0:
+		held.Generation = a.Generation
+	case 1:
+		held.Generation = s.stale[[2]string{m.Name, a.Owner}]
+	case 2:
+		held.Generation = rapid.SampledFrom([]int64{-1, a.Generation - 1, a.Generation + 1, 1 << 40}).Draw(t, "other")
+	}
+	if rapid.IntRange(0, 2).Draw(t, "address") > 0 {
+		return held
+	}
+	held.Addr = rapid.SampledFrom(a.Prefixes).Draw(t, "prefix").Addr()
+	switch rapid.IntRange(0, 3).Draw(t, "by address") {
+	case 0:
+		held.Addr = anyAddr(m.Universe[pool.FamilyOf(held.Addr)]).Draw(t, "another")
+	case 1, 2:
+		held.Owner = ""
+	}
+	return held
+}
+
+// anyQuarantine draws how long what is declined is withheld; see [anyTTL].
+func anyQuarantine(t *rapid.T) time.Duration {
+	return time.Duration(rapid.SampledFrom([]int{1, 3}).Draw(t, "minutes")) * time.Minute
+}
+
 func (s *machine) Release(t *rapid.T) {
-	s.release(t, s.anyPool(t), rapid.SampledFrom(owners).Draw(t, "owner"), 0)
-}
-
-func (s *machine) ReleaseHeld(t *rapid.T) {
 	m := s.anyPool(t)
-	s.release(t, m, anyHeld(t, m).Owner, 0)
-}
-
-func (s *machine) ReleaseGeneration(t *rapid.T) {
-	m := s.anyPool(t)
-	a := anyHeld(t, m)
-	s.release(t, m, a.Owner, a.Generation)
-}
-
-func (s *machine) ReleaseStaleGeneration(t *rapid.T) {
-	m := s.anyPool(t)
-	a := anyHeld(t, m)
-	stale := s.stale[[2]string{m.Name, a.Owner}]
-	if stale == 0 || stale == a.Generation {
-		stale = rapid.SampledFrom([]int64{-1, a.Generation - 1, a.Generation + 1, 1 << 40}).Draw(t, "generation")
-	}
-	if stale != 0 {
-		s.release(t, m, a.Owner, stale)
-	}
-}
-
-func (s *machine) release(t *rapid.T, m *world.Pool, owner string, generation int64) {
-	var got pool.Allocation
+	held := s.anyName(t, m)
 	p := s.handle(t, m.Name)
+	s.change(t, m.Name, func(ctx context.Context) (pool.Allocation, error) { return p.Release(ctx, held) },
+		func() (*world.World, *world.Record, error) { return s.world.Release(m.Name, held) })
+}
+
+func (s *machine) Decline(t *rapid.T) {
+	m := s.anyPool(t)
+	held, quarantine := s.anyName(t, m), anyQuarantine(t)
+	p := s.handle(t, m.Name)
+	s.change(t, m.Name, func(ctx context.Context) (pool.Allocation, error) { return p.Decline(ctx, held, quarantine) },
+		func() (*world.World, *world.Record, error) { return s.world.Decline(m.Name, held, quarantine) })
+}
+
+// change makes a call by which an owner loses what it holds.
+func (s *machine) change(
+	t *rapid.T, name string, call func(context.Context) (pool.Allocation, error),
+	model func() (*world.World, *world.Record, error),
+) {
+	var got pool.Allocation
 	err := s.call(t, func(ctx context.Context) (err error) {
-		got, err = p.ReleaseGeneration(ctx, owner, generation)
+		got, err = call(ctx)
 		return err
 	})
-	if r := m.Live(owner); r != nil && generation != 0 && generation != r.Generation {
-		s.answered(t, err, nil, world.Refusals{pool.ErrGeneration})
-		return
-	}
-	s.released(t, m.Name, owner, got, err)
-}
-
-// released requires the release of all that an owner holds to have answered as it should.
-func (s *machine) released(t *rapid.T, name, owner string, got pool.Allocation, err error) {
-	after, want, fails := s.world.Release(name, owner)
+	after, want, fails := model()
 	if s.answered(t, err, after, refusal(fails)) {
 		s.gone(t, name, want, got)
 	}
@@ -197,6 +215,13 @@ func (s *machine) released(t *rapid.T, name, owner string, got pool.Allocation, 
 
 // gone requires a release to have returned what the model says.
 func (s *machine) gone(t *rapid.T, name string, want *world.Record, got pool.Allocation) {
+	if want == nil {
+		require.Zero(t, got)
+		return
+	}
+	if want.Generation == 0 { // it was granted in the same call
+		want.Generation = got.Generation
+	}
 	require.Equal(t, want.Allocation, got)
 	clear(got.Prefixes)
 	s.stale[[2]string{name, want.Owner}] = want.Generation
@@ -204,25 +229,26 @@ func (s *machine) gone(t *rapid.T, name string, want *world.Record, got pool.All
 
 func (s *machine) Renew(t *rapid.T) {
 	m := s.anyPool(t)
-	owner := rapid.SampledFrom(owners).Draw(t, "owner")
-	if rapid.Bool().Draw(t, "held") {
-		owner = anyHeld(t, m).Owner
-	}
-	ttl := anyTTL(t)
+	held, ttl := s.anyName(t, m), anyTTL(t)
 	p := s.handle(t, m.Name)
 	var got pool.Allocation
 	err := s.call(t, func(ctx context.Context) (err error) {
-		got, err = p.Renew(ctx, owner, ttl)
+		got, err = p.Renew(ctx, held, ttl)
 		return err
 	})
 	if ttl == 0 {
 		require.ErrorIs(t, err, pool.ErrInvalid)
 		return
 	}
-	after, want, fails := s.world.Renew(m.Name, owner, ttl)
-	if s.answered(t, err, after, refusal(fails)) {
-		s.granted(t, m.Name, want, got, 0)
+	after, want, fails := s.world.Renew(m.Name, held, ttl)
+	if !s.answered(t, err, after, refusal(fails)) {
+		return
 	}
+	if want == nil {
+		require.Zero(t, got)
+		return
+	}
+	s.granted(t, m.Name, want, got, 0)
 }
 
 func (s *machine) Reap(t *rapid.T) {
@@ -236,27 +262,18 @@ func (s *machine) Reap(t *rapid.T) {
 
 func (s *machine) Get(t *rapid.T) {
 	m := s.anyPool(t)
-	owner := rapid.SampledFrom(owners).Draw(t, "owner")
-	want, ok := m.Held()[owner]
-	got, err := s.handle(t, m.Name).Get(context.Background(), owner)
-	if !ok {
-		require.ErrorIs(t, err, pool.ErrNotFound)
-	} else {
+	held := s.anyName(t, m)
+	_, want, fails := s.world.Release(m.Name, held)
+	got, err := s.handle(t, m.Name).Get(context.Background(), held)
+	switch {
+	case fails != nil && !errors.Is(fails, pool.ErrInUse):
+		require.ErrorIs(t, err, fails)
+	case want != nil:
 		require.NoError(t, err)
-	}
-	require.Equal(t, want, got)
-}
-
-func (s *machine) Lookup(t *rapid.T) {
-	m := s.anyPool(t)
-	f := rapid.SampledFrom([]pool.Family{pool.IPv4, pool.IPv6}).Draw(t, "family")
-	a := anyAddr(m.Universe[f]).Draw(t, "address")
-	got, err := s.handle(t, m.Name).Lookup(context.Background(), a)
-	if r := m.Taken()[a]; r == nil || r.Cooling {
-		require.ErrorIs(t, err, pool.ErrNotFound)
-	} else {
+		require.Equal(t, want.Allocation, got)
+	case fails == nil:
 		require.NoError(t, err)
-		require.Equal(t, r.Allocation, got)
+		require.Zero(t, got)
 	}
 }
 
@@ -291,7 +308,7 @@ func (s *machine) Spoil(t *rapid.T) {
 		clear(a.Labels)
 	}
 	a := anyHeld(t, m)
-	got, err := p.Get(context.Background(), a.Owner)
+	got, err := p.Get(context.Background(), pool.Held{Owner: a.Owner})
 	require.NoError(t, err)
 	clear(got.Prefixes)
 	clear(got.Labels)

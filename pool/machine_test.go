@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -39,7 +40,7 @@ type machine struct {
 
 	stale    map[[2]string]int64 // a generation that an owner had in a pool and has no more
 	revision map[string]int64
-	earlier  map[string]int64 // some revision from before
+	earlier  map[string]earlier // some moment from before
 	watches  map[string]*watch
 	writers  map[[2]string]*writer // by parent and writer
 	names    []string              // of pools that may be created
@@ -52,7 +53,7 @@ func newMachine(t *rapid.T, memory *store.Memory) *machine {
 		world: &world.World{Now: time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC)},
 		store: memory, faults: &faults.Injector{},
 		handles: map[string][]*pool.Pool{}, latest: map[string]int64{}, stale: map[[2]string]int64{},
-		revision: map[string]int64{}, earlier: map[string]int64{},
+		revision: map[string]int64{}, earlier: map[string]earlier{},
 		watches: map[string]*watch{}, writers: map[[2]string]*writer{},
 		networks: []string{""},
 	}
@@ -183,10 +184,12 @@ func sameMissing(t *rapid.T, w *world.World, name string, p *pool.Pool) bool {
 	for _, r := range w.Pools[name].Records {
 		all[r.Owner] = true
 	}
-	everybody := func(pool.Allocation) bool { return true }
-	got, err := p.ReconcileFunc(context.Background(), everybody, &pool.ReconcileOptions{DryRun: true})
+	mark, err := p.Mark(context.Background())
 	require.NoError(t, err)
-	_, want := w.Reconcile(name, all, 0, 0)
+	everybody := live(slices.Collect(maps.Keys(all))...)
+	got, err := p.Reconcile(context.Background(), mark, everybody, &pool.ReconcileOptions{DryRun: true})
+	require.NoError(t, err)
+	_, want := w.Reconcile(name, all, math.MaxInt64, 0)
 	slices.SortFunc(got.Back, world.ByAddr)
 	slices.SortFunc(want.Back, world.ByAddr)
 	return reflect.DeepEqual(got.Back, want.Back)
@@ -227,6 +230,12 @@ func (s *machine) Reopen(t *rapid.T) {
 	s.handles[name][rapid.IntRange(0, len(s.handles[name])-1).Draw(t, "handle")] = s.open(t, name)
 }
 
+// earlier is a moment in the life of a pool.
+type earlier struct {
+	mark     pool.Mark
+	revision int64
+}
+
 // Check is called after each step.
 func (s *machine) Check(t *rapid.T) {
 	require.NoError(t, s.world.Check())
@@ -236,8 +245,10 @@ func (s *machine) Check(t *rapid.T) {
 		info, err := p.Info(context.Background())
 		require.NoError(t, err)
 		require.GreaterOrEqual(t, info.Revision, s.revision[name])
-		if s.earlier[name] == 0 || rapid.IntRange(0, 9).Draw(t, "remember") == 0 {
-			s.earlier[name] = info.Revision
+		if s.earlier[name].revision == 0 || rapid.IntRange(0, 9).Draw(t, "remember") == 0 {
+			mark, err := p.Mark(context.Background())
+			require.NoError(t, err)
+			s.earlier[name] = earlier{mark, info.Revision}
 		}
 		s.revision[name] = info.Revision
 	}
@@ -304,12 +315,9 @@ func (s *machine) claims() map[string]func(*rapid.T) {
 	return map[string]func(*rapid.T){
 		"a moment passes": s.Tick, "reopen": s.Reopen, "": s.Check, "audit": s.Audit,
 		"allocate": s.Allocate, "allocate default": s.AllocateDefault, "allocate again": s.AllocateAgain,
-		"allocate bad": s.AllocateBad, "release": s.Release, "release generation": s.ReleaseGeneration,
-		"release stale": s.ReleaseStaleGeneration, "release held": s.ReleaseHeld,
+		"allocate bad": s.AllocateBad, "release": s.Release, "decline": s.Decline,
 		"renew": s.Renew, "reap": s.Reap, "reconcile": s.Reconcile,
-		"allocate many": s.AllocateMany, "allocate all": s.AllocateAll, "release many": s.ReleaseMany,
-		"release all": s.ReleaseAll, "adopt": s.Adopt, "allocate together": s.AllocateTogether,
-		"release together": s.ReleaseTogether, "update": s.Update, "get": s.Get, "lookup": s.Lookup, "list": s.List,
+		"each": s.Each, "all": s.All, "together": s.Together, "update": s.Update, "get": s.Get, "list": s.List,
 		"watch": s.Watch, "spoil": s.Spoil, "repair": s.Repair, "copy": s.Copy,
 	}
 }
@@ -330,17 +338,17 @@ var focuses = map[string][]string{
 	"all": nil,
 	"networks": {
 		"create", "create where something is held", "update", "move", "move", "delete", "foreign", "import",
-		"allocate default", "release held",
+		"allocate default", "release",
 	},
 	"children": {
 		"carve", "carve", "extend", "retract", "update a parent", "move", "foreign", "copy", "delete",
-		"allocate default", "release held",
+		"allocate default", "release",
 	},
 	"blocks": {
 		"open blocks", "allocate in a block", "allocate in a block", "allocate in a block", "release in a block",
 		"give back blocks", "update a parent",
 	},
-	"together": {"allocate together", "allocate together", "release together", "carve", "delete"},
+	"together": {"all", "all", "together", "carve", "delete"},
 }
 
 // actions are all that the machine does. What it does more often stands here under several names.

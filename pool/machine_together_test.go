@@ -3,6 +3,7 @@ package pool_test
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -11,52 +12,133 @@ import (
 	"github.com/ipalloc/ipalloc/pool"
 )
 
-// Calls in several pools.
+// Calls of several steps, in several pools.
 
-// AllocateTogether makes a claim over up to three parts, each with up to two alternatives.
-func (s *machine) AllocateTogether(t *rapid.T) {
+// All does up to four steps in several pools, all or nothing. An owner may have several in one pool, such as to exchange
+// what it holds.
+func (s *machine) All(t *rapid.T) {
 	names := s.anyNames(t)
-	owner := rapid.SampledFrom(owners).Draw(t, "owner")
-	var pools [][]string
-	var parts []pool.Part
-	var claims []pool.Claim
-	for len(names) > 0 && len(parts) < 3 {
-		n := rapid.IntRange(1, min(2, len(names))).Draw(t, "alternatives")
-		part := s.anyPart(t, names[:n])
-		c := part.Claim
-		c.Owner = owner
-		pools, parts, claims = append(pools, names[:n]), append(parts, part), append(claims, c)
-		names = names[n:]
+	if len(names) == 0 {
+		t.Skip("there is no pool")
 	}
-	var got []pool.Granted
+	some := rapid.SliceOfNDistinct(rapid.SampledFrom(owners), 1, 2, rapid.ID[string]).Draw(t, "owners")
+	var steps []pool.Step
+	var models []world.Step
+	for range rapid.IntRange(0, 4).Draw(t, "steps") {
+		first := rapid.IntRange(0, len(names)-1).Draw(t, "pool")
+		in := names[first:min(len(names), first+rapid.IntRange(1, 2).Draw(t, "alternatives"))]
+		step, model := s.anyStep(t, in, rapid.SampledFrom(some).Draw(t, "owner"))
+		steps, models = append(steps, step), append(models, model)
+	}
+	s.skipIfOpen(t, models)
+	s.all(t, s.handle(t, names[0]), steps, models)
+}
+
+// Together makes the same claim for one owner in several pools.
+func (s *machine) Together(t *rapid.T) {
+	names := s.anyNames(t)
+	if len(names) == 0 {
+		t.Skip("there is no pool")
+	}
+	owner, release := rapid.SampledFrom(owners).Draw(t, "owner"), rapid.Bool().Draw(t, "release")
+	var steps []pool.Step
+	var models []world.Step
+	for i := 0; i < len(names); i++ {
+		in := names[i : i+1]
+		model := world.Step{Held: pool.Held{Owner: owner, Optional: true}}
+		step := pool.Release(model.Held)
+		if !release {
+			if i+1 < len(names) && rapid.Bool().Draw(t, "alternative") {
+				in = names[i : i+2]
+				i++
+			}
+			step, model = s.anyAllocation(t, in, owner)
+		}
+		model.Pools = in
+		steps, models = append(steps, step.In(s.handlesOf(t, in)...)), append(models, model)
+	}
+	s.skipIfOpen(t, models)
+	s.all(t, s.handle(t, names[0]), steps, models)
+}
+
+// all makes a call of several steps.
+func (s *machine) all(t *rapid.T, p *pool.Pool, steps []pool.Step, models []world.Step) {
+	var got []pool.Result
 	err := s.call(t, func(ctx context.Context) (err error) {
-		got, err = pool.AllocateTogether(ctx, owner, parts...)
+		got, err = p.All(ctx, steps...)
 		return err
 	})
-	if len(parts) == 0 {
-		require.ErrorIs(t, err, pool.ErrInvalid)
-		return
-	}
-	seen := make([]world.Sight, len(parts))
-	for i, each := range pools {
-		switch {
-		case i < len(got):
-			seen[i].Prefixes = slices.Clone(got[i].Allocation.Prefixes)
-		case err != nil:
-			for _, name := range each {
-				seen[i].Prefixes = append(seen[i].Prefixes, s.sight(t, name, owner, pool.Allocation{}, err).Prefixes...)
+	seen, latest := make([]world.Sight, len(steps)), map[string]int64{}
+	for i, model := range models {
+		for _, name := range model.Pools {
+			latest[name] = s.latest[name]
+			if err == nil {
+				seen[i] = s.sight(t, name, model.Held.Owner, got[i].Allocation, nil)
+			} else {
+				seen[i].Prefixes = append(seen[i].Prefixes,
+					s.sight(t, name, model.Held.Owner, pool.Allocation{}, err).Prefixes...)
 			}
 		}
 	}
-	after, chosen, want, no := s.world.AllocateTogether(claims, pools, seen)
+	after, chosen, want, no := s.world.All(models, seen)
 	if !s.answered(t, err, after, no) {
 		require.Nil(t, got)
 		return
 	}
+	s.learnAll(t) // also of what later steps have changed again
 	for i, name := range chosen {
-		require.Contains(t, s.handles[name], got[i].Pool)
-		s.granted(t, name, want[i], got[i].Allocation, s.latest[name])
+		require.True(t, slices.Contains(s.handles[name], got[i].Pool))
+		again := slices.ContainsFunc(models[i+1:], func(m world.Step) bool { return m.Held.Owner == models[i].Held.Owner })
+		if again && s.trouble.any() {
+			continue // perhaps it was found out what had become of all of them, and not of each
+		}
+		s.about(t, name, models[i], want[i], got[i].Allocation, latest[name])
 	}
+}
+
+// anyStep draws a step for the owner in the first of these pools or, if it allocates, in the first that has room.
+func (s *machine) anyStep(t *rapid.T, names []string, owner string) (pool.Step, world.Step) {
+	m := s.world.Pools[names[0]]
+	kind := rapid.IntRange(0, 5).Draw(t, "step")
+	if kind < 3 {
+		return s.anyAllocation(t, names, owner)
+	}
+	model := world.Step{Pools: names[:1], Held: s.anyName(t, m)}
+	if model.Held.Owner != "" {
+		model.Held.Owner = owner
+	}
+	var step pool.Step
+	switch kind {
+	case 3:
+		step = pool.Release(model.Held)
+	case 4:
+		model.TTL = anyTTL(t) + time.Minute
+		step = pool.Renew(model.Held, model.TTL)
+	default:
+		model.Quarantine = anyQuarantine(t)
+		step = pool.Decline(model.Held, model.Quarantine)
+	}
+	return step.In(s.handlesOf(t, model.Pools)...), model
+}
+
+func (s *machine) anyAllocation(t *rapid.T, names []string, owner string) (pool.Step, world.Step) {
+	c := anyClaim(s.world.Pools[names[0]]).Draw(t, "claim")
+	c.Owner = owner
+	for _, name := range names {
+		if s.world.Pools[name].Spec.Strategy == pool.RandomFree && len(c.Requests) > 1 {
+			c.Requests = c.Requests[:1]
+		}
+	}
+	model := world.Step{Pools: names, Claim: &c, Held: pool.Held{Owner: owner}}
+	return pool.Allocate(c).In(s.handlesOf(t, names)...), model
+}
+
+// handlesOf returns one handle of each pool, the same as often as it is asked in one step of the machine.
+func (s *machine) handlesOf(_ *rapid.T, names []string) (handles []*pool.Pool) {
+	for _, name := range names {
+		handles = append(handles, s.handles[name][0])
+	}
+	return handles
 }
 
 // anyNames draws pools in any order, mostly not all: where one is in trouble the others are too.
@@ -65,47 +147,22 @@ func (s *machine) anyNames(t *rapid.T) []string {
 	return names[:rapid.IntRange(min(1, len(names)), len(names)).Draw(t, "how many")]
 }
 
-// anyPart draws what is asked of the first of these pools that has room.
-func (s *machine) anyPart(t *rapid.T, names []string) pool.Part {
-	part := pool.Part{Claim: anyClaim(s.world.Pools[names[0]]).Draw(t, "claim")}
-	part.Claim.Owner = ""
-	for _, name := range names {
-		m := s.world.Pools[name]
-		if m.Tied(s.world.Now) {
-			t.Skip("which one goes is open")
+// skipIfOpen skips a call of which the model cannot tell what it does: which of several ended leases goes; what becomes
+// of an ended lease whose owner takes part; and which random address is drawn first.
+func (s *machine) skipIfOpen(t *rapid.T, steps []world.Step) {
+	random := map[string]int{}
+	for _, step := range steps {
+		for _, name := range step.Pools {
+			m := s.world.Pools[name]
+			ended := slices.ContainsFunc(m.Records, func(r *world.Record) bool { return r.Expired(s.world.Now) })
+			if m.Tied(s.world.Now) || ended && len(steps) > 1 {
+				t.Skip("which one goes is open")
+			}
+			if step.Claim != nil && m.Spec.Strategy == pool.RandomFree {
+				if random[name]++; random[name] > 1 {
+					t.Skip("whether the second one fails depends on what the first one gets")
+				}
+			}
 		}
-		part.Pools = append(part.Pools, s.handle(t, name))
-		if m.Spec.Strategy == pool.RandomFree && len(part.Claim.Requests) > 1 {
-			part.Claim.Requests = part.Claim.Requests[:1]
-		}
-	}
-	return part
-}
-
-func (s *machine) ReleaseTogether(t *rapid.T) {
-	names := s.anyNames(t)
-	if len(names) == 0 {
-		t.Skip("there is no pool")
-	}
-	owner := rapid.SampledFrom(owners).Draw(t, "owner")
-	var pools []*pool.Pool
-	for _, name := range names {
-		pools = append(pools, s.handle(t, name))
-	}
-	var got []pool.Allocation
-	err := s.call(t, func(ctx context.Context) (err error) {
-		got, err = pool.ReleaseTogether(ctx, owner, pools...)
-		return err
-	})
-	after, want, no := s.world.ReleaseTogether(owner, names)
-	if !s.answered(t, err, after, no) {
-		return
-	}
-	for i, r := range want {
-		if r == nil {
-			require.Zero(t, got[i])
-			continue
-		}
-		s.gone(t, names[i], r, got[i])
 	}
 }

@@ -286,7 +286,7 @@ func TestForeignRangesFromAnotherProcessAtOnce(t *testing.T) {
 func TestCrashesInANetwork(t *testing.T) {
 	for name, act := range map[string]func(t *testing.T, s store.Store) error{
 		"create": func(t *testing.T, s store.Store) error {
-			_, err := pool.OpenOrCreate(t.Context(), s, "new", inNetwork("blue", "10.0.9.0/24"), nil)
+			_, err := pool.Ensure(t.Context(), s, "new", inNetwork("blue", "10.0.9.0/24"), pool.Keep, nil)
 			return err
 		},
 		"update": func(t *testing.T, s store.Store) error {

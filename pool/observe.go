@@ -23,10 +23,13 @@ const (
 	CallAllocate Call = iota
 	CallRelease
 	CallRenew
+	CallDecline
 )
 
-// String returns "allocate", "release" or "renew".
-func (c Call) String() string { return [...]string{"allocate", "release", "renew"}[min(c, CallRenew)] }
+// String returns "allocate", "release", "renew" or "decline".
+func (c Call) String() string {
+	return [...]string{"allocate", "release", "renew", "decline"}[min(c, CallDecline)]
+}
 
 // CallEvent is a call that has ended. It may be copied.
 type CallEvent struct {

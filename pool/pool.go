@@ -237,21 +237,70 @@ func Open(ctx context.Context, s store.Store, name string, options *Options) (*P
 	return p, nil
 }
 
-// OpenOrCreate returns a handle of the pool of that name, and makes the pool if there is none yet. It is for a
-// program that brings its pool's spec along. The spec of a pool that exists stays as it is, and is not compared; to
-// compare, read [Pool.Info] and use [Spec.Equal].
+// Drift says what [Ensure] does if the pool is there with another spec. The zero Drift is Update.
+type Drift uint8
+
+const (
+	// Update gives the pool the spec as [Pool.Update] does, which is refused if that would leave allocations out of range.
+	Update Drift = iota
+	// Drain gives the pool the spec as [Pool.Drain] does: what is out of range then stays held until it is released.
+	Drain
+	// Keep leaves the pool as it is.
+	Keep
+	// Refuse is an error: [ErrDrift].
+	Refuse
+)
+
+// String returns "update", "drain", "keep" or "refuse".
+func (d Drift) String() string {
+	if d > Refuse {
+		return fmt.Sprintf("Drift(%d)", uint8(d))
+	}
+	return [...]string{"update", "drain", "keep", "refuse"}[d]
+}
+
+// Ensure makes sure that there is a pool of that name with this spec, and returns a handle of it. It is for a program that
+// brings its pool's spec along: on each start it creates the pool, leaves it as it is, or changes it, as need be. drift
+// says what happens to a pool that has another spec; whether it has, [Spec.Equal] decides.
 //
-// Errors: those of [Open] and [Create]. Cost: as for [Open], and one commit more if the pool is made.
-func OpenOrCreate(ctx context.Context, s store.Store, name string, spec Spec, options *Options) (*Pool, error) {
-	p, err := Open(ctx, s, name, options)
-	if !errors.Is(err, ErrNoPool) {
-		return p, err
+// Any number of processes may call it at once. If they bring different specs, each change is refused or takes effect
+// whole, and the last one stays.
+//
+// Errors: those of [Open] and [Create]; those of [Pool.Update] or [Pool.Drain] if the spec is changed; [ErrDrift]. Cost:
+// as for [Open], and if the pool is created or changed as for [Create] or [Pool.Update].
+func Ensure(
+	ctx context.Context, s store.Store, name string, spec Spec, drift Drift, options *Options,
+) (*Pool, error) {
+	return makeWith(s, name, spec, options, "ensure", func(p *Pool) error {
+		if drift > Refuse {
+			return invalid("%v is no Drift, want Update, Drain, Keep or Refuse", drift)
+		}
+		for range p.options.Attempts {
+			err := p.ensure(ctx, spec, drift)
+			if !errors.Is(err, ErrExists) && !errors.Is(err, ErrNoPool) {
+				return err
+			} // else another process was faster
+		}
+		return ErrBusy
+	})
+}
+
+func (p *Pool) ensure(ctx context.Context, spec Spec, drift Drift) error {
+	err := p.home.refresh(ctx)
+	if errors.Is(err, ErrNoPool) {
+		return p.create(ctx, spec)
 	}
-	p, err = Create(ctx, s, name, spec, options)
-	if errors.Is(err, ErrExists) { // another process was faster
-		return Open(ctx, s, name, options)
+	if err != nil || drift == Keep || p.home.state().rules.Equal(spec) {
+		return err
 	}
-	return p, err
+	switch drift {
+	case Update:
+		return p.Update(ctx, spec)
+	case Drain:
+		return p.Drain(ctx, spec)
+	default:
+		return ErrDrift
+	}
 }
 
 // Info describes a pool. The zero Info is that of none. An Info may be copied; the copy shares slices, which belong
@@ -376,87 +425,6 @@ func (p *Pool) Allocate(ctx context.Context, claim Claim) (Allocation, error) {
 	err = p.failed("allocate", claim.Owner, err)
 	p.observe(begin, CallAllocate, claim.Owner, a, err)
 	return a, err
-}
-
-// Release frees all that the owner holds and returns what that was. It can be handed out again at once, or when the
-// pool's cooldown is over; until then the owner gets it back if it claims the same. If a pool was carved from it (see
-// [Carve]), the addresses are taken from that pool too, which is deleted if it has no others.
-//
-// Errors: [ErrNotFound] if the owner holds nothing; [ErrInUse] if a pool was carved from it and any of the addresses
-// is held there; otherwise as for [Pool.Allocate]. Cost: one round trip if this handle granted what is released and
-// no other process has changed the pool since; else one more.
-func (p *Pool) Release(ctx context.Context, owner string) (Allocation, error) {
-	return p.ReleaseGeneration(ctx, owner, 0)
-}
-
-// ReleaseGeneration is [Pool.Release] for callers that must not release what the owner was granted later. It frees
-// only the grant with this [Allocation.Generation]; 0 means any.
-//
-// Errors: as for [Pool.Release], and [ErrGeneration] if what the owner holds is of another generation.
-func (p *Pool) ReleaseGeneration(ctx context.Context, owner string, generation int64) (Allocation, error) {
-	begin := p.begin()
-	err := validateOwner(owner)
-	var a Allocation
-	if err == nil {
-		a, err = p.release(ctx, task{kind: taskRelease, owner: owner, generation: generation})
-	}
-	err = p.failed("release", owner, err)
-	p.observe(begin, CallRelease, owner, a, err)
-	return a, err
-}
-
-// Renew makes the owner's lease last for ttl from now on, and returns it. It never makes a lease end earlier, also if
-// the clock has been set back. A permanent allocation stays one. A lease that has ended can be renewed until another
-// claim has taken its addresses.
-//
-// Errors: [ErrNotFound] if the owner holds nothing; [ErrInvalid] for a ttl under a microsecond or above [MaxTTL];
-// otherwise as for [Pool.Allocate]. Cost: as for [Pool.Release]; the number of leases does not matter.
-func (p *Pool) Renew(ctx context.Context, owner string, ttl time.Duration) (Allocation, error) {
-	begin := p.begin()
-	err := validateOwner(owner)
-	if err == nil {
-		err = checkTTL(ttl)
-	}
-	var a Allocation
-	if err == nil {
-		a, err = p.do(ctx, &task{kind: taskRenew, owner: owner, ttl: ttl}, nil)
-	}
-	err = p.failed("renew", owner, err)
-	p.observe(begin, CallRenew, owner, a, err)
-	return a, err
-}
-
-// Get returns what the owner holds.
-//
-// Errors: [ErrInvalid]; [ErrNotFound] if the owner holds nothing; those of the store. Cost: one read.
-func (p *Pool) Get(ctx context.Context, owner string) (Allocation, error) {
-	if err := validateOwner(owner); err != nil {
-		return Allocation{}, p.failed("get", owner, err)
-	}
-	h, err := p.home.get(ctx, owner)
-	if err == nil && !h.live() {
-		err = ErrNotFound
-	}
-	if err != nil {
-		return Allocation{}, p.failed("get", owner, err)
-	}
-	return h.Allocation.clone(), nil
-}
-
-// Lookup returns the allocation that addr belongs to. A zone is ignored.
-//
-// Errors: [ErrNotFound] if nobody holds it; those of the store. Cost: that of [store.Store.Find]: one or two reads
-// where the store has an index of prefixes, else O(allocations). In memory, at most one map look-up for each prefix
-// length.
-func (p *Pool) Lookup(ctx context.Context, addr netip.Addr) (Allocation, error) {
-	h, err := p.home.find(ctx, addr)
-	if err == nil && !h.live() {
-		err = ErrNotFound
-	}
-	if err != nil {
-		return Allocation{}, &Error{Op: "lookup", Pool: p.name, Prefix: singleAddr(addr), Err: storeError(err)}
-	}
-	return h.Allocation.clone(), nil
 }
 
 func singleAddr(addr netip.Addr) netip.Prefix {

@@ -220,7 +220,7 @@ func TestNamesOfPools(t *testing.T) {
 		a := allocate(t, p, pool.Claim{Owner: name})
 		p, err = pool.Open(t.Context(), s, name, nil)
 		require.NoError(t, err)
-		got, err := p.Get(t.Context(), name)
+		got, err := p.Get(t.Context(), pool.Held{Owner: name})
 		require.NoError(t, err)
 		require.Equal(t, a, got)
 		require.Equal(t, uint64(1), used(t, p), "pools do not meet")
@@ -266,9 +266,9 @@ func TestPoolsComeAndGo(t *testing.T) {
 
 	for name, call := range map[string]func() error{
 		"allocate": func() error { _, err := p.Allocate(t.Context(), pool.Claim{Owner: "a"}); return err },
-		"release":  func() error { _, err := p.Release(t.Context(), "six"); return err },
-		"get":      func() error { _, err := p.Get(t.Context(), "six"); return err },
-		"lookup":   func() error { _, err := p.Lookup(t.Context(), addr("10.0.0.0")); return err },
+		"release":  func() error { _, err := p.Release(t.Context(), pool.Held{Owner: "six"}); return err },
+		"get":      func() error { _, err := p.Get(t.Context(), pool.Held{Owner: "six"}); return err },
+		"10.0.0.0": func() error { _, err := p.Get(t.Context(), pool.Held{Addr: addr("10.0.0.0")}); return err },
 		"info":     func() error { _, err := p.Info(t.Context()); return err },
 		"verify":   func() error { _, err := p.Verify(t.Context()); return err },
 		"repair":   func() error { _, err := p.Repair(t.Context()); return err },
@@ -302,7 +302,7 @@ func TestInvariant7AnotherPoolUnderLiveHandles(t *testing.T) {
 		}
 		for i := range held {
 			require.ErrorIs(t, pool.Delete(ctx, memory, "blue", nil), pool.ErrInUse)
-			_, err := stale.Release(ctx, owners[i])
+			_, err := stale.Release(ctx, pool.Held{Owner: owners[i]})
 			require.NoError(t, err)
 		}
 		require.NoError(t, pool.Delete(ctx, memory, "blue", nil))
@@ -377,7 +377,7 @@ func TestGarbledHeadsDoNotPanic(t *testing.T) {
 				}
 			}
 			_, _ = p.Allocate(ctx, pool.Claim{Owner: "b", Policy: pool.PreferDualStack})
-			_, _ = p.Release(ctx, "a")
+			_, _ = p.Release(ctx, pool.Held{Owner: "a"})
 			_, _ = p.Info(ctx)
 			_, _ = p.Repair(ctx)
 		}
@@ -423,13 +423,13 @@ func TestLateReleaseLeavesTheSuccessorAlone(t *testing.T) {
 		second := allocate(t, other, pool.Claim{Owner: "a"})
 		require.Greater(t, second.Generation, first.Generation)
 		for _, late := range []*pool.Pool{p, other, open(t, memory.Open())} {
-			_, err := late.ReleaseGeneration(t.Context(), "a", first.Generation)
+			_, err := late.Release(t.Context(), pool.Held{Owner: "a", Generation: first.Generation})
 			require.ErrorIs(t, err, pool.ErrGeneration)
-			got, err := late.Get(t.Context(), "a")
+			got, err := late.Get(t.Context(), pool.Held{Owner: "a"})
 			require.NoError(t, err)
 			require.Equal(t, second, got)
 		}
-		got, err := p.ReleaseGeneration(t.Context(), "a", second.Generation)
+		got, err := p.Release(t.Context(), pool.Held{Owner: "a", Generation: second.Generation})
 		require.NoError(t, err)
 		require.Equal(t, second, got)
 		requireOK(t, p)
@@ -464,7 +464,7 @@ func TestInvariant2FailedCallsLeaveNoTrace(t *testing.T) {
 			if c := anyClaim(m).Draw(t, "claim"); rapid.IntRange(0, 3).Draw(t, "release") > 0 {
 				_, err = p.Allocate(ctx, c)
 			} else {
-				_, err = p.Release(ctx, c.Owner)
+				_, err = p.Release(ctx, pool.Held{Owner: c.Owner})
 			}
 			if err != nil {
 				require.Equal(t, before, dump())

@@ -151,7 +151,7 @@ func TestReleaseIsNotSaidToBeUndoneWhenThePoolGoes(t *testing.T) {
 		require.NoError(t, pool.Delete(t.Context(), memory, "blue", nil))
 		return store.ErrUnknown
 	}
-	_, err := p.Release(t.Context(), "a")
+	_, err := p.Release(t.Context(), pool.Held{Owner: "a"})
 	require.ErrorIs(t, err, store.ErrUnknown)
 }
 
@@ -177,11 +177,11 @@ func TestReleaseOfAStaleGrantWithALostReply(t *testing.T) {
 
 	injector.ResetCounts()
 	injector.Choose = faults.Script(faults.Fault{Effect: faults.LoseReply})
-	_, err := p.ReleaseGeneration(t.Context(), "a", first.Generation)
+	_, err := p.Release(t.Context(), pool.Held{Owner: "a", Generation: first.Generation})
 	if err != nil {
 		require.ErrorIs(t, err, pool.ErrGeneration)
 	}
-	got, err := other.Get(t.Context(), "a")
+	got, err := other.Get(t.Context(), pool.Held{Owner: "a"})
 	require.NoError(t, err)
 	require.Equal(t, second, got, "the successor is left alone")
 
@@ -192,7 +192,7 @@ func TestReleaseOfAStaleGrantWithALostReply(t *testing.T) {
 	second = allocate(t, other, claim("a", "10.0.0.9"))
 	injector.ResetCounts()
 	require.Equal(t, second, release(t, p, "a"))
-	_, err = other.Get(t.Context(), "a")
+	_, err = other.Get(t.Context(), pool.Held{Owner: "a"})
 	require.ErrorIs(t, err, pool.ErrNotFound, "what is said to be released is")
 }
 
@@ -213,11 +213,11 @@ func TestNothingTakesEffectAfterTheNextAnswer(t *testing.T) {
 	}
 	injector.Choose = lateOnce
 	injector.ResetCounts()
-	_, err := p.Release(t.Context(), "held")
+	_, err := p.Release(t.Context(), pool.Held{Owner: "held"})
 	require.ErrorIs(t, err, store.ErrUnknown)
 	want := allocate(t, p, pool.Claim{Owner: "held"})
 	for range 10 {
-		got, err := p.Get(t.Context(), "held")
+		got, err := p.Get(t.Context(), pool.Held{Owner: "held"})
 		require.NoError(t, err)
 		require.Equal(t, want, got)
 	}
@@ -225,7 +225,7 @@ func TestNothingTakesEffectAfterTheNextAnswer(t *testing.T) {
 	injector.ResetCounts()
 	_, err = p.Allocate(t.Context(), pool.Claim{Owner: "a"})
 	require.ErrorIs(t, err, store.ErrUnknown)
-	_, err = p.Release(t.Context(), "a")
+	_, err = p.Release(t.Context(), pool.Held{Owner: "a"})
 	require.ErrorIs(t, err, pool.ErrNotFound)
 	for range 10 {
 		requireHoldsNothing(t, p, "a")

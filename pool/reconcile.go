@@ -8,18 +8,32 @@ import (
 	"time"
 )
 
+// Mark is a moment in the life of a pool, by its commits; see [Pool.Mark]. The zero Mark is none. A Mark is a value; it
+// may be copied and compared.
+type Mark struct {
+	pool     string
+	revision int64
+	taken    bool
+}
+
+// Mark returns the present moment, for [Pool.Reconcile]. Take it before you look at who is live.
+//
+// Errors: [ErrNoPool]; those of the store. Cost: one read; in memory, none.
+func (p *Pool) Mark(ctx context.Context) (Mark, error) {
+	revision, err := p.home.current(ctx)
+	if err != nil {
+		return Mark{}, p.failed("mark", "", err)
+	}
+	return Mark{pool: p.name, revision: revision, taken: true}, nil
+}
+
 // ReconcileOptions configure [Pool.Reconcile]. The zero value, and a nil pointer to it, mean the defaults.
 type ReconcileOptions struct {
-	// Since is the revision of the pool (see [Info]) from before the list of live owners was begun. What was granted
-	// later is left alone. Default: the revision when Reconcile is called, which is right if the list is begun within
-	// the call, as by an iterator over a fresh list.
-	Since int64
-
 	// Grace is how long an owner must have been missing before what it holds is released. It counts from the first call
 	// of Reconcile that did not find the owner, which is kept in the store. An owner that claims again or renews
 	// meanwhile is no longer missing, and keeps what it holds, up to the moment of the release. Default: none, what a
 	// missing owner holds is released at once. Without a grace period, an owner missing from live loses what it held
-	// before Since, even if it claims again meanwhile.
+	// before the mark, even if it claims again meanwhile.
 	Grace time.Duration
 
 	// DryRun changes nothing, and only reports.
@@ -34,128 +48,134 @@ type Reconciliation struct {
 	// Back is what owners hold that had been missing and are live again.
 	Back []Allocation
 	// Live counts the owners that hold something and are live. Newer counts those left alone because they were granted
-	// something after Since.
+	// something after the mark.
 	Live, Newer int
 }
 
-// Reconcile releases what owners hold that no longer exist: all that live does not name. A controller calls it now
-// and then, for releases that never came. It touches nothing that was granted after the list of live owners was
-// begun, and nothing that a pool was carved from. It releases only the generation that it saw, so an owner that was
-// granted something else meanwhile keeps that.
+// Reconcile releases what owners hold that no longer exist: all that live does not name. A controller calls it now and
+// then, for releases that never came. The mark must be from before the list of live owners was begun:
+//
+//	mark, err := p.Mark(ctx)
+//	pods, err := client.List(ctx)
+//	found, err := p.Reconcile(ctx, mark, owners(pods), nil)
+//
+// What was granted after the mark is left alone, since the list may not have it yet, and so is what a pool was carved
+// from. Reconcile releases only the generation that it saw, so an owner that was granted something else meanwhile keeps
+// that.
 //
 // If live yields an error, or anything else fails before the first release, nothing is released. An empty iteration
 // means that no owner is live.
 //
-// Errors: those of live, as they came; those of the store. After an error amid the releases, the result lists those
-// that were done. Cost: O(allocations), and one commit for every 4,096 changes.
+// Errors: [ErrInvalid] for the zero Mark, or one of another pool; those of live, as they came; those of the store. After
+// an error amid the releases, the result lists those that were done. Cost: O(allocations), and one commit for every
+// 4,096 changes.
 func (p *Pool) Reconcile(
-	ctx context.Context, live iter.Seq2[string, error], options *ReconcileOptions,
-) (Reconciliation, error) {
-	var since int64
-	err := ctx.Err()
-	if err == nil && (options == nil || options.Since == 0) {
-		since, err = p.home.current(ctx)
-	}
-	owners := map[string]bool{}
-	if err == nil {
-		for owner, failed := range live {
-			if failed != nil {
-				err = failed
-				break
-			}
-			owners[owner] = true
-		}
-	}
-	if err != nil {
-		return Reconciliation{}, p.failed("reconcile", "", err)
-	}
-	with := ReconcileOptions{Since: since}
-	if options != nil {
-		with = *options
-		if with.Since == 0 {
-			with.Since = since
-		}
-	}
-	return p.ReconcileFunc(ctx, func(a Allocation) bool { return owners[a.Owner] }, &with)
-}
-
-// ReconcileFunc is [Pool.Reconcile] with a function that reports whether the owner of an allocation is live. Set
-// [ReconcileOptions.Since] to the revision from before the function's knowledge was collected, unless the function
-// looks when it is called.
-func (p *Pool) ReconcileFunc(
-	ctx context.Context, live func(Allocation) bool, options *ReconcileOptions,
+	ctx context.Context, mark Mark, live iter.Seq2[string, error], options *ReconcileOptions,
 ) (Reconciliation, error) {
 	var with ReconcileOptions
 	if options != nil {
 		with = *options
 	}
-	found, err := p.reconcile(ctx, live, with)
+	found, err := p.reconcile(ctx, mark, live, with)
 	return found, p.failed("reconcile", "", err)
 }
 
+// reconciliation is a call of Reconcile: what it has found, and what is to be done about it.
+type reconciliation struct {
+	Reconciliation
+	marks, releases []task
+}
+
 func (p *Pool) reconcile(
-	ctx context.Context, live func(Allocation) bool, options ReconcileOptions,
+	ctx context.Context, mark Mark, live iter.Seq2[string, error], options ReconcileOptions,
 ) (Reconciliation, error) {
-	var found Reconciliation
-	if options.Grace < 0 {
-		return found, invalid("the grace %v is negative", options.Grace)
+	switch {
+	case !mark.taken:
+		return Reconciliation{}, invalid("the mark is the zero Mark, want one of Pool.Mark, taken before looking at who is live")
+	case mark.pool != p.name:
+		return Reconciliation{}, invalid("the mark is one of the pool %q", mark.pool)
+	case options.Grace < 0:
+		return Reconciliation{}, invalid("the grace %v is negative", options.Grace)
+	case ctx.Err() != nil:
+		return Reconciliation{}, ctx.Err()
 	}
-	if options.Since == 0 {
-		var err error
-		if options.Since, err = p.home.current(ctx); err != nil {
-			return found, err
-		}
-	}
-	now := now(&p.options)
-	var marks, releases []task
-	for h, err := range p.home.records(ctx, false) {
-		switch {
-		case err != nil:
+	owners := map[string]bool{}
+	for owner, err := range live {
+		if err != nil {
 			return Reconciliation{}, err
-		case !h.live() || h.Child != "":
-		case h.Generation > options.Since:
-			found.Newer++
-		case live(h.Allocation.clone()):
-			found.Live++
-			if !h.missing.IsZero() {
-				found.Back = append(found.Back, h.Allocation.clone())
-				marks = append(marks, task{kind: taskMark, owner: h.Owner, generation: h.Generation})
-			}
-		case options.Grace > 0 && (h.missing.IsZero() || now.Before(h.missing.Add(options.Grace))):
-			found.Missing = append(found.Missing, h.Allocation.clone())
-			if h.missing.IsZero() {
-				marks = append(marks, task{kind: taskMark, owner: h.Owner, generation: h.Generation, missing: now})
-			}
-		default:
-			found.Released = append(found.Released, h.Allocation.clone())
-			releases = append(releases, task{kind: taskRelease, owner: h.Owner, generation: h.Generation, missing: h.missing})
+		}
+		owners[owner] = true
+	}
+	var r reconciliation
+	now := now(&p.options)
+	for h, err := range p.home.records(ctx, false) {
+		if err != nil {
+			return Reconciliation{}, err
+		}
+		if h.live() && h.Child == "" {
+			r.judge(h, h.Generation > mark.revision, owners[h.Owner], now, options.Grace)
 		}
 	}
 	if options.DryRun {
-		return found, nil
+		return r.Reconciliation, nil
 	}
-	if err := p.each(ctx, CallAllocate, marks, make([]Result, len(marks))); err != nil {
+	if _, err := p.doAll(ctx, r.marks); err != nil {
 		return Reconciliation{}, err
 	}
-	return p.releaseMissing(ctx, found, releases)
+	return p.releaseMissing(ctx, &r)
 }
 
-// releaseMissing releases what is to be released, and leaves in found.Released what was.
-func (p *Pool) releaseMissing(ctx context.Context, found Reconciliation, releases []task) (Reconciliation, error) {
-	results := make([]Result, len(releases))
-	err := p.each(ctx, CallRelease, releases, results)
-	found.Released = nil
-	for _, result := range results {
+// judge decides what is to become of what an owner holds.
+func (r *reconciliation) judge(h *holding, newer, live bool, now time.Time, grace time.Duration) {
+	switch {
+	case newer:
+		r.Newer++
+	case live:
+		r.Live++
+		if !h.missing.IsZero() {
+			r.Back = append(r.Back, h.Allocation.clone())
+			r.marks = append(r.marks, task{kind: taskMark, owner: h.Owner, generation: h.Generation})
+		}
+	case grace > 0 && (h.missing.IsZero() || now.Before(h.missing.Add(grace))):
+		r.Missing = append(r.Missing, h.Allocation.clone())
+		if h.missing.IsZero() {
+			r.marks = append(r.marks, task{kind: taskMark, owner: h.Owner, generation: h.Generation, missing: now})
+		}
+	default:
+		r.Released = append(r.Released, h.Allocation.clone())
+		r.releases = append(r.releases,
+			task{kind: taskRelease, owner: h.Owner, generation: h.Generation, missing: h.missing})
+	}
+}
+
+// doAll does tasks of different owners, each by itself, and returns what became of those that were begun.
+func (p *Pool) doAll(ctx context.Context, tasks []task) (results []Result, err error) {
+	for err == nil && len(tasks) > 0 {
+		n := min(len(tasks), maxBatch)
+		var done []Result
+		done, err = p.doTasks(ctx, tasks[:n])
+		results, tasks = append(results, done...), tasks[n:]
+	}
+	return results, err
+}
+
+// releaseMissing releases what is to be released, and returns what was.
+func (p *Pool) releaseMissing(ctx context.Context, r *reconciliation) (Reconciliation, error) {
+	begin := p.begin()
+	results, err := p.doAll(ctx, r.releases)
+	r.Released = nil
+	for i, result := range results {
+		p.observe(begin, CallRelease, r.releases[i].owner, result.Allocation, result.Err)
 		if result.Err == nil {
-			found.Released = append(found.Released, result.Allocation)
+			r.Released = append(r.Released, result.Allocation)
 		}
 	}
-	if len(found.Released) > 0 {
+	if len(r.Released) > 0 {
 		p.options.Logger.Info("released what owners held that are no more",
-			slog.String("pool", p.name), slog.Int("released", len(found.Released)), slog.Int("live", found.Live))
+			slog.String("pool", p.name), slog.Int("released", len(r.Released)), slog.Int("live", r.Live))
 	}
 	if err != nil {
-		err = fmt.Errorf("%d of %d were released before: %w", len(found.Released), len(releases), err)
+		err = fmt.Errorf("%d of %d were released before: %w", len(r.Released), len(r.releases), err)
 	}
-	return found, err
+	return r.Reconciliation, err
 }

@@ -33,11 +33,18 @@ func ownersOf(allocations []pool.Allocation) []string {
 	return out
 }
 
+func markOf(t testing.TB, p *pool.Pool) pool.Mark {
+	t.Helper()
+	mark, err := p.Mark(t.Context())
+	require.NoError(t, err)
+	return mark
+}
+
 func reconcile(
 	t testing.TB, p *pool.Pool, alive iter.Seq2[string, error], options *pool.ReconcileOptions,
 ) pool.Reconciliation {
 	t.Helper()
-	done, err := p.Reconcile(t.Context(), alive, options)
+	done, err := p.Reconcile(t.Context(), markOf(t, p), alive, options)
 	require.NoError(t, err)
 	return done
 }
@@ -53,10 +60,7 @@ func TestReconcileReleasesWhatOwnersHoldThatAreNoMore(t *testing.T) {
 		require.Empty(t, done.Missing)
 		require.Equal(t, uint64(2), b.stats(t).Used.Uint64())
 
-		done, err := b.ReconcileFunc(t.Context(), func(a pool.Allocation) bool { return a.Labels["node"] == "a" }, nil)
-		require.NoError(t, err)
-		require.Equal(t, []string{"c"}, ownersOf(done.Released), "with a predicate")
-		require.Equal(t, []string{"a"}, ownersOf(reconcile(t, b.Pool, live(), nil).Released),
+		require.Equal(t, []string{"a", "c"}, ownersOf(reconcile(t, b.Pool, live(), nil).Released),
 			"an empty iteration: nobody is live")
 	})
 }
@@ -92,7 +96,7 @@ func TestReconcileGraceGoesOnOverRestarts(t *testing.T) {
 		require.Equal(t, []string{"back"}, ownersOf(done.Back))
 		require.Equal(t, 2, done.Live)
 		// This makes the lease no longer, but shows that the owner is there.
-		_, err := b.Renew(t.Context(), "renews", time.Minute)
+		_, err := b.Renew(t.Context(), pool.Held{Owner: "renews"}, time.Minute)
 		require.NoError(t, err)
 		allocate(t, b.another(t), lease("claims", time.Hour))
 
@@ -100,8 +104,13 @@ func TestReconcileGraceGoesOnOverRestarts(t *testing.T) {
 		done = reconcile(t, b.another(t), live("there"), grace)
 		require.Equal(t, []string{"gone"}, ownersOf(done.Released))
 		require.Equal(t, []string{"back", "claims", "renews"}, ownersOf(done.Missing), "whose grace begins anew")
-		_, err = b.Reconcile(t.Context(), live(), &pool.ReconcileOptions{Grace: -1})
+		_, err = b.Reconcile(t.Context(), markOf(t, b.Pool), live(), &pool.ReconcileOptions{Grace: -1})
 		require.ErrorIs(t, err, pool.ErrInvalid)
+		_, err = b.Reconcile(t.Context(), pool.Mark{}, live(), nil)
+		require.ErrorIs(t, err, pool.ErrInvalid, "without a mark from before the list")
+		other := createNamed(t, store.NewMemory(), "other", specOf("10.0.0.0/28"))
+		_, err = b.Reconcile(t.Context(), markOf(t, other), live(), nil)
+		require.ErrorIs(t, err, pool.ErrInvalid, "with the mark of another pool")
 	})
 }
 
@@ -119,14 +128,12 @@ func TestReconcileKeepsWhatWasGrantedAfterTheLook(t *testing.T) {
 		require.Equal(t, []string{"old"}, ownersOf(done.Released))
 		require.Equal(t, 2, done.Newer)
 
-		info, err := b.Info(t.Context())
-		require.NoError(t, err)
+		mark := markOf(t, b.another(t))
 		allocate(t, b.Pool, pool.Claim{Owner: "newer"})
-		done, err = b.ReconcileFunc(t.Context(), func(pool.Allocation) bool { return false },
-			&pool.ReconcileOptions{Since: info.Revision})
+		done, err := b.Reconcile(t.Context(), mark, live(), nil)
 		require.NoError(t, err)
 		require.Equal(t, []string{"again", "new"}, ownersOf(done.Released))
-		_, err = b.Get(t.Context(), "newer")
+		_, err = b.Get(t.Context(), pool.Held{Owner: "newer"})
 		require.NoError(t, err)
 	})
 }
@@ -155,7 +162,7 @@ func TestReconcileReleasesOnlyTheGrantThatItSaw(t *testing.T) {
 				release(t, other, "again")
 				allocate(t, other, lease("again", time.Hour))
 				if options != nil { // who is within a grace is there when it renews
-					_, err := other.Renew(t.Context(), "renewed", 2*time.Hour)
+					_, err := other.Renew(t.Context(), pool.Held{Owner: "renewed"}, 2*time.Hour)
 					require.NoError(t, err)
 				} else {
 					release(t, other, "renewed")
@@ -164,7 +171,7 @@ func TestReconcileReleasesOnlyTheGrantThatItSaw(t *testing.T) {
 			}
 			done := reconcile(t, p, live(), options)
 			require.Equal(t, []string{"gone"}, ownersOf(done.Released), "it reports what it did")
-			_, err = other.Get(t.Context(), "again")
+			_, err = other.Get(t.Context(), pool.Held{Owner: "again"})
 			require.NoError(t, err)
 			requireOK(t, p)
 		})
@@ -182,10 +189,10 @@ func TestErrorOfTheIteratorReleasesNothing(t *testing.T) {
 		broken := func(yield func(string, error) bool) {
 			_ = yield("a", nil) && yield("", failure)
 		}
-		done, err := b.Reconcile(t.Context(), broken, nil)
+		done, err := b.Reconcile(t.Context(), markOf(t, b.Pool), broken, nil)
 		require.ErrorIs(t, err, failure)
 		require.Empty(t, done)
-		_, err = b.Reconcile(t.Context(), broken, &pool.ReconcileOptions{Grace: time.Minute})
+		_, err = b.Reconcile(t.Context(), markOf(t, b.Pool), broken, &pool.ReconcileOptions{Grace: time.Minute})
 		require.ErrorIs(t, err, failure)
 		require.Equal(t, before, snapshot(t, b.Pool))
 	})

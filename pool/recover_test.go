@@ -50,7 +50,7 @@ func TestNoPoolIsMadeOverRecords(t *testing.T) {
 	for name, make := range map[string]func(s *store.Memory) error{
 		"create": func(s *store.Memory) error { _, err := pool.Create(t.Context(), s, "blue", spec, nil); return err },
 		"open or create": func(s *store.Memory) error {
-			_, err := pool.OpenOrCreate(t.Context(), s, "blue", spec, nil)
+			_, err := pool.Ensure(t.Context(), s, "blue", spec, pool.Keep, nil)
 			return err
 		},
 		"import": func(s *store.Memory) error {
@@ -116,7 +116,7 @@ func TestRecoverCountsWhatIsOutOfRange(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, report.OK(), "%v", report)
 	require.Len(t, report.OutOfRange, 1)
-	_, err = p.Get(t.Context(), "a")
+	_, err = p.Get(t.Context(), pool.Held{Owner: "a"})
 	require.NoError(t, err)
 }
 

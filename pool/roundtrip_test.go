@@ -53,21 +53,21 @@ func TestRoundTrips(t *testing.T) {
 		{"allocate", nil, func() { allocate(t, p, a) }, "commits 1, gets 0, lists 0, finds 0"},
 		{"same owner", nil, func() { allocate(t, p, a) }, "commits 0, gets 1, lists 0, finds 0"},
 		{
-			"get", nil, func() { _, err := p.Get(t.Context(), "a"); require.NoError(t, err) },
+			"get", nil, func() { _, err := p.Get(t.Context(), pool.Held{Owner: "a"}); require.NoError(t, err) },
 			"commits 0, gets 1, lists 0, finds 0",
 		},
 		{
-			"lookup", nil, func() { _, err := p.Lookup(t.Context(), addr("10.0.0.0")); require.NoError(t, err) },
+			"lookup", nil, func() { _, err := p.Get(t.Context(), pool.Held{Addr: addr("10.0.0.0")}); require.NoError(t, err) },
 			"commits 0, gets 0, lists 0, finds 1",
 		},
 		{"stats", nil, func() { used(t, p) }, "commits 0, gets 1, lists 0, finds 0"},
 		{"release of another generation", nil, refused(pool.ErrGeneration, func() error {
-			_, err := p.ReleaseGeneration(t.Context(), "a", 99)
+			_, err := p.Release(t.Context(), pool.Held{Owner: "a", Generation: 99})
 			return err
 		}), "commits 0, gets 1, lists 0, finds 0"},
 		{"release", nil, func() { release(t, p, "a") }, "commits 1, gets 0, lists 0, finds 0"},
 		{"release of nothing", nil, refused(pool.ErrNotFound, func() error {
-			_, err := p.Release(t.Context(), "a")
+			_, err := p.Release(t.Context(), pool.Held{Owner: "a"})
 			return err
 		}), "commits 0, gets 1, lists 0, finds 0"},
 		{"allocate after a foreign write", write, func() { allocate(t, p, a) }, "commits 2, gets 0, lists 0, finds 0"},

@@ -26,13 +26,13 @@ func TestPoolIsForOneScopeOrForAll(t *testing.T) {
 		}
 		_, err := b.DryRun(t.Context(), scoped("y", "team-b"))
 		require.ErrorIs(t, err, pool.ErrScope)
-		_, err = b.AllocateAll(t.Context(), []pool.Claim{scoped("y", "team-a"), scoped("z", "team-b")})
+		_, err = allocateAll(t.Context(), b, []pool.Claim{scoped("y", "team-a"), scoped("z", "team-b")})
 		require.ErrorIs(t, err, pool.ErrScope)
 		requireHoldsNothing(t, b.Pool, "y")
 		spec.Scope = ""
 		require.NoError(t, b.Update(t.Context(), spec))
 		allocate(t, b.Pool, scoped("y", "team-b"))
-		got, err := b.another(t).Get(t.Context(), "y")
+		got, err := b.another(t).Get(t.Context(), pool.Held{Owner: "y"})
 		require.NoError(t, err)
 		require.Equal(t, "team-b", got.Scope, "it is kept")
 	})
@@ -78,9 +78,9 @@ func TestLabelsAreKeptWithWhatIsGranted(t *testing.T) {
 		labels["pod"], a.Labels["pod"] = "changed by the caller", "too"
 		again := allocate(t, b.another(t), pool.Claim{Owner: "x", Labels: map[string]string{"pod": "other"}, TTL: time.Hour})
 		require.Equal(t, want, again.Labels, "who asks again keeps the first ones")
-		_, err := b.Renew(t.Context(), "x", 2*time.Hour)
+		_, err := b.Renew(t.Context(), pool.Held{Owner: "x"}, 2*time.Hour)
 		require.NoError(t, err)
-		got, err := b.another(t).Lookup(t.Context(), addr("10.0.0.0"))
+		got, err := b.another(t).Get(t.Context(), pool.Held{Addr: addr("10.0.0.0")})
 		require.NoError(t, err)
 		require.Equal(t, want, got.Labels)
 	})

@@ -103,7 +103,7 @@ type allocationText struct {
 const snapshotFormat = 1
 
 // MarshalJSON writes the snapshot for people and for [Import]: its spec as [Spec.MarshalJSON] writes it, and each
-// allocation with its owner, prefixes, state ("allocated" or "cooling") and times. docs/formats.md in the repository
+// allocation with its owner, prefixes, state ("allocated", "cooling" or "declined") and times. docs/formats.md in the repository
 // describes the format.
 func (s Snapshot) MarshalJSON() ([]byte, error) {
 	text := snapshotText{
@@ -113,14 +113,13 @@ func (s Snapshot) MarshalJSON() ([]byte, error) {
 	if !s.Parent.isZero() {
 		text.Parent = &s.Parent
 	}
-	add := func(state string, list []Allocation) {
+	for i, list := range [][]Allocation{s.Allocations, s.Cooling} {
 		for _, a := range list {
+			state := (&holding{Allocation: a, cooling: i == 1}).state()
 			text.Allocations = append(text.Allocations,
 				allocationText{a.Owner, state, a.Prefixes, a.Generation, a.Created, a.Expires, a.Scope, a.Labels, a.Child})
 		}
 	}
-	add(stateAllocated, s.Allocations)
-	add(stateCooling, s.Cooling)
 	return json.Marshal(text)
 }
 
@@ -145,14 +144,18 @@ func (s *Snapshot) UnmarshalJSON(b []byte) error {
 		return err
 	}
 	for _, a := range text.Allocations {
-		allocation := Allocation{a.Owner, a.Prefixes, a.Generation, a.Created, a.Expires, a.Scope, a.Labels, a.Child}
+		allocation := Allocation{
+			Owner: a.Owner, Prefixes: a.Prefixes, Generation: a.Generation, Created: a.Created, Expires: a.Expires,
+			Scope: a.Scope, Labels: a.Labels, Child: a.Child, Declined: a.State == stateDeclined,
+		}
 		switch a.State {
 		case stateAllocated:
 			read.Allocations = append(read.Allocations, allocation)
-		case stateCooling:
+		case stateCooling, stateDeclined:
 			read.Cooling = append(read.Cooling, allocation)
 		default:
-			return invalid("what %q has is in the state %q, want %q or %q", a.Owner, a.State, stateAllocated, stateCooling)
+			return invalid("what %q has is in the state %q, want %q, %q or %q",
+				a.Owner, a.State, stateAllocated, stateCooling, stateDeclined)
 		}
 	}
 	*s = read

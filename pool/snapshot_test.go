@@ -206,7 +206,7 @@ func TestSnapshotIsOfOneMoment(t *testing.T) {
 						t.Error(err)
 					}
 					if i%3 == 0 {
-						_, _ = handle.Release(t.Context(), owner)
+						_, _ = handle.Release(t.Context(), pool.Held{Owner: owner})
 					}
 				}
 			})
@@ -261,7 +261,7 @@ func TestImportOfAParentAndItsChild(t *testing.T) {
 		require.NoError(t, err)
 	}
 	requireNothingLeaked(t, to)
-	_, err := open(t, to).Release(t.Context(), "n")
+	_, err := open(t, to).Release(t.Context(), pool.Held{Owner: "n"})
 	require.ErrorIs(t, err, pool.ErrInUse)
 	moved, err := pool.Open(t.Context(), to, "child", nil)
 	require.NoError(t, err)
@@ -338,7 +338,7 @@ func TestImportThatIsUnfinished(t *testing.T) {
 							}
 							_, err = pool.Create(t.Context(), small, "blue", specOf("10.0.0.0/24"), nil)
 							require.ErrorIs(t, err, pool.ErrExists)
-							_, err = pool.OpenOrCreate(t.Context(), small, "blue", specOf("10.0.0.0/24"), nil)
+							_, err = pool.Ensure(t.Context(), small, "blue", specOf("10.0.0.0/24"), pool.Keep, nil)
 							require.ErrorIs(t, err, pool.ErrUnfinished)
 						} else if name == "delete" {
 							continue
@@ -480,7 +480,7 @@ func FuzzImport(f *testing.F) {
 		}
 		for _, list := range [][]pool.Allocation{s.Allocations, s.Cooling} {
 			for _, a := range list {
-				if _, err := p.Release(t.Context(), a.Owner); err != nil && !errors.Is(err, pool.ErrNotFound) {
+				if _, err := p.Release(t.Context(), pool.Held{Owner: a.Owner}); err != nil && !errors.Is(err, pool.ErrNotFound) {
 					require.ErrorIs(t, err, pool.ErrInUse) // of a pool that was carved out
 				}
 			}

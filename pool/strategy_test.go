@@ -38,10 +38,10 @@ func pickedBy(
 		for i := range rapid.IntRange(1, 60).Draw(t, "calls") {
 			owner := fmt.Sprint(rapid.IntRange(0, 14).Draw(t, "owner"))
 			if rapid.Bool().Draw(t, "release") {
-				_, _ = p.Release(ctx, owner)
+				_, _ = p.Release(ctx, pool.Held{Owner: owner})
 				continue
 			}
-			if _, err := p.Get(ctx, owner); err == nil {
+			if _, err := p.Get(ctx, pool.Held{Owner: owner}); err == nil {
 				continue
 			}
 			set, err := p.FreeSet(ctx, spec.Families()[0])
@@ -110,7 +110,7 @@ func TestExactRequestsAndFailedClaimsDoNotMoveTheNextOne(t *testing.T) {
 			_, err := b.Allocate(t.Context(), c)
 			require.Error(t, err)
 		}
-		_, err := b.AllocateAll(t.Context(), []pool.Claim{{Owner: "x"}, claim("y", "10.0.0.6")})
+		_, err := allocateAll(t.Context(), b, []pool.Claim{{Owner: "x"}, claim("y", "10.0.0.6")})
 		require.ErrorIs(t, err, pool.ErrTaken)
 		_, err = b.DryRun(t.Context(), pool.Claim{Owner: "dry"})
 		require.NoError(t, err)
@@ -188,7 +188,7 @@ func TestRandomFreeFindsTheLastFreeAddress(t *testing.T) {
 				claims = append(claims, claim(fmt.Sprint(i), fmt.Sprintf("10.0.%d.%d", i>>8, i&0xff)))
 			}
 		}
-		_, err := b.AllocateAll(t.Context(), claims)
+		_, err := allocateAll(t.Context(), b, claims)
 		require.NoError(t, err)
 		for range 20 {
 			require.Equal(t, "10.0.10.188", texts(allocate(t, b.Pool, pool.Claim{Owner: "a"})))

@@ -38,17 +38,20 @@ func (k taskKind) String() string {
 
 // task is what is asked for one owner. It does not change once it is made.
 type task struct {
-	kind       taskKind
-	owner      string
-	claim      *Claim        // of taskAllocate
-	generation int64         // the one that is meant; 0 for any
-	ttl        time.Duration // of taskRenew
-	missing    time.Time     // of taskMark; of taskRelease, since when the owner must still be missing, if not zero
-	optional   bool          // of taskRelease: an owner that holds nothing is no error
-	limit      int           // of taskReap: at most so many records
-	delegate   *delegation   // of taskAllocate: the pool to make of what is granted
-	line       *lineOrder    // of taskAllocate: the claim waits in a line
-	child      string        // of taskRelease: the pool that gives back what the owner holds, and is not asked again
+	kind        taskKind
+	owner       string
+	claim       *Claim         // of taskAllocate
+	generation  int64          // the one that is meant; 0 for any
+	ttl         time.Duration  // of taskRenew
+	missing     time.Time      // of taskMark; of taskRelease, since when the owner must still be missing, if not zero
+	optional    bool           // of taskRelease and taskRenew: that nothing is held which is meant is no error
+	addr        netip.Addr     // that is meant, if it is valid
+	quarantine  time.Duration  // of taskRelease: how long nobody gets it, not even its last owner; 0 for none
+	transferred []netip.Prefix // of taskRelease: what later steps of the same call ask for, and does not cool down
+	limit       int            // of taskReap: at most so many records
+	delegate    *delegation    // of taskAllocate: the pool to make of what is granted
+	line        *lineOrder     // of taskAllocate: the claim waits in a line
+	child       string         // of taskRelease: the pool that gives back what the owner holds, and is not asked again
 }
 
 // verdict is what became of a task in one plan.
@@ -445,7 +448,7 @@ func (v *view) takeOwnAside(t *task, out *outcome) ([]netip.Prefix, error) {
 		if err != nil {
 			return nil, err
 		}
-		if h.Owner == t.owner && v.around.busy(h) == idle && v.isMet(t.claim, h.Prefixes) && v.covers(h.Prefixes) {
+		if h.Owner == t.owner && !h.Declined && v.around.busy(h) == idle && v.isMet(t.claim, h.Prefixes) && v.covers(h.Prefixes) {
 			v.warm(h.Prefixes)
 			v.remove(out, h)
 			return h.Prefixes, nil
@@ -455,11 +458,8 @@ func (v *view) takeOwnAside(t *task, out *outcome) ([]netip.Prefix, error) {
 }
 
 func (v *view) release(t *task, h *holding, out *outcome) error {
-	if t.optional && !h.live() {
-		return nil
-	}
-	if err := checkGeneration(h, t.generation); err != nil {
-		return err
+	if err := t.matches(h); err != nil {
+		return t.unlessOptional(err)
 	}
 	if !t.missing.IsZero() && !h.missing.Equal(t.missing) {
 		return ErrNotFound // it is back
@@ -471,37 +471,64 @@ func (v *view) release(t *task, h *holding, out *outcome) error {
 		out.released = h
 	}
 	out.result = h.Allocation
+	return v.letGo(t, h, out)
+}
+
+// unlessOptional is the error about what the task names, unless the task is content with that.
+func (t *task) unlessOptional(err error) error {
+	if t.optional {
+		return nil
+	}
+	return err
+}
+
+// letGo frees the prefixes of h, or withholds them for a time.
+func (v *view) letGo(t *task, h *holding, out *outcome) error {
 	cooldown := v.rules.Cooldown.Truncate(time.Microsecond)
-	if cooldown == 0 || h.Expired(v.now) || !v.coversSome(h.Prefixes) {
+	cools := cooldown > 0 && !h.Expired(v.now) && v.coversSome(h.Prefixes)
+	if !cools && t.quarantine == 0 {
 		out.owned = true
 		v.remove(out, h)
 		return v.free(h)
 	}
-	cooling := &holding{Allocation: h.Allocation, cooling: true}
-	cooling.Expires = v.now.Add(cooldown)
-	cooling.Child = ""
+	var freed, cooling, quarantined []netip.Prefix
 	for _, p := range h.Prefixes {
-		v.space.Cool(p)
+		switch {
+		case t.quarantine > 0 && (!t.addr.IsValid() || p.Contains(t.addr)) && v.space.CoversSome(p):
+			quarantined = append(quarantined, p)
+		case cools && !slices.Contains(t.transferred, p):
+			cooling = append(cooling, p)
+		default:
+			freed = append(freed, p)
+		}
 	}
-	v.put(out, h, cooling)
-	return nil
+	if len(cooling) > 0 {
+		v.put(out, h, v.withheld(h, cooling, cooldown))
+	} else {
+		v.remove(out, h)
+	}
+	if len(quarantined) > 0 {
+		declined := v.withheld(h, quarantined, t.quarantine.Truncate(time.Microsecond))
+		declined.stray, declined.Declined = true, true
+		v.put(out, nil, declined)
+	}
+	return v.free(&holding{Allocation: Allocation{Prefixes: freed}})
 }
 
-// checkGeneration returns an error unless h, what the owner holds, may be changed as being of this generation.
-func checkGeneration(h *holding, generation int64) error {
-	switch {
-	case !h.live():
-		return ErrNotFound
-	case generation != 0 && h.Generation != generation:
-		return fmt.Errorf("%w: the owner holds generation %d, not %d", ErrGeneration, h.Generation, generation)
+// withheld is what remains of h, the prefixes of which nobody else gets for a time.
+func (v *view) withheld(h *holding, prefixes []netip.Prefix, d time.Duration) *holding {
+	cooling := &holding{Allocation: h.Allocation, cooling: true}
+	cooling.Prefixes, cooling.Expires, cooling.Child = prefixes, v.now.Add(d), ""
+	for _, p := range prefixes {
+		v.space.Cool(p)
 	}
-	return nil
+	return cooling
 }
 
 // renew makes a lease end later. It never makes it end earlier, also if the clock has been set back.
 func (v *view) renew(t *task, h *holding, out *outcome) error {
-	if err := checkGeneration(h, t.generation); err != nil {
-		return err
+	if err := t.matches(h); err != nil {
+		return t.unlessOptional(err)
 	}
 	out.result = h.Allocation
 	until := v.now.Add(t.ttl).Truncate(time.Microsecond)
@@ -520,7 +547,7 @@ func (v *view) renew(t *task, h *holding, out *outcome) error {
 }
 
 func (v *view) mark(t *task, h *holding, out *outcome) error {
-	if err := checkGeneration(h, t.generation); err != nil {
+	if err := t.matches(h); err != nil {
 		return err
 	}
 	out.result = h.Allocation

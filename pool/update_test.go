@@ -95,7 +95,7 @@ func TestUpdate(t *testing.T) {
 				b.faults.ResetCounts()
 				err = b.Update(t.Context(), c.to)
 				for _, want := range held { // whatever happened
-					got, err := b.another(t).Get(t.Context(), want.Owner)
+					got, err := b.another(t).Get(t.Context(), pool.Held{Owner: want.Owner})
 					require.NoError(t, err)
 					require.Equal(t, want, got)
 				}
@@ -244,7 +244,7 @@ func TestUpdateWhileOthersAllocate(t *testing.T) {
 					t.Error(err)
 				}
 				if i%2 == 1 {
-					if _, err := handle.Release(t.Context(), owner); err != nil && !errors.Is(err, pool.ErrNotFound) {
+					if _, err := handle.Release(t.Context(), pool.Held{Owner: owner}); err != nil && !errors.Is(err, pool.ErrNotFound) {
 						t.Error(err)
 					}
 				}
@@ -322,7 +322,7 @@ func TestUpdateOfAFragmentedPool(t *testing.T) {
 	for i := range 1 << 14 {
 		claims = append(claims, claim(fmt.Sprint(i), fmt.Sprintf("10.0.%d.%d", i>>7, i<<1&0xff)))
 	}
-	_, err := b.AllocateAll(t.Context(), claims)
+	_, err := allocateAll(t.Context(), b, claims)
 	require.NoError(t, err)
 	require.NoError(t, b.Update(t.Context(), specOf("10.0.0.0/16")))
 	requireOK(t, b.another(t))
@@ -337,7 +337,7 @@ func TestUpdateOfAFragmentedPool(t *testing.T) {
 		require.Fail(t, "a piece of the old free space is left")
 	}
 	require.Equal(t, uint64(1<<14), b.stats(t).OutOfRange.Uint64())
-	_, err = b.ReleaseMany(t.Context(), []string{"1", "2"})
+	_, err = releaseMany(t.Context(), b, []string{"1", "2"})
 	require.NoError(t, err)
 	require.Equal(t, uint64(1<<14-2), b.stats(t).OutOfRange.Uint64())
 }

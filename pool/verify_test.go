@@ -246,7 +246,7 @@ func TestRepairAfterAConflict(t *testing.T) {
 	require.NoError(t, err)
 	requireOK(t, p)
 	require.Equal(t, "10.0.0.0", texts(allocate(t, p, pool.Claim{Owner: "c"})))
-	got, err := p.Get(t.Context(), "b")
+	got, err := p.Get(t.Context(), pool.Held{Owner: "b"})
 	require.NoError(t, err)
 	require.Equal(t, "10.0.0.1", texts(got))
 }

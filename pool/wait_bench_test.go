@@ -76,7 +76,7 @@ func benchmarkAllocateWait(b *testing.B, handles, callers int) {
 				took := time.Since(asked)
 				if err == nil {
 					time.Sleep(hold)
-					_, err = p.Release(b.Context(), owner)
+					_, err = p.Release(b.Context(), pool.Held{Owner: owner})
 				}
 				if err != nil {
 					b.Error(err)

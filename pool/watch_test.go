@@ -290,12 +290,12 @@ func TestChangesMakeTheFreeSet(t *testing.T) {
 					_, _ = p.Allocate(ctx,
 						pool.Claim{Owner: owner, Requests: []pool.Request{{Bits: rapid.IntRange(29, 32).Draw(t, "bits")}}})
 				case 1:
-					_, _ = p.Release(ctx, owner)
+					_, _ = p.Release(ctx, pool.Held{Owner: owner})
 				case 2:
 					last := rapid.IntRange(0, 31).Draw(t, "last")
 					_ = p.Drain(ctx, specOf(fmt.Sprintf("10.0.0.0-10.0.0.%d", last)))
 				default:
-					_, _ = p.AllocateMany(ctx, []pool.Claim{{Owner: owner}, {Owner: "e"}})
+					_, _ = allocateMany(ctx, p, []pool.Claim{{Owner: owner}, {Owner: "e"}})
 				}
 			}
 			after, err := p.Info(ctx)

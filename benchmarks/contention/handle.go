@@ -159,7 +159,7 @@ func (h *handle) claim(ctx context.Context, owner string) bool {
 func (h *handle) release(ctx context.Context, owner string) {
 	for ctx.Err() == nil {
 		begin := time.Now()
-		_, err := h.pool.Release(ctx, owner)
+		_, err := h.pool.Release(ctx, pool.Held{Owner: owner})
 		if err == nil || errors.Is(err, pool.ErrNotFound) {
 			return
 		}

@@ -61,7 +61,7 @@ func openIn(ctx context.Context, open openStore, address string, prefix netip.Pr
 	counts := &faults.Injector{}
 	counted := counts.Wrap(s)
 	spec := pool.Spec{Ranges: []netipx.IPRange{netipx.RangeOfPrefix(prefix)}}
-	p, err := pool.OpenOrCreate(ctx, counted, "pods", spec, nil)
+	p, err := pool.Ensure(ctx, counted, "pods", spec, pool.Keep, nil)
 	if err != nil {
 		return ourPool{}, errors.Join(err, s.Close())
 	}
@@ -77,7 +77,7 @@ func (p ourPool) Allocate(ctx context.Context, owner string) (netip.Addr, error)
 }
 
 func (p ourPool) Release(ctx context.Context, owner string) error {
-	_, err := p.Pool.Release(ctx, owner)
+	_, err := p.Pool.Release(ctx, pool.Held{Owner: owner})
 	return err
 }
 
@@ -164,6 +164,6 @@ func (p blocksPool) Allocate(ctx context.Context, owner string) (netip.Addr, err
 }
 
 func (p blocksPool) Release(ctx context.Context, owner string) error {
-	_, err := p.blocks.Release(ctx, owner)
+	_, err := p.blocks.Release(ctx, pool.Held{Owner: owner})
 	return err
 }

@@ -69,6 +69,6 @@ func (p ownedPool) Allocate(ctx context.Context, owner string) (netip.Addr, erro
 }
 
 func (p ownedPool) Release(ctx context.Context, owner string) error {
-	_, err := p.Pool.Release(ctx, owner)
+	_, err := p.Pool.Release(ctx, pool.Held{Owner: owner})
 	return err
 }

@@ -64,24 +64,16 @@ func (c command) openPool(ctx context.Context, s store.Store, d definition) (*po
 	if c.release {
 		return pool.Open(ctx, s, d.name, nil)
 	}
-	p, err := pool.OpenOrCreate(ctx, s, d.name, d.spec, nil)
-	if err != nil {
-		return nil, err
-	}
-	info, err := p.Info(ctx)
-	if err != nil || info.Spec.Equal(d.spec) {
-		return p, err
-	}
-	return p, p.Update(ctx, d.spec)
+	return pool.Ensure(ctx, s, d.name, d.spec, pool.Update, nil)
 }
 
 // allocate gives each owner an address of each family, in their order, or nothing to any.
 func allocate(ctx context.Context, p *pool.Pool, owners []string) error {
-	claims := make([]pool.Claim, len(owners))
+	steps := make([]pool.Step, len(owners))
 	for i, owner := range owners {
-		claims[i] = pool.Claim{Owner: owner, Policy: pool.PreferDualStack}
+		steps[i] = pool.Allocate(pool.Claim{Owner: owner, Policy: pool.PreferDualStack})
 	}
-	if _, err := p.AllocateAll(ctx, claims); err != nil {
+	if _, err := p.All(ctx, steps...); err != nil {
 		return fmt.Errorf("%w; nothing was allocated", err)
 	}
 	return nil
@@ -89,7 +81,11 @@ func allocate(ctx context.Context, p *pool.Pool, owners []string) error {
 
 // release releases what the owners hold, or nothing if one of them holds nothing.
 func release(ctx context.Context, p *pool.Pool, owners []string) error {
-	_, err := p.ReleaseAll(ctx, owners)
+	steps := make([]pool.Step, len(owners))
+	for i, owner := range owners {
+		steps[i] = pool.Release(pool.Held{Owner: owner})
+	}
+	_, err := p.All(ctx, steps...)
 	switch {
 	case errors.Is(err, pool.ErrNotFound):
 		return fmt.Errorf("%w: this owner holds nothing; nothing was released", err)

@@ -372,7 +372,7 @@ func TestReadsWhatOthersWrote(t *testing.T) {
 	require.NoError(t, err)
 	p, err := pool.Open(t.Context(), s, builtInName, nil)
 	require.NoError(t, err)
-	a, err := p.Lookup(t.Context(), netip.MustParseAddr("2001:db8::2"))
+	a, err := p.Get(t.Context(), pool.Held{Addr: netip.MustParseAddr("2001:db8::2")})
 	require.NoError(t, err)
 	assert.Equal(t, "alice", a.Owner)
 	_, err = p.Allocate(t.Context(), pool.Claim{Owner: "single"})

@@ -100,7 +100,7 @@ func poolRenew(leases int) func(*testing.B) {
 }
 
 func renew(b *testing.B, p *pool.Pool, owner string) {
-	if _, err := p.Renew(context.Background(), owner, time.Hour); err != nil {
+	if _, err := p.Renew(context.Background(), pool.Held{Owner: owner}, time.Hour); err != nil {
 		b.Error(err)
 	}
 }
@@ -162,7 +162,7 @@ func poolOnce(b *testing.B, p *pool.Pool, claim pool.Claim) {
 	if _, err := p.Allocate(context.Background(), claim); err != nil {
 		b.Error(err)
 	}
-	if _, err := p.Release(context.Background(), claim.Owner); err != nil {
+	if _, err := p.Release(context.Background(), pool.Held{Owner: claim.Owner}); err != nil {
 		b.Error(err)
 	}
 }

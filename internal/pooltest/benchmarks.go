@@ -67,7 +67,7 @@ func (c commitCase) measure(b *testing.B, watch stopwatch, owner string) {
 		require.NoError(b, err)
 	})
 	watch.measure(c.name+"/release", func() {
-		_, err := c.pool.Release(b.Context(), owner)
+		_, err := c.pool.Release(b.Context(), pool.Held{Owner: owner})
 		require.NoError(b, err)
 	})
 }
@@ -105,7 +105,7 @@ func pairs(b *testing.B, p *pool.Pool, goroutines, n int) {
 			for range n {
 				_, err := p.Allocate(b.Context(), pool.Claim{Owner: owner})
 				if err == nil {
-					_, err = p.Release(b.Context(), owner)
+					_, err = p.Release(b.Context(), pool.Held{Owner: owner})
 				}
 				if err != nil {
 					b.Error(err)
@@ -138,7 +138,7 @@ func BenchmarkOpen(b *testing.B, opening string, newPlace func(b *testing.B) Pla
 					_, err = p.Allocate(b.Context(), pool.Claim{Owner: "new"})
 					require.NoError(b, err)
 				})
-				_, err = p.Release(b.Context(), "new")
+				_, err = p.Release(b.Context(), pool.Held{Owner: "new"})
 				require.NoError(b, err)
 				require.NoError(b, in.Close())
 			}

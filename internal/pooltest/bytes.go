@@ -70,7 +70,7 @@ func (c *churn) claimAndRelease(b *testing.B, n int) {
 		c.claim(b, fmt.Sprintf("6f1d2c3b-1111-4000-8000-%012d", i))
 	}
 	for _, i := range c.random.Perm(n) {
-		_, err := c.pool.Release(b.Context(), fmt.Sprintf("6f1d2c3b-1111-4000-8000-%012d", i))
+		_, err := c.pool.Release(b.Context(), pool.Held{Owner: fmt.Sprintf("6f1d2c3b-1111-4000-8000-%012d", i)})
 		require.NoError(b, err)
 	}
 }

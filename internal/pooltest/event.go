@@ -52,7 +52,7 @@ func Release(ctx context.Context, p *pool.Pool, owner string) error {
 	if err := tell(e); err != nil {
 		return err
 	}
-	a, err := p.Release(ctx, owner)
+	a, err := p.Release(ctx, pool.Held{Owner: owner})
 	if err != nil && !errors.Is(err, pool.ErrNotFound) {
 		return err
 	}

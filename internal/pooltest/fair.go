@@ -61,7 +61,7 @@ func pair(ctx context.Context, p *pool.Pool, owner string) error {
 	if _, err := p.Allocate(ctx, pool.Claim{Owner: owner}); err != nil {
 		return err
 	}
-	_, err := p.Release(ctx, owner)
+	_, err := p.Release(ctx, pool.Held{Owner: owner})
 	return err
 }
 

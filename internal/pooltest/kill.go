@@ -182,7 +182,7 @@ func (k Killing) check(t *testing.T, m *model) (done, undone int) {
 		if looked++; looked > killLookups {
 			break
 		}
-		got, err := p.Lookup(t.Context(), a.Prefixes[0].Addr())
+		got, err := p.Get(t.Context(), pool.Held{Addr: a.Prefixes[0].Addr()})
 		require.NoError(t, err)
 		require.Equal(t, a.Owner, got.Owner)
 	}
@@ -205,6 +205,6 @@ func Fence(ctx context.Context, open func(context.Context) (store.Store, error))
 	if _, err := p.Allocate(ctx, pool.Claim{Owner: "fence"}); err != nil {
 		return err
 	}
-	_, err = p.Release(ctx, "fence")
+	_, err = p.Release(ctx, pool.Held{Owner: "fence"})
 	return err
 }

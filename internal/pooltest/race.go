@@ -39,7 +39,7 @@ func race(ctx context.Context, s store.Store, writer string) error {
 		owner := fmt.Sprint(writer, "/", n)
 		_, err := p.Allocate(ctx, pool.Claim{Owner: owner, Policy: pool.FamilyPolicy(n % 3)})
 		if err == nil && n%4 == 0 {
-			_, err = p.Release(ctx, owner)
+			_, err = p.Release(ctx, pool.Held{Owner: owner})
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", owner, err)

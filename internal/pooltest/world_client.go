@@ -139,7 +139,7 @@ func (c *client) release(ctx context.Context, name, owner string) error {
 		return nil
 	}
 	return c.one(journal.Free, "Release", owner, name, "", func() (pool.Allocation, error) {
-		return p.Release(ctx, owner)
+		return p.Release(ctx, pool.Held{Owner: owner})
 	})
 }
 
@@ -149,7 +149,7 @@ func (c *client) renew(ctx context.Context, name, owner string) error {
 		return nil
 	}
 	return c.one(journal.Look, "Renew", owner, name, "", func() (pool.Allocation, error) {
-		return p.Renew(ctx, owner, worldTTL)
+		return p.Renew(ctx, pool.Held{Owner: owner}, worldTTL)
 	})
 }
 
@@ -158,7 +158,9 @@ func (c *client) get(ctx context.Context, name, owner string) error {
 	if p == nil {
 		return nil
 	}
-	return c.one(journal.Look, "Get", owner, name, "", func() (pool.Allocation, error) { return p.Get(ctx, owner) })
+	return c.one(journal.Look, "Get", owner, name, "", func() (pool.Allocation, error) {
+		return p.Get(ctx, pool.Held{Owner: owner})
+	})
 }
 
 func (c *client) allocateTogether(ctx context.Context, claim pool.Claim, places [][]string) error {
@@ -166,15 +168,15 @@ func (c *client) allocateTogether(ctx context.Context, claim pool.Claim, places 
 	if pools == nil {
 		return nil
 	}
-	parts := make([]pool.Part, len(pools))
+	steps := make([]pool.Step, len(pools))
 	for i := range pools {
-		parts[i] = pool.Part{Pools: pools[i], Claim: claim}
+		steps[i] = pool.Allocate(claim).In(pools[i]...)
 	}
 	intent := journal.Intent{
 		Op: journal.Grant, Call: "AllocateTogether", Owner: claim.Owner, Parts: places, Asks: asks(claim),
 	}
 	return c.record(intent, func() ([]journal.Holding, error) {
-		granted, err := pool.AllocateTogether(ctx, claim.Owner, parts...)
+		granted, err := pools[0][0].All(ctx, steps...)
 		var held []journal.Holding
 		for _, g := range granted {
 			held = append(held, holdingIn(g.Pool.Name(), g.Allocation))
@@ -185,18 +187,22 @@ func (c *client) allocateTogether(ctx context.Context, claim pool.Claim, places 
 
 func (c *client) releaseTogether(ctx context.Context, owner string, places [][]string) error {
 	var pools []*pool.Pool
+	var steps []pool.Step
 	for _, part := range c.openAll(ctx, places) {
-		pools = append(pools, part...)
+		for _, p := range part {
+			pools = append(pools, p)
+			steps = append(steps, pool.Release(pool.Held{Owner: owner, Optional: true}).In(p))
+		}
 	}
 	if pools == nil {
 		return nil
 	}
 	intent := journal.Intent{Op: journal.Free, Call: "ReleaseTogether", Owner: owner, Parts: places}
 	return c.record(intent, func() ([]journal.Holding, error) {
-		released, err := pool.ReleaseTogether(ctx, owner, pools...)
+		released, err := pools[0].All(ctx, steps...)
 		var held []journal.Holding
-		for i, a := range released {
-			if a.Owner != "" {
+		for i, r := range released {
+			if a := r.Allocation; a.Owner != "" {
 				held = append(held, holdingIn(pools[i].Name(), a))
 			}
 		}
@@ -221,7 +227,7 @@ func (c *client) releaseInBlock(ctx context.Context, writer, owner string) error
 		return nil
 	}
 	return c.one(journal.Free, "Blocks.Release", owner, blocksPlace(writer), "", func() (pool.Allocation, error) {
-		return b.Release(ctx, owner)
+		return b.Release(ctx, pool.Held{Owner: owner})
 	})
 }
 
@@ -256,7 +262,7 @@ func (c *client) carve(ctx context.Context) error {
 		c.pools[worldChild] = p
 		c.mu.Unlock()
 		var held []journal.Holding // none if somebody has deleted it since
-		if a, err := parent.Get(ctx, claim.Owner); err == nil {
+		if a, err := parent.Get(ctx, pool.Held{Owner: claim.Owner}); err == nil {
 			held = append(held, holdingIn(worldGreen, a))
 		}
 		return held, nil

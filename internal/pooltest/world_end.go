@@ -74,7 +74,7 @@ func (c *client) fence(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	_, err = p.Release(ctx, worldFence)
+	_, err = p.Release(ctx, pool.Held{Owner: worldFence})
 	return err
 }
 
@@ -85,7 +85,7 @@ func (c *client) fenceFull(ctx context.Context, name string, p *pool.Pool) error
 			return cmp.Or(err, fmt.Errorf("%q is full of blocks", name))
 		}
 		return c.one(journal.Free, "Release", a.Owner, placeOf(name), "", func() (pool.Allocation, error) {
-			return p.Release(ctx, a.Owner)
+			return p.Release(ctx, pool.Held{Owner: a.Owner})
 		})
 	}
 	return fmt.Errorf("%q is full, and nobody holds anything", name)

@@ -27,7 +27,7 @@ func (c *actor) block() {
 		}, ofOwner, pool.ErrExhausted)
 	case 2, 3:
 		_ = c.doEach("release in blocks for "+owner, func(ctx context.Context) error {
-			_, err := b.Release(ctx, owner)
+			_, err := b.Release(ctx, pool.Held{Owner: owner})
 			return err
 		}, ofOwner, pool.ErrNotFound)
 	case 4:

@@ -182,7 +182,7 @@ func (c *actor) retract() {
 		return
 	}
 	_ = c.do("release in "+parent.Name()+" for "+owner, func(ctx context.Context) error {
-		_, err := parent.Release(ctx, owner)
+		_, err := parent.Release(ctx, pool.Held{Owner: owner})
 		return err
 	}, pool.ErrNotFound, pool.ErrInUse, pool.ErrInvalid)
 }

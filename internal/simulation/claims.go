@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 
 	"github.com/ipalloc/ipalloc/pool"
@@ -75,7 +76,7 @@ func (c *actor) release(p *pool.Pool, owner string) {
 	before, known := c.acked[key]
 	done := c.leave(key)
 	err := c.do("release of "+key, func(ctx context.Context) error {
-		_, err := p.Release(ctx, owner)
+		_, err := p.Release(ctx, pool.Held{Owner: owner})
 		return err
 	}, pool.ErrNotFound)
 	if err == nil {
@@ -101,7 +102,7 @@ func (c *actor) renew(p *pool.Pool, owner string) {
 	key := p.Name() + "/" + owner
 	var got pool.Allocation
 	err := c.do("renewal of "+key, func(ctx context.Context) (err error) {
-		got, err = p.Renew(ctx, owner, leaseTime)
+		got, err = p.Renew(ctx, pool.Held{Owner: owner}, leaseTime)
 		return err
 	}, pool.ErrNotFound)
 	if before, known := c.acked[key]; known && err == nil && got.Expires.Before(before.Expires) {
@@ -137,11 +138,10 @@ func (c *actor) together() {
 	for _, p := range append(others, a) {
 		defer c.try(p.Name() + "/" + owner)() //nolint:gocritic // two at most, both until the end
 	}
-	claim := pool.Claim{Labels: map[string]string{together: "yes"}, Fenced: c.chance(3)}
-	var got []pool.Granted
+	claim := pool.Claim{Owner: owner, Labels: map[string]string{together: "yes"}, Fenced: c.chance(3)}
+	var got []pool.Result
 	err := c.do("allocate together for "+owner, func(ctx context.Context) (err error) {
-		got, err = pool.AllocateTogether(ctx, owner,
-			pool.Part{Pools: []*pool.Pool{a}, Claim: claim}, pool.Part{Pools: others, Claim: claim})
+		got, err = a.All(ctx, pool.Allocate(claim), pool.Allocate(claim).In(others...))
 		return err
 	}, pool.ErrExhausted)
 	if err != nil {
@@ -160,11 +160,13 @@ func (c *actor) apart() {
 	}
 	pools, owner := slices.Concat(others, []*pool.Pool{a}), "both."+c.process.Name
 	var done []func(error, bool)
+	var steps []pool.Step
 	for _, p := range pools {
 		done = append(done, c.leave(p.Name()+"/"+owner))
+		steps = append(steps, pool.Release(pool.Held{Owner: owner, Optional: true}).In(p))
 	}
 	err := c.do("release together for "+owner, func(ctx context.Context) error {
-		_, err := pool.ReleaseTogether(ctx, owner, pools...)
+		_, err := a.All(ctx, steps...)
 		return err
 	}, pool.ErrNotFound)
 	for _, each := range done {
@@ -187,9 +189,23 @@ func (c *actor) clean() {
 	}
 	live := func(a pool.Allocation) bool { return c.isLive(p.Name()+"/"+a.Owner) || a.Labels[together] != "" }
 	_ = c.doParts("reconciliation of "+p.Name(), func(ctx context.Context) error {
-		_, err := p.ReconcileFunc(ctx, live, &pool.ReconcileOptions{Grace: grace})
+		mark, err := p.Mark(ctx)
+		if err == nil {
+			_, err = p.Reconcile(ctx, mark, living(ctx, p, live), &pool.ReconcileOptions{Grace: grace})
+		}
 		return err
 	})
+}
+
+// living are the owners in a pool who are live.
+func living(ctx context.Context, p *pool.Pool, live func(pool.Allocation) bool) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		for a, err := range p.Allocations(ctx) {
+			if (err != nil || live(a)) && !yield(a.Owner, err) {
+				return
+			}
+		}
+	}
 }
 
 // bulk allocates or releases for all owners of the process, all or nothing or each by itself.
@@ -220,20 +236,45 @@ func (c *actor) bulk() {
 }
 
 func (c *actor) allocateAll(p *pool.Pool, claims []pool.Claim) {
-	var got []pool.Allocation
+	var got []pool.Result
 	_ = c.do("allocate all in "+p.Name(), func(ctx context.Context) (err error) {
-		got, err = p.AllocateAll(ctx, claims)
+		got, err = p.All(ctx, allocations(claims)...)
 		return err
 	}, pool.ErrExhausted)
-	for i, a := range got {
-		c.ack(p.Name()+"/"+a.Owner, a, claims[i].Fenced)
+	for i, r := range got {
+		c.ack(p.Name()+"/"+claims[i].Owner, r.Allocation, claims[i].Fenced)
 	}
+}
+
+// allocations are steps for the claims, and releases are steps for the owners.
+func allocations(claims []pool.Claim) (steps []pool.Step) {
+	for _, claim := range claims {
+		steps = append(steps, pool.Allocate(claim))
+	}
+	return steps
+}
+
+func releases(names []string) (steps []pool.Step) {
+	for _, owner := range names {
+		steps = append(steps, pool.Release(pool.Held{Owner: owner}))
+	}
+	return steps
+}
+
+// each does the steps, each by itself.
+func each(ctx context.Context, p *pool.Pool, steps []pool.Step) (results []pool.Result, err error) {
+	for r, failed := range p.Each(ctx, slices.Values(steps)) {
+		if err = failed; err == nil {
+			results = append(results, r)
+		}
+	}
+	return results, err
 }
 
 func (c *actor) allocateMany(p *pool.Pool, claims []pool.Claim) {
 	var results []pool.Result
 	_ = c.doEach("allocate many in "+p.Name(), func(ctx context.Context) (err error) {
-		results, err = p.AllocateMany(ctx, claims)
+		results, err = each(ctx, p, allocations(claims))
 		return err
 	}, func(_ error, each Change) bool {
 		i := slices.IndexFunc(claims, func(claim pool.Claim) bool { return claim.Owner == each.Now.Name })
@@ -255,7 +296,7 @@ func (c *actor) releaseMany(p *pool.Pool, names []string) {
 	}
 	var results []pool.Result
 	_ = c.doEach("release many in "+p.Name(), func(ctx context.Context) (err error) {
-		results, err = p.ReleaseMany(ctx, names)
+		results, err = each(ctx, p, releases(names))
 		return err
 	}, func(_ error, each Change) bool {
 		i := slices.Index(names, each.Now.Name)
@@ -273,7 +314,7 @@ func (c *actor) releaseAll(p *pool.Pool, names []string) {
 		left = append(left, c.leave(p.Name()+"/"+owner))
 	}
 	err := c.do("release all in "+p.Name(), func(ctx context.Context) error {
-		_, err := p.ReleaseAll(ctx, names)
+		_, err := p.All(ctx, releases(names)...)
 		return err
 	}, pool.ErrNotFound)
 	for _, each := range left {

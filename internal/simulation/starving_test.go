@@ -59,7 +59,7 @@ func (c *contest) body(i int, p *simulation.Process) {
 		if n%2 == 0 {
 			_, err = blue.Allocate(ctx, pool.Claim{Owner: owner})
 		} else {
-			_, err = blue.Release(ctx, owner)
+			_, err = blue.Release(ctx, pool.Held{Owner: owner})
 		}
 		c.calls[i]++
 		c.longest[i] = max(c.longest[i], c.backend.Commits-begin)

@@ -116,7 +116,7 @@ func (b Blocks) Release(w *World, owner string) (*World, *Record, error) {
 	if home == "" {
 		return w, nil, pool.ErrNotFound
 	}
-	after, r, err := w.Release(home, owner)
+	after, r, err := w.Release(home, pool.Held{Owner: owner})
 	if err != nil {
 		return w, nil, err
 	}

@@ -174,9 +174,7 @@ func (w *World) Delete(name string) (*World, error) {
 	}
 	after := w.without(name)
 	for _, owner := range m.Grants {
-		if parent, _, err := after.Pools[m.Parent].release(w.Now, owner); err == nil {
-			after = after.with(parent)
-		}
+		after = after.with(after.Pools[m.Parent].freed(w.Now, owner))
 	}
 	return after, nil
 }

@@ -87,8 +87,7 @@ func (w *World) Retract(name, owner string) (after *World, no Refusals) {
 	if smaller.Spec.Validate() != nil {
 		return nil, Refusals{pool.ErrInvalid, pool.ErrInUse}
 	}
-	parent, _, _ := w.Pools[child.Parent].release(w.Now, owner)
-	after = w.with(parent, smaller)
+	after = w.with(w.Pools[child.Parent].freed(w.Now, owner), smaller)
 	after.resolve(name)
 	return after, nil
 }

@@ -173,7 +173,7 @@ func (m *Pool) allocate(now time.Time, c pool.Claim, child string, seen Sight) (
 // seen.
 func (m *Pool) ownAside(c pool.Claim, seen Sight) (found *Record) {
 	for _, r := range m.Records {
-		if r.Aside && r.Owner == c.Owner && m.meets(c, r.Prefixes) && m.allows(r.addrs()) {
+		if r.Aside && !r.Declined && r.Owner == c.Owner && m.meets(c, r.Prefixes) && m.allows(r.addrs()) {
 			if found == nil || slices.Equal(seen.Prefixes, r.Prefixes) {
 				found = r
 			}

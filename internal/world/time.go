@@ -1,6 +1,8 @@
 package world
 
 import (
+	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/ipalloc/ipalloc/pool"
@@ -8,72 +10,123 @@ import (
 
 // What becomes of what is held: release, cooldown, renewal, reaping, reconciliation.
 
-// Release is what [pool.Pool.Release] does: the world after it, and what is released. A pool that was carved out of it
-// goes with it.
-func (w *World) Release(name, owner string) (*World, *Record, error) {
-	after, r, err := w.Pools[name].release(w.Now, owner)
-	if err != nil {
-		return nil, nil, err
+// named returns what a Held names; nil and an error if that is nothing, or nil and none if it is optional.
+func (m *Pool) named(held pool.Held) (*Record, error) {
+	r := m.Live(held.Owner)
+	if held.Owner == "" {
+		if r = m.Taken()[held.Addr]; r != nil && r.Cooling {
+			r = nil
+		}
 	}
+	var err error
+	switch {
+	case r == nil:
+		err = pool.ErrNotFound
+	case held.Generation != 0 && held.Generation != r.Generation:
+		err = pool.ErrGeneration
+	case held.Addr.IsValid() && !slices.Contains(r.addrs(), held.Addr):
+		err = pool.ErrNotFound
+	default:
+		return r, nil
+	}
+	if held.Optional {
+		return nil, nil //nolint:nilnil // nothing is held, and that is all right
+	}
+	return nil, err
+}
+
+// Release is what [pool.Pool.Release] does: the world after it, and what is released; nil for nothing. A pool that was
+// carved out of it goes with it.
+func (w *World) Release(name string, held pool.Held) (*World, *Record, error) {
+	return w.leave(name, held, 0, nil)
+}
+
+// Decline is what [pool.Pool.Decline] does: the world after it, and what its owner has lost; nil for nothing.
+func (w *World) Decline(name string, held pool.Held, quarantine time.Duration) (*World, *Record, error) {
+	return w.leave(name, held, quarantine, nil)
+}
+
+// leave is Release or, with a quarantine, Decline. Of what is released the prefixes that are kept do not cool down.
+func (w *World) leave(
+	name string, held pool.Held, quarantine time.Duration, kept []netip.Prefix,
+) (*World, *Record, error) {
+	m := w.Pools[name]
+	if m == nil && held.Optional { // it may have gone with its parent's grant
+		return w, nil, nil
+	}
+	r, err := m.named(held)
+	if r == nil || err != nil {
+		return w, nil, err
+	}
+	after := w.with(m.release(w.Now, r, held.Addr, quarantine, kept))
 	child := w.ChildOf(name, r)
 	if child == nil {
-		return w.with(after), r, nil
+		return after, r, nil
 	}
 	if len(child.Grants) > 1 {
-		gone, no := w.Retract(child.Name, owner)
+		shrunk, no := w.Retract(child.Name, r.Owner)
 		if len(no) > 0 {
 			return nil, nil, no[0]
 		}
-		return gone, r, nil
+		return shrunk.with(after.Pools[name]), r, nil
 	}
 	if len(child.Held()) > 0 {
 		return nil, nil, pool.ErrInUse
 	}
-	return w.with(after).without(child.Name), r, nil
+	return after.without(child.Name), r, nil
 }
 
-// ReleaseAll is what [pool.Pool.ReleaseAll] does: the world after it, and what is released.
-func (w *World) ReleaseAll(name string, owners []string) (after *World, released []*Record, err error) {
-	after = w
-	for _, owner := range owners {
-		next, r, err := after.Release(name, owner)
-		if err != nil {
-			return nil, nil, err
-		}
-		after, released = next, append(released, r)
-	}
-	return after, released, nil
-}
-
-// release is Release in one pool.
-func (m *Pool) release(now time.Time, owner string) (*Pool, *Record, error) {
-	r := m.Live(owner)
-	if r == nil {
-		return nil, nil, pool.ErrNotFound
-	}
+// release takes a record out of the pool, as far as it does not cool down. Of what is declined the prefix with the
+// address is in quarantine, or all of it if that is not valid.
+func (m *Pool) release(
+	now time.Time, r *Record, declined netip.Addr, quarantine time.Duration, kept []netip.Prefix,
+) *Pool {
 	after := m.clone()
 	after.remove(r)
-	if m.Spec.Cooldown > 0 && !r.Expired(now) && m.allowsSome(r.addrs()) {
-		cooling := &Record{Allocation: r.Allocation, Cooling: true}
-		cooling.Expires, cooling.Child = now.Add(m.Spec.Cooldown), ""
-		after.add(cooling, nil)
+	cools := m.Spec.Cooldown > 0 && !r.Expired(now) && m.allowsSome(r.addrs())
+	cooling := &Record{Allocation: r.Allocation, Cooling: true}
+	cooling.Prefixes, cooling.Expires, cooling.Child = nil, now.Add(m.Spec.Cooldown), ""
+	apart := &Record{Allocation: cooling.Allocation, Cooling: true, Aside: true}
+	apart.Expires, apart.Declined = now.Add(quarantine), true
+	for _, p := range r.Prefixes {
+		isDeclined := quarantine > 0 && (!declined.IsValid() || p.Contains(declined))
+		switch {
+		case isDeclined && m.allowsSome(AddrsOf(p)):
+			apart.Prefixes = append(apart.Prefixes, p)
+		case cools && !slices.Contains(kept, p):
+			cooling.Prefixes = append(cooling.Prefixes, p)
+		}
 	}
-	return after, r, nil
+	for _, left := range []*Record{cooling, apart} {
+		if len(left.Prefixes) > 0 {
+			after.add(left, nil)
+		}
+	}
+	return after
+}
+
+// freed is the pool without what the owner holds.
+func (m *Pool) freed(now time.Time, owner string) *Pool {
+	r := m.Live(owner)
+	if r == nil {
+		return m
+	}
+	return m.release(now, r, netip.Addr{}, 0, nil)
 }
 
 // Renew is what [pool.Pool.Renew] does: the world after it, and what the owner has then.
-func (w *World) Renew(name, owner string, ttl time.Duration) (*World, *Record, error) {
-	after, r, err := w.Pools[name].renew(w.Now, owner, ttl)
+func (w *World) Renew(name string, held pool.Held, ttl time.Duration) (*World, *Record, error) {
+	after, r, err := w.Pools[name].renew(w.Now, held, ttl)
 	if err != nil {
 		return nil, nil, err
 	}
 	return w.with(after), r, nil
 }
 
-func (m *Pool) renew(now time.Time, owner string, ttl time.Duration) (*Pool, *Record, error) {
-	r := m.Live(owner)
-	if r == nil {
-		return nil, nil, pool.ErrNotFound
+func (m *Pool) renew(now time.Time, held pool.Held, ttl time.Duration) (*Pool, *Record, error) {
+	r, err := m.named(held)
+	if r == nil || err != nil {
+		return m, nil, err
 	}
 	renewed := *r
 	renewed.Missing = time.Time{}
@@ -116,7 +169,7 @@ func (w *World) Reconcile(
 		marked := *r
 		switch {
 		case r.Cooling || r.Child != "":
-		case since != 0 && r.Generation > since:
+		case r.Generation > since:
 			found.Newer++
 		case live[r.Owner]:
 			found.Live++
@@ -133,7 +186,7 @@ func (w *World) Reconcile(
 			found.Missing = append(found.Missing, r.Allocation)
 		default:
 			found.Released = append(found.Released, r.Allocation)
-			after, _, _ = after.release(now, r.Owner)
+			after = after.release(now, r, netip.Addr{}, 0, nil)
 		}
 	}
 	return w.with(after), found

@@ -2,10 +2,21 @@ package world
 
 import (
 	"errors"
+	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/ipalloc/ipalloc/pool"
 )
+
+// Step is a step of [pool.Pool.All].
+type Step struct {
+	Pools      []string    // in which it is to be done; several for a claim
+	Claim      *pool.Claim // of [pool.Allocate], else nil
+	Held       pool.Held
+	TTL        time.Duration // of [pool.Renew], else 0
+	Quarantine time.Duration // of [pool.Decline], else 0
+}
 
 // isFull reports whether another pool may grant what one refused with this error.
 func isFull(err error) bool {
@@ -13,54 +24,72 @@ func isFull(err error) bool {
 		func(full error) bool { return errors.Is(err, full) })
 }
 
-// AllocateTogether is what [pool.AllocateTogether] does in pools by their names: the world after it, and for each part
-// which pool answers with what.
-func (w *World) AllocateTogether(
-	claims []pool.Claim, pools [][]string, seen []Sight,
-) (after *World, chosen []string, got []*Record, no Refusals) {
-	after, chosen, got = w, make([]string, len(claims)), make([]*Record, len(claims))
-	for i, c := range claims {
-		candidates := pools[i]
-		holds := func(name string) bool { r := w.Pools[name].Live(c.Owner); return r != nil && !r.Expired(w.Now) }
-		if first := slices.IndexFunc(pools[i], holds); first >= 0 {
-			candidates = candidates[first : first+1]
-		}
-		var refusal error
-		for _, chosen[i] = range candidates {
-			var next *World
-			next, got[i], refusal = after.Allocate(chosen[i], c, seen[i])
-			if refusal == nil {
-				after = next
-			}
-			if refusal == nil || !isFull(refusal) {
-				break
+// All is what [pool.Pool.All] does: the world after it, and for each step which pool answers with what; nil for
+// nothing. All refusals are returned: each may be the one that is told.
+func (w *World) All(steps []Step, seen []Sight) (after *World, chosen []string, got []*Record, no Refusals) {
+	after, chosen, got = w, make([]string, len(steps)), make([]*Record, len(steps))
+	for i, s := range steps {
+		if s.Claim == nil && s.Held.Owner == "" { // it is about whoever holds the address at the beginning
+			r, err := w.Pools[s.Pools[0]].named(pool.Held{Addr: s.Held.Addr})
+			switch {
+			case err == nil:
+				s.Held.Owner = r.Owner
+			case s.Held.Optional:
+				chosen[i] = s.Pools[0]
+				continue
+			default:
+				no = append(no, err)
+				continue
 			}
 		}
-		if refusal != nil {
-			no = append(no, refusal)
+		next, name, r, err := after.do(s, seen[i], transferred(steps[i+1:], s.Pools[0]))
+		if err != nil {
+			no = append(no, err)
+			continue
 		}
+		after, chosen[i], got[i] = next, name, r
 	}
 	return after, chosen, got, no
 }
 
-// ReleaseTogether is what [pool.ReleaseTogether] does: the world after it, and what was released in each pool; nil for
-// nothing.
-func (w *World) ReleaseTogether(owner string, names []string) (after *World, released []*Record, no Refusals) {
-	after, released = w, make([]*Record, len(names))
-	found := false
-	for i, name := range names {
-		if after.Pools[name] == nil || after.Pools[name].Live(owner) == nil { // it may have gone with its parent's grant
+// transferred are the prefixes that steps ask for in a pool.
+func transferred(steps []Step, name string) (wanted []netip.Prefix) {
+	for _, s := range steps {
+		if s.Claim == nil || !slices.Contains(s.Pools, name) {
 			continue
 		}
-		found = true
-		next, r, err := after.Release(name, owner)
-		if err != nil {
-			return nil, nil, Refusals{err}
+		for _, r := range s.Claim.Requests {
+			if r.Exact.IsValid() {
+				wanted = append(wanted, r.Exact)
+			}
 		}
-		after, released[i] = next, r
 	}
-	if !found {
-		return nil, nil, Refusals{pool.ErrNotFound}
+	return wanted
+}
+
+func (w *World) do(s Step, seen Sight, kept []netip.Prefix) (after *World, chosen string, r *Record, err error) {
+	switch {
+	case s.Claim != nil:
+		return w.allocateIn(*s.Claim, s.Pools, seen)
+	case s.TTL > 0:
+		after, r, err = w.Renew(s.Pools[0], s.Held, s.TTL)
+	default:
+		after, r, err = w.leave(s.Pools[0], s.Held, s.Quarantine, kept)
 	}
-	return after, released, nil
+	return after, s.Pools[0], r, err
+}
+
+// allocateIn grants a claim in the pool where its owner holds something, or else in the first one that has room.
+func (w *World) allocateIn(c pool.Claim, names []string, seen Sight) (after *World, chosen string, r *Record, err error) {
+	holds := func(name string) bool { r := w.Pools[name].Live(c.Owner); return r != nil && !r.Expired(w.Now) }
+	if first := slices.IndexFunc(names, holds); first >= 0 {
+		names = names[first : first+1]
+	}
+	for _, chosen = range names {
+		after, r, err = w.Allocate(chosen, c, seen)
+		if err == nil || !isFull(err) {
+			break
+		}
+	}
+	return after, chosen, r, err
 }

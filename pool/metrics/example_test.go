@@ -27,7 +27,7 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	p, err := pool.OpenOrCreate(ctx, db, "pods", spec, &pool.Options{Observer: m})
+	p, err := pool.Ensure(ctx, db, "pods", spec, pool.Keep, &pool.Options{Observer: m})
 	if err != nil {
 		fmt.Println(err)
 		return

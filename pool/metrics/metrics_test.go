@@ -49,11 +49,11 @@ func TestCountsCallsAndCommits(t *testing.T) {
 	}
 	_, err = p.Allocate(ctx, pool.Claim{Owner: "c"})
 	require.ErrorIs(t, err, pool.ErrExhausted)
-	_, err = p.Renew(ctx, "a", 2*time.Hour)
+	_, err = p.Renew(ctx, pool.Held{Owner: "a"}, 2*time.Hour)
 	require.NoError(t, err)
-	_, err = p.Release(ctx, "b")
+	_, err = p.Release(ctx, pool.Held{Owner: "b"})
 	require.NoError(t, err)
-	_, err = p.Release(ctx, "b")
+	_, err = p.Release(ctx, pool.Held{Owner: "b"})
 	require.ErrorIs(t, err, pool.ErrNotFound)
 
 	gathered(t, m, `
@@ -271,7 +271,7 @@ func TestConcurrent(t *testing.T) {
 				if _, err := p.Allocate(ctx, pool.Claim{Owner: owner}); err != nil {
 					t.Error(err)
 				}
-				if _, err := p.Release(ctx, owner); err != nil {
+				if _, err := p.Release(ctx, pool.Held{Owner: owner}); err != nil {
 					t.Error(err)
 				}
 			}

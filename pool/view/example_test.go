@@ -29,7 +29,7 @@ func examplePool() *pool.Pool {
 		team := []string{"web", "db"}[i/12]
 		must(p.Allocate(ctx, pool.Claim{Owner: fmt.Sprint("pod-", i), Labels: map[string]string{"team": team}}))
 	}
-	must(p.Release(ctx, "pod-5"))
+	must(p.Release(ctx, pool.Held{Owner: "pod-5"}))
 	return p
 }
 

@@ -53,7 +53,7 @@ func busy24(t testing.TB, s store.Store, name string) *pool.Pool {
 		require.NoError(t, err)
 	}
 	for i := 5; i < 120; i += 9 {
-		_, err := p.Release(ctx, fmt.Sprintf("pod-%d", i))
+		_, err := p.Release(ctx, pool.Held{Owner: fmt.Sprintf("pod-%d", i)})
 		require.NoError(t, err)
 	}
 	_, err = p.Allocate(ctx, pool.Claim{Owner: "dns", Requests: []pool.Request{{Band: "static"}}})
@@ -69,7 +69,7 @@ func holes16(t testing.TB, s store.Store, name string) *pool.Pool {
 	ctx := context.Background()
 	p, err := pool.Create(ctx, s, name, must(pool.ParseSpec("10.20.0.0/16")), &pool.Options{Clock: clock})
 	require.NoError(t, err)
-	var claims []pool.Claim
+	var steps []pool.Step
 	for i := range 4000 {
 		block := []int{0, 0, 3, 7, 20, 77, 128, 129, 200, 255}[i%10]
 		addr := netip.AddrFrom4([4]byte{10, 20, byte(block), byte(i/10 + 1)})
@@ -82,12 +82,12 @@ func holes16(t testing.TB, s store.Store, name string) *pool.Pool {
 		if i%10 == 1 {
 			addr = netip.AddrFrom4([4]byte{10, 20, 1, byte(i/10 + 1)})
 		}
-		claims = append(claims, pool.Claim{
+		steps = append(steps, pool.Allocate(pool.Claim{
 			Owner: fmt.Sprint("vm-", i), Requests: []pool.Request{pool.ExactAddr(addr)},
 			Labels: map[string]string{"team": fmt.Sprint("team-", block%7)},
-		})
+		}))
 	}
-	_, err = p.AllocateAll(ctx, claims)
+	_, err = p.All(ctx, steps...)
 	require.NoError(t, err)
 	return p
 }

@@ -430,6 +430,6 @@ func TestJoin(t *testing.T) {
 	require.Same(t, one, p)
 	_, err = source.Pool(t.Context(), "c")
 	require.ErrorIs(t, err, pool.ErrNoPool)
-	_, err = one.Lookup(t.Context(), netip.MustParseAddr("10.0.0.1"))
+	_, err = one.Get(t.Context(), pool.Held{Addr: netip.MustParseAddr("10.0.0.1")})
 	require.ErrorIs(t, err, pool.ErrNotFound)
 }

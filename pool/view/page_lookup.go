@@ -116,7 +116,7 @@ func (h *handler) holder(ctx context.Context, name string, addr netip.Addr) (*po
 	if err != nil {
 		return nil, err
 	}
-	a, err := p.Lookup(ctx, addr)
+	a, err := p.Get(ctx, pool.Held{Addr: addr})
 	return &a, err
 }
 

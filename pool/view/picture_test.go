@@ -58,7 +58,7 @@ func somePool(t *rapid.T) pool.Snapshot {
 		}
 		_, err := p.Allocate(ctx, pool.Claim{Owner: owner, Requests: []pool.Request{request}})
 		if err == nil && rapid.IntRange(0, 3).Draw(t, "release") == 0 {
-			_, err := p.Release(ctx, owner)
+			_, err := p.Release(ctx, pool.Held{Owner: owner})
 			require.NoError(t, err)
 		}
 	}

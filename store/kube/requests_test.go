@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ipalloc/ipalloc/cidr"
+	"github.com/ipalloc/ipalloc/internal/pooltest"
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/kube"
@@ -140,7 +141,7 @@ func TestNoReadsBesides(t *testing.T) {
 			for i := range claims {
 				claims[i].Owner = string(rune('a'+round)) + time.Duration(i).String()
 			}
-			_, err := p.AllocateAll(t.Context(), claims)
+			_, err := p.All(t.Context(), pooltest.Allocations(claims)...)
 			require.NoError(t, err)
 		}
 		time.Sleep(time.Second)

@@ -338,7 +338,7 @@ func TestPoolOutages(t *testing.T) {
 				a, err := p.Allocate(t.Context(), c)
 				release := err == nil && n%3 == 0
 				if release {
-					_, err = p.Release(t.Context(), c.Owner)
+					_, err = p.Release(t.Context(), pool.Held{Owner: c.Owner})
 				}
 				mu.Lock()
 				switch {

@@ -35,7 +35,7 @@ func TestCommitTimeoutWhileAHeadIsLocked(t *testing.T) {
 			return err
 		},
 		"allocate together": func(ctx context.Context) error {
-			_, err := pool.AllocateTogether(ctx, "y", pool.Part{Pools: []*pool.Pool{a}}, pool.Part{Pools: []*pool.Pool{b}})
+			_, err := a.All(ctx, pool.Allocate(pool.Claim{Owner: "y"}), pool.Allocate(pool.Claim{Owner: "y"}).In(b))
 			return err
 		},
 		"update": func(ctx context.Context) error {

@@ -46,7 +46,7 @@ func TestDocumentedQueries(t *testing.T) {
 	require.NoError(t, err)
 	_, err = p.Allocate(t.Context(), pool.Claim{Owner: "vm-3", TTL: 2 * time.Hour})
 	require.NoError(t, err)
-	_, err = p.Release(t.Context(), "vm-3")
+	_, err = p.Release(t.Context(), pool.Held{Owner: "vm-3"})
 	require.NoError(t, err)
 
 	db := connect(t, url)

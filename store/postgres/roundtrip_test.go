@@ -63,7 +63,7 @@ func TestRoundTrips(t *testing.T) {
 	}
 	release := func(owner string) func() error {
 		return func() error {
-			_, err := p.Release(t.Context(), owner)
+			_, err := p.Release(t.Context(), pool.Held{Owner: owner})
 			return err
 		}
 	}

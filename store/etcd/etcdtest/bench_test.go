@@ -104,7 +104,7 @@ func BenchmarkPoolBytes(b *testing.B) {
 				turn++
 				_, err := p.Allocate(b.Context(), pool.Claim{Owner: pooltest.Owner(turn)})
 				require.NoError(b, err)
-				_, err = p.Release(b.Context(), pooltest.Owner(turn))
+				_, err = p.Release(b.Context(), pool.Held{Owner: pooltest.Owner(turn)})
 				require.NoError(b, err)
 			}
 			b.ReportMetric(float64(sent.bytes.Load())/float64(sent.commits.Load()), "bytes/commit")

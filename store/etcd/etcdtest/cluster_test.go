@@ -77,7 +77,7 @@ func TestThreeMembers(t *testing.T) {
 	c.clients[1].Refuse()
 	c.clients[1].Cut()
 	allocate()
-	_, err = p.Release(ctx, owners[0])
+	_, err = p.Release(ctx, pool.Held{Owner: owners[0]})
 	require.NoError(t, err)
 	owners = append(owners[1:], "pod-0")
 	_, err = p.Allocate(ctx, pool.Claim{Owner: "pod-0"})

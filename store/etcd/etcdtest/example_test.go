@@ -32,7 +32,7 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	p, err := pool.OpenOrCreate(ctx, s, "pods", spec, nil)
+	p, err := pool.Ensure(ctx, s, "pods", spec, pool.Keep, nil)
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -84,7 +84,7 @@ func TestPoolRoundTrips(t *testing.T) {
 		}), "allocate")
 		if i%2 == 0 {
 			require.Equal(t, oneTxn, sent.during(func() {
-				_, err := p.Release(ctx, owner)
+				_, err := p.Release(ctx, pool.Held{Owner: owner})
 				require.NoError(t, err)
 			}), "release")
 		}
@@ -94,11 +94,11 @@ func TestPoolRoundTrips(t *testing.T) {
 		require.NoError(t, err)
 	}), "allocate a lease")
 	require.Equal(t, oneTxn, sent.during(func() {
-		_, err := p.Renew(ctx, "lease", 2*time.Hour)
+		_, err := p.Renew(ctx, pool.Held{Owner: "lease"}, 2*time.Hour)
 		require.NoError(t, err)
 	}), "renew")
 	require.Equal(t, "map[Range:1 Txn:1]", sent.during(func() {
-		a, err := p.Lookup(ctx, parsePrefix("10.0.0.1/32").Addr())
+		a, err := p.Get(ctx, pool.Held{Addr: parsePrefix("10.0.0.1/32").Addr()})
 		require.NoError(t, err)
 		require.Equal(t, "pod-1", a.Owner)
 	}), "look up")

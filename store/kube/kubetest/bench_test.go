@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"k8s.io/client-go/rest"
 
+	"github.com/ipalloc/ipalloc/internal/pooltest"
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/kube"
@@ -75,7 +76,7 @@ func filledPool(b *testing.B, server *server, held int) *pool.Pool {
 		for i := range claims {
 			claims[i].Owner = heldOwner(first + i)
 		}
-		_, err := p.AllocateAll(b.Context(), claims)
+		_, err := p.All(b.Context(), pooltest.Allocations(claims)...)
 		require.NoError(b, err)
 	}
 	head, err := s.Get(b.Context(), poolKey(labPool))

@@ -59,7 +59,7 @@ func TestDeletedByHand(t *testing.T) {
 	require.NoError(t, err)
 	spec := pool.Spec{Ranges: ranges, AllocateReserved: true}
 	other := open(t, server.config(writer), kube.Options{Namespace: namespace})
-	_, err = pool.OpenOrCreate(t.Context(), other, labPool, spec, nil)
+	_, err = pool.Ensure(t.Context(), other, labPool, spec, pool.Keep, nil)
 	require.ErrorIs(t, err, pool.ErrOrphaned)
 	_, err = p.Repair(t.Context())
 	require.ErrorIs(t, err, pool.ErrOrphaned)
@@ -93,7 +93,7 @@ func TestChangedLabel(t *testing.T) {
 			_, err := s.Sweep(t.Context())
 			require.NoError(t, err)
 			server.patch(t, namespace, "ipallocations/lab.b", `{"metadata":{"labels":{`+change+`}}}`)
-			got, err := p.Get(t.Context(), "b")
+			got, err := p.Get(t.Context(), pool.Held{Owner: "b"})
 			require.NoError(t, err)
 			for _, look := range []func(context.Context) (pool.Report, error){p.Verify, p.Repair, p.Verify} {
 				report, err := look(t.Context())
@@ -111,7 +111,7 @@ func TestChangedLabel(t *testing.T) {
 			fresh, err := pool.Open(t.Context(), open(t, server.config(writer), kube.Options{Namespace: namespace}),
 				labPool, nil)
 			require.NoError(t, err)
-			_, err = fresh.Release(t.Context(), "b")
+			_, err = fresh.Release(t.Context(), pool.Held{Owner: "b"})
 			require.NoError(t, err)
 			_, err = fresh.Allocate(t.Context(), pool.Claim{Owner: "b"})
 			require.NoError(t, err)

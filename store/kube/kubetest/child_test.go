@@ -75,7 +75,7 @@ func (j job) run(ctx context.Context) error {
 	}
 	for i := 0; i < j.Owners; i += 2 {
 		fmt.Println("releasing", owner(i))
-		if _, err := p.Release(ctx, owner(i)); err != nil {
+		if _, err := p.Release(ctx, pool.Held{Owner: owner(i)}); err != nil {
 			return err
 		}
 		fmt.Println("released", owner(i))

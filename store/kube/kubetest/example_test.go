@@ -36,7 +36,7 @@ func allocate(ctx context.Context, config *rest.Config) (netip.Addr, error) {
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	nodes, err := pool.OpenOrCreate(ctx, s, "nodes", pool.Spec{Ranges: ranges}, nil)
+	nodes, err := pool.Ensure(ctx, s, "nodes", pool.Spec{Ranges: ranges}, pool.Keep, nil)
 	if err != nil {
 		return netip.Addr{}, err
 	}

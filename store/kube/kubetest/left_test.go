@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"k8s.io/client-go/rest"
 
+	"github.com/ipalloc/ipalloc/internal/pooltest"
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/kube"
@@ -63,7 +65,7 @@ func TestLeftByTheDead(t *testing.T) {
 	server, namespace, first, n := sharedServer(t), newNamespace(), &mortal{}, size(400, 1000)
 	s := open(t, first.wrap(server.config(writer)), kube.Options{Namespace: namespace})
 	p := createPool(t, s, "10.0.0.0/20")
-	_, err := p.AllocateAll(t.Context(), claimsOf("left", n))
+	_, err := p.All(t.Context(), pooltest.Allocations(claimsOf("left", n))...)
 	require.NoError(t, err)
 	first.ended.Store(true)
 	pending := func() (n int) {
@@ -126,7 +128,7 @@ func TestDeadCommit(t *testing.T) {
 	p, err := pool.Open(t.Context(), open(t, dying.wrap(server.config(writer)), kube.Options{Namespace: namespace}),
 		labPool, &pool.Options{Attempts: 1})
 	require.NoError(t, err)
-	_, err = p.AllocateAll(t.Context(), claimsOf("dead", n))
+	_, err = p.All(t.Context(), pooltest.Allocations(claimsOf("dead", n))...)
 	require.ErrorIs(t, err, errLost)
 	require.Len(t, printed(t, server, namespace, "ipallocations"), n)
 
@@ -168,9 +170,8 @@ func TestLargeInTime(t *testing.T) {
 	s := open(t, limited(server.config(writer), 50), kube.Options{Namespace: namespace})
 	p, err := pool.Open(t.Context(), s, labPool, &pool.Options{CommitTimeout: 3 * time.Second})
 	require.NoError(t, err)
-	results, err := p.AllocateMany(t.Context(), claimsOf("many", 150))
-	require.NoError(t, err)
-	for _, r := range results {
+	for r, err := range p.Each(t.Context(), slices.Values(pooltest.Allocations(claimsOf("many", 150)))) {
+		require.NoError(t, err)
 		require.NoError(t, r.Err)
 	}
 }
@@ -188,7 +189,7 @@ func TestNothingStays(t *testing.T) {
 		require.NoError(t, err)
 		_, err = child.Allocate(t.Context(), pool.Claim{Owner: "x"})
 		require.NoError(t, err)
-		_, err = child.Release(t.Context(), "x")
+		_, err = child.Release(t.Context(), pool.Held{Owner: "x"})
 		require.NoError(t, err)
 		require.NoError(t, pool.Delete(t.Context(), s, child.Name(), nil))
 	}
@@ -230,7 +231,7 @@ func TestPrintedWhilePending(t *testing.T) {
 	_, err := p.Allocate(t.Context(), pool.Claim{Owner: "x"})
 	require.NoError(t, err)
 	require.Subset(t, look(), map[string]any{"State": "allocated", "Owner": "x", "Addresses": "10.0.0.0"})
-	_, err = p.Release(t.Context(), "x")
+	_, err = p.Release(t.Context(), pool.Held{Owner: "x"})
 	require.NoError(t, err)
 	require.Subset(t, look(), map[string]any{"State": "being released", "Owner": "x", "Addresses": "10.0.0.0"})
 	_, err = open(t, server.config(writer), kube.Options{Namespace: namespace}).Sweep(t.Context())

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ipalloc/ipalloc/internal/pooltest"
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/kube"
@@ -30,7 +31,7 @@ func fragmented(t testing.TB, bits int) *store.Memory {
 			claims[i] = pool.Claim{Owner: addr.String(), Requests: []pool.Request{pool.ExactAddr(addr)}}
 			addr = addr.Next().Next()
 		}
-		_, err := p.AllocateAll(t.Context(), claims)
+		_, err := p.All(t.Context(), pooltest.Allocations(claims)...)
 		require.NoError(t, err)
 	}
 	return memory

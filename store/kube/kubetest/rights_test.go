@@ -62,7 +62,7 @@ func TestWithdrawnRight(t *testing.T) {
 				if _, err := p.Allocate(t.Context(), pool.Claim{Owner: owner}); err != nil {
 					return err
 				}
-				_, err := p.Release(t.Context(), owner)
+				_, err := p.Release(t.Context(), pool.Held{Owner: owner})
 				return err
 			}
 			require.NoError(t, cycle("before"))
@@ -83,7 +83,7 @@ func TestWithdrawnRight(t *testing.T) {
 			_, err := s.Sweep(t.Context())
 			require.NoError(t, err)
 			for owner := range requireHeld(t, s, nil) { // whose release was refused
-				_, err := p.Release(t.Context(), owner)
+				_, err := p.Release(t.Context(), pool.Held{Owner: owner})
 				require.NoError(t, err)
 			}
 			require.Empty(t, requireHeld(t, s, nil))

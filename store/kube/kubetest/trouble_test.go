@@ -339,7 +339,7 @@ func workThrough(
 		tell(owner, "granted "+a.Prefixes[0].Addr().String())
 		if i%2 == 0 {
 			tell(owner, "releasing")
-			if _, err := p.Release(ctx, owner); err == nil {
+			if _, err := p.Release(ctx, pool.Held{Owner: owner}); err == nil {
 				tell(owner, "released")
 			}
 		}

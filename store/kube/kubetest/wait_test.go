@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ipalloc/ipalloc/internal/pooltest"
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/kube"
@@ -86,7 +87,7 @@ func TestRetryAfter(t *testing.T) {
 			s, p, trouble := waiting(t)
 			trouble.once(c.fits, c.trip)
 			start := time.Now()
-			granted, err := p.AllocateAll(t.Context(), claims())
+			granted, err := p.All(t.Context(), pooltest.Allocations(claims())...)
 			require.NoError(t, err)
 			require.Len(t, granted, 20)
 			require.GreaterOrEqual(t, time.Since(start), time.Second)
@@ -102,7 +103,7 @@ func TestRetryAfter(t *testing.T) {
 				trouble.once(isPath("GET", part), trip)
 				start := time.Now()
 				if strings.HasSuffix(part, "first") {
-					_, err := p.Get(t.Context(), "first")
+					_, err := p.Get(t.Context(), pool.Held{Owner: "first"})
 					require.NoError(t, err)
 				} else {
 					for _, err := range p.Allocations(t.Context()) {
@@ -216,7 +217,7 @@ func TestServerWithALimit(t *testing.T) {
 	for i := range 64 {
 		claims = append(claims, pool.Claim{Owner: fmt.Sprint("owner-", i)})
 	}
-	_, err := p.AllocateAll(t.Context(), claims)
+	_, err := p.All(t.Context(), pooltest.Allocations(claims)...)
 	require.NoError(t, err)
 	require.Len(t, requireHeld(t, s, nil), 64)
 	require.Positive(t, refused.Load(), "the server never had too much to do")

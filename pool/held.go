@@ -1,0 +1,223 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+// Held names what an owner holds in a pool: by the owner, by an address of it, or by both. The calls that change or read
+// it take a Held: [Pool.Release], [Pool.Renew], [Pool.Decline], [Pool.Get] and the steps of their names.
+//
+// The zero Held names nothing and is refused with [ErrInvalid]. A Held is a value; it may be copied and compared.
+type Held struct {
+	// Owner holds it. Empty means whoever holds Addr.
+	Owner string
+
+	// Addr is an address that is held. With an Owner it must be held by that owner; the call then fails with
+	// [ErrNotFound] if the owner holds something else. The zero Addr means whatever the owner holds. A zone is ignored.
+	Addr netip.Addr
+
+	// Generation is the [Allocation.Generation] that is meant. If what is held is of another generation, because it was
+	// released and granted anew, the call fails with [ErrGeneration]. 0 means any.
+	Generation int64
+
+	// Optional makes it no error that nothing is held that fits the name: the call then changes nothing and returns the
+	// zero Allocation. Set it where a call may be repeated, as a CNI plugin's DEL is.
+	Optional bool
+}
+
+// check returns an error that wraps [ErrInvalid] unless it names something.
+func (h Held) check() error {
+	if h.Owner == "" && !h.Addr.IsValid() {
+		return invalid("neither an owner nor an address says what is held")
+	}
+	if h.Owner == "" {
+		return nil
+	}
+	return validateOwner(h.Owner)
+}
+
+// task returns a task for what is held.
+func (h Held) task(kind taskKind) task {
+	return task{
+		kind: kind, owner: h.Owner, addr: h.Addr.WithZone(""), generation: h.Generation, optional: h.Optional,
+	}
+}
+
+// matches returns an error unless h, what the owner holds, is what the task names.
+func (t *task) matches(h *holding) error {
+	switch {
+	case !h.live():
+		return ErrNotFound
+	case t.generation != 0 && h.Generation != t.generation:
+		return fmt.Errorf("%w: the owner holds generation %d, not %d", ErrGeneration, h.Generation, t.generation)
+	case t.addr.IsValid() && !h.contains(t.addr):
+		return ErrNotFound
+	}
+	return nil
+}
+
+// Release frees all that is held by the owner that the argument names, and returns what that was. It can be handed out
+// again at once, or when the pool's cooldown is over; until then the owner gets it back if it claims the same. If a pool
+// was carved from it (see [Carve]), the addresses are taken from that pool too, which is deleted if it has no others.
+//
+// Errors: [ErrNotFound] if nothing is held that fits the name; [ErrGeneration]; [ErrInUse] if a pool was carved from it
+// and any of the addresses is held there; otherwise as for [Pool.Allocate]. Cost: one round trip if this handle granted
+// what is released and no other process has changed the pool since; else one more. Naming it by address alone costs a
+// look-up before, as by [Pool.Get].
+func (p *Pool) Release(ctx context.Context, held Held) (Allocation, error) {
+	return p.change(ctx, Release(held))
+}
+
+// Renew makes the lease last for ttl from now on, and returns it. It never makes a lease end earlier, also if the clock
+// has been set back. A permanent allocation stays one. A lease that has ended can be renewed until another claim has
+// taken its addresses.
+//
+// Errors: as for [Pool.Release]; [ErrInvalid] for a ttl under a microsecond or above [MaxTTL]. Cost: as for
+// [Pool.Release]; the number of leases does not matter.
+func (p *Pool) Renew(ctx context.Context, held Held, ttl time.Duration) (Allocation, error) {
+	return p.change(ctx, Renew(held, ttl))
+}
+
+// Decline is for an owner that has found its address in use by somebody else: by duplicate address detection (RFC 4862,
+// section 5.4; RFC 5227), or as a DHCP client that sends DHCPDECLINE. In one commit the owner loses all that it holds,
+// and the address is in quarantine: nobody gets it for that long, its last owner included, whatever [Spec.Cooldown] says.
+// The owner may claim another one at once; see [Pool.All] for both in one commit.
+//
+// If held names an Addr, only the prefix that has it is in quarantine, and the rest of what the owner held is released
+// as by [Pool.Release]; else all of it is in quarantine. Addresses in quarantine count as [FamilyStats.Cooling]. When the
+// time is over they are as free as any.
+//
+// Errors: as for [Pool.Release]; [ErrInvalid] for a quarantine under a microsecond or above [MaxTTL]. Cost: as for
+// [Pool.Release].
+func (p *Pool) Decline(ctx context.Context, held Held, quarantine time.Duration) (Allocation, error) {
+	return p.change(ctx, Decline(held, quarantine))
+}
+
+// Get returns what is held.
+//
+// Errors: [ErrInvalid]; [ErrNotFound] if nothing is held that fits the name; [ErrGeneration]; those of the store. Cost:
+// one read by the owner. By address alone it is that of [store.Store.Find]: one or two reads where the store has an
+// index of prefixes, else O(allocations); in memory, at most one map look-up for each prefix length.
+func (p *Pool) Get(ctx context.Context, held Held) (Allocation, error) {
+	h, err := p.get(ctx, held)
+	if err != nil {
+		return Allocation{}, p.failedFor("get", held, held.unlessOptional(storeError(err)))
+	}
+	return h.Allocation.clone(), nil
+}
+
+func (p *Pool) get(ctx context.Context, held Held) (h *holding, err error) {
+	if err := held.check(); err != nil {
+		return nil, err
+	}
+	t := held.task(taskRelease)
+	if t.owner != "" {
+		h, err = p.home.get(ctx, t.owner)
+	} else {
+		h, err = p.home.find(ctx, t.addr)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return h, t.matches(h)
+}
+
+// failedFor is failed for a call about what is held.
+func (p *Pool) failedFor(operation string, held Held, err error) error {
+	if err == nil {
+		return nil
+	}
+	if held.Owner == "" && held.Addr.IsValid() {
+		return &Error{Op: operation, Pool: p.name, Prefix: singleAddr(held.Addr), Err: storeError(err)}
+	}
+	return p.failed(operation, held.Owner, err)
+}
+
+// isGone reports whether nothing was held that fits a name.
+func isGone(err error) bool {
+	return (errors.Is(err, ErrNotFound) || errors.Is(err, ErrGeneration)) && !errors.Is(err, ErrNoPool)
+}
+
+// contains reports whether addr is in one of the prefixes.
+func (h *holding) contains(addr netip.Addr) bool {
+	for _, p := range h.Prefixes {
+		if p.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}
+
+// change does a step about what is held, by itself.
+func (p *Pool) change(ctx context.Context, s Step) (Allocation, error) {
+	begin := p.begin()
+	a, err := p.changeNamed(ctx, s)
+	err = p.failedFor(s.task.kind.String(), s.held, err)
+	p.observe(begin, s.call(), a.orOwner(s.held.Owner), a, err)
+	return a, err
+}
+
+// changeNamed does it for whoever holds it at that moment.
+func (p *Pool) changeNamed(ctx context.Context, s Step) (Allocation, error) {
+	if s.err != nil {
+		return Allocation{}, s.err
+	}
+	if s.task.owner != "" {
+		return p.changeOne(ctx, s.task)
+	}
+	for range p.options.Attempts {
+		t := s.task
+		t.optional = false
+		err := p.resolve(ctx, &t)
+		if err != nil {
+			return Allocation{}, s.held.unlessOptional(err)
+		}
+		a, err := p.changeOne(ctx, t)
+		if !errors.Is(err, ErrNotFound) || errors.Is(err, ErrNoPool) {
+			return a, s.held.unlessOptional(err)
+		} // else somebody else has the address by now, or nobody has
+	}
+	return Allocation{}, ErrBusy
+}
+
+func (p *Pool) changeOne(ctx context.Context, t task) (Allocation, error) {
+	if t.kind == taskRelease {
+		return p.release(ctx, t)
+	}
+	return p.do(ctx, &t, nil)
+}
+
+// resolve finds out the owner of what a task names by its address alone.
+func (p *Pool) resolve(ctx context.Context, t *task) error {
+	if t.owner != "" || !t.addr.IsValid() {
+		return nil
+	}
+	h, err := p.home.find(ctx, t.addr)
+	if err == nil && !h.live() {
+		err = ErrNotFound
+	}
+	if err == nil {
+		t.owner = h.Owner
+	}
+	return storeError(err)
+}
+
+// unlessOptional is the error, unless it says that nothing is held and the caller is content with that.
+func (h Held) unlessOptional(err error) error {
+	if h.Optional && isGone(err) {
+		return nil
+	}
+	return err
+}
+
+// orOwner is the owner of an allocation, or another name if there is none.
+func (a *Allocation) orOwner(name string) string {
+	if a.Owner == "" {
+		return name
+	}
+	return a.Owner
+}

@@ -1,0 +1,472 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// Step is one change of what one owner holds: [Allocate], [Release], [Renew] or [Decline]. [Pool.All] does several steps
+// in one commit, all of them or none; [Pool.Each] does any number, each by itself, in few commits.
+//
+// The zero Step is refused with [ErrInvalid]. A Step may be copied; the copy shares what the claim does.
+type Step struct {
+	task  task
+	held  Held
+	claim Claim
+	pools []*Pool // instead of the pool of the call
+	err   error   // what is wrong with it
+}
+
+// Allocate is a step that does what [Pool.Allocate] does.
+func Allocate(claim Claim) Step {
+	return Step{
+		task: task{kind: taskAllocate, owner: claim.Owner}, held: Held{Owner: claim.Owner}, claim: claim,
+		err: claim.checkOwnerAndRest(),
+	}
+}
+
+// Release is a step that does what [Pool.Release] does.
+func Release(held Held) Step {
+	return Step{task: held.task(taskRelease), held: held, err: held.check()}
+}
+
+// Renew is a step that does what [Pool.Renew] does.
+func Renew(held Held, ttl time.Duration) Step {
+	s := Step{task: held.task(taskRenew), held: held, err: held.check()}
+	if s.task.ttl = ttl; s.err == nil {
+		s.err = checkTime("time to live", ttl)
+	}
+	return s
+}
+
+// Decline is a step that does what [Pool.Decline] does.
+func Decline(held Held, quarantine time.Duration) Step {
+	s := Step{task: held.task(taskRelease), held: held, err: held.check()}
+	if s.task.quarantine = quarantine; s.err == nil {
+		s.err = checkTime("quarantine", quarantine)
+	}
+	return s
+}
+
+// In returns the step for other pools than the one whose method is called; all must be in one store. An [Allocate] step
+// may name several: the pool in which the owner holds something already answers, or else the first one that has room.
+// Other steps name one.
+func (s Step) In(pools ...*Pool) Step {
+	s.pools = pools
+	return s
+}
+
+// call is the kind of call that a step is.
+func (s *Step) call() Call {
+	switch {
+	case s.task.kind == taskAllocate:
+		return CallAllocate
+	case s.task.kind == taskRenew:
+		return CallRenew
+	case s.task.quarantine > 0:
+		return CallDecline
+	default:
+		return CallRelease
+	}
+}
+
+// Result is what became of a step. A Result may be copied; the copy shares what the Allocation does.
+type Result struct {
+	// Pool is where it was done. Of several pools for an Allocate step that failed, it is the first.
+	Pool *Pool
+	// Allocation is what the owner has got, has renewed, or has lost; zero if Err is not nil, or if nothing was held and
+	// [Held.Optional] is set.
+	Allocation Allocation
+	// Err is what the single call would have returned.
+	Err error
+}
+
+// All does all the steps in one commit, or none of them, and returns the results in their order. The steps are in this
+// pool, unless [Step.In] says otherwise. Each step sees what those before it have done, so that
+//
+//   - an owner exchanges what it holds for something else, with no moment without an address:
+//     p.All(ctx, pool.Release(held), pool.Allocate(claim));
+//   - an address is transferred from one owner to another: release it for the one, and allocate it to the other with
+//     [Request.Exact]. It does not cool down in between;
+//   - an owner declines an address and has another one;
+//   - an owner gets something from each of several pools, such as IPv4 from one and IPv6 from another:
+//     v4.All(ctx, pool.Allocate(claim), pool.Allocate(claim).In(v6)).
+//
+// Like the single calls, the steps may be repeated: what the owner holds already is granted again. Set [Held.Optional]
+// in steps that may have been done before. A step that names what is held by its address alone is about whoever holds it
+// when the call begins.
+//
+// Errors: those of the single calls, for the first step that cannot be done, which the error names; [ErrInvalid] also
+// for pools in different stores, and for two handles of one pool; [store.ErrTooLarge] if there are more steps than the
+// store takes in one commit. After each of them nothing has changed in any pool, except after [store.ErrUnknown]. Cost:
+// one commit, and at most one read for each step; calls through the handles of these pools wait meanwhile, or share the
+// commit.
+func (p *Pool) All(ctx context.Context, steps ...Step) ([]Result, error) {
+	begin := p.begin()
+	results, err := p.all(ctx, steps)
+	for i := range steps {
+		s := &steps[i]
+		in, a := p, Allocation{}
+		if err == nil {
+			in, a = results[i].Pool, results[i].Allocation
+		} else if len(s.pools) > 0 {
+			in = s.pools[0]
+		}
+		in.observe(begin, s.call(), a.orOwner(s.held.Owner), a, err)
+	}
+	return results, err
+}
+
+func (p *Pool) all(ctx context.Context, steps []Step) ([]Result, error) {
+	for i := range steps {
+		if err := steps[i].valid(); err != nil {
+			return nil, p.failedFor(steps[i].task.kind.String(), steps[i].held, err)
+		}
+	}
+	if len(steps) == 0 {
+		return nil, p.failed("all", "", ctx.Err())
+	}
+	holder := "" // of an address, whom the last attempt found to hold it no longer
+	for range p.options.Attempts {
+		o, err := p.opOfSteps(ctx, steps)
+		if err != nil {
+			return nil, err
+		}
+		err = o.run()
+		if err == nil {
+			return o.results(), nil
+		}
+		s := o.refused()
+		switch {
+		case s == nil:
+			return nil, wrapped(err, Error{Op: "all", Pool: p.name})
+		case !s.byAddr || !errors.Is(err, ErrNotFound) || s.owner == holder:
+			return nil, s.refusal(err)
+		}
+		holder = s.owner // perhaps somebody else has the address by now
+	}
+	return nil, p.failed("all", "", ErrBusy)
+}
+
+// refusal is the error that says that the step was refused, unless err, of one of several pools, does.
+func (s *step) refusal(err error) error {
+	var inner *Error
+	if errors.As(err, &inner) && inner.Op != "" {
+		return err
+	}
+	return s.pool.failed(s.kind.String(), s.owner, err)
+}
+
+// valid returns an error unless the step can be done somewhere.
+func (s *Step) valid() error {
+	switch {
+	case s.err != nil:
+		return s.err
+	case s.task.kind == taskAllocate && s.claim.Owner == "":
+		return invalid("a step is the zero Step, want one of Allocate, Release, Renew or Decline")
+	case s.task.kind != taskAllocate && len(s.pools) > 1:
+		return invalid("a step to %v names %d pools, want one", s.task.kind, len(s.pools))
+	}
+	return nil
+}
+
+// opOfSteps returns an op of all the steps.
+func (p *Pool) opOfSteps(ctx context.Context, steps []Step) (*op, error) {
+	o := &op{ctx: ctx, whole: true}
+	owners := make(map[string]bool, len(steps))
+	for i := range steps {
+		s, in := &steps[i], steps[i].pools
+		if len(in) == 0 {
+			in = []*Pool{p}
+		}
+		t := s.task
+		if t.kind == taskAllocate {
+			t.claim = &s.claim
+		}
+		if err := in[0].resolve(ctx, &t); s.held.unlessOptional(err) != nil {
+			return nil, in[0].failedFor(t.kind.String(), s.held, err)
+		} else if err == nil {
+			o.add(in, step{task: t, pool: in[0], byAddr: s.task.owner == ""})
+			o.repeats = o.repeats || owners[t.owner]
+			owners[t.owner] = true
+		} else {
+			o.add(in, step{task: t, pool: in[0], done: true})
+		}
+	}
+	o.noteTransfers()
+	return o, o.checkPools()
+}
+
+// add adds a step to the op, in the last part if that is for the same pool.
+func (o *op) add(pools []*Pool, s step) {
+	if n := len(o.parts); n > 0 && len(pools) == 1 && slices.Equal(o.parts[n-1].pools, pools) {
+		o.parts[n-1].steps = append(o.parts[n-1].steps, s)
+		return
+	}
+	o.parts = append(o.parts, part{pools: pools, steps: []step{s}})
+	for _, p := range pools {
+		if !slices.Contains(o.pools, p) {
+			o.pools = append(o.pools, p)
+		}
+	}
+}
+
+// noteTransfers tells each release what later steps ask for of what it frees: that does not cool down.
+func (o *op) noteTransfers() {
+	wanted := map[*Pool][]netip.Prefix{}
+	for i := range slices.Backward(o.parts) {
+		for j := range slices.Backward(o.parts[i].steps) {
+			s := &o.parts[i].steps[j]
+			for _, p := range o.parts[i].pools {
+				if s.kind == taskRelease {
+					s.transferred = wanted[p]
+				} else if s.kind == taskAllocate {
+					for _, r := range s.claim.Requests {
+						if r.Exact.IsValid() {
+							wanted[p] = append(wanted[p], r.Exact)
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// checkPools returns an error unless the pools are all in one place, each there once.
+func (o *op) checkPools() error {
+	names := make(map[string]bool, len(o.pools))
+	for i, p := range o.pools {
+		if slices.Contains(o.pools[:i], p) || p.name != "" && names[p.name] {
+			return p.failed("all", "", invalid("the pool %q is named by two handles", p.name))
+		}
+		names[p.name] = true
+		if !p.home.beside(o.pools[0].home) {
+			return p.failed("all", "",
+				invalid("the pools %q and %q are in different stores", o.pools[0].name, p.name))
+		}
+	}
+	return nil
+}
+
+// results are those of an op that has been done.
+func (o *op) results() []Result {
+	results := make([]Result, 0, o.size())
+	for i := range o.parts {
+		for j := range o.parts[i].steps {
+			results = append(results, Result{Pool: o.parts[i].chosen, Allocation: o.parts[i].steps[j].result})
+		}
+	}
+	return results
+}
+
+// refused is the first step of an op that was ended by a refusal; nil if it was not.
+func (o *op) refused() *step {
+	for i := range o.parts {
+		for j := range o.parts[i].steps {
+			s := &o.parts[i].steps[j]
+			if s.outcome.verdict == verdictRefuse && errors.Is(o.err, s.outcome.refusal) {
+				if chosen := o.parts[i].chosen; chosen != nil {
+					s.pool = chosen
+				}
+				return s
+			}
+		}
+	}
+	return nil
+}
+
+// Each does any number of steps, each by itself and in their order, in few commits. It yields what became of each: one
+// that cannot be done has its error in the result, and does not keep the others from being done. To take over addresses
+// that are in use already, such as a DHCP server's leases, do [Allocate] steps with [Request.Exact]: what is in the way
+// of one has [ErrTaken], and [Pool.Get] by address tells who holds it.
+//
+// The steps are taken from the iterator as the loop goes on, and committed up to 4,096 at a time, before their results
+// are yielded. If the loop is left, the steps of which a result was not yielded may have been done.
+//
+// What ends the whole call, such as the end of the context or a store that fails, is yielded as the last error. The
+// results of the steps that were under way come before it, and say which were done; one of which that is not known has
+// an error that wraps [store.ErrUnknown]. Steps after these were not begun. To continue, do all again.
+//
+// Cost: one commit for every 4,096 steps in a row that are in one pool and of different owners, or for as many as the
+// store takes. If all is held already, one read of as many owners, where the store can read in bulk. A step over several
+// pools has a commit of its own.
+func (p *Pool) Each(ctx context.Context, steps iter.Seq[Step]) iter.Seq2[Result, error] {
+	return func(yield func(Result, error) bool) {
+		chunk := chunk{ctx: ctx}
+		for s := range steps {
+			if len(s.pools) == 0 {
+				s.pools = []*Pool{p}
+			}
+			if !chunk.hasRoom(&s) && !chunk.flush(yield) {
+				return
+			}
+			chunk.add(s)
+		}
+		chunk.flush(yield)
+	}
+}
+
+// chunk are steps of [Pool.Each] that share a commit.
+type chunk struct {
+	ctx    context.Context
+	steps  []Step
+	owners map[string]bool
+}
+
+// hasRoom reports whether the step may come into the chunk.
+func (c *chunk) hasRoom(s *Step) bool {
+	switch {
+	case len(c.steps) == 0:
+		return true
+	case !slices.Equal(s.pools, c.steps[0].pools) || s.isAlone() || c.steps[0].isAlone():
+		return false
+	}
+	return len(c.steps) < maxBatch && !c.owners[s.task.owner]
+}
+
+// isAlone reports whether the step is to have a commit of its own: it is over several pools, or about whoever turns out
+// to have an address.
+func (s *Step) isAlone() bool { return s.valid() == nil && (len(s.pools) > 1 || s.task.owner == "") }
+
+func (c *chunk) add(s Step) {
+	if c.owners == nil {
+		c.owners = map[string]bool{}
+	}
+	c.steps = append(c.steps, s)
+	if s.task.owner != "" {
+		c.owners[s.task.owner] = true
+	}
+}
+
+// flush does the steps of the chunk, yields their results and empties it. It reports whether to go on.
+func (c *chunk) flush(yield func(Result, error) bool) bool {
+	steps := c.steps
+	c.steps = c.steps[:0]
+	clear(c.owners)
+	if len(steps) == 0 {
+		return true
+	}
+	p := steps[0].pools[0]
+	var results []Result
+	var err error
+	if s := &steps[0]; s.isAlone() {
+		results, err = p.alone(c.ctx, *s)
+	} else {
+		results, err = p.share(c.ctx, steps)
+	}
+	for _, r := range results {
+		if !yield(r, nil) {
+			return false
+		}
+	}
+	if err != nil {
+		yield(Result{}, p.failed("each", "", err))
+	}
+	return err == nil
+}
+
+// alone does a step that shares no commit with others.
+func (p *Pool) alone(ctx context.Context, s Step) ([]Result, error) {
+	r := Result{Pool: p}
+	if len(s.pools) == 1 {
+		r.Allocation, r.Err = p.change(ctx, s)
+	} else if all, err := p.All(ctx, s); err == nil {
+		r = all[0]
+	} else {
+		r.Err = err
+	}
+	if r.Err == nil || isRefusal(r.Err) || errors.Is(r.Err, ErrBusy) {
+		return []Result{r}, nil
+	}
+	return []Result{r}, r.Err
+}
+
+// share does steps of different owners in one commit.
+func (p *Pool) share(ctx context.Context, steps []Step) ([]Result, error) {
+	begin := p.begin()
+	results := make([]Result, len(steps))
+	var tasks []task
+	var places []int
+	for i := range steps {
+		s := &steps[i]
+		results[i] = Result{Pool: p, Err: p.failedFor(s.task.kind.String(), s.held, s.valid())}
+		if results[i].Err != nil {
+			continue
+		}
+		t := s.task
+		if t.kind == taskAllocate {
+			t.claim = &s.claim
+		}
+		tasks, places = append(tasks, t), append(places, i)
+	}
+	done, err := p.doTasks(ctx, tasks)
+	for i, r := range done {
+		results[places[i]] = r
+		s := &steps[places[i]]
+		p.observe(begin, s.call(), s.task.owner, r.Allocation, r.Err)
+	}
+	return results, err
+}
+
+// doTasks does tasks of different owners, each by itself, and returns what became of each. The error is for what ended
+// all of it.
+func (p *Pool) doTasks(ctx context.Context, tasks []task) ([]Result, error) {
+	if len(tasks) == 0 {
+		return nil, ctx.Err()
+	}
+	o := opOf(ctx, p, false, stepsOf(tasks))
+	err := o.run()
+	results := make([]Result, len(tasks))
+	for i := range o.parts[0].steps {
+		s := &o.parts[0].steps[i]
+		if err != nil && !s.done {
+			s.err = err
+		}
+		results[i] = Result{Pool: p, Allocation: s.result, Err: p.failed(s.kind.String(), s.owner, s.err)}
+	}
+	return results, err
+}
+
+func stepsOf(tasks []task) []step {
+	steps := make([]step, len(tasks))
+	for i, t := range tasks {
+		steps[i].task = t
+	}
+	return steps
+}
+
+// DryRun returns what the claim would get now, without taking it. With [RandomFree] a claim that follows may get
+// something else.
+//
+// Errors: those of [Pool.Allocate]. Cost: one or two reads.
+func (p *Pool) DryRun(ctx context.Context, claim Claim) (Allocation, error) {
+	err := claim.checkOwnerAndRest()
+	var found Allocation
+	if err == nil {
+		err = exclusively(ctx, func(a *attempt) error {
+			d, err := a.present(p)
+			if err != nil {
+				return err
+			}
+			start := a.mark()
+			out, err := a.planIn(d, &task{kind: taskAllocate, owner: claim.Owner, claim: &claim})
+			a.rollback(start)
+			found = out.result.clone()
+			return err
+		}, p)
+	}
+	return found, p.failed("dry run", claim.Owner, err)
+}
+
+// checkTime checks how long something is to last.
+func checkTime(what string, d time.Duration) error {
+	if d < time.Microsecond || d > MaxTTL {
+		return fmt.Errorf("%w: the %s %v is out of range, want %v to %v", ErrInvalid, what, d, time.Microsecond, MaxTTL)
+	}
+	return nil
+}
