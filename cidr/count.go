@@ -18,6 +18,9 @@ type Count struct {
 	hi, mid, lo uint64
 }
 
+// countBits is the number of bits in a Count.
+const countBits = 192
+
 // maxCount is where a Count saturates.
 var maxCount = Count{math.MaxUint64, math.MaxUint64, math.MaxUint64}
 
@@ -33,7 +36,7 @@ func Pow2(bits int) Count {
 	switch {
 	case bits < 0:
 		return Count{}
-	case bits >= 192:
+	case bits >= countBits:
 		return maxCount
 	}
 	return CountOf(1).shl(bits)
@@ -91,11 +94,46 @@ func (c Count) Low(n int) Count {
 	switch {
 	case n <= 0:
 		return Count{}
-	case n >= 192:
+	case n >= countBits:
 		return c
 	}
 	mask := Pow2(n).Sub(CountOf(1))
 	return Count{c.hi & mask.hi, c.mid & mask.mid, c.lo & mask.lo}
+}
+
+// Lsh returns c·2^n, or 2^192-1 if that is larger. A negative n shifts right: Lsh(-n) is Rsh(n).
+func (c Count) Lsh(n int) Count {
+	switch {
+	case n < 0:
+		return c.shr(-max(n, -countBits))
+	case c.IsZero():
+		return c
+	case n > countBits-c.BitLen():
+		return maxCount
+	}
+	return c.shl(n)
+}
+
+// Rsh returns c/2^n, rounded down. A negative n shifts left: Rsh(-n) is Lsh(n).
+func (c Count) Rsh(n int) Count { return c.Lsh(-max(n, -countBits)) }
+
+// Div returns the quotient c/d, rounded down, and the remainder, so that c is quotient·d + remainder. Division by 0
+// returns 0 and c.
+func (c Count) Div(d Count) (quotient, remainder Count) {
+	if d.IsZero() {
+		return Count{}, c
+	}
+	if d.hi == 0 && d.mid == 0 {
+		quotient, rest := c.divide(d.lo)
+		return quotient, CountOf(rest)
+	}
+	for n := c.BitLen() - d.BitLen(); n >= 0; n-- { // one binary digit of the quotient after the other
+		if multiple := d.shl(n); multiple.Cmp(c) <= 0 {
+			c = c.Sub(multiple)
+			quotient = quotient.Add(Pow2(n))
+		}
+	}
+	return quotient, c
 }
 
 // IsZero reports whether c is 0. It also makes the omitzero option of encoding/json work.
@@ -162,10 +200,18 @@ func (c Count) divide(divisor uint64) (quotient Count, rest uint64) {
 	return quotient, rest
 }
 
-// shl returns c<<n, for 0 ≤ n < 192, without the bits that fall out at the top.
+// shl returns c<<n, for 0 ≤ n ≤ 192, without the bits that fall out at the top.
 func (c Count) shl(n int) Count {
 	for ; n >= 64; n -= 64 {
 		c = Count{c.mid, c.lo, 0}
 	}
 	return Count{c.hi<<n | c.mid>>(64-n), c.mid<<n | c.lo>>(64-n), c.lo << n}
+}
+
+// shr returns c>>n, for 0 ≤ n ≤ 192.
+func (c Count) shr(n int) Count {
+	for ; n >= 64; n -= 64 {
+		c = Count{0, c.hi, c.mid}
+	}
+	return Count{c.hi >> n, c.mid>>n | c.hi<<(64-n), c.lo>>n | c.mid<<(64-n)}
 }

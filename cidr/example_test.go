@@ -112,6 +112,19 @@ func ExampleCount() {
 	// 0 18446744073709551615
 }
 
+// How many blocks of 10 addresses a /24 has, and how many addresses are left over.
+func ExampleCount_Div() {
+	size := cidr.PrefixSize(netip.MustParsePrefix("192.0.2.0/24"))
+	fmt.Println(size.Div(cidr.CountOf(10)))
+	// Output: 25 6
+}
+
+// How many /64 subnets a /48 has.
+func ExampleCount_Rsh() {
+	fmt.Println(cidr.PrefixSize(netip.MustParsePrefix("2001:db8::/48")).Rsh(128 - 64))
+	// Output: 65536
+}
+
 func ExampleNth() {
 	s, _ := cidr.ParseSet("10.0.0.250-10.0.1.5", "2001:db8::/64")
 	addr, _ := cidr.Nth(s, cidr.CountOf(6))
@@ -171,6 +184,15 @@ func ExampleSubnet() {
 	// Output:
 	// 2001:db8:0:cafe::/64 true
 	// invalid Prefix false
+}
+
+func ExampleSubnetIndex() {
+	site := netip.MustParsePrefix("2001:db8::/32")
+	fmt.Println(cidr.SubnetIndex(site, netip.MustParsePrefix("2001:db8:0:cafe::/64")))
+	fmt.Println(cidr.SubnetIndex(site, netip.MustParsePrefix("2001:db9::/64")))
+	// Output:
+	// 51966 true
+	// 0 false
 }
 
 func ExamplePrefixes() {

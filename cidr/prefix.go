@@ -65,8 +65,8 @@ func Split(p netip.Prefix, bits int) iter.Seq[netip.Prefix] {
 	}
 }
 
-// Subnet returns the subnet of p that [Split] yields after n others, in constant time. The result is false
-// if there are not more than n, or none at all.
+// Subnet returns the subnet of p that [Split] yields after n others, in constant time. The result is false if Split
+// yields n subnets or fewer. [SubnetIndex] is its inverse.
 func Subnet(p netip.Prefix, bits int, n Count) (netip.Prefix, bool) {
 	if !p.IsValid() || bits < p.Bits() || bits > p.Addr().BitLen() {
 		return netip.Prefix{}, false
@@ -76,6 +76,16 @@ func Subnet(p netip.Prefix, bits int, n Count) (netip.Prefix, bool) {
 	}
 	offset := n.shl(p.Addr().BitLen() - bits)
 	return netip.PrefixFrom(advance(p.Masked().Addr(), offset), bits), true
+}
+
+// SubnetIndex returns how many subnets of the same length as subnet are in p before it, in constant time. It is the
+// inverse of [Subnet]. The result is false if subnet is not in p, or if one of them is invalid.
+func SubnetIndex(p, subnet netip.Prefix) (Count, bool) {
+	if !p.IsValid() || !subnet.IsValid() || subnet.Bits() < p.Bits() || !p.Contains(subnet.Addr()) {
+		return Count{}, false
+	}
+	offset := distance(p.Masked().Addr(), subnet.Addr())
+	return offset.Rsh(subnet.Addr().BitLen() - subnet.Bits()), true
 }
 
 // Prefixes yields the shortest list of prefixes that together cover r exactly, in order; none for an
