@@ -1,6 +1,10 @@
 package cidr
 
-import "fmt"
+import (
+	"fmt"
+	"strconv"
+	"unicode/utf8"
+)
 
 // ParseError says why a text was refused. Every error of this package is one, as a pointer; find it with
 // [errors.As]. Copy it as you like; nothing changes it later.
@@ -14,9 +18,23 @@ type ParseError struct {
 	Want string
 }
 
-// Error quotes the input, names the rule and says what would be right, on one line.
+// Error returns a message of one line that quotes the input, names the rule and says what would be right. Of an input
+// longer than 100 bytes it quotes the beginning.
 func (e *ParseError) Error() string {
-	return fmt.Sprintf("cannot parse %q: %s; want %s", e.Input, e.Rule, e.Want)
+	return fmt.Sprintf("cannot parse %s: %s; want %s", quote(e.Input), e.Rule, e.Want)
+}
+
+// quote quotes a text, or the beginning of one that is long.
+func quote(text string) string {
+	const most = 100
+	if len(text) <= most {
+		return strconv.Quote(text)
+	}
+	end := most
+	for end > most-utf8.UTFMax && !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return fmt.Sprintf("%q... (%d bytes)", text[:end], len(text))
 }
 
 // in completes a fault with the text that it was found in.

@@ -89,6 +89,13 @@ func ExampleParser() {
 	// Output: 192.0.2.0/24 <nil>
 }
 
+func ExampleParser_spacesAroundDash() {
+	parser := cidr.Parser{SpacesAroundDash: true}
+	r, err := parser.Range("192.0.2.10 - 192.0.2.20")
+	fmt.Println(r, err)
+	// Output: 192.0.2.10-192.0.2.20 <nil>
+}
+
 func ExampleParser_SubnetRange() {
 	r, subnet, err := cidr.Parser{}.SubnetRange("192.0.2.10-192.0.2.20/24")
 	fmt.Println(r, subnet, err)

@@ -18,7 +18,7 @@ import (
 // "a-b/len". The rules:
 //
 //   - An address is written as RFC 4291 2.2 has it for IPv6, and as four decimal numbers for IPv4.
-//   - No spaces, in or around the text.
+//   - There are no spaces, in or around the text. SpacesAroundDash lifts this for the dash of a range.
 //   - No leading zeros in the numbers of an IPv4 address, where some readers take them for octal, and in a
 //     length. In the groups of an IPv6 address they are as harmless as usual, and allowed.
 //   - No zone ("%eth0").
@@ -33,11 +33,15 @@ type Parser struct {
 	// MaskHostBits accepts a CIDR whose address is not the first of the prefix, and takes it for the
 	// prefix that holds the address: "192.0.2.192/24" is then 192.0.2.0/24. The default refuses it.
 	MaskHostBits bool
+
+	// SpacesAroundDash accepts spaces (U+0020) before and after the dash of a range: "192.0.2.10 - 192.0.2.20" is then
+	// 192.0.2.10-192.0.2.20. The default refuses them. Spaces elsewhere, tabs and line ends are always refused.
+	SpacesAroundDash bool
 }
 
 // ParseAddr returns the address that text says, by the rules of [Parser]. The error is a [*ParseError].
 func ParseAddr(text string) (netip.Addr, error) {
-	fault := checkText(text)
+	fault := Parser{}.checkText(text)
 	if fault != nil {
 		return netip.Addr{}, fault.in(text)
 	}
@@ -85,7 +89,7 @@ func (p Parser) SubnetRange(text string) (r netipx.IPRange, subnet netip.Prefix,
 // Prefix returns the prefix that text says as a CIDR; a lone address is refused. The prefix is masked. The
 // error is a [*ParseError].
 func (p Parser) Prefix(text string) (netip.Prefix, error) {
-	fault := checkText(text)
+	fault := p.checkText(text)
 	if fault != nil {
 		return netip.Prefix{}, fault.in(text)
 	}
@@ -131,19 +135,35 @@ const (
 	exampleInNet = `the length after the last bound, as in "192.0.2.1-192.0.2.9/24"`
 )
 
-// checkText finds what is wrong with a text in whatever form.
-func checkText(text string) *ParseError {
+// checkText returns the fault that a text of any form has, or nil.
+func (p Parser) checkText(text string) *ParseError {
 	switch {
 	case text == "":
 		return &ParseError{Rule: "the text must not be empty", Want: exampleAny}
 	case strings.Contains(text, ","):
 		return &ParseError{Rule: "a text holds one range, not a list with commas", Want: "each range as a text of its own"}
 	case strings.ContainsFunc(text, unicode.IsSpace):
-		return &ParseError{Rule: "spaces are not allowed", Want: suggest(strings.Join(strings.Fields(text), ""))}
+		return &ParseError{Rule: p.spaceRule(), Want: suggest(strings.Join(strings.Fields(text), ""))}
 	case strings.Contains(text, "%"):
 		return &ParseError{Rule: "zones are not allowed", Want: `the address without "%" and what follows, as in "fe80::1"`}
 	}
 	return nil
+}
+
+func (p Parser) spaceRule() string {
+	if p.SpacesAroundDash {
+		return "spaces are allowed only around the dash of a range"
+	}
+	return "spaces are not allowed"
+}
+
+// trimDash removes the spaces before and after the first dash of a text.
+func trimDash(text string) string {
+	first, last, ok := strings.Cut(text, "-")
+	if !ok {
+		return text
+	}
+	return strings.TrimRight(first, " ") + "-" + strings.TrimLeft(last, " ")
 }
 
 // suggest quotes a text that is better in one respect, if it is right in all others.
@@ -155,7 +175,10 @@ func suggest(text string) string {
 }
 
 func (p Parser) subnetRange(text string) (netipx.IPRange, netip.Prefix, *ParseError) {
-	if fault := checkText(text); fault != nil {
+	if p.SpacesAroundDash {
+		text = trimDash(text)
+	}
+	if fault := p.checkText(text); fault != nil {
 		return netipx.IPRange{}, netip.Prefix{}, fault
 	}
 	if first, last, ok := strings.Cut(text, "-"); ok && !strings.HasSuffix(first, "/") {
@@ -260,14 +283,14 @@ func (p Parser) prefix(text string) (netip.Prefix, *ParseError) {
 func parseLength(text string, familyBits int) (int, *ParseError) {
 	want := fmt.Sprintf(`"/0" to "/%d"`, familyBits)
 	if text == "" || strings.Trim(text, "0123456789") != "" {
-		return 0, &ParseError{Rule: fmt.Sprintf("the length %q must be a number in decimal digits", text), Want: want}
+		return 0, &ParseError{Rule: fmt.Sprintf("the length %s must be a number in decimal digits", quote(text)), Want: want}
 	}
 	if text[0] == '0' && text != "0" {
-		return 0, &ParseError{Rule: fmt.Sprintf("the length %q must have no leading zeros", text), Want: want}
+		return 0, &ParseError{Rule: fmt.Sprintf("the length %s must have no leading zeros", quote(text)), Want: want}
 	}
 	bits, err := strconv.Atoi(text)
 	if err != nil || bits > familyBits {
-		return 0, &ParseError{Rule: fmt.Sprintf("the length %q must be from 0 to %d", text, familyBits), Want: want}
+		return 0, &ParseError{Rule: fmt.Sprintf("the length %s must be from 0 to %d", quote(text), familyBits), Want: want}
 	}
 	return bits, nil
 }
@@ -280,7 +303,7 @@ func parseAddr(text string) (netip.Addr, *ParseError) {
 	}
 	if addr.Is4In6() {
 		return netip.Addr{}, &ParseError{
-			Rule: fmt.Sprintf("%q is an IPv4-mapped IPv6 address, which is not allowed", text),
+			Rule: fmt.Sprintf("%s is an IPv4-mapped IPv6 address, which is not allowed", quote(text)),
 			Want: fmt.Sprintf(`the IPv4 address "%v", with a length (if any) that is 96 less`, addr.Unmap()),
 		}
 	}
@@ -291,7 +314,7 @@ func parseAddr(text string) (netip.Addr, *ParseError) {
 func noAddr(text string) *ParseError {
 	if stripped, err := netip.ParseAddr(withoutZeros(text)); err == nil {
 		return &ParseError{
-			Rule: fmt.Sprintf("the numbers of %q must have no leading zeros", text),
+			Rule: fmt.Sprintf("the numbers of %s must have no leading zeros", quote(text)),
 			Want: fmt.Sprintf(`"%v"`, stripped.Unmap()),
 		}
 	}
@@ -300,17 +323,17 @@ func noAddr(text string) *ParseError {
 		return &ParseError{Rule: "an address is missing", Want: exampleAny}
 	case strings.Contains(text, ":"):
 		return &ParseError{
-			Rule: fmt.Sprintf("%q must be an IPv6 address: eight groups of one to four hexadecimal digits, "+
-				"or fewer and one \"::\"", text),
+			Rule: fmt.Sprintf("%s must be an IPv6 address: eight groups of one to four hexadecimal digits, "+
+				"or fewer and one \"::\"", quote(text)),
 			Want: `an address, as in "2001:db8::1"`,
 		}
 	case strings.Contains(text, "."):
 		return &ParseError{
-			Rule: fmt.Sprintf("%q must be an IPv4 address: four numbers from 0 to 255", text),
+			Rule: fmt.Sprintf("%s must be an IPv4 address: four numbers from 0 to 255", quote(text)),
 			Want: `an address, as in "192.0.2.1"`,
 		}
 	}
-	return &ParseError{Rule: fmt.Sprintf("%q must be an IP address", text), Want: exampleAddr}
+	return &ParseError{Rule: fmt.Sprintf("%s must be an IP address", quote(text)), Want: exampleAddr}
 }
 
 // withoutZeros removes the leading zeros from the numbers of an IPv4 address, also of one that ends an IPv6
