@@ -1,6 +1,7 @@
 package cidr
 
 import (
+	"iter"
 	"net/netip"
 
 	"go4.org/netipx"
@@ -36,30 +37,45 @@ func Difference(a, b *netipx.IPSet) *netipx.IPSet {
 	return build(&rest)
 }
 
-// Intersection returns the set of the addresses that are in a and in b. Nil sets are empty. Cost:
-// O(n log n) for n ranges in both.
+// Intersection returns the set of the addresses that are in a and in b. Nil sets are empty. Cost: O(n log n)
+// for n ranges in both.
 func Intersection(a, b *netipx.IPSet) *netipx.IPSet {
-	var common netipx.IPSetBuilder
-	common.AddSet(a)
-	common.Intersect(b)
-	return build(&common)
+	var both netipx.IPSetBuilder
+	for r := range common(a, b) {
+		both.AddRange(r)
+	}
+	return build(&both)
 }
 
-// Overlaps reports whether any address is both in a and in b. A nil set is empty and overlaps none. Cost:
-// O(n) for n ranges in both.
+// Overlaps reports whether any address is both in a and in b. A nil set is empty and overlaps none. Cost: O(n) for n
+// ranges in both.
 func Overlaps(a, b *netipx.IPSet) bool {
-	as, bs := rangesOf(a), rangesOf(b)
-	for len(as) > 0 && len(bs) > 0 {
-		switch {
-		case as[0].To().Less(bs[0].From()):
-			as = as[1:]
-		case bs[0].To().Less(as[0].From()):
-			bs = bs[1:]
-		default:
-			return true
-		}
+	for range common(a, b) {
+		return true
 	}
 	return false
+}
+
+// common yields the ranges of the addresses that are in a and in b, in order.
+func common(a, b *netipx.IPSet) iter.Seq[netipx.IPRange] {
+	return func(yield func(netipx.IPRange) bool) {
+		as, bs := rangesOf(a), rangesOf(b)
+		for len(as) > 0 && len(bs) > 0 {
+			from, to := as[0].From(), as[0].To()
+			if from.Less(bs[0].From()) {
+				from = bs[0].From()
+			}
+			if bs[0].To().Less(to) {
+				to = bs[0].To()
+				bs = bs[1:]
+			} else {
+				as = as[1:]
+			}
+			if !to.Less(from) && !yield(netipx.IPRangeFrom(from, to)) {
+				return
+			}
+		}
+	}
 }
 
 // Size returns the number of addresses in s, of both families; 0 for a nil set. Cost: O(n) for n ranges.
