@@ -265,21 +265,6 @@ func (a *Allocator) Clone() *Allocator {
 	return &c
 }
 
-// paintRange makes all addresses of s free or taken.
-func (t *tree) paintRange(s span, free bool) {
-	for x := s.first; ; {
-		order := x.trailingZeros()
-		if room := s.last.sub(x).next(); room != (uint128{}) {
-			order = min(order, room.bitLen()-1)
-		} // else s is the whole of IPv6, and order is 128
-		t.paint(x, order, free)
-		if x.last(order) == s.last {
-			return
-		}
-		x = x.last(order).next()
-	}
-}
-
 // sizeOf is the number of addresses in a block.
 func sizeOf(order uint) cidr.Count {
 	if order < 64 {

@@ -114,23 +114,6 @@ func (a *Allocator) decodeUniverse(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// FreeIn counts the free addresses in r. Cost: O(runs in r).
-func (a *Allocator) FreeIn(r netipx.IPRange) cidr.Count {
-	if a.isZero() || !r.IsValid() || r.From().Is4() != a.is4 {
-		return cidr.Count{}
-	}
-	return a.countFree(a.spanOf(r))
-}
-
-func (a *Allocator) countFree(s span) cidr.Count {
-	var count cidr.Count
-	a.tree.eachRun(s.first, s.last, true, func(first, last uint128) bool {
-		count = count.Add(cidr.RangeSize(a.rangeOf(span{first, last})))
-		return true
-	})
-	return count
-}
-
 // AppendFree appends an encoding of the free space in r to b. It stops once it has appended more than limit bytes, and
 // returns the rest of r, for the next call; the rest is the zero range if nothing is left. A limit of 0 means none. The
 // limit is exceeded by at most a page (4,096 addresses, 520 bytes), and the rest starts at a multiple of 4,096.
@@ -154,7 +137,10 @@ func (a *Allocator) AppendFree(b []byte, r netipx.IPRange, limit int) ([]byte, n
 }
 
 func (a *Allocator) checkRange(r netipx.IPRange) error {
-	if a.isZero() || !r.IsValid() || r.From().Is4() != a.is4 {
+	if a.isZero() {
+		return fmt.Errorf("%w: the zero Allocator has no addresses, use New", ErrInvalid)
+	}
+	if !r.IsValid() || r.From().Is4() != a.is4 {
 		return fmt.Errorf("%w: %v-%v is not an %s range, as the allocator's are", ErrInvalid, r.From(), r.To(), a.family())
 	}
 	return nil

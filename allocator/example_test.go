@@ -103,6 +103,52 @@ func ExampleAllocator_Release() {
 	// 2001:db8::/56: not taken
 }
 
+// A controller that starts marks what its objects hold, some of it twice or outside of the set, as often as it likes.
+func ExampleAllocator_Occupy() {
+	set, _ := cidr.ParseSet("10.0.0.0/24")
+	a, _ := allocator.New(set)
+	inUse, _ := cidr.ParseRanges("10.0.0.1", "10.0.0.0-10.0.0.9", "10.0.0.250-10.0.1.50")
+	for range 2 {
+		for _, r := range inUse {
+			taken, err := a.Occupy(r)
+			fmt.Println(cidr.FormatRange(r), taken, err)
+		}
+	}
+	fmt.Println(a.Free(), "are free")
+	// Output:
+	// 10.0.0.1 1 <nil>
+	// 10.0.0.0-10.0.0.9 9 <nil>
+	// 10.0.0.250-10.0.1.50 6 <nil>
+	// 10.0.0.1 0 <nil>
+	// 10.0.0.0-10.0.0.9 0 <nil>
+	// 10.0.0.250-10.0.1.50 0 <nil>
+	// 240 are free
+}
+
+func ExampleAllocator_Vacate() {
+	set, _ := cidr.ParseSet("10.0.0.0/24")
+	a, _ := allocator.New(set)
+	_ = a.Take(netip.MustParsePrefix("10.0.0.4/30"))
+	r, _ := cidr.ParseRange("10.0.0.0-10.0.0.5")
+	fmt.Println(a.Vacate(r))
+	fmt.Println(a.Vacate(r))
+	// Output:
+	// 2 <nil>
+	// 0 <nil>
+}
+
+// How many more node CIDRs there are room for, and how large the largest free block is.
+func ExampleAllocator_CountFree() {
+	set, _ := cidr.ParseSet("10.0.0.0/16")
+	a, _ := allocator.New(set)
+	_ = a.Take(netip.MustParsePrefix("10.0.7.5/32"))
+	fmt.Println(a.CountFree(24))
+	fmt.Println(a.LargestFree())
+	// Output:
+	// 255 <nil>
+	// 17 true
+}
+
 func ExampleAllocator_FreeRanges() {
 	set, _ := cidr.ParseSet("10.0.0.0/28")
 	a, _ := allocator.New(set)
