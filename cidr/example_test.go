@@ -79,7 +79,7 @@ func ExampleParseError() {
 	// Output:
 	// input: fe80::1%eth0
 	// rule:  zones are not allowed
-	// want:  the address without "%" and what follows, as in "fe80::1"
+	// want:  the address without its zone, as in "fe80::1"
 }
 
 func ExampleParser() {
@@ -119,14 +119,14 @@ func ExampleCount() {
 	// 0 18446744073709551615
 }
 
-// How many blocks of 10 addresses a /24 has, and how many addresses are left over.
+// A /24 has 25 blocks of 10 addresses, and 6 addresses are left over.
 func ExampleCount_Div() {
 	size := cidr.PrefixSize(netip.MustParsePrefix("192.0.2.0/24"))
 	fmt.Println(size.Div(cidr.CountOf(10)))
 	// Output: 25 6
 }
 
-// How many /64 subnets a /48 has.
+// A /48 has 65,536 subnets of length 64.
 func ExampleCount_Rsh() {
 	fmt.Println(cidr.PrefixSize(netip.MustParsePrefix("2001:db8::/48")).Rsh(128 - 64))
 	// Output: 65536

@@ -105,8 +105,8 @@ var rejections = []struct{ text, rule, want string }{
 	{"10.0.0.1-\t10.0.0.9/24", "spaces", `"10.0.0.1-10.0.0.9/24"`},
 	{"10.0.0.0 /24", "spaces", `"10.0.0.0/24"`},
 	{"10.0.0.1 10.0.0.2", "spaces", `a CIDR "192.0.2.0/24"`},
-	{"10.0.0.1,10.0.0.2", "not a list with commas", "a text of its own"},
-	{"10.0.0.0/24, fd00::/64", "not a list with commas", "a text of its own"},
+	{"10.0.0.1,10.0.0.2", "not a list with commas", "a separate text"},
+	{"10.0.0.0/24, fd00::/64", "not a list with commas", "a separate text"},
 
 	{"010.0.0.1", `"010.0.0.1" must have no leading zeros`, `"10.0.0.1"`},
 	{"10.0.0.00", "no leading zeros", `"10.0.0.0"`},
@@ -163,8 +163,8 @@ var rejections = []struct{ text, rule, want string }{
 	{"10.0.0.1-10.0.0.9/", "must be a number", `"/0" to "/32"`},
 	{"10.0.0.1-10.0.0.9/24/25", `"24/25" must be a number`, `"/0" to "/32"`},
 	{"10.0.0.0/24/25", "one address and one length", `"192.0.2.0/24"`},
-	{"10.0.0.1/24-10.0.0.9", "length at the end only", `"192.0.2.1-192.0.2.9/24"`},
-	{"10.0.0.1/24-10.0.0.9/24", "length at the end only", `"192.0.2.1-192.0.2.9/24"`},
+	{"10.0.0.1/24-10.0.0.9", "first bound of a range has no length", `"192.0.2.1-192.0.2.9/24"`},
+	{"10.0.0.1/24-10.0.0.9/24", "first bound of a range has no length", `"192.0.2.1-192.0.2.9/24"`},
 	{"10.0.0.1-10.0.0.2-10.0.0.3", "two bounds", `"192.0.2.1-192.0.2.9"`},
 
 	{"-", "an address is missing", `"192.0.2.1"`},
