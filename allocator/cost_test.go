@@ -205,19 +205,19 @@ func TestInvalidInput(t *testing.T) {
 	foreign := netipx.RangeOfPrefix(netip.MustParsePrefix("2001:db8::/64"))
 	reversed := netipx.IPRangeFrom(netip.MustParseAddr("10.0.0.9"), netip.MustParseAddr("10.0.0.1"))
 	for want, err := range map[string]error{
-		"10.0.0.9/24 has host bits set, want 10.0.0.0/24": a.Take(netip.MustParsePrefix("10.0.0.9/24")),
-		"2001:db8::/64 is not an IPv4 prefix":             a.Release(netip.MustParsePrefix("2001:db8::/64")),
-		"invalid Prefix is not an IPv4 prefix":            a.Take(netip.Prefix{}),
-		"10.0.1.0/24: outside of the set":                 a.Take(netip.MustParsePrefix("10.0.1.0/24")),
-		"10.0.0.0/25: not taken":                          a.Release(netip.MustParsePrefix("10.0.0.0/25")),
-		"prefix length 33: want 0 to 32":                  second(a.TakeFirst(33)),
-		"prefix length -1: want 0 to 32":                  second(a.TakeFirst(-1)),
-		"2001:db8::1 is not an IPv4 address":              second(a.TakeFirstFrom(netip.MustParseAddr("2001:db8::1"), 32)),
-		"no free /23 is left":                             second(a.TakeFirst(23)),
-		"invalid: 2001:db8::-2001:db8::ffff:":             second(a.Occupy(foreign)),
-		"invalid: invalid IP-invalid IP is not an IPv4":   second(a.Occupy(netipx.IPRange{})),
-		"invalid: 10.0.0.9-10.0.0.1 is not an IPv4 range": second(a.Vacate(reversed)),
-		"prefix length 129: want 0 to 32":                 second(a.CountFree(129)),
+		"prefix 10.0.0.9/24 has host bits: want 10.0.0.0/24": a.Take(netip.MustParsePrefix("10.0.0.9/24")),
+		"prefix 2001:db8::/64: want an IPv4 prefix":          a.Release(netip.MustParsePrefix("2001:db8::/64")),
+		"prefix invalid Prefix: want an IPv4 prefix":         a.Take(netip.Prefix{}),
+		"10.0.1.0/24: outside of the set":                    a.Take(netip.MustParsePrefix("10.0.1.0/24")),
+		"10.0.0.0/25: not taken":                             a.Release(netip.MustParsePrefix("10.0.0.0/25")),
+		"prefix length 33: want 0 to 32":                     second(a.TakeFirst(33)),
+		"prefix length -1: want 0 to 32":                     second(a.TakeFirst(-1)),
+		"address 2001:db8::1: want an IPv4 address":          second(a.TakeFirstFrom(netip.MustParseAddr("2001:db8::1"), 32)),
+		"no free /23 among 256 addresses, of which 256 are":  second(a.TakeFirst(23)),
+		":ffff:ffff: want a valid IPv4 range":                second(a.Occupy(foreign)),
+		"range invalid IP-invalid IP: want a valid IPv4":     second(a.Occupy(netipx.IPRange{})),
+		"range 10.0.0.9-10.0.0.1: want a valid IPv4":         second(a.Vacate(reversed)),
+		"prefix length 129: want 0 to 32":                    second(a.CountFree(129)),
 	} {
 		require.ErrorContains(t, err, want)
 	}

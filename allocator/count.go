@@ -8,12 +8,12 @@ import (
 	"github.com/ipalloc/ipalloc/cidr"
 )
 
-// CountFree returns how many free prefixes of the length bits there are: how many calls of [Allocator.TakeFirst] with
-// that length would succeed, one after the other. The prefixes do not overlap.
+// CountFree returns the number of free prefixes of the length bits, which is how many more of them
+// [Allocator.TakeFirst] can take.
 //
 // Errors: [ErrInvalid] for a length that the family does not have.
 //
-// Cost: O(nodes) at most, 64 slots each. Nodes with no free prefix of that length are not visited.
+// Cost: O(nodes). Nodes without a free prefix of the length are skipped.
 func (a *Allocator) CountFree(bits int) (cidr.Count, error) {
 	if a.isZero() {
 		return cidr.Count{}, nil
@@ -25,8 +25,8 @@ func (a *Allocator) CountFree(bits int) (cidr.Count, error) {
 	return a.tree.countBlocks(rootNode, order), nil
 }
 
-// LargestFree returns the length of the largest free prefix: the shortest length for which [Allocator.TakeFirst]
-// succeeds. The result is false if no address is free. Cost: O(1).
+// LargestFree returns the length, in bits, of the largest free prefix, which is the smallest length for which
+// [Allocator.TakeFirst] succeeds. The result is false if no address is free. Cost: O(1).
 func (a *Allocator) LargestFree() (bits int, ok bool) {
 	if a.free.IsZero() {
 		return 0, false
@@ -34,8 +34,8 @@ func (a *Allocator) LargestFree() (bits int, ok bool) {
 	return a.width() - int(a.tree.nodes[rootNode].max), true
 }
 
-// FreeIn returns how many addresses in r are free; 0 for a range that is not valid or not of the family.
-// Cost: O(levels + nodes in r), 64 slots each.
+// FreeIn returns the number of free addresses in r, which is 0 for a range that is invalid or of the other family.
+// Cost: O(levels + nodes in r).
 func (a *Allocator) FreeIn(r netipx.IPRange) cidr.Count {
 	if a.isZero() || !r.IsValid() || r.From().Is4() != a.is4 {
 		return cidr.Count{}
@@ -43,7 +43,7 @@ func (a *Allocator) FreeIn(r netipx.IPRange) cidr.Count {
 	return a.countFree(a.spanOf(r))
 }
 
-// countBlocks returns how many free blocks of the order node n has.
+// countBlocks returns the number of free blocks of the order in node n.
 func (t *tree) countBlocks(n uint32, order uint) cidr.Count {
 	nd := &t.nodes[n]
 	shift := nd.shift()
@@ -65,25 +65,25 @@ func (t *tree) countBlocks(n uint32, order uint) cidr.Count {
 	return count.Add(countOf(inWords))
 }
 
-// countBehind returns how many free blocks of the order a slot of 2^slotOrder addresses with an edge has.
+// countBehind returns the number of free blocks of the order in a slot of 2^slotOrder addresses that has the edge e.
 func (t *tree) countBehind(e edge, slotOrder, order uint) cidr.Count {
 	if e.max() < int16(order) {
 		return cidr.Count{}
 	}
 	count := t.countBlocks(e.node(), order)
 	if e.background() {
-		notOutside := max(t.nodes[e.node()].spanOrder(), order) // the block of this order around the node
-		count = count.Add(sizeOf(slotOrder - order)).Sub(sizeOf(notOutside - order))
+		around := max(t.nodes[e.node()].spanOrder(), order) // order of the smallest block that has the node and is not free
+		count = count.Add(sizeOf(slotOrder - order)).Sub(sizeOf(around - order))
 	}
 	return count
 }
 
 func countOf(n int) cidr.Count { return cidr.CountOf(uint64(n)) }
 
-// countFree returns how many addresses in s are free.
+// countFree returns the number of free addresses in s.
 func (a *Allocator) countFree(s span) cidr.Count { return a.tree.countIn(rootNode, s) }
 
-// countIn returns how many addresses in s, which lies in the span of node n, are free.
+// countIn returns the number of free addresses in s, which lies in the span of node n.
 func (t *tree) countIn(n uint32, s span) cidr.Count {
 	nd := &t.nodes[n]
 	shift := nd.shift()
@@ -111,7 +111,7 @@ func (t *tree) countIn(n uint32, s span) cidr.Count {
 	return count.Add(countOf(inWords))
 }
 
-// countBehindIn returns how many addresses in s, which lies in a slot with an edge, are free.
+// countBehindIn returns the number of free addresses in s, which lies in a slot that has the edge e.
 func (t *tree) countBehindIn(e edge, s span) cidr.Count {
 	var count cidr.Count
 	if e.background() {
@@ -128,7 +128,7 @@ func (t *tree) countBehindIn(e edge, s span) cidr.Count {
 	return count.Add(t.countIn(e.node(), inside))
 }
 
-// maskWithin has the bits of those of the 64 addresses from base on that lie in s. Some of them do.
+// maskWithin returns the bits of the 64 addresses from base on that lie in s. At least one of them does.
 func maskWithin(base uint128, s span) uint64 {
 	mask := allOnes
 	if base.less(s.first) {
@@ -140,10 +140,10 @@ func maskWithin(base uint128, s span) uint64 {
 	return mask
 }
 
-// size is the number of addresses in s.
+// size returns the number of addresses in s.
 func (s span) size() cidr.Count { return distance(s.first, s.last).Add(cidr.CountOf(1)) }
 
-// distance is y-x.
+// distance returns y-x.
 func distance(x, y uint128) cidr.Count {
 	d := y.sub(x)
 	return cidr.Count128(d.hi, d.lo)

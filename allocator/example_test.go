@@ -10,7 +10,7 @@ import (
 	"github.com/ipalloc/ipalloc/cidr"
 )
 
-// A controller marks what its objects hold, and asks for the next free address.
+// A controller marks the addresses that its objects hold, and asks for the next free one.
 func Example() {
 	set, err := cidr.ParseSet("10.0.0.2-10.0.0.100")
 	if err != nil {
@@ -54,10 +54,11 @@ func ExampleAllocator_TakeFirst() {
 	// 10.0.16.0/20 <nil>
 	// 10.0.1.0/24 <nil>
 	// 10.0.2.0/28 <nil>
-	// exhausted: no free /15 is left of 65536 addresses, 60912 of them free
+	// exhausted: no free /15 among 65536 addresses, of which 60912 are free
 }
 
-// Next after the last, rather than the lowest: start above what was taken last, and go round.
+// To take the next address after the last one, rather than the lowest, start above the last one, and then at the start
+// of the set.
 func ExampleAllocator_TakeFirstFrom() {
 	set, _ := cidr.ParseSet("192.0.2.0/30")
 	a, _ := allocator.New(set)
@@ -77,7 +78,7 @@ func ExampleAllocator_TakeFirstFrom() {
 	// 192.0.2.1 <nil>
 }
 
-// Some ranges first, others only when those are full.
+// The second range is used only when the first is full.
 func ExampleAllocator_TakeFirstIn() {
 	set, _ := cidr.ParseSet("192.0.2.0/28")
 	a, _ := allocator.New(set)
@@ -103,7 +104,8 @@ func ExampleAllocator_Release() {
 	// 2001:db8::/56: not taken
 }
 
-// A controller that starts marks what its objects hold, some of it twice or outside of the set, as often as it likes.
+// A controller marks the addresses that its objects hold. Some objects hold the same addresses, or addresses outside
+// the set, and marking them again does no harm.
 func ExampleAllocator_Occupy() {
 	set, _ := cidr.ParseSet("10.0.0.0/24")
 	a, _ := allocator.New(set)
@@ -137,7 +139,7 @@ func ExampleAllocator_Vacate() {
 	// 0 <nil>
 }
 
-// How many more node CIDRs there are room for, and how large the largest free block is.
+// There is room for 255 more /24 prefixes, and the largest free prefix is a /17.
 func ExampleAllocator_CountFree() {
 	set, _ := cidr.ParseSet("10.0.0.0/16")
 	a, _ := allocator.New(set)
@@ -183,7 +185,7 @@ func ExampleDecode() {
 	// true
 }
 
-// A large space is kept in pieces, of which only those that changed are written again.
+// A large set is stored in pieces, so that a program can write only the pieces that changed.
 func ExampleAllocator_AppendFree() {
 	set, _ := cidr.ParseSet("10.0.0.0/16")
 	a, _ := allocator.New(set)

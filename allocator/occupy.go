@@ -8,14 +8,14 @@ import (
 	"github.com/ipalloc/ipalloc/cidr"
 )
 
-// Occupy takes every free address in r, and returns how many addresses that were. Addresses that are taken already stay
-// taken, and addresses outside of the set are ignored. It serves a program that knows what is in use, but not what is
-// marked as taken already: calling it again changes nothing.
+// Occupy takes all free addresses in r, and returns how many it took. Addresses in r that are taken already stay taken,
+// and addresses outside the set are ignored. It is for a program that knows which addresses are in use, but not which
+// of them are marked as taken: a second call with the same range takes nothing.
 //
-// Errors, after which nothing has changed: [ErrInvalid] for a range that is not valid or not of the family.
+// Errors, after which nothing has changed: [ErrInvalid] for a range that is invalid or of the other family.
 //
-// Cost: O(nodes in r + levels × the fewest prefixes that cover r). Those are one for a range that is a prefix, and at
-// most 62 for any IPv4 range and 254 for any IPv6 range.
+// Cost: O(nodes in r + levels × prefixes in r). The prefixes are the fewest that cover r: one if r is a prefix, and at
+// most 62 for IPv4 and 254 for IPv6.
 func (a *Allocator) Occupy(r netipx.IPRange) (cidr.Count, error) {
 	if err := a.checkRange(r); err != nil {
 		return cidr.Count{}, err
@@ -23,18 +23,18 @@ func (a *Allocator) Occupy(r netipx.IPRange) (cidr.Count, error) {
 	s := a.spanOf(r)
 	changed := a.countFree(s)
 	if !changed.IsZero() {
-		a.tree.paintRange(s, false) // outside of the set nothing is free anyway
+		a.tree.paintRange(s, false) // nothing is free outside the set, so nothing changes there
 		a.free = a.free.Sub(changed)
 	}
 	return changed, nil
 }
 
-// Vacate frees every taken address in r, and returns how many addresses that were. Addresses that are free already stay
-// free, and addresses outside of the set are ignored. It is the opposite of [Allocator.Occupy].
+// Vacate frees all taken addresses in r, and returns how many it freed. Addresses in r that are free already stay free,
+// and addresses outside the set are ignored. It is the opposite of [Allocator.Occupy].
 //
-// Errors, after which nothing has changed: [ErrInvalid] for a range that is not valid or not of the family.
+// Errors, after which nothing has changed: [ErrInvalid] for a range that is invalid or of the other family.
 //
-// Cost: that of Occupy for each range of the set that overlaps with r.
+// Cost: that of Occupy, for each range of the set that overlaps r.
 func (a *Allocator) Vacate(r netipx.IPRange) (cidr.Count, error) {
 	if err := a.checkRange(r); err != nil {
 		return cidr.Count{}, err
@@ -53,7 +53,7 @@ func (a *Allocator) Vacate(r netipx.IPRange) (cidr.Count, error) {
 	return changed, nil
 }
 
-// overlapping returns the ranges of the set that overlap with s.
+// overlapping returns the ranges of the set that overlap s.
 func (a *Allocator) overlapping(s span) []span {
 	from, _ := slices.BinarySearchFunc(a.universe, s.first, func(u span, x uint128) int { return compare(u.last, x) })
 	to, found := slices.BinarySearchFunc(a.universe, s.last, func(u span, x uint128) int { return compare(u.first, x) })

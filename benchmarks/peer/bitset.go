@@ -6,6 +6,8 @@ import (
 	"net/netip"
 
 	"github.com/bits-and-blooms/bitset"
+
+	"github.com/ipalloc/ipalloc/cidr"
 )
 
 // flatBitset is what people write before they look for an allocator: a bit for each prefix that can be handed out.
@@ -14,7 +16,7 @@ func flatBitset() Peer {
 		Name: "flat bitset", Module: "github.com/bits-and-blooms/bitset",
 		Package: "BitSet.NextClear from the start of the space", Order: Lowest,
 		Note: "as people write it; a bit for each prefix of one length, and the search passes all that is taken at the start; " +
-			"no owners; does not notice a release of what is free",
+			"keeps network and broadcast address; no owners; does not notice a release of what is free",
 		NewSpace: newFlatBitset,
 	}
 }
@@ -42,8 +44,13 @@ func newFlatBitset(s Shape) (Space, error) {
 		return nil, cannot("only within one half of an IPv6 address")
 	default:
 		f.taken = bitset.New(1 << order)
-		return f, nil
 	}
+	if s.Single() { // network and broadcast addresses are kept back, as most peers do
+		for _, addr := range cidr.Reserved(s.Prefix) {
+			f.taken.Set(f.index(addr))
+		}
+	}
+	return f, nil
 }
 
 func (f *flatSpace) Take(int) (netip.Prefix, error) {
