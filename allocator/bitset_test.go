@@ -87,9 +87,9 @@ func (f *flat) runs() []netipx.IPRange {
 	return runs
 }
 
-// A space of a million addresses, in half of the rounds full of holes, is changed at random.
+// A space of a million addresses is changed at random. In the second round it is full of holes.
 func TestAgainstBitset(t *testing.T) {
-	for seed := range uint64(4) {
+	for seed := range uint64(2) {
 		m := newBitsetMachine(t, "10.16.0.0/12")
 		random := rand.New(rand.NewPCG(seed, 7))
 		for range 100_000 * (seed % 2) {
