@@ -12,36 +12,35 @@ import (
 	"github.com/ipalloc/ipalloc/cidr"
 )
 
-// Errors that an [Allocator] returns, for use with [errors.Is]. The message around them quotes the prefix.
+// Errors that an [Allocator] returns, wrapped in a message that quotes the argument. Test for them with [errors.Is].
 var (
-	// ErrExhausted says that no free block of the length is left where it was looked for.
+	// ErrExhausted is returned when the searched addresses include no free prefix of the requested length.
 	ErrExhausted = errors.New("exhausted")
-	// ErrTaken says that some address of the prefix is taken.
+	// ErrTaken is returned when an address of the prefix is taken.
 	ErrTaken = errors.New("taken")
-	// ErrNotTaken says that some address of the prefix is free, so that it cannot be released.
+	// ErrNotTaken is returned when an address of a prefix to release is free.
 	ErrNotTaken = errors.New("not taken")
-	// ErrOutside says that some address of the prefix is not one that the allocator hands out.
+	// ErrOutside is returned when an address of the prefix is not in the allocator's set.
 	ErrOutside = errors.New("outside of the set")
-	// ErrInvalid says that an argument cannot be meant: a prefix with host bits, of the other family, or a
-	// length that no prefix of the family has.
+	// ErrInvalid is returned for an argument that no allocator of the family accepts, such as a prefix with host bits,
+	// a prefix of the other family, or a length that no prefix of the family has.
 	ErrInvalid = errors.New("invalid")
-	// ErrCorrupt says that bytes to decode are not what was encoded.
+	// ErrCorrupt is returned when bytes to decode are not an encoding.
 	ErrCorrupt = errors.New("corrupt")
 )
 
-// Allocator hands out the addresses of one set, all of one family, singly or as prefixes of any length.
+// Allocator hands out the addresses of a set, all of one family, one by one or as prefixes of any length.
 //
-// The zero Allocator hands out nothing and has no family; use [New]. An Allocator must not be copied (see
-// [Allocator.Clone]). It is not safe for concurrent use, except that any number of goroutines may read it while none
-// changes it. It does no I/O, starts no goroutine and knows no clock.
+// The zero Allocator has no addresses and no family; use [New]. An Allocator must not be copied; use [Allocator.Clone].
+// It is not safe for concurrent use, but any number of goroutines may read it while none changes it.
 //
-// Unless said otherwise, a method costs O(levels): at most 6 for IPv4 and 22 for IPv6, and mostly 2 to 4,
-// whatever the size of the set, the number of addresses taken and their pattern; and it does not allocate on the
-// heap, except that taking or releasing may copy the structure to a larger place when it becomes more fragmented, or
-// fragmented in another way, than it has been; that cost is amortized.
+// A method costs O(levels) unless it says otherwise. There are at most 6 levels for IPv4 and 22 for IPv6, and mostly 2
+// to 4, whatever the size of the set and however many addresses are taken. No method allocates on the heap unless it
+// says so or returns an error, with one exception: a change may copy the tree to a larger block of memory when the set
+// becomes more fragmented than before, or fragmented in another way. That cost is amortized.
 //
-// Prefixes given to it must be masked (no host bits). An IPv4-mapped IPv6 address (4in6, such as ::ffff:192.0.2.1) is
-// an IPv6 one here, as it is for package netip.
+// A prefix argument must be masked: it must have no host bits. An IPv4-mapped IPv6 address, such as ::ffff:192.0.2.1,
+// is an IPv6 address, as in package netip.
 type Allocator struct {
 	tree     tree
 	universe []span
@@ -53,19 +52,20 @@ type Allocator struct {
 // span is a range of addresses, both ends included.
 type span struct{ first, last uint128 }
 
-// New returns an allocator for the addresses of set, all of them free. The set must be of one family, and must not
-// be empty, because an empty one has no family: see [Empty]. Otherwise the error wraps [ErrInvalid].
+// New returns an allocator for the addresses of set, all of them free.
 //
-// Cost: O(ranges in the set × levels).
+// Errors: [ErrInvalid] if set has addresses of both families, or is empty and so has no family; see [Empty].
+//
+// Cost: O(ranges in the set × levels), and memory for them.
 func New(set *netipx.IPSet) (*Allocator, error) {
 	if set == nil || len(set.Ranges()) == 0 {
-		return nil, fmt.Errorf("%w: the set to allocate from is empty", ErrInvalid)
+		return nil, fmt.Errorf("%w: the set to allocate from is empty; want at least one address, or use Empty", ErrInvalid)
 	}
 	ranges := set.Ranges()
 	first, last := ranges[0].From(), ranges[len(ranges)-1].To()
 	if first.BitLen() != last.BitLen() {
 		return nil, fmt.Errorf("%w: the set to allocate from has addresses of both families, %v and %v; "+
-			"use an allocator for each", ErrInvalid, first, last)
+			"want one allocator for each", ErrInvalid, first, last)
 	}
 	a := &Allocator{is4: first.Is4(), tree: newTree(first.Is4())}
 	for _, r := range ranges {
@@ -78,26 +78,27 @@ func New(set *netipx.IPSet) (*Allocator, error) {
 	return a, nil
 }
 
-// Empty returns an allocator of the IPv4 family, or of the IPv6 one, that hands out nothing: every search is
-// [ErrExhausted] and every prefix of the family is [ErrOutside]. Unlike the zero Allocator it has a family, and can
-// be encoded and decoded.
+// Empty returns an allocator without addresses, of the IPv4 family if is4 and of the IPv6 family otherwise. Every
+// search returns [ErrExhausted], and every prefix of the family is outside its set. Unlike the zero Allocator, it has a
+// family, and can be encoded and decoded.
 //
-// Cost: O(1).
+// Cost: O(1), and memory for the allocator.
 func Empty(is4 bool) *Allocator { return &Allocator{is4: is4, tree: newTree(is4)} }
 
 // Is4 reports whether the allocator's addresses are IPv4.
 func (a *Allocator) Is4() bool { return a.is4 }
 
-// Total is the number of addresses in the set.
+// Total returns the number of addresses in the set. Cost: O(1).
 func (a *Allocator) Total() cidr.Count { return a.total }
 
-// Free is the number of addresses that are free.
+// Free returns the number of free addresses. Cost: O(1).
 func (a *Allocator) Free() cidr.Count { return a.free }
 
-// Taken is the number of addresses of the set that are taken.
+// Taken returns the number of taken addresses. Cost: O(1).
 func (a *Allocator) Taken() cidr.Count { return a.total.Sub(a.free) }
 
-// Set returns the addresses that the allocator hands out, free or taken. Cost: O(ranges in the set).
+// Set returns the allocator's set: all addresses, free and taken. Cost: O(n log n) for n ranges in the set, and memory
+// for them.
 func (a *Allocator) Set() *netipx.IPSet {
 	ranges := make([]netipx.IPRange, len(a.universe))
 	for i, s := range a.universe {
@@ -106,8 +107,8 @@ func (a *Allocator) Set() *netipx.IPSet {
 	return cidr.SetOf(ranges...)
 }
 
-// TakeFirst takes the lowest free prefix of the length bits: an address for 32 (IPv4) or 128 (IPv6). A prefix starts at
-// a multiple of its size and is wholly in the set.
+// TakeFirst takes the lowest free prefix of the length bits, and returns it. A length of 32 for IPv4 or 128 for IPv6
+// takes one address. All addresses of the prefix are in the set.
 //
 // Errors: [ErrExhausted]; [ErrInvalid] for a length that the family does not have.
 func (a *Allocator) TakeFirst(bits int) (netip.Prefix, error) {
@@ -117,17 +118,17 @@ func (a *Allocator) TakeFirst(bits int) (netip.Prefix, error) {
 	}
 	x, ok := a.tree.takeFirst(order)
 	if !ok {
-		return netip.Prefix{}, fmt.Errorf("%w: no free /%d is left of %v addresses, %v of them free",
+		return netip.Prefix{}, fmt.Errorf("%w: no free /%d among %v addresses, of which %v are free",
 			ErrExhausted, bits, a.total, a.free)
 	}
 	return a.taken(x, order, bits), nil
 }
 
-// TakeFirstFrom takes the lowest free prefix of the length bits that starts at addr or above. It does not
-// go round to the start of the set.
+// TakeFirstFrom takes the lowest free prefix of the length bits that starts at addr or above, and returns it. The
+// search ends at the end of the set and does not continue at its start. The zone of addr is ignored.
 //
-// Errors: [ErrExhausted]; [ErrInvalid] for a length that the family does not have or an address of the
-// other family.
+// Errors: [ErrExhausted]; [ErrInvalid] for a length that the family does not have, and for an address that is invalid
+// or of the other family.
 func (a *Allocator) TakeFirstFrom(addr netip.Addr, bits int) (netip.Prefix, error) {
 	if err := a.checkFamily(addr); err != nil {
 		return netip.Prefix{}, err
@@ -138,12 +139,11 @@ func (a *Allocator) TakeFirstFrom(addr netip.Addr, bits int) (netip.Prefix, erro
 	return a.TakeFirstIn(bits, netipx.IPRangeFrom(addr.WithZone(""), a.highest().addr(a.is4)))
 }
 
-// TakeFirstIn takes a free prefix of the length bits that lies wholly in one of the ranges. They are tried in the
-// order given, and in each the lowest is taken. So sorted ranges, such as [netipx.IPSet.Ranges] returns,
-// give the lowest of all, and others say what is preferred.
+// TakeFirstIn takes the lowest free prefix of the length bits that lies in the first of the ranges, and returns it. If
+// there is none, it tries the second range, and so on. A prefix must lie in one of the ranges entirely.
 //
-// Errors: [ErrExhausted]; [ErrInvalid] for a length that the family does not have. A range that is not
-// valid or not of the family has nothing free.
+// Errors: [ErrExhausted], also if no range is valid and of the family; [ErrInvalid] for a length that the family does
+// not have.
 //
 // Cost: O(ranges tried × levels).
 func (a *Allocator) TakeFirstIn(bits int, ranges ...netipx.IPRange) (netip.Prefix, error) {
@@ -160,31 +160,32 @@ func (a *Allocator) TakeFirstIn(bits int, ranges ...netipx.IPRange) (netip.Prefi
 			return a.taken(x, order, bits), nil
 		}
 	}
-	return netip.Prefix{}, fmt.Errorf("%w: no free /%d is left in the ranges asked for", ErrExhausted, bits)
+	return netip.Prefix{}, fmt.Errorf("%w: no free /%d in the given ranges", ErrExhausted, bits)
 }
 
-// firstIn returns the start of the lowest free block of the order in s.
+// firstIn returns the first address of the lowest free block of the order in s.
 func (a *Allocator) firstIn(s span, order uint) (uint128, bool) {
 	x := s.first.floor(order)
 	if x != s.first {
 		x = x.last(order).next()
 		if x.less(s.first) || a.highest().less(x) {
-			return uint128{}, false // there is no multiple of the size above s.first
+			return uint128{}, false // no multiple of the size is at s.first or above
 		}
 	}
 	x, ok := a.tree.first(order, x)
 	return x, ok && !s.last.less(x.last(order))
 }
 
-// taken counts a block that was taken from the tree, and returns it as a prefix.
+// taken updates the count of free addresses after a block was taken, and returns the block as a prefix.
 func (a *Allocator) taken(x uint128, order uint, bits int) netip.Prefix {
 	a.free = a.free.Sub(sizeOf(order))
 	return netip.PrefixFrom(x.addr(a.is4), bits)
 }
 
-// Take takes p, wherever it lies in the set.
+// Take takes p, of which every address must be free. If some may be taken already, use
+// [Allocator.Occupy].
 //
-// Errors: [ErrTaken] if any address of p is taken; [ErrOutside]; [ErrInvalid].
+// Errors, after which nothing has changed: [ErrTaken] if an address of p is taken; [ErrOutside]; [ErrInvalid].
 func (a *Allocator) Take(p netip.Prefix) error {
 	x, order, err := a.block(p)
 	if err != nil {
@@ -200,10 +201,10 @@ func (a *Allocator) Take(p netip.Prefix) error {
 	return fmt.Errorf("%v: %w", p, ErrTaken)
 }
 
-// Release frees p. The whole of it must be taken, but it need not have been taken in one: a /24 may be released as
-// two /25, or two /25 as a /24.
+// Release frees p, of which every address must be taken. The addresses need not have been taken together: two /25 may
+// be released as one /24, and a /24 as two /25. If some addresses may be free already, use [Allocator.Vacate].
 //
-// Errors: [ErrNotTaken] if any address of p is free; [ErrOutside]; [ErrInvalid].
+// Errors, after which nothing has changed: [ErrNotTaken] if an address of p is free; [ErrOutside]; [ErrInvalid].
 func (a *Allocator) Release(p netip.Prefix) error {
 	x, order, err := a.block(p)
 	if err != nil {
@@ -219,29 +220,31 @@ func (a *Allocator) Release(p netip.Prefix) error {
 	return nil
 }
 
-// IsFree reports whether every address of p is in the set and free.
+// IsFree reports whether every address of p is in the set and free. For an invalid p, it returns false.
 func (a *Allocator) IsFree(p netip.Prefix) bool {
 	x, order, err := a.block(p)
 	return err == nil && a.tree.fillOf(x, order) == allFree
 }
 
-// IsTaken reports whether every address of p is in the set and taken.
+// IsTaken reports whether every address of p is in the set and taken. For an invalid p, it returns false.
 func (a *Allocator) IsTaken(p netip.Prefix) bool {
 	x, order, err := a.block(p)
 	return err == nil && a.covers(x, order) && a.tree.fillOf(x, order) == nothingFree
 }
 
-// Covers reports whether every address of p is in the set, free or taken. Cost: O(log ranges in the set).
+// Covers reports whether every address of p is in the set, free or taken. For an invalid p, it returns false. Cost:
+// O(log n) for n ranges in the set.
 func (a *Allocator) Covers(p netip.Prefix) bool {
 	x, order, err := a.block(p)
 	return err == nil && a.covers(x, order)
 }
 
-// FreeRanges iterates over the free addresses as ranges, in order; no two of them touch. The allocator must not be
-// changed meanwhile. Cost: O(1) for each run of like addresses, O(levels) to start.
+// FreeRanges returns an iterator over the free addresses as ranges, in order. No two of the ranges touch. The allocator
+// must not be changed during the iteration. Cost: O(levels × ranges of the set + runs of free or taken addresses), and
+// a few heap allocations for each range of the set.
 func (a *Allocator) FreeRanges() iter.Seq[netipx.IPRange] { return a.ranges(true) }
 
-// TakenRanges iterates over the addresses of the set that are taken, as [Allocator.FreeRanges] does.
+// TakenRanges returns an iterator over the taken addresses as ranges, in the way of [Allocator.FreeRanges].
 func (a *Allocator) TakenRanges() iter.Seq[netipx.IPRange] { return a.ranges(false) }
 
 func (a *Allocator) ranges(free bool) iter.Seq[netipx.IPRange] {
@@ -256,7 +259,7 @@ func (a *Allocator) ranges(free bool) iter.Seq[netipx.IPRange] {
 	}
 }
 
-// Clone returns a copy that shares nothing with a. Cost: O(memory of a).
+// Clone returns a copy that shares no memory with a. Cost: O(n) for the n bytes that a takes, and memory for the copy.
 func (a *Allocator) Clone() *Allocator {
 	c := *a
 	c.tree.nodes = slices.Clone(a.tree.nodes)
@@ -265,22 +268,7 @@ func (a *Allocator) Clone() *Allocator {
 	return &c
 }
 
-// paintRange makes all addresses of s free or taken.
-func (t *tree) paintRange(s span, free bool) {
-	for x := s.first; ; {
-		order := x.trailingZeros()
-		if room := s.last.sub(x).next(); room != (uint128{}) {
-			order = min(order, room.bitLen()-1)
-		} // else s is the whole of IPv6, and order is 128
-		t.paint(x, order, free)
-		if x.last(order) == s.last {
-			return
-		}
-		x = x.last(order).next()
-	}
-}
-
-// sizeOf is the number of addresses in a block.
+// sizeOf returns the number of addresses in a block of the order.
 func sizeOf(order uint) cidr.Count {
 	if order < 64 {
 		return cidr.CountOf(1 << order)
@@ -295,12 +283,12 @@ func (a *Allocator) width() int {
 	return 128
 }
 
-// highest is the last address of the family.
+// highest returns the last address of the family.
 func (a *Allocator) highest() uint128 { return uint128{}.last(uint(a.width())) }
 
 func (a *Allocator) order(bits int) (uint, error) {
 	if a.isZero() {
-		return 0, fmt.Errorf("%w: the zero Allocator has no addresses, use New", ErrExhausted)
+		return 0, fmt.Errorf("%w: the zero Allocator has no addresses; use New", ErrExhausted)
 	}
 	if width := a.width(); bits < 0 || bits > width {
 		return 0, fmt.Errorf("%w: prefix length %d: want 0 to %d", ErrInvalid, bits, width)
@@ -310,7 +298,7 @@ func (a *Allocator) order(bits int) (uint, error) {
 
 func (a *Allocator) checkFamily(addr netip.Addr) error {
 	if !a.isZero() && (!addr.IsValid() || addr.Is4() != a.is4) {
-		return fmt.Errorf("%w: %v is not an %s address, as the allocator's are", ErrInvalid, addr, a.family())
+		return fmt.Errorf("%w: address %v: want an %s address", ErrInvalid, addr, a.family())
 	}
 	return nil
 }
@@ -328,14 +316,14 @@ func (a *Allocator) family() string {
 // block checks p and returns it as a start and an order.
 func (a *Allocator) block(p netip.Prefix) (uint128, uint, error) {
 	if a.isZero() {
-		return uint128{}, 0, fmt.Errorf("%v: %w: the zero Allocator has no addresses, use New", p, ErrOutside)
+		return uint128{}, 0, fmt.Errorf("%v: %w: the zero Allocator has no addresses; use New", p, ErrOutside)
 	}
 	if !p.IsValid() || p.Addr().Is4() != a.is4 {
-		return uint128{}, 0, fmt.Errorf("%w: %v is not an %s prefix, as the allocator's are", ErrInvalid, p, a.family())
+		return uint128{}, 0, fmt.Errorf("%w: prefix %v: want an %s prefix", ErrInvalid, p, a.family())
 	}
 	x, order := keyOf(p.Addr()), uint(a.width()-p.Bits())
 	if x != x.floor(order) {
-		return uint128{}, 0, fmt.Errorf("%w: %v has host bits set, want %v", ErrInvalid, p, p.Masked())
+		return uint128{}, 0, fmt.Errorf("%w: prefix %v has host bits: want %v", ErrInvalid, p, p.Masked())
 	}
 	return x, order, nil
 }

@@ -53,7 +53,20 @@ func TestNoHeapAllocations(t *testing.T) {
 						t.Fatal(taken)
 					}
 				}
-				_, _, _ = a.Free(), a.Taken(), a.Total()
+				for _, taken := range []netip.Prefix{p, q, r} {
+					occupied, err := a.Occupy(netipx.RangeOfPrefix(taken))
+					require.NoError(t, err)
+					vacated, err := a.Vacate(netipx.RangeOfPrefix(taken))
+					require.NoError(t, err)
+					if size := cidr.PrefixSize(taken); occupied != size || vacated != size {
+						t.Fatal(taken, occupied, vacated)
+					}
+				}
+				_, _, _, _ = a.Free(), a.Taken(), a.Total(), a.FreeIn(within[0])
+				_, _ = a.LargestFree()
+				if n, err := a.CountFree(c.length); err != nil || n.IsZero() {
+					t.Fatal(n, err)
+				}
 			}
 			operations()
 			require.Zero(t, testing.AllocsPerRun(100, func() { operations() }))
@@ -168,7 +181,16 @@ func TestZeroAllocator(t *testing.T) {
 			t.Error(r)
 		}
 		require.Empty(t, a.Set().Ranges())
-		_, err := a.MarshalBinary()
+		n, err := a.CountFree(p.Bits())
+		require.NoError(t, err)
+		require.True(t, n.IsZero())
+		_, ok := a.LargestFree()
+		require.False(t, ok)
+		_, err = a.Occupy(netipx.RangeOfPrefix(p))
+		require.ErrorContains(t, err, "use New")
+		_, err = a.Vacate(netipx.RangeOfPrefix(p))
+		require.ErrorIs(t, err, allocator.ErrInvalid)
+		_, err = a.MarshalBinary()
 		require.ErrorIs(t, err, allocator.ErrInvalid)
 		_, _, err = a.AppendFree(nil, netipx.RangeOfPrefix(p), 0)
 		require.ErrorIs(t, err, allocator.ErrInvalid)
@@ -180,16 +202,22 @@ func TestZeroAllocator(t *testing.T) {
 // Input that cannot be meant is refused with the input and what would be right, and changes nothing.
 func TestInvalidInput(t *testing.T) {
 	a := bench.NewAllocator("10.0.0.0/24")
+	foreign := netipx.RangeOfPrefix(netip.MustParsePrefix("2001:db8::/64"))
+	reversed := netipx.IPRangeFrom(netip.MustParseAddr("10.0.0.9"), netip.MustParseAddr("10.0.0.1"))
 	for want, err := range map[string]error{
-		"10.0.0.9/24 has host bits set, want 10.0.0.0/24": a.Take(netip.MustParsePrefix("10.0.0.9/24")),
-		"2001:db8::/64 is not an IPv4 prefix":             a.Release(netip.MustParsePrefix("2001:db8::/64")),
-		"invalid Prefix is not an IPv4 prefix":            a.Take(netip.Prefix{}),
-		"10.0.1.0/24: outside of the set":                 a.Take(netip.MustParsePrefix("10.0.1.0/24")),
-		"10.0.0.0/25: not taken":                          a.Release(netip.MustParsePrefix("10.0.0.0/25")),
-		"prefix length 33: want 0 to 32":                  second(a.TakeFirst(33)),
-		"prefix length -1: want 0 to 32":                  second(a.TakeFirst(-1)),
-		"2001:db8::1 is not an IPv4 address":              second(a.TakeFirstFrom(netip.MustParseAddr("2001:db8::1"), 32)),
-		"no free /23 is left":                             second(a.TakeFirst(23)),
+		"prefix 10.0.0.9/24 has host bits: want 10.0.0.0/24": a.Take(netip.MustParsePrefix("10.0.0.9/24")),
+		"prefix 2001:db8::/64: want an IPv4 prefix":          a.Release(netip.MustParsePrefix("2001:db8::/64")),
+		"prefix invalid Prefix: want an IPv4 prefix":         a.Take(netip.Prefix{}),
+		"10.0.1.0/24: outside of the set":                    a.Take(netip.MustParsePrefix("10.0.1.0/24")),
+		"10.0.0.0/25: not taken":                             a.Release(netip.MustParsePrefix("10.0.0.0/25")),
+		"prefix length 33: want 0 to 32":                     second(a.TakeFirst(33)),
+		"prefix length -1: want 0 to 32":                     second(a.TakeFirst(-1)),
+		"address 2001:db8::1: want an IPv4 address":          second(a.TakeFirstFrom(netip.MustParseAddr("2001:db8::1"), 32)),
+		"no free /23 among 256 addresses, of which 256 are":  second(a.TakeFirst(23)),
+		":ffff:ffff: want a valid IPv4 range":                second(a.Occupy(foreign)),
+		"range invalid IP-invalid IP: want a valid IPv4":     second(a.Occupy(netipx.IPRange{})),
+		"range 10.0.0.9-10.0.0.1: want a valid IPv4":         second(a.Vacate(reversed)),
+		"prefix length 129: want 0 to 32":                    second(a.CountFree(129)),
 	} {
 		require.ErrorContains(t, err, want)
 	}
@@ -203,4 +231,4 @@ func TestInvalidInput(t *testing.T) {
 	require.ErrorContains(t, err, "both families, 10.0.0.0 and 2001:db8:")
 }
 
-func second(_ netip.Prefix, err error) error { return err }
+func second[T any](_ T, err error) error { return err }

@@ -8,6 +8,7 @@ import (
 	"go4.org/netipx"
 
 	"github.com/ipalloc/ipalloc/allocator"
+	"github.com/ipalloc/ipalloc/cidr"
 )
 
 // An empty allocator has a family and no address: nothing is found, nothing can be taken, and it survives its encoding.
@@ -47,6 +48,17 @@ func TestEmpty(t *testing.T) {
 			for r := range a.TakenRanges() {
 				t.Error(r)
 			}
+			for _, change := range []func(netipx.IPRange) (cidr.Count, error){a.Occupy, a.Vacate} {
+				changed, err := change(netipx.RangeOfPrefix(whole))
+				require.NoError(t, err)
+				require.True(t, changed.IsZero())
+				require.NoError(t, a.Check())
+			}
+			n, err := a.CountFree(p.Bits())
+			require.NoError(t, err)
+			require.True(t, n.IsZero())
+			_, ok := a.LargestFree()
+			require.False(t, ok)
 			piece, rest, err := a.AppendFree(nil, netipx.RangeOfPrefix(whole), 1)
 			require.NoError(t, err)
 			require.False(t, rest.IsValid())

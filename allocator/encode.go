@@ -38,14 +38,16 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// AppendBinary appends an encoding of the allocator, its set and what of it is free, to b.
-// It implements [encoding.BinaryAppender]. The only error is [ErrInvalid], for the zero Allocator.
+// AppendBinary appends an encoding of the allocator, which includes its set and its free addresses, to b, and returns
+// the extended slice. It implements [encoding.BinaryAppender]. The encoding takes about one bit for each address where
+// free and taken addresses alternate, and two to four bytes for each free range elsewhere.
 //
-// Size: about a bit for each address of fragmented stretches, two to four bytes for each run elsewhere.
-// Cost: O(bytes written + nodes).
+// Errors: [ErrInvalid] for the zero Allocator.
+//
+// Cost: O(bytes appended + nodes), and memory for the bytes.
 func (a *Allocator) AppendBinary(b []byte) ([]byte, error) {
 	if a.isZero() {
-		return b, fmt.Errorf("%w: the zero Allocator cannot be encoded, use New", ErrInvalid)
+		return b, fmt.Errorf("%w: the zero Allocator cannot be encoded; use New", ErrInvalid)
 	}
 	start := len(b)
 	b = append(b, encodingVersion, 6)
@@ -63,23 +65,24 @@ func (a *Allocator) AppendBinary(b []byte) ([]byte, error) {
 	return appendChecksum(b, start), nil
 }
 
-// MarshalBinary returns the same as [Allocator.AppendBinary] to nil. It implements [encoding.BinaryMarshaler].
+// MarshalBinary returns what [Allocator.AppendBinary] appends. It implements [encoding.BinaryMarshaler].
 func (a *Allocator) MarshalBinary() ([]byte, error) {
 	const fewRanges = 128
 	return a.AppendBinary(make([]byte, 0, fewRanges+8*len(a.tree.slab)))
 }
 
-// Decode returns the allocator that [Allocator.AppendBinary] encoded. It returns an error that wraps [ErrCorrupt] if b
-// is cut short, was changed or is no encoding.
+// Decode returns the allocator that [Allocator.AppendBinary] encoded as b.
 //
-// Cost: O(bytes).
+// Errors: [ErrCorrupt] if b is not an encoding, for example because it is truncated or was changed.
+//
+// Cost: O(len(b)), and memory for the allocator.
 func Decode(b []byte) (*Allocator, error) {
 	b, err := checked(b)
 	if err != nil {
 		return nil, err
 	}
 	if len(b) < 2 || b[0] != encodingVersion || b[1] != 4 && b[1] != 6 {
-		return nil, fmt.Errorf("%w: the encoding is not of version %d", ErrCorrupt, encodingVersion)
+		return nil, fmt.Errorf("%w: want an encoding of version %d", ErrCorrupt, encodingVersion)
 	}
 	a := &Allocator{is4: b[1] == 4, tree: newTree(b[1] == 4)}
 	b, err = a.decodeUniverse(b[2:])
@@ -92,7 +95,7 @@ func Decode(b []byte) (*Allocator, error) {
 func (a *Allocator) decodeUniverse(b []byte) ([]byte, error) {
 	count, n := binary.Uvarint(b)
 	if n <= 0 || count > uint64(len(b)) {
-		return nil, fmt.Errorf("%w: the number of ranges in the set is wrong", ErrCorrupt)
+		return nil, fmt.Errorf("%w: the number of ranges in the set is invalid", ErrCorrupt)
 	}
 	b = b[n:]
 	var pos uint128
@@ -114,32 +117,16 @@ func (a *Allocator) decodeUniverse(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// FreeIn counts the free addresses in r. Cost: O(runs in r).
-func (a *Allocator) FreeIn(r netipx.IPRange) cidr.Count {
-	if a.isZero() || !r.IsValid() || r.From().Is4() != a.is4 {
-		return cidr.Count{}
-	}
-	return a.countFree(a.spanOf(r))
-}
-
-func (a *Allocator) countFree(s span) cidr.Count {
-	var count cidr.Count
-	a.tree.eachRun(s.first, s.last, true, func(first, last uint128) bool {
-		count = count.Add(cidr.RangeSize(a.rangeOf(span{first, last})))
-		return true
-	})
-	return count
-}
-
-// AppendFree appends an encoding of the free space in r to b. It stops once it has appended more than limit bytes, and
-// returns the rest of r, for the next call; the rest is the zero range if nothing is left. A limit of 0 means none. The
-// limit is exceeded by at most a page (4,096 addresses, 520 bytes), and the rest starts at a multiple of 4,096.
+// AppendFree appends an encoding of the free addresses in r to b, and returns the extended slice. The set is not part
+// of the encoding. It is for a program that stores a large allocator in pieces, and writes only the pieces that change.
 //
-// It serves a caller that keeps the free space of a large allocator in pieces and writes only the changed pieces
-// again. The set is not part of the encoding.
+// It stops soon after limit bytes, and also returns the rest of r, which is to be passed to the next call. The rest is
+// the zero range if nothing is left. It starts at a multiple of 4,096 addresses, so the encoding may exceed the limit
+// by up to 520 bytes and a checksum of 4. A limit of 0 or less means no limit.
 //
-// Errors: [ErrInvalid] for a range that is not valid or not of the family.
-// Cost: O(bytes written + nodes).
+// Errors: [ErrInvalid] for a range that is invalid or of the other family.
+//
+// Cost: O(bytes appended + nodes in r), and memory for the bytes.
 func (a *Allocator) AppendFree(b []byte, r netipx.IPRange, limit int) ([]byte, netipx.IPRange, error) {
 	if err := a.checkRange(r); err != nil {
 		return b, netipx.IPRange{}, err
@@ -154,18 +141,22 @@ func (a *Allocator) AppendFree(b []byte, r netipx.IPRange, limit int) ([]byte, n
 }
 
 func (a *Allocator) checkRange(r netipx.IPRange) error {
-	if a.isZero() || !r.IsValid() || r.From().Is4() != a.is4 {
-		return fmt.Errorf("%w: %v-%v is not an %s range, as the allocator's are", ErrInvalid, r.From(), r.To(), a.family())
+	if a.isZero() {
+		return fmt.Errorf("%w: the zero Allocator has no addresses; use New", ErrInvalid)
+	}
+	if !r.IsValid() || r.From().Is4() != a.is4 {
+		return fmt.Errorf("%w: range %v-%v: want a valid %s range", ErrInvalid, r.From(), r.To(), a.family())
 	}
 	return nil
 }
 
-// SetFree replaces the free space in r by what [Allocator.AppendFree] encoded in b for the same range: it frees these
-// addresses and takes all others in r. Addresses outside of r stay as they are.
+// SetFree decodes b, which [Allocator.AppendFree] encoded for the range r. The addresses in r that were free when b was
+// encoded become free, and all others in r become taken. Addresses outside r do not change.
 //
-// Errors, after which nothing has changed: [ErrCorrupt] if b is not such an encoding, or if it frees an address outside
-// of r or of the set; [ErrInvalid] for a range that is not valid or not of the family.
-// Cost: O(bytes + runs that were in r).
+// Errors, after which nothing has changed: [ErrCorrupt] if b is not such an encoding, or frees an address that is not
+// in r or not in the set; [ErrInvalid] for a range that is invalid or of the other family.
+//
+// Cost: O(len(b) + nodes in r), and memory for what is decoded.
 func (a *Allocator) SetFree(r netipx.IPRange, b []byte) error {
 	if err := a.checkRange(r); err != nil {
 		return err
@@ -204,11 +195,11 @@ func (a *Allocator) verifyItems(s span, b []byte) (cidr.Count, error) {
 	for more := false; len(b) > 0; more = true {
 		it, rest := nextItem(pos, b)
 		if rest == nil || it.first.less(pos) || it.last.less(it.first) || s.last.less(it.last) || more && pos == (uint128{}) {
-			return count, fmt.Errorf("%w: the free addresses are cut short or out of range", ErrCorrupt)
+			return count, fmt.Errorf("%w: the free addresses are truncated or out of range", ErrCorrupt)
 		}
 		n, ok := a.countItem(it)
 		if !ok {
-			return count, fmt.Errorf("%w: addresses are free that are not in the set", ErrCorrupt)
+			return count, fmt.Errorf("%w: a free address is not in the set", ErrCorrupt)
 		}
 		count = count.Add(n)
 		pos, b = it.last.next(), rest
@@ -540,10 +531,10 @@ func appendChecksum(b []byte, start int) []byte {
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b[start:], castagnoli))
 }
 
-// checked returns b without its checksum.
+// checked verifies the checksum at the end of b, and returns b without it.
 func checked(b []byte) ([]byte, error) {
 	if len(b) < 4 {
-		return nil, fmt.Errorf("%w: %d bytes are too few for an encoding", ErrCorrupt, len(b))
+		return nil, fmt.Errorf("%w: an encoding of %d bytes is too short", ErrCorrupt, len(b))
 	}
 	body := b[:len(b)-4]
 	want, got := binary.LittleEndian.Uint32(b[len(b)-4:]), crc32.Checksum(body, castagnoli)

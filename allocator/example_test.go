@@ -10,7 +10,7 @@ import (
 	"github.com/ipalloc/ipalloc/cidr"
 )
 
-// A controller marks what its objects hold, and asks for the next free address.
+// A controller marks the addresses that its objects hold, and asks for the next free one.
 func Example() {
 	set, err := cidr.ParseSet("10.0.0.2-10.0.0.100")
 	if err != nil {
@@ -54,10 +54,11 @@ func ExampleAllocator_TakeFirst() {
 	// 10.0.16.0/20 <nil>
 	// 10.0.1.0/24 <nil>
 	// 10.0.2.0/28 <nil>
-	// exhausted: no free /15 is left of 65536 addresses, 60912 of them free
+	// exhausted: no free /15 among 65536 addresses, of which 60912 are free
 }
 
-// Next after the last, rather than the lowest: start above what was taken last, and go round.
+// To take the next address after the last one, rather than the lowest, start above the last one, and then at the start
+// of the set.
 func ExampleAllocator_TakeFirstFrom() {
 	set, _ := cidr.ParseSet("192.0.2.0/30")
 	a, _ := allocator.New(set)
@@ -77,7 +78,7 @@ func ExampleAllocator_TakeFirstFrom() {
 	// 192.0.2.1 <nil>
 }
 
-// Some ranges first, others only when those are full.
+// The second range is used only when the first is full.
 func ExampleAllocator_TakeFirstIn() {
 	set, _ := cidr.ParseSet("192.0.2.0/28")
 	a, _ := allocator.New(set)
@@ -101,6 +102,53 @@ func ExampleAllocator_Release() {
 	// Output:
 	// 2001:db8::/56 <nil>
 	// 2001:db8::/56: not taken
+}
+
+// A controller marks the addresses that its objects hold. Some objects hold the same addresses, or addresses outside
+// the set, and marking them again does no harm.
+func ExampleAllocator_Occupy() {
+	set, _ := cidr.ParseSet("10.0.0.0/24")
+	a, _ := allocator.New(set)
+	inUse, _ := cidr.ParseRanges("10.0.0.1", "10.0.0.0-10.0.0.9", "10.0.0.250-10.0.1.50")
+	for range 2 {
+		for _, r := range inUse {
+			taken, err := a.Occupy(r)
+			fmt.Println(cidr.FormatRange(r), taken, err)
+		}
+	}
+	fmt.Println(a.Free(), "are free")
+	// Output:
+	// 10.0.0.1 1 <nil>
+	// 10.0.0.0-10.0.0.9 9 <nil>
+	// 10.0.0.250-10.0.1.50 6 <nil>
+	// 10.0.0.1 0 <nil>
+	// 10.0.0.0-10.0.0.9 0 <nil>
+	// 10.0.0.250-10.0.1.50 0 <nil>
+	// 240 are free
+}
+
+func ExampleAllocator_Vacate() {
+	set, _ := cidr.ParseSet("10.0.0.0/24")
+	a, _ := allocator.New(set)
+	_ = a.Take(netip.MustParsePrefix("10.0.0.4/30"))
+	r, _ := cidr.ParseRange("10.0.0.0-10.0.0.5")
+	fmt.Println(a.Vacate(r))
+	fmt.Println(a.Vacate(r))
+	// Output:
+	// 2 <nil>
+	// 0 <nil>
+}
+
+// There is room for 255 more /24 prefixes, and the largest free prefix is a /17.
+func ExampleAllocator_CountFree() {
+	set, _ := cidr.ParseSet("10.0.0.0/16")
+	a, _ := allocator.New(set)
+	_ = a.Take(netip.MustParsePrefix("10.0.7.5/32"))
+	fmt.Println(a.CountFree(24))
+	fmt.Println(a.LargestFree())
+	// Output:
+	// 255 <nil>
+	// 17 true
 }
 
 func ExampleAllocator_FreeRanges() {
@@ -137,7 +185,7 @@ func ExampleDecode() {
 	// true
 }
 
-// A large space is kept in pieces, of which only those that changed are written again.
+// A large set is stored in pieces, so that a program can write only the pieces that changed.
 func ExampleAllocator_AppendFree() {
 	set, _ := cidr.ParseSet("10.0.0.0/16")
 	a, _ := allocator.New(set)

@@ -53,7 +53,7 @@ func (t *tree) first(order uint, x uint128) (uint128, bool) {
 	return t.firstIn(rootNode, order, x)
 }
 
-// firstIn does that within node n, in whose span x lies.
+// firstIn is first within node n. x lies in its span.
 func (t *tree) firstIn(n uint32, order uint, x uint128) (uint128, bool) {
 	nd := &t.nodes[n]
 	if nd.max < int16(order) {
@@ -77,7 +77,7 @@ func (t *tree) firstIn(n uint32, order uint, x uint128) (uint128, bool) {
 	return t.firstInSlot(nd, s, order, nd.slotStart(s))
 }
 
-// firstInSlot does that within slot s of nd, in which x lies.
+// firstInSlot is first within slot s of nd. x lies in the slot.
 func (t *tree) firstInSlot(nd *node, s, order uint, x uint128) (uint128, bool) {
 	bit := uint64(1) << s
 	if nd.full&bit != 0 {
@@ -96,7 +96,7 @@ func (t *tree) firstInSlot(nd *node, s, order uint, x uint128) (uint128, bool) {
 	return uint128{}, false
 }
 
-// firstBehind does that within a slot of 2^slotOrder addresses with an edge, in which x lies.
+// firstBehind is first within a slot of 2^slotOrder addresses that has the edge e. x lies in the slot.
 func (t *tree) firstBehind(e edge, slotOrder, order uint, x uint128) (uint128, bool) {
 	if e.max() < int16(order) {
 		return uint128{}, false
@@ -171,7 +171,7 @@ const (
 	allFree
 )
 
-// fillOf tells how much of the block of 2^order addresses at x is free.
+// fillOf returns how much of the block of 2^order addresses at x is free.
 func (t *tree) fillOf(x uint128, order uint) fill {
 	n := uint32(rootNode)
 	for {

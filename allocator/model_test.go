@@ -83,6 +83,29 @@ func (m *model) first(bits int, r netipx.IPRange) (netip.Prefix, bool) {
 	return netip.Prefix{}, false
 }
 
+// markRange marks the addresses in r, and returns how many were not marked so.
+func (m *model) markRange(r netipx.IPRange, taken bool) cidr.Count {
+	changed := uint64(0)
+	for _, addr := range m.set {
+		if r.Contains(addr) && m.taken[addr] != taken {
+			m.mark(netip.PrefixFrom(addr, addr.BitLen()), taken)
+			changed++
+		}
+	}
+	return cidr.CountOf(changed)
+}
+
+// countFree counts the free prefixes of the length.
+func (m *model) countFree(bits int) cidr.Count {
+	n := uint64(0)
+	for _, addr := range m.set {
+		if p := netip.PrefixFrom(addr, bits); p.Masked() == p && m.isFree(p) {
+			n++
+		}
+	}
+	return cidr.CountOf(n)
+}
+
 func (m *model) free() []netip.Addr {
 	return slices.DeleteFunc(slices.Clone(m.set), func(a netip.Addr) bool { return m.taken[a] })
 }
@@ -125,6 +148,15 @@ func (m *model) drawPrefix(t *rapid.T) netip.Prefix {
 		}
 	}
 	return p
+}
+
+// drawRange draws a range around two places of the set.
+func (m *model) drawRange(t *rapid.T) netipx.IPRange {
+	from, to := m.drawPrefix(t).Addr(), netipx.PrefixLastIP(m.drawPrefix(t))
+	if to.Less(from) {
+		from, to = to, from
+	}
+	return netipx.IPRangeFrom(from, to)
 }
 
 func TestAgainstModel(t *testing.T) {
@@ -195,6 +227,44 @@ func TestAgainstModel(t *testing.T) {
 				default:
 					require.ErrorIs(t, err, allocator.ErrOutside)
 				}
+			},
+			"Occupy": func(t *rapid.T) {
+				r := m.drawRange(t)
+				want := m.markRange(r, true)
+				got, err := a.Occupy(r)
+				require.NoError(t, err)
+				require.Equal(t, want, got)
+			},
+			"Vacate": func(t *rapid.T) {
+				r := m.drawRange(t)
+				want := m.markRange(r, false)
+				got, err := a.Vacate(r)
+				require.NoError(t, err)
+				require.Equal(t, want, got)
+			},
+			"CountFree": func(t *rapid.T) {
+				bits := drawBits()
+				got, err := a.CountFree(bits)
+				require.NoError(t, err)
+				require.Equal(t, m.countFree(bits), got)
+			},
+			"LargestFree": func(t *rapid.T) {
+				bits, ok := a.LargestFree()
+				if !ok {
+					require.Empty(t, m.free())
+					return
+				}
+				require.False(t, m.countFree(bits).IsZero())
+				require.True(t, bits == 0 || m.countFree(bits-1).IsZero())
+			},
+			"FreeIn": func(t *rapid.T) {
+				r, free := m.drawRange(t), uint64(0)
+				for _, addr := range m.free() {
+					if r.Contains(addr) {
+						free++
+					}
+				}
+				require.Equal(t, cidr.CountOf(free), a.FreeIn(r))
 			},
 			"Encode": func(t *rapid.T) {
 				b, err := a.MarshalBinary()

@@ -31,6 +31,24 @@ func (m *sparse) first(bits int) (netip.Prefix, bool) {
 	return netip.Prefix{}, false
 }
 
+// countFree counts the free prefixes of the length.
+func (m *sparse) countFree(bits int) cidr.Count {
+	var n cidr.Count
+	for _, p := range m.free.Prefixes() {
+		n = n.Add(cidr.Pow2(bits - p.Bits()))
+	}
+	return n
+}
+
+// largestFree is the length of the largest free prefix; 129 if there is none.
+func (m *sparse) largestFree() int {
+	least := 129
+	for _, p := range m.free.Prefixes() {
+		least = min(least, p.Bits())
+	}
+	return least
+}
+
 func prefixSet(p netip.Prefix) *netipx.IPSet { return cidr.SetOf(netipx.RangeOfPrefix(p)) }
 
 // randomPrefix is one of any length, all of them equally likely, near the others of the same test now and then.
@@ -57,6 +75,14 @@ func randomPrefix(t *rapid.T, parent netip.Prefix, near []netip.Prefix) netip.Pr
 		addr = addr.Unmap()
 	}
 	return netip.PrefixFrom(addr, bits).Masked()
+}
+
+// rangeBetween is from the start of one of the prefixes to the end of the other, or to the end of the same.
+func rangeBetween(p, q netip.Prefix) netipx.IPRange {
+	if netipx.PrefixLastIP(q).Less(p.Addr()) {
+		p, q = q, p
+	}
+	return netipx.IPRangeFrom(p.Addr(), netipx.PrefixLastIP(q))
 }
 
 func TestSparseAgainstModel(t *testing.T) {
@@ -114,6 +140,32 @@ func TestSparseAgainstModel(t *testing.T) {
 					m.take(got)
 				}
 			},
+			"Occupy": func(t *rapid.T) {
+				r := rangeBetween(draw(t), draw(t))
+				want := cidr.Size(cidr.Intersection(m.free, cidr.SetOf(r)))
+				got, err := a.Occupy(r)
+				require.NoError(t, err)
+				require.Equal(t, want, got)
+				m.free = cidr.Difference(m.free, cidr.SetOf(r))
+			},
+			"Vacate": func(t *rapid.T) {
+				r := rangeBetween(draw(t), draw(t))
+				vacated := cidr.Intersection(cidr.Difference(m.set, m.free), cidr.SetOf(r))
+				got, err := a.Vacate(r)
+				require.NoError(t, err)
+				require.Equal(t, cidr.Size(vacated), got)
+				m.free = cidr.Union(m.free, vacated)
+			},
+			"CountFree": func(t *rapid.T) {
+				bits := draw(t).Bits()
+				got, err := a.CountFree(bits)
+				require.NoError(t, err)
+				require.Equal(t, m.countFree(bits), got, "CountFree(%d)", bits)
+			},
+			"FreeIn": func(t *rapid.T) {
+				r := rangeBetween(draw(t), draw(t))
+				require.Equal(t, cidr.Size(cidr.Intersection(m.free, cidr.SetOf(r))), a.FreeIn(r))
+			},
 			"Encode": func(t *rapid.T) {
 				b, err := a.MarshalBinary()
 				require.NoError(t, err)
@@ -133,6 +185,11 @@ func TestSparseAgainstModel(t *testing.T) {
 				require.NoError(t, a.Check())
 				requireSame(t, m.free, a.FreeRanges())
 				require.Equal(t, cidr.Size(m.free), a.Free())
+				largest, ok := a.LargestFree()
+				require.Equal(t, !a.Free().IsZero(), ok)
+				if ok {
+					require.Equal(t, m.largestFree(), largest)
+				}
 				taken := cidr.Difference(m.set, m.free)
 				requireSame(t, taken, a.TakenRanges())
 			},

@@ -2,8 +2,8 @@ package allocator
 
 import "math/bits"
 
-// tree is a set of free addresses: a radix tree with 64 slots a node, in which a slot that is free or taken
-// throughout is one bit, and nodes with nothing to tell are left out.
+// tree is a set of free addresses: a radix tree with 64 slots in a node. A slot that is free or taken throughout is one
+// bit, and nodes without any other slots are left out.
 //
 // A node at level l (1, 2, …) spans 64 slots of 2^(6l) addresses. At level 1 (a page of 4,096 addresses) a
 // slot with both free and taken addresses is a word, one bit an address; above, it is an edge to a node
@@ -17,7 +17,8 @@ import "math/bits"
 //
 // The words and edges of a node stand in slab, sorted and packed, in runs of 2, 4, … 64 that are reused through
 // free lists, as the nodes are; a single one stands in the node itself. When slab is full it is copied to a larger
-// one, without its unused runs if they are many.
+// one, without its unused runs if they are many. One slice saves the pointer and the header that a bitset for each node
+// would need, and lets a search follow the masks of the node above to the first free bit.
 type tree struct {
 	nodes    []node
 	slab     []uint64

@@ -1,6 +1,7 @@
 package allocator
 
 import (
+	"cmp"
 	"encoding/binary"
 	"math/bits"
 	"net/netip"
@@ -32,6 +33,10 @@ func (x uint128) addr(is4 bool) netip.Addr {
 
 func (x uint128) less(y uint128) bool {
 	return x.hi < y.hi || x.hi == y.hi && x.lo < y.lo
+}
+
+func compare(x, y uint128) int {
+	return cmp.Or(cmp.Compare(x.hi, y.hi), cmp.Compare(x.lo, y.lo))
 }
 
 func (x uint128) add(y uint128) uint128 {

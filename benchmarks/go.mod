@@ -245,6 +245,7 @@ exclude (
 )
 
 require (
+	github.com/bits-and-blooms/bitset v1.29.0
 	github.com/lib/pq v1.10.9
 	go.etcd.io/etcd/client/v3 v3.6.14
 	go.etcd.io/etcd/server/v3 v3.6.14

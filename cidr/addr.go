@@ -5,7 +5,7 @@ import (
 	"net/netip"
 )
 
-// number returns addr as a number: 32 bits of it for IPv4, 128 for IPv6.
+// number returns addr as a number of 32 bits for IPv4 and 128 bits for IPv6.
 func number(addr netip.Addr) Count {
 	if addr.Is4() {
 		b := addr.As4()
@@ -15,10 +15,10 @@ func number(addr netip.Addr) Count {
 	return Count{mid: binary.BigEndian.Uint64(b[:8]), lo: binary.BigEndian.Uint64(b[8:])}
 }
 
-// distance returns how far it is from one address to another of its family that is not before it.
+// distance returns to-from. Both are of one family, and from is not after to.
 func distance(from, to netip.Addr) Count { return number(to).Sub(number(from)) }
 
-// advance returns the address that is n after addr, a valid address whose family has that many.
+// advance returns addr+n, which must be an address of the same family.
 func advance(addr netip.Addr, n Count) netip.Addr {
 	sum := number(addr).Add(n)
 	if addr.Is4() {

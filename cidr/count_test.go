@@ -79,6 +79,57 @@ func TestCountAgreesWithBigIntegers(t *testing.T) {
 	})
 }
 
+func TestShiftsAgreeWithBigIntegers(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		x := numbers().Draw(t, "x")
+		n := rapid.OneOf(rapid.IntRange(0, 200), rapid.SampledFrom([]int{63, 64, 128, 191, 192, 1000})).Draw(t, "n")
+		left, right := clamp(new(big.Int).Lsh(x, uint(n))).String(), new(big.Int).Rsh(x, uint(n)).String()
+		assert.Equal(t, left, countOf(x).Lsh(n).String(), "Lsh")
+		assert.Equal(t, left, countOf(x).Rsh(-n).String(), "Rsh by less than 0")
+		assert.Equal(t, right, countOf(x).Rsh(n).String(), "Rsh")
+		assert.Equal(t, right, countOf(x).Lsh(-n).String(), "Lsh by less than 0")
+	})
+}
+
+func TestShiftsByAnyInt(t *testing.T) {
+	one, largest := cidr.CountOf(1), cidr.Pow2(192)
+	for _, n := range []int{192, math.MaxInt - 1, math.MaxInt} {
+		assert.Equal(t, largest, one.Lsh(n))
+		assert.Equal(t, largest, one.Rsh(-n))
+		assert.Equal(t, cidr.Count{}, largest.Rsh(n))
+		assert.Equal(t, cidr.Count{}, largest.Lsh(-n))
+		assert.Equal(t, cidr.Count{}, cidr.Count{}.Lsh(n))
+		assert.Equal(t, cidr.Count{}, cidr.Count{}.Rsh(n))
+	}
+	assert.Equal(t, cidr.Count{}, largest.Lsh(math.MinInt))
+	assert.Equal(t, largest, one.Rsh(math.MinInt))
+}
+
+func TestDivAgreesWithBigIntegers(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		x, y := numbers().Draw(t, "x"), numbers().Draw(t, "y")
+		if rapid.Bool().Draw(t, "near a multiple") {
+			x = new(big.Int).Mul(y, big.NewInt(rapid.Int64Range(1, 1000).Draw(t, "times")))
+			x = clamp(x.Add(x, big.NewInt(rapid.Int64Range(-1, 1).Draw(t, "more"))))
+		}
+		quotient, remainder := countOf(x).Div(countOf(y))
+		wantQuotient, wantRemainder := new(big.Int), x
+		if y.Sign() != 0 {
+			wantQuotient, wantRemainder = new(big.Int).QuoRem(x, y, new(big.Int))
+		}
+		assert.Equal(t, wantQuotient.String(), quotient.String(), "quotient")
+		assert.Equal(t, wantRemainder.String(), remainder.String(), "remainder")
+	})
+}
+
+func TestDivByZero(t *testing.T) {
+	for _, c := range []cidr.Count{{}, cidr.CountOf(7), cidr.Pow2(192)} {
+		quotient, remainder := c.Div(cidr.Count{})
+		assert.Equal(t, cidr.Count{}, quotient)
+		assert.Equal(t, c, remainder)
+	}
+}
+
 func TestPow2(t *testing.T) {
 	for bits := range 192 {
 		assert.Equal(t, new(big.Int).Lsh(big.NewInt(1), uint(bits)).String(), cidr.Pow2(bits).String(), "2^%d", bits)

@@ -79,7 +79,7 @@ func ExampleParseError() {
 	// Output:
 	// input: fe80::1%eth0
 	// rule:  zones are not allowed
-	// want:  the address without "%" and what follows, as in "fe80::1"
+	// want:  the address without its zone, as in "fe80::1"
 }
 
 func ExampleParser() {
@@ -87,6 +87,13 @@ func ExampleParser() {
 	p, err := parser.Prefix("192.0.2.192/24")
 	fmt.Println(p, err)
 	// Output: 192.0.2.0/24 <nil>
+}
+
+func ExampleParser_spacesAroundDash() {
+	parser := cidr.Parser{SpacesAroundDash: true}
+	r, err := parser.Range("192.0.2.10 - 192.0.2.20")
+	fmt.Println(r, err)
+	// Output: 192.0.2.10-192.0.2.20 <nil>
 }
 
 func ExampleParser_SubnetRange() {
@@ -110,6 +117,19 @@ func ExampleCount() {
 	// 340282366920938463463374607436063178752
 	// 4294967296
 	// 0 18446744073709551615
+}
+
+// A /24 has 25 blocks of 10 addresses, and 6 addresses are left over.
+func ExampleCount_Div() {
+	size := cidr.PrefixSize(netip.MustParsePrefix("192.0.2.0/24"))
+	fmt.Println(size.Div(cidr.CountOf(10)))
+	// Output: 25 6
+}
+
+// A /48 has 65,536 subnets of length 64.
+func ExampleCount_Rsh() {
+	fmt.Println(cidr.PrefixSize(netip.MustParsePrefix("2001:db8::/48")).Rsh(128 - 64))
+	// Output: 65536
 }
 
 func ExampleNth() {
@@ -171,6 +191,15 @@ func ExampleSubnet() {
 	// Output:
 	// 2001:db8:0:cafe::/64 true
 	// invalid Prefix false
+}
+
+func ExampleSubnetIndex() {
+	site := netip.MustParsePrefix("2001:db8::/32")
+	fmt.Println(cidr.SubnetIndex(site, netip.MustParsePrefix("2001:db8:0:cafe::/64")))
+	fmt.Println(cidr.SubnetIndex(site, netip.MustParsePrefix("2001:db9::/64")))
+	// Output:
+	// 51966 true
+	// 0 false
 }
 
 func ExamplePrefixes() {

@@ -2,10 +2,9 @@ package cidr
 
 import "go4.org/netipx"
 
-// FormatRange returns the text of r in the shortest form: "a" for one address, "a/len" for what is exactly
-// one prefix, and else "a-b"; "" for an invalid range. IPv6 is written by RFC 5952. [ParseRange] reads the
-// text as the same range, but for one kind that has no accepted text: ranges of values with an
-// IPv4-mapped bound, which it refuses. Cost: O(1).
+// FormatRange returns r as text: "a" for a single address, "a/len" for a range that is exactly one prefix, "a-b" for
+// any other, and "" for an invalid range. IPv6 addresses are written as RFC 5952 recommends. [ParseRange] parses the
+// text as the same range, unless a bound is an IPv4-mapped IPv6 address, which has no accepted text. Cost: O(1).
 func FormatRange(r netipx.IPRange) string {
 	if !r.IsValid() {
 		return ""
@@ -19,9 +18,9 @@ func FormatRange(r netipx.IPRange) string {
 	return r.String()
 }
 
-// FormatSet returns the text of the ranges of s as [FormatRange] writes them, in order: the fewest ranges,
-// so equal sets have equal texts; nil for an empty or nil set. [ParseSet] reads them as the same set, with
-// the exception that FormatRange has. Cost: O(n) for n ranges.
+// FormatSet returns the ranges of s in order, each formatted by [FormatRange]. It uses the fewest ranges possible, so
+// equal sets have equal texts. The result is nil for an empty or nil set. [ParseSet] parses the texts as the same set,
+// with the exception described at FormatRange. Cost: O(n) for n ranges.
 func FormatSet(s *netipx.IPSet) []string {
 	var texts []string
 	for _, r := range rangesOf(s) {

@@ -10,34 +10,38 @@ import (
 	"go4.org/netipx"
 )
 
-// Parser reads addresses, prefixes, ranges and sets. The zero value is the strict parser, the one that the
-// functions ParseRange, ParsePrefix and ParseSet use. A Parser is a value: copy it freely and use it
-// concurrently. Each method takes time linear in its text.
+// Parser parses addresses, prefixes, ranges and sets. The zero value is the strict parser, which [ParsePrefix],
+// [ParseRange], [ParseRanges] and [ParseSet] use. A Parser may be copied, and is safe for concurrent use. Each method
+// takes time linear in the length of its text.
 //
-// The forms are an address "a", a CIDR "a/len", bounds "a-b" (both included), and bounds in a subnet
-// "a-b/len". The rules:
+// The forms are an address "a", a CIDR "a/len", a range "a-b" that includes both bounds, and a range in a subnet
+// "a-b/len". These are the rules:
 //
-//   - An address is written as RFC 4291 2.2 has it for IPv6, and as four decimal numbers for IPv4.
-//   - No spaces, in or around the text.
-//   - No leading zeros in the numbers of an IPv4 address, where some readers take them for octal, and in a
-//     length. In the groups of an IPv6 address they are as harmless as usual, and allowed.
-//   - No zone ("%eth0").
-//   - No IPv4-mapped IPv6 address ("::ffff:192.0.2.1", in any spelling): write the IPv4 address.
-//   - A length is 0 to 32 for IPv4 and 0 to 128 for IPv6.
-//   - The bounds of a range are of one family, and the first is not after the last.
-//   - In "a-b/len" one subnet of that length holds both bounds.
-//   - A CIDR has no host bits: its address is the first of the prefix. MaskHostBits lifts this.
+//   - An IPv6 address is written as in RFC 4291 2.2, an IPv4 address as four decimal numbers.
+//   - The text has no spaces, inside or around it. SpacesAroundDash relaxes this rule.
+//   - The numbers of an IPv4 address have no leading zeros, because some programs read such numbers as octal. Neither
+//     has a length. The groups of an IPv6 address may have leading zeros.
+//   - An address has no zone ("%eth0").
+//   - An address is not an IPv4-mapped IPv6 address, such as "::ffff:192.0.2.1"; write the IPv4 address instead.
+//   - A length is from 0 to 32 for IPv4 and from 0 to 128 for IPv6.
+//   - The bounds of a range are of the same family, and the first is not after the last.
+//   - Both bounds of "a-b/len" are in one subnet of that length.
+//   - A CIDR has no host bits: its address is the first of the prefix. MaskHostBits relaxes this rule.
 //
-// What breaks one is refused with a [*ParseError].
+// The error for a text that breaks a rule is a [*ParseError].
 type Parser struct {
-	// MaskHostBits accepts a CIDR whose address is not the first of the prefix, and takes it for the
-	// prefix that holds the address: "192.0.2.192/24" is then 192.0.2.0/24. The default refuses it.
+	// MaskHostBits allows a CIDR to have host bits, and ignores them: "192.0.2.192/24" is 192.0.2.0/24. By default such
+	// a CIDR is an error.
 	MaskHostBits bool
+
+	// SpacesAroundDash allows any number of spaces (U+0020) before and after the dash of a range, as in
+	// "192.0.2.10 - 192.0.2.20". By default they are an error. Other spaces, tabs and newlines are always an error.
+	SpacesAroundDash bool
 }
 
-// ParseAddr returns the address that text says, by the rules of [Parser]. The error is a [*ParseError].
+// ParseAddr parses an address by the rules of [Parser]. The error is a [*ParseError].
 func ParseAddr(text string) (netip.Addr, error) {
-	fault := checkText(text)
+	fault := Parser{}.checkText(text)
 	if fault != nil {
 		return netip.Addr{}, fault.in(text)
 	}
@@ -52,28 +56,30 @@ func ParseAddr(text string) (netip.Addr, error) {
 	return addr, nil
 }
 
-// ParseRange is [Parser.Range] of the strict parser.
+// ParseRange parses a range strictly, as [Parser.Range] of the zero Parser does.
 func ParseRange(text string) (netipx.IPRange, error) { return Parser{}.Range(text) }
 
-// ParsePrefix is [Parser.Prefix] of the strict parser.
+// ParsePrefix parses a CIDR strictly, as [Parser.Prefix] of the zero Parser does.
 func ParsePrefix(text string) (netip.Prefix, error) { return Parser{}.Prefix(text) }
 
-// ParseRanges returns the ranges that the texts say. It is [Parser.Ranges] of the strict parser.
+// ParseRanges parses ranges strictly, as [Parser.Ranges] of the zero Parser does.
 func ParseRanges(texts ...string) ([]netipx.IPRange, error) { return Parser{}.Ranges(texts...) }
 
-// ParseSet is [Parser.Set] of the strict parser.
+// ParseSet parses a set strictly, as [Parser.Set] of the zero Parser does.
 func ParseSet(texts ...string) (*netipx.IPSet, error) { return Parser{}.Set(texts...) }
 
-// Range returns the range that text says in any of the four forms. The error is a [*ParseError].
+// Range parses a range, which may have any of the four forms. The error is a [*ParseError].
 func (p Parser) Range(text string) (netipx.IPRange, error) {
 	r, _, err := p.SubnetRange(text)
 	return r, err
 }
 
-// SubnetRange returns the range that text says, as Range does, and the subnet that it names: of "a-b/len"
-// the subnet that holds the bounds, of a CIDR the prefix itself, and the zero Prefix if it names none. The
-// subnet is masked. A CIDR always means all of its prefix, also one whose host bits MaskHostBits masked:
-// "192.0.2.192/24" does not mean the addresses from .192 on. The error is a [*ParseError].
+// SubnetRange parses a range as [Parser.Range] does, and also returns the subnet that the text names. For "a-b/len"
+// that is the subnet of the length len that contains both bounds. For a CIDR it is the prefix itself. For the other
+// forms it is the zero Prefix. The subnet is masked.
+//
+// The range of a CIDR is the whole prefix, even if MaskHostBits ignored host bits: "192.0.2.192/24" is not the range
+// that starts at 192.0.2.192. The error is a [*ParseError].
 func (p Parser) SubnetRange(text string) (r netipx.IPRange, subnet netip.Prefix, err error) {
 	r, subnet, fault := p.subnetRange(text)
 	if fault != nil {
@@ -82,10 +88,10 @@ func (p Parser) SubnetRange(text string) (r netipx.IPRange, subnet netip.Prefix,
 	return r, subnet, nil
 }
 
-// Prefix returns the prefix that text says as a CIDR; a lone address is refused. The prefix is masked. The
-// error is a [*ParseError].
+// Prefix parses a CIDR. The prefix is masked. A text of another form, such as an address without a length, is an error.
+// The error is a [*ParseError].
 func (p Parser) Prefix(text string) (netip.Prefix, error) {
-	fault := checkText(text)
+	fault := p.checkText(text)
 	if fault != nil {
 		return netip.Prefix{}, fault.in(text)
 	}
@@ -96,8 +102,8 @@ func (p Parser) Prefix(text string) (netip.Prefix, error) {
 	return prefix, nil
 }
 
-// Ranges returns one range for each text, in the order of the texts. A text has any of the four forms. The error is a
-// [*ParseError] for the first text that breaks a rule. Cost: O(texts).
+// Ranges parses each text as [Parser.Range] does, and returns the ranges in the order of the texts. The error is a
+// [*ParseError] for the first text that breaks a rule. Cost: O(n) for n texts.
 func (p Parser) Ranges(texts ...string) ([]netipx.IPRange, error) {
 	ranges := make([]netipx.IPRange, len(texts))
 	for i, text := range texts {
@@ -110,9 +116,9 @@ func (p Parser) Ranges(texts ...string) ([]netipx.IPRange, error) {
 	return ranges, nil
 }
 
-// Set returns the set of the addresses in all the texts, each in any of the four forms. They may overlap,
-// and be of both families; without texts the set is empty. The error is a [*ParseError] for the first text
-// that breaks a rule. Cost: O(n log n) for n texts.
+// Set parses each text as [Parser.Range] does, and returns the set of all their addresses. The ranges may overlap, and
+// may be of both families. The error is a [*ParseError] for the first text that breaks a rule. Cost: O(n log n) for n
+// texts.
 func (p Parser) Set(texts ...string) (*netipx.IPSet, error) {
 	ranges, err := p.Ranges(texts...)
 	if err != nil {
@@ -121,32 +127,48 @@ func (p Parser) Set(texts ...string) (*netipx.IPSet, error) {
 	return SetOf(ranges...), nil
 }
 
-// What is right where no text can be suggested.
+// The examples of correct text, for errors that cannot suggest a corrected one.
 const (
 	exampleAddr = `an address, as in "192.0.2.1" or "2001:db8::1"`
 	examplePair = `two bounds, as in "192.0.2.1-192.0.2.9"`
 	exampleCIDR = `one address and one length, as in "192.0.2.0/24" or "2001:db8::/64"`
 	exampleAny  = `an address "192.0.2.1", a CIDR "192.0.2.0/24", or bounds ` +
 		`"192.0.2.1-192.0.2.9" or "192.0.2.1-192.0.2.9/24"`
-	exampleInNet = `the length after the last bound, as in "192.0.2.1-192.0.2.9/24"`
+	exampleInNet = `the length after the last bound only, as in "192.0.2.1-192.0.2.9/24"`
 )
 
-// checkText finds what is wrong with a text in whatever form.
-func checkText(text string) *ParseError {
+// checkText checks the rules that hold for every form.
+func (p Parser) checkText(text string) *ParseError {
 	switch {
 	case text == "":
 		return &ParseError{Rule: "the text must not be empty", Want: exampleAny}
 	case strings.Contains(text, ","):
-		return &ParseError{Rule: "a text holds one range, not a list with commas", Want: "each range as a text of its own"}
+		return &ParseError{Rule: "a text is one range, not a list with commas", Want: "a separate text for each range"}
 	case strings.ContainsFunc(text, unicode.IsSpace):
-		return &ParseError{Rule: "spaces are not allowed", Want: suggest(strings.Join(strings.Fields(text), ""))}
+		return &ParseError{Rule: p.spaceRule(), Want: suggest(strings.Join(strings.Fields(text), ""))}
 	case strings.Contains(text, "%"):
-		return &ParseError{Rule: "zones are not allowed", Want: `the address without "%" and what follows, as in "fe80::1"`}
+		return &ParseError{Rule: "zones are not allowed", Want: `the address without its zone, as in "fe80::1"`}
 	}
 	return nil
 }
 
-// suggest quotes a text that is better in one respect, if it is right in all others.
+func (p Parser) spaceRule() string {
+	if p.SpacesAroundDash {
+		return "spaces are allowed only around the dash of a range"
+	}
+	return "spaces are not allowed"
+}
+
+// trimDash removes the spaces before and after the first dash of a text.
+func trimDash(text string) string {
+	first, last, ok := strings.Cut(text, "-")
+	if !ok {
+		return text
+	}
+	return strings.TrimRight(first, " ") + "-" + strings.TrimLeft(last, " ")
+}
+
+// suggest returns text in quotes if it is correct, and otherwise an example.
 func suggest(text string) string {
 	if _, err := ParseRange(text); err != nil {
 		return exampleAny
@@ -155,7 +177,10 @@ func suggest(text string) string {
 }
 
 func (p Parser) subnetRange(text string) (netipx.IPRange, netip.Prefix, *ParseError) {
-	if fault := checkText(text); fault != nil {
+	if p.SpacesAroundDash {
+		text = trimDash(text)
+	}
+	if fault := p.checkText(text); fault != nil {
 		return netipx.IPRange{}, netip.Prefix{}, fault
 	}
 	if first, last, ok := strings.Cut(text, "-"); ok && !strings.HasSuffix(first, "/") {
@@ -169,12 +194,12 @@ func (p Parser) subnetRange(text string) (netipx.IPRange, netip.Prefix, *ParseEr
 	return netipx.IPRangeFrom(addr, addr), netip.Prefix{}, fault
 }
 
-// parseBounds reads "first-last", where last may end in a length.
+// parseBounds parses "first-last", where last may end in a length.
 func parseBounds(first, last string) (r netipx.IPRange, subnet netip.Prefix, fault *ParseError) {
 	last, length, hasLength := strings.Cut(last, "/")
 	switch {
 	case strings.Contains(first, "/"):
-		return r, subnet, &ParseError{Rule: "a range has its length at the end only", Want: exampleInNet}
+		return r, subnet, &ParseError{Rule: "the first bound of a range has no length", Want: exampleInNet}
 	case strings.Contains(last, "-"):
 		return r, subnet, &ParseError{Rule: "a range has two bounds", Want: examplePair}
 	}
@@ -194,7 +219,7 @@ func parseBounds(first, last string) (r netipx.IPRange, subnet netip.Prefix, fau
 	return netipx.IPRangeFrom(from, to), subnet, fault
 }
 
-// checkBounds finds what is wrong with two bounds as a range. The suffix completes a suggested text.
+// checkBounds checks that two bounds make a range. The suffix is appended to a suggested text.
 func checkBounds(from, to netip.Addr, suffix string) *ParseError {
 	switch {
 	case from.BitLen() != to.BitLen():
@@ -209,7 +234,7 @@ func checkBounds(from, to netip.Addr, suffix string) *ParseError {
 	return nil
 }
 
-// subnetOf returns the subnet of a length, given as text, that holds both bounds.
+// subnetOf returns the subnet with a length, given as text, that contains both bounds.
 func subnetOf(from, to netip.Addr, length string) (netip.Prefix, *ParseError) {
 	if fault := checkBounds(from, to, "/"+length); fault != nil {
 		return netip.Prefix{}, fault
@@ -232,7 +257,7 @@ func subnetOf(from, to netip.Addr, length string) (netip.Prefix, *ParseError) {
 	}
 }
 
-// prefix reads a CIDR.
+// prefix parses a CIDR.
 func (p Parser) prefix(text string) (netip.Prefix, *ParseError) {
 	address, length, hasLength := strings.Cut(text, "/")
 	if strings.Contains(address, "-") || strings.Contains(length, "/") {
@@ -256,23 +281,23 @@ func (p Parser) prefix(text string) (netip.Prefix, *ParseError) {
 	return prefix.Masked(), nil
 }
 
-// parseLength reads the length of a prefix in a family of that many bits.
+// parseLength parses a prefix length for addresses of familyBits bits.
 func parseLength(text string, familyBits int) (int, *ParseError) {
 	want := fmt.Sprintf(`"/0" to "/%d"`, familyBits)
 	if text == "" || strings.Trim(text, "0123456789") != "" {
-		return 0, &ParseError{Rule: fmt.Sprintf("the length %q must be a number in decimal digits", text), Want: want}
+		return 0, &ParseError{Rule: fmt.Sprintf("the length %s must be a number in decimal digits", quote(text)), Want: want}
 	}
 	if text[0] == '0' && text != "0" {
-		return 0, &ParseError{Rule: fmt.Sprintf("the length %q must have no leading zeros", text), Want: want}
+		return 0, &ParseError{Rule: fmt.Sprintf("the length %s must have no leading zeros", quote(text)), Want: want}
 	}
 	bits, err := strconv.Atoi(text)
 	if err != nil || bits > familyBits {
-		return 0, &ParseError{Rule: fmt.Sprintf("the length %q must be from 0 to %d", text, familyBits), Want: want}
+		return 0, &ParseError{Rule: fmt.Sprintf("the length %s must be from 0 to %d", quote(text), familyBits), Want: want}
 	}
 	return bits, nil
 }
 
-// parseAddr reads an address, without a zone, that may be a part of a text.
+// parseAddr parses an address without a zone.
 func parseAddr(text string) (netip.Addr, *ParseError) {
 	addr, err := netip.ParseAddr(text)
 	if err != nil {
@@ -280,18 +305,18 @@ func parseAddr(text string) (netip.Addr, *ParseError) {
 	}
 	if addr.Is4In6() {
 		return netip.Addr{}, &ParseError{
-			Rule: fmt.Sprintf("%q is an IPv4-mapped IPv6 address, which is not allowed", text),
+			Rule: fmt.Sprintf("%s is an IPv4-mapped IPv6 address, which is not allowed", quote(text)),
 			Want: fmt.Sprintf(`the IPv4 address "%v", with a length (if any) that is 96 less`, addr.Unmap()),
 		}
 	}
 	return addr, nil
 }
 
-// noAddr says why text is not an address.
+// noAddr returns the error for a text that is not an address.
 func noAddr(text string) *ParseError {
 	if stripped, err := netip.ParseAddr(withoutZeros(text)); err == nil {
 		return &ParseError{
-			Rule: fmt.Sprintf("the numbers of %q must have no leading zeros", text),
+			Rule: fmt.Sprintf("the numbers of %s must have no leading zeros", quote(text)),
 			Want: fmt.Sprintf(`"%v"`, stripped.Unmap()),
 		}
 	}
@@ -300,21 +325,20 @@ func noAddr(text string) *ParseError {
 		return &ParseError{Rule: "an address is missing", Want: exampleAny}
 	case strings.Contains(text, ":"):
 		return &ParseError{
-			Rule: fmt.Sprintf("%q must be an IPv6 address: eight groups of one to four hexadecimal digits, "+
-				"or fewer and one \"::\"", text),
+			Rule: fmt.Sprintf("%s must be an IPv6 address: eight groups of one to four hexadecimal digits, "+
+				"or fewer and one \"::\"", quote(text)),
 			Want: `an address, as in "2001:db8::1"`,
 		}
 	case strings.Contains(text, "."):
 		return &ParseError{
-			Rule: fmt.Sprintf("%q must be an IPv4 address: four numbers from 0 to 255", text),
+			Rule: fmt.Sprintf("%s must be an IPv4 address: four numbers from 0 to 255", quote(text)),
 			Want: `an address, as in "192.0.2.1"`,
 		}
 	}
-	return &ParseError{Rule: fmt.Sprintf("%q must be an IP address", text), Want: exampleAddr}
+	return &ParseError{Rule: fmt.Sprintf("%s must be an IP address", quote(text)), Want: exampleAddr}
 }
 
-// withoutZeros removes the leading zeros from the numbers of an IPv4 address, also of one that ends an IPv6
-// address.
+// withoutZeros removes the leading zeros from the numbers of an IPv4 address, which may be the end of an IPv6 address.
 func withoutZeros(text string) string {
 	start := strings.LastIndex(text, ":") + 1
 	numbers := strings.Split(text[start:], ".")

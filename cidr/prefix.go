@@ -7,7 +7,7 @@ import (
 	"go4.org/netipx"
 )
 
-// PrefixSize returns the number of addresses in p; 0 for an invalid prefix. Cost: O(1).
+// PrefixSize returns the number of addresses in p, which is 0 for an invalid prefix. Cost: O(1).
 func PrefixSize(p netip.Prefix) Count {
 	if !p.IsValid() {
 		return Count{}
@@ -15,13 +15,15 @@ func PrefixSize(p netip.Prefix) Count {
 	return Pow2(p.Addr().BitLen() - p.Bits())
 }
 
-// Usable returns the range of the addresses of p that hosts may have. In an IPv4 prefix those are all but
-// the network address, which is the first, and the broadcast address, which is the last (RFC 1122 3.2.1.3,
-// RFC 919). In an IPv6 prefix they are all but the first, the subnet-router anycast address (RFC 4291
-// 2.6.1). In a point-to-point link and in a single address, /31 and /32 (RFC 3021), /127 and /128 (RFC
-// 6164), they are all. For an invalid prefix the range is the zero one. [Reserved] lists the others.
+// Usable returns the range of the addresses of p that hosts may have:
 //
-// An IPv4-mapped prefix counts as IPv6. Cost: O(1).
+//   - of an IPv4 prefix, all except the first, the network address, and the last, the broadcast address (RFC 1122
+//     3.2.1.3, RFC 919);
+//   - of an IPv6 prefix, all except the first, the subnet-router anycast address (RFC 4291 2.6.1);
+//   - of a /31 (RFC 3021), /32, /127 (RFC 6164) or /128, all.
+//
+// The result is the zero range if p is invalid. [Reserved] returns the other addresses. A prefix of IPv4-mapped IPv6
+// addresses is treated as IPv6. Cost: O(1).
 func Usable(p netip.Prefix) netipx.IPRange {
 	all := netipx.RangeOfPrefix(p)
 	switch {
@@ -34,9 +36,9 @@ func Usable(p netip.Prefix) netipx.IPRange {
 	}
 }
 
-// Reserved returns the addresses of p that are not in [Usable], in order: network and broadcast of an IPv4
-// prefix, the subnet-router anycast address of an IPv6 prefix, and none for /31, /32, /127, /128 and
-// invalid prefixes. Cost: O(1).
+// Reserved returns the addresses of p that are not in the range that [Usable] returns, in order. Those are the network
+// address and the broadcast address of an IPv4 prefix, and the subnet-router anycast address of an IPv6 prefix. There
+// are none for a /31, /32, /127 or /128, and for an invalid prefix. Cost: O(1).
 func Reserved(p netip.Prefix) []netip.Addr {
 	all := netipx.RangeOfPrefix(p)
 	switch {
@@ -52,9 +54,9 @@ func Reserved(p netip.Prefix) []netip.Addr {
 // pointToPoint reports whether p is so long that it has no reserved addresses.
 func pointToPoint(p netip.Prefix) bool { return p.Addr().BitLen()-p.Bits() <= 1 }
 
-// Split yields the subnets of p that have the given length in bits, in order. There are 2^(bits-p.Bits())
-// of them. It yields none if bits is less than p's length or more than the family's 32 or 128, or if p is
-// invalid. The sequence can be used more than once, and takes constant time and memory a subnet.
+// Split returns an iterator over the subnets of p with the length bits, in order. There are 2^(bits-p.Bits()) of them.
+// It yields none if p is invalid, if bits is less than p.Bits(), or if bits is more than 32 for IPv4 or 128 for IPv6.
+// The iterator can be used more than once. Cost: O(1) for each subnet.
 func Split(p netip.Prefix, bits int) iter.Seq[netip.Prefix] {
 	return func(yield func(netip.Prefix) bool) {
 		subnet, ok := Subnet(p, bits, Count{})
@@ -65,8 +67,8 @@ func Split(p netip.Prefix, bits int) iter.Seq[netip.Prefix] {
 	}
 }
 
-// Subnet returns the subnet of p that [Split] yields after n others, in constant time. The result is false
-// if there are not more than n, or none at all.
+// Subnet returns the subnet of p with the length bits that has the index n, counting from 0, in the order of [Split].
+// The result is false if Split yields n subnets or fewer. [SubnetIndex] is its inverse. Cost: O(1).
 func Subnet(p netip.Prefix, bits int, n Count) (netip.Prefix, bool) {
 	if !p.IsValid() || bits < p.Bits() || bits > p.Addr().BitLen() {
 		return netip.Prefix{}, false
@@ -78,9 +80,19 @@ func Subnet(p netip.Prefix, bits int, n Count) (netip.Prefix, bool) {
 	return netip.PrefixFrom(advance(p.Masked().Addr(), offset), bits), true
 }
 
-// Prefixes yields the shortest list of prefixes that together cover r exactly, in order; none for an
-// invalid range. There are at most 62 for IPv4 and 254 for IPv6. The sequence can be used more than once;
-// each use computes the whole list when it starts, in O(its length).
+// SubnetIndex returns the index of subnet, counting from 0, among the subnets of p with its length, in the order of
+// [Split]. The result is false if subnet is not in p, or if either is invalid. [Subnet] is its inverse. Cost: O(1).
+func SubnetIndex(p, subnet netip.Prefix) (Count, bool) {
+	if !p.IsValid() || !subnet.IsValid() || subnet.Bits() < p.Bits() || !p.Contains(subnet.Addr()) {
+		return Count{}, false
+	}
+	offset := distance(p.Masked().Addr(), subnet.Addr())
+	return offset.Rsh(subnet.Addr().BitLen() - subnet.Bits()), true
+}
+
+// Prefixes returns an iterator over the fewest prefixes that cover r exactly, in order: at most 62 for IPv4 and 254 for
+// IPv6. It yields none if r is invalid. The iterator can be used more than once. Cost: O(prefixes), for all of them
+// before the first is yielded.
 func Prefixes(r netipx.IPRange) iter.Seq[netip.Prefix] {
 	return func(yield func(netip.Prefix) bool) {
 		for _, p := range r.Prefixes() {

@@ -148,10 +148,46 @@ func TestSubnetAgreesWithBigIntegers(t *testing.T) {
 
 		subnet, ok := cidr.Subnet(p, bits, countOf(n))
 		require.True(t, ok)
+		index, ok := cidr.SubnetIndex(p, subnet)
+		require.True(t, ok)
+		require.Equal(t, n.String(), index.String())
 		require.Equal(t, bits, subnet.Bits())
 		require.Equal(t, family, subnet.Addr().BitLen())
 		require.Equal(t, want.String(), new(big.Int).SetBytes(subnet.Addr().AsSlice()).String())
 	})
+}
+
+func TestSubnetIndex(t *testing.T) {
+	for _, test := range []struct{ p, subnet, index string }{
+		{"10.0.0.0/8", "10.0.0.0/8", "0"},
+		{"10.0.0.0/8", "10.0.1.0/24", "1"},
+		{"10.7.7.7/8", "10.0.1.77/24", "1"}, // host bits are ignored
+		{"0.0.0.0/0", "255.255.255.255/32", "4294967295"},
+		{"::/0", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128", "340282366920938463463374607431768211455"},
+		{"::ffff:0:0/96", "::ffff:0.0.1.0/120", "1"},
+		{"10.0.0.0/8", "10.0.0.0/7", ""},
+		{"10.0.0.0/8", "11.0.0.0/24", ""},
+		{"10.0.0.0/8", "9.255.255.0/24", ""},
+		{"0.0.0.0/0", "::/0", ""},
+		{"0.0.0.0/0", "::ffff:10.0.0.0/120", ""},
+		{"::/0", "10.0.0.0/8", ""},
+	} {
+		index, ok := cidr.SubnetIndex(prefix(test.p), prefix(test.subnet))
+		assert.Equal(t, test.index != "", ok, "%v", test)
+		if ok {
+			assert.Equal(t, test.index, index.String(), "%v", test)
+		} else {
+			assert.True(t, index.IsZero())
+		}
+	}
+	for _, invalid := range invalidPrefixes {
+		for _, other := range append(invalidPrefixes, prefix("10.0.0.0/8"), prefix("::/0")) {
+			_, ok := cidr.SubnetIndex(invalid, other)
+			assert.False(t, ok)
+			_, ok = cidr.SubnetIndex(other, invalid)
+			assert.False(t, ok)
+		}
+	}
 }
 
 func TestSplitRefuses(t *testing.T) {

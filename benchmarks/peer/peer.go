@@ -137,7 +137,7 @@ func foresee(ctx context.Context, start time.Time, done, all int) error {
 func All() []Peer {
 	return []Peer{
 		thisLibrary(), floor(), kubernetes(), nodeCIDRs(), cilium(), ciliumHash(), moby(),
-		goIPAM(), hostLocal(), netipxByHand(), netipxSet(), metalLB(), whereabouts(), inCluster(),
+		goIPAM(), hostLocal(), netipxByHand(), netipxSet(), flatBitset(), metalLB(), whereabouts(), inCluster(),
 	}
 }
 
