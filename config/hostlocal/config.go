@@ -79,8 +79,8 @@ func (s RangeSet) Of(addr netip.Addr) (Range, bool) {
 	return Range{}, false
 }
 
-// ReadFile reads the configuration in the file at path, as [Parse] does. The file must be a regular one. Errors name it,
-// and each [*config.FieldError] its line.
+// ReadFile reads the configuration in the file at path, as [Parse] does. The file must be a regular one. Errors name
+// it, and each [*config.FieldError] its line.
 func ReadFile(path string) (Config, error) { return tree.ReadFile(path, Parse) }
 
 // Parse reads one configuration. Of a list of plugins it takes the first whose ipam.type is host-local, or else the
@@ -152,8 +152,8 @@ func readRequested(v tree.Value) (netip.Addr, bool) {
 // Requests returns the requests of a claim for one address of each set, in the order of the sets. A set that has one of
 // the wanted addresses, such as those of Requested, is asked for the first of these exactly.
 //
-// It is an error that wraps [pool.ErrInvalid] if a wanted address is left over, since it is in no set, or in one that is
-// asked for another. Cost: O(ranges · wanted).
+// If a wanted address is left over, since it is in no set, or in one that is asked for another, the error wraps
+// [pool.ErrInvalid]. Cost: O(ranges · wanted).
 func (c Config) Requests(wanted ...netip.Addr) ([]pool.Request, error) {
 	left := slices.Clone(wanted)
 	requests := make([]pool.Request, len(c.Sets))

@@ -127,7 +127,8 @@ func TestSets(t *testing.T) {
 		{"/32", ipam(`"subnet": "10.0.0.9/32"`), "10.0.0.9"},
 		{"/127", ipam(`"subnet": "2001:db8::/127"`), "2001:db8::/127"},
 		{"names in another case", ipam(`"Subnet": "10.0.0.0/29", "RANGESTART": "10.0.0.3"`), "10.0.0.3-10.0.0.6"},
-		{"empty and null are missing", ipam(`"subnet": "10.0.0.0/29", "rangeStart": "", "gateway": null`), "10.0.0.2-10.0.0.6"},
+		{"empty and null are missing", ipam(`"subnet": "10.0.0.0/29", "rangeStart": "", "gateway": null`),
+			"10.0.0.2-10.0.0.6"},
 		{"no type", `{"ipam": {"subnet": "10.0.0.0/29"}}`, "10.0.0.2-10.0.0.6"},
 		{"the plugin with host-local, of several", `{"plugins": [{"type": "tuning"}, {"ipam": {"type": "static"}},
 			` + ipam(`"subnet": "10.0.0.0/29"`) + `]}`, "10.0.0.2-10.0.0.6"},
@@ -188,7 +189,8 @@ func TestRefused(t *testing.T) {
 		{"an empty set", ipam(`"ranges": [[]]`), []string{"ipam.ranges[0]: has no ranges"}},
 		{"a set that is a range", ipam(`"ranges": [{"subnet": "10.0.0.0/24"}]`),
 			[]string{"ipam.ranges[0]: is an object, want a list", "ipam.ranges[0]: has no ranges"}},
-		{"host bits", ipam(`"subnet": "10.0.0.1/24"`), []string{`ipam.subnet: "10.0.0.1/24" cannot be parsed: a CIDR has no host`}},
+		{"host bits", ipam(`"subnet": "10.0.0.1/24"`),
+			[]string{`ipam.subnet: "10.0.0.1/24" cannot be parsed: a CIDR has no host`}},
 		{"an address for a subnet", ipam(`"subnet": "10.0.0.1"`), []string{`ipam.subnet: "10.0.0.1" cannot be parsed`}},
 		{"bounds outside", ipam(`"subnet": "10.0.0.0/24", "rangeStart": "10.0.1.1", "rangeEnd": "2001:db8::1"`),
 			[]string{`ipam.rangeStart: "10.0.1.1" is not in the subnet 10.0.0.0/24`, `ipam.rangeEnd: "2001:db8::1" is not in`}},
@@ -202,16 +204,18 @@ func TestRefused(t *testing.T) {
 			[]string{`ipam.ranges[0][1].subnet: "2001:db8::/64" is IPv6, but the set is IPv4`}},
 		{"overlap in a set", ipam(`"ranges": [[{"subnet": "10.0.0.0/24", "rangeEnd": "10.0.0.9"},
 			{"subnet": "10.0.0.0/24", "rangeStart": "10.0.0.9"}]]`),
-			[]string{`ipam.ranges[0][1].subnet: "10.0.0.0/24" has the range 10.0.0.9-10.0.0.254, which overlaps 10.0.0.1-10.0.0.9 of ` +
-				"ipam.ranges[0][0].subnet"}},
-		{"overlap between sets", ipam(`"subnet": "10.0.0.0/24", "ranges": [[{"subnet": "10.0.0.0/24", "rangeEnd": "10.0.0.9"}],
+			[]string{`ipam.ranges[0][1].subnet: "10.0.0.0/24" has the range 10.0.0.9-10.0.0.254, which overlaps ` +
+				"10.0.0.1-10.0.0.9 of ipam.ranges[0][0].subnet"}},
+		{"overlap between sets", ipam(`"subnet": "10.0.0.0/24", "ranges": [
+			[{"subnet": "10.0.0.0/24", "rangeEnd": "10.0.0.9"}],
 			[{"subnet": "10.0.0.0/24", "rangeStart": "10.0.0.20", "rangeEnd": "10.0.0.29"}]]`),
 			[]string{"ipam.ranges[0][0].subnet", "ipam.ranges[1][0].subnet"}},
 		{"subnets that overlap", ipam(`"ranges": [[{"subnet": "10.0.0.0/16", "rangeEnd": "10.0.0.9"}],
 			[{"subnet": "10.0.1.0/24"}], [{"subnet": "10.0.2.0/24"}]]`), []string{
 			`ipam.ranges[1][0].subnet: "10.0.1.0/24" overlaps 10.0.0.0/16 of ipam.ranges[0][0].subnet`,
 			`ipam.ranges[2][0].subnet: "10.0.2.0/24" overlaps 10.0.0.0/16`}},
-		{"two sets of a family before CNI 0.3.0", `{"ipam": {"ranges": [[{"subnet": "10.0.0.0/29"}], [{"subnet": "10.0.1.0/29"}]]}}`,
+		{"two sets of a family before CNI 0.3.0",
+			`{"ipam": {"ranges": [[{"subnet": "10.0.0.0/29"}], [{"subnet": "10.0.1.0/29"}]]}}`,
 			[]string{`ipam.ranges: has several sets of one family, which CNI "" does not support`}},
 		{"nothing left", ipam(`"ranges": [[{"subnet": "10.0.0.0/24"}], [{"subnet": "10.0.1.9/32", "gateway": "10.0.1.9"}]]`),
 			[]string{"ipam.ranges[1]: leaves nothing to hand out"}},
@@ -223,7 +227,8 @@ func TestRefused(t *testing.T) {
 				`ipam.dataDir: "5" is a number`, `ipam.subnet: "10.0.0/24" cannot be parsed`}},
 		{"wanted addresses", strings.TrimSuffix(ipam(`"subnet": "10.0.0.0/24"`), "}") +
 			`, "args": {"cni": {"ips": [5, "x/y"]}}, "runtimeConfig": 5}`,
-			[]string{`args.cni.ips[0]: "5" is a number`, `args.cni.ips[1]: "x/y" cannot be parsed`, `runtimeConfig: "5" is a number`}},
+			[]string{`args.cni.ips[0]: "5" is a number`, `args.cni.ips[1]: "x/y" cannot be parsed`,
+				`runtimeConfig: "5" is a number`}},
 		{"no ipam", `{"type": "bridge"}`, []string{"ipam: is missing"}},
 		{"no plugin with ipam", `{"plugins": [{"type": "tuning"}]}`, []string{"plugins: has no plugin with a section ipam"}},
 		{"another kind", `{"kind": "Pod"}`, []string{`kind: "Pod" is no kind of network`}},
@@ -255,7 +260,7 @@ func TestOtherPlugins(t *testing.T) {
 	require.NoError(t, err)
 	for _, file := range append(files, "testdata/static.json", "testdata/dhcp.json") {
 		_, err := hostlocal.ReadFile(file)
-		assert.ErrorContains(t, err, "ipam.ranges: there are no ranges", file)
+		require.ErrorContains(t, err, "ipam.ranges: there are no ranges", file)
 	}
 	assert.NotEmpty(t, files)
 }

@@ -23,7 +23,8 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(ipam(`"subnet": "10.0.0.0/31", "rangeStart": "10.0.0.1", "gateway": "10.0.0.0"`)))
 	f.Add([]byte(ipam(`"ranges": [[{"subnet": "10.0.0.0/24", "gateway": "10.1.0.9"}], [{"subnet": "10.1.0.0/24"}]]`)))
 	f.Add([]byte(`{"ipam": {"subnet": "::/0", "rangeEnd": "::9"}, "args": {"cni": {"ips": ["::5/64"]}}}`))
-	f.Add([]byte("kind: NetworkAttachmentDefinition\nmetadata: {name: a}\nspec: {config: '{\"ipam\": {\"subnet\": \"::/127\"}}'}"))
+	f.Add([]byte("kind: NetworkAttachmentDefinition\nmetadata: {name: a}\n" +
+		"spec: {config: '{\"ipam\": {\"subnet\": \"::/127\"}}'}"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, err := hostlocal.Parse(data)
 		if err == nil {

@@ -188,6 +188,7 @@ func (r *rangeReader) makeSpec(from tree.Value) {
 		}
 		named[subnet] = true
 	}
+	errors := from.Errors()
 	free := cidr.Union(spec.Set(pool.IPv4), spec.Set(pool.IPv6))
 	for i, set := range r.config.Sets {
 		if !cidr.Overlaps(set.addresses(), free) {
@@ -195,7 +196,9 @@ func (r *rangeReader) makeSpec(from tree.Value) {
 				"one more address at least")
 		}
 	}
-	from.CheckSpec(*spec)
+	if from.Errors() == errors {
+		from.CheckSpec(*spec)
+	}
 }
 
 // addresses are those of all ranges of the set.

@@ -41,6 +41,18 @@ func (v Value) Range() (netipx.IPRange, bool) {
 	return r, ok
 }
 
+// SubnetRange is the value of two bounds with the length of their subnet, and the subnet; the zero Prefix if it names
+// none.
+func (v Value) SubnetRange() (netipx.IPRange, netip.Prefix, bool) {
+	var subnet netip.Prefix
+	r, ok := parsed(v, func(text string) (netipx.IPRange, error) {
+		r, prefix, err := masking.SubnetRange(text)
+		subnet = prefix
+		return r, err
+	})
+	return r, subnet, ok
+}
+
 // parsed is what parse makes of a text.
 func parsed[T any](v Value, parse func(string) (T, error)) (T, bool) {
 	var none T
