@@ -134,6 +134,8 @@ func TestSets(t *testing.T) {
 			` + ipam(`"subnet": "10.0.0.0/29"`) + `]}`, "10.0.0.2-10.0.0.6"},
 		{"the first plugin with a section ipam", `{"plugins": [{"type": "tuning"}, {"ipam": {"subnet": "10.0.0.0/29"}}]}`,
 			"10.0.0.2-10.0.0.6"},
+		{"two sets of a family in CNI 0.3.0", `{"cniVersion": "0.3.0", "ipam": {
+			"ranges": [[{"subnet": "10.0.0.0/29"}], [{"subnet": "10.0.1.0/29"}]]}}`, "10.0.0.2-10.0.0.6 | 10.0.1.2-10.0.1.6"},
 		{"two sets of a family before CNI 0.3.0 are one too many, but not of two", `{"cniVersion": "0.2.0", "ipam": {
 			"ranges": [[{"subnet": "10.0.0.0/29"}], [{"subnet": "2001:db8::/125"}]]}}`,
 			"10.0.0.2-10.0.0.6 | 2001:db8::2-2001:db8::7"},
@@ -214,9 +216,15 @@ func TestRefused(t *testing.T) {
 			[{"subnet": "10.0.1.0/24"}], [{"subnet": "10.0.2.0/24"}]]`), []string{
 			`ipam.ranges[1][0].subnet: "10.0.1.0/24" overlaps 10.0.0.0/16 of ipam.ranges[0][0].subnet`,
 			`ipam.ranges[2][0].subnet: "10.0.2.0/24" overlaps 10.0.0.0/16`}},
+		{"subnets that overlap, after one that does not", ipam(`"ranges": [[{"subnet": "10.0.0.0/24"}],
+			[{"subnet": "10.1.0.0/16", "rangeEnd": "10.1.0.9"}], [{"subnet": "10.1.1.0/24"}]]`),
+			[]string{`ipam.ranges[2][0].subnet: "10.1.1.0/24" overlaps 10.1.0.0/16 of ipam.ranges[1][0].subnet`}},
 		{"two sets of a family before CNI 0.3.0",
 			`{"ipam": {"ranges": [[{"subnet": "10.0.0.0/29"}], [{"subnet": "10.0.1.0/29"}]]}}`,
 			[]string{`ipam.ranges: has several sets of one family, which CNI "" does not support`}},
+		{"two sets of a family in CNI 0.2.0", `{"cniVersion": "0.2.0", "ipam": {
+			"ranges": [[{"subnet": "10.0.0.0/29"}], [{"subnet": "10.0.1.0/29"}]]}}`,
+			[]string{`ipam.ranges: has several sets of one family, which CNI "0.2.0" does not support, want a cniVersion`}},
 		{"nothing left", ipam(`"ranges": [[{"subnet": "10.0.0.0/24"}], [{"subnet": "10.0.1.9/32", "gateway": "10.0.1.9"}]]`),
 			[]string{"ipam.ranges[1]: leaves nothing to hand out"}},
 		{"twice", ipam(`"subnet": "10.0.0.0/24", "SUBNET": "10.0.1.0/24"`), []string{"ipam.SUBNET: is there twice"}},

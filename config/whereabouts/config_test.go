@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go4.org/netipx"
 
 	"github.com/ipalloc/ipalloc/cidr"
 	"github.com/ipalloc/ipalloc/config"
@@ -126,10 +127,15 @@ func TestRanges(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			got := one(t, c.text)
 			assert.Equal(t, c.want, sets(got))
+			var all *netipx.IPSet
 			for _, r := range got.Ranges {
+				all = cidr.Union(all, r.Set())
 				_, err := pool.New(r.Spec, nil)
 				require.NoError(t, err)
 			}
+			spec := got.Spec()
+			handedOut := cidr.Union(spec.Set(pool.IPv4), spec.Set(pool.IPv6))
+			assert.Equal(t, cidr.FormatSet(all), cidr.FormatSet(handedOut), "the pool of all ranges")
 		})
 	}
 }
