@@ -23,6 +23,6 @@
 // length. Start and end make one range, which is added to the addresses, and need not lie in the subnet; nor need the
 // prefix be its length. A start or an end alone, without a subnet, means nothing.
 //
-// In a subnet of one or two addresses, a missing start is the first address and a missing end the last one. The provider
-// refuses such a pool.
+// In a subnet of one or two addresses, a missing start is the first address and a missing end the last one. The
+// provider refuses such a pool.
 package clusterapi
