@@ -9,4 +9,6 @@
 //     n-th address, set algebra.
 //   - [github.com/ipalloc/ipalloc/store]: the contract between a pool and the place where it is kept, and a store in
 //     memory. Drivers are modules of their own, such as github.com/ipalloc/ipalloc/store/bolt for one file.
+//
+// The module github.com/ipalloc/ipalloc/config reads the configurations of other systems into specs of pools.
 package ipalloc

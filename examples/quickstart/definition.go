@@ -1,13 +1,16 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"go4.org/netipx"
 
 	"github.com/ipalloc/ipalloc/cidr"
-	"github.com/ipalloc/ipalloc/examples/internal/clusterapi"
+	"github.com/ipalloc/ipalloc/config"
+	"github.com/ipalloc/ipalloc/config/clusterapi"
 	"github.com/ipalloc/ipalloc/pool"
 )
 
@@ -24,8 +27,27 @@ func readDefinition(poolFile string) (definition, error) {
 	if poolFile == "" {
 		return builtIn(), nil
 	}
-	p, err := clusterapi.ReadFile(poolFile)
-	return definition{name: p.StoreName(), spec: p.Spec}, err
+	pools, err := clusterapi.ReadFile(poolFile)
+	if err != nil {
+		return definition{}, joined(err)
+	}
+	if len(pools) > 1 {
+		return definition{}, fmt.Errorf("%s has %d pools, want one", poolFile, len(pools))
+	}
+	return definition{name: pools[0].StoreName(), spec: pools[0].Spec}, nil
+}
+
+// joined is an error with all that is wrong with a pool's file on one line.
+func joined(err error) error {
+	all := config.FieldErrors(err)
+	if len(all) < 2 {
+		return err
+	}
+	texts := make([]string, len(all))
+	for i, wrong := range all {
+		texts[i] = wrong.Error()
+	}
+	return errors.New(strings.Join(texts, "; "))
 }
 
 // builtIn is a pool of both families, with addresses that are set aside for documentation (RFC 5737, RFC 3849).

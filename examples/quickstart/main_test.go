@@ -273,6 +273,8 @@ func TestBadInput(t *testing.T) {
 	d := newDesk(t)
 	d.ok("alice")
 	bad := d.path("bad.yaml", strings.Replace(smallPool, "24", "33", 1))
+	worse := d.path("worse.yaml", strings.NewReplacer("24", "133", "10.0.0.1-10.0.0.4", "10").Replace(smallPool))
+	two := d.path("two.yaml", smallPool+"---"+strings.Replace(smallPool, "small", "other", 1))
 	list := d.path("list.yaml", "- a\n- b\n")
 	missing := filepath.Join(d.folder, "missing.yaml")
 	for _, c := range []struct {
@@ -280,9 +282,12 @@ func TestBadInput(t *testing.T) {
 		args []string
 		want []string
 	}{
-		{"invalid pool", []string{"-pool", bad, "a"}, []string{bad + `:7: spec.prefix: "33" is out of range, want 0 to 32`}},
+		{"invalid pool", []string{"-pool", bad, "a"}, []string{bad + `:7: spec.prefix: "33" is out of range, want 1 to 32`}},
+		{"two errors", []string{"-pool", worse, "a"},
+			[]string{worse + `:6: spec.addresses[0]: "10" is`, "; " + worse + `:7: spec.prefix: "133" is out of range`}},
+		{"two pools", []string{"-pool", two, "a"}, []string{two + " has 2 pools, want one"}},
 		{"no pool", []string{"-pool", list, "a"}, []string{list + ":1: is a list, want fields with values"}},
-		{"the store as a pool", []string{"-pool", d.db, "a"}, []string{d.db + ": it is not YAML"}},
+		{"the store as a pool", []string{"-pool", d.db, "a"}, []string{d.db + ": the text is not YAML"}},
 		{"no such pool file", []string{"-pool", missing, "a"}, []string{missing, "no such file"}},
 		{"file name of two lines", []string{"-pool", missing + "\nx", "a"}, []string{missing + `\nx`}},
 		{"folder as a pool", []string{"-pool", d.folder, "a"}, []string{d.folder, "is a directory"}},

@@ -1,0 +1,294 @@
+package whereabouts
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"go4.org/netipx"
+
+	"github.com/ipalloc/ipalloc/cidr"
+	"github.com/ipalloc/ipalloc/config"
+	"github.com/ipalloc/ipalloc/config/internal/cni"
+	"github.com/ipalloc/ipalloc/config/internal/tree"
+	"github.com/ipalloc/ipalloc/pool"
+)
+
+// pluginType is how ipam.type names Whereabouts.
+const pluginType = "whereabouts"
+
+// Config is a configuration of Whereabouts.
+//
+// The zero Config is of no use. A Config may be copied; the copy shares its slices. It may be used concurrently.
+type Config struct {
+	// Name is the name of the network of CNI, or of the NetworkAttachmentDefinition if that has none; empty if there is
+	// none either. It says nothing about addresses.
+	Name string
+	// Namespace is that of a NetworkAttachmentDefinition, "default" if it names none; empty for other forms.
+	Namespace string
+	// CNIVersion is the version of CNI that the network asks for; empty if it says none.
+	CNIVersion string
+	// Type is ipam.type, the name of the plugin.
+	Type string
+	// NetworkName is network_name, any text: configurations that have the same one, or none, share their addresses;
+	// others know nothing of each other.
+	NetworkName string
+	// OverlappingRanges is enable_overlapping_ranges: whether no address is given twice in ranges that overlap. True if
+	// the configuration does not say.
+	OverlappingRanges bool
+	// Ranges are the ranges, at least one: that of the section ipam itself first, then those of ipRanges. A container
+	// gets one address of each.
+	Ranges []Range
+	// NodeSliceBits is node_slice_size: the length, in bits, of the blocks of the first range of which each node has one
+	// of its own. 0 if nodes have none.
+	NodeSliceBits int
+	// Gateway is the gateway that goes with each address, also one of another family; the zero Addr if there is none. It
+	// may lie outside of all ranges.
+	Gateway netip.Addr
+	// Addresses are those that each container gets beside, as they are.
+	Addresses []Address
+	// Routes and DNS are what the plugin returns in its result.
+	Routes []config.Route
+	DNS    config.DNS
+	// ReconcilerSchedule is reconciler_cron_expression, which is not checked; empty if there is none.
+	ReconcilerSchedule string
+	// ConfigurationPath is a file with defaults for the section ipam, which is not read; empty if there is none.
+	ConfigurationPath string
+	// Ignored are the paths of fields in the section ipam that Whereabouts ignores: misspelled ones, exclusions of
+	// another family than their range, and what has no effect beside other fields.
+	Ignored []string
+}
+
+// Range is a range of addresses. The zero Range is not valid.
+type Range struct {
+	// Subnet is the network, without host bits. Its length goes with each address.
+	Subnet netip.Prefix
+	// Addresses are those from range_start to range_end. A missing bound is the first or last usable address of the
+	// subnet, or all of them with enable_l3. The pool does not hand out those that are reserved, excluded or the gateway.
+	Addresses netipx.IPRange
+	// Spec is the spec of a pool for the range alone. It is valid.
+	Spec pool.Spec
+}
+
+// Set returns what the range hands out: Addresses without those that are reserved, excluded or the gateway. It is never
+// empty. Cost: O(n log n) for n exclusions.
+func (r Range) Set() *netipx.IPSet { return r.Spec.Set(pool.FamilyOf(r.Subnet.Addr())) }
+
+// Address is an address that a configuration gives to each container. The zero Address is not valid.
+type Address struct {
+	// Address has the length of its subnet, and the host bits.
+	Address netip.Prefix
+	// Gateway is the gateway that goes with it; the zero Addr if there is none.
+	Gateway netip.Addr
+}
+
+// Spec returns the spec of one pool for all ranges, which may overlap. It is valid. It has nothing but ranges: what the
+// ranges of the configuration hand out, all of which the pool may hand out. Subnets, which may overlap, are not in it.
+// Cost: O(n log n) for n ranges and exclusions.
+func (c Config) Spec() pool.Spec {
+	spec := pool.Spec{AllocateReserved: true}
+	for _, r := range c.Ranges {
+		spec.Ranges = append(spec.Ranges, r.Set().Ranges()...)
+	}
+	return spec
+}
+
+// Requests returns the requests of a claim for one address of each range, in their order. Cost: as that of Spec.
+func (c Config) Requests() []pool.Request {
+	requests := make([]pool.Request, len(c.Ranges))
+	for i, r := range c.Ranges {
+		requests[i] = pool.Request{Within: r.Set()}
+	}
+	return requests
+}
+
+// ReadFile reads the configuration in the file at path, as [Parse] does. The file must be a regular one. Errors name
+// it, and each [*config.FieldError] its line.
+func ReadFile(path string) (Config, error) { return tree.ReadFile(path, Parse) }
+
+// Parse reads one configuration. Of a list of plugins it takes the first whose ipam.type is whereabouts, or else the
+// first with a section ipam.
+//
+// The error joins a [*config.FieldError] for each thing that is wrong, and the Config is the zero one then.
+func Parse(data []byte) (Config, error) {
+	var report tree.Report
+	network, ok := cni.Read(data, pluginType, &report)
+	if !ok {
+		return Config{}, report.Err()
+	}
+	c := Config{Name: network.Name, Namespace: network.Namespace, CNIVersion: network.Version}
+	c.readRest(network.IPAM)
+	c.readRanges(network.IPAM)
+	c.readSliceSize(network.IPAM.Field("node_slice_size"))
+	if err := report.Err(); err != nil {
+		return Config{}, err
+	}
+	return c, nil
+}
+
+// readRest reads all but the ranges.
+func (c *Config) readRest(ipam tree.Object) {
+	c.Type = ipam.Field("type").TextOr("")
+	c.NetworkName = ipam.Field("network_name").TextOr("")
+	c.OverlappingRanges = ipam.Field("enable_overlapping_ranges").Flag(true)
+	c.Gateway = cni.AddrOrNone(ipam.Field("gateway"))
+	c.Routes = cni.Routes(ipam.Field("routes"))
+	c.DNS = cni.DNS(ipam.Field("dns"))
+	c.ReconcilerSchedule = ipam.Field("reconciler_cron_expression").TextOr("")
+	c.ConfigurationPath = ipam.Field("configuration_path").TextOr("")
+	for _, item := range ipam.Field("addresses").Items() {
+		if o, ok := item.FoldedObject(); ok {
+			address, _ := o.Field("address").HostPrefix()
+			c.Addresses = append(c.Addresses, Address{address, cni.AddrOrNone(o.Field("gateway"))})
+		}
+	}
+	c.Ignored = ipam.Unknown("type", "network_name", "enable_overlapping_ranges", "gateway", "routes", "dns",
+		"reconciler_cron_expression", "configuration_path", "addresses", "ipRanges", "node_slice_size",
+		"range", "range_start", "range_end", "exclude", "enable_l3",
+		// What follows is about how Whereabouts works, not about addresses.
+		"exclude_gateway", "optimistic_ipam", "datastore", "kubernetes", "log_file", "log_level", "sleep_for_race",
+		"leader_lease_duration", "leader_renew_deadline", "leader_retry_period",
+		"etcd_host", "etcd_username", "etcd_password", "etcd_key_file", "etcd_cert_file", "etcd_ca_cert_file")
+}
+
+// readRanges reads the range of the section ipam itself, and those of ipRanges.
+func (c *Config) readRanges(ipam tree.Object) {
+	l3, errors := ipam.Field("enable_l3").Flag(false), ipam.Errors()
+	if ipam.Field("range").Missing() {
+		c.ignore(ipam, "range_start", "range_end", "exclude")
+	} else {
+		c.readRange(ipam, l3)
+	}
+	list := ipam.Field("ipRanges")
+	for _, item := range list.Items() {
+		o, ok := item.FoldedObject()
+		if !ok {
+			continue
+		}
+		c.Ignored = append(c.Ignored, o.Unknown("range", "range_start", "range_end", "exclude", "enable_l3")...)
+		c.readRange(o, l3 || o.Field("enable_l3").Flag(false))
+	}
+	if len(c.Ranges) == 0 && ipam.Errors() == errors {
+		ipam.Field("range").Refuse("there is no range", `one such as "192.0.2.0/24", or ipRanges`)
+	}
+}
+
+// ignore notes the fields of these names that are there.
+func (c *Config) ignore(o tree.Object, names ...string) {
+	for _, name := range names {
+		if v := o.Field(name); !v.Missing() {
+			c.Ignored = append(c.Ignored, v.Path())
+		}
+	}
+}
+
+// readRange reads a range, whose fields stand in the object.
+func (c *Config) readRange(o tree.Object, l3 bool) {
+	errors := o.Errors()
+	r, ok := c.readBounds(o, l3)
+	if !ok {
+		return
+	}
+	r.Spec = pool.Spec{Ranges: []netipx.IPRange{r.Addresses}, AllocateReserved: l3}
+	subnet := pool.Subnet{Prefix: r.Subnet}
+	if r.Subnet.Contains(c.Gateway) {
+		subnet.Gateway = c.Gateway
+	}
+	r.Spec.Subnets = []pool.Subnet{subnet}
+	for _, item := range o.Field("exclude").Items() {
+		excluded, ok := readExclusion(item)
+		switch {
+		case !ok:
+		case excluded.From().BitLen() != r.Subnet.Addr().BitLen():
+			c.Ignored = append(c.Ignored, item.Path())
+		default:
+			r.Spec.Exclude = append(r.Spec.Exclude, excluded)
+		}
+	}
+	if o.Errors() != errors {
+		return
+	}
+	if v := o.Field("range"); len(r.Set().Ranges()) == 0 {
+		v.Refuse("leaves nothing to hand out: each address is excluded, the gateway, or reserved for the subnet",
+			"one more address at least")
+	} else if v.CheckSpec(r.Spec) {
+		c.Ranges = append(c.Ranges, r)
+	}
+}
+
+// readBounds reads the subnet and the addresses of a range. It is false if a part of it is refused.
+func (c *Config) readBounds(o tree.Object, l3 bool) (Range, bool) {
+	v := o.Field("range")
+	text, ok := v.Text()
+	if !ok {
+		return Range{}, false
+	}
+	if strings.Contains(text, "-") {
+		addresses, subnet, ok := v.SubnetRange()
+		if ok && !subnet.IsValid() {
+			v.Refuse("has no length", fmt.Sprintf(`the length of its subnet at the end, as in "%v/24"`, addresses))
+			return Range{}, false
+		}
+		c.ignore(o, "range_start", "range_end")
+		return Range{Subnet: subnet, Addresses: addresses}, ok
+	}
+	subnet, ok := v.MaskedPrefix()
+	if !ok {
+		return Range{}, false
+	}
+	all := cidr.Usable(subnet)
+	if l3 {
+		all = netipx.RangeOfPrefix(subnet)
+	}
+	errors := v.Errors()
+	from := readBound(o.Field("range_start"), subnet, all.From())
+	to := readBound(o.Field("range_end"), subnet, all.To())
+	if v.Errors() == errors && to.Less(from) {
+		o.Field("range_end").Refuse(fmt.Sprintf("makes the range %v-%v, which is empty", from, to),
+			"a range_start that is not after range_end")
+	}
+	return Range{Subnet: subnet, Addresses: netipx.IPRangeFrom(from, to)}, v.Errors() == errors
+}
+
+// readBound reads an address of the subnet, or is what a missing one stands for.
+func readBound(v tree.Value, subnet netip.Prefix, missing netip.Addr) netip.Addr {
+	if v.Missing() {
+		return missing
+	}
+	addr, ok := v.Addr()
+	if ok && !subnet.Contains(addr) {
+		v.Refuse(fmt.Sprintf("is not in the range %v", subnet), "an address of it")
+	}
+	return addr
+}
+
+// readExclusion reads a CIDR or an address.
+func readExclusion(v tree.Value) (netipx.IPRange, bool) {
+	excluded, ok := v.Range()
+	if ok && strings.Contains(v.TextOr(""), "-") {
+		v.Refuse("is a range", "a CIDR or an address")
+	}
+	return excluded, ok
+}
+
+// readSliceSize reads the length of the nodes' blocks, which may have a slash before it.
+func (c *Config) readSliceSize(v tree.Value) {
+	text, ok := "", false
+	if !v.Missing() {
+		text, ok = v.Text()
+	}
+	if !ok {
+		return
+	}
+	low, high := 1, pool.IPv6.Width()
+	if len(c.Ranges) > 0 {
+		low, high = c.Ranges[0].Subnet.Bits(), c.Ranges[0].Subnet.Addr().BitLen()
+	}
+	bits, err := strconv.ParseUint(strings.TrimPrefix(text, "/"), 10, 8)
+	if err != nil || bits == 0 || int(bits) < low || int(bits) > high {
+		v.Refuse("is not a length of blocks of the first range", fmt.Sprintf(`"/%d" to "/%d"`, max(low, 1), high))
+		return
+	}
+	c.NodeSliceBits = int(bits)
+}
