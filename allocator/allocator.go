@@ -10,21 +10,22 @@ import (
 	"go4.org/netipx"
 
 	"github.com/ipalloc/ipalloc/cidr"
+	"github.com/ipalloc/ipalloc/internal/sentinel"
 )
 
 // Errors that an [Allocator] returns, wrapped in a message that quotes the argument. Test for them with [errors.Is].
 var (
 	// ErrExhausted is returned when the searched addresses include no free prefix of the requested length.
-	ErrExhausted = errors.New("exhausted")
+	ErrExhausted = sentinel.Exhausted
 	// ErrTaken is returned when an address of the prefix is taken.
-	ErrTaken = errors.New("taken")
+	ErrTaken = sentinel.Taken
 	// ErrNotTaken is returned when an address of a prefix to release is free.
 	ErrNotTaken = errors.New("not taken")
 	// ErrOutside is returned when an address of the prefix is not in the allocator's set.
 	ErrOutside = errors.New("outside of the set")
 	// ErrInvalid is returned for an argument that no allocator of the family accepts, such as a prefix with host bits,
 	// a prefix of the other family, or a length that no prefix of the family has.
-	ErrInvalid = errors.New("invalid")
+	ErrInvalid = sentinel.Invalid
 	// ErrCorrupt is returned when bytes to decode are not an encoding.
 	ErrCorrupt = errors.New("corrupt")
 )

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"unicode/utf8"
+
+	"github.com/ipalloc/ipalloc/internal/sentinel"
 )
 
 // ParseError describes a text that cannot be parsed. Every error that this package returns is a *ParseError; use
@@ -25,6 +27,9 @@ type ParseError struct {
 func (e *ParseError) Error() string {
 	return fmt.Sprintf("cannot parse %s: %s; want %s", quote(e.Input), e.Rule, e.Want)
 }
+
+// Is reports that the error matches the ErrInvalid of packages allocator, pool and store.
+func (e *ParseError) Is(target error) bool { return target == sentinel.Invalid }
 
 // quote returns text in quotes. It cuts a long text and adds its length.
 func quote(text string) string {

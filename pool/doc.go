@@ -5,9 +5,9 @@
 //
 //	spec, err := pool.ParseSpec("192.0.2.0/24", "2001:db8::/64")
 //	db, err := bolt.Open(ctx, "addresses.db", nil)             // or another store
-//	p, err := pool.OpenOrCreate(ctx, db, "pods", spec, nil)
+//	p, err := pool.Ensure(ctx, db, "pods", spec, pool.Update, nil)
 //	a, err := p.Allocate(ctx, pool.Claim{Owner: containerID})  // the lowest free address
-//	_, err = p.Release(ctx, containerID)
+//	_, err = p.Release(ctx, pool.Held{Owner: containerID})
 //
 // [New] makes a pool that lives in memory, without a store, with the same rules and methods.
 //
@@ -33,7 +33,7 @@
 // but the owner.
 //
 // Each grant has a generation. A caller whose release may come late, when the owner may already hold something else,
-// names the generation that it means, with [Pool.ReleaseGeneration].
+// names the generation that it means, with [Held.Generation].
 //
 // A process that dies may leave a release on its way to the store. It can take effect until another commit changes the
 // pool. An owner that already holds what it claims is normally told so after a read, so such a release may still take
@@ -95,15 +95,17 @@
 // ones. What is allocated in it does not touch the parent, so writers do not meet. Cost: one commit of both pools for
 // each block.
 //
-// # Several pools, several owners
+// # Several steps, several pools
 //
-// [AllocateTogether] grants one owner something from each of several pools, or from the first of several that has room,
-// all or nothing. [ReleaseTogether] is its counterpart. These are ordinary calls: one commit, with the same guarantees,
-// on any store.
+// A [Step] is one change of what one owner holds: [Allocate], [Release], [Renew] or [Decline]. [Pool.All] does several
+// steps in one commit, all or nothing: an owner exchanges its address for another one, an address is transferred to
+// another owner, or an owner gets something from each of several pools, or from the first of several that has room. These
+// are ordinary calls, with the same guarantees, on any store.
 //
-// [Pool.AllocateMany], [Pool.AllocateAll], [Pool.ReleaseMany] and [Pool.ReleaseAll] do for many owners what the single
-// calls do, each by itself or all or nothing. [Pool.Adopt] takes over addresses that are in use already, by the
-// million. Cost: one commit for every 4,096 owners, or for as many as the store takes.
+// [Pool.Each] does any number of steps, each by itself, by the million: it takes over addresses that are in use already,
+// for example. Cost: one commit for every 4,096 steps, or for as many as the store takes.
+//
+// [Ensure] makes the pool be what a spec says, at each start of a program that brings its spec along.
 //
 // [Pool.Reconcile] releases what owners hold that no longer exist. Cost: O(allocations), and one commit for every 4,096
 // changes.

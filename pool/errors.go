@@ -7,20 +7,25 @@ import (
 	"time"
 
 	"github.com/ipalloc/ipalloc/cidr"
+	"github.com/ipalloc/ipalloc/internal/sentinel"
+	"github.com/ipalloc/ipalloc/store"
 )
 
 // Errors of this package, for use with [errors.Is]. The errors that its functions return are of type [*Error]. They
 // wrap one of these, or an error of the store as it came. Of the latter, [store.ErrUnknown] alone leaves open whether
 // the call took effect.
+//
+// ErrInvalid, ErrNotFound, ErrExhausted and ErrTaken are the errors of these names in packages store and allocator, so
+// it does not matter with which one an error is compared. Errors of package cidr match ErrInvalid too.
 var (
 	// ErrInvalid is returned when an argument breaks a rule: a specification, a name, a claim.
-	ErrInvalid = errors.New("invalid")
+	ErrInvalid = sentinel.Invalid
 	// ErrDrift is returned by [Ensure] with [Refuse] if the pool has another spec.
 	ErrDrift = errors.New("the pool has another spec")
-	// ErrExists is returned when there is already a pool of that name.
-	ErrExists = errors.New("pool already exists")
+	// ErrExists is returned when there is already a pool of that name. It wraps [store.ErrExists].
+	ErrExists = fmt.Errorf("pool %w", store.ErrExists)
 	// ErrNotFound is returned when the owner or the address holds nothing, or when there is no such pool.
-	ErrNotFound = errors.New("not found")
+	ErrNotFound = sentinel.NotFound
 	// ErrNoPool is returned when there is no such pool, or no longer. It wraps ErrNotFound.
 	ErrNoPool = fmt.Errorf("pool %w", ErrNotFound)
 	// ErrUnfinished is returned for a pool whose [Import] has not come to its end. Import it again, or [Delete] it.
@@ -35,9 +40,9 @@ var (
 	ErrInUse = errors.New("in use")
 	// ErrExhausted is returned when the searched part of the pool has no free prefix of the requested length. The error
 	// is an [ExhaustedError].
-	ErrExhausted = errors.New("exhausted")
+	ErrExhausted = sentinel.Exhausted
 	// ErrTaken is returned when the requested exact prefix is held, wholly or in part.
-	ErrTaken = errors.New("taken")
+	ErrTaken = sentinel.Taken
 	// ErrNotInPool is returned when the pool does not hand out the requested exact prefix. The message says why: it is
 	// outside of the ranges, excluded, a gateway, reserved or withheld.
 	ErrNotInPool = errors.New("not in the pool")

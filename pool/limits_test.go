@@ -131,7 +131,51 @@ func hammerPieces(t *testing.T, seed uint64) {
 	requireOK(t, handles[2])
 }
 
-func TestOpenOrCreate(t *testing.T) {
+// TestEnsure: a program brings its spec along, and starts again with another one.
+func TestEnsure(t *testing.T) {
+	memory := store.NewMemory()
+	ensure := func(drift pool.Drift, text string) (*pool.Pool, error) {
+		return pool.Ensure(t.Context(), memory, "blue", specOf(text), drift, nil)
+	}
+	requireSpec := func(text string) {
+		t.Helper()
+		info, err := open(t, memory).Info(t.Context())
+		require.NoError(t, err)
+		require.True(t, info.Spec.Equal(specOf(text)), "%v", info.Spec)
+	}
+	p, err := ensure(pool.Refuse, "10.0.0.0/24")
+	require.NoError(t, err, "there was none")
+	allocate(t, p, claim("a", "10.0.0.200"))
+	before := snapshot(t, p)
+	for _, drift := range []pool.Drift{pool.Update, pool.Drain, pool.Keep, pool.Refuse} {
+		_, err = ensure(drift, "10.0.0.0/24")
+		require.NoError(t, err)
+	}
+	require.Equal(t, before, snapshot(t, p), "nothing is committed for the same spec")
+
+	_, err = ensure(pool.Refuse, "10.0.0.0/23")
+	require.ErrorIs(t, err, pool.ErrDrift)
+	_, err = ensure(pool.Keep, "10.0.0.0/23")
+	require.NoError(t, err)
+	requireSpec("10.0.0.0/24")
+	_, err = ensure(pool.Update, "10.0.0.0/23")
+	require.NoError(t, err)
+	requireSpec("10.0.0.0/23")
+	_, err = ensure(pool.Update, "10.0.0.0/25")
+	require.ErrorIs(t, err, pool.ErrStranded)
+	requireSpec("10.0.0.0/23")
+	p, err = ensure(pool.Drain, "10.0.0.0/25")
+	require.NoError(t, err)
+	requireSpec("10.0.0.0/25")
+	_, err = p.Get(t.Context(), pool.Held{Owner: "a"})
+	require.NoError(t, err)
+	_, err = ensure(9, "10.0.0.0/25")
+	require.ErrorIs(t, err, pool.ErrInvalid)
+	require.Equal(t, "update drain keep refuse Drift(9)", fmt.Sprint(pool.Update, pool.Drain, pool.Keep, pool.Refuse, pool.Drift(9)))
+}
+
+// TestEnsureInPassing: other processes create, change and delete the pool meanwhile.
+func TestEnsureInPassing(t *testing.T) {
 	memory := store.NewMemory()
 	for range 2 {
 		p, err := pool.Ensure(t.Context(), memory, "blue", specOf("10.0.0.0/24"), pool.Keep, nil)

@@ -459,7 +459,10 @@ func TestOneWatchHoweverManyWait(t *testing.T) {
 // What frees something through the same handle wakes those who wait without a word from the store.
 func TestReleaseThroughTheSameHandleWakesAtOnce(t *testing.T) {
 	for name, free := range map[string]func(t *testing.T, p *pool.Pool) error{
-		"release": func(t *testing.T, p *pool.Pool) error { _, err := p.Release(t.Context(), pool.Held{Owner: "a"}); return err },
+		"release": func(t *testing.T, p *pool.Pool) error {
+			_, err := p.Release(t.Context(), pool.Held{Owner: "a"})
+			return err
+		},
 		"generation": func(t *testing.T, p *pool.Pool) error {
 			a, err := p.Get(t.Context(), pool.Held{Owner: "a"})
 			if err == nil {

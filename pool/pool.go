@@ -460,9 +460,9 @@ func (p *Pool) failed(operation, owner string, err error) error {
 	return wrapped
 }
 
-// storeError replaces the store's error for a missing record by [ErrNotFound], and returns other errors unchanged.
+// storeError leaves of the store's error for a missing record only that, and returns other errors unchanged.
 func storeError(err error) error {
-	if errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrUnknown) {
+	if errors.Is(err, ErrNotFound) && !errors.Is(err, ErrNoPool) && !errors.Is(err, store.ErrUnknown) {
 		return ErrNotFound
 	}
 	return err

@@ -178,7 +178,7 @@ func (s *Step) valid() error {
 // opOfSteps returns an op of all the steps.
 func (p *Pool) opOfSteps(ctx context.Context, steps []Step) (*op, error) {
 	o := &op{ctx: ctx, whole: true}
-	owners := make(map[string]bool, len(steps))
+	seen := make(map[owner]bool, len(steps))
 	for i := range steps {
 		s, in := &steps[i], steps[i].pools
 		if len(in) == 0 {
@@ -192,8 +192,10 @@ func (p *Pool) opOfSteps(ctx context.Context, steps []Step) (*op, error) {
 			return nil, in[0].failedFor(t.kind.String(), s.held, err)
 		} else if err == nil {
 			o.add(in, step{task: t, pool: in[0], byAddr: s.task.owner == ""})
-			o.repeats = o.repeats || owners[t.owner]
-			owners[t.owner] = true
+			for _, p := range in {
+				o.repeats = o.repeats || seen[owner{p, t.owner}]
+				seen[owner{p, t.owner}] = true
+			}
 		} else {
 			o.add(in, step{task: t, pool: in[0], done: true})
 		}

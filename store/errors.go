@@ -4,14 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/ipalloc/ipalloc/internal/sentinel"
 )
 
 // Errors that a [Store] returns, for use with [errors.Is].
 var (
 	// ErrNotFound says that there is no record under the key.
-	ErrNotFound = errors.New("not found")
+	ErrNotFound = sentinel.NotFound
 	// ErrInvalid says that the caller broke a rule of the contract. Nothing was changed.
-	ErrInvalid = errors.New("invalid")
+	ErrInvalid = sentinel.Invalid
 	// ErrConflict says that a head has changed since it was read. The error is a [ConflictError].
 	ErrConflict = errors.New("conflict")
 	// ErrExists says that a record to be created exists. The error is an [ExistsError].

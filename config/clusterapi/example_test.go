@@ -31,7 +31,7 @@ spec:
 	}
 	ctx, db := context.Background(), store.NewMemory()
 	for _, p := range pools {
-		made, err := pool.OpenOrCreate(ctx, db, p.StoreName(), p.Spec, nil)
+		made, err := pool.Ensure(ctx, db, p.StoreName(), p.Spec, pool.Update, nil)
 		if err != nil {
 			fmt.Println(err)
 			return

@@ -28,7 +28,7 @@ func ExampleParse() {
 		return
 	}
 	ctx := context.Background()
-	p, err := pool.OpenOrCreate(ctx, store.NewMemory(), c.Name, c.Spec, nil)
+	p, err := pool.Ensure(ctx, store.NewMemory(), c.Name, c.Spec, pool.Update, nil)
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -30,7 +30,7 @@ func ExampleParse() {
 		return
 	}
 	ctx := context.Background()
-	p, err := pool.OpenOrCreate(ctx, store.NewMemory(), c.NetworkName, c.Spec(), nil)
+	p, err := pool.Ensure(ctx, store.NewMemory(), c.NetworkName, c.Spec(), pool.Update, nil)
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -10,7 +10,7 @@
 //		return err
 //	}
 //	defer s.Close()
-//	pods, err := pool.OpenOrCreate(ctx, s, "pods", spec, nil)
+//	pods, err := pool.Ensure(ctx, s, "pods", spec, pool.Update, nil)
 //
 // The tests, and this as an example that runs, are in the module store/etcd/etcdtest: they start servers, which no
 // importer needs.
