@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"slices"
 )
 
 // Result is what became of one claim, or of one owner, of many. Err is that of the single call, or nil. A Result may
@@ -24,7 +25,7 @@ type Result struct {
 //
 // Cost: one commit for every 4,096 claims, or for as many as the store takes.
 func (p *Pool) AllocateMany(ctx context.Context, claims []Claim) ([]Result, error) {
-	tasks, results, err := allocateTasks(claims)
+	tasks, results, err := p.allocateTasks(claims)
 	if err == nil {
 		err = p.each(ctx, CallAllocate, tasks, results)
 	}
@@ -37,7 +38,7 @@ func (p *Pool) AllocateMany(ctx context.Context, claims []Claim) ([]Result, erro
 // two claims of one owner; [store.ErrTooLarge] if there are more than the store takes in one commit. Cost: one
 // commit.
 func (p *Pool) AllocateAll(ctx context.Context, claims []Claim) ([]Allocation, error) {
-	tasks, results, err := allocateTasks(claims)
+	tasks, results, err := p.allocateTasks(claims)
 	for i, result := range results {
 		if err == nil && result.Err != nil {
 			err = p.failed("allocate", claims[i].Owner, result.Err)
@@ -83,12 +84,13 @@ func (p *Pool) ReleaseAll(ctx context.Context, owners []string) ([]Allocation, e
 	return p.whole(ctx, CallRelease, tasks)
 }
 
-func allocateTasks(claims []Claim) ([]task, []Result, error) {
+func (p *Pool) allocateTasks(claims []Claim) ([]task, []Result, error) {
+	claims = slices.Clone(claims)
 	tasks := make([]task, len(claims))
 	results := make([]Result, len(claims))
 	for i := range claims {
 		tasks[i] = task{kind: taskAllocate, owner: claims[i].Owner, claim: &claims[i]}
-		results[i].Err = claims[i].checkOwnerAndRest()
+		results[i].Err = claims[i].prepare(&p.sets)
 	}
 	return tasks, results, distinct(tasks)
 }
@@ -284,7 +286,7 @@ func (p *Pool) holder(ctx context.Context, err error) string {
 //
 // Errors: those of [Pool.Allocate]. Cost: one or two reads.
 func (p *Pool) DryRun(ctx context.Context, claim Claim) (Allocation, error) {
-	err := claim.checkOwnerAndRest()
+	err := claim.prepare(&p.sets)
 	var found Allocation
 	if err == nil {
 		err = exclusively(ctx, func(a *attempt) error {

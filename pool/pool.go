@@ -98,6 +98,7 @@ type Pool struct {
 	options Options
 	home    home
 	line    line
+	sets    setCache
 }
 
 // New returns a pool that lives in memory, with the same rules as one in a store.
@@ -282,7 +283,10 @@ func List(ctx context.Context, s store.Store) iter.Seq2[Info, error] {
 			}
 			var info Info
 			if err == nil {
-				info, err = infoOf(head)
+				info, err = describe(ctx, s, head)
+			}
+			if errors.Is(err, ErrNoPool) { // it has been deleted meanwhile
+				continue
 			}
 			if err != nil {
 				yield(Info{}, &Error{Op: "list", Pool: head.Pool, Err: err})
@@ -368,7 +372,7 @@ func (p *Pool) look(ctx context.Context, f func(*state) error) error {
 // between.
 func (p *Pool) Allocate(ctx context.Context, claim Claim) (Allocation, error) {
 	begin := p.begin()
-	err := claim.checkOwnerAndRest()
+	err := claim.prepare(&p.sets)
 	var a Allocation
 	if err == nil {
 		a, err = p.do(ctx, &task{kind: taskAllocate, owner: claim.Owner}, &claim)

@@ -49,11 +49,11 @@ func allocateTogether(ctx context.Context, owner string, parts []Part) ([]Grante
 			return nil, invalid("a part is claimed for %q, the whole for %q", claim.Owner, owner)
 		}
 		claim.Owner = owner
-		if err := claim.checkOwnerAndRest(); err != nil {
-			return nil, err
-		}
 		if len(p.Pools) == 0 {
 			return nil, invalid("a part of a claim over several pools names no pool")
+		}
+		if err := claim.prepare(&p.Pools[0].sets); err != nil {
+			return nil, err
 		}
 		o.add(p.Pools, task{kind: taskAllocate, owner: owner, claim: &claim})
 	}

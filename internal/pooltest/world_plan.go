@@ -75,7 +75,7 @@ func worldSpec(name string, moving bool) (spec pool.Spec, ranges []netip.Prefix)
 	if moving {
 		ranges = append(ranges, worldMoving)
 	}
-	spec = pool.Spec{Network: worldNetwork, AllocateReserved: true}
+	spec = pool.Spec{Network: worldNetwork, IPv4: pool.FamilySpec{AllocateReserved: true}}
 	for _, p := range ranges {
 		spec.Ranges = append(spec.Ranges, netipx.RangeOfPrefix(p))
 	}

@@ -56,13 +56,13 @@ func checkPool(t *testing.T, p clusterapi.Pool) {
 	if err := p.Spec.Validate(); err != nil {
 		t.Fatalf("the spec is not valid: %v", err)
 	}
-	if families := p.Spec.Families(); len(families) != 1 || len(p.Spec.Subnets) != 1 {
+	if families := p.Spec.AllFamilies(); len(families) != 1 || len(p.Spec.Subnets) != 1 {
 		t.Fatalf("the pool has the families %v and the subnets %v, want one of each", families, p.Spec.Subnets)
 	}
 	if slash := strings.Contains(p.StoreName(), "/"); slash != (p.Kind == clusterapi.KindNamespaced) {
 		t.Errorf("the name %q is not one of a %s", p.StoreName(), p.Kind)
 	}
-	subnet, set := p.Spec.Subnets[0], p.Spec.Set(p.Spec.Families()[0])
+	subnet, set := p.Spec.Subnets[0], p.Spec.Set(p.Spec.AllFamilies()[0])
 	for _, r := range set.Ranges() {
 		if !subnet.Prefix.Contains(r.From()) || !subnet.Prefix.Contains(r.To()) {
 			t.Errorf("%v is handed out, but is not in %v", r, subnet.Prefix)
@@ -72,7 +72,7 @@ func checkPool(t *testing.T, p clusterapi.Pool) {
 		t.Errorf("the gateway %v is handed out", subnet.Gateway)
 	}
 	for _, addr := range cidr.Reserved(subnet.Prefix) {
-		if set.Contains(addr) && !p.Spec.AllocateReserved {
+		if set.Contains(addr) && !p.Spec.IPv4.AllocateReserved {
 			t.Errorf("the reserved address %v is handed out", addr)
 		}
 	}

@@ -32,9 +32,11 @@ func decodeV1alpha2(v value) (pool.Spec, error) {
 	if spec.Subnets[0].Gateway, err = fields.child("gateway").gatewayIn(subnet); err != nil {
 		return pool.Spec{}, err
 	}
-	if spec.AllocateReserved, err = fields.child("allocateReservedIPAddresses").flag(); err != nil {
+	reserved, err := fields.child("allocateReservedIPAddresses").flag()
+	if err != nil {
 		return pool.Spec{}, err
 	}
+	spec.IPv4.AllocateReserved, spec.IPv6.AllocateReserved = reserved, reserved
 	if err := checkGracePeriod(fields.child("addressReuseGracePeriodSeconds")); err != nil {
 		return pool.Spec{}, err
 	}
@@ -95,7 +97,7 @@ func checkGracePeriod(v value) error {
 
 // checkRoom refuses a pool that has nothing to hand out.
 func checkRoom(v value, spec pool.Spec) error {
-	if len(spec.Set(spec.Families()[0]).Ranges()) > 0 {
+	if len(spec.Set(spec.AllFamilies()[0]).Ranges()) > 0 {
 		return nil
 	}
 	return v.refuse("leaves nothing to hand out: each address is excluded, the gateway, or reserved for the subnet",
