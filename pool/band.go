@@ -133,9 +133,14 @@ func (s Spec) tiersOf(family Family, ranges set) tiers {
 func (s Spec) bandParts() map[string]*[2]*space.Part {
 	bands := make(map[string]*[2]*space.Part, len(s.Bands))
 	for _, band := range s.Bands {
-		var parts [2]*space.Part
-		for i, family := range families {
-			parts[i] = space.NewPart(setOf(ofFamily(band.Ranges, family)))
+		parts := [2]*space.Part{{}, {}}
+		ranges := setOf(band.Ranges)
+		v6 := ranges.from(netip.IPv6Unspecified()) // IPv4 comes before IPv6
+		if v6 > 0 {
+			parts[0] = space.NewPart(ranges[:v6])
+		}
+		if v6 < len(ranges) {
+			parts[1] = space.NewPart(ranges[v6:])
 		}
 		bands[band.Name] = &parts
 	}

@@ -83,7 +83,8 @@ func TestDHCPv6PrefixDelegation(t *testing.T) {
 	provider := createNamed(t, s, "provider", spec)
 	for i := range 3 {
 		customer := fmt.Sprint("duid-", i)
-		p, err := pool.Carve(t.Context(), provider, pool.Claim{Owner: customer}, customer, pool.Spec{IPv6: pool.FamilySpec{Bits: 64}}, nil)
+		subnets := pool.Spec{IPv6: pool.FamilySpec{Bits: 64}}
+		p, err := pool.Carve(t.Context(), provider, pool.Claim{Owner: customer}, customer, subnets, nil)
 		require.NoError(t, err)
 		lan := allocate(t, p, pool.Claim{Owner: "lan"})
 		require.Equal(t, []netip.Prefix{prefix(fmt.Sprintf("2001:db8:0:%x00::/64", i))}, lan.Prefixes)

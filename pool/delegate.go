@@ -31,9 +31,9 @@ func (d *delegation) name() string {
 // pool does not touch the parent, so that each of many writers works in a block of its own without meeting the
 // others. The new pool hands out only what the parent may, now and later: see [Pool.Update].
 //
-// The spec is that of the new pool, without ranges: these are the prefixes that the parent grants. Its network is
-// that of the parent, and may be left empty. Set [FamilySpec.AllocateReserved] if every address is to be handed out, as in a block
-// that is no subnet.
+// The spec is that of the new pool, without ranges: these are the prefixes that the parent grants. Its network is that
+// of the parent, and may be left empty. Set [FamilySpec.AllocateReserved] if every address is to be handed out, as in a
+// block that is no subnet.
 //
 // Carve is idempotent: the same claim with the same name returns the pool that is there, with the spec that it has.
 // The claim must not have a TTL. [Delete] deletes the pool and gives its addresses back to the parent, as

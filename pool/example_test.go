@@ -192,7 +192,8 @@ func ExamplePool_Verify() {
 func ExampleList() {
 	ctx := context.Background()
 	s := store.NewMemory()
-	must(pool.Create(ctx, s, "pods", pool.Spec{Ranges: must(cidr.ParseRanges("10.244.0.0/16")), IPv4: pool.FamilySpec{Bits: 24}}, nil))
+	pods := pool.Spec{Ranges: must(cidr.ParseRanges("10.244.0.0/16")), IPv4: pool.FamilySpec{Bits: 24}}
+	must(pool.Create(ctx, s, "pods", pods, nil))
 
 	for info, err := range pool.List(ctx, s) {
 		if err != nil {

@@ -77,8 +77,8 @@ func (p Parent) clone() Parent {
 	return p
 }
 
-// mostRules is the largest size in bytes of rules that stand in the head. Larger ones have a record of their own, so that
-// a commit does not write them again.
+// mostRules is the largest size in bytes of rules that stand in the head. Larger ones have a record of their own, so
+// that a commit does not write them again.
 const mostRules = 4 << 10
 
 // state is a pool as one head has it: by which rules it hands out what.
@@ -144,8 +144,8 @@ func (s *state) encode(base int64) (encoded, error) {
 	return e, err
 }
 
-// rulesName returns a name for the record of rules that no other record of the pool ever had: no two commits that succeed
-// replace the same revision.
+// rulesName returns a name for the record of rules that no other record of the pool ever had: no two commits that
+// succeed replace the same revision.
 func rulesName(base int64) string { return strconv.FormatInt(base, 36) + ".rules" }
 
 func headKey(pool string) store.Key { return store.Key{Kind: store.KindPool, Pool: pool} }

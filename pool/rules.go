@@ -102,7 +102,7 @@ func (r *rules) reserves(family Family) bool { return len(r.sets[family.index()]
 
 // allowedSet is what the pool hands out of all families. Cost: O(ranges).
 func (r *rules) allowedSet() *netipx.IPSet {
-	return set(slices.Concat(r.allowed[0], r.allowed[1])).ipSet()
+	return slices.Concat(r.allowed[0], r.allowed[1]).ipSet()
 }
 
 // requireRoom returns an error unless there is something to hand out of each family that has ranges.

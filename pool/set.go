@@ -66,12 +66,13 @@ func (s set) overlaps(r netipx.IPRange) bool {
 	return i < len(s) && s[i].Overlaps(r)
 }
 
-// minus returns what is in s and not in other. Cost: O(ranges of both).
+// minus returns what is in s and not in other. Cost: O(ranges of both), and nothing if the one lies beside the other.
 func (s set) minus(other set) set {
-	if len(other) == 0 {
+	if len(s) == 0 || len(other) == 0 || s[len(s)-1].To().Less(other[0].From()) ||
+		other[len(other)-1].To().Less(s[0].From()) {
 		return s
 	}
-	rest := make(set, 0, len(s))
+	rest := make(set, 0, len(s)+len(other))
 	for _, r := range s {
 		for len(other) > 0 && other[0].To().Less(r.From()) {
 			other = other[1:]

@@ -165,8 +165,8 @@ func (s Spec) clone() Spec {
 func copied[E any](from []E) []E { return append([]E(nil), from...) }
 
 // Equal reports whether both specs make the same pool: the same addresses to hand out and to withhold, in the same
-// subnets, with the same defaults and bounds and the same primary family. How ranges are written, and their order within
-// a family, do not matter. Cost: O(n log n) for n ranges.
+// subnets, with the same defaults and bounds and the same primary family. How ranges are written, and their order
+// within a family, do not matter. Cost: O(n log n) for n ranges.
 func (s Spec) Equal(other Spec) bool {
 	if !slices.Equal(s.AllFamilies(), other.AllFamilies()) || s.Strategy != other.Strategy ||
 		s.Cooldown.Truncate(time.Microsecond) != other.Cooldown.Truncate(time.Microsecond) ||
@@ -263,6 +263,6 @@ func (s Spec) SubnetOf(addr netip.Addr) (Subnet, bool) {
 	return Subnet{}, false
 }
 
-// Set returns what the pool hands out of the family: its ranges, less exclusions, gateways and reserved addresses. Cost:
-// O(n log n) for n ranges.
+// Set returns what the pool hands out of the family: its ranges, less exclusions, gateways and reserved addresses.
+// Cost: O(n log n) for n ranges.
 func (s Spec) Set(family Family) *netipx.IPSet { return s.setsOf(family).allowed.ipSet() }

@@ -36,28 +36,26 @@ func (s Spec) setsOf(family Family) familySets {
 		}
 	}
 	f.gateways, f.reserved = inOrder(f.gateways), inOrder(f.reserved)
-	f.allowed = f.ranges.minus(f.withheld(family))
+	f.allowed = f.ranges
+	for _, never := range []set{f.exclude, setOfAddrs(f.gateways), setOfAddrs(f.reserved), {mapped}} {
+		f.allowed = f.allowed.minus(never)
+	}
 	return f
-}
-
-// withheld are the addresses of the family never to hand out.
-func (f *familySets) withheld(family Family) set {
-	withheld := slices.Clone([]netipx.IPRange(f.exclude))
-	if family == IPv6 {
-		withheld = append(withheld, mapped)
-	}
-	for _, addrs := range [][]netip.Addr{f.gateways, f.reserved} {
-		for _, addr := range addrs {
-			withheld = append(withheld, netipx.IPRangeFrom(addr, addr))
-		}
-	}
-	return setOf(withheld)
 }
 
 // inOrder sorts addresses, and returns each once.
 func inOrder(addrs []netip.Addr) []netip.Addr {
 	slices.SortFunc(addrs, netip.Addr.Compare)
 	return slices.Compact(addrs)
+}
+
+// setOfAddrs returns the set of addresses that are in order.
+func setOfAddrs(addrs []netip.Addr) set {
+	s := make(set, 0, len(addrs))
+	for _, addr := range addrs {
+		s = s.join(netipx.IPRangeFrom(addr, addr))
+	}
+	return s
 }
 
 // subnetPrefixes are the named subnets of the family or, if there are none, those of its ranges that are exactly a

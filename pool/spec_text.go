@@ -105,7 +105,7 @@ func (s *Spec) UnmarshalJSON(b []byte) error {
 	}
 	if text.Cooldown != "" {
 		if spec.Cooldown, err = time.ParseDuration(text.Cooldown); err != nil {
-			return errorf("the pool's spec: the cooldown %q is no duration, such as \"1m30s\": %w", text.Cooldown, err)
+			return errorf("the pool's spec: the cooldown %q is no duration, such as \"1m30s\"", text.Cooldown)
 		}
 	}
 	for _, t := range text.Subnets {

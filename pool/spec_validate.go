@@ -97,7 +97,7 @@ var mapped = netipx.RangeOfPrefix(netip.MustParsePrefix("::ffff:0:0/96"))
 
 func validateRange(what string, r netipx.IPRange) error {
 	switch {
-	case !r.IsValid() || r.From().Zone() != "":
+	case !r.IsValid():
 		return invalid("the %s %v-%v is not valid, want two addresses of one family without zone, the lower first",
 			what, r.From(), r.To())
 	case mapped.Contains(r.From()) || mapped.Contains(r.To()):

@@ -270,8 +270,8 @@ func (s *stored) load(ctx context.Context, head store.Record) (gone bool, err er
 	return false, nil
 }
 
-// rulesOf returns the rules of a head: those that are known, if they are the same. The error wraps [store.ErrNotFound] if
-// the record that has them is gone.
+// rulesOf returns the rules of a head: those that are known, if they are the same. The error wraps [store.ErrNotFound]
+// if the record that has them is gone.
 func (s *stored) rulesOf(ctx context.Context, h *headData) (*rules, error) {
 	if known := s.known; known != nil && known.record == h.Rules {
 		if h.Rules != "" || known.rules.isIn(h.encodedRules) {
@@ -559,8 +559,8 @@ func (s *stored) change(d *draft) (store.Change, encoded, error) {
 	return change, state, nil
 }
 
-// replacing returns the writes, but records of what the head names that are both deleted and created are put in place of
-// the old ones. There are such where a pool is made anew whose head is gone: names are made of its revision, which
+// replacing returns the writes, but records of what the head names that are both deleted and created are put in place
+// of the old ones. There are such where a pool is made anew whose head is gone: names are made of its revision, which
 // begins again.
 func replacing(writes []store.Write) []store.Write {
 	ops := map[store.Key]store.Op{}

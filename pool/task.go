@@ -358,7 +358,8 @@ func (v *view) explain(r *Request, err error) error {
 	case errors.Is(err, allocator.ErrTaken):
 		return &Error{Prefix: r.Exact, Err: &takenError{}}
 	case errors.Is(err, allocator.ErrOutside):
-		return &Error{Prefix: r.Exact, Err: fmt.Errorf("%w: %s", ErrNotInPool, v.rules.sets[r.Family.index()].whyNot(r.Exact))}
+		why := v.rules.sets[r.Family.index()].whyNot(r.Exact)
+		return &Error{Prefix: r.Exact, Err: fmt.Errorf("%w: %s", ErrNotInPool, why)}
 	default:
 		return err
 	}

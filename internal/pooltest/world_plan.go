@@ -69,6 +69,9 @@ func worldPlaces() map[string]journal.Place {
 	return places
 }
 
+// worldPart is the spec of a pool that is carved from a root.
+var worldPart = pool.Spec{IPv4: pool.FamilySpec{AllocateReserved: true}}
+
 // worldSpec is the spec of a root, with the range that moves or without it.
 func worldSpec(name string, moving bool) (spec pool.Spec, ranges []netip.Prefix) {
 	ranges = []netip.Prefix{worldOwn[name]}

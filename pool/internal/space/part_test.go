@@ -2,7 +2,6 @@ package space_test
 
 import (
 	"encoding/binary"
-	"errors"
 	"net/netip"
 	"testing"
 
@@ -131,5 +130,5 @@ func requireLowest(t *rapid.T, free *allocator.Allocator, part *space.Part, p ne
 			}
 		}
 	}
-	require.True(t, errors.Is(err, allocator.ErrExhausted), "%v %v", got, err)
+	require.ErrorIs(t, err, allocator.ErrExhausted, "%v", got)
 }
