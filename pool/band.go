@@ -7,6 +7,7 @@ import (
 	"go4.org/netipx"
 
 	"github.com/ipalloc/ipalloc/cidr"
+	"github.com/ipalloc/ipalloc/pool/internal/space"
 )
 
 // Band is a part of a pool for claims that ask for it by name, with [Request.Band], or for an exact address. Other
@@ -23,7 +24,7 @@ type Band struct {
 
 func (b Band) equal(other Band) bool {
 	return b.Name == other.Name && b.Exclusive == other.Exclusive &&
-		cidr.SetOf(b.Ranges...).Equal(cidr.SetOf(other.Ranges...))
+		slices.Equal(setOf(b.Ranges), setOf(other.Ranges))
 }
 
 // ServiceBand returns the range that Kubernetes keeps for static addresses in a Service range: the first min(max(16,
@@ -49,50 +50,69 @@ func ServiceBand(services netip.Prefix) (netipx.IPRange, bool) {
 	return netipx.IPRangeFrom(first, last), true
 }
 
-func (s Spec) validateBands() error {
+// validateBands checks the bands, given what follows from the spec by Family.index.
+func (s Spec) validateBands(sets *[2]familySets) error {
+	names := make(map[string]bool, len(s.Bands))
+	var all []bandRange
 	for i, band := range s.Bands {
-		if err := validateName("band's name", band.Name); err != nil {
+		switch err := validateName("band's name", band.Name); {
+		case err != nil:
 			return err
-		}
-		if len(band.Ranges) == 0 {
+		case names[band.Name]:
+			return invalid("two bands have the name %q", band.Name)
+		case len(band.Ranges) == 0:
 			return invalid("the band %q has no ranges", band.Name)
 		}
+		names[band.Name] = true
 		for _, r := range band.Ranges {
-			if err := s.validateBandRange(band.Name, r); err != nil {
+			if err := validateBandRange(band.Name, r, sets); err != nil {
 				return err
 			}
 		}
-		for _, other := range s.Bands[:i] {
-			if other.Name == band.Name {
-				return invalid("two bands have the name %q", band.Name)
-			}
-			if cidr.Overlaps(cidr.SetOf(other.Ranges...), cidr.SetOf(band.Ranges...)) {
-				return invalid("the bands %q and %q overlap", other.Name, band.Name)
-			}
+		for _, r := range setOf(band.Ranges) {
+			all = append(all, bandRange{r, i})
+		}
+	}
+	return s.validateApart(all)
+}
+
+// bandRange is a range of the band with an index.
+type bandRange struct {
+	netipx.IPRange
+	band int
+}
+
+// validateApart refuses bands that overlap. The ranges of one band do not.
+func (s Spec) validateApart(all []bandRange) error {
+	slices.SortFunc(all, func(a, b bandRange) int { return byFrom(a.IPRange, b.IPRange) })
+	for i := 1; i < len(all); i++ {
+		if a, b := all[i-1], all[i]; a.Overlaps(b.IPRange) { // if any two overlap, so do two that stand side by side
+			first, second := s.Bands[min(a.band, b.band)], s.Bands[max(a.band, b.band)]
+			return invalid("the bands %q and %q overlap", first.Name, second.Name)
 		}
 	}
 	return nil
 }
 
-func (s Spec) validateBandRange(name string, r netipx.IPRange) error {
-	if err := validateRange("range of the band "+name, r); err != nil {
+func validateBandRange(name string, r netipx.IPRange, sets *[2]familySets) error {
+	if err := validateRange("range of a band", r); err != nil {
 		return err
 	}
-	if !s.rangeSet(FamilyOf(r.From())).ContainsRange(r) {
+	if !sets[FamilyOf(r.From()).index()].ranges.contains(r) {
 		return invalid("the range %s of the band %q is outside of the pool's ranges", cidr.FormatRange(r), name)
 	}
 	return nil
 }
 
-// tiers are the ranges of one family in the order in which a request tries them. nil ranges mean the whole family.
-type tiers [][]netipx.IPRange
+// tiers are the parts of one family in the order in which a request tries them. A nil part means the whole family.
+type tiers []*space.Part
 
 // everywhere is for pools without bands.
 var everywhere = tiers{nil}
 
 // tiersOf returns what a request that names no band tries, in this order: what is in no band; then, if some bands are
-// not exclusive, everything outside of the exclusive ones.
-func (s Spec) tiersOf(family Family) tiers {
+// not exclusive, everything outside of the exclusive ones. The ranges are those of the pool.
+func (s Spec) tiersOf(family Family, ranges set) tiers {
 	var all, exclusive []netipx.IPRange
 	for _, band := range s.Bands {
 		all = append(all, ofFamily(band.Ranges, family)...)
@@ -100,44 +120,83 @@ func (s Spec) tiersOf(family Family) tiers {
 			exclusive = append(exclusive, ofFamily(band.Ranges, family)...)
 		}
 	}
-	if len(all) == 0 {
+	switch {
+	case len(all) == 0:
 		return everywhere
+	case len(all) == len(exclusive):
+		return tiers{space.NewPart(ranges.minus(setOf(all)))}
 	}
-	set := s.rangeSet(family)
-	return tiers{
-		rangesOrNone(cidr.Difference(set, cidr.SetOf(all...))), rangesOrNone(cidr.Difference(set, cidr.SetOf(exclusive...))),
-	}
+	return tiers{space.NewPart(ranges.minus(setOf(all))), space.NewPart(ranges.minus(setOf(exclusive)))}
 }
 
-// rangesOrNone never returns nil, which would mean everywhere.
-func rangesOrNone(set *netipx.IPSet) []netipx.IPRange {
-	return append([]netipx.IPRange{}, set.Ranges()...)
+// bandParts returns what each band has, by its name and then by Family.index.
+func (s Spec) bandParts() map[string]*[2]*space.Part {
+	bands := make(map[string]*[2]*space.Part, len(s.Bands))
+	for _, band := range s.Bands {
+		parts := [2]*space.Part{{}, {}}
+		ranges := setOf(band.Ranges)
+		v6 := ranges.from(netip.IPv6Unspecified()) // IPv4 comes before IPv6
+		if v6 > 0 {
+			parts[0] = space.NewPart(ranges[:v6])
+		}
+		if v6 < len(ranges) {
+			parts[1] = space.NewPart(ranges[v6:])
+		}
+		bands[band.Name] = &parts
+	}
+	return bands
 }
 
-// band returns the ranges of the band of that name.
-func (s Spec) band(name string, family Family) ([]netipx.IPRange, bool) {
-	i := slices.IndexFunc(s.Bands, func(b Band) bool { return b.Name == name })
-	if i < 0 {
-		return nil, false
+// tiersFor returns the parts that the request tries, one after the other.
+func (r *rules) tiersFor(q *Request) tiers {
+	ts := r.tiers[q.Family.index()]
+	if q.Band != "" {
+		ts = append(tiers{r.bands[q.Band][q.Family.index()]}, ts...)
 	}
-	return append([]netipx.IPRange{}, cidr.SetOf(ofFamily(s.Bands[i].Ranges, family)...).Ranges()...), true
-}
-
-// tiers are the ranges that the request tries, one after the other.
-func (r *Request) tiers(spec *rules) tiers {
-	ts := spec.tiers[r.Family.index()]
-	if r.Band != "" {
-		ranges, _ := spec.band(r.Band, r.Family)
-		ts = append(tiers{ranges}, ts...)
-	}
-	if r.Within == nil {
+	if q.within == nil {
 		return ts
 	}
 	within := make(tiers, len(ts))
-	for i, ranges := range ts {
-		if within[i] = r.Within.Ranges(); ranges != nil {
-			within[i] = rangesOrNone(cidr.Intersection(r.Within, cidr.SetOf(ranges...)))
+	for i, part := range ts {
+		if within[i] = q.within; part != nil {
+			within[i] = space.NewPart(set(q.within.Ranges()).and(part.Ranges()))
 		}
 	}
 	return within
+}
+
+// wants are the searches for the requests of one claim. Requests that ask for the same share one, which goes on where
+// it found something last. The zero wants are ready to use.
+type wants struct {
+	one  space.Want
+	like map[wantKey]*space.Want
+}
+
+// wantKey is what a request in a part of the pool searches for.
+type wantKey struct {
+	family Family
+	bits   int
+	band   string
+	within *space.Part
+}
+
+// reset forgets the searches.
+func (w *wants) reset() { w.like = nil }
+
+// of returns the search for a request, which is good until the next one of this claim.
+func (w *wants) of(q *Request, r *rules) *space.Want {
+	if q.Exact.IsValid() || q.Band == "" && q.within == nil {
+		w.one = space.Want{Family: q.Family.inSpace(), Bits: q.Bits, Exact: q.Exact, Tiers: r.tiers[q.Family.index()]}
+		return &w.one
+	}
+	key := wantKey{q.Family, q.Bits, q.Band, q.within}
+	want := w.like[key]
+	if want == nil {
+		if w.like == nil {
+			w.like = map[wantKey]*space.Want{}
+		}
+		want = &space.Want{Family: q.Family.inSpace(), Bits: q.Bits, Tiers: r.tiersFor(q)}
+		w.like[key] = want
+	}
+	return want
 }

@@ -41,10 +41,10 @@ type Blocks struct {
 	taking sync.Mutex // held while a block is taken, so that several calls that find no room take one
 }
 
-// OpenBlocks returns the blocks that the writer has of a pool: none yet, if it is new. The claim describes a block,
-// by its requests and its policy: a /26, for example, or one prefix of each family. Its owner is made from the
-// writer's name. The spec is that of the writer's pool, without ranges. Set its AllocateReserved if every address of
-// a block is to be handed out.
+// OpenBlocks returns the blocks that the writer has of a pool: none yet, if it is new. The claim describes a block, by
+// its requests and its policy: a /26, for example, or one prefix of each family. Its owner is made from the writer's
+// name. The spec is that of the writer's pool, without ranges. Set its [FamilySpec.AllocateReserved] if every address
+// of a block is to be handed out.
 //
 // Errors: [ErrInvalid]; those of the store. The parent must be in a store. Cost: one read.
 func OpenBlocks(

@@ -18,7 +18,7 @@ import (
 func openBlocks(t testing.TB, parent *pool.Pool, writer string, bits int) *pool.Blocks {
 	t.Helper()
 	c := pool.Claim{Requests: []pool.Request{{Bits: bits}}}
-	b, err := pool.OpenBlocks(t.Context(), parent, writer, c, pool.Spec{AllocateReserved: true}, nil)
+	b, err := pool.OpenBlocks(t.Context(), parent, writer, c, everyAddress(), nil)
 	require.NoError(t, err)
 	return b
 }
@@ -166,7 +166,7 @@ func TestWritersInBlocksOfTheirOwnDoNotContend(t *testing.T) {
 	for w := range writers {
 		parent := open(t, injector.Wrap(memory.Open()))
 		calls.Go(func() {
-			b, err := pool.OpenBlocks(t.Context(), parent, fmt.Sprint(w), ofBits("", 27), pool.Spec{AllocateReserved: true}, nil)
+			b, err := pool.OpenBlocks(t.Context(), parent, fmt.Sprint(w), ofBits("", 27), everyAddress(), nil)
 			if err != nil {
 				t.Error(err)
 				return
@@ -269,7 +269,7 @@ func TestCrashesInBlocks(t *testing.T) {
 					if err != nil {
 						return err
 					}
-					b, err := pool.OpenBlocks(t.Context(), parent, "node", ofBits("", 31), pool.Spec{AllocateReserved: true}, nil)
+					b, err := pool.OpenBlocks(t.Context(), parent, "node", ofBits("", 31), everyAddress(), nil)
 					if err != nil {
 						return err
 					}

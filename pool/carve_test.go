@@ -20,7 +20,7 @@ func ofBits(owner string, bits int) pool.Claim {
 
 func carve(t testing.TB, parent *pool.Pool, c pool.Claim, name string) *pool.Pool {
 	t.Helper()
-	p, err := pool.Carve(t.Context(), parent, c, name, pool.Spec{AllocateReserved: true}, nil)
+	p, err := pool.Carve(t.Context(), parent, c, name, everyAddress(), nil)
 	require.NoError(t, err)
 	return p
 }
@@ -28,7 +28,7 @@ func carve(t testing.TB, parent *pool.Pool, c pool.Claim, name string) *pool.Poo
 func TestNodeCIDRsAreCarved(t *testing.T) {
 	s := store.NewMemory()
 	spec := specOf("10.244.0.0/16", "fd00:10:244::/48")
-	spec.IPv4Bits, spec.IPv6Bits = 24, 64
+	spec.IPv4.Bits, spec.IPv6.Bits = 24, 64
 	cluster := createNamed(t, s, "cluster", spec)
 	for i := range 3 {
 		node := fmt.Sprint("node-", i)
@@ -79,11 +79,12 @@ func TestVPCIsCutIntoSubnetsOfVariableLengths(t *testing.T) {
 func TestDHCPv6PrefixDelegation(t *testing.T) {
 	s := store.NewMemory()
 	spec := specOf("2001:db8::/32")
-	spec.IPv6Bits = 56
+	spec.IPv6.Bits = 56
 	provider := createNamed(t, s, "provider", spec)
 	for i := range 3 {
 		customer := fmt.Sprint("duid-", i)
-		p, err := pool.Carve(t.Context(), provider, pool.Claim{Owner: customer}, customer, pool.Spec{IPv6Bits: 64}, nil)
+		subnets := pool.Spec{IPv6: pool.FamilySpec{Bits: 64}}
+		p, err := pool.Carve(t.Context(), provider, pool.Claim{Owner: customer}, customer, subnets, nil)
 		require.NoError(t, err)
 		lan := allocate(t, p, pool.Claim{Owner: "lan"})
 		require.Equal(t, []netip.Prefix{prefix(fmt.Sprintf("2001:db8:0:%x00::/64", i))}, lan.Prefixes)

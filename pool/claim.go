@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -10,6 +11,7 @@ import (
 
 	"go4.org/netipx"
 
+	"github.com/ipalloc/ipalloc/pool/internal/space"
 	"github.com/ipalloc/ipalloc/store"
 )
 
@@ -71,16 +73,22 @@ type Request struct {
 	// the claim's Policy says.
 	Family Family
 
-	// Bits is the prefix length, 1 to 32 or to 128. 0 means the length of Exact, or the pool's default. With a policy
+	// Bits is the prefix length, 1 to 32 or to 128, within the bounds of the pool; see [FamilySpec.MinBits]. 0 means the
+	// length of Exact, or the pool's default. With a policy
 	// for both families it is for both; to ask for different lengths, make a request for each Family.
 	Bits int
 
 	// Within are addresses in which the answer must lie, in addition to lying in the pool. They must be of one family.
-	// nil means no bound.
+	// nil means no bound. All the sets of a claim have at most [MaxRanges] ranges together; one that several requests
+	// share counts once.
+	//
+	// Cost: O(ranges) for a set that the handle has not seen lately; it remembers a few, by their pointers. So use one
+	// IPSet again, rather than an equal one: then the claim costs O(log ranges) more, and a claim of many requests with
+	// one set O(requests + ranges).
 	Within *netipx.IPSet
 
-	// Exact is the exact prefix that is asked for, without host bits; see [ExactAddr] for one address. The zero Prefix
-	// means any.
+	// Exact is the exact prefix that is asked for, without host bits; see [ExactAddr] for one address. It must lie in
+	// Within, if there is one. The zero Prefix means any; another one that is not valid is refused.
 	Exact netip.Prefix
 
 	// Band names a band of the pool, whose addresses are tried first; see [Spec.Bands]. Together with Within, it is the
@@ -88,7 +96,8 @@ type Request struct {
 	// prefix, or if the owner holds something already.
 	Band string
 
-	wrong string // what was wrong with the argument of ExactAddr
+	wrong  string      // what was wrong with the argument of ExactAddr
+	within *space.Part // Within, in a claim that was prepared
 }
 
 // ExactAddr asks for one address. A request for the zero Addr, for one with a zone or for an IPv4-mapped one is
@@ -119,18 +128,47 @@ func validateName(what, name string) error {
 }
 
 // Validate returns an error that wraps [ErrInvalid] if the claim breaks a rule that holds for every pool, else nil.
-// [Pool.Allocate] checks the same.
-func (c Claim) Validate() error {
+// [Pool.Allocate] checks the same, before it reads anything. Cost: O(requests + ranges of their sets).
+func (c Claim) Validate() error { return c.prepare(&setCache{}) }
+
+// prepare checks the claim, which must be a copy of the caller's, and makes the sets in it ready to be searched.
+func (c *Claim) prepare(sets *setCache) error {
 	if err := c.checkOwnerAndRest(); err != nil {
 		return err
 	}
 	if c.Policy > RequireDualStack {
 		return invalid("%v is not a family policy", c.Policy)
 	}
+	if err := c.prepareSets(sets); err != nil {
+		return err
+	}
 	return c.checkRequests()
 }
 
-// checkOwnerAndRest checks all but what [Claim.resolve] does.
+// prepareSets fills in the parts that the requests are to be within, in requests of its own.
+func (c *Claim) prepareSets(sets *setCache) error {
+	if !slices.ContainsFunc(c.Requests, func(r Request) bool { return r.Within != nil }) || len(c.Requests) > MaxRequests {
+		return nil
+	}
+	c.Requests = slices.Clone(c.Requests)
+	counted, size := map[*netipx.IPSet]bool{}, 0
+	for i := range c.Requests {
+		r := &c.Requests[i]
+		if r.Within == nil {
+			continue
+		}
+		if r.within = sets.partOf(r.Within); !counted[r.Within] {
+			counted[r.Within] = true
+			size += len(r.within.Ranges())
+		}
+		if size > MaxRanges {
+			return invalid("the sets of the claim have more than %d ranges, the most is that", MaxRanges)
+		}
+	}
+	return nil
+}
+
+// checkOwnerAndRest checks all but the policy and the requests.
 func (c *Claim) checkOwnerAndRest() error {
 	if err := validateOwner(c.Owner); err != nil {
 		return err
@@ -168,8 +206,8 @@ func (c *Claim) checkRequests() error {
 	if len(c.Requests) > MaxRequests {
 		return invalid("the claim has %d requests, the most is %d", len(c.Requests), MaxRequests)
 	}
-	for _, r := range c.Requests {
-		if err := r.check(); err != nil {
+	for i := range c.Requests {
+		if err := c.Requests[i].check(); err != nil {
 			return err
 		}
 	}
@@ -188,14 +226,9 @@ func (c *Claim) checkRequests() error {
 
 var defaultRequests = []Request{{}}
 
-// resolve appends the claim's requests to to, each with its family and length, as spec and policy have them.
+// resolve appends the requests of a claim that was prepared to to, each with its family and length, as spec and policy
+// have them.
 func (c *Claim) resolve(spec *rules, policy FamilyPolicy, to []Request) ([]Request, error) {
-	if policy > RequireDualStack {
-		return nil, invalid("%v is not a family policy", policy)
-	}
-	if err := c.checkRequests(); err != nil {
-		return nil, err
-	}
 	if policy == RequireDualStack && len(spec.families) < 2 {
 		return nil, fmt.Errorf("%w: %v asks for two families, the pool has %v only", ErrFamily, policy, spec.families[0])
 	}
@@ -225,8 +258,7 @@ func (c *Claim) resolve(spec *rules, policy FamilyPolicy, to []Request) ([]Reque
 
 // forEach appends the request for each of the families, or for its own if it has one.
 func (r Request) forEach(families []Family, to []Request) []Request {
-	_ = r.check() // which is known to find nothing wrong, and fills in the family
-	if r.Family != 0 {
+	if r.Family = r.ownFamily(); r.Family != 0 {
 		return append(to, r)
 	}
 	for _, r.Family = range families {
@@ -235,38 +267,41 @@ func (r Request) forEach(families []Family, to []Request) []Request {
 	return to
 }
 
-// check fills in what Within and Exact say about the family, and finds contradictions.
+// check finds contradictions, and what could be taken for something else.
 func (r *Request) check() error {
 	if r.wrong != "" {
 		return invalid("%s", r.wrong)
 	}
-	for _, family := range []Family{r.familyWithin(), r.familyExact()} {
-		switch {
-		case family == 0:
-		case r.Family == 0:
-			r.Family = family
-		case r.Family != family:
-			return invalid("a request for %v has an address or set of %v", r.Family, family)
-		}
-	}
-	switch {
+	switch exact := r.Exact; {
 	case r.Family != 0 && r.Family != IPv4 && r.Family != IPv6:
 		return invalid("%v is not a family, want IPv4 or IPv6", r.Family)
-	case r.Exact.Addr().Is4In6():
-		return invalid("the exact prefix %v is of IPv4-mapped IPv6 addresses, want an IPv4 one", r.Exact)
-	case r.Exact.IsValid() && r.Exact != r.Exact.Masked():
-		return invalid("the exact prefix %v has host bits set, want %v", r.Exact, r.Exact.Masked())
-	case r.Exact.IsValid() && r.Bits != 0 && r.Bits != r.Exact.Bits():
-		return invalid("a request for %v has another length, %d", r.Exact, r.Bits)
+	case r.Bits < 0 || r.Bits > IPv6.Width():
+		return invalid("the prefix length %d is out of range, want 1 to 32 or to 128", r.Bits)
+	case exact == netip.Prefix{}:
+	case !exact.IsValid():
+		return invalid("the exact prefix with the address %v and the length %d is not valid, want one of length 1 to %d",
+			exact.Addr(), exact.Bits(), max(exact.Addr().BitLen(), IPv4.Width()))
+	case exact.Addr().Is4In6():
+		return invalid("the exact prefix %v is of IPv4-mapped IPv6 addresses, want an IPv4 one", exact)
+	case exact != exact.Masked():
+		return invalid("the exact prefix %v has host bits set, want %v", exact, exact.Masked())
+	case exact.Bits() == 0:
+		return invalid("the exact prefix %v is a whole family, want a length of 1 or more", exact)
+	case r.Bits != 0 && r.Bits != exact.Bits():
+		return invalid("a request for %v has another length, %d", exact, r.Bits)
 	}
-	return r.checkWithin()
+	if err := r.checkWithin(); err != nil {
+		return err
+	}
+	return r.checkFamily()
 }
 
+// checkWithin checks the set that a prepared request is to be within.
 func (r *Request) checkWithin() error {
 	if r.Within == nil {
 		return nil
 	}
-	ranges := r.Within.Ranges()
+	ranges := r.within.Ranges()
 	if len(ranges) == 0 {
 		return invalid("a request is to be within a set that is empty")
 	}
@@ -276,11 +311,26 @@ func (r *Request) checkWithin() error {
 	return nil
 }
 
-func (r *Request) familyWithin() Family {
-	if r.Within == nil {
-		return 0
+// checkFamily checks that all of a request is of one family, and the exact prefix in the set.
+func (r *Request) checkFamily() error {
+	for _, family := range []Family{r.familyExact(), r.familyWithin()} {
+		if own := r.ownFamily(); family != 0 && family != own {
+			return invalid("a request for %v has an address or set of %v", own, family)
+		}
 	}
-	if ranges := r.Within.Ranges(); len(ranges) > 0 {
+	if r.Exact.IsValid() && r.Within != nil && !r.within.Contains(r.Exact) {
+		return invalid("the exact prefix %v is not in the set that it is to be within, from %v", r.Exact, r.within.Ranges()[0])
+	}
+	return nil
+}
+
+// ownFamily is the family that the request names, or that of its exact prefix or set; 0 if it says none.
+func (r *Request) ownFamily() Family {
+	return cmp.Or(r.Family, r.familyExact(), r.familyWithin())
+}
+
+func (r *Request) familyWithin() Family {
+	if ranges := r.within.Ranges(); len(ranges) > 0 {
 		return FamilyOf(ranges[0].From())
 	}
 	return 0
@@ -304,11 +354,31 @@ func (r *Request) complete(spec *rules) error {
 	if r.Bits == 0 {
 		r.Bits = spec.bits(r.Family)
 	}
-	if r.Band != "" && !slices.ContainsFunc(spec.Bands, func(b Band) bool { return b.Name == r.Band }) {
+	if r.Band != "" && spec.bands[r.Band] == nil {
 		return invalid("the pool has no band %q", r.Band)
 	}
-	if r.Bits < 1 || r.Bits > r.Family.Width() {
+	if r.Bits > r.Family.Width() {
 		return invalid("the prefix length %d is out of range for %v, want 1 to %d", r.Bits, r.Family, r.Family.Width())
+	}
+	return nil
+}
+
+// checkLengths returns an error if the claim asks for a length that the pool does not grant.
+func (v *view) checkLengths(c *Claim) error {
+	if !v.rules.bounded {
+		return nil
+	}
+	requests, err := c.resolve(v.rules, c.Policy, v.scratch.requests[:0])
+	if err != nil {
+		return err
+	}
+	v.scratch.requests = requests
+	for i := range requests {
+		family, bits := requests[i].Family, requests[i].Bits
+		if bounds := v.rules.of(family).withDefaults(family); bits < bounds.MinBits || bits > bounds.MaxBits {
+			return invalid("the %v prefix length %d is out of the pool's bounds, want %d to %d",
+				family, bits, bounds.MinBits, bounds.MaxBits)
+		}
 	}
 	return nil
 }
@@ -329,7 +399,7 @@ func (r *Request) choice() int {
 func (r *Request) isMetBy(p netip.Prefix) bool {
 	return FamilyOf(p.Addr()) == r.Family && p.Bits() == r.Bits &&
 		(!r.Exact.IsValid() || r.Exact == p) &&
-		(r.Within == nil || r.Within.ContainsPrefix(p))
+		(r.within == nil || r.within.Contains(p))
 }
 
 // isMet reports whether prefixes are an answer to the claim. A claim that prefers both families is also met by one

@@ -31,9 +31,9 @@ func (d *delegation) name() string {
 // pool does not touch the parent, so that each of many writers works in a block of its own without meeting the
 // others. The new pool hands out only what the parent may, now and later: see [Pool.Update].
 //
-// The spec is that of the new pool, without ranges: these are the prefixes that the parent grants. Its network is
-// that of the parent, and may be left empty. Set AllocateReserved if every address is to be handed out, as in a block
-// that is no subnet.
+// The spec is that of the new pool, without ranges: these are the prefixes that the parent grants. Its network is that
+// of the parent, and may be left empty. Set [FamilySpec.AllocateReserved] if every address is to be handed out, as in a
+// block that is no subnet.
 //
 // Carve is idempotent: the same claim with the same name returns the pool that is there, with the spec that it has.
 // The claim must not have a TTL. [Delete] deletes the pool and gives its addresses back to the parent, as
@@ -57,7 +57,7 @@ func carve(ctx context.Context, parent *Pool, claim Claim, name string, spec Spe
 	case name == parent.name:
 		return nil, invalid("the pool %q cannot be carved from itself", name)
 	}
-	if err := claim.checkOwnerAndRest(); err != nil {
+	if err := claim.prepare(&parent.sets); err != nil {
 		return nil, err
 	}
 	if err := validateName("pool's name", name); err != nil {
@@ -80,7 +80,7 @@ func carve(ctx context.Context, parent *Pool, claim Claim, name string, spec Spe
 // carve plans that a pool is made of what was granted in the draft's.
 func (a *attempt) carve(from *draft, to *delegation, granted Allocation) error {
 	if to.pool.home.state() != nil { // it was in the way of the last attempt
-		return fmt.Errorf("%w: %q", ErrExists, to.pool.name)
+		return errorf("%w: %q", ErrExists, to.pool.name)
 	}
 	if err := a.requireNoRecords(to.pool); err != nil {
 		return err
@@ -133,7 +133,7 @@ func (p *Pool) extend(ctx context.Context, claim Claim) (granted Allocation, par
 	if claim.TTL != 0 {
 		return granted, "", invalid("the claim to extend the pool %q has a time to live, want none", p.name)
 	}
-	if err := claim.checkOwnerAndRest(); err != nil {
+	if err := claim.prepare(&p.sets); err != nil {
 		return granted, "", err
 	}
 	t := task{kind: taskAllocate, owner: claim.Owner, claim: &claim, delegate: &delegation{pool: p}}
@@ -299,7 +299,7 @@ func (s *state) requireFree(prefixes []netip.Prefix, outOfRange []*holding) erro
 	for _, h := range outOfRange {
 		for _, prefix := range prefixes {
 			if slices.ContainsFunc(h.Prefixes, prefix.Overlaps) {
-				return fmt.Errorf("%w: %v is held, or cools down, though out of range", ErrInUse, h.Prefixes)
+				return errorf("%w: %v is held, or cools down, though out of range", ErrInUse, h.Prefixes)
 			}
 		}
 	}
@@ -327,7 +327,7 @@ func (a *attempt) takeFromChild(d *draft, h *holding) error {
 		err = a.remove(child)
 	}
 	if err != nil {
-		return fmt.Errorf("the pool %q was carved out of it: %w", h.Child, err)
+		return errorf("the pool %q was carved out of it: %w", h.Child, err)
 	}
 	return nil
 }

@@ -13,15 +13,6 @@
 //
 // # Guarantees
 //
-//   - No address is held by two owners at once: of one pool, of one network, or of a pool and those carved from it.
-//     This holds however many processes use the pools, and whenever they crash.
-//   - A claim is granted whole or not at all: dual stack, several addresses, prefixes of several lengths, several
-//     pools. A call that fails leaves nothing behind. Only one error leaves open whether the call took effect:
-//     [store.ErrUnknown].
-//   - The same owner gets the same answer until it is released. So a caller that did not see the answer asks again.
-//   - Lowest free means lowest: of all that is free at the commit, in the order of the commits.
-//   - Exclusions, gateways, reserved addresses and addresses outside of the ranges are never handed out.
-//   - What is granted is durable when the call returns, as far as the store is.
 //
 // docs/invariants.md in the repository lists these rules with the tests that check them, and docs/commit.md argues
 // why they hold.
@@ -43,7 +34,8 @@
 //
 // # Several families, addresses and lengths
 //
-// A claim without requests is for one address of the pool's primary family, which is the family of its first range.
+// A claim without requests is for one address of the pool's primary family: the first of [Spec.Families], or the family
+// of its first range. A pool may bound the lengths that claims ask for; see [FamilySpec].
 // [Claim.Policy] asks for both families, as a Kubernetes Service does. [Claim.Requests] ask for several addresses, for
 // prefixes of a length, for one exact prefix, or for an address within a set. All are granted together or none is.
 //
@@ -52,7 +44,8 @@
 // The lowest free one, unless [Spec.Strategy] asks for the next after the last ([NextFree]) or for a random one
 // ([RandomFree]). [Spec.Bands] are parts of a pool that are used last, or only by claims that name them or an exact
 // address. Kubernetes' band of static Service addresses is one ([ServiceBand]). Cost: all strategies cost the same, a
-// few microseconds at most; each band and each range of a set adds one search.
+// few microseconds at most, however many ranges the pool has. A claim in a band or in a set adds a few searches; a set
+// that the handle has not seen lately is read once.
 //
 // # Leases and cooldown
 //
@@ -122,12 +115,12 @@
 // # Stores and processes
 //
 // In a store a pool is one record, the head, with the spec and the free space in a compact form, and one record for
-// each owner. Every change is one commit that replaces the head, unless the head has changed meanwhile. A handle that
-// loses such a race plans again on the new head. So a fresh process reads one record and can allocate, and a change
-// costs one round trip, whatever is held. Handles that lose often take turns, in the order of the store
-// ([store.Store.Turn]), so that each gets through whatever the others do; while they do, a change costs a few round
-// trips, and the wait for those that came before. Calls that come in while a commit is under way share the next one,
-// so that a thousand goroutines cost a few commits.
+// each owner. A large spec has a record of its own. Every change is one commit that replaces the head, unless the head
+// has changed meanwhile. A handle that loses such a race plans again on the new head. So a fresh process reads one
+// record and can allocate, and a change costs one round trip, whatever is held. Handles that lose often take turns, in
+// the order of the store ([store.Store.Turn]), so that each gets through whatever the others do; while they do, a
+// change costs a few round trips, and the wait for those that came before. Calls that come in while a commit is under
+// way share the next one, so that a thousand goroutines cost a few commits.
 //
 // The free space of a fragmented pool is cut into pieces. They are records of their own, of which one is rewritten now
 // and then, so that a commit writes a few KiB. docs/formats.md in the repository describes all records.

@@ -80,10 +80,10 @@ type Error struct {
 func (e *Error) Error() string {
 	text := e.Op
 	if e.Pool != "" {
-		text = fmt.Sprintf("pool %q: %s", e.Pool, e.Op)
+		text = fmt.Sprintf("pool %q: %s", brief(e.Pool), e.Op)
 	}
 	if e.Owner != "" {
-		text += fmt.Sprintf(" for %q", e.Owner)
+		text += fmt.Sprintf(" for %q", brief(e.Owner))
 	}
 	if e.Prefix.IsValid() {
 		text += fmt.Sprintf(": %v", e.Prefix)
@@ -153,7 +153,7 @@ func (e *StrandedError) Error() string {
 	text := fmt.Sprintf("%v: %d", ErrStranded, len(e.Allocations))
 	separator := ": "
 	for _, a := range e.Allocations[:min(few, len(e.Allocations))] {
-		text += fmt.Sprintf("%s%q holds %v", separator, a.Owner, a.Prefixes)
+		text += fmt.Sprintf("%s%q holds %v", separator, brief(a.Owner), brief(a.Prefixes))
 		separator = ", "
 	}
 	if len(e.Allocations) > few {
@@ -172,7 +172,7 @@ func (e *takenError) Error() string { return ErrTaken.Error() }
 
 func (e *takenError) Is(target error) bool { return target == ErrTaken }
 
-// invalid is an error that wraps [ErrInvalid] and says what is wrong.
+// invalid is an error that wraps [ErrInvalid] and says what is wrong. What it quotes is cut.
 func invalid(format string, args ...any) error {
-	return fmt.Errorf("%w: %s", ErrInvalid, fmt.Sprintf(format, args...))
+	return fmt.Errorf("%w: %w", ErrInvalid, errorf(format, args...))
 }

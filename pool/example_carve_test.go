@@ -14,7 +14,7 @@ func ExampleCarve() {
 	ctx := context.Background()
 	s := store.NewMemory()
 	vpc := must(pool.Create(ctx, s, "vpc",
-		pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.0/16")), AllocateReserved: true}, nil))
+		pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.0/16")), IPv4: pool.FamilySpec{AllocateReserved: true}}, nil))
 
 	public := pool.Claim{Owner: "public", Requests: []pool.Request{{Bits: 20}}}
 	subnet := must(pool.Carve(ctx, vpc, public, "public", pool.Spec{}, nil))
@@ -39,11 +39,11 @@ func ExampleOpenBlocks() {
 	ctx := context.Background()
 	s := store.NewMemory()
 	pods := must(pool.Create(ctx, s, "pods",
-		pool.Spec{Ranges: must(cidr.ParseRanges("10.244.0.0/16")), AllocateReserved: true}, nil))
+		pool.Spec{Ranges: must(cidr.ParseRanges("10.244.0.0/16")), IPv4: pool.FamilySpec{AllocateReserved: true}}, nil))
 
 	block := pool.Claim{Requests: []pool.Request{{Bits: 31}}} // so small for the sake of the example
 	for _, node := range []string{"node-1", "node-2"} {
-		blocks := must(pool.OpenBlocks(ctx, pods, node, block, pool.Spec{AllocateReserved: true}, nil))
+		blocks := must(pool.OpenBlocks(ctx, pods, node, block, pool.Spec{IPv4: pool.FamilySpec{AllocateReserved: true}}, nil))
 		for _, pod := range []string{"a", "b", "c"} {
 			fmt.Print(must(blocks.Allocate(ctx, pool.Claim{Owner: pod})).Addrs()[0], " ")
 		}
@@ -60,11 +60,11 @@ func ExampleOpenBlocks() {
 func ExamplePool_Extend() {
 	ctx := context.Background()
 	s := store.NewMemory()
-	spec := pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.0/16")), AllocateReserved: true}
+	spec := pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.0/16")), IPv4: pool.FamilySpec{AllocateReserved: true}}
 	company := must(pool.Create(ctx, s, "company", spec, nil))
 
 	block := pool.Claim{Owner: "site/1", Requests: []pool.Request{{Bits: 31}}} // so small for the sake of the example
-	site := must(pool.Carve(ctx, company, block, "site", pool.Spec{AllocateReserved: true}, nil))
+	site := must(pool.Carve(ctx, company, block, "site", pool.Spec{IPv4: pool.FamilySpec{AllocateReserved: true}}, nil))
 	for _, host := range []string{"a", "b"} {
 		must(site.Allocate(ctx, pool.Claim{Owner: host}))
 	}

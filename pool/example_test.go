@@ -111,8 +111,8 @@ func ExampleRequest_within() {
 func ExampleSpec_prefixes() {
 	ctx := context.Background()
 	p := must(pool.New(pool.Spec{
-		Ranges:   must(cidr.ParseRanges("10.244.0.0/16", "fd00:10:244::/48")),
-		IPv4Bits: 24, IPv6Bits: 64,
+		Ranges: must(cidr.ParseRanges("10.244.0.0/16", "fd00:10:244::/48")),
+		IPv4:   pool.FamilySpec{Bits: 24}, IPv6: pool.FamilySpec{Bits: 64},
 	}, nil))
 
 	fmt.Println(must(p.Allocate(ctx, pool.Claim{Owner: "node-1", Policy: pool.PreferDualStack})).Prefixes)
@@ -155,7 +155,7 @@ func ExamplePool_Stats() {
 
 func ExamplePool_Get_byAddress() {
 	ctx := context.Background()
-	p := must(pool.New(pool.Spec{Ranges: must(cidr.ParseRanges("10.244.0.0/16")), IPv4Bits: 24}, nil))
+	p := must(pool.New(pool.Spec{Ranges: must(cidr.ParseRanges("10.244.0.0/16")), IPv4: pool.FamilySpec{Bits: 24}}, nil))
 	must(p.Allocate(ctx, pool.Claim{Owner: "node-1"}))
 	must(p.Allocate(ctx, pool.Claim{Owner: "node-2"}))
 
@@ -192,13 +192,14 @@ func ExamplePool_Verify() {
 func ExampleList() {
 	ctx := context.Background()
 	s := store.NewMemory()
-	must(pool.Create(ctx, s, "pods", pool.Spec{Ranges: must(cidr.ParseRanges("10.244.0.0/16")), IPv4Bits: 24}, nil))
+	pods := pool.Spec{Ranges: must(cidr.ParseRanges("10.244.0.0/16")), IPv4: pool.FamilySpec{Bits: 24}}
+	must(pool.Create(ctx, s, "pods", pods, nil))
 
 	for info, err := range pool.List(ctx, s) {
 		if err != nil {
 			panic(err)
 		}
-		fmt.Println(info.Name, info.Spec.Families(), info.Stats.Of(pool.IPv4).Free, "free")
+		fmt.Println(info.Name, info.Spec.AllFamilies(), info.Stats.Of(pool.IPv4).Free, "free")
 	}
 	// Output: pods [IPv4] 65536 free
 }
@@ -206,7 +207,7 @@ func ExampleList() {
 // Each form of text names its subnet, or does not.
 func ExampleParseSpec() {
 	spec := must(pool.ParseSpec("10.0.0.0/24", "192.0.2.200-192.0.2.255/24", "2001:db8::1000-2001:db8::1fff"))
-	for _, family := range spec.Families() {
+	for _, family := range spec.AllFamilies() {
 		fmt.Println(family, cidr.FormatSet(spec.Set(family)))
 	}
 	_, err := pool.ParseSpec("192.0.2.200-192.0.2.255/25", "10.0.0.7/24")
@@ -221,7 +222,7 @@ func ExampleParseSpec() {
 func ExamplePool_FreeSet() {
 	ctx := context.Background()
 	spec := must(pool.ParseSpec("10.0.0.0/16"))
-	spec.AllocateReserved = true // what is handed out are subnets, not hosts
+	spec.IPv4.AllocateReserved = true // what is handed out are subnets, not hosts
 	vpc := must(pool.New(spec, nil))
 	for owner, bits := range map[string]int{"public": 20, "private": 18} {
 		must(vpc.Allocate(ctx, pool.Claim{Owner: owner, Requests: []pool.Request{{Bits: bits}}}))

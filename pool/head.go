@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 
 	"go4.org/netipx"
 
@@ -26,11 +27,11 @@ const (
 
 // headData is what the record of a head has as its data.
 type headData struct {
-	Format int             `json:"format"`
-	Spec   json.RawMessage `json:"spec"`
+	Format int `json:"format"`
+	encodedRules
+	// Rules is the name of the record that has the rules instead, if they are large.
+	Rules string `json:"rules,omitempty"`
 	space.Head
-	// Withheld are the addresses that the pool may not hand out because others decide so.
-	Withheld []string `json:"withheld,omitempty"`
 	// Parent is where the pool was carved from.
 	Parent *Parent `json:"parent,omitempty"`
 }
@@ -76,9 +77,14 @@ func (p Parent) clone() Parent {
 	return p
 }
 
+// mostRules is the largest size in bytes of rules that stand in the head. Larger ones have a record of their own, so
+// that a commit does not write them again.
+const mostRules = 4 << 10
+
 // state is a pool as one head has it: by which rules it hands out what.
 type state struct {
 	rules  *rules
+	record string // that has the rules; empty if they stand in the head, or are not committed yet
 	space  *space.Space
 	parent Parent
 
@@ -99,20 +105,48 @@ func newState(r *rules, parent Parent, random func() uint64) (*state, error) {
 	return s, nil
 }
 
-// encode returns the data of a head with this state, and what to do with the records of pieces. base is the
-// revision of the head that it replaces.
-func (s *state) encode(base int64) (json.RawMessage, space.Head, []space.PieceWrite, error) {
-	head, pieces, err := s.space.Encode(base)
+// encoded is a state as one commit writes it.
+type encoded struct {
+	data  json.RawMessage // of the head
+	free  space.Head      // in it
+	rules string          // the name of the record with the rules; empty if they stand in the head
+	// records are those of pieces and rules that the commit creates or deletes.
+	records []space.PieceWrite
+}
+
+// encode returns what the commit writes that makes this the state of the pool. base is the revision of the head that it
+// replaces. The rules are written only if they are not there yet.
+func (s *state) encode(base int64) (encoded, error) {
+	free, pieces, err := s.space.Encode(base)
 	if err != nil {
-		return nil, head, nil, err
+		return encoded{}, err
 	}
-	data := headData{Format: headFormat, Spec: s.rules.text, Head: head, Withheld: formatRanges(s.rules.withheld)}
-	if !s.parent.isZero() {
+	e := encoded{free: free, rules: s.record, records: pieces}
+	data := headData{Format: headFormat, Head: free}
+	rules, err := s.rules.encoded()
+	switch {
+	case err != nil:
+		return encoded{}, err
+	case rules.size() <= mostRules:
+		data.encodedRules = rules
+	case e.rules == "":
+		e.rules = rulesName(base)
+		text, err := json.Marshal(rules)
+		if err != nil {
+			return encoded{}, err
+		}
+		e.records = append(e.records, space.PieceWrite{ID: e.rules, Data: text})
+	}
+	if data.Rules = e.rules; !s.parent.isZero() {
 		data.Parent = &s.parent
 	}
-	text, err := json.Marshal(data)
-	return text, head, pieces, err
+	e.data, err = json.Marshal(data)
+	return e, err
 }
+
+// rulesName returns a name for the record of rules that no other record of the pool ever had: no two commits that
+// succeed replace the same revision.
+func rulesName(base int64) string { return strconv.FormatInt(base, 36) + ".rules" }
 
 func headKey(pool string) store.Key { return store.Key{Kind: store.KindPool, Pool: pool} }
 
@@ -128,47 +162,70 @@ func getHead(ctx context.Context, s store.Store, pool string) (store.Record, err
 	return head, err
 }
 
-// parsedHead is a head that has been read.
-type parsedHead struct {
-	headData
-	spec     Spec
-	withheld []netipx.IPRange
-}
-
-// parseHead reads a head.
-func parseHead(r store.Record) (*parsedHead, error) {
-	h, err := parseSpec(r)
-	if err != nil {
-		return nil, err
-	}
-	var families []space.Family
-	for _, family := range h.spec.Families() {
-		families = append(families, family.inSpace())
-	}
-	if err := h.Check(families); err != nil {
-		return nil, corrupt(err)
-	}
-	return h, nil
-}
-
-// parseSpec reads a head, of which the free space need not be readable.
-func parseSpec(r store.Record) (*parsedHead, error) {
-	var h parsedHead
-	if err := json.Unmarshal(r.Data, &h.headData); err != nil {
+// decodeHead reads a head, of which neither the rules nor the free space need be readable.
+func decodeHead(r store.Record) (*headData, error) {
+	var h headData
+	if err := json.Unmarshal(r.Data, &h); err != nil {
 		return nil, fmt.Errorf("%w: the head of the pool: %w", ErrCorrupt, err)
 	}
 	if h.Format != headFormat {
 		return nil, fmt.Errorf("%w: the head of the pool has format %d, want %d", ErrCorrupt, h.Format, headFormat)
 	}
-	if err := json.Unmarshal(h.Spec, &h.spec); err != nil {
-		return nil, badSpec(err)
-	}
-	var err error
-	if h.withheld, err = parseRanges(h.Withheld); err != nil {
-		return nil, badSpec(err)
-	}
 	return &h, nil
 }
+
+// check reports what is wrong with the free space in a head of a pool with these families.
+func (h *headData) check(families []Family) error {
+	in := make([]space.Family, len(families))
+	for i, family := range families {
+		in[i] = family.inSpace()
+	}
+	if err := h.Check(in); err != nil {
+		return corrupt(err)
+	}
+	return nil
+}
+
+// checkPieces reports what is wrong with the pieces of free space in a head, of whatever families.
+func (h *headData) checkPieces() error {
+	in := make([]Family, len(h.Spaces))
+	for i, counts := range h.Counts()[:len(h.Spaces)] {
+		if int(counts.Family) >= len(families) {
+			return corrupt(invalid("%v is not a family", counts.Family))
+		}
+		in[i] = families[counts.Family]
+	}
+	return h.check(in)
+}
+
+// readRules returns the rules of a head as the store has them. The error wraps [store.ErrNotFound] if their record is
+// gone, as it is when the head has been replaced.
+func (h *headData) readRules(ctx context.Context, s store.Store, pool string) (encodedRules, error) {
+	if h.Rules == "" {
+		return h.encodedRules, nil
+	}
+	record, err := s.Get(ctx, store.Key{Kind: store.KindSpace, Pool: pool, Name: h.Rules})
+	if err != nil {
+		return encodedRules{}, err
+	}
+	var e encodedRules
+	if err := json.Unmarshal(record.Data, &e); err != nil {
+		return e, badSpec(err)
+	}
+	return e, nil
+}
+
+// records returns the names of the records of pieces and rules that the head names.
+func (h *headData) records() []string {
+	names := h.PieceIDs()
+	if h.Rules != "" {
+		names = append(names, h.Rules)
+	}
+	return names
+}
+
+// errGone says that a record which a head names is not there.
+var errGone = fmt.Errorf("%w: the head of the pool names a record that is not there", ErrCorrupt)
 
 func badSpec(err error) error {
 	return fmt.Errorf("%w: the specification of the pool: %w", ErrCorrupt, err)
@@ -178,30 +235,50 @@ func badSpec(err error) error {
 func corrupt(err error) error { return fmt.Errorf("%w: the head of the pool: %w", ErrCorrupt, err) }
 
 // parentOf is the parent in a head; zero if there is none.
-func (h *parsedHead) parentOf() Parent {
+func (h *headData) parentOf() Parent {
 	if h.Parent == nil {
 		return Parent{}
 	}
 	return *h.Parent
 }
 
-// rules are those of the head.
-func (h *parsedHead) rules() (*rules, error) {
-	r, err := newRules(h.spec, h.withheld)
-	if err != nil {
-		return nil, badSpec(err)
+// describe returns what a head says of its pool or, if that head has been replaced, what the present one does.
+func describe(ctx context.Context, s store.Store, head store.Record) (Info, error) {
+	for {
+		info, err := infoOf(ctx, s, head)
+		if !errors.Is(err, store.ErrNotFound) {
+			return info, err
+		}
+		newer, err := getHead(ctx, s, head.Pool)
+		if err == nil && newer.Revision == head.Revision {
+			err = errGone
+		}
+		if err != nil {
+			return Info{}, err
+		}
+		head = newer
 	}
-	return r, nil
 }
 
-// infoOf describes the pool of a head.
-func infoOf(head store.Record) (Info, error) {
-	h, err := parseHead(head)
+// infoOf describes the pool of a head. The error wraps [store.ErrNotFound] if a record is gone that the head names.
+func infoOf(ctx context.Context, s store.Store, head store.Record) (Info, error) {
+	h, err := decodeHead(head)
 	if err != nil {
 		return Info{}, err
 	}
+	e, err := h.readRules(ctx, s, head.Pool)
+	if err != nil {
+		return Info{}, err
+	}
+	spec, withheld, err := e.parse()
+	if err != nil {
+		return Info{}, badSpec(err)
+	}
+	if err := h.check(spec.AllFamilies()); err != nil {
+		return Info{}, err
+	}
 	return Info{
-		Name: head.Pool, Spec: h.spec, Created: head.Created, Revision: head.Revision,
-		Stats: statsOf(h.Counts()), Withheld: h.withheld, Parent: h.parentOf(),
+		Name: head.Pool, Spec: spec, Created: head.Created, Revision: head.Revision,
+		Stats: statsOf(h.Counts()), Withheld: withheld, Parent: h.parentOf(),
 	}, nil
 }

@@ -34,7 +34,18 @@ func setOf(texts ...string) *netipx.IPSet { return cidr.SetOf(ranges(texts...)..
 
 // specOf is a pool of these ranges, all of whose addresses may be handed out.
 func specOf(texts ...string) pool.Spec {
-	return pool.Spec{Ranges: ranges(texts...), AllocateReserved: true}
+	spec := everyAddress()
+	spec.Ranges = ranges(texts...)
+	return spec
+}
+
+// everyAddress is a spec without ranges, of which every address may be handed out.
+func everyAddress() pool.Spec { return reserving(false) }
+
+// reserving is a spec without ranges, whose subnets reserve addresses or not.
+func reserving(reserve bool) pool.Spec {
+	f := pool.FamilySpec{AllocateReserved: !reserve}
+	return pool.Spec{IPv4: f, IPv6: f}
 }
 
 // claim asks for exact prefixes.

@@ -137,12 +137,21 @@ func (in *importing) inSeveral(ctx context.Context) error {
 	}, in.pool)
 }
 
-// deletions are what deletes all records of the pool but its head.
+// deletions are what deletes all records of the pool but its head and what that names.
 func (s *stored) deletions(ctx context.Context) ([]store.Write, error) {
+	named := map[store.Key]bool{}
+	if h, err := decodeHead(s.head); err == nil {
+		for _, name := range h.records() {
+			named[s.key(store.KindSpace, name)] = true
+		}
+	}
 	var writes []store.Write
 	for key, err := range s.keys(ctx, store.KindAllocation, store.KindCooling, store.KindSpace) {
 		if err != nil {
 			return nil, err
+		}
+		if named[key] {
+			continue
 		}
 		writes = append(writes, store.Write{Op: store.Delete, Record: store.Record{Key: key}})
 	}
@@ -332,7 +341,7 @@ func (p *Pool) deleteUnfinished(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	in.at = head.Revision
+	home.head, in.at = head, head.Revision
 	writes, err := home.deletions(ctx)
 	if err != nil {
 		return err

@@ -46,7 +46,8 @@ func (s *machine) anyBlocks(t *rapid.T, m *world.Pool, name string) world.Blocks
 		Spec: pool.Spec{Ranges: ranges("10.0.0.1")},
 	}
 	anyPolicies(t, &blocks.Spec)
-	blocks.Spec.Ranges, blocks.Spec.Bands, blocks.Spec.AllocateReserved = nil, nil, true
+	blocks.Spec.Ranges, blocks.Spec.Bands = nil, nil
+	blocks.Spec.IPv4.AllocateReserved, blocks.Spec.IPv6.AllocateReserved = true, true
 	return blocks
 }
 

@@ -115,7 +115,7 @@ func (s *machine) CreateOverHeld(t *rapid.T) {
 		t.Skip("it holds nothing there")
 	}
 	over := []netipx.IPRange{rapid.SampledFrom(held).Draw(t, "range")}
-	s.create(t, pool.Spec{Ranges: over, AllocateReserved: true, Network: m.Spec.Network})
+	s.create(t, pool.Spec{Ranges: over, IPv4: pool.FamilySpec{AllocateReserved: true}, Network: m.Spec.Network})
 }
 
 func (s *machine) create(t *rapid.T, spec pool.Spec) {

@@ -23,9 +23,10 @@ func anyGrantClaim(t *rapid.T, m *world.Pool) pool.Claim {
 
 // anyChildSpec draws the spec of a pool to be carved.
 func anyChildSpec(t *rapid.T, m *world.Pool) pool.Spec {
-	spec := pool.Spec{Ranges: ranges("10.0.0.1")}
+	spec := anyReserved(t)
+	spec.Ranges = ranges("10.0.0.1")
 	anyPolicies(t, &spec)
-	spec.Ranges, spec.Bands, spec.AllocateReserved = nil, nil, rapid.Bool().Draw(t, "allocate reserved")
+	spec.Ranges, spec.Bands = nil, nil
 	spec.Network = rapid.SampledFrom([]string{"", "", m.Spec.Network, "net"}).Draw(t, "network")
 	return spec
 }

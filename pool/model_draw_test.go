@@ -85,7 +85,7 @@ func anyUniverse(t *rapid.T) map[pool.Family]netip.Prefix {
 
 // anyAddresses draws what a spec says of addresses.
 func anyAddresses(t *rapid.T, universe map[pool.Family]netip.Prefix) pool.Spec {
-	spec := pool.Spec{AllocateReserved: rapid.Bool().Draw(t, "allocate reserved")}
+	spec := anyReserved(t)
 	families := rapid.SampledFrom([][]pool.Family{
 		{pool.IPv4}, {pool.IPv6}, {pool.IPv4, pool.IPv6}, {pool.IPv6, pool.IPv4},
 	}).Draw(t, "families")
@@ -93,6 +93,14 @@ func anyAddresses(t *rapid.T, universe map[pool.Family]netip.Prefix) pool.Spec {
 		addFamily(t, &spec, f, universe[f])
 	}
 	return spec
+}
+
+// anyReserved draws a spec that says only what is to be done with reserved addresses.
+func anyReserved(t *rapid.T) pool.Spec {
+	return pool.Spec{
+		IPv4: pool.FamilySpec{AllocateReserved: rapid.Bool().Draw(t, "allocate reserved IPv4 addresses")},
+		IPv6: pool.FamilySpec{AllocateReserved: rapid.Bool().Draw(t, "allocate reserved IPv6 addresses")},
+	}
 }
 
 // partOf draws a universe that is the whole, or one of its quarters.
@@ -136,12 +144,27 @@ func addFamily(t *rapid.T, spec *pool.Spec, f pool.Family, universe netip.Prefix
 		spec.Exclude = append(spec.Exclude, anyRange(universe).Draw(t, "exclusion"))
 	}
 	if rapid.IntRange(0, 2).Draw(t, "kind of lengths") == 0 {
-		bits := rapid.IntRange(f.Width()-3, f.Width()).Draw(t, "bits")
-		if f == pool.IPv4 {
-			spec.IPv4Bits = bits
-		} else {
-			spec.IPv6Bits = bits
-		}
+		anyLengths(t, lengthsOf(spec, f), f)
+	}
+}
+
+// lengthsOf is what a spec says of a family.
+func lengthsOf(spec *pool.Spec, f pool.Family) *pool.FamilySpec {
+	if f == pool.IPv4 {
+		return &spec.IPv4
+	}
+	return &spec.IPv6
+}
+
+// anyLengths draws the default length of a family, and perhaps bounds around it.
+func anyLengths(t *rapid.T, lengths *pool.FamilySpec, f pool.Family) {
+	lengths.Bits = rapid.IntRange(f.Width()-3, f.Width()).Draw(t, "bits")
+	lengths.MinBits, lengths.MaxBits = 0, 0
+	if rapid.Bool().Draw(t, "least") {
+		lengths.MinBits = rapid.IntRange(f.Width()-4, lengths.Bits).Draw(t, "least bits")
+	}
+	if rapid.Bool().Draw(t, "greatest") {
+		lengths.MaxBits = rapid.IntRange(lengths.Bits, f.Width()).Draw(t, "greatest bits")
 	}
 }
 
@@ -156,6 +179,9 @@ func anyPolicies(t *rapid.T, spec *pool.Spec) {
 
 func anyBands(t *rapid.T, spec *pool.Spec) {
 	spec.Bands = nil
+	if len(spec.Ranges) == 0 {
+		return
+	}
 	for _, name := range []string{"static", "late"}[:rapid.SampledFrom([]int{0, 0, 1, 2}).Draw(t, "bands")] {
 		r := rapid.SampledFrom(spec.Ranges).Draw(t, "in")
 		from := anyAddr(r.Prefixes()[0]).Draw(t, "from")
@@ -177,21 +203,23 @@ func anyChange(t *rapid.T, m *world.Pool, networks []string) pool.Spec {
 	spec.Subnets = slices.Clone(spec.Subnets)
 	f := rapid.SampledFrom([]pool.Family{pool.IPv4, pool.IPv6}).Draw(t, "family")
 	ofFamily := func(r netipx.IPRange) bool { return pool.FamilyOf(r.From()) == f }
-	switch rapid.IntRange(0, 9).Draw(t, "change") {
+	switch rapid.IntRange(0, 11).Draw(t, "change") {
 	case 0: // the policies
 		anyPolicies(t, &spec)
 	case 1: // everything
 		other := anyAddresses(t, m.Universe)
-		spec.Ranges, spec.Exclude, spec.Subnets, spec.IPv4Bits, spec.IPv6Bits, spec.Bands =
-			other.Ranges, other.Exclude, other.Subnets, other.IPv4Bits, other.IPv6Bits, nil
+		spec.Ranges, spec.Exclude, spec.Subnets, spec.Bands = other.Ranges, other.Exclude, other.Subnets, nil
+		spec.IPv4, spec.IPv6, spec.Families = other.IPv4, other.IPv6, nil
 	case 2: // grow
 		spec.Ranges = append(spec.Ranges, anyRange(m.Universe[f]).Draw(t, "range"))
 	case 3: // shrink
-		spec.Ranges = slices.Delete(spec.Ranges, 0, min(1, len(spec.Ranges)-1))
+		spec.Ranges = slices.Delete(spec.Ranges, 0, max(0, min(1, len(spec.Ranges)-1)))
 	case 4: // exclude
 		spec.Exclude = append(spec.Exclude, anyRange(m.Universe[f]).Draw(t, "exclusion"))
 	case 5:
-		spec.Exclude, spec.AllocateReserved = nil, !spec.AllocateReserved
+		other := anyReserved(t)
+		spec.Exclude, spec.IPv4.AllocateReserved = nil, other.IPv4.AllocateReserved
+		spec.IPv6.AllocateReserved = other.IPv6.AllocateReserved
 	case 6: // move the gateways
 		for i, subnet := range spec.Subnets {
 			spec.Subnets[i].Gateway = anyAddr(subnet.Prefix).Draw(t, "gateway")
@@ -201,16 +229,25 @@ func anyChange(t *rapid.T, m *world.Pool, networks []string) pool.Spec {
 		spec.Subnets = slices.DeleteFunc(spec.Subnets, func(s pool.Subnet) bool {
 			return pool.FamilyOf(s.Prefix.Addr()) == f
 		})
-		if f == pool.IPv4 {
-			spec.IPv4Bits = 0
-		} else {
-			spec.IPv6Bits = 0
-		}
+		*lengthsOf(&spec, f) = pool.FamilySpec{AllocateReserved: lengthsOf(&spec, f).AllocateReserved}
+		spec.Families = nil
 	case 8: // add one
 		if !slices.Contains(m.Families(), f) {
 			addFamily(t, &spec, f, m.Universe[f])
 		}
-	case 9:
+	case 9: // bound the lengths of a family that there is
+		if slices.Contains(m.Families(), f) {
+			anyLengths(t, lengthsOf(&spec, f), f)
+		}
+	case 10: // give up all ranges, or those of a family, and keep the families
+		spec.Families, spec.Bands = m.Families(), nil
+		spec.Subnets = nil
+		if rapid.Bool().Draw(t, "all") {
+			spec.Ranges = nil
+		} else {
+			spec.Ranges = slices.DeleteFunc(spec.Ranges, ofFamily)
+		}
+	case 11:
 		spec.Network = rapid.SampledFrom(networks).Draw(t, "network")
 	}
 	if spec.Validate() != nil {
@@ -265,7 +302,7 @@ func anyRequest(t *rapid.T, m *world.Pool) pool.Request {
 	if rapid.Bool().Draw(t, "family is said") {
 		r.Family = f
 	}
-	switch rapid.IntRange(0, 6).Draw(t, "kind") {
+	switch rapid.IntRange(0, 7).Draw(t, "kind") {
 	case 0:
 		r.Exact = anyPrefix(universe).Draw(t, "exact")
 	case 1:
@@ -278,6 +315,10 @@ func anyRequest(t *rapid.T, m *world.Pool) pool.Request {
 		r.Family, r.Bits = f, rapid.IntRange(f.Width()-3, f.Width()).Draw(t, "bits")
 		r.Within = cidr.SetOf(anyRange(universe).Draw(t, "within"))
 	case 5:
+		set := anyRange(universe).Draw(t, "within")
+		r.Within = cidr.SetOf(set)
+		r.Exact = rapid.SampledFrom(set.Prefixes()).Draw(t, "exact")
+	case 6:
 		r.Band = rapid.SampledFrom([]string{"static", "late"}).Draw(t, "band")
 	}
 	return r
@@ -300,6 +341,9 @@ func badClaim(t *rapid.T, m *world.Pool) pool.Claim {
 		{Owner: "x", Requests: []pool.Request{{Exact: host.Masked(), Bits: f.Width()}}},
 		{Owner: "x", Requests: []pool.Request{{Exact: host.Masked(), Family: 10 - f}}},
 		{Owner: "x", Requests: []pool.Request{{Within: &netipx.IPSet{}}}},
+		{Owner: "x", Requests: []pool.Request{{Exact: host.Masked(), Within: setOf("10.99.0.1")}}},
+		{Owner: "x", Requests: []pool.Request{{Exact: netip.PrefixFrom(host.Addr(), f.Width()+1)}}},
+		{Owner: "x", Requests: []pool.Request{{Exact: netip.PrefixFrom(host.Addr(), 0).Masked()}}},
 		{Owner: "x", Requests: []pool.Request{{Within: setOf("10.0.0.1", "2001:db8::1")}}},
 		{Owner: "x", Requests: []pool.Request{pool.ExactAddr(addr("::ffff:10.0.0.1"))}},
 		{Owner: "x", Requests: []pool.Request{{Band: "nobody's"}}},

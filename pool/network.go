@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"iter"
 	"maps"
 	"net/netip"
@@ -81,7 +80,7 @@ func networkOf(head store.Record) (*network, error) {
 		n.foreign, err = parseRanges(data.Foreign)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: the record of the network %q: %w", ErrCorrupt, head.Pool, err)
+		return nil, errorf("%w: the record of the network %q: %w", ErrCorrupt, head.Pool, err)
 	}
 	return n, nil
 }
@@ -166,7 +165,7 @@ func (a *attempt) admit(p *Pool, n *network, spec Spec, held []netipx.IPRange) e
 			continue
 		}
 		if common := cidr.Intersection(mine, cidr.SetOf(n.ranges[other]...)); len(common.Ranges()) > 0 {
-			return fmt.Errorf("%w: %v are of the pool %q in the network %q",
+			return errorf("%w: %v are of the pool %q in the network %q",
 				ErrOverlap, cidr.FormatSet(common), other, n.head.Pool)
 		}
 		if !cidr.Overlaps(mine, cidr.SetOf(n.held[other]...)) {
@@ -177,7 +176,7 @@ func (a *attempt) admit(p *Pool, n *network, spec Spec, held []netipx.IPRange) e
 			return err
 		}
 		if common := cidr.Intersection(mine, cidr.SetOf(still...)); len(common.Ranges()) > 0 {
-			return fmt.Errorf("%w: %v are out of range of the pool %q in the network %q, and still held there",
+			return errorf("%w: %v are out of range of the pool %q in the network %q, and still held there",
 				ErrOverlap, cidr.FormatSet(common), other, n.head.Pool)
 		}
 		n.put(other, n.ranges[other], still)
@@ -193,7 +192,7 @@ func (a *attempt) heldOutside(p *Pool, name string) ([]netipx.IPRange, error) {
 		return nil, err
 	}
 	if err := other.home.refresh(a.ctx); err != nil {
-		return nil, fmt.Errorf("the pool %q of the network: %w", name, err)
+		return nil, errorf("the pool %q of the network: %w", name, err)
 	}
 	var outside outside
 	for h, err := range other.home.all(a.ctx) {
@@ -272,7 +271,7 @@ func SetForeign(
 	if err == nil {
 		err = setForeign(ctx, s, networkName, cidr.SetOf(foreign...).Ranges(), drain, options)
 	}
-	return wrapped(err, Error{Op: "declare foreign in network " + networkName})
+	return wrapped(err, Error{Op: "declare foreign in network " + briefText(networkName)})
 }
 
 func setForeign(

@@ -98,6 +98,7 @@ type Pool struct {
 	options Options
 	home    home
 	line    line
+	sets    setCache
 }
 
 // New returns a pool that lives in memory, with the same rules as one in a store.
@@ -224,7 +225,8 @@ func (a *attempt) rulesFor(p *Pool, spec Spec, held outside) (*rules, error) {
 // Open returns a handle of the pool of that name in the store.
 //
 // Errors: [ErrInvalid] if the name breaks a rule; [ErrNoPool]; [ErrUnfinished]; [ErrCorrupt]; those of the store.
-// Cost: one read, and one more for each piece that a fragmented pool's free space is cut into (32 KiB or more each).
+// Cost: one read, one more for a large spec, and one more for each piece that a fragmented pool's free space is cut into
+// (32 KiB or more each).
 // It does not depend on the number of allocations.
 func Open(ctx context.Context, s store.Store, name string, options *Options) (*Pool, error) {
 	p, err := newHandle(s, name, options)
@@ -331,7 +333,10 @@ func List(ctx context.Context, s store.Store) iter.Seq2[Info, error] {
 			}
 			var info Info
 			if err == nil {
-				info, err = infoOf(head)
+				info, err = describe(ctx, s, head)
+			}
+			if errors.Is(err, ErrNoPool) { // it has been deleted meanwhile
+				continue
 			}
 			if err != nil {
 				yield(Info{}, &Error{Op: "list", Pool: head.Pool, Err: err})
@@ -417,7 +422,7 @@ func (p *Pool) look(ctx context.Context, f func(*state) error) error {
 // between.
 func (p *Pool) Allocate(ctx context.Context, claim Claim) (Allocation, error) {
 	begin := p.begin()
-	err := claim.checkOwnerAndRest()
+	err := claim.prepare(&p.sets)
 	var a Allocation
 	if err == nil {
 		a, err = p.do(ctx, &task{kind: taskAllocate, owner: claim.Owner}, &claim)

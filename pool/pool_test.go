@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -114,23 +115,23 @@ var invalidSpecs = []struct {
 		Ranges: ranges("10.0.0.9-10.0.1.9"), Subnets: []pool.Subnet{subnet("10.0.0.0/24", ""), subnet("10.0.1.0/24", "")},
 	}, []string{"range 10.0.0.9-10.0.1.9"}},
 	{
-		"negative IPv4 length", pool.Spec{Ranges: ranges("10.0.0.0/24"), IPv4Bits: -1},
+		"negative IPv4 length", pool.Spec{Ranges: ranges("10.0.0.0/24"), IPv4: pool.FamilySpec{Bits: -1}},
 		[]string{"IPv4 prefix length -1", "1 to 32"},
 	},
 	{
-		"IPv4 length too large", pool.Spec{Ranges: ranges("10.0.0.0/24"), IPv4Bits: 33},
+		"IPv4 length too large", pool.Spec{Ranges: ranges("10.0.0.0/24"), IPv4: pool.FamilySpec{Bits: 33}},
 		[]string{"IPv4 prefix length 33", "1 to 32"},
 	},
 	{
-		"IPv6 length too large", pool.Spec{Ranges: ranges("2001:db8::/64"), IPv6Bits: 129},
+		"IPv6 length too large", pool.Spec{Ranges: ranges("2001:db8::/64"), IPv6: pool.FamilySpec{Bits: 129}},
 		[]string{"IPv6 prefix length 129", "1 to 128"},
 	},
 	{
-		"length of the other family", pool.Spec{Ranges: ranges("10.0.0.0/24"), IPv6Bits: 64},
+		"length of the other family", pool.Spec{Ranges: ranges("10.0.0.0/24"), IPv6: pool.FamilySpec{Bits: 64}},
 		[]string{"IPv6 prefix length, 64"},
 	},
 	{
-		"length of the other family, IPv4", pool.Spec{Ranges: ranges("2001:db8::/64"), IPv4Bits: 24},
+		"length of the other family, IPv4", pool.Spec{Ranges: ranges("2001:db8::/64"), IPv4: pool.FamilySpec{Bits: 24}},
 		[]string{"IPv4 prefix length, 24"},
 	},
 	{
@@ -145,7 +146,7 @@ var invalidSpecs = []struct {
 		[]string{"all IPv6 addresses"},
 	},
 	{
-		"no room for a prefix", pool.Spec{Ranges: ranges("10.0.0.1-10.0.0.254"), IPv4Bits: 25},
+		"no room for a prefix", pool.Spec{Ranges: ranges("10.0.0.1-10.0.0.254"), IPv4: pool.FamilySpec{Bits: 25}},
 		[]string{"IPv4 prefix of length 25"},
 	},
 }
@@ -184,11 +185,19 @@ func TestInvariant10AnySpecIsRefusedOrWorks(t *testing.T) {
 			return netipx.IPRangeFrom(some.Draw(t, "from"), some.Draw(t, "to"))
 		})
 		spec := pool.Spec{
-			Ranges:           rapid.SliceOfN(someRange, 0, 3).Draw(t, "ranges"),
-			Exclude:          rapid.SliceOfN(someRange, 0, 2).Draw(t, "exclude"),
-			IPv4Bits:         rapid.SampledFrom([]int{0, 0, 0, 30, 33, -1}).Draw(t, "v4 bits"),
-			IPv6Bits:         rapid.SampledFrom([]int{0, 0, 0, 126, 129, -1}).Draw(t, "v6 bits"),
-			AllocateReserved: rapid.Bool().Draw(t, "allocate reserved"),
+			Ranges:   rapid.SliceOfN(someRange, 0, 3).Draw(t, "ranges"),
+			Exclude:  rapid.SliceOfN(someRange, 0, 2).Draw(t, "exclude"),
+			Families: rapid.SliceOfN(rapid.SampledFrom([]pool.Family{4, 6, 6, 4, 0, 5}), 0, 2).Draw(t, "families"),
+			IPv4: pool.FamilySpec{
+				Bits:             rapid.SampledFrom([]int{0, 0, 0, 30, 33, -1}).Draw(t, "v4 bits"),
+				MinBits:          rapid.SampledFrom([]int{0, 0, 0, 29, 31, 33, -1}).Draw(t, "least v4 bits"),
+				AllocateReserved: rapid.Bool().Draw(t, "allocate reserved IPv4 addresses"),
+			},
+			IPv6: pool.FamilySpec{
+				Bits:             rapid.SampledFrom([]int{0, 0, 0, 126, 129, -1}).Draw(t, "v6 bits"),
+				MaxBits:          rapid.SampledFrom([]int{0, 0, 0, 125, 127, 129, -1}).Draw(t, "greatest v6 bits"),
+				AllocateReserved: rapid.Bool().Draw(t, "allocate reserved IPv6 addresses"),
+			},
 		}
 		for range rapid.IntRange(0, 2).Draw(t, "subnets") {
 			p := netip.PrefixFrom(some.Draw(t, "subnet"), rapid.IntRange(-1, 129).Draw(t, "bits"))
@@ -203,9 +212,18 @@ func TestInvariant10AnySpecIsRefusedOrWorks(t *testing.T) {
 			return
 		}
 		a, err := p.Allocate(context.Background(), pool.Claim{Owner: "a", Policy: pool.PreferDualStack})
+		if hasEmptyFamily(spec) {
+			require.ErrorIs(t, err, pool.ErrExhausted)
+			return
+		}
 		require.NoError(t, err)
-		require.Len(t, a.Prefixes, len(spec.Families()))
+		require.Len(t, a.Prefixes, len(spec.AllFamilies()))
 	})
+}
+
+// hasEmptyFamily reports whether a spec names a family that has no addresses.
+func hasEmptyFamily(spec pool.Spec) bool {
+	return slices.ContainsFunc(spec.AllFamilies(), func(f pool.Family) bool { return len(spec.Set(f).Ranges()) == 0 })
 }
 
 func TestNamesOfPools(t *testing.T) {
@@ -482,7 +500,8 @@ func TestInvariant2FailedCallsLeaveNoTrace(t *testing.T) {
 
 func TestInvariant8CountersOfHugePools(t *testing.T) {
 	p, err := pool.New(pool.Spec{
-		Ranges: ranges("0.0.0.0/0", "100::/8", "1000::/4", "2000::/3", "4000::/2", "8000::/1"), AllocateReserved: true,
+		Ranges: ranges("0.0.0.0/0", "100::/8", "1000::/4", "2000::/3", "4000::/2", "8000::/1"),
+		IPv4:   pool.FamilySpec{AllocateReserved: true}, IPv6: pool.FamilySpec{AllocateReserved: true},
 	}, nil)
 	require.NoError(t, err)
 	six := cidr.Count{}
@@ -559,7 +578,7 @@ func TestSpecSet(t *testing.T) {
 		"all of IPv6": {plain("::/0"), []string{"::1-::fffe:ffff:ffff", "::1:0:0:0-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"}},
 	} {
 		require.NoError(t, c.spec.Validate(), name)
-		require.Equal(t, c.want, cidr.FormatSet(c.spec.Set(c.spec.Families()[0])), name)
+		require.Equal(t, c.want, cidr.FormatSet(c.spec.Set(c.spec.AllFamilies()[0])), name)
 		text, err := json.Marshal(c.spec)
 		require.NoError(t, err, name)
 		var again pool.Spec

@@ -90,7 +90,7 @@ func (s *stored) requireNoRecords(ctx context.Context) error {
 		}
 		_, err := getHead(ctx, s.store, s.name)
 		if err == nil || errors.Is(err, ErrUnfinished) {
-			return fmt.Errorf("%w: %q", ErrExists, s.name)
+			return errorf("%w: %q", ErrExists, s.name)
 		}
 		if !errors.Is(err, ErrNoPool) {
 			return err

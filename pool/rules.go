@@ -4,69 +4,111 @@ import (
 	"bytes"
 	"encoding/json"
 	"slices"
+	"sync"
 
 	"go4.org/netipx"
 
-	"github.com/ipalloc/ipalloc/cidr"
 	"github.com/ipalloc/ipalloc/pool/internal/space"
 )
 
 // rules are a spec with what follows from it, computed once. They are never changed.
 type rules struct {
 	Spec
-	text     json.RawMessage
 	families []Family
 	withheld []netipx.IPRange // what the pool may not hand out because others decide so; see Info.Withheld
-	tiers    [2]tiers         // by Family.index
+	sets     [2]familySets    // by Family.index, as are the following
+	allowed  [2]set           // what the pool hands out: Spec.Set without what is withheld
+	tiers    [2]tiers
+	bands    map[string]*[2]*space.Part // by name, then by Family.index
+	bounded  bool                       // claims may not ask for any length
+
+	encoded func() (encodedRules, error)
 }
 
+// newRules returns the rules of a spec, or an error that wraps [ErrInvalid]. Cost: O(n log n) for n ranges.
 func newRules(spec Spec, withheld []netipx.IPRange) (*rules, error) {
-	if err := spec.Validate(); err != nil {
-		return nil, err
-	}
-	text, err := json.Marshal(spec)
+	sets, err := spec.validated()
 	if err != nil {
 		return nil, err
 	}
-	// Through its text and back, so that the caller's slices are not shared.
-	var own Spec
-	if err := json.Unmarshal(text, &own); err != nil {
-		return nil, err
-	}
-	r := &rules{Spec: own, text: text, families: own.Families(), withheld: withheld}
+	own := spec.clone() // so that the caller's slices are not shared
+	r := &rules{Spec: own, families: own.AllFamilies(), withheld: withheld, sets: sets, bands: own.bandParts()}
+	r.encoded = sync.OnceValues(r.encode)
 	for _, family := range r.families {
-		r.tiers[family.index()] = own.tiersOf(family)
+		i, lengths := family.index(), own.of(family)
+		r.allowed[i] = sets[i].allowed.minus(setOf(ofFamily(withheld, family)))
+		r.tiers[i] = own.tiersOf(family, sets[i].ranges)
+		r.bounded = r.bounded || lengths.MinBits != 0 || lengths.MaxBits != 0
 	}
 	return r, nil
 }
 
-// sameAs reports whether a head with this text of a spec, and with this withheld, needs no other rules.
-func (r *rules) sameAs(text []byte, withheld []netipx.IPRange) bool {
-	return bytes.Equal(r.text, text) && slices.Equal(r.withheld, withheld)
+// encodedRules are rules as the store has them.
+type encodedRules struct {
+	Spec json.RawMessage `json:"spec,omitempty"`
+	// Withheld are the addresses that the pool may not hand out because others decide so.
+	Withheld []string `json:"withheld,omitempty"`
+}
+
+// encode returns the rules as the store has them. Cost: O(ranges).
+func (r *rules) encode() (encodedRules, error) {
+	text, err := json.Marshal(r.Spec)
+	return encodedRules{Spec: text, Withheld: formatRanges(r.withheld)}, err
+}
+
+// size is about how many bytes the rules take in a record.
+func (e encodedRules) size() int {
+	size := len(e.Spec)
+	for _, text := range e.Withheld {
+		size += len(text) + len(`"",`)
+	}
+	return size
+}
+
+// parse reads the rules without checking them.
+func (e encodedRules) parse() (spec Spec, withheld []netipx.IPRange, err error) {
+	if err = json.Unmarshal(e.Spec, &spec); err == nil {
+		withheld, err = parseRanges(e.Withheld)
+	}
+	return spec, withheld, err
+}
+
+// decode reads the rules, and checks them.
+func (e encodedRules) decode() (*rules, error) {
+	spec, withheld, err := e.parse()
+	if err != nil {
+		return nil, err
+	}
+	r, err := newRules(spec, withheld)
+	if err != nil {
+		return nil, err
+	}
+	r.encoded = func() (encodedRules, error) { return e, nil }
+	return r, nil
+}
+
+// isIn reports whether e is what the rules are in the store, byte for byte.
+func (r *rules) isIn(e encodedRules) bool {
+	mine, err := r.encoded()
+	return err == nil && bytes.Equal(mine.Spec, e.Spec) && slices.Equal(mine.Withheld, e.Withheld)
 }
 
 func (r *rules) has(family Family) bool { return slices.Contains(r.families, family) }
 
 func (r *rules) bits(family Family) int { return r.Spec.Bits(family) }
 
-// allowed is what the pool hands out of the family: [Spec.Set] without what is withheld.
-func (r *rules) allowed(family Family) *netipx.IPSet {
-	return cidr.Difference(r.Set(family), cidr.SetOf(ofFamily(r.withheld, family)...))
-}
+// reserves reports whether subnets reserve addresses of the family.
+func (r *rules) reserves(family Family) bool { return len(r.sets[family.index()].reserved) > 0 }
 
-// allowedSet is what the pool hands out of all families.
+// allowedSet is what the pool hands out of all families. Cost: O(ranges).
 func (r *rules) allowedSet() *netipx.IPSet {
-	var all []netipx.IPRange
-	for _, family := range r.families {
-		all = append(all, r.allowed(family).Ranges()...)
-	}
-	return cidr.SetOf(all...)
+	return slices.Concat(r.allowed[0], r.allowed[1]).ipSet()
 }
 
-// requireRoom returns an error unless there is something to hand out of each family.
+// requireRoom returns an error unless there is something to hand out of each family that has ranges.
 func (r *rules) requireRoom() error {
 	for _, family := range r.families {
-		if len(r.allowed(family).Ranges()) == 0 {
+		if i := family.index(); len(r.allowed[i]) == 0 && len(r.sets[i].ranges) > 0 {
 			return invalid("all %v addresses of the pool are excluded, foreign, gateways or reserved", family)
 		}
 	}
@@ -77,8 +119,9 @@ func (r *rules) requireRoom() error {
 func (r *rules) newSpace(random func() uint64) (*space.Space, error) {
 	in := space.Rules{Strategy: space.Strategy(r.Strategy)}
 	for _, family := range r.families {
+		i := family.index()
 		in.Families = append(in.Families, space.FamilyRules{
-			Family: family.inSpace(), Set: r.allowed(family), Total: cidr.Size(r.rangeSet(family)),
+			Family: family.inSpace(), Set: r.allowed[i].ipSet(), Total: r.sets[i].ranges.size(),
 		})
 	}
 	return space.New(in, random)

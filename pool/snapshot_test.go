@@ -86,7 +86,12 @@ const goldenExport = `{
     "ranges": [
       "10.0.0.0/29"
     ],
-    "allocateReserved": true,
+    "ipv4": {
+      "allocateReserved": true
+    },
+    "ipv6": {
+      "allocateReserved": true
+    },
     "cooldown": "1m0s"
   },
   "created": "2026-03-01T12:00:00Z",

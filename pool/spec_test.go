@@ -36,7 +36,7 @@ func TestSpecEqual(t *testing.T) {
 			s.Ranges = ranges
 		},
 		"subnets in another order": func(s *pool.Spec) { s.Subnets = []pool.Subnet{s.Subnets[1], s.Subnets[0]} },
-		"default said":             func(s *pool.Spec) { s.IPv4Bits = 32 },
+		"default said":             func(s *pool.Spec) { s.IPv4.Bits = 32 },
 	}
 	for name, change := range same {
 		require.True(t, spec(func(*pool.Spec) {}).Equal(spec(change)), name)
@@ -47,8 +47,10 @@ func TestSpecEqual(t *testing.T) {
 		"exclusion":      func(s *pool.Spec) { s.Exclude = nil },
 		"gateway":        func(s *pool.Spec) { s.Subnets[0].Gateway = netip.MustParseAddr("10.0.0.2") },
 		"no subnet":      func(s *pool.Spec) { s.Subnets = s.Subnets[:1] },
-		"reserved":       func(s *pool.Spec) { s.AllocateReserved = true },
-		"length":         func(s *pool.Spec) { s.IPv6Bits = 80 },
+		"reserved":       func(s *pool.Spec) { s.IPv4.AllocateReserved = true },
+		"reserved IPv6":  func(s *pool.Spec) { s.IPv6.AllocateReserved = true },
+		"bound":          func(s *pool.Spec) { s.IPv4.MinBits = 30 },
+		"length":         func(s *pool.Spec) { s.IPv6.Bits = 80 },
 	}
 	for name, change := range other {
 		require.False(t, spec(func(*pool.Spec) {}).Equal(spec(change)), name)

@@ -14,17 +14,24 @@ import (
 
 // specText is the JSON form of a Spec.
 type specText struct {
-	Ranges           []string     `json:"ranges"`
-	Exclude          []string     `json:"exclude,omitempty"`
-	Subnets          []subnetText `json:"subnets,omitempty"`
-	IPv4Bits         int          `json:"ipv4Bits,omitempty"`
-	IPv6Bits         int          `json:"ipv6Bits,omitempty"`
-	AllocateReserved bool         `json:"allocateReserved,omitempty"`
-	Strategy         Strategy     `json:"strategy,omitempty"`
-	Bands            []bandText   `json:"bands,omitempty"`
-	Cooldown         string       `json:"cooldown,omitempty"`
-	Network          string       `json:"network,omitempty"`
-	Scope            string       `json:"scope,omitempty"`
+	Ranges   []string     `json:"ranges,omitempty"`
+	Families []Family     `json:"families,omitempty"`
+	Exclude  []string     `json:"exclude,omitempty"`
+	Subnets  []subnetText `json:"subnets,omitempty"`
+	IPv4     familyText   `json:"ipv4,omitzero"`
+	IPv6     familyText   `json:"ipv6,omitzero"`
+	Strategy Strategy     `json:"strategy,omitempty"`
+	Bands    []bandText   `json:"bands,omitempty"`
+	Cooldown string       `json:"cooldown,omitempty"`
+	Network  string       `json:"network,omitempty"`
+	Scope    string       `json:"scope,omitempty"`
+}
+
+type familyText struct {
+	Bits             int  `json:"bits,omitempty"`
+	MinBits          int  `json:"minBits,omitempty"`
+	MaxBits          int  `json:"maxBits,omitempty"`
+	AllocateReserved bool `json:"allocateReserved,omitempty"`
 }
 
 type bandText struct {
@@ -40,17 +47,18 @@ type subnetText struct {
 
 // MarshalJSON writes the spec with its ranges as text, in the forms that package cidr parses:
 //
-//	{"ranges": ["192.0.2.0/24"], "exclude": ["192.0.2.9"],
+//	{"ranges": ["192.0.2.0/24"], "families": ["IPv4", "IPv6"], "exclude": ["192.0.2.9"],
 //	 "subnets": [{"prefix": "192.0.2.0/24", "gateway": "192.0.2.1"}],
-//	 "ipv4Bits": 32, "ipv6Bits": 128, "allocateReserved": true, "strategy": "next",
+//	 "ipv4": {"bits": 32, "minBits": 24, "maxBits": 32, "allocateReserved": true}, "ipv6": {"bits": 64},
+//	 "strategy": "next",
 //	 "bands": [{"name": "static", "ranges": ["192.0.2.1-192.0.2.16"], "exclusive": true}],
 //	 "cooldown": "1m0s", "network": "blue", "scope": "team-a"}
 //
 // Fields with their default value are left out.
 func (s Spec) MarshalJSON() ([]byte, error) {
 	text := specText{
-		Ranges: formatRanges(s.Ranges), Exclude: formatRanges(s.Exclude), IPv4Bits: s.IPv4Bits, IPv6Bits: s.IPv6Bits,
-		AllocateReserved: s.AllocateReserved, Strategy: s.Strategy, Network: s.Network, Scope: s.Scope,
+		Ranges: formatRanges(s.Ranges), Families: s.Families, Exclude: formatRanges(s.Exclude),
+		IPv4: familyText(s.IPv4), IPv6: familyText(s.IPv6), Strategy: s.Strategy, Network: s.Network, Scope: s.Scope,
 	}
 	for _, band := range s.Bands {
 		text.Bands = append(text.Bands, bandText{band.Name, formatRanges(band.Ranges), band.Exclusive})
@@ -78,7 +86,7 @@ func (s *Spec) UnmarshalJSON(b []byte) error {
 		return fmt.Errorf("the pool's spec: %w", err)
 	}
 	spec := Spec{
-		IPv4Bits: text.IPv4Bits, IPv6Bits: text.IPv6Bits, AllocateReserved: text.AllocateReserved,
+		Families: text.Families, IPv4: FamilySpec(text.IPv4), IPv6: FamilySpec(text.IPv6),
 		Strategy: text.Strategy, Network: text.Network, Scope: text.Scope,
 	}
 	var err error
@@ -97,13 +105,15 @@ func (s *Spec) UnmarshalJSON(b []byte) error {
 	}
 	if text.Cooldown != "" {
 		if spec.Cooldown, err = time.ParseDuration(text.Cooldown); err != nil {
-			return fmt.Errorf("the pool's spec: the cooldown %q is no duration, such as \"1m30s\": %w", text.Cooldown, err)
+			return errorf("the pool's spec: the cooldown %q is no duration, such as \"1m30s\"", text.Cooldown)
 		}
 	}
 	for _, t := range text.Subnets {
 		subnet := Subnet{Prefix: t.Prefix}
 		if t.Gateway != nil {
-			subnet.Gateway = *t.Gateway
+			if subnet.Gateway = *t.Gateway; !subnet.Gateway.IsValid() {
+				return fmt.Errorf("the pool's spec: the gateway of the subnet %v is empty; leave it out for none", t.Prefix)
+			}
 		}
 		spec.Subnets = append(spec.Subnets, subnet)
 	}

@@ -26,7 +26,6 @@ type Step struct {
 func Allocate(claim Claim) Step {
 	return Step{
 		task: task{kind: taskAllocate, owner: claim.Owner}, held: Held{Owner: claim.Owner}, claim: claim,
-		err: claim.checkOwnerAndRest(),
 	}
 }
 
@@ -123,8 +122,9 @@ func (p *Pool) All(ctx context.Context, steps ...Step) ([]Result, error) {
 }
 
 func (p *Pool) all(ctx context.Context, steps []Step) ([]Result, error) {
+	steps = slices.Clone(steps)
 	for i := range steps {
-		if err := steps[i].valid(); err != nil {
+		if err := steps[i].prepare(p); err != nil {
 			return nil, p.failedFor(steps[i].task.kind.String(), steps[i].held, err)
 		}
 	}
@@ -133,7 +133,7 @@ func (p *Pool) all(ctx context.Context, steps []Step) ([]Result, error) {
 	}
 	holder := "" // of an address, whom the last attempt found to hold it no longer
 	for range p.options.Attempts {
-		o, err := p.opOfSteps(ctx, steps)
+		o, err := opOfSteps(ctx, steps)
 		if err != nil {
 			return nil, err
 		}
@@ -162,28 +162,28 @@ func (s *step) refusal(err error) error {
 	return s.pool.failed(s.kind.String(), s.owner, err)
 }
 
-// valid returns an error unless the step can be done somewhere.
-func (s *Step) valid() error {
+// prepare makes the step, which must be a copy of the caller's, one in the pool, unless it names others. It returns an
+// error, and keeps it, if no pool could do the step.
+func (s *Step) prepare(p *Pool) error {
+	if len(s.pools) == 0 {
+		s.pools = []*Pool{p}
+	}
 	switch {
 	case s.err != nil:
-		return s.err
-	case s.task.kind == taskAllocate && s.claim.Owner == "":
-		return invalid("a step is the zero Step, want one of Allocate, Release, Renew or Decline")
-	case s.task.kind != taskAllocate && len(s.pools) > 1:
-		return invalid("a step to %v names %d pools, want one", s.task.kind, len(s.pools))
+	case s.task.kind == taskAllocate:
+		s.err = s.claim.prepare(&s.pools[0].sets)
+	case len(s.pools) > 1:
+		s.err = invalid("a step to %v names %d pools, want one", s.task.kind, len(s.pools))
 	}
-	return nil
+	return s.err
 }
 
 // opOfSteps returns an op of all the steps.
-func (p *Pool) opOfSteps(ctx context.Context, steps []Step) (*op, error) {
+func opOfSteps(ctx context.Context, steps []Step) (*op, error) {
 	o := &op{ctx: ctx, whole: true}
 	seen := make(map[owner]bool, len(steps))
 	for i := range steps {
 		s, in := &steps[i], steps[i].pools
-		if len(in) == 0 {
-			in = []*Pool{p}
-		}
 		t := s.task
 		if t.kind == taskAllocate {
 			t.claim = &s.claim
@@ -301,9 +301,7 @@ func (p *Pool) Each(ctx context.Context, steps iter.Seq[Step]) iter.Seq2[Result,
 	return func(yield func(Result, error) bool) {
 		chunk := chunk{ctx: ctx}
 		for s := range steps {
-			if len(s.pools) == 0 {
-				s.pools = []*Pool{p}
-			}
+			_ = s.prepare(p) // which keeps the error for the step's result
 			if !chunk.hasRoom(&s) && !chunk.flush(yield) {
 				return
 			}
@@ -333,7 +331,7 @@ func (c *chunk) hasRoom(s *Step) bool {
 
 // isAlone reports whether the step is to have a commit of its own: it is over several pools, or about whoever turns out
 // to have an address.
-func (s *Step) isAlone() bool { return s.valid() == nil && (len(s.pools) > 1 || s.task.owner == "") }
+func (s *Step) isAlone() bool { return s.err == nil && (len(s.pools) > 1 || s.task.owner == "") }
 
 func (c *chunk) add(s Step) {
 	if c.owners == nil {
@@ -396,7 +394,7 @@ func (p *Pool) share(ctx context.Context, steps []Step) ([]Result, error) {
 	var places []int
 	for i := range steps {
 		s := &steps[i]
-		results[i] = Result{Pool: p, Err: p.failedFor(s.task.kind.String(), s.held, s.valid())}
+		results[i] = Result{Pool: p, Err: p.failedFor(s.task.kind.String(), s.held, s.err)}
 		if results[i].Err != nil {
 			continue
 		}
@@ -447,7 +445,7 @@ func stepsOf(tasks []task) []step {
 //
 // Errors: those of [Pool.Allocate]. Cost: one or two reads.
 func (p *Pool) DryRun(ctx context.Context, claim Claim) (Allocation, error) {
-	err := claim.checkOwnerAndRest()
+	err := claim.prepare(&p.sets)
 	var found Allocation
 	if err == nil {
 		err = exclusively(ctx, func(a *attempt) error {

@@ -3,7 +3,6 @@ package pool
 import (
 	"context"
 	"errors"
-	"fmt"
 	"iter"
 	"log/slog"
 	"net/netip"
@@ -176,13 +175,20 @@ func (s *stored) blank(ctx context.Context) (*state, error) {
 	if err != nil {
 		return nil, err
 	}
-	h, err := parseSpec(head)
+	h, err := decodeHead(head)
 	if err != nil {
 		return nil, err
 	}
-	r, err := h.rules()
+	e, err := h.readRules(ctx, s.store, s.name)
+	if errors.Is(err, store.ErrNotFound) {
+		err = errGone
+	}
 	if err != nil {
 		return nil, err
+	}
+	r, err := e.decode()
+	if err != nil {
+		return nil, badSpec(err)
 	}
 	if s.known == nil {
 		s.head = head
@@ -215,10 +221,10 @@ func (s *stored) adopt(ctx context.Context, head store.Record) error {
 		if !again {
 			return nil
 		}
-		// A piece has gone: the head that named it has been replaced.
+		// A record has gone: the head that named it has been replaced.
 		newer, err := getHead(ctx, s.store, s.name)
 		if err == nil && newer.Revision == head.Revision {
-			err = fmt.Errorf("%w: the head of the pool names a piece of free space that is not there", ErrCorrupt)
+			err = errGone
 		}
 		if err != nil {
 			s.forget()
@@ -228,13 +234,19 @@ func (s *stored) adopt(ctx context.Context, head store.Record) error {
 	}
 }
 
-// load makes the state that of a head. It reports whether a piece of the head was not there.
+// load makes the state that of a head. It reports whether a record that the head names was not there.
 func (s *stored) load(ctx context.Context, head store.Record) (gone bool, err error) {
-	h, err := parseHead(head)
+	h, err := decodeHead(head)
 	if err != nil {
 		return false, err
 	}
-	r, err := s.rulesOf(h)
+	r, err := s.rulesOf(ctx, h)
+	if errors.Is(err, store.ErrNotFound) {
+		return true, nil
+	}
+	if err == nil {
+		err = h.check(r.families)
+	}
 	if err != nil {
 		return false, err
 	}
@@ -243,7 +255,7 @@ func (s *stored) load(ctx context.Context, head store.Record) (gone bool, err er
 			return false, badSpec(err)
 		}
 	}
-	s.known.parent = h.parentOf()
+	s.known.parent, s.known.record = h.parentOf(), h.Rules
 	pieces, err := s.pieces(ctx, s.known.space.Missing(&h.Head))
 	if errors.Is(err, store.ErrNotFound) {
 		return true, nil
@@ -258,14 +270,21 @@ func (s *stored) load(ctx context.Context, head store.Record) (gone bool, err er
 	return false, nil
 }
 
-// rulesOf returns the rules of a head: those that are known, if they are the same.
-func (s *stored) rulesOf(h *parsedHead) (*rules, error) {
-	r, err := h.rules()
+// rulesOf returns the rules of a head: those that are known, if they are the same. The error wraps [store.ErrNotFound]
+// if the record that has them is gone.
+func (s *stored) rulesOf(ctx context.Context, h *headData) (*rules, error) {
+	if known := s.known; known != nil && known.record == h.Rules {
+		if h.Rules != "" || known.rules.isIn(h.encodedRules) {
+			return known.rules, nil
+		}
+	}
+	e, err := h.readRules(ctx, s.store, s.name)
 	if err != nil {
 		return nil, err
 	}
-	if s.known != nil && s.known.rules.sameAs(r.text, r.withheld) {
-		return s.known.rules, nil
+	r, err := e.decode()
+	if err != nil {
+		return nil, badSpec(err)
 	}
 	return r, nil
 }
@@ -430,16 +449,16 @@ func (s *stored) commit(a *attempt) error {
 	var changed []*draft
 	some := a.hasChanges()
 	var changes []store.Change
-	var heads []space.Head
+	var states []encoded
 	for _, d := range a.drafts {
 		if !d.changes(some) {
 			continue
 		}
-		change, head, err := d.pool.home.(*stored).change(d)
+		change, state, err := d.pool.home.(*stored).change(d)
 		if err != nil {
 			return err
 		}
-		changed, changes, heads = append(changed, d), append(changes, change), append(heads, head)
+		changed, changes, states = append(changed, d), append(changes, change), append(states, state)
 	}
 	for _, n := range a.nets {
 		change, err := n.change()
@@ -456,7 +475,7 @@ func (s *stored) commit(a *attempt) error {
 		return err
 	}
 	for i, d := range changed {
-		d.pool.home.(*stored).committed(d, records[i], heads[i])
+		d.pool.home.(*stored).committed(d, records[i], states[i])
 	}
 	s.adapt(a.tasks(), a.took)
 	return nil
@@ -492,8 +511,8 @@ func (s *stored) send(a *attempt, changed []*draft, changes []store.Change) ([]s
 	return records, err
 }
 
-// change is what makes the stored pool what the draft plans, and the free space in its head.
-func (s *stored) change(d *draft) (store.Change, space.Head, error) {
+// change is what makes the stored pool what the draft plans, and the state that it then has.
+func (s *stored) change(d *draft) (store.Change, encoded, error) {
 	change := store.Change{Head: s.head}
 	if !d.created.IsZero() {
 		change.Head = store.Record{Key: s.head.Key, State: stateActive, Created: d.created, Revision: s.head.Revision}
@@ -503,47 +522,84 @@ func (s *stored) change(d *draft) (store.Change, space.Head, error) {
 		if w.op != store.Delete {
 			var err error
 			if record, err = w.holding.record(s.name); err != nil {
-				return change, space.Head{}, err
+				return change, encoded{}, err
 			}
 		}
 		change.Writes = append(change.Writes, store.Write{Op: w.op, Record: record})
 	}
 	change.Writes = append(change.Writes, d.others...)
 	if d.next != nil || d.gone {
-		change.Writes = append(change.Writes, s.dropPieces(d)...)
+		change.Writes = append(change.Writes, s.dropRecords(d)...)
 	}
 	if d.gone {
 		change.Writes = append(change.Writes, store.Write{Op: store.Delete, Record: store.Record{Key: s.head.Key}})
-		return change, space.Head{}, nil
+		return change, encoded{}, nil
 	}
-	text, head, pieces, err := d.state().encode(s.head.Revision)
+	state, err := d.state().encode(s.head.Revision)
 	if err != nil {
-		return change, head, err
+		return change, state, err
 	}
-	change.Head.Data = text
+	change.Head.Data = state.data
 	if d.head != "" {
 		change.Head.State = d.head
 	}
-	for _, piece := range pieces {
+	for _, piece := range state.records {
 		w := store.Write{
-			Op: store.Create, Record: store.Record{Key: s.key(store.KindSpace, piece.ID), State: "free space", Data: piece.Data},
+			Op: store.Create, Record: store.Record{Key: s.key(store.KindSpace, piece.ID), State: stateSpace, Data: piece.Data},
 		}
-		if piece.Data == nil {
+		switch {
+		case piece.Data == nil:
 			w.Op = store.Delete
+		case piece.ID == state.rules:
+			w.Record.State = stateRules
 		}
 		change.Writes = append(change.Writes, w)
 	}
-	return change, head, nil
+	change.Writes = replacing(change.Writes)
+	return change, state, nil
 }
 
-// dropPieces deletes the records of the present free space that the draft does not delete already.
-func (s *stored) dropPieces(d *draft) []store.Write {
-	h, err := parseHead(s.head)
+// replacing returns the writes, but records of what the head names that are both deleted and created are put in place
+// of the old ones. There are such where a pool is made anew whose head is gone: names are made of its revision, which
+// begins again.
+func replacing(writes []store.Write) []store.Write {
+	ops := map[store.Key]store.Op{}
+	for _, w := range writes {
+		if w.Record.Kind == store.KindSpace {
+			ops[w.Record.Key] |= 1 << w.Op
+		}
+	}
+	const both = 1<<store.Create | 1<<store.Delete
+	var merged []store.Write
+	for _, w := range writes {
+		if ops[w.Record.Key] == both && w.Op == store.Delete {
+			continue
+		}
+		if ops[w.Record.Key] == both {
+			w.Op = store.Put
+		}
+		merged = append(merged, w)
+	}
+	return merged
+}
+
+// The states of the records that a head names.
+const (
+	stateSpace = "free space"
+	stateRules = "rules"
+)
+
+// dropRecords deletes the records that the present head names and the draft does not delete already.
+func (s *stored) dropRecords(d *draft) []store.Write {
+	h, err := decodeHead(s.head)
+	if err == nil {
+		err = h.checkPieces()
+	}
 	if err != nil {
 		return nil // there is none, or what it has cannot be read, which Repair deals with
 	}
 	var writes []store.Write
-	for _, id := range h.PieceIDs() {
+	for _, id := range h.records() {
 		key := s.key(store.KindSpace, id)
 		if !slices.ContainsFunc(d.others, func(w store.Write) bool { return w.Record.Key == key }) {
 			writes = append(writes, store.Write{Op: store.Delete, Record: store.Record{Key: key}})
@@ -553,7 +609,7 @@ func (s *stored) dropPieces(d *draft) []store.Write {
 }
 
 // committed takes note that a draft has been committed.
-func (s *stored) committed(d *draft, head store.Record, free space.Head) {
+func (s *stored) committed(d *draft, head store.Record, state encoded) {
 	s.win()
 	s.unsettled = 0
 	if d.gone {
@@ -565,7 +621,8 @@ func (s *stored) committed(d *draft, head store.Record, free space.Head) {
 		s.known = d.next
 		s.forgetHeld()
 	}
-	s.known.space.Committed(free)
+	s.known.space.Committed(state.free)
+	s.known.record = state.rules
 	s.head = head
 	for _, w := range d.writes {
 		h := w.holding
@@ -644,7 +701,7 @@ func (s *stored) info(ctx context.Context) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	return infoOf(head)
+	return describe(ctx, s.store, head)
 }
 
 // records implements [home].

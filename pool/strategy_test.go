@@ -44,7 +44,7 @@ func pickedBy(
 			if _, err := p.Get(ctx, pool.Held{Owner: owner}); err == nil {
 				continue
 			}
-			set, err := p.FreeSet(ctx, spec.Families()[0])
+			set, err := p.FreeSet(ctx, spec.AllFamilies()[0])
 			require.NoError(t, err)
 			var free []netip.Addr
 			for n := uint64(0); n < cidr.Size(set).Uint64(); n++ {

@@ -9,10 +9,7 @@ import (
 	"slices"
 	"time"
 
-	"go4.org/netipx"
-
 	"github.com/ipalloc/ipalloc/allocator"
-	"github.com/ipalloc/ipalloc/cidr"
 	"github.com/ipalloc/ipalloc/pool/internal/space"
 	"github.com/ipalloc/ipalloc/store"
 )
@@ -124,6 +121,7 @@ const (
 // scratch is memory that plans use again and again.
 type scratch struct {
 	requests, met []Request
+	wants         wants
 	order         []int
 }
 
@@ -204,6 +202,9 @@ func (v *view) allocate(t *task, h *holding, out *outcome) error {
 	if h.live() && !h.Expired(v.now) {
 		return v.again(t, h, out)
 	}
+	if err := v.checkLengths(t.claim); err != nil {
+		return err
+	}
 	granted := &holding{Allocation: Allocation{
 		Owner: t.owner, Created: v.now, Scope: t.claim.Scope, Labels: maps.Clone(t.claim.Labels), Child: t.delegate.name(),
 	}}
@@ -238,9 +239,9 @@ func (v *view) allocate(t *task, h *holding, out *outcome) error {
 func checkScope(spec Spec, scope string, h *holding) error {
 	switch {
 	case spec.Scope != "" && scope != spec.Scope:
-		return fmt.Errorf("%w: the pool is for %q, the claim is of %q", ErrScope, spec.Scope, scope)
+		return errorf("%w: the pool is for %q, the claim is of %q", ErrScope, spec.Scope, scope)
 	case h.live() && h.Scope != scope:
-		return fmt.Errorf("%w: what the owner holds is of %q, the claim is of %q", ErrScope, h.Scope, scope)
+		return errorf("%w: what the owner holds is of %q, the claim is of %q", ErrScope, h.Scope, scope)
 	}
 	return nil
 }
@@ -251,11 +252,11 @@ func (v *view) again(t *task, h *holding, out *outcome) error {
 		if _, err := t.claim.resolve(v.rules, t.claim.Policy, nil); err != nil {
 			return err
 		}
-		return fmt.Errorf("%w: it holds %v", ErrHeld, h.Prefixes)
+		return errorf("%w: it holds %v", ErrHeld, h.Prefixes)
 	}
 	child := t.delegate.name()
 	if child != "" && h.Child != "" && h.Child != child {
-		return fmt.Errorf("%w: the pool %q was carved out of it", ErrHeld, h.Child)
+		return errorf("%w: the pool %q was carved out of it", ErrHeld, h.Child)
 	}
 	kept := h.copy()
 	kept.missing = time.Time{} // an owner that asks is there
@@ -315,12 +316,12 @@ func (v *view) take(c *Claim) ([]netip.Prefix, error) {
 		return nil, err
 	}
 	v.scratch.requests = requests
+	v.scratch.wants.reset()
 	start := v.space.Mark()
 	prefixes := make([]netip.Prefix, len(requests))
 	for _, i := range v.scratch.inOrder(requests) {
 		r := &requests[i]
-		want := space.Want{Family: r.Family.inSpace(), Bits: r.Bits, Exact: r.Exact, Tiers: r.tiers(v.rules)}
-		if prefixes[i], err = v.space.Take(&want); err != nil {
+		if prefixes[i], err = v.space.Take(v.scratch.wants.of(r, v.rules)); err != nil {
 			v.space.Rollback(start)
 			return nil, v.explain(r, err)
 		}
@@ -360,7 +361,8 @@ func (v *view) explain(r *Request, err error) error {
 	case errors.Is(err, allocator.ErrTaken):
 		return &Error{Prefix: r.Exact, Err: &takenError{}}
 	case errors.Is(err, allocator.ErrOutside):
-		return &Error{Prefix: r.Exact, Err: fmt.Errorf("%w: %s", ErrNotInPool, v.rules.whyNot(r.Exact))}
+		why := v.rules.sets[r.Family.index()].whyNot(r.Exact)
+		return &Error{Prefix: r.Exact, Err: fmt.Errorf("%w: %s", ErrNotInPool, why)}
 	default:
 		return err
 	}
@@ -368,10 +370,10 @@ func (v *view) explain(r *Request, err error) error {
 
 // hint says what may be in the way of a large prefix in a pool of addresses.
 func (v *view) hint(r *Request) string {
-	if r.Bits == r.Family.Width() || r.Within != nil || len(v.rules.reserved(r.Family)) == 0 {
+	if r.Bits == r.Family.Width() || r.Within != nil || !v.rules.reserves(r.Family) {
 		return ""
 	}
-	return "; the first and last address of each subnet are reserved, see Spec.AllocateReserved"
+	return "; the first and last address of each subnet are reserved, see FamilySpec.AllocateReserved"
 }
 
 // takeEnded frees holdings that have ended and can help, the earliest first, until the claim can be granted. refusal is
@@ -429,7 +431,7 @@ func (v *view) helps(h *holding) bool {
 			switch {
 			case FamilyOf(prefix.Addr()) != r.Family:
 			case r.Exact.IsValid() && !r.Exact.Overlaps(prefix):
-			case r.Within != nil && !cidr.Overlaps(r.Within, cidr.SetOf(netipx.RangeOfPrefix(prefix))):
+			case r.within != nil && !r.within.Overlaps(prefix):
 			default:
 				return true
 			}

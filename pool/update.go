@@ -75,7 +75,7 @@ func (a *attempt) change(d *draft, spec Spec, drain bool) error {
 	now := d.state()
 	if old := now.rules.Network; old != spec.Network {
 		if now.space.Tally(space.Delegated) > 0 {
-			return fmt.Errorf("%w: the network cannot be changed from %q to %q: pools were carved out of this one",
+			return errorf("%w: the network cannot be changed from %q to %q: pools were carved out of this one",
 				ErrInUse, old, spec.Network)
 		}
 		if err := a.leave(d.pool, old); err != nil {
@@ -238,7 +238,7 @@ func (a *attempt) remove(d *draft) error {
 			return err
 		}
 		if h.live() { // out of range
-			return fmt.Errorf("%w: %v is held, though out of range", ErrInUse, h.Prefixes)
+			return errorf("%w: %v is held, though out of range", ErrInUse, h.Prefixes)
 		}
 		if !d.writing(h) {
 			left = append(left, write{op: store.Delete, holding: h, old: h})

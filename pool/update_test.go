@@ -68,7 +68,7 @@ func TestUpdate(t *testing.T) {
 			with(spec, func(s *pool.Spec) { s.Exclude = ranges("10.0.0.7") }), []string{"c"}, "",
 		},
 		"reserve the first and last": {
-			with(spec, func(s *pool.Spec) { s.AllocateReserved = false }), []string{"a", "c"}, "",
+			with(spec, func(s *pool.Spec) { s.IPv4.AllocateReserved = false }), []string{"a", "c"}, "",
 		},
 		"a strategy": {with(spec, func(s *pool.Spec) { s.Strategy = pool.NextFree }), nil, "10.0.0.2"},
 		"a cooldown": {with(spec, func(s *pool.Spec) { s.Cooldown = time.Minute }), nil, "10.0.0.2"},
@@ -77,7 +77,7 @@ func TestUpdate(t *testing.T) {
 			nil, "10.0.0.4",
 		},
 		"another order of the families": {specOf("2001:db8::/126", "10.0.0.0/29"), nil, "2001:db8::1"},
-		"a prefix length":               {with(spec, func(s *pool.Spec) { s.IPv4Bits = 31 }), nil, "10.0.0.2/31"},
+		"a prefix length":               {with(spec, func(s *pool.Spec) { s.IPv4.Bits = 31 }), nil, "10.0.0.2/31"},
 		"nothing is left": {
 			with(specOf("10.0.0.0/29"), func(s *pool.Spec) { s.Exclude = ranges("10.0.0.0/29") }), nil, "invalid",
 		},

@@ -51,7 +51,7 @@ func (r Report) String() string {
 		return fmt.Sprintf("ok, %d allocations", r.Allocations)
 	}
 	text := fmt.Sprintf("%d allocations; leaked %v, unguarded %v, shared %v, miscounted %v",
-		r.Allocations, r.Leaked, r.Unguarded, r.Shared, r.Miscounted)
+		r.Allocations, brief(r.Leaked), brief(r.Unguarded), briefList(r.Shared), r.Miscounted)
 	if len(r.Damaged) > 0 {
 		text += fmt.Sprintf(", %v", &store.DamagedError{Damaged: r.Damaged})
 	}

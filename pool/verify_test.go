@@ -111,7 +111,7 @@ func TestVerifyFindsAndRepairRestores(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			memory := store.NewMemory()
 			p := create(t, memory,
-				pool.Spec{Ranges: ranges("10.0.0.0/24"), Exclude: ranges("10.0.0.200"), AllocateReserved: true})
+				with(specOf("10.0.0.0/24"), func(s *pool.Spec) { s.Exclude = ranges("10.0.0.200") }))
 			for _, owner := range []string{"a", "b", "c"} {
 				allocate(t, p, pool.Claim{Owner: owner})
 			}

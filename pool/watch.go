@@ -36,7 +36,7 @@ import (
 // read unless leases or cooldowns are in the way, and one commit if any can be granted. Joining a line costs one read.
 func (p *Pool) AllocateWait(ctx context.Context, claim Claim) (Allocation, error) {
 	begin := p.begin()
-	err := claim.checkOwnerAndRest()
+	err := claim.prepare(&p.sets)
 	if err == nil {
 		err = ctx.Err()
 	}

@@ -36,7 +36,8 @@ func ours(k Kind, open openStore) Kind {
 			return nil, err
 		}
 		claim := pool.Claim{Requests: []pool.Request{{Bits: bits}}}
-		blocks, err := pool.OpenBlocks(ctx, p.Pool, writer, claim, pool.Spec{AllocateReserved: true}, nil)
+		spec := pool.Spec{IPv4: pool.FamilySpec{AllocateReserved: true}}
+		blocks, err := pool.OpenBlocks(ctx, p.Pool, writer, claim, spec, nil)
 		if err != nil {
 			return nil, errors.Join(err, p.Close())
 		}

@@ -33,7 +33,7 @@ func document(version string, spec []string) string {
 
 // handedOut is the text of what a pool hands out.
 func handedOut(spec pool.Spec) string {
-	return strings.Join(cidr.FormatSet(spec.Set(spec.Families()[0])), " ")
+	return strings.Join(cidr.FormatSet(spec.Set(spec.AllFamilies()[0])), " ")
 }
 
 // one is the one pool in the text.
@@ -62,7 +62,7 @@ func TestFixtures(t *testing.T) {
 			p := pools[0]
 			assert.Equal(t, c.kind, p.Kind)
 			assert.Equal(t, c.name, p.StoreName())
-			assert.Equal(t, []pool.Family{pool.IPv4}, p.Spec.Families())
+			assert.Equal(t, []pool.Family{pool.IPv4}, p.Spec.AllFamilies())
 			assert.Equal(t, c.set, handedOut(p.Spec))
 			assert.Equal(t, c.free, cidr.Size(p.Spec.Set(pool.IPv4)).String())
 			assert.Equal(t, []pool.Subnet{{

@@ -65,7 +65,7 @@ func builtIn() definition {
 
 // checkSize refuses more owners than the pool could serve if it were empty, before there is a file.
 func (d definition) checkSize(owners int) error {
-	for _, family := range d.spec.Families() {
+	for _, family := range d.spec.AllFamilies() {
 		if size := cidr.Size(d.spec.Set(family)); size.Cmp(cidr.CountOf(uint64(owners))) < 0 {
 			return fmt.Errorf("the pool %q is too small: %d owners need an %v address each, and it has %v; "+
 				"nothing was allocated", d.name, owners, family, size)

@@ -46,7 +46,8 @@ func (s Shape) Build(b *testing.B, in store.Store) *pool.Pool {
 	b.Helper()
 	ranges, err := cidr.ParseRanges(s.prefix.String())
 	require.NoError(b, err)
-	p, err := pool.Create(b.Context(), in, Name, pool.Spec{Ranges: ranges, AllocateReserved: true}, nil)
+	spec := pool.Spec{Ranges: ranges, IPv4: pool.FamilySpec{AllocateReserved: true}}
+	p, err := pool.Create(b.Context(), in, Name, spec, nil)
 	require.NoError(b, err)
 	AllocateAll(b, p, s.claims())
 	return p

@@ -99,7 +99,7 @@ func (c *client) openBlocks(ctx context.Context, writer string) *pool.Blocks {
 		return nil
 	}
 	return shared(c, c.blocks, writer, func() (*pool.Blocks, error) {
-		return pool.OpenBlocks(ctx, parent, writer, blockClaim(), pool.Spec{AllocateReserved: true}, c.options)
+		return pool.OpenBlocks(ctx, parent, writer, blockClaim(), worldPart, c.options)
 	})
 }
 
@@ -254,7 +254,7 @@ func (c *client) carve(ctx context.Context) error {
 		Op: journal.Grant, Call: "Carve", Owner: claim.Owner, Parts: [][]string{{worldGreen}}, Asks: asks(claim),
 	}
 	return c.record(intent, func() ([]journal.Holding, error) {
-		p, err := pool.Carve(ctx, parent, claim, worldChild, pool.Spec{AllocateReserved: true}, c.options)
+		p, err := pool.Carve(ctx, parent, claim, worldChild, worldPart, c.options)
 		if err != nil {
 			return nil, err
 		}

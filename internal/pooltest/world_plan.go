@@ -69,13 +69,16 @@ func worldPlaces() map[string]journal.Place {
 	return places
 }
 
+// worldPart is the spec of a pool that is carved from a root.
+var worldPart = pool.Spec{IPv4: pool.FamilySpec{AllocateReserved: true}}
+
 // worldSpec is the spec of a root, with the range that moves or without it.
 func worldSpec(name string, moving bool) (spec pool.Spec, ranges []netip.Prefix) {
 	ranges = []netip.Prefix{worldOwn[name]}
 	if moving {
 		ranges = append(ranges, worldMoving)
 	}
-	spec = pool.Spec{Network: worldNetwork, AllocateReserved: true}
+	spec = pool.Spec{Network: worldNetwork, IPv4: pool.FamilySpec{AllocateReserved: true}}
 	for _, p := range ranges {
 		spec.Ranges = append(spec.Ranges, netipx.RangeOfPrefix(p))
 	}

@@ -51,7 +51,7 @@ func (c *actor) openBlocks(parent, writer string) *pool.Blocks {
 	var b *pool.Blocks
 	claim := pool.Claim{Requests: []pool.Request{{Bits: 31}}}
 	err := c.do("open blocks of "+writer, func(ctx context.Context) (err error) {
-		b, err = pool.OpenBlocks(ctx, p, writer, claim, pool.Spec{AllocateReserved: true}, c.with)
+		b, err = pool.OpenBlocks(ctx, p, writer, claim, pool.Spec{IPv4: pool.FamilySpec{AllocateReserved: true}}, c.with)
 		return err
 	})
 	if err != nil {

@@ -28,7 +28,8 @@ func rangeFrom(first, last int) netipx.IPRange {
 // specOf is that of a pool with one range.
 func specOf(network string, first, last int, cooldown time.Duration) pool.Spec {
 	return pool.Spec{
-		Ranges: []netipx.IPRange{rangeFrom(first, last)}, AllocateReserved: true, Cooldown: cooldown, Network: network,
+		Ranges: []netipx.IPRange{rangeFrom(first, last)}, IPv4: pool.FamilySpec{AllocateReserved: true},
+		Cooldown: cooldown, Network: network,
 	}
 }
 
@@ -135,7 +136,7 @@ func (c *actor) carve() {
 	claim := pool.Claim{Owner: name, Requests: []pool.Request{{Bits: bits}}}
 	var p *pool.Pool
 	err := c.do("carve "+name+" from "+from, func(ctx context.Context) (err error) {
-		p, err = pool.Carve(ctx, parent, claim, name, pool.Spec{AllocateReserved: true}, c.with)
+		p, err = pool.Carve(ctx, parent, claim, name, pool.Spec{IPv4: pool.FamilySpec{AllocateReserved: true}}, c.with)
 		return err
 	}, pool.ErrExhausted, pool.ErrExists, pool.ErrHeld)
 	if err == nil {

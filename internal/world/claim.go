@@ -138,6 +138,9 @@ func (m *Pool) allocate(now time.Time, c pool.Claim, child string, seen Sight) (
 	if live && !r.Expired(now) {
 		return m.again(c, child, r)
 	}
+	if wants, err := m.wants(c, c.Policy); err != nil || !m.grantsAll(wants) {
+		return nil, nil, cmp.Or(err, pool.ErrInvalid)
+	}
 	granted := &Record{Allocation: pool.Allocation{
 		Owner: c.Owner, Created: now, Scope: c.Scope, Labels: maps.Clone(c.Labels), Child: child,
 	}}
@@ -167,6 +170,11 @@ func (m *Pool) allocate(now time.Time, c pool.Claim, child string, seen Sight) (
 		return before, before.add(granted, old), nil
 	}
 	return nil, nil, err
+}
+
+// grantsAll reports whether claims may ask for the lengths of all wants.
+func (m *Pool) grantsAll(wants []pool.Request) bool {
+	return !slices.ContainsFunc(wants, func(w pool.Request) bool { return !m.grants(w.Family, w.Bits) })
 }
 
 // ownAside is what the claim asks for of what its owner released and has put aside since; of several, the one that was

@@ -1,6 +1,7 @@
 package world
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -78,6 +79,9 @@ func (m *Pool) Families() []pool.Family {
 	if m.had != nil {
 		return m.had
 	}
+	if len(m.Spec.Families) > 0 {
+		return m.Spec.Families
+	}
 	var families []pool.Family
 	for _, r := range Ranges(m.Spec) {
 		if f := pool.FamilyOf(r.From()); !slices.Contains(families, f) {
@@ -87,15 +91,19 @@ func (m *Pool) Families() []pool.Family {
 	return families
 }
 
-func (m *Pool) bits(f pool.Family) int {
-	bits := m.Spec.IPv6Bits
+// lengths are what the spec says of a family.
+func (m *Pool) lengths(f pool.Family) pool.FamilySpec {
 	if f == pool.IPv4 {
-		bits = m.Spec.IPv4Bits
+		return m.Spec.IPv4
 	}
-	if bits == 0 {
-		return f.Width()
-	}
-	return bits
+	return m.Spec.IPv6
+}
+
+func (m *Pool) bits(f pool.Family) int { return cmp.Or(m.lengths(f).Bits, f.Width()) }
+
+// grants reports whether claims may ask for the length.
+func (m *Pool) grants(f pool.Family, bits int) bool {
+	return bits >= m.lengths(f).MinBits && bits <= cmp.Or(m.lengths(f).MaxBits, f.Width())
 }
 
 // withheld reports whether a is a gateway or reserved.
@@ -113,7 +121,7 @@ func (m *Pool) withheld(f pool.Family, a netip.Addr) bool {
 	if subnets == nil {
 		subnets = m.wholeRanges(f)
 	}
-	if m.Spec.AllocateReserved || m.bits(f) != f.Width() {
+	if m.lengths(f).AllocateReserved || m.bits(f) != f.Width() {
 		return false
 	}
 	for _, p := range subnets {
@@ -209,7 +217,9 @@ func (m *Pool) allowsSome(addrs []netip.Addr) bool {
 	return slices.ContainsFunc(addrs, func(a netip.Addr) bool { return m.Allowed[a] })
 }
 
-// HasRoom reports whether each family has something that may be handed out, taken or not.
+// HasRoom reports whether each family that has ranges has something that may be handed out, taken or not.
 func (m *Pool) HasRoom() bool {
-	return !slices.ContainsFunc(m.Families(), func(f pool.Family) bool { return !m.allowsSome(AddrsOf(m.Universe[f])) })
+	return !slices.ContainsFunc(Ranges(m.Spec), func(r netipx.IPRange) bool {
+		return !m.allowsSome(AddrsOf(m.Universe[pool.FamilyOf(r.From())]))
+	})
 }

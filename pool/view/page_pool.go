@@ -224,7 +224,7 @@ func specRows(info pool.Info) []specRow {
 		}
 		add("Band", value)
 	}
-	for _, family := range spec.Families() {
+	for _, family := range spec.AllFamilies() {
 		if bits := spec.Bits(family); bits != family.Width() {
 			add(fmt.Sprintf("%v prefixes", family), fmt.Sprintf("/%d", bits))
 		}

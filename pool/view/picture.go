@@ -103,7 +103,7 @@ func (r record) size() cidr.Count {
 
 // shownFamilies are those of the spec, and those of which something is still held.
 func (p *picture) shownFamilies() []pool.Family {
-	families := p.info.Spec.Families()
+	families := p.info.Spec.AllFamilies()
 	for _, f := range []pool.Family{pool.IPv4, pool.IPv6} {
 		if !p.info.Spec.Has(f) && p.holdsAny(f) {
 			families = append(families, f)

@@ -38,7 +38,7 @@ func TestDocumentedQueries(t *testing.T) {
 	require.NoError(t, err)
 	s := open(t, url, "")
 	p, err := pool.Create(t.Context(), s, "lab",
-		pool.Spec{Ranges: ranges, AllocateReserved: true, Cooldown: time.Hour}, nil)
+		pool.Spec{Ranges: ranges, IPv4: pool.FamilySpec{AllocateReserved: true}, Cooldown: time.Hour}, nil)
 	require.NoError(t, err)
 	_, err = p.Allocate(t.Context(), pool.Claim{Owner: "vm-1", Policy: pool.RequireDualStack})
 	require.NoError(t, err)

@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"go4.org/netipx"
 
 	"github.com/ipalloc/ipalloc/pool/internal/space"
 )
@@ -22,7 +21,7 @@ func TestNoHeapAllocations(t *testing.T) {
 				wants := []*space.Want{
 					{Family: f, Bits: f.Width()},
 					{Family: f, Bits: f.Width() - 3},
-					{Family: f, Bits: f.Width(), Tiers: [][]netipx.IPRange{s.FreeSet(f).Ranges()[:100]}},
+					{Family: f, Bits: f.Width(), Tiers: []*space.Part{space.NewPart(s.FreeSet(f).Ranges()[:100])}},
 					{Family: f, Exact: netip.PrefixFrom(prefix(pool).Addr().Next(), f.Width())},
 				}
 				taken := make([]netip.Prefix, len(wants))

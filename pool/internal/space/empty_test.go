@@ -21,7 +21,7 @@ func TestEmptySet(t *testing.T) {
 			}}
 			s, sh := newSpace(t, rules), &shelf{}
 			require.Equal(t, space.Counts{Total: count(256), Reserved: count(256)}, s.Counts()[0])
-			within := &space.Want{Bits: 32, Tiers: [][]netipx.IPRange{setOf(t, "10.0.0.0/24").Ranges()}}
+			within := &space.Want{Bits: 32, Tiers: []*space.Part{partOf(t, "10.0.0.0/24"), {}}}
 			for _, w := range []*space.Want{{Bits: 32}, {Bits: 0}, within} {
 				require.ErrorIs(t, refused(s, w), allocator.ErrExhausted)
 			}

@@ -3,6 +3,9 @@ package space
 import (
 	"encoding/binary"
 	"hash/crc32"
+	"net/netip"
+
+	"github.com/ipalloc/ipalloc/cidr"
 )
 
 // Limits are the thresholds of the pieces: see limits.
@@ -38,3 +41,15 @@ func (h *Head) MendChecksums() {
 		}
 	}
 }
+
+// FirstFree searches in a part as a Take does.
+func FirstFree(p *Part, free searcher, bits, i int, addr netip.Addr) (netip.Prefix, error) {
+	found, _, err := p.firstFree(free, bits, i, addr)
+	return found, err
+}
+
+// Nth returns the n-th address of a part.
+func Nth(p *Part, n cidr.Count) (netip.Addr, bool) { return p.nth(n) }
+
+// RangeOf returns the index of the range in which a want has found something last.
+func RangeOf(w *Want) int { return w.at }

@@ -54,6 +54,7 @@ func (s *Space) Free(p netip.Prefix, cooling bool) error {
 func (s *Space) release(f *familySpace, p netip.Prefix) error {
 	err := f.free.Release(p)
 	if err == nil {
+		s.freed++
 		s.journal = append(s.journal, change{f.family, p, true})
 	}
 	return err

@@ -28,6 +28,10 @@ func setOf(t require.TestingT, texts ...string) *netipx.IPSet {
 	return sets
 }
 
+func partOf(t require.TestingT, texts ...string) *space.Part {
+	return space.NewPart(setOf(t, texts...).Ranges())
+}
+
 // rulesOf are rules with a family for each set that is not nil, IPv4 first, of which so many addresses more are
 // reserved.
 func rulesOf(strategy space.Strategy, reserved uint64, sets ...*netipx.IPSet) space.Rules {

@@ -21,6 +21,7 @@ func (s *Space) Mark() Mark { return Mark{len(s.journal), len(s.earlier)} }
 // Rollback undoes everything that was done since the mark. Rollback(Mark{}) undoes all since the last Committed,
 // Keep or Load. Cost: O(what it undoes).
 func (s *Space) Rollback(to Mark) {
+	s.freed++
 	for len(s.journal) > to.changes {
 		last := s.journal[len(s.journal)-1]
 		s.journal = s.journal[:len(s.journal)-1]

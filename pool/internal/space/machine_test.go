@@ -34,10 +34,11 @@ type machine struct {
 	others []*space.Space
 	shelf  *shelf
 
-	now   *model  // what the space has
-	base  *model  // what is left after Rollback(Mark{})
-	saved *model  // what the shelf has
-	marks []point // of the transaction
+	now   *model                         // what the space has
+	base  *model                         // what is left after Rollback(Mark{})
+	saved *model                         // what the shelf has
+	marks []point                        // of the transaction
+	wants map[*space.Space][]*space.Want // that were used
 
 	old       *shelf // a backup
 	oldModel  *model // what is in it
@@ -56,7 +57,9 @@ type point struct {
 }
 
 func newMachine(t *rapid.T) *machine {
-	m := &machine{shelf: &shelf{}, now: &model{cursors: map[space.Family]netip.Addr{}}}
+	m := &machine{
+		shelf: &shelf{}, wants: map[*space.Space][]*space.Want{}, now: &model{cursors: map[space.Family]netip.Addr{}},
+	}
 	strategy := rapid.SampledFrom([]space.Strategy{space.Lowest, space.Next, space.Random}).Draw(t, "strategy")
 	m.drawRules(t, strategy)
 	m.space = m.fresh(t)
@@ -132,23 +135,32 @@ func drawWant(t *rapid.T) *space.Want {
 	}
 	w.Bits = w.Family.Width() - rapid.SampledFrom([]int{0, 0, 0, 1, 2, 4, 5, -1, 6, 200}).Draw(t, "order")
 	for range rapid.SampledFrom([]int{0, 0, 1, 2}).Draw(t, "tiers") {
-		var tier []netipx.IPRange
+		var tier *space.Part
 		if rapid.IntRange(0, 4).Draw(t, "limited") > 0 {
-			tier = []netipx.IPRange{}
 			var set netipx.IPSetBuilder
 			for range rapid.IntRange(0, 3).Draw(t, "ranges") {
-				set.AddPrefix(drawPrefix(t, drawFamily(t)))
+				set.AddPrefix(drawPrefix(t, w.Family))
 			}
 			ips, _ := set.IPSet()
-			tier = append(tier, ips.Ranges()...)
+			tier = space.NewPart(ips.Ranges())
 		}
 		w.Tiers = append(w.Tiers, tier)
 	}
 	return w
 }
 
-func (m *machine) Take(t *rapid.T) {
+// drawWant draws a new want, or one that was used before.
+func (m *machine) drawWant(t *rapid.T) *space.Want {
+	if len(m.wants[m.space]) > 0 && rapid.Bool().Draw(t, "again") {
+		return rapid.SampledFrom(m.wants[m.space]).Draw(t, "want")
+	}
 	w := drawWant(t)
+	m.wants[m.space] = append(m.wants[m.space], w)
+	return w
+}
+
+func (m *machine) Take(t *rapid.T) {
+	w := m.drawWant(t)
 	choices := m.now.choices(w, m.rules.Strategy)
 	before := m.space.Mark()
 	p, err := m.space.Take(w)

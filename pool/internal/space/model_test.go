@@ -105,7 +105,7 @@ func (m *model) counts(families []space.Family, reserved uint64) []space.Counts 
 }
 
 // candidates are all free prefixes that the tier has for the want, in order.
-func (m *model) candidates(w *space.Want, tier []netipx.IPRange) []netip.Prefix {
+func (m *model) candidates(w *space.Want, tier *space.Part) []netip.Prefix {
 	var out []netip.Prefix
 	free := m.of(w.Family, false)
 	isFree := func(a netip.Addr) bool { return slices.Contains(free, a) }
@@ -114,7 +114,7 @@ func (m *model) candidates(w *space.Want, tier []netipx.IPRange) []netip.Prefix 
 		if !p.IsValid() || p != p.Masked() || cidr.PrefixSize(p).Uint64() > uint64(len(free)) {
 			continue
 		}
-		inTier := tier == nil || slices.ContainsFunc(tier, func(r netipx.IPRange) bool {
+		inTier := tier == nil || slices.ContainsFunc(tier.Ranges(), func(r netipx.IPRange) bool {
 			return r.Contains(p.Addr()) && r.Contains(netipx.PrefixLastIP(p))
 		})
 		if inTier && !slices.ContainsFunc(addrsOf(p), func(a netip.Addr) bool { return !isFree(a) }) {
@@ -135,7 +135,7 @@ func (m *model) choices(w *space.Want, strategy space.Strategy) []netip.Prefix {
 	}
 	tiers := w.Tiers
 	if tiers == nil {
-		tiers = [][]netipx.IPRange{nil}
+		tiers = []*space.Part{nil}
 	}
 	for _, tier := range tiers {
 		if all := m.candidates(w, tier); len(all) > 0 {

@@ -43,17 +43,20 @@ type FamilyRules struct {
 	Total cidr.Count
 }
 
-// Want is one request. It is not changed by the space, and may be used again.
+// Want is one request. It may be used again, for the same space: then it remembers where it has found something. Its
+// exported fields must not be changed in between. A Want must not be used by two goroutines at once.
 type Want struct {
 	Family Family
 	// Bits is the length of the prefix, if it may be any.
 	Bits int
 	// Exact, if it is valid, is the only prefix that will do. Bits and Tiers mean nothing then.
 	Exact netip.Prefix
-	// Tiers are tried one after the other. The ranges of one are sorted and do not touch, as in
-	// [netipx.IPSet.Ranges]; those of the other family are passed over. A tier that is nil is the whole family, and
-	// one that is empty has nothing. Without Tiers there is one, the whole family.
-	Tiers [][]netipx.IPRange
+	// Tiers are tried one after the other. A tier that is nil is the whole family, and one without ranges has nothing.
+	// All are of the family. Without Tiers there is one, the whole family.
+	Tiers []*Part
+
+	tier, at int    // where the last search ended: the tier, and the index of its range
+	freed    uint64 // Space.freed then, plus 1; 0 if there was no search yet
 }
 
 // check returns what is wrong with the rules.

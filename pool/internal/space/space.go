@@ -27,14 +27,14 @@ type Space struct {
 	limits   limits                    // of the pieces
 	journal  []change                  // what became free or taken in this transaction
 	earlier  []tallies                 // what the tallies were before each of their changes in it
-	above    []netipx.IPRange          // scratch of takeFrom
+	freed    uint64                    // how often something may have become free
 	broken   bool                      // a load has failed, and none has succeeded since
 }
 
 // familySpace is the free space of one family, and how the head has it.
 type familySpace struct {
 	family   Family
-	ranges   []netipx.IPRange // what may be handed out, in order
+	part     *Part // what may be handed out
 	free     *allocator.Allocator
 	reserved cidr.Count
 	pieces   []piece // as committed; empty if nothing is
@@ -62,17 +62,17 @@ func New(rules Rules, random func() uint64) (*Space, error) {
 }
 
 func newFamilySpace(r FamilyRules) (*familySpace, error) {
-	f := &familySpace{family: r.Family, free: allocator.Empty(r.Family == V4)}
+	f := &familySpace{family: r.Family, part: NewPart(nil), free: allocator.Empty(r.Family == V4)}
 	if r.Set != nil {
-		f.ranges = r.Set.Ranges()
+		f.part = NewPart(r.Set.Ranges())
 	}
-	if len(f.ranges) > 0 {
+	if ranges := f.part.ranges; len(ranges) > 0 {
 		free, err := allocator.New(r.Set)
 		if err != nil {
 			return nil, err
 		}
 		if f.free = free; free.Is4() != (r.Family == V4) {
-			return nil, fmt.Errorf("%w: the set of %v starts at %v", allocator.ErrInvalid, r.Family, f.ranges[0].From())
+			return nil, fmt.Errorf("%w: the set of %v starts at %v", allocator.ErrInvalid, r.Family, ranges[0].From())
 		}
 	}
 	f.reserved = r.Total.Sub(f.free.Total())
@@ -158,21 +158,13 @@ func (s *Space) parts(p netip.Prefix) iter.Seq[netipx.IPRange] {
 		if f == nil || !whole.IsValid() {
 			return
 		}
-		for _, r := range f.ranges[f.firstRange(whole.From()):] {
+		for _, r := range f.part.ranges[f.part.from(whole.From()):] {
 			part, ok := intersection(r, whole)
 			if !ok || !yield(part) {
 				return
 			}
 		}
 	}
-}
-
-// firstRange is the index of the first range that ends at addr or above.
-func (f *familySpace) firstRange(addr netip.Addr) int {
-	i, _ := slices.BinarySearchFunc(f.ranges, addr, func(r netipx.IPRange, addr netip.Addr) int {
-		return r.To().Compare(addr)
-	})
-	return i
 }
 
 // intersection returns the addresses that are in a and in b, two valid ranges; false if there are none.

@@ -1,6 +1,7 @@
 package space
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -18,8 +19,9 @@ import (
 // [allocator.ErrTaken] and [allocator.ErrOutside], which is also that of a family that the rules do not have;
 // [allocator.ErrInvalid] for a length or a prefix that the family does not have; [ErrCorrupt] after a failed Load.
 //
-// Cost: O(ranges tried × levels), and mostly well under a microsecond. Nothing is allocated on the heap in
-// steady state, but for the error of each tier that has nothing.
+// Cost: a few searches of O(log ranges + levels) in each tier, and mostly well under a microsecond. A Want that is used
+// again, with nothing freed in between, goes on where it has found something last, unless the strategy is another than
+// [Lowest]; a tier that had nothing is not tried again. Nothing is allocated on the heap in steady state.
 func (s *Space) Take(w *Want) (netip.Prefix, error) {
 	if s.broken {
 		return netip.Prefix{}, errBroken
@@ -45,118 +47,93 @@ func (s *Space) find(f *familySpace, w *Want) (p netip.Prefix, err error) {
 	case w.Exact.IsValid():
 		return w.Exact, f.free.Take(w.Exact)
 	case len(w.Tiers) == 0:
-		return s.search(f, w.Bits, nil)
+		return s.search(f, w, nil)
+	case w.Bits < 0 || w.Bits > f.family.Width():
+		return p, fmt.Errorf("%w: prefix length %d: want 0 to %d", allocator.ErrInvalid, w.Bits, f.family.Width())
 	}
-	for _, ranges := range w.Tiers {
-		if p, err = s.search(f, w.Bits, ranges); !errors.Is(err, allocator.ErrExhausted) {
+	w.resume(s.freed)
+	for ; w.tier < len(w.Tiers); w.tier, w.at = w.tier+1, 0 {
+		if p, err = s.search(f, w, w.Tiers[w.tier]); !errors.Is(err, allocator.ErrExhausted) {
 			return p, err
 		}
 	}
-	return p, err
+	return p, cmp.Or(err, errPartFull)
 }
 
-// search takes from one tier. nil ranges are the whole family.
-func (s *Space) search(f *familySpace, bits int, ranges []netipx.IPRange) (netip.Prefix, error) {
+// resume makes a search go on where the last one with the same Want ended, unless something has been freed since.
+func (w *Want) resume(freed uint64) {
+	if w.freed != freed+1 {
+		w.tier, w.at, w.freed = 0, 0, freed+1
+	}
+}
+
+// search takes from one tier. A nil part is the whole family.
+func (s *Space) search(f *familySpace, w *Want, part *Part) (netip.Prefix, error) {
 	switch s.rules.Strategy {
 	case Next:
-		return s.takeFrom(f, s.tallies.families[f.family].cursor, bits, ranges)
+		return s.takeFrom(f, s.tallies.families[f.family].cursor, w.Bits, part)
 	case Random:
-		return s.takeRandom(f, bits, ranges)
+		return s.takeRandom(f, w.Bits, part)
 	default:
-		return f.takeLowest(bits, ranges)
+		return f.takeLowest(w.Bits, part, &w.at)
 	}
 }
 
-func (f *familySpace) takeLowest(bits int, ranges []netipx.IPRange) (netip.Prefix, error) {
-	if ranges == nil {
+// takeLowest takes the lowest free prefix, the search for which begins at the range of the part with the index at. It
+// sets at to the index of the range in which it was found.
+func (f *familySpace) takeLowest(bits int, part *Part, at *int) (netip.Prefix, error) {
+	if part == nil {
 		return f.free.TakeFirst(bits)
 	}
-	return f.free.TakeFirstIn(bits, ranges...)
+	p, i, err := part.firstFree(f.free, bits, *at, netip.Addr{})
+	if err != nil {
+		return p, err
+	}
+	*at = i
+	return p, f.free.Take(p)
 }
 
 // takeFrom takes the lowest free prefix at addr or above or, if there is none, of all. The zero Addr is the bottom.
-func (s *Space) takeFrom(f *familySpace, addr netip.Addr, bits int, ranges []netipx.IPRange) (netip.Prefix, error) {
+func (s *Space) takeFrom(f *familySpace, addr netip.Addr, bits int, part *Part) (netip.Prefix, error) {
+	if !addr.IsValid() {
+		return f.takeLowest(bits, part, new(int))
+	}
 	var p netip.Prefix
 	var err error
-	if !addr.IsValid() {
-		return f.takeLowest(bits, ranges)
-	}
-	if ranges == nil {
+	if part == nil {
 		p, err = f.free.TakeFirstFrom(addr, bits)
-	} else {
-		s.above = appendAbove(s.above[:0], addr, ranges)
-		p, err = f.free.TakeFirstIn(bits, s.above...)
+	} else if p, _, err = part.firstFree(f.free, bits, 0, addr); err == nil {
+		err = f.free.Take(p)
 	}
 	if err == nil {
 		return p, nil
 	}
-	return f.takeLowest(bits, ranges)
-}
-
-// appendAbove appends the parts of the ranges at addr and above.
-func appendAbove(parts []netipx.IPRange, addr netip.Addr, ranges []netipx.IPRange) []netipx.IPRange {
-	for _, r := range ranges {
-		switch {
-		case r.To().Less(addr):
-		case r.From().Less(addr):
-			parts = append(parts, netipx.IPRangeFrom(addr, r.To()))
-		default:
-			parts = append(parts, r)
-		}
-	}
-	return parts
+	return f.takeLowest(bits, part, new(int))
 }
 
 // randomTries is how often an address is picked before the next free one is taken. With half of the pool free,
 // one of 65,536 requests comes to that.
 const randomTries = 16
 
-func (s *Space) takeRandom(f *familySpace, bits int, ranges []netipx.IPRange) (netip.Prefix, error) {
-	within := ranges
+func (s *Space) takeRandom(f *familySpace, bits int, part *Part) (netip.Prefix, error) {
+	within := part
 	if within == nil {
-		within = f.ranges
+		within = f.part
 	}
-	size := sizeOf(within, f.family)
+	size := within.size()
 	var last netip.Addr
 	for range randomTries {
-		addr, ok := nth(within, f.family, randomBelow(s.random, size))
+		addr, ok := within.nth(randomBelow(s.random, size))
 		if !ok {
 			break
 		}
 		last = addr
 		p := netip.PrefixFrom(addr, bits).Masked()
-		if p.IsValid() && (ranges == nil || contains(ranges, p)) && f.free.IsFree(p) && f.free.Take(p) == nil {
+		if p.IsValid() && (part == nil || part.Contains(p)) && f.free.IsFree(p) && f.free.Take(p) == nil {
 			return p, nil
 		}
 	}
-	return s.takeFrom(f, last, bits, ranges)
-}
-
-// sizeOf is the number of addresses of the family in the ranges.
-func sizeOf(ranges []netipx.IPRange, family Family) cidr.Count {
-	var size cidr.Count
-	for _, r := range ranges {
-		if FamilyOf(r.From()) == family {
-			size = size.Add(cidr.RangeSize(r))
-		}
-	}
-	return size
-}
-
-// nth returns the address of the family that has n others of it before it in the ranges; false if there is none.
-func nth(ranges []netipx.IPRange, family Family, n cidr.Count) (netip.Addr, bool) {
-	for _, r := range ranges {
-		if FamilyOf(r.From()) != family {
-			continue
-		}
-		if size := cidr.RangeSize(r); n.Cmp(size) >= 0 {
-			n = n.Sub(size)
-			continue
-		}
-		p, ok := cidr.Subnet(family.whole(), family.Width(), number(r.From()).Add(n))
-		return p.Addr(), ok
-	}
-	return netip.Addr{}, false
+	return s.takeFrom(f, last, bits, part)
 }
 
 // number is the address as a number.
@@ -167,17 +144,6 @@ func number(addr netip.Addr) cidr.Count {
 	}
 	b := addr.As16()
 	return cidr.Count128(binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:]))
-}
-
-// contains reports whether p lies in one of the ranges.
-func contains(ranges []netipx.IPRange, p netip.Prefix) bool {
-	first, last := p.Addr(), netipx.PrefixLastIP(p)
-	for _, r := range ranges {
-		if r.Contains(first) {
-			return r.Contains(last)
-		}
-	}
-	return false
 }
 
 // randomBelow returns a number from 0 up to but without size, each as likely as any other; 0 if size is 0. More

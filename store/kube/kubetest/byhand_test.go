@@ -57,7 +57,7 @@ func TestDeletedByHand(t *testing.T) {
 
 	ranges, err := cidr.ParseRanges("10.0.0.0/24")
 	require.NoError(t, err)
-	spec := pool.Spec{Ranges: ranges, AllocateReserved: true}
+	spec := pool.Spec{Ranges: ranges, IPv4: pool.FamilySpec{AllocateReserved: true}}
 	other := open(t, server.config(writer), kube.Options{Namespace: namespace})
 	_, err = pool.Ensure(t.Context(), other, labPool, spec, pool.Keep, nil)
 	require.ErrorIs(t, err, pool.ErrOrphaned)

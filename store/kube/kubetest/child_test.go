@@ -155,7 +155,7 @@ func createPool(t testing.TB, s store.Store, ranges ...string) *pool.Pool {
 	t.Helper()
 	parsed, err := cidr.ParseRanges(ranges...)
 	require.NoError(t, err)
-	p, err := pool.Create(t.Context(), s, labPool, pool.Spec{Ranges: parsed, AllocateReserved: true}, nil)
+	p, err := pool.Create(t.Context(), s, labPool, pool.Spec{Ranges: parsed, IPv4: pool.FamilySpec{AllocateReserved: true}}, nil)
 	require.NoError(t, err)
 	return p
 }
