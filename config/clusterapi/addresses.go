@@ -23,7 +23,8 @@ type entry struct {
 func (p *Pool) readV1alpha2(spec tree.Object) tree.Value {
 	spec.RefuseUnknown("addresses", "prefix", "gateway", "excludedAddresses", "allocateReservedIPAddresses",
 		"addressReuseGracePeriodSeconds")
-	p.Spec.AllocateReserved = spec.Field("allocateReservedIPAddresses").Flag(false)
+	reserved := spec.Field("allocateReservedIPAddresses").Flag(false)
+	p.Spec.IPv4.AllocateReserved, p.Spec.IPv6.AllocateReserved = reserved, reserved
 	p.readGracePeriod(spec.Field("addressReuseGracePeriodSeconds"))
 	list, errors := spec.Field("addresses"), spec.Errors()
 	addresses := readEntries(list)

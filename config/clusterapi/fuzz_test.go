@@ -71,7 +71,7 @@ func checkPool(t *testing.T, p clusterapi.Pool) {
 	if slash := strings.Contains(p.StoreName(), "/"); slash == global {
 		t.Errorf("the name %q is not one of a %s", p.StoreName(), p.Kind)
 	}
-	if families := p.Spec.Families(); len(families) != 1 {
+	if families := p.Spec.AllFamilies(); len(families) != 1 {
 		t.Fatalf("the pool has the families %v, want one", families)
 	}
 	if p.Kind == clusterapi.KindNamespaced || p.Kind == clusterapi.KindGlobal {
@@ -81,7 +81,7 @@ func checkPool(t *testing.T, p clusterapi.Pool) {
 
 func checkAddresses(t *testing.T, p clusterapi.Pool) {
 	t.Helper()
-	subnet, set := p.Spec.Subnets[0].Prefix, p.Spec.Set(p.Spec.Families()[0])
+	subnet, set := p.Spec.Subnets[0].Prefix, p.Spec.Set(p.Spec.AllFamilies()[0])
 	if len(p.Spec.Subnets) != 1 || subnet.Bits() != p.Prefix {
 		t.Fatalf("the subnets are %v, want one of length %d", p.Spec.Subnets, p.Prefix)
 	}
@@ -94,7 +94,7 @@ func checkAddresses(t *testing.T, p clusterapi.Pool) {
 		t.Errorf("the gateway %v is handed out", p.Gateway)
 	}
 	for _, addr := range cidr.Reserved(subnet) {
-		if set.Contains(addr) && !p.Spec.AllocateReserved {
+		if set.Contains(addr) && !p.Spec.IPv4.AllocateReserved {
 			t.Errorf("the reserved address %v is handed out", addr)
 		}
 	}

@@ -173,7 +173,7 @@ func (p *Pool) readerOf(top tree.Object) func(tree.Object) tree.Value {
 
 // check makes sure that the spec, with which nothing is wrong so far, makes a pool.
 func (p *Pool) check(from tree.Value) {
-	families := p.Spec.Families()
+	families := p.Spec.AllFamilies()
 	if len(families) > 0 && len(p.Spec.Set(families[0]).Ranges()) == 0 {
 		from.Refuse("leaves nothing to hand out: each address is excluded, the gateway, or reserved for the subnet",
 			"one more address at least")

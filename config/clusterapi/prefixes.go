@@ -39,8 +39,8 @@ func (p *Pool) readPrefixes(spec tree.Object) tree.Value {
 	}
 	p.readGateway(spec.Field("gateway"), pool.IPv6)
 	p.Spec = pool.Spec{
-		Ranges: merge(prefixes), Exclude: merge(excluded), IPv6Bits: p.Prefix,
-		AllocateReserved: true, // matters where each prefix is one address
+		Ranges: merge(prefixes), Exclude: merge(excluded),
+		IPv6: pool.FamilySpec{Bits: p.Prefix, AllocateReserved: true}, // which matters where each prefix is one address
 	}
 	return list
 }

@@ -87,7 +87,8 @@ type Address struct {
 // ranges of the configuration hand out, all of which the pool may hand out. Subnets, which may overlap, are not in it.
 // Cost: O(n log n) for n ranges and exclusions.
 func (c Config) Spec() pool.Spec {
-	spec := pool.Spec{AllocateReserved: true}
+	all := pool.FamilySpec{AllocateReserved: true}
+	spec := pool.Spec{IPv4: all, IPv6: all}
 	for _, r := range c.Ranges {
 		spec.Ranges = append(spec.Ranges, r.Set().Ranges()...)
 	}
@@ -190,7 +191,8 @@ func (c *Config) readRange(o tree.Object, l3 bool) {
 	if !ok {
 		return
 	}
-	r.Spec = pool.Spec{Ranges: []netipx.IPRange{r.Addresses}, AllocateReserved: l3}
+	reserved := pool.FamilySpec{AllocateReserved: l3}
+	r.Spec = pool.Spec{Ranges: []netipx.IPRange{r.Addresses}, IPv4: reserved, IPv6: reserved}
 	subnet := pool.Subnet{Prefix: r.Subnet}
 	if r.Subnet.Contains(c.Gateway) {
 		subnet.Gateway = c.Gateway

@@ -71,7 +71,7 @@ func checkConfig(t *testing.T, c whereabouts.Config) {
 			if !r.Addresses.Contains(got) || !r.Subnet.Contains(got) || got == c.Gateway {
 				t.Errorf("%v is handed out of range %d, %v of %v with the gateway %v", got, i, r.Addresses, r.Subnet, c.Gateway)
 			}
-			if _, err := p.Release(t.Context(), "a"); err != nil {
+			if _, err := p.Release(t.Context(), pool.Held{Owner: "a"}); err != nil {
 				t.Fatal(err)
 			}
 		}
