@@ -29,7 +29,8 @@ func familyOf(r pool.Request) pool.Family {
 	return 0
 }
 
-// asksTwice reports whether two requests ask for one exact prefix. Such a claim is refused before anything is looked at.
+// asksTwice reports whether two requests ask for one exact prefix. Such a claim is refused before anything is looked
+// at.
 func asksTwice(c pool.Claim) bool {
 	for i, r := range c.Requests {
 		twice := slices.ContainsFunc(c.Requests[:i], func(other pool.Request) bool { return other.Exact == r.Exact })
