@@ -319,7 +319,8 @@ func (r *Request) checkFamily() error {
 		}
 	}
 	if r.Exact.IsValid() && r.Within != nil && !r.within.Contains(r.Exact) {
-		return invalid("the exact prefix %v is not in the set that it is to be within, from %v", r.Exact, r.within.Ranges()[0])
+		return invalid("the exact prefix %v is not in the set that it is to be within, which starts at %v",
+			r.Exact, r.within.Ranges()[0].From())
 	}
 	return nil
 }

@@ -13,7 +13,6 @@
 //
 // # Guarantees
 //
-//
 // docs/invariants.md in the repository lists these rules with the tests that check them, and docs/commit.md argues
 // why they hold.
 //

@@ -224,10 +224,9 @@ func (a *attempt) rulesFor(p *Pool, spec Spec, held outside) (*rules, error) {
 
 // Open returns a handle of the pool of that name in the store.
 //
-// Errors: [ErrInvalid] if the name breaks a rule; [ErrNoPool]; [ErrUnfinished]; [ErrCorrupt]; those of the store.
-// Cost: one read, one more for a large spec, and one more for each piece that a fragmented pool's free space is cut into
-// (32 KiB or more each).
-// It does not depend on the number of allocations.
+// Errors: [ErrInvalid] if the name breaks a rule; [ErrNoPool]; [ErrUnfinished]; [ErrCorrupt]; those of the store. Cost:
+// one read, one more for a large spec, and one more for each piece that a fragmented pool's free space is cut into (32
+// KiB or more each). It does not depend on the number of allocations.
 func Open(ctx context.Context, s store.Store, name string, options *Options) (*Pool, error) {
 	p, err := newHandle(s, name, options)
 	if err == nil {

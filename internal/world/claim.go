@@ -29,14 +29,20 @@ func familyOf(r pool.Request) pool.Family {
 	return 0
 }
 
-// wants lists what a claim asks for under a policy: each with its family and length.
-func (m *Pool) wants(c pool.Claim, policy pool.FamilyPolicy) ([]pool.Request, error) {
+// asksTwice reports whether two requests ask for one exact prefix. Such a claim is refused before anything is looked
+// at.
+func asksTwice(c pool.Claim) bool {
 	for i, r := range c.Requests {
 		twice := slices.ContainsFunc(c.Requests[:i], func(other pool.Request) bool { return other.Exact == r.Exact })
 		if r.Exact.IsValid() && twice {
-			return nil, pool.ErrInvalid
+			return true
 		}
 	}
+	return false
+}
+
+// wants lists what a claim asks for under a policy: each with its family and length.
+func (m *Pool) wants(c pool.Claim, policy pool.FamilyPolicy) ([]pool.Request, error) {
 	families := m.Families()
 	if policy == pool.RequireDualStack && len(families) < 2 {
 		return nil, pool.ErrFamily
@@ -130,6 +136,9 @@ func (w *World) Allocate(name string, c pool.Claim, seen Sight) (*World, *Record
 
 // allocate is that in one pool. With a child it is for Carve.
 func (m *Pool) allocate(now time.Time, c pool.Claim, child string, seen Sight) (*Pool, *Record, error) {
+	if asksTwice(c) {
+		return nil, nil, pool.ErrInvalid
+	}
 	after, r := m.clone(), m.Find(c.Owner)
 	live := r != nil && !r.Cooling
 	if m.Spec.Scope != "" && c.Scope != m.Spec.Scope || live && c.Scope != r.Scope {

@@ -35,7 +35,7 @@ func (m *Pool) Stats() pool.Stats {
 			count(&used, m.Allowed[a] && r != nil && !r.Cooling)
 			count(&out, !m.Allowed[a] && r != nil)
 		}
-		if total+out > 0 {
+		if slices.Contains(m.Families(), f) || out > 0 {
 			stats = append(stats, pool.FamilyStats{
 				Family: f, Total: cidr.CountOf(total), Reserved: cidr.CountOf(total - allowed),
 				Used: cidr.CountOf(used), Cooling: cidr.CountOf(cooling), Free: cidr.CountOf(free),
@@ -126,7 +126,7 @@ func (w *World) Networks() map[string]pool.Network {
 	for name, m := range w.Pools {
 		if m.Spec.Network != "" && !m.IsChild() {
 			n := in(m.Spec.Network)
-			n.Pools[name] = cidr.SetOf(Ranges(m.Spec)...).Ranges()
+			n.Pools[name] = append([]netipx.IPRange(nil), cidr.SetOf(Ranges(m.Spec)...).Ranges()...) // nil for none
 			networks[m.Spec.Network] = n
 		}
 	}

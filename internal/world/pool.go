@@ -80,7 +80,7 @@ func (m *Pool) Families() []pool.Family {
 		return m.had
 	}
 	if len(m.Spec.Families) > 0 {
-		return m.Spec.Families
+		return slices.Clone(m.Spec.Families)
 	}
 	var families []pool.Family
 	for _, r := range Ranges(m.Spec) {
