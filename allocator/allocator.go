@@ -16,16 +16,16 @@ import (
 // Errors that an [Allocator] returns, wrapped in a message that quotes the argument. Test for them with [errors.Is].
 var (
 	// ErrExhausted is returned when the searched addresses include no free prefix of the requested length.
-	ErrExhausted = sentinel.Exhausted
+	ErrExhausted = sentinel.ErrExhausted
 	// ErrTaken is returned when an address of the prefix is taken.
-	ErrTaken = sentinel.Taken
+	ErrTaken = sentinel.ErrTaken
 	// ErrNotTaken is returned when an address of a prefix to release is free.
 	ErrNotTaken = errors.New("not taken")
 	// ErrOutside is returned when an address of the prefix is not in the allocator's set.
 	ErrOutside = errors.New("outside of the set")
 	// ErrInvalid is returned for an argument that no allocator of the family accepts, such as a prefix with host bits,
 	// a prefix of the other family, or a length that no prefix of the family has.
-	ErrInvalid = sentinel.Invalid
+	ErrInvalid = sentinel.ErrInvalid
 	// ErrCorrupt is returned when bytes to decode are not an encoding.
 	ErrCorrupt = errors.New("corrupt")
 )

@@ -29,7 +29,7 @@ func (e *ParseError) Error() string {
 }
 
 // Is reports that the error matches the ErrInvalid of packages allocator, pool and store.
-func (e *ParseError) Is(target error) bool { return target == sentinel.Invalid }
+func (e *ParseError) Is(target error) bool { return target == sentinel.ErrInvalid }
 
 // quote returns text in quotes. It cuts a long text and adds its length.
 func quote(text string) string {

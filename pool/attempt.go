@@ -636,7 +636,9 @@ func (a *attempt) uncertain() bool { return a.batch[0].uncertain }
 func (a *attempt) confirm(refused bool) (bool, error) {
 	doubtful := refused || slices.ContainsFunc(a.batch, func(o *op) bool {
 		return !o.over && !o.guest &&
-			o.some(func(s *step) bool { return s.outcome.verdict == verdictRefuse && !isSure(s.outcome.refusal) })
+			o.some(func(s *step) bool {
+				return s.outcome.verdict == verdictRefuse && (o.repeats || !isSure(s.outcome.refusal))
+			})
 	})
 	if !doubtful {
 		return true, nil

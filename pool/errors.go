@@ -19,13 +19,13 @@ import (
 // it does not matter with which one an error is compared. Errors of package cidr match ErrInvalid too.
 var (
 	// ErrInvalid is returned when an argument breaks a rule: a specification, a name, a claim.
-	ErrInvalid = sentinel.Invalid
+	ErrInvalid = sentinel.ErrInvalid
 	// ErrDrift is returned by [Ensure] with [Refuse] if the pool has another spec.
 	ErrDrift = errors.New("the pool has another spec")
 	// ErrExists is returned when there is already a pool of that name. It wraps [store.ErrExists].
 	ErrExists = fmt.Errorf("pool %w", store.ErrExists)
 	// ErrNotFound is returned when the owner or the address holds nothing, or when there is no such pool.
-	ErrNotFound = sentinel.NotFound
+	ErrNotFound = sentinel.ErrNotFound
 	// ErrNoPool is returned when there is no such pool, or no longer. It wraps ErrNotFound.
 	ErrNoPool = fmt.Errorf("pool %w", ErrNotFound)
 	// ErrUnfinished is returned for a pool whose [Import] has not come to its end. Import it again, or [Delete] it.
@@ -40,9 +40,9 @@ var (
 	ErrInUse = errors.New("in use")
 	// ErrExhausted is returned when the searched part of the pool has no free prefix of the requested length. The error
 	// is an [ExhaustedError].
-	ErrExhausted = sentinel.Exhausted
+	ErrExhausted = sentinel.ErrExhausted
 	// ErrTaken is returned when the requested exact prefix is held, wholly or in part.
-	ErrTaken = sentinel.Taken
+	ErrTaken = sentinel.ErrTaken
 	// ErrNotInPool is returned when the pool does not hand out the requested exact prefix. The message says why: it is
 	// outside of the ranges, excluded, a gateway, reserved or withheld.
 	ErrNotInPool = errors.New("not in the pool")

@@ -11,9 +11,9 @@ import (
 // Errors that a [Store] returns, for use with [errors.Is].
 var (
 	// ErrNotFound says that there is no record under the key.
-	ErrNotFound = sentinel.NotFound
+	ErrNotFound = sentinel.ErrNotFound
 	// ErrInvalid says that the caller broke a rule of the contract. Nothing was changed.
-	ErrInvalid = sentinel.Invalid
+	ErrInvalid = sentinel.ErrInvalid
 	// ErrConflict says that a head has changed since it was read. The error is a [ConflictError].
 	ErrConflict = errors.New("conflict")
 	// ErrExists says that a record to be created exists. The error is an [ExistsError].

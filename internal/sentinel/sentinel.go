@@ -6,8 +6,8 @@ import "errors"
 
 // The errors.
 var (
-	Invalid   = errors.New("invalid")
-	NotFound  = errors.New("not found")
-	Exhausted = errors.New("exhausted")
-	Taken     = errors.New("taken")
+	ErrInvalid   = errors.New("invalid")
+	ErrNotFound  = errors.New("not found")
+	ErrExhausted = errors.New("exhausted")
+	ErrTaken     = errors.New("taken")
 )

@@ -123,7 +123,7 @@ func TestBreaksAreFound(t *testing.T) {
 			for seed := uint64(1); ; seed++ {
 				_, _, err := run(seed, 20_000, prepare)
 				if err == nil {
-					require.Less(t, seed, uint64(40), "not found")
+					require.Less(t, seed, uint64(80), "not found")
 					continue
 				}
 				t.Logf("seed %d: %v", seed, err)
