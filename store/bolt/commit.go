@@ -3,6 +3,7 @@ package bolt
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -17,8 +18,9 @@ import (
 // write, and two flushes of the file. A context that ends while the commit waits for another one is honoured; one
 // that ends later is not.
 //
-// [store.ErrUnknown] means that the disk failed while the transaction was written. [store.ErrTooLarge] means a
-// record of 2 GiB.
+// An error of the system, such as [syscall.ENOSPC] of a full disk, means that nothing was changed, and comes at once;
+// the store goes on when there is room. With [store.ErrUnknown] it means that the disk failed in the last step, or that
+// the file was removed or replaced during the commit. [store.ErrTooLarge] means a record of 2 GiB.
 func (s *Store) Commit(ctx context.Context, changes ...store.Change) (heads []store.Record, err error) {
 	defer store.EndTurns(changes)
 	if err := ctx.Err(); err != nil {
@@ -43,27 +45,72 @@ func (s *Store) Commit(ctx context.Context, changes ...store.Change) (heads []st
 
 // commit makes the transaction of a commit.
 func (s *Store) commit(ctx context.Context, changes []store.Change) (heads []store.Record, err error) {
-	written := false
-	err = guard(func() error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if _, err := s.file.check(); err != nil {
+		return nil, s.wrap(err)
+	}
+	planned := false
+	err = s.guard(func() error {
 		return s.db.Update(func(tx *bbolt.Tx) (err error) {
+			if want := s.file.latest.Load() + 1; int64(tx.ID()) != want {
+				return s.file.breaks(foreign(tx.ID(), want))
+			}
 			if err := ctx.Err(); err != nil {
 				return err
 			}
 			heads, err = newWriter(tx).apply(changes)
-			written = err == nil
+			planned = err == nil
 			return err
 		})
 	})
-	if written {
-		s.waiting.wake(changes)
+	if err != nil && !planned {
+		return nil, s.wrap(err)
 	}
-	if err != nil && written {
-		err = fmt.Errorf("%w: %w", store.ErrUnknown, err)
+	if err = s.settle(err); err == nil || errors.Is(err, store.ErrUnknown) {
+		s.waiting.wake(changes)
 	}
 	if err != nil {
 		return nil, s.wrap(err)
 	}
 	return heads, nil
+}
+
+// settle returns what is known of a transaction that bbolt has written, or has failed to write with err. An error that
+// does not wrap [store.ErrUnknown] means that it has not taken effect.
+func (s *Store) settle(err error) error {
+	if err != nil {
+		return s.settleFailed(err)
+	}
+	s.file.latest.Add(1)
+	size, err := s.file.check() // another process may have begun a new file while this one was written
+	if err != nil {
+		return fmt.Errorf("%w: %w", store.ErrUnknown, err)
+	}
+	s.file.size.Store(size)
+	return nil
+}
+
+// settleFailed looks whether the failed transaction is in the file nevertheless. The last page that a transaction
+// writes makes it valid: until then nothing of it counts. If it is in the file, only the last flush has failed, and
+// another transaction, an empty one, brings both to the disk.
+func (s *Store) settleFailed(err error) error {
+	if s.file.isCutOff() {
+		return fmt.Errorf("%w: %w", store.ErrUnknown, err)
+	}
+	var id int
+	if seen := s.read(func(tx *bbolt.Tx) error { id = tx.ID(); return nil }); seen != nil {
+		return fmt.Errorf("%w: %w: %w", store.ErrUnknown, err, seen)
+	}
+	if int64(id) == s.file.latest.Load() {
+		return err
+	}
+	s.file.latest.Store(int64(id))
+	if s.guard(func() error { return s.db.Update(func(*bbolt.Tx) error { return nil }) }) != nil {
+		// What is read from the file now may be lost with the power.
+		return fmt.Errorf("%w: %w", store.ErrUnknown, s.file.breaks(err))
+	}
+	return s.settle(nil)
 }
 
 // writer makes a commit within its transaction.
@@ -87,6 +134,10 @@ func (w writer) apply(changes []store.Change) ([]store.Record, error) {
 	}
 	heads := make([]store.Record, len(changes))
 	for i := range changes {
+		if head := changes[i].Head; int64(sequence) <= head.Revision {
+			return nil, fmt.Errorf("%w: the next revision is %d, and head %v is at %d",
+				ErrCorrupt, sequence, head.Key, head.Revision)
+		}
 		if heads[i], err = w.applyOne(&changes[i], int64(sequence)); err != nil {
 			return nil, err
 		}

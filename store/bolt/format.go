@@ -2,7 +2,6 @@ package bolt
 
 import (
 	"fmt"
-	"os"
 	"strconv"
 	"time"
 
@@ -54,18 +53,7 @@ func initialise(path string) error {
 
 // verify returns why the open file is not a store that this package can use, or nil. It looks at the file's frame
 // only, in O(1).
-func verify(db *bbolt.DB, path string) error {
-	return db.View(func(tx *bbolt.Tx) error {
-		info, err := os.Stat(path)
-		if err != nil {
-			return err
-		}
-		if info.Size() < tx.Size() {
-			return fmt.Errorf("%w: it has %d bytes, want at least %d", ErrCorrupt, info.Size(), tx.Size())
-		}
-		return verifyFormat(tx)
-	})
-}
+func verify(db *bbolt.DB) error { return db.View(verifyFormat) }
 
 func verifyFormat(tx *bbolt.Tx) error {
 	format := tx.Bucket([]byte(bucketFormat))
