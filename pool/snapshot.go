@@ -58,8 +58,8 @@ func (a *attempt) snapshot(p *Pool) (s Snapshot, err error) {
 func (s *Snapshot) sort() {
 	for _, list := range [][]Allocation{s.Allocations, s.Cooling} {
 		slices.SortFunc(list, func(a, b Allocation) int {
-			byAddr := slices.CompareFunc(a.Prefixes, b.Prefixes, func(a, b netip.Prefix) int { return a.Addr().Compare(b.Addr()) })
-			return cmp.Or(byAddr, strings.Compare(a.Owner, b.Owner))
+			byAddr := func(a, b netip.Prefix) int { return a.Addr().Compare(b.Addr()) }
+			return cmp.Or(slices.CompareFunc(a.Prefixes, b.Prefixes, byAddr), strings.Compare(a.Owner, b.Owner))
 		})
 	}
 }
