@@ -1,5 +1,8 @@
 package bolt
 
+// This file reaches two private locks of bbolt, since no lock around bbolt can do without that: if Begin panics, calls
+// that are already within bbolt (a read that ends, a commit that maps a larger file) wait for these locks for ever.
+
 import (
 	"reflect"
 	"sync"
@@ -33,8 +36,8 @@ func begin(db *bbolt.DB) (*bbolt.Tx, error) {
 }
 
 // unlockAfterPanic releases the two locks that bbolt holds when it panics in Begin, because the first pages of the file
-// are gone or are damaged. Without this, other calls that are within bbolt wait for ever. The locks are private to
-// bbolt, and there is no other way to them. TestCutOffInUse fails if bbolt changes them.
+// are gone or are damaged. The size of the file was checked just before, so this happens only if the file is cut off
+// between the two, or if its metas are overwritten. TestCutOffInUse fails if bbolt changes its locks.
 func unlockAfterPanic(db *bbolt.DB) {
 	fields := reflect.ValueOf(db).Elem()
 	if lock := fields.FieldByName("mmaplock"); lock.IsValid() && lock.Type() == reflect.TypeFor[sync.RWMutex]() {

@@ -59,7 +59,11 @@ func (s *Store) commit(ctx context.Context, changes []store.Change) (heads []sto
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			heads, err = newWriter(tx).apply(changes)
+			w, err := s.newWriter(tx)
+			if err != nil { // Open has found these pages whole
+				return s.file.breaks(err)
+			}
+			heads, err = w.apply(changes)
 			planned = err == nil
 			return err
 		})
@@ -115,11 +119,25 @@ func (s *Store) settleFailed(err error) error {
 
 // writer makes a commit within its transaction.
 type writer struct {
-	records, prefixes, expiry *bbolt.Bucket
+	records, prefixes, expiry bucket
 }
 
-func newWriter(tx *bbolt.Tx) writer {
-	return writer{tx.Bucket([]byte(bucketRecords)), tx.Bucket([]byte(bucketPrefixes)), tx.Bucket([]byte(bucketExpiry))}
+// newWriter checks the pages that every commit replaces: the list of free pages, and the roots of the buckets.
+func (s *Store) newWriter(tx *bbolt.Tx) (w writer, err error) {
+	p := newPages(s.file.handle, tx)
+	if m, ok := newestMeta(p.file); !ok || int64(m.id)+1 != int64(tx.ID()) {
+		return w, fmt.Errorf("%w: the meta of transaction %d is gone", ErrCorrupt, tx.ID()-1)
+	} else if _, err := p.freeList(m.free); err != nil {
+		return w, err
+	}
+	if w.records, err = p.bucket(tx, bucketRecords); err != nil {
+		return w, err
+	}
+	if w.prefixes, err = p.bucket(tx, bucketPrefixes); err != nil {
+		return w, err
+	}
+	w.expiry, err = p.bucket(tx, bucketExpiry)
+	return w, err
 }
 
 // apply does what [store.Store] says of Commit, and returns the new heads. If it fails, the transaction must be rolled
@@ -128,7 +146,7 @@ func (w writer) apply(changes []store.Change) ([]store.Record, error) {
 	if err := w.admit(changes); err != nil {
 		return nil, err
 	}
-	sequence, err := w.records.NextSequence()
+	sequence, err := w.records.in.NextSequence()
 	if err != nil {
 		return nil, err
 	}
@@ -186,7 +204,10 @@ func (w writer) admit(changes []store.Change) error {
 }
 
 func (w writer) admitHead(head store.Record) error {
-	value := w.records.Get(encodeKey(head.Key))
+	value, err := w.records.get(encodeKey(head.Key))
+	if err != nil {
+		return err
+	}
 	revision, err := revisionOf(head.Key, value)
 	if err != nil {
 		return err
@@ -204,7 +225,11 @@ func (w writer) standing(found []store.Record, writes []store.Write) ([]store.Re
 			continue
 		}
 		key := writes[i].Record.Key
-		if value := w.records.Get(encodeKey(key)); value != nil {
+		value, err := w.records.get(encodeKey(key))
+		if err != nil {
+			return nil, err
+		}
+		if value != nil {
 			record, err := decodeRecord(key, value)
 			if err != nil {
 				return nil, err
@@ -241,22 +266,25 @@ func (w writer) put(r store.Record, revision int64) error {
 	if err := w.reindex(r); err != nil {
 		return err
 	}
-	return w.records.Put(encodeKey(r.Key), value)
+	return w.records.put(encodeKey(r.Key), value)
 }
 
 func (w writer) remove(key store.Key) error {
 	if err := w.reindex(store.Record{Key: key}); err != nil {
 		return err
 	}
-	return w.records.Delete(encodeKey(key))
+	return w.records.delete(encodeKey(key))
 }
 
 // reindex makes the indexes say what they are to say of r, which is about to take the place of the record under its
 // key.
 func (w writer) reindex(r store.Record) error {
 	var old store.Record
-	if value := w.records.Get(encodeKey(r.Key)); indexed(r.Kind, value) {
-		var err error
+	value, err := w.records.get(encodeKey(r.Key))
+	if err != nil {
+		return err
+	}
+	if indexed(r.Kind, value) {
 		if old, err = decodeRecord(r.Key, value); err != nil {
 			return err
 		}
@@ -280,12 +308,12 @@ func (w writer) reindexPrefixes(key store.Key, before, after []netip.Prefix) err
 		return nil
 	}
 	for _, p := range before {
-		if err := w.prefixes.Delete(encodeIndex(key, p)); err != nil {
+		if err := w.prefixes.delete(encodeIndex(key, p)); err != nil {
 			return err
 		}
 	}
 	for _, p := range after {
-		if err := w.prefixes.Put(encodeIndex(key, p), []byte(p.String())); err != nil {
+		if err := w.prefixes.put(encodeIndex(key, p), []byte(p.String())); err != nil {
 			return err
 		}
 	}
@@ -297,12 +325,12 @@ func (w writer) reindexExpires(key store.Key, before, after time.Time) error {
 		return nil
 	}
 	if !before.IsZero() {
-		if err := w.expiry.Delete(encodeExpiry(key, before)); err != nil {
+		if err := w.expiry.delete(encodeExpiry(key, before)); err != nil {
 			return err
 		}
 	}
 	if after.IsZero() {
 		return nil
 	}
-	return w.expiry.Put(encodeExpiry(key, after), []byte(after.Format(time.RFC3339Nano)))
+	return w.expiry.put(encodeExpiry(key, after), []byte(after.Format(time.RFC3339Nano)))
 }

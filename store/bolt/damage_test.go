@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -98,8 +101,9 @@ func usePool(t *testing.T, path string) (commits int64, err error) {
 	return counted.commits.Load(), errors.Join(err, allocated, renewed, released)
 }
 
-// TestWrongNumbers changes one number in a page each, to what would make bbolt ask for gigabytes, recurse without end,
-// or overwrite what is in use. Open refuses each file.
+// TestWrongNumbers changes one number in a page each, to what would make bbolt ask for gigabytes, or recurse without
+// end. Open refuses what is wrong in the frame of the file, and reads nothing else. What is wrong with the records is
+// refused by the calls that list them or change them all.
 func TestWrongNumbers(t *testing.T) {
 	_, whole := newFile(t)
 	page := os.Getpagesize()
@@ -124,36 +128,92 @@ func TestWrongNumbers(t *testing.T) {
 	manyFree := change(free+10, 2, 0xFFFF)
 	native.PutUint64(manyFree[free+16:], 1<<37)
 	for name, damaged := range map[string][]byte{
-		"number of a page":               change(leaf, 8, 77),
-		"kind of a page":                 change(leaf+8, 2, 4),
-		"elements of a leaf":             change(leaf+10, 2, 0xFFF0),
-		"elements of a branch":           change(branch+10, 2, 0),
-		"pages that follow":              change(leaf+12, 4, 1<<30),
-		"page that follows, used":        change(leaf+12, 4, 1),
-		"place of a value":               change(element(leaf, 1)+4, 4, 1<<31),
-		"size of a key":                  change(element(leaf, 1)+8, 4, 1<<30),
-		"no key":                         change(element(leaf, 1)+8, 4, 0),
-		"size of a value":                change(element(leaf, 1)+12, 4, 1<<30),
-		"size of the value at the end":   change(last+12, 4, 1<<30),
-		"flags of an element":            change(element(leaf, 1), 4, 6),
-		"a value as a bucket":            change(element(leaf, 1), 4, 1),
-		"a branch above itself":          change(element(branch, 1)+8, 8, uint64(branch/page)),
-		"a branch above another's page":  change(element(branch, 1)+8, 8, native.Uint64(whole[element(branch, 0)+8:])),
-		"a page beyond the file":         change(element(branch, 1)+8, 8, 1<<40),
-		"size of a key in a branch":      change(element(branch, 1)+4, 4, 1<<30),
-		"keys out of order":              change(last+16, 1, 0xFF),
-		"root of a bucket":               change(bucket, 8, 1<<50),
-		"kind of the free list":          change(free+8, 2, 2),
-		"free pages, more than a page":   change(free+10, 2, 0xFFF0),
-		"free pages, very many":          manyFree,
-		"a page that is free and in use": change(free+16, 8, uint64(leaf/page)),
+		"number of a page":              change(leaf, 8, 77),
+		"kind of a page":                change(leaf+8, 2, 4),
+		"elements of a leaf":            change(leaf+10, 2, 0xFFF0),
+		"elements of a branch":          change(branch+10, 2, 0),
+		"pages that follow":             change(leaf+12, 4, 1<<30),
+		"page that follows, used":       change(leaf+12, 4, 1),
+		"place of a value":              change(element(leaf, 1)+4, 4, 1<<31),
+		"size of a key":                 change(element(leaf, 1)+8, 4, 1<<30),
+		"no key":                        change(element(leaf, 1)+8, 4, 0),
+		"size of a value":               change(element(leaf, 1)+12, 4, 1<<30),
+		"size of the value at the end":  change(last+12, 4, 1<<30),
+		"flags of an element":           change(element(leaf, 1), 4, 6),
+		"a value as a bucket":           change(element(leaf, 1), 4, 1),
+		"a branch above itself":         change(element(branch, 1)+8, 8, uint64(branch/page)),
+		"a branch above another's page": change(element(branch, 1)+8, 8, native.Uint64(whole[element(branch, 0)+8:])),
+		"a page beyond the file":        change(element(branch, 1)+8, 8, 1<<40),
+		"size of a key in a branch":     change(element(branch, 1)+4, 4, 1<<30),
+		"keys out of order":             change(last+16, 1, 0xFF),
+		"root of a bucket":              change(bucket, 8, 1<<50),
+		"kind of the free list":         change(free+8, 2, 2),
+		"free pages, more than a page":  change(free+10, 2, 0xFFF0),
+		"free pages, very many":         manyFree,
+		"a free page twice":             change(free+24, 8, native.Uint64(whole[free+16:])),
+		"a free page beyond the file":   change(free+16, 8, 1<<37),
+		"pages that follow a free list": change(free+12, 4, 1),
 	} {
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		s := openDamaged(t, damaged)
-		runtime.ReadMemStats(&after)
-		require.Nil(t, s, name)
-		require.LessOrEqual(t, after.TotalAlloc-before.TotalAlloc, uint64(mostBytes), name)
+		t.Run(name, func(t *testing.T) {
+			changed := 0
+			for damaged[changed] == whole[changed] {
+				changed++
+			}
+			at := changed / page * page
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			returns(t, "a call", func() { refuseWrong(t, damaged, at == leaf) })
+			runtime.ReadMemStats(&after)
+			require.LessOrEqual(t, after.TotalAlloc-before.TotalAlloc, uint64(mostBytes))
+		})
+	}
+}
+
+// refuseWrong opens and uses a damaged file. In the records, each call that meets the damage must refuse it.
+func refuseWrong(t *testing.T, damaged []byte, inLeaf bool) {
+	s := openDamaged(t, damaged)
+	require.False(t, inLeaf && s == nil, "Open has read records")
+	if s == nil {
+		return
+	}
+	defer s.Close()
+	var listed error
+	for _, err := range s.List(t.Context(), store.KindAllocation, "") {
+		listed = errors.Join(listed, err)
+	}
+	require.ErrorIs(t, listed, bolt.ErrCorrupt)
+	head := store.Record{Key: store.Key{Kind: store.KindPool, Pool: "a"}, Revision: 30}
+	var writes []store.Write
+	for i := range 30 {
+		for j := range 20 {
+			writes = append(writes, store.Write{Op: store.Delete, Record: store.Record{
+				Key: store.Key{Kind: store.KindAllocation, Pool: "a", Name: fmt.Sprint(i, "-", j)},
+			}})
+		}
+	}
+	_, err := storetest.CommitOne(t.Context(), s, head, writes...)
+	require.ErrorIs(t, err, bolt.ErrCorrupt)
+}
+
+// TestDamageBesideRecord enlarges the size of a value. A commit that changes another record of its page must not copy
+// it, and one that empties the page beside it must not either.
+func TestDamageBesideRecord(t *testing.T) {
+	_, whole := newFile(t)
+	leaf := pageOf(t, whole, 2)
+	native := binary.NativeEndian
+	native.PutUint32(whole[leaf+16+16+12:], 1<<30)
+	first := leaf + 16 + int(native.Uint32(whole[leaf+16+4:]))
+	parts := bytes.Split(whole[first:first+int(native.Uint32(whole[leaf+16+8:]))], []byte{0})
+	require.Len(t, parts, 3)
+	for _, op := range []store.Op{store.Put, store.Delete} {
+		s := openDamaged(t, whole)
+		require.NotNil(t, s)
+		head := store.Record{Key: store.Key{Kind: store.KindPool, Pool: "a"}, Revision: 30}
+		_, err := storetest.CommitOne(t.Context(), s, head, store.Write{Op: op, Record: store.Record{
+			Key: store.Key{Kind: store.Kind(parts[0]), Pool: string(parts[1]), Name: string(parts[2])},
+		}})
+		require.ErrorIs(t, err, bolt.ErrCorrupt)
+		require.NoError(t, s.Close())
 	}
 }
 
@@ -183,8 +243,8 @@ func pageOf(t *testing.T, whole []byte, kind uint16) int {
 	return found
 }
 
-// TestSoundFiles opens files of other shapes: small pages, nested buckets, values of many pages, more free pages than
-// fit the header of their list, and no list.
+// TestSoundFiles opens and fills files of other shapes: small pages, nested buckets, values of many pages, and more
+// free pages than fit the header of their list. Without a list, bbolt would search the whole file for free pages.
 func TestSoundFiles(t *testing.T) {
 	for _, options := range []*bbolt.Options{
 		{PageSize: 1024, NoSync: true}, {NoSync: true}, {PageSize: 16384, NoSync: true},
@@ -211,8 +271,54 @@ func TestSoundFiles(t *testing.T) {
 		}
 		require.NoError(t, db.Close())
 		s, err := bolt.Open(t.Context(), path, nil)
+		if options.NoFreelistSync {
+			require.ErrorIs(t, err, bolt.ErrForeign)
+			continue
+		}
 		require.NoError(t, err)
+		shuffleRecords(t, s, random)
 		require.NoError(t, s.Close())
+	}
+}
+
+// shuffleRecords commits records of many sizes and deletes most of them, so that pages are split and joined.
+func shuffleRecords(t *testing.T, s *bolt.Store, random *rand.Rand) {
+	t.Helper()
+	head := store.Record{Key: store.Key{Kind: store.KindPool, Pool: "a"}}
+	stored := map[string]bool{}
+	for round := range 40 {
+		writes := map[string]store.Write{}
+		for range 50 {
+			name := fmt.Sprint(random.IntN(400))
+			size := random.IntN(300) * random.IntN(10) * random.IntN(2)
+			r := store.Record{
+				Key:  store.Key{Kind: store.KindAllocation, Pool: "a", Name: name},
+				Data: append(bytes.Repeat([]byte("1"), size), '1'),
+			}
+			op := store.Put
+			if random.IntN(40) < round {
+				op, r.Data = store.Delete, nil
+			}
+			writes[name] = store.Write{Op: op, Record: r}
+		}
+		for name, w := range writes {
+			stored[name] = w.Op == store.Put
+		}
+		var err error
+		head, err = storetest.CommitOne(t.Context(), s, head, slices.Collect(maps.Values(writes))...)
+		require.NoError(t, err)
+		listed, want := 0, 0
+		for r, err := range s.List(t.Context(), store.KindAllocation, "a") {
+			require.NoError(t, err)
+			require.True(t, stored[r.Name])
+			listed++
+		}
+		for _, is := range stored {
+			if is {
+				want++
+			}
+		}
+		require.Equal(t, want, listed)
 	}
 }
 

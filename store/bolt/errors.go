@@ -22,8 +22,8 @@ var (
 	ErrForeign = errors.New("not an ipalloc store")
 	// ErrCorrupt says that the file looks like a store, but is damaged: cut off, empty, or with contents
 	// that make no sense. The methods of [Store] return it too, where they come across damage, or if the file is cut
-	// off or written to while it is open. There are no checksums of what is inside, so damage that makes sense is not
-	// noticed.
+	// off or written to while it is open. They check each page before they use it: every key and value must lie in its
+	// page. There are no checksums of what is inside, so damage that makes sense is not noticed.
 	ErrCorrupt = errors.New("store file is damaged")
 	// ErrVersion says that the file was written by another version of this package, in a format that this
 	// version does not know.

@@ -53,15 +53,22 @@ func (s *Store) GetAll(ctx context.Context, keys ...store.Key) ([]store.Record, 
 		return nil, err
 	}
 	records := make([]store.Record, len(keys))
-	err := s.view(ctx, func(tx *bbolt.Tx) (err error) {
-		bucket := tx.Bucket([]byte(bucketRecords))
+	err := s.view(ctx, func(tx *bbolt.Tx) error {
+		bucket, err := newPages(s.file.handle, tx).bucket(tx, bucketRecords)
+		if err != nil {
+			return err
+		}
 		for i, key := range keys {
 			records[i].Key = key
-			if value := bucket.Get(encodeKey(key)); value != nil && err == nil {
+			value, err := bucket.get(encodeKey(key))
+			if err == nil && value != nil {
 				records[i], err = decodeRecord(key, value)
 			}
+			if err != nil {
+				return err
+			}
 		}
-		return err
+		return nil
 	})
 	return records, err
 }
@@ -160,16 +167,21 @@ func (s *Store) readPage(ctx context.Context, prefix, after []byte) (page []pair
 		if after != nil {
 			start = after
 		}
-		cursor, size := tx.Bucket([]byte(bucketRecords)).Cursor(), 0
-		key, value := cursor.Seek(start)
-		if after != nil && bytes.Equal(key, after) {
-			key, value = cursor.Next()
+		bucket, err := newPages(s.file.handle, tx).bucket(tx, bucketRecords)
+		if err != nil {
+			return err
 		}
-		for ; bytes.HasPrefix(key, prefix) && len(page) < pageRecords && size < pageBytes; key, value = cursor.Next() {
+		cursor, size := bucket.cursor(), 0
+		key, value, err := cursor.seek(start)
+		if err == nil && after != nil && bytes.Equal(key, after) {
+			key, value, err = cursor.next()
+		}
+		for err == nil && bytes.HasPrefix(key, prefix) && len(page) < pageRecords && size < pageBytes {
 			page = append(page, pair{bytes.Clone(key), bytes.Clone(value)})
 			size += len(key) + len(value)
+			key, value, err = cursor.next()
 		}
-		return nil
+		return err
 	})
 	return page, err
 }
