@@ -133,7 +133,12 @@ func (h *holding) state() string {
 }
 
 func holdingOf(r store.Record) (*holding, error) {
-	h := &holding{
+	h, err := readHolding(r)
+	return &h, err
+}
+
+func readHolding(r store.Record) (holding, error) {
+	h := holding{
 		Allocation: Allocation{
 			Owner: r.Name, Prefixes: r.Prefixes, Generation: r.Revision, Created: r.Created, Expires: r.Expires,
 			Declined: r.State == stateDeclined,

@@ -52,6 +52,9 @@ type home interface {
 	aside(ctx context.Context) iter.Seq2[*holding, error]
 	// all iterates over all records that hold addresses.
 	all(ctx context.Context) iter.Seq2[*holding, error]
+	// each is all, but returns the errors of do. What do gets is its own until it returns, and what that refers to for
+	// ever: nothing is allocated for each record beside that.
+	each(ctx context.Context, do func(*holding) error) error
 	// audited is all, in spite of what is damaged: it goes on after an error, and trusts no index of the store.
 	audited(ctx context.Context) iter.Seq2[*holding, error]
 	// withOrphans is err, which says that there is no pool; it says more if there are records of the pool.

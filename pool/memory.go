@@ -133,6 +133,22 @@ func (m *memory) all(context.Context) iter.Seq2[*holding, error] {
 	}
 }
 
+// each implements [home].
+func (m *memory) each(ctx context.Context, do func(*holding) error) error {
+	var own holding
+	for h, err := range m.all(ctx) {
+		if err != nil {
+			return err
+		}
+		own = *h
+		own.unshare()
+		if err := do(&own); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // audited implements [home].
 func (m *memory) audited(ctx context.Context) iter.Seq2[*holding, error] { return m.all(ctx) }
 

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"iter"
 	"net/netip"
 	"slices"
 	"strings"
@@ -37,41 +36,66 @@ func (p *Pool) Snapshot(ctx context.Context) (Snapshot, error) {
 	return s, p.failed("snapshot", "", err)
 }
 
-func (a *attempt) snapshot(p *Pool) (Snapshot, error) {
-	for range p.options.Attempts {
-		if _, err := a.present(p); err != nil {
-			return Snapshot{}, err
+func (a *attempt) snapshot(p *Pool) (s Snapshot, err error) {
+	err = a.walk(p, func(info Info) error {
+		s = Snapshot{Info: info, Next: p.home.state().space.Cursors()}
+		return nil
+	}, func(h *holding) error {
+		if h.live() {
+			s.Allocations = append(s.Allocations, h.Allocation)
+		} else {
+			s.Cooling = append(s.Cooling, h.Allocation)
 		}
-		s := Snapshot{Info: p.infoNow(), Next: p.home.state().space.Cursors()}
-		if err := s.fill(p.home.all(a.ctx)); err != nil {
-			return Snapshot{}, err
-		}
-		if same, err := p.home.isAt(a.ctx, s.Revision); err != nil || same {
-			return s, err
-		}
+		return nil
+	})
+	if err != nil {
+		return Snapshot{}, err
 	}
-	return Snapshot{}, fmt.Errorf("%w: the pool did not stay the same for long enough to read it all", ErrBusy)
+	s.sort()
+	return s, nil
 }
 
-// fill adds the records.
-func (s *Snapshot) fill(records iter.Seq2[*holding, error]) error {
-	for h, err := range records {
-		switch {
-		case err != nil:
-			return err
-		case h.live():
-			s.Allocations = append(s.Allocations, h.Allocation.clone())
-		default:
-			s.Cooling = append(s.Cooling, h.Allocation.clone())
-		}
-	}
+func (s *Snapshot) sort() {
 	for _, list := range [][]Allocation{s.Allocations, s.Cooling} {
 		slices.SortFunc(list, func(a, b Allocation) int {
-			byAddr := slices.CompareFunc(a.Addrs(), b.Addrs(), netip.Addr.Compare)
-			return cmp.Or(byAddr, strings.Compare(a.Owner, b.Owner))
+			byAddr := func(a, b netip.Prefix) int { return a.Addr().Compare(b.Addr()) }
+			return cmp.Or(slices.CompareFunc(a.Prefixes, b.Prefixes, byAddr), strings.Compare(a.Owner, b.Owner))
 		})
 	}
-	return nil
+}
+
+// Walk reads the whole pool, as of one moment, without holding it in memory. It calls begin with what the pool is, and
+// then each for what is held and for what is cooling, in no particular order. If other processes change the pool
+// meanwhile, Walk begins again, with begin: what it has told before does not count.
+//
+// The allocations are the caller's. The functions must not use the pool, whose other calls through this handle wait for
+// them. An error of a function ends Walk, which returns it wrapped.
+//
+// Errors and cost: as for [Pool.Snapshot]; the memory does not depend on the size of the pool.
+func (p *Pool) Walk(ctx context.Context, begin func(Info) error, each func(a Allocation, cooling bool) error) error {
+	return p.failed("walk", "", exclusively(ctx, func(a *attempt) error {
+		return a.walk(p, begin, func(h *holding) error { return each(h.Allocation, h.cooling) })
+	}, p))
+}
+
+// walk is Walk. What each gets is its own until it returns, and what that refers to for ever.
+func (a *attempt) walk(p *Pool, begin func(Info) error, each func(*holding) error) error {
+	for range p.options.Attempts {
+		if _, err := a.present(p); err != nil {
+			return err
+		}
+		info := p.infoNow()
+		if err := begin(info); err != nil {
+			return err
+		}
+		if err := p.home.each(a.ctx, each); err != nil {
+			return err
+		}
+		if same, err := p.home.isAt(a.ctx, info.Revision); err != nil || same {
+			return err
+		}
+	}
+	return fmt.Errorf("%w: the pool did not stay the same for long enough to read it all", ErrBusy)
 }
 
 // snapshotText is the JSON form of a Snapshot.

@@ -493,3 +493,83 @@ func FuzzImport(f *testing.F) {
 		requireOK(t, p)
 	})
 }
+
+// TestWalk compares what Walk tells with a snapshot. When another handle changes the pool meanwhile, Walk begins again.
+func TestWalk(t *testing.T) {
+	for name, p := range snapshotted(t) {
+		want, err := p.Snapshot(t.Context())
+		require.NoError(t, err, name)
+		var got pool.Snapshot
+		err = p.Walk(t.Context(), func(info pool.Info) error {
+			got = pool.Snapshot{Info: info}
+			return nil
+		}, func(a pool.Allocation, cooling bool) error {
+			if cooling {
+				got.Cooling = append(got.Cooling, a)
+			} else {
+				got.Allocations = append(got.Allocations, a)
+			}
+			return nil
+		})
+		require.NoError(t, err, name)
+		require.Equal(t, want.Info, got.Info, name)
+		require.ElementsMatch(t, want.Allocations, got.Allocations, name)
+		require.ElementsMatch(t, want.Cooling, got.Cooling, name)
+		require.NotEmpty(t, got.Cooling, name)
+
+		stop := errors.New("enough")
+		err = p.Walk(t.Context(), func(pool.Info) error { return nil }, func(pool.Allocation, bool) error { return stop })
+		require.ErrorIs(t, err, stop, name)
+		err = p.Walk(t.Context(), func(pool.Info) error { return stop }, nil)
+		require.ErrorIs(t, err, stop, name)
+	}
+}
+
+// snapshotted returns a pool in memory and one in a store, in which something is held and something cools down.
+func snapshotted(t *testing.T) map[string]*pool.Pool {
+	t.Helper()
+	spec, err := pool.ParseSpec("192.0.2.0/28")
+	require.NoError(t, err)
+	spec.Cooldown = time.Hour
+	inMemory, err := pool.New(spec, nil)
+	require.NoError(t, err)
+	inStore, err := pool.Create(t.Context(), store.NewMemory(), "a", spec, nil)
+	require.NoError(t, err)
+	pools := map[string]*pool.Pool{"memory": inMemory, "store": inStore}
+	for _, p := range pools {
+		for i := range 6 {
+			_, err := p.Allocate(t.Context(), pool.Claim{Owner: fmt.Sprint(i), Labels: map[string]string{"n": fmt.Sprint(i)}})
+			require.NoError(t, err)
+		}
+		_, err := p.Release(t.Context(), pool.Held{Owner: "3"})
+		require.NoError(t, err)
+	}
+	return pools
+}
+
+// TestWalkBeginsAgain changes the pool by another handle while Walk reads it.
+func TestWalkBeginsAgain(t *testing.T) {
+	s := store.NewMemory()
+	spec, err := pool.ParseSpec("192.0.2.0/28")
+	require.NoError(t, err)
+	p, err := pool.Create(t.Context(), s, "a", spec, nil)
+	require.NoError(t, err)
+	other, err := pool.Open(t.Context(), s, "a", nil)
+	require.NoError(t, err)
+	_, err = p.Allocate(t.Context(), pool.Claim{Owner: "x"})
+	require.NoError(t, err)
+	begun, told := 0, 0
+	err = p.Walk(t.Context(), func(pool.Info) error {
+		begun, told = begun+1, 0
+		return nil
+	}, func(pool.Allocation, bool) error {
+		if told++; begun == 1 {
+			_, err := other.Allocate(t.Context(), pool.Claim{Owner: "y"})
+			return err
+		}
+		return nil
+	})
+	require.NoError(t, err)
+	require.Equal(t, 2, begun)
+	require.Equal(t, 2, told)
+}

@@ -398,6 +398,25 @@ func (s *stored) all(ctx context.Context) iter.Seq2[*holding, error] {
 	}
 }
 
+// each implements [home].
+func (s *stored) each(ctx context.Context, do func(*holding) error) error {
+	var h holding
+	for _, kind := range []store.Kind{store.KindAllocation, store.KindCooling} {
+		for r, err := range s.store.List(ctx, kind, s.name) {
+			if err == nil {
+				h, err = readHolding(r)
+			}
+			if err == nil {
+				err = do(&h)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 func holdings(records iter.Seq2[store.Record, error]) iter.Seq2[*holding, error] {
 	return func(yield func(*holding, error) bool) {
 		for r, err := range records {

@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"strconv"
@@ -63,9 +64,13 @@ func (m *Metrics) read() (map[series]cidr.Count, error) {
 			first = err
 		}
 	}
-	sums := map[series]cidr.Count{}
+	sums, found := map[series]cidr.Count{}, map[string]bool{}
 	for _, name := range slices.Sorted(maps.Keys(pools)) {
 		stats, err := pools[name].Stats(ctx)
+		if errors.Is(err, pool.ErrNoPool) {
+			m.forgetDeleted(name, pools[name])
+			continue
+		}
 		if err != nil {
 			failed(err)
 			continue
@@ -78,16 +83,35 @@ func (m *Metrics) read() (map[series]cidr.Count, error) {
 				failed(err)
 				break
 			}
+			found[info.Name] = true
 			if pools[info.Name] == nil {
 				m.add(sums, info.Name, info.Stats)
 			}
 		}
 	}
+	if first == nil {
+		m.scraped(found)
+	}
 	return sums, first
 }
 
+// forgetDeleted forgets a pool that is gone, unless another one was added under its name meanwhile.
+func (m *Metrics) forgetDeleted(name string, p *pool.Pool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.pools[name] == p {
+		delete(m.pools, name)
+		m.drop(name)
+	}
+}
+
 func (m *Metrics) add(sums map[series]cidr.Count, name string, stats pool.Stats) {
-	label := m.label(name)
+	label := otherPools
+	m.mu.Lock()
+	if m.take(name) != nil {
+		label = name
+	}
+	m.mu.Unlock()
 	for _, s := range stats {
 		for _, part := range []struct {
 			state string

@@ -33,7 +33,11 @@
 //
 // No owner, address or label of an allocation becomes a label. Pools do: only [Options.MaxPools] pools
 // have metrics of their own, and all others are counted together, as the pool "_other".
-// [Metrics.Forget] forgets a pool that was deleted.
+//
+// Deleted pools leave. A scrape that reads all pools drops the metrics of each pool that an earlier scrape has found
+// and that is gone. While MaxPools pools have metrics, a scrape also drops those that no scrape has found, and that did
+// nothing since the second scrape before. [Metrics.Forget] drops the metrics of a pool at once. A call that fails since
+// its pool is gone counts as one of "_other", if the pool has no metrics.
 //
 // # Errors of a scrape
 //

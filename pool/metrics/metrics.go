@@ -23,7 +23,7 @@ type Options struct {
 	// twice the one before.
 	Buckets []float64
 
-	// MaxPools is how many pools have metrics of their own. Default: 1,000.
+	// MaxPools is how many pools have metrics of their own, at the same time. Default: 1,000.
 	MaxPools int
 
 	// Timeout bounds how long a scrape reads pools. Default: 5 s.
@@ -72,10 +72,11 @@ type Metrics struct {
 	commitDurations *prometheus.HistogramVec
 	addresses, up   *prometheus.Desc
 
-	mu     sync.RWMutex
-	labels map[string]bool // the names of pools that have metrics of their own
-	stores []store.Store
-	pools  map[string]*pool.Pool
+	mu      sync.RWMutex
+	slots   map[string]*slot // by the names of the pools that have metrics of their own
+	scrapes int64            // how many have read all pools
+	stores  []store.Store
+	pools   map[string]*pool.Pool
 }
 
 var (
@@ -109,7 +110,7 @@ func New(options *Options) *Metrics {
 		commitDurations: histogram("commit_duration_seconds", "How long the store took for an attempt to commit.", "pool"),
 		addresses:       gauge("addresses", "Addresses of the pool by their state.", "pool", "family", "state"),
 		up:              gauge("up", "1 if all pools could be read at this scrape, else 0."),
-		labels:          map[string]bool{},
+		slots:           map[string]*slot{},
 		pools:           map[string]*pool.Pool{},
 	}
 }
@@ -124,7 +125,8 @@ func (m *Metrics) AddStore(s store.Store) {
 
 // AddPool makes each scrape read the counts of one pool, with name as its label. It is for a pool in memory, which has
 // no name of its own (see [Metrics.Named]), and for some pools of a store that is not to be read whole. It replaces an
-// earlier pool of that name, and hides one of that name in a store.
+// earlier pool of that name, and hides one of that name in a store. A pool that is deleted from its store is forgotten,
+// see [Metrics.Forget].
 func (m *Metrics) AddPool(name string, p *pool.Pool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -132,35 +134,11 @@ func (m *Metrics) AddPool(name string, p *pool.Pool) {
 }
 
 // Forget drops the metrics of a pool. Scrapes no longer read the pool unless it is in a store that was added.
-// If it is used again, its metrics start anew.
+// If it is used again, its metrics start anew. A pool that a scrape has found and that is deleted is forgotten by
+// itself.
 func (m *Metrics) Forget(name string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.labels, name)
 	delete(m.pools, name)
-	of := prometheus.Labels{"pool": name}
-	m.calls.DeletePartialMatch(of)
-	m.callDurations.DeletePartialMatch(of)
-	m.commits.DeletePartialMatch(of)
-	m.commitDurations.DeletePartialMatch(of)
-}
-
-// label returns the label of a pool: its name, or that of all for which there is no room.
-func (m *Metrics) label(name string) string {
-	m.mu.RLock()
-	known, full := m.labels[name], len(m.labels) >= m.options.MaxPools
-	m.mu.RUnlock()
-	switch {
-	case known:
-		return name
-	case full:
-		return otherPools
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if !m.labels[name] && len(m.labels) >= m.options.MaxPools {
-		return otherPools
-	}
-	m.labels[name] = true
-	return name
+	m.drop(name)
 }

@@ -125,8 +125,8 @@ func TestResults(t *testing.T) {
 		{errors.New("disk on fire"), "error", "error"},
 	} {
 		m := metrics.New(nil)
-		m.ObserveCall(pool.CallEvent{Pool: "p", Err: test.err})
 		m.ObserveCommit(pool.CommitEvent{Pool: "p", Err: test.err})
+		m.ObserveCall(pool.CallEvent{Pool: "p", Err: test.err})
 		gathered(t, m, fmt.Sprintf(`
 # HELP ipalloc_calls_total Calls that allocate, release or renew, by how they ended.
 # TYPE ipalloc_calls_total counter
@@ -205,6 +205,100 @@ ipalloc_calls_total{call="allocate",pool="block-1",result="ok"} 1
 }
 
 // sumOf adds the addresses of a state over all pools.
+// slots returns how many pools have metrics of calls or commits of their own.
+func slots(t *testing.T, m *metrics.Metrics) int {
+	t.Helper()
+	registry := prometheus.NewPedanticRegistry()
+	require.NoError(t, registry.Register(m))
+	families, err := registry.Gather()
+	require.NoError(t, err)
+	pools := map[string]bool{}
+	for _, family := range families {
+		if family.GetName() != "ipalloc_calls_total" && family.GetName() != "ipalloc_commits_total" {
+			continue
+		}
+		for _, metric := range family.GetMetric() {
+			for _, label := range metric.GetLabel() {
+				if label.GetName() == "pool" && label.GetValue() != "_other" {
+					pools[label.GetValue()] = true
+				}
+			}
+		}
+	}
+	return len(pools)
+}
+
+// TestDeletedPoolsLeave makes and deletes more pools than there is room for. Each has metrics of its own while it is
+// there, and those of a pool that stays are kept.
+func TestDeletedPoolsLeave(t *testing.T) {
+	ctx, db := t.Context(), store.NewMemory()
+	for _, added := range []string{"store", "pool"} {
+		m := metrics.New(&metrics.Options{MaxPools: 3})
+		if added == "store" {
+			m.AddStore(db)
+		}
+		use := func(name string) *pool.Pool {
+			p, err := pool.Ensure(ctx, db, name, spec(t, "192.0.2.0/24"), pool.Keep, &pool.Options{Observer: m})
+			require.NoError(t, err)
+			_, err = p.Allocate(ctx, pool.Claim{Owner: added})
+			require.NoError(t, err)
+			if added == "pool" {
+				m.AddPool(name, p)
+			}
+			return p
+		}
+		use("stays")
+		for i := range 10 {
+			p := use(fmt.Sprint("goes-", i))
+			require.Equal(t, 2, slots(t, m))
+			_, err := p.Release(ctx, pool.Held{Owner: added})
+			require.NoError(t, err)
+			require.NoError(t, pool.Delete(ctx, db, fmt.Sprint("goes-", i), nil))
+			_, err = p.Allocate(ctx, pool.Claim{Owner: "late"})
+			require.ErrorIs(t, err, pool.ErrNoPool)
+			slots(t, m) // finds that it is gone
+			_, err = p.Allocate(ctx, pool.Claim{Owner: "late"})
+			require.ErrorIs(t, err, pool.ErrNoPool)
+			require.Equal(t, 1, slots(t, m))
+		}
+	}
+}
+
+// TestUnknownPoolsLeave observes pools in a store that no scrape reads. Those that do nothing any more leave when there
+// is no room, and those that are in use stay.
+func TestUnknownPoolsLeave(t *testing.T) {
+	m := metrics.New(&metrics.Options{MaxPools: 3})
+	for i := range 10 {
+		m.ObserveCommit(pool.CommitEvent{Pool: fmt.Sprint("goes-", i)})
+		for range 4 {
+			m.ObserveCommit(pool.CommitEvent{Pool: "stays"})
+			require.LessOrEqual(t, slots(t, m), 3)
+		}
+	}
+	m.ObserveCommit(pool.CommitEvent{Pool: "new"})
+	gathered(t, m, `
+# HELP ipalloc_commits_total Attempts to commit to the store, by how they ended.
+# TYPE ipalloc_commits_total counter
+ipalloc_commits_total{pool="goes-9",result="ok"} 1
+ipalloc_commits_total{pool="new",result="ok"} 1
+ipalloc_commits_total{pool="stays",result="ok"} 40
+`, "ipalloc_commits_total")
+}
+
+// TestPoolsStayWhenAScrapeFails keeps the metrics of pools that a scrape could not find.
+func TestPoolsStayWhenAScrapeFails(t *testing.T) {
+	db, m := store.NewMemory(), metrics.New(nil)
+	m.AddStore(db)
+	p, err := pool.Create(t.Context(), db, "pods", spec(t, "192.0.2.0/24"), &pool.Options{Observer: m})
+	require.NoError(t, err)
+	_, err = p.Allocate(t.Context(), pool.Claim{Owner: "a"})
+	require.NoError(t, err)
+	require.Equal(t, 1, slots(t, m))
+	require.NoError(t, db.Close())
+	require.Equal(t, 1, slots(t, m))
+	require.Equal(t, 1, slots(t, m))
+}
+
 func sumOf(t *testing.T, m *metrics.Metrics, state string) float64 {
 	t.Helper()
 	registry := prometheus.NewRegistry()

@@ -10,14 +10,16 @@ import (
 
 // ObserveCall counts a call. It is for package pool.
 func (m *Metrics) ObserveCall(e pool.CallEvent) {
-	label, call := m.label(e.Pool), e.Call.String()
+	label, call := m.enter(e.Pool, errors.Is(e.Err, pool.ErrNoPool)), e.Call.String()
+	defer m.leave()
 	m.calls.WithLabelValues(label, call, callResult(e.Err)).Inc()
 	m.callDurations.WithLabelValues(label, call).Observe(e.Duration.Seconds())
 }
 
 // ObserveCommit counts an attempt to commit. It is for package pool.
 func (m *Metrics) ObserveCommit(e pool.CommitEvent) {
-	label := m.label(e.Pool)
+	label := m.enter(e.Pool, false)
+	defer m.leave()
 	m.commits.WithLabelValues(label, commitResult(e.Err)).Inc()
 	m.commitDurations.WithLabelValues(label).Observe(e.Duration.Seconds())
 }

@@ -32,8 +32,9 @@
 //
 // # Cost
 //
-// A map costs O(cells + records·log records) in time, and about 160 bytes a cell and a record in memory, whatever the
-// size of the pool. An SVG has at most a few hundred bytes a cell; with 2,000 allocations in a /16 it has about 15 KB.
+// A map costs O(cells + records·log records) in time, and about 160 bytes a cell and 60 to 120 bytes a record in
+// memory, whatever the size of the pool. An SVG has at most a few hundred bytes a cell; with 2,000 allocations in a /16
+// it has about 15 KB.
 //
 // # Pages
 //
@@ -47,9 +48,10 @@
 // light or dark, and can be read on a phone.
 //
 // A page of the index costs as much as [pool.List], and a lookup costs one [pool.Pool.Lookup] for each pool that can
-// have the address. The page of a pool with at most [HandlerOptions.MaxRecords] allocations reads the whole pool. Two
-// requests do that at a time, and the others wait; all are bound by [HandlerOptions.Timeout]. With [Store], each
-// request has a handle of its own and holds up nobody; a pool in [Pools] waits while it is read.
+// have the address. The page of a pool with at most [HandlerOptions.MaxRecords] allocations reads the whole pool, but
+// keeps about 60 to 120 bytes of each; it keeps whole allocations only of the pages up to the one that is asked for,
+// and as many others. Two requests do that at a time, and the others wait; all are bound by [HandlerOptions.Timeout]. With
+// [Store], each request has a handle of its own and holds up nobody; a pool in [Pools] waits while it is read.
 //
 // # Security
 //

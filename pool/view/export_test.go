@@ -34,7 +34,7 @@ type Drawn struct {
 // Draw returns what an SVG with so many cells shows.
 func Draw(s pool.Snapshot, maxCells int) []Drawn {
 	var all []Drawn
-	for _, f := range newPicture(&s, (*Options)(nil).withDefaults(), limits{maxCells, maxCells}).families {
+	for _, f := range pictureOf(&s, (*Options)(nil).withDefaults(), limits{maxCells, maxCells}).families {
 		d := Drawn{Family: f.family, Counts: map[string]cidr.Count{}}
 		for c, count := range f.counts {
 			d.Counts[looks[c].name] = count

@@ -1,12 +1,9 @@
 package view
 
 import (
-	"context"
 	"fmt"
 	"html/template"
 	"net/http"
-	"net/netip"
-	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -51,121 +48,59 @@ func (h *handler) pool(r *http.Request, name string) (*answer, error) {
 		return nil, err
 	}
 	defer done()
-	s, whole, err := h.read(r.Context(), name)
+	a := &answer{format: format}
+	read := h.newReading(r, format)
+	if err := read.pool(r.Context(), h.source, name); err != nil {
+		return nil, err
+	}
+	pager, err := newPager(r, read.n, h.options.Rows)
 	if err != nil {
 		return nil, err
 	}
-	pager, err := newPager(r, len(s.Allocations)+len(s.Cooling), h.options.Rows)
-	if err != nil {
-		return nil, err
-	}
-	a, options := &answer{format: format}, &Options{Label: h.options.Label}
-	if !whole && format == formatSVG {
+	if read.tooLarge && format == formatSVG {
 		return nil, &requestError{http.StatusServiceUnavailable, "the pool has too many allocations to be drawn here"}
 	}
 	switch format {
 	case formatJSON:
-		return a, a.encode(newPoolJSON(s, whole, pager))
+		return a, a.encode(newPoolJSON(read, pager))
 	case formatSVG:
-		return a, SVG(&a.body, s, options)
+		return a, drawSVG(&a.body, read.picture)
 	case formatText:
-		return a, a.poolText(s, whole, pager, options)
+		return a, a.poolText(read, pager)
 	default:
-		return a, h.poolHTML(a, s, whole, pager, options)
+		return a, h.poolHTML(a, read, pager)
 	}
 }
 
-// read reads the pool of that name: all of it or, if there are too many allocations, its info.
-func (h *handler) read(ctx context.Context, name string) (s pool.Snapshot, whole bool, err error) {
-	p, err := h.source.Pool(ctx, name)
-	if err != nil {
-		return s, false, err
-	}
-	if s.Info, err = p.Info(ctx); err != nil {
-		return s, false, err
-	}
-	whole, err = h.small(ctx, p, s.Stats)
-	if err == nil && whole {
-		s, err = p.Snapshot(ctx)
-	}
-	s.Name = name
-	return s, whole, err
-}
-
-// small reports whether the pool has few enough allocations. Each has at least one address, so the count of addresses
-// is an upper bound. If that bound is too large, small counts, but no further than it must.
-func (h *handler) small(ctx context.Context, p *pool.Pool, stats pool.Stats) (bool, error) {
-	most := uint64(h.options.MaxRecords)
-	var held, withheld uint64
-	for _, s := range stats {
-		held += min(s.Used.Add(s.OutOfRange).Uint64(), most+1)
-		withheld += min(s.Cooling.Uint64(), most+1)
-	}
-	if held+withheld <= most {
-		return true, nil
-	}
-	n := withheld
-	for _, err := range p.Allocations(ctx) {
-		if n++; err != nil || n > most {
-			return false, err
-		}
-	}
-	return n <= most, nil
-}
-
-// rowsOf returns the allocations of the page, held and cooling ones in the order of their addresses.
-func rowsOf(s *pool.Snapshot, pager pager) []listed {
-	rows := make([]listed, 0, len(s.Allocations)+len(s.Cooling))
-	for i := range s.Allocations {
-		rows = append(rows, listed{&s.Allocations[i], stateHeld})
-	}
-	for i := range s.Cooling {
-		rows = append(rows, listed{&s.Cooling[i], stateCooling})
-	}
-	slices.SortStableFunc(rows, func(a, b listed) int { return a.first().Compare(b.first()) })
-	return rows[pager.from:pager.to]
-}
-
-type listed struct {
-	*pool.Allocation
-	state string
-}
-
-func (l listed) first() netip.Addr {
-	if len(l.Prefixes) == 0 {
-		return netip.Addr{}
-	}
-	return l.Prefixes[0].Addr()
-}
-
-func newPoolJSON(s pool.Snapshot, whole bool, pager pager) poolJSON {
+func newPoolJSON(read *reading, pager pager) poolJSON {
+	s := read.info
 	j := poolJSON{
 		pager: pager, Name: s.Name, Spec: s.Spec, Created: s.Created, Revision: s.Revision,
-		Withheld: formatRanges(s.Withheld), Stats: s.Stats, TooLarge: !whole, Allocations: []*jsonAllocation{},
+		Withheld: formatRanges(s.Withheld), Stats: s.Stats, TooLarge: read.tooLarge, Allocations: []*jsonAllocation{},
 	}
 	if s.Parent.Pool != "" {
 		j.Parent = &s.Parent
 	}
-	for _, l := range rowsOf(&s, pager) {
-		j.Allocations = append(j.Allocations, newJSONAllocation(*l.Allocation, l.state))
+	for _, l := range read.rows(pager) {
+		j.Allocations = append(j.Allocations, newJSONAllocation(l.Allocation, l.state()))
 	}
 	return j
 }
 
-func (a *answer) poolText(s pool.Snapshot, whole bool, pager pager, options *Options) error {
-	if !whole {
-		a.indexText([]pool.Info{s.Info}, pager)
+func (a *answer) poolText(read *reading, pager pager) error {
+	if read.tooLarge {
+		a.indexText([]pool.Info{read.info}, pager)
 		fmt.Fprintln(&a.body, "\nThe pool has too many allocations to be drawn and listed here.")
 		return nil
 	}
-	if err := Text(&a.body, s, options); err != nil {
+	if err := drawText(&a.body, read.picture, read.options); err != nil {
 		return err
 	}
 	fmt.Fprintln(&a.body)
 	table := tabwriter.NewWriter(&a.body, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "ADDRESSES\tOWNER\tSTATE\tSINCE\tENDS")
-	for _, l := range rowsOf(&s, pager) {
-		r := newRow(*l.Allocation, l.state, time.Time{})
+	for _, l := range read.rows(pager) {
+		r := newRow(l.Allocation, l.state(), time.Time{})
 		more := ""
 		if r.MorePrefixes > 0 {
 			more = fmt.Sprintf(" and %d more", r.MorePrefixes)
@@ -177,22 +112,23 @@ func (a *answer) poolText(s pool.Snapshot, whole bool, pager pager, options *Opt
 	return nil
 }
 
-func (h *handler) poolHTML(a *answer, s pool.Snapshot, whole bool, pager pager, options *Options) error {
+func (h *handler) poolHTML(a *answer, read *reading, pager pager) error {
+	s := read.info
 	p := poolPage{
 		page:  newPage("Pool "+short(s.Name, shownLetters), "../", "", formatText, formatJSON, formatSVG),
-		Stats: statsRows(s.Stats), Spec: specRows(s.Info), TooLarge: !whole, Pager: pager,
+		Stats: statsRows(s.Stats), Spec: specRows(s), TooLarge: read.tooLarge, Pager: pager,
 	}
 	if pager.Page > 1 {
 		p.page.Formats[1].Link = fmt.Sprintf("?page=%d&format=json", pager.Page)
 	}
-	if whole {
+	if !read.tooLarge {
 		var picture strings.Builder
-		if err := SVG(&picture, s, options); err != nil {
+		if err := drawSVG(&picture, read.picture); err != nil {
 			return err
 		}
 		p.Map = template.HTML(picture.String()) //nolint:gosec // which SVG has escaped
-		for _, l := range rowsOf(&s, pager) {
-			p.Rows = append(p.Rows, newRow(*l.Allocation, l.state, h.options.Clock()))
+		for _, l := range read.rows(pager) {
+			p.Rows = append(p.Rows, newRow(l.Allocation, l.state(), h.options.Clock()))
 		}
 	}
 	return a.render("pool", p)

@@ -104,7 +104,7 @@ func (p panel) block(i, n int) netip.Prefix {
 func (p panel) cellSize() float64 { return math.Ldexp(1, p.hostBits()-p.grid.bits) }
 
 // visible is what a picture of the family shows: the ranges and subnets, and all that is held elsewhere.
-func visible(spec pool.Spec, family pool.Family, held []tile) *netipx.IPSet {
+func visible(spec pool.Spec, family pool.Family, held []held) *netipx.IPSet {
 	var b netipx.IPSetBuilder
 	b.AddSet(cidr.SetOf(rangesOf(spec, family)...))
 	for _, subnet := range spec.Subnets {
@@ -113,9 +113,9 @@ func visible(spec pool.Spec, family pool.Family, held []tile) *netipx.IPSet {
 		}
 	}
 	shown, _ := b.Clone().IPSet() // nothing invalid was added
-	for _, t := range held {
-		if !shown.Contains(t.from) || !shown.Contains(t.to) {
-			b.AddRange(netipx.IPRangeFrom(t.from, t.to))
+	for _, h := range held {
+		if r := netipx.RangeOfPrefix(h.prefix); !shown.Contains(r.From()) || !shown.Contains(r.To()) {
+			b.AddRange(r)
 		}
 	}
 	shown, _ = b.IPSet()

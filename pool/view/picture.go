@@ -3,6 +3,8 @@ package view
 import (
 	"math"
 	"math/bits"
+	"net/netip"
+	"slices"
 
 	"go4.org/netipx"
 
@@ -10,23 +12,30 @@ import (
 	"github.com/ipalloc/ipalloc/pool"
 )
 
-// picture is what is drawn of a pool, whatever the medium.
+// picture is what is drawn of a pool, whatever the medium. It is made of what newPicture, add and finish are told.
 type picture struct {
 	info     pool.Info
-	records  []record
+	held     map[pool.Family]*[]held
 	families []familyPicture
 	labels   []label // of the values, in their order; none if no label is named
+	name     string  // of the label
 	byLabel  bool
+	values   map[string]int // the numbers of the values
+	counts   map[string]cidr.Count
+	colours  []int // by the number of the value
 	// unlabelled counts what is held and has no such label.
 	unlabelled cidr.Count
 }
 
-// record is an allocation, held or cooling.
-type record struct {
-	*pool.Allocation
+// held is a prefix of an allocation, held or cooling.
+type held struct {
+	prefix netip.Prefix
+	owner  string
+	value  int // the number of the label's value, or noValue
 	class  class
-	colour int
 }
+
+const noValue = -1
 
 // familyPicture is the part of one family.
 type familyPicture struct {
@@ -38,6 +47,7 @@ type familyPicture struct {
 // panelPicture is a panel with its cells.
 type panelPicture struct {
 	panel
+	held  []held // of the family, in order
 	cells []cell
 	bands []int // for each cell the index of the band that it is in, or nobody; nil if the pool has no bands here
 }
@@ -46,99 +56,127 @@ type panelPicture struct {
 type cell struct {
 	amounts [classes]float64     // as parts of the cell
 	colours [colours + 2]float64 // of what is taken, by colourIndex
-	record  int                  // who holds all of it, or nobody
+	record  int                  // what holds all of it, of what the panel has as held, or nobody
 }
 
-// newPicture works it out. Cost: O(cells + records·log records).
-func newPicture(s *pool.Snapshot, o Options, most limits) *picture {
-	p := &picture{info: s.Info, byLabel: o.Label != ""}
+// newPicture returns the picture of a pool of which nothing is held, so far.
+func newPicture(info pool.Info, o Options) *picture {
+	return &picture{
+		info: info, name: o.Label, byLabel: o.Label != "", values: map[string]int{}, counts: map[string]cidr.Count{},
+		held: map[pool.Family]*[]held{pool.IPv4: {}, pool.IPv6: {}},
+	}
+}
+
+// pictureOf returns the picture of the snapshot. Cost: O(cells + records·log records).
+func pictureOf(s *pool.Snapshot, o Options, most limits) *picture {
+	p := newPicture(s.Info, o)
 	for i := range s.Allocations {
-		p.records = append(p.records, record{&s.Allocations[i], taken, unlabelled})
+		p.add(&s.Allocations[i], taken)
 	}
 	for i := range s.Cooling {
-		p.records = append(p.records, record{&s.Cooling[i], cooling, unlabelled})
+		p.add(&s.Cooling[i], cooling)
 	}
+	p.finish(most)
+	return p
+}
+
+// add notes an allocation, of which it keeps the owner, and the value of the label.
+func (p *picture) add(a *pool.Allocation, c class) {
+	value := noValue
+	if c == taken && p.byLabel {
+		value = p.count(a)
+	}
+	for _, prefix := range a.Prefixes {
+		if !prefix.IsValid() {
+			continue
+		}
+		of := p.held[pool.FamilyOf(prefix.Addr())]
+		*of = appendDoubling(*of, held{prefix, a.Owner, value, c})
+	}
+}
+
+// appendDoubling appends to a slice that becomes large. Append alone grows it in smaller steps, which copy more.
+func appendDoubling(all []held, h held) []held {
+	if len(all) == cap(all) {
+		all = slices.Grow(all, len(all)+1)
+	}
+	return append(all, h)
+}
+
+// count adds an allocation to the count of its value, and returns the value's number.
+func (p *picture) count(a *pool.Allocation) int {
+	var size cidr.Count
+	for _, prefix := range a.Prefixes {
+		size = size.Add(cidr.PrefixSize(prefix))
+	}
+	value, ok := a.Labels[p.name]
+	if !ok {
+		p.unlabelled = p.unlabelled.Add(size)
+		return noValue
+	}
+	p.counts[value] = p.counts[value].Add(size)
+	number, ok := p.values[value]
+	if !ok {
+		number = len(p.values)
+		p.values[value] = number
+	}
+	return number
+}
+
+// finish works the picture out, when all has been added.
+func (p *picture) finish(most limits) {
 	if p.byLabel {
-		p.colour(o.Label)
+		p.labels = coloured(p.counts)
+		p.colours = make([]int, len(p.values))
+		for _, l := range p.labels {
+			p.colours[p.values[l.value]] = l.colour
+		}
 	}
 	for _, family := range p.shownFamilies() {
 		p.families = append(p.families, p.family(family, most))
 	}
-	return p
 }
 
-// colour gives the records that are held the colours of their label's values.
-func (p *picture) colour(name string) {
-	counts := map[string]cidr.Count{}
-	for _, r := range p.records {
-		value, ok := r.Labels[name]
-		switch {
-		case r.class != taken:
-		case ok:
-			counts[value] = counts[value].Add(r.size())
-		default:
-			p.unlabelled = p.unlabelled.Add(r.size())
-		}
+// colour is the colour of what is taken.
+func (p *picture) colour(h *held) int {
+	if h.value == noValue {
+		return unlabelled
 	}
-	p.labels = coloured(counts)
-	of := map[string]int{}
-	for _, l := range p.labels {
-		of[l.value] = l.colour
-	}
-	for i, r := range p.records {
-		if value, ok := r.Labels[name]; ok && r.class == taken {
-			p.records[i].colour = of[value]
-		}
-	}
-}
-
-// size is the number of addresses of both families.
-func (r record) size() cidr.Count {
-	var sum cidr.Count
-	for _, p := range r.Prefixes {
-		sum = sum.Add(cidr.PrefixSize(p))
-	}
-	return sum
+	return p.colours[h.value]
 }
 
 // shownFamilies are those of the spec, and those of which something is still held.
 func (p *picture) shownFamilies() []pool.Family {
 	families := p.info.Spec.AllFamilies()
 	for _, f := range []pool.Family{pool.IPv4, pool.IPv6} {
-		if !p.info.Spec.Has(f) && p.holdsAny(f) {
+		if !p.info.Spec.Has(f) && len(*p.held[f]) > 0 {
 			families = append(families, f)
 		}
 	}
 	return families
 }
 
-func (p *picture) holdsAny(family pool.Family) bool {
-	for _, r := range p.records {
-		for _, prefix := range r.Prefixes {
-			if pool.FamilyOf(prefix.Addr()) == family {
-				return true
-			}
-		}
-	}
-	return false
-}
-
 func (p *picture) family(family pool.Family, most limits) familyPicture {
 	f := familyPicture{family: family}
-	held := heldTiles(p.records, family)
+	held := *p.held[family]
+	sortHeld(held)
 	sets := groundSets(p.info, family)
 	var ground []tile
 	for _, panel := range panelsOf(visible(p.info.Spec, family, held), most) {
 		ground = append(ground, groundTiles(&sets, panel.prefix)...)
-		f.panels = append(f.panels, panelPicture{panel: panel, cells: make([]cell, panel.grid.cells())})
+		f.panels = append(f.panels, panelPicture{panel: panel, held: held, cells: make([]cell, panel.grid.cells())})
 	}
 	current := 0
-	for _, t := range overlay(ground, held) {
+	for t := range overlay(ground, tilesOf(held)) {
 		f.counts[t.class] = f.counts[t.class].Add(cidr.RangeSize(netipx.IPRangeFrom(t.from, t.to)))
 		for !f.panels[current].prefix.Contains(t.from) {
 			current++
 		}
-		f.panels[current].add(t, p.records)
+		colour := unlabelled
+		if t.record != nobody {
+			colour = p.colour(&held[t.record])
+		}
+		f.panels[current].add(t, colour)
 	}
 	for i := range f.panels {
 		f.panels[i].outline(p.info.Spec.Bands)
@@ -147,20 +185,20 @@ func (p *picture) family(family pool.Family, most limits) familyPicture {
 }
 
 // add notes a tile in the cells that it touches.
-func (p *panelPicture) add(t tile, records []record) {
+func (p *panelPicture) add(t tile, colour int) {
 	first, last := p.cell(t.from), p.cell(t.to)
 	if first == last {
-		p.cells[first].add(t, sizeOf(t.from, t.to)/p.cellSize(), records)
+		p.cells[first].add(t, sizeOf(t.from, t.to)/p.cellSize(), colour)
 		return
 	}
-	p.cells[first].add(t, sizeOf(t.from, netipx.PrefixLastIP(p.block(first, 0)))/p.cellSize(), records)
+	p.cells[first].add(t, sizeOf(t.from, netipx.PrefixLastIP(p.block(first, 0)))/p.cellSize(), colour)
 	for i := first + 1; i < last; i++ {
-		p.cells[i].add(t, 1, records)
+		p.cells[i].add(t, 1, colour)
 	}
-	p.cells[last].add(t, sizeOf(p.block(last, 0).Addr(), t.to)/p.cellSize(), records)
+	p.cells[last].add(t, sizeOf(p.block(last, 0).Addr(), t.to)/p.cellSize(), colour)
 }
 
-func (c *cell) add(t tile, part float64, records []record) {
+func (c *cell) add(t tile, part float64, colour int) {
 	c.amounts[t.class] += float64(part)
 	c.record = nobody
 	if t.record == nobody {
@@ -170,7 +208,7 @@ func (c *cell) add(t tile, part float64, records []record) {
 		c.record = t.record
 	}
 	if t.class == taken {
-		c.colours[colourIndex(records[t.record].colour)] += float64(part)
+		c.colours[colourIndex(colour)] += float64(part)
 	}
 }
 

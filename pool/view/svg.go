@@ -40,8 +40,15 @@ const (
 // Errors: those of w. Cost: O(cells + records·log records), in one write of at most a few hundred bytes a cell.
 func SVG(w io.Writer, s pool.Snapshot, options *Options) error {
 	o := options.withDefaults()
-	d := &drawing{picture: newPicture(&s, o, limits{o.MaxCells, o.MaxCells})}
-	d.draw(o.Label)
+	return drawSVG(w, pictureOf(&s, o, svgLimits(o)))
+}
+
+func svgLimits(o Options) limits { return limits{o.MaxCells, o.MaxCells} }
+
+// drawSVG writes a picture that is finished, with the limits of svgLimits.
+func drawSVG(w io.Writer, p *picture) error {
+	d := &drawing{picture: p}
+	d.draw(p.name)
 	_, err := w.Write(d.document())
 	return err
 }
@@ -204,8 +211,7 @@ func (d *drawing) style(f face) string {
 func (p *picture) describe(panel *panelPicture, i, n int, f face) string {
 	what := cidr.FormatRange(netipx.RangeOfPrefix(panel.block(i, n)))
 	if f.record != nobody {
-		r := p.records[f.record]
-		return fmt.Sprintf("%s %s: %s", what, looks[f.class].name, short(r.Owner, 200))
+		return fmt.Sprintf("%s %s: %s", what, looks[f.class].name, short(panel.held[f.record].owner, 200))
 	}
 	var amounts [classes]float64
 	for _, c := range panel.cells[i : i+1<<n] {

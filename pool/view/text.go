@@ -18,11 +18,20 @@ import (
 // Errors: those of w. Cost: O(cells + records·log records), in one write.
 func Text(w io.Writer, s pool.Snapshot, options *Options) error {
 	o := options.withDefaults()
+	return drawText(w, pictureOf(&s, o, textLimits(o)), o)
+}
+
+func textLimits(o Options) limits {
 	side := 1
 	for side*2*columns <= o.Width {
 		side *= 2
 	}
-	t := &terminal{picture: newPicture(&s, o, limits{maxPanels * side * side, side * side}), options: o}
+	return limits{maxPanels * side * side, side * side}
+}
+
+// drawText writes a picture that is finished, with the limits of textLimits.
+func drawText(w io.Writer, p *picture, o Options) error {
+	t := &terminal{picture: p, options: o}
 	t.write()
 	_, err := w.Write(t.out.Bytes())
 	return err

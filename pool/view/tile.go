@@ -1,8 +1,11 @@
 package view
 
 import (
+	"cmp"
+	"iter"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"go4.org/netipx"
 
@@ -14,34 +17,37 @@ import (
 type tile struct {
 	from, to netip.Addr
 	class    class
-	record   int // which of the picture's records holds it, or nobody
+	record   int // which of what is held it is of, or nobody
 }
 
 const nobody = -1
 
-// heldTiles returns what the records hold of the family, in order. If two records hold the same address,
-// which no pool allows, the first one counts.
-func heldTiles(records []record, family pool.Family) []tile {
-	var tiles []tile
-	for i, r := range records {
-		for _, p := range r.Prefixes {
-			if p.IsValid() && pool.FamilyOf(p.Addr()) == family {
-				tiles = append(tiles, tile{p.Masked().Addr(), netipx.PrefixLastIP(p), r.class, i})
+// sortHeld sorts by address, and by owner where several have the same.
+func sortHeld(all []held) {
+	slices.SortFunc(all, func(a, b held) int {
+		return cmp.Or(a.prefix.Masked().Addr().Compare(b.prefix.Masked().Addr()), strings.Compare(a.owner, b.owner))
+	})
+}
+
+// tilesOf iterates over the tiles of what is held, which is sorted. If two have the same address, which no pool allows,
+// the first one counts.
+func tilesOf(all []held) iter.Seq[tile] {
+	return func(yield func(tile) bool) {
+		var last netip.Addr
+		for i, h := range all {
+			t := tile{h.prefix.Masked().Addr(), netipx.PrefixLastIP(h.prefix), h.class, i}
+			if i > 0 && !last.Less(t.from) {
+				if !last.Less(t.to) {
+					continue
+				}
+				t.from = last.Next()
+			}
+			last = t.to
+			if !yield(t) {
+				return
 			}
 		}
 	}
-	slices.SortStableFunc(tiles, func(a, b tile) int { return a.from.Compare(b.from) })
-	apart := tiles[:0]
-	for _, t := range tiles {
-		if n := len(apart); n > 0 && !apart[n-1].to.Less(t.from) {
-			if !apart[n-1].to.Less(t.to) {
-				continue
-			}
-			t.from = apart[n-1].to.Next()
-		}
-		apart = append(apart, t)
-	}
-	return apart
 }
 
 // groundSets returns, by class, what the addresses of the family would be if none were held. No two
@@ -92,32 +98,43 @@ func groundTiles(sets *[classes]*netipx.IPSet, p netip.Prefix) []tile {
 	return tiles
 }
 
-// overlay returns the ground with what is held on it. Both are in order; the ground has all of held. Cost: O(both).
-func overlay(ground, held []tile) []tile {
-	out := make([]tile, 0, len(ground)+2*len(held))
-	for _, rest := range ground {
-		for left := true; left; {
-			if len(held) == 0 || rest.to.Less(held[0].from) {
-				out = append(out, rest)
-				break
+// overlay iterates over the ground with what is held on it. Both are in order; the ground has all of held. Cost:
+// O(both).
+func overlay(ground []tile, held iter.Seq[tile]) iter.Seq[tile] {
+	return func(yield func(tile) bool) {
+		next, stop := iter.Pull(held)
+		defer stop()
+		on, more := next()
+		for _, rest := range ground {
+			for left := true; left; {
+				if !more || rest.to.Less(on.from) {
+					if !yield(rest) {
+						return
+					}
+					break
+				}
+				if rest.from.Less(on.from) {
+					if !yield(tile{rest.from, on.from.Prev(), rest.class, nobody}) {
+						return
+					}
+					rest.from = on.from
+				}
+				part := on
+				part.from = rest.from
+				if rest.class != free {
+					part.class = outOfRange
+				}
+				if rest.to.Less(on.to) {
+					part.to = rest.to
+				} else {
+					on, more = next()
+				}
+				if !yield(part) {
+					return
+				}
+				left = part.to != rest.to
+				rest.from = part.to.Next()
 			}
-			on := held[0]
-			if rest.from.Less(on.from) {
-				out = append(out, tile{rest.from, on.from.Prev(), rest.class, nobody})
-			} else {
-				on.from = rest.from
-			}
-			if !rest.to.Less(on.to) {
-				held = held[1:]
-			} else {
-				on.to = rest.to
-			}
-			if rest.class != free {
-				on.class = outOfRange
-			}
-			out = append(out, on)
-			rest.from, left = on.to.Next(), on.to != rest.to
 		}
 	}
-	return out
 }

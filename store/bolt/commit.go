@@ -3,6 +3,7 @@ package bolt
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -17,8 +18,9 @@ import (
 // write, and two flushes of the file. A context that ends while the commit waits for another one is honoured; one
 // that ends later is not.
 //
-// [store.ErrUnknown] means that the disk failed while the transaction was written. [store.ErrTooLarge] means a
-// record of 2 GiB.
+// An error of the system, such as [syscall.ENOSPC] of a full disk, means that nothing was changed, and comes at once;
+// the store goes on when there is room. With [store.ErrUnknown] it means that the disk failed in the last step, or that
+// the file was removed or replaced during the commit. [store.ErrTooLarge] means a record of 2 GiB.
 func (s *Store) Commit(ctx context.Context, changes ...store.Change) (heads []store.Record, err error) {
 	defer store.EndTurns(changes)
 	if err := ctx.Err(); err != nil {
@@ -43,22 +45,34 @@ func (s *Store) Commit(ctx context.Context, changes ...store.Change) (heads []st
 
 // commit makes the transaction of a commit.
 func (s *Store) commit(ctx context.Context, changes []store.Change) (heads []store.Record, err error) {
-	written := false
-	err = guard(func() error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if _, err := s.file.check(); err != nil {
+		return nil, s.wrap(err)
+	}
+	planned := false
+	err = s.guard(func() error {
 		return s.db.Update(func(tx *bbolt.Tx) (err error) {
+			if want := s.file.latest.Load() + 1; int64(tx.ID()) != want {
+				return s.file.breaks(foreign(tx.ID(), want))
+			}
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			heads, err = newWriter(tx).apply(changes)
-			written = err == nil
+			w, err := s.newWriter(tx)
+			if err != nil { // Open has found these pages whole
+				return s.file.breaks(err)
+			}
+			heads, err = w.apply(changes)
+			planned = err == nil
 			return err
 		})
 	})
-	if written {
-		s.waiting.wake(changes)
+	if err != nil && !planned {
+		return nil, s.wrap(err)
 	}
-	if err != nil && written {
-		err = fmt.Errorf("%w: %w", store.ErrUnknown, err)
+	if err = s.settle(err); err == nil || errors.Is(err, store.ErrUnknown) {
+		s.waiting.wake(changes)
 	}
 	if err != nil {
 		return nil, s.wrap(err)
@@ -66,13 +80,64 @@ func (s *Store) commit(ctx context.Context, changes []store.Change) (heads []sto
 	return heads, nil
 }
 
-// writer makes a commit within its transaction.
-type writer struct {
-	records, prefixes, expiry *bbolt.Bucket
+// settle returns what is known of a transaction that bbolt has written, or has failed to write with err. An error that
+// does not wrap [store.ErrUnknown] means that it has not taken effect.
+func (s *Store) settle(err error) error {
+	if err != nil {
+		return s.settleFailed(err)
+	}
+	s.file.latest.Add(1)
+	size, err := s.file.check() // another process may have begun a new file while this one was written
+	if err != nil {
+		return fmt.Errorf("%w: %w", store.ErrUnknown, err)
+	}
+	s.file.size.Store(size)
+	return nil
 }
 
-func newWriter(tx *bbolt.Tx) writer {
-	return writer{tx.Bucket([]byte(bucketRecords)), tx.Bucket([]byte(bucketPrefixes)), tx.Bucket([]byte(bucketExpiry))}
+// settleFailed looks whether the failed transaction is in the file nevertheless. The last page that a transaction
+// writes makes it valid: until then nothing of it counts. If it is in the file, only the last flush has failed, and
+// another transaction, an empty one, brings both to the disk.
+func (s *Store) settleFailed(err error) error {
+	if s.file.isCutOff() {
+		return fmt.Errorf("%w: %w", store.ErrUnknown, err)
+	}
+	var id int
+	if seen := s.read(func(tx *bbolt.Tx) error { id = tx.ID(); return nil }); seen != nil {
+		return fmt.Errorf("%w: %w: %w", store.ErrUnknown, err, seen)
+	}
+	if int64(id) == s.file.latest.Load() {
+		return err
+	}
+	s.file.latest.Store(int64(id))
+	if s.guard(func() error { return s.db.Update(func(*bbolt.Tx) error { return nil }) }) != nil {
+		// What is read from the file now may be lost with the power.
+		return fmt.Errorf("%w: %w", store.ErrUnknown, s.file.breaks(err))
+	}
+	return s.settle(nil)
+}
+
+// writer makes a commit within its transaction.
+type writer struct {
+	records, prefixes, expiry bucket
+}
+
+// newWriter checks the pages that every commit replaces: the list of free pages, and the roots of the buckets.
+func (s *Store) newWriter(tx *bbolt.Tx) (w writer, err error) {
+	p := newPages(s.file.handle, tx)
+	if m, ok := newestMeta(p.file); !ok || int64(m.id)+1 != int64(tx.ID()) {
+		return w, fmt.Errorf("%w: the meta of transaction %d is gone", ErrCorrupt, tx.ID()-1)
+	} else if _, err := p.freeList(m.free); err != nil {
+		return w, err
+	}
+	if w.records, err = p.bucket(tx, bucketRecords); err != nil {
+		return w, err
+	}
+	if w.prefixes, err = p.bucket(tx, bucketPrefixes); err != nil {
+		return w, err
+	}
+	w.expiry, err = p.bucket(tx, bucketExpiry)
+	return w, err
 }
 
 // apply does what [store.Store] says of Commit, and returns the new heads. If it fails, the transaction must be rolled
@@ -81,12 +146,16 @@ func (w writer) apply(changes []store.Change) ([]store.Record, error) {
 	if err := w.admit(changes); err != nil {
 		return nil, err
 	}
-	sequence, err := w.records.NextSequence()
+	sequence, err := w.records.in.NextSequence()
 	if err != nil {
 		return nil, err
 	}
 	heads := make([]store.Record, len(changes))
 	for i := range changes {
+		if head := changes[i].Head; int64(sequence) <= head.Revision {
+			return nil, fmt.Errorf("%w: the next revision is %d, and head %v is at %d",
+				ErrCorrupt, sequence, head.Key, head.Revision)
+		}
 		if heads[i], err = w.applyOne(&changes[i], int64(sequence)); err != nil {
 			return nil, err
 		}
@@ -135,7 +204,10 @@ func (w writer) admit(changes []store.Change) error {
 }
 
 func (w writer) admitHead(head store.Record) error {
-	value := w.records.Get(encodeKey(head.Key))
+	value, err := w.records.get(encodeKey(head.Key))
+	if err != nil {
+		return err
+	}
 	revision, err := revisionOf(head.Key, value)
 	if err != nil {
 		return err
@@ -153,7 +225,11 @@ func (w writer) standing(found []store.Record, writes []store.Write) ([]store.Re
 			continue
 		}
 		key := writes[i].Record.Key
-		if value := w.records.Get(encodeKey(key)); value != nil {
+		value, err := w.records.get(encodeKey(key))
+		if err != nil {
+			return nil, err
+		}
+		if value != nil {
 			record, err := decodeRecord(key, value)
 			if err != nil {
 				return nil, err
@@ -190,22 +266,25 @@ func (w writer) put(r store.Record, revision int64) error {
 	if err := w.reindex(r); err != nil {
 		return err
 	}
-	return w.records.Put(encodeKey(r.Key), value)
+	return w.records.put(encodeKey(r.Key), value)
 }
 
 func (w writer) remove(key store.Key) error {
 	if err := w.reindex(store.Record{Key: key}); err != nil {
 		return err
 	}
-	return w.records.Delete(encodeKey(key))
+	return w.records.delete(encodeKey(key))
 }
 
 // reindex makes the indexes say what they are to say of r, which is about to take the place of the record under its
 // key.
 func (w writer) reindex(r store.Record) error {
 	var old store.Record
-	if value := w.records.Get(encodeKey(r.Key)); indexed(r.Kind, value) {
-		var err error
+	value, err := w.records.get(encodeKey(r.Key))
+	if err != nil {
+		return err
+	}
+	if indexed(r.Kind, value) {
 		if old, err = decodeRecord(r.Key, value); err != nil {
 			return err
 		}
@@ -229,12 +308,12 @@ func (w writer) reindexPrefixes(key store.Key, before, after []netip.Prefix) err
 		return nil
 	}
 	for _, p := range before {
-		if err := w.prefixes.Delete(encodeIndex(key, p)); err != nil {
+		if err := w.prefixes.delete(encodeIndex(key, p)); err != nil {
 			return err
 		}
 	}
 	for _, p := range after {
-		if err := w.prefixes.Put(encodeIndex(key, p), []byte(p.String())); err != nil {
+		if err := w.prefixes.put(encodeIndex(key, p), []byte(p.String())); err != nil {
 			return err
 		}
 	}
@@ -246,12 +325,12 @@ func (w writer) reindexExpires(key store.Key, before, after time.Time) error {
 		return nil
 	}
 	if !before.IsZero() {
-		if err := w.expiry.Delete(encodeExpiry(key, before)); err != nil {
+		if err := w.expiry.delete(encodeExpiry(key, before)); err != nil {
 			return err
 		}
 	}
 	if after.IsZero() {
 		return nil
 	}
-	return w.expiry.Put(encodeExpiry(key, after), []byte(after.Format(time.RFC3339Nano)))
+	return w.expiry.put(encodeExpiry(key, after), []byte(after.Format(time.RFC3339Nano)))
 }

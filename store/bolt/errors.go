@@ -4,14 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strings"
+	"syscall"
 
 	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Errors of [Open], for use with [errors.Is]. Each comes wrapped with the file's path, and none of them
-// changes the file.
+// Errors of [Open] and of the methods of [Store], for use with [errors.Is]. Each comes wrapped with the file's path.
+// When Open returns one, the file is as it was.
 var (
 	// ErrLocked says that another Store has the file open, in this process or another.
 	ErrLocked = errors.New("file is locked by another process")
@@ -19,13 +21,21 @@ var (
 	// not a file.
 	ErrForeign = errors.New("not an ipalloc store")
 	// ErrCorrupt says that the file looks like a store, but is damaged: cut off, empty, or with contents
-	// that make no sense. The methods of [Store] return it too, where they come across damage. There are
-	// no checksums of what is inside, so damage that makes sense is not noticed.
+	// that make no sense. The methods of [Store] return it too, where they come across damage, or if the file is cut
+	// off or written to while it is open. They check each page before they use it: every key and value must lie in its
+	// page. There are no checksums of what is inside, so damage that makes sense is not noticed.
 	ErrCorrupt = errors.New("store file is damaged")
 	// ErrVersion says that the file was written by another version of this package, in a format that this
 	// version does not know.
 	ErrVersion = errors.New("store file has an unknown format version")
+	// ErrReplaced says that the path does not lead to the open file any more: the file was removed or renamed, or
+	// another one is in its place. The methods of [Store] return it, since another process may have opened what is
+	// at the path now.
+	ErrReplaced = errors.New("store file was removed or replaced while it was open")
 )
+
+// errPanic is in each error of guard that comes from a panic.
+var errPanic = fmt.Errorf("%w", ErrCorrupt)
 
 // guard runs do, and turns into an error what bbolt does with a damaged file: it panics, or reads mapped
 // memory that the file does not have.
@@ -33,10 +43,36 @@ func guard(do func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if reason := recover(); reason != nil {
-			err = fmt.Errorf("%w: %v", ErrCorrupt, reason)
+			err = fmt.Errorf("%w: %v", errPanic, reason)
 		}
 	}()
 	return do()
+}
+
+// guard runs do. After a panic bbolt may hold its locks for ever, so the file is not used again.
+func (s *Store) guard(do func() error) error {
+	err := guard(do)
+	if errors.Is(err, errPanic) {
+		return s.file.breaks(err)
+	}
+	return system(err)
+}
+
+// growthErrors are what the system may say when a file cannot grow.
+var growthErrors = []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG, syscall.EIO}
+
+// system returns err with the system's error in it, of which bbolt passes on the text alone when a file cannot grow.
+func system(err error) error {
+	var known syscall.Errno
+	if err == nil || errors.As(err, &known) {
+		return err
+	}
+	for _, e := range growthErrors {
+		if cut, found := strings.CutSuffix(err.Error(), e.Error()); found {
+			return fmt.Errorf("%s%w", cut, e)
+		}
+	}
+	return err
 }
 
 // wrap adds the path to err, and translates what bbolt says of a closed file.

@@ -8,10 +8,12 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/ipalloc/ipalloc/store"
+	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store/bolt"
 )
 
+// A pool is kept in a file. A second program that opens the file finds it locked, and what the first one was granted
+// when that has closed it.
 func Example() {
 	folder, err := os.MkdirTemp("", "ipalloc")
 	if err != nil {
@@ -21,35 +23,44 @@ func Example() {
 	defer os.RemoveAll(folder)
 	ctx, path := context.Background(), filepath.Join(folder, "ipalloc.db")
 
-	s, err := bolt.Open(ctx, path, nil)
+	db, err := bolt.Open(ctx, path, nil)
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	head := store.Record{Key: store.Key{Kind: store.KindPool, Pool: "lab"}}
-	claim := store.Record{
-		Key:      store.Key{Kind: store.KindAllocation, Pool: "lab", Name: "vm-1"},
-		State:    "allocated",
-		Prefixes: []netip.Prefix{netip.MustParsePrefix("10.0.0.5/32")},
+	spec, err := pool.ParseSpec("10.0.0.5-10.0.0.9")
+	if err != nil {
+		fmt.Println(err)
+		return
 	}
-	_, err = s.Commit(ctx, store.Change{Head: head, Writes: []store.Write{{Op: store.Create, Record: claim}}})
-	fmt.Println("commit:", err)
+	lab, err := pool.Ensure(ctx, db, "lab", spec, pool.Update, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	granted, err := lab.Allocate(ctx, pool.Claim{Owner: "vm-1"})
+	fmt.Println("granted:", granted.Prefixes, err)
 
 	_, err = bolt.Open(ctx, path, nil)
 	fmt.Println("locked:", errors.Is(err, bolt.ErrLocked))
-	fmt.Println("close:", s.Close())
+	fmt.Println("close:", db.Close())
 
-	s, err = bolt.Open(ctx, path, &bolt.Options{MustExist: true})
+	db, err = bolt.Open(ctx, path, &bolt.Options{MustExist: true})
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	defer s.Close()
-	holder, err := s.Find(ctx, "lab", netip.MustParseAddr("10.0.0.5"))
-	fmt.Println("found:", holder.Name, holder.State, holder.Prefixes, err)
+	defer db.Close()
+	lab, err = pool.Open(ctx, db, "lab", nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	holder, err := lab.Lookup(ctx, netip.MustParseAddr("10.0.0.5"))
+	fmt.Println("found:", holder.Owner, holder.Prefixes, err)
 	// Output:
-	// commit: <nil>
+	// granted: [10.0.0.5/32] <nil>
 	// locked: true
 	// close: <nil>
-	// found: vm-1 allocated [10.0.0.5/32] <nil>
+	// found: vm-1 [10.0.0.5/32] <nil>
 }

@@ -54,25 +54,40 @@ func (s *Store) readExpiryPage(
 ) (page []pair, last []byte, err error) {
 	prefix := encodeListPrefix(kind, pool)
 	err = s.view(ctx, func(tx *bbolt.Tx) error {
-		records, cursor, size := tx.Bucket([]byte(bucketRecords)), tx.Bucket([]byte(bucketExpiry)).Cursor(), 0
-		entry, _ := cursor.Seek(after)
-		if bytes.Equal(entry, after) {
-			entry, _ = cursor.Next()
+		p := newPages(s.file.handle, tx)
+		records, err := p.bucket(tx, bucketRecords)
+		if err != nil {
+			return err
 		}
-		for ; bytes.HasPrefix(entry, prefix) && len(page) < limit && size < pageBytes; entry, _ = cursor.Next() {
+		index, err := p.bucket(tx, bucketExpiry)
+		if err != nil {
+			return err
+		}
+		cursor, size := index.cursor(), 0
+		entry, _, err := cursor.seek(after)
+		if err == nil && bytes.Equal(entry, after) {
+			entry, _, err = cursor.next()
+		}
+		for err == nil && bytes.HasPrefix(entry, prefix) && len(page) < limit && size < pageBytes {
 			if len(entry) < len(prefix)+expiryTimeBytes {
 				return fmt.Errorf("%w: the index by expiry has the key %.80q", ErrCorrupt, entry)
 			}
 			key := append(bytes.Clone(prefix), entry[len(prefix)+expiryTimeBytes:]...)
-			value := records.Get(key)
-			if value == nil {
+			value, err := records.get(key)
+			switch {
+			case err != nil:
+				return err
+			case value == nil:
 				return fmt.Errorf("%w: the index by expiry has the record %.80q, which does not exist", ErrCorrupt, key)
 			}
 			page = append(page, pair{key, bytes.Clone(value)})
 			size += len(key) + len(value)
 			last = bytes.Clone(entry)
+			if entry, _, err = cursor.next(); err != nil {
+				return err
+			}
 		}
-		return nil
+		return err
 	})
 	return page, last, err
 }

@@ -18,14 +18,29 @@ func (s *Store) Find(ctx context.Context, pool string, addr netip.Addr) (store.R
 		return store.Record{}, err
 	}
 	var record store.Record
-	err := s.view(ctx, func(tx *bbolt.Tx) (err error) {
-		name, ok := longest(tx.Bucket([]byte(bucketPrefixes)).Cursor(), pool, addr.WithZone(""))
-		if !ok {
+	err := s.view(ctx, func(tx *bbolt.Tx) error {
+		p := newPages(s.file.handle, tx)
+		prefixes, err := p.bucket(tx, bucketPrefixes)
+		if err != nil {
+			return err
+		}
+		name, ok, err := longest(prefixes.cursor(), pool, addr.WithZone(""))
+		switch {
+		case err != nil:
+			return err
+		case !ok:
 			return fmt.Errorf("%w: no allocation of pool %q contains %v", store.ErrNotFound, pool, addr)
 		}
 		key.Name = name
-		value := tx.Bucket([]byte(bucketRecords)).Get(encodeKey(key))
-		if value == nil {
+		records, err := p.bucket(tx, bucketRecords)
+		if err != nil {
+			return err
+		}
+		value, err := records.get(encodeKey(key))
+		switch {
+		case err != nil:
+			return err
+		case value == nil:
 			return fmt.Errorf("%w: the index has %v at record %v, which does not exist", ErrCorrupt, addr, key)
 		}
 		record, err = decodeRecord(key, value)
@@ -36,25 +51,31 @@ func (s *Store) Find(ctx context.Context, pool string, addr netip.Addr) (store.R
 
 // longest returns the name of an allocation of pool that has the longest prefix which contains addr. The index has
 // long prefixes before short ones, so it goes from one length that occurs to the next.
-func longest(cursor *bbolt.Cursor, pool string, addr netip.Addr) (name string, ok bool) {
+func longest(cursor *cursor, pool string, addr netip.Addr) (name string, ok bool, err error) {
 	if !addr.IsValid() || addr.Is4In6() {
-		return "", false
+		return "", false, nil
 	}
 	family := indexFamily(pool, addr)
-	key, _ := cursor.Seek(family)
-	for bytes.HasPrefix(key, family) && len(key) > len(family) {
-		p, err := addr.Prefix(indexBits - int(key[len(family)]))
+	key, _, err := cursor.seek(family)
+	for err == nil && bytes.HasPrefix(key, family) && len(key) > len(family) {
+		bits := indexBits - int(key[len(family)])
+		p, err := addr.Prefix(bits)
 		if err != nil {
-			return "", false
+			return "", false, fmt.Errorf("%w: the index by prefix has %d bits for %v", ErrCorrupt, bits, addr)
 		}
 		want := indexPrefix(pool, p)
-		if key, _ = cursor.Seek(want); bytes.HasPrefix(key, want) {
-			return string(key[len(want):]), true
+		if key, _, err = cursor.seek(want); err != nil {
+			return "", false, err
+		}
+		if bytes.HasPrefix(key, want) {
+			return string(key[len(want):]), true, nil
 		}
 		next := append(bytes.Clone(family), want[len(family)]+1)
-		key, _ = cursor.Seek(next)
+		if key, _, err = cursor.seek(next); err != nil {
+			return "", false, err
+		}
 	}
-	return "", false
+	return "", false, err
 }
 
 // indexBits is what the index subtracts prefix lengths from.

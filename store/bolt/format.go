@@ -54,26 +54,23 @@ func initialise(path string) error {
 
 // verify returns why the open file is not a store that this package can use, or nil. It looks at the file's frame
 // only, in O(1).
-func verify(db *bbolt.DB, path string) error {
-	return db.View(func(tx *bbolt.Tx) error {
-		info, err := os.Stat(path)
-		if err != nil {
-			return err
-		}
-		if info.Size() < tx.Size() {
-			return fmt.Errorf("%w: it has %d bytes, want at least %d", ErrCorrupt, info.Size(), tx.Size())
-		}
-		return verifyFormat(tx)
-	})
+func verify(db *bbolt.DB, file *os.File) error {
+	return db.View(func(tx *bbolt.Tx) error { return verifyFormat(tx, newPages(file, tx)) })
 }
 
-func verifyFormat(tx *bbolt.Tx) error {
-	format := tx.Bucket([]byte(bucketFormat))
-	if format == nil || string(format.Get([]byte(keyName))) != formatName {
+func verifyFormat(tx *bbolt.Tx, p *pages) error {
+	name, err := formatValue(tx, p, keyName)
+	switch {
+	case err != nil:
+		return err
+	case name != formatName:
 		return fmt.Errorf("%w: it is another program's bbolt file, without %q in a bucket %q", ErrForeign, formatName,
 			bucketFormat)
 	}
-	text := string(format.Get([]byte(keyVersion)))
+	text, err := formatValue(tx, p, keyVersion)
+	if err != nil {
+		return err
+	}
 	version, err := strconv.Atoi(text)
 	switch {
 	case err != nil || version < 1:
@@ -82,9 +79,25 @@ func verifyFormat(tx *bbolt.Tx) error {
 		return fmt.Errorf("%w: %d, the one that this program knows is %d", ErrVersion, version, formatVersion)
 	}
 	for _, name := range []string{bucketRecords, bucketPrefixes, bucketExpiry} {
-		if tx.Bucket([]byte(name)) == nil {
-			return fmt.Errorf("%w: it lacks the bucket %q", ErrCorrupt, name)
+		if _, err := p.bucketTree(tx, name); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// formatValue returns what the first bucket has under key, nothing if the file has no such bucket.
+func formatValue(tx *bbolt.Tx, p *pages, key string) (string, error) {
+	if _, err := p.rootTree(tx).path([]byte(bucketFormat), true); err != nil {
+		return "", err
+	}
+	if tx.Bucket([]byte(bucketFormat)) == nil {
+		return "", nil
+	}
+	format, err := p.bucket(tx, bucketFormat)
+	if err != nil {
+		return "", err
+	}
+	value, err := format.get([]byte(key))
+	return string(value), err
 }

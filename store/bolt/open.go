@@ -43,7 +43,11 @@ const (
 // operating system ([fs.ErrNotExist], [fs.ErrPermission]), and name path. When Open fails, an existing file is
 // as it was.
 //
-// Cost: O(1) and O(free pages in the file), whatever is stored; a few flushes more when it creates the file.
+// Open checks the frame of the file only. Damage elsewhere is met by the call that reads the damaged page, or writes to
+// it, and that call returns [ErrCorrupt].
+//
+// Cost: O(free pages in the file), whatever is stored: a few pages and the list of free pages are read. It takes a few
+// flushes more when it creates the file.
 func Open(ctx context.Context, path string, opts *Options) (*Store, error) {
 	if opts == nil {
 		opts = &Options{}
@@ -58,11 +62,16 @@ func Open(ctx context.Context, path string, opts *Options) (*Store, error) {
 
 // open tries until it has the lock, waiting has ended, or something else is wrong.
 func open(ctx, waiting context.Context, path string, opts Options) (*Store, error) {
+	var locked error
 	for {
 		if err := ctx.Err(); err != nil {
+			if locked != nil {
+				err = fmt.Errorf("%w: %w", locked, err)
+			}
 			return nil, fmt.Errorf("open %s: %w", path, err)
 		}
 		s, err := openOnce(path, opts)
+		locked = err
 		switch {
 		case err == nil:
 			return s, nil
@@ -96,54 +105,90 @@ func openOnce(path string, opts Options) (*Store, error) {
 	case info.Size() == 0:
 		return nil, fmt.Errorf("%w: it is empty; delete it to begin a new store", ErrCorrupt)
 	}
-	db, err := openExisting(path)
+	db, handle, err := openExisting(path)
 	if err != nil {
 		return nil, err
 	}
-	if err := guard(func() error { return verify(db, path) }); err != nil {
-		_ = db.Close()
+	var opened *file
+	err = guard(func() (err error) {
+		if err = verify(db, handle); err == nil {
+			opened, err = newFile(path, handle, db)
+		}
+		return err
+	})
+	if err != nil {
+		release(db, handle, err)
 		return nil, err
 	}
 	// From here on, each commit keeps the list of free pages in the file, so that opening need not search
 	// the file for them. It is off until the file is known to be ours, because bbolt would otherwise
 	// write to a file without such a list as soon as it opens it.
 	db.NoFreelistSync = false
-	return &Store{db: db, path: path, waiting: newWaiting()}, nil
+	return &Store{db: db, file: opened, path: path, waiting: newWaiting()}, nil
 }
 
-// openExisting opens and locks the file at path, which it does not change, without waiting for the lock.
-func openExisting(path string) (*bbolt.DB, error) {
-	var (
-		db   *bbolt.DB
-		file *os.File
-	)
-	err := guard(func() (err error) {
+// release closes a file that was opened in vain.
+func release(db *bbolt.DB, handle *os.File, err error) {
+	if !errors.Is(err, errPanic) {
+		_ = db.Close()
+		return
+	}
+	unlock(handle) // bbolt may not be able to
+	_ = handle.Close()
+}
+
+// openExisting opens, locks and inspects the file at path, which it does not change, without waiting for the lock.
+func openExisting(path string) (db *bbolt.DB, handle *os.File, err error) {
+	inspected := false
+	err = guard(func() (err error) {
 		db, err = bbolt.Open(path, defaultMode, &bbolt.Options{
 			Timeout:        time.Nanosecond, // one attempt
 			NoFreelistSync: true,
 			FreelistType:   bbolt.FreelistMapType,
 			NoStatistics:   true,
 			OpenFile: func(name string, flag int, mode fs.FileMode) (_ *os.File, err error) {
-				file, err = os.OpenFile(name, flag&^os.O_CREATE, mode)
-				return file, err
+				handle, inspected, err = openEarly(name, flag&^os.O_CREATE, mode)
+				return handle, err
 			},
 		})
+		if err == nil && !inspected {
+			err = inspect(handle)
+		}
 		return err
 	})
-	if err == nil {
-		return db, nil
+	switch {
+	case err == nil:
+		return db, handle, nil
+	case db != nil:
+		release(db, handle, err)
+	case errors.Is(err, errPanic): // bbolt left the file open
+		unlock(handle)
+		_ = handle.Close()
 	}
-	if file != nil && errors.Is(err, ErrCorrupt) { // bbolt panicked, and left the file open
-		unlock(file)
-		_ = file.Close()
+	return nil, nil, translateOpen(err)
+}
+
+// openEarly opens a file for bbolt. Where it can lock the file before bbolt does, it inspects it as well.
+func openEarly(name string, flag int, mode fs.FileMode) (handle *os.File, inspected bool, err error) {
+	handle, err = os.OpenFile(name, flag, mode)
+	if err != nil {
+		return nil, false, err
 	}
-	return nil, translateOpen(err)
+	inspected, err = lockEarly(handle)
+	if inspected {
+		err = inspect(handle)
+	}
+	if err != nil {
+		_ = handle.Close()
+		return nil, false, err
+	}
+	return handle, inspected, nil
 }
 
 func translateOpen(err error) error {
 	var system *fs.PathError
 	switch {
-	case errors.Is(err, ErrCorrupt), errors.As(err, &system):
+	case errors.Is(err, ErrCorrupt), errors.Is(err, ErrForeign), errors.Is(err, ErrLocked), errors.As(err, &system):
 		return err
 	case errors.Is(err, bolterrors.ErrTimeout):
 		return ErrLocked
@@ -170,7 +215,7 @@ func create(path string, mode fs.FileMode) error {
 		return err
 	}
 	if err := initialise(draft.Name()); err != nil {
-		return err
+		return system(err)
 	}
 	if err := os.Chmod(draft.Name(), mode); err != nil {
 		return err

@@ -110,7 +110,7 @@ func TestOpenLeavesOtherFilesAlone(t *testing.T) {
 		{"version 0", bareFile(t, nil, putFormat("ipalloc store", "0", "records", "prefixes")), bolt.ErrCorrupt},
 		{"no records", bareFile(t, nil, putFormat("ipalloc store", "1", "prefixes", "expiry")), bolt.ErrCorrupt},
 		{"no index", bareFile(t, nil, putFormat("ipalloc store", "1", "records", "expiry")), bolt.ErrCorrupt},
-		{"cut off in the first page", whole[:1000], bolt.ErrForeign},
+		{"cut off in the first page", whole[:1000], bolt.ErrCorrupt},
 		{"cut off after the first page", whole[:page], bolt.ErrCorrupt},
 		{"cut off after the second page", whole[:2*page], bolt.ErrCorrupt},
 		{"cut off in the middle", whole[:len(whole)/2], bolt.ErrCorrupt},

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"sync"
 
 	"go.etcd.io/bbolt"
 
@@ -18,7 +19,9 @@ import (
 // of goroutines at once: reads run beside each other and beside a commit, commits one after the other.
 type Store struct {
 	db      *bbolt.DB
+	file    *file
 	path    string
+	writing sync.Mutex // held by the one that commits
 	waiting *waiting
 	turns   store.Turns
 }
@@ -50,15 +53,22 @@ func (s *Store) GetAll(ctx context.Context, keys ...store.Key) ([]store.Record, 
 		return nil, err
 	}
 	records := make([]store.Record, len(keys))
-	err := s.view(ctx, func(tx *bbolt.Tx) (err error) {
-		bucket := tx.Bucket([]byte(bucketRecords))
+	err := s.view(ctx, func(tx *bbolt.Tx) error {
+		bucket, err := newPages(s.file.handle, tx).bucket(tx, bucketRecords)
+		if err != nil {
+			return err
+		}
 		for i, key := range keys {
 			records[i].Key = key
-			if value := bucket.Get(encodeKey(key)); value != nil && err == nil {
+			value, err := bucket.get(encodeKey(key))
+			if err == nil && value != nil {
 				records[i], err = decodeRecord(key, value)
 			}
+			if err != nil {
+				return err
+			}
 		}
-		return err
+		return nil
 	})
 	return records, err
 }
@@ -80,10 +90,24 @@ func (s *Store) Join(ctx context.Context, key store.Key, ask []byte) (store.Grou
 	return s.turns.Join(ctx, s.Get, key, ask)
 }
 
-// Close implements [store.Store]. It waits for the calls that run, ends those of Watch, and unlocks the file.
+// Close implements [store.Store]. It waits for the calls that run, ends those of Watch, and unlocks the file. It
+// returns an error that wraps [ErrCorrupt] if the file was damaged or cut off while it was open. Then it waits for no
+// call, and the file stays mapped until the process ends.
 func (s *Store) Close() error {
 	s.waiting.end()
-	return s.wrap(s.db.Close())
+	if s.file.state() == nil {
+		s.writing.Lock()
+		defer s.writing.Unlock()
+	}
+	switch wasOpen, broken := s.file.close(); {
+	case !wasOpen:
+		return nil
+	case broken != nil:
+		s.file.release()
+		return s.wrap(broken)
+	default:
+		return s.wrap(s.db.Close())
+	}
 }
 
 // view runs do in a transaction for reading. What do keeps of the file's bytes it must copy.
@@ -91,7 +115,16 @@ func (s *Store) view(ctx context.Context, do func(*bbolt.Tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return s.wrap(err)
 	}
-	return s.wrap(guard(func() error { return s.db.View(do) }))
+	if _, err := s.file.check(); err != nil {
+		return s.wrap(err)
+	}
+	latest := s.file.latest.Load()
+	return s.wrap(s.read(func(tx *bbolt.Tx) error {
+		if int64(tx.ID()) < latest {
+			return s.file.breaks(foreign(tx.ID(), latest))
+		}
+		return do(tx)
+	}))
 }
 
 // How much List reads at once, in one transaction: whichever is reached first. A page has at least one record.
@@ -134,16 +167,21 @@ func (s *Store) readPage(ctx context.Context, prefix, after []byte) (page []pair
 		if after != nil {
 			start = after
 		}
-		cursor, size := tx.Bucket([]byte(bucketRecords)).Cursor(), 0
-		key, value := cursor.Seek(start)
-		if after != nil && bytes.Equal(key, after) {
-			key, value = cursor.Next()
+		bucket, err := newPages(s.file.handle, tx).bucket(tx, bucketRecords)
+		if err != nil {
+			return err
 		}
-		for ; bytes.HasPrefix(key, prefix) && len(page) < pageRecords && size < pageBytes; key, value = cursor.Next() {
+		cursor, size := bucket.cursor(), 0
+		key, value, err := cursor.seek(start)
+		if err == nil && after != nil && bytes.Equal(key, after) {
+			key, value, err = cursor.next()
+		}
+		for err == nil && bytes.HasPrefix(key, prefix) && len(page) < pageRecords && size < pageBytes {
 			page = append(page, pair{bytes.Clone(key), bytes.Clone(value)})
 			size += len(key) + len(value)
+			key, value, err = cursor.next()
 		}
-		return nil
+		return err
 	})
 	return page, err
 }

@@ -5,30 +5,35 @@ import (
 	"fmt"
 	"net/netip"
 
-	"github.com/ipalloc/ipalloc/store"
+	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store/postgres"
 )
 
+// A pool is kept in a schema of a database.
 func Example() {
 	ctx := context.Background()
-	s, err := postgres.Open(ctx, exampleURL(), &postgres.Options{Schema: "example"})
+	db, err := postgres.Open(ctx, exampleURL(), &postgres.Options{Schema: "example"})
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	defer s.Close()
-	head := store.Record{Key: store.Key{Kind: store.KindPool, Pool: "lab"}}
-	claim := store.Record{
-		Key:      store.Key{Kind: store.KindAllocation, Pool: "lab", Name: "vm-1"},
-		State:    "allocated",
-		Prefixes: []netip.Prefix{netip.MustParsePrefix("10.0.0.5/32")},
+	defer db.Close()
+	spec, err := pool.ParseSpec("10.0.0.5-10.0.0.9")
+	if err != nil {
+		fmt.Println(err)
+		return
 	}
-	_, err = s.Commit(ctx, store.Change{Head: head, Writes: []store.Write{{Op: store.Create, Record: claim}}})
-	fmt.Println("commit:", err)
+	lab, err := pool.Ensure(ctx, db, "lab", spec, pool.Update, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	granted, err := lab.Allocate(ctx, pool.Claim{Owner: "vm-1"})
+	fmt.Println("granted:", granted.Prefixes, err)
 
-	holder, err := s.Find(ctx, "lab", netip.MustParseAddr("10.0.0.5"))
-	fmt.Println("found:", holder.Name, holder.State, holder.Prefixes, err)
+	holder, err := lab.Lookup(ctx, netip.MustParseAddr("10.0.0.5"))
+	fmt.Println("found:", holder.Owner, holder.Prefixes, err)
 	// Output:
-	// commit: <nil>
-	// found: vm-1 allocated [10.0.0.5/32] <nil>
+	// granted: [10.0.0.5/32] <nil>
+	// found: vm-1 [10.0.0.5/32] <nil>
 }
