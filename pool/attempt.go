@@ -489,8 +489,8 @@ func (o *op) before(s *step, d *draft) (earlier *step) {
 	return nil
 }
 
-// planned is what the owner is to hold by the last write of the draft for it, nil for nothing. It reports false if there
-// is no such write.
+// planned is what the owner is to hold by the last write of the draft for it, nil for nothing. It reports false if
+// there is no such write.
 func (d *draft) planned(owner string) (*holding, bool) {
 	for _, w := range slices.Backward(d.writes) {
 		if w.holding.recordName() == (recordName{owner, false}) {

@@ -230,8 +230,8 @@ func isIdle(ctx context.Context, p *Pool, owner string) bool {
 }
 
 // Release frees what is held in the blocks, as [Pool.Release] does, and gives back its block if that is empty then and
-// another one has room. If the block cannot be given back, since the context has ended or the store fails, that is logged, and
-// left to a later Release or GiveBack.
+// another one has room. If the block cannot be given back, since the context has ended or the store fails, that is
+// logged, and left to a later Release or GiveBack.
 //
 // Errors: those of [Pool.Release]. Cost: one commit and one read, and a commit more if a block is given back.
 func (b *Blocks) Release(ctx context.Context, held Held) (Allocation, error) {
@@ -347,8 +347,8 @@ func (b *Blocks) giveBackAll(ctx context.Context, keep int) (given int, err erro
 	return given, nil
 }
 
-// Get returns what is held in the blocks. Errors and cost: as for [Pool.Get], if this handle knows the writer's pool; else
-// one read more.
+// Get returns what is held in the blocks. Errors and cost: as for [Pool.Get], if this handle knows the writer's pool;
+// else one read more.
 func (b *Blocks) Get(ctx context.Context, held Held) (Allocation, error) {
 	p := b.Pool()
 	if p == nil { // another handle may have taken a block

@@ -130,13 +130,14 @@ func TestManyClaimsHaveResultsOneByOne(t *testing.T) {
 			require.Equal(t, 1, b.faults.Counts().Commit)
 		}
 		require.Equal(t, uint64(5), b.stats(t).Used.Uint64())
-		again, err := allocateMany(t.Context(), b.another(t), claimsOf("a", "f"))
+		other, err := allocateMany(t.Context(), b.another(t), claimsOf("a", "f"))
 		require.NoError(t, err)
-		require.Equal(t, results[0].Allocation, again[0].Allocation)
-		require.Equal(t, results[7].Allocation, again[1].Allocation)
+		require.Equal(t, results[0].Allocation, other[0].Allocation)
+		require.Equal(t, results[7].Allocation, other[1].Allocation)
 
 		b.faults.ResetCounts()
-		results, err = allocateMany(t.Context(), b, []pool.Claim{{Owner: "x"}, {Owner: "y"}, {Owner: "x"}, claim("y", "10.0.0.7")})
+		again := []pool.Claim{{Owner: "x"}, {Owner: "y"}, {Owner: "x"}, claim("y", "10.0.0.7")}
+		results, err = allocateMany(t.Context(), b, again)
 		require.NoError(t, err)
 		require.Equal(t, results[0].Allocation, results[2].Allocation, "the steps of one owner are done one after the other")
 		require.ErrorIs(t, results[3].Err, pool.ErrHeld)

@@ -91,11 +91,11 @@
 //
 // A [Step] is one change of what one owner holds: [Allocate], [Release], [Renew] or [Decline]. [Pool.All] does several
 // steps in one commit, all or nothing: an owner exchanges its address for another one, an address is transferred to
-// another owner, or an owner gets something from each of several pools, or from the first of several that has room. These
-// are ordinary calls, with the same guarantees, on any store.
+// another owner, or an owner gets something from each of several pools, or from the first of several that has room.
+// These are ordinary calls, with the same guarantees, on any store.
 //
-// [Pool.Each] does any number of steps, each by itself, by the million: it takes over addresses that are in use already,
-// for example. Cost: one commit for every 4,096 steps, or for as many as the store takes.
+// [Pool.Each] does any number of steps, each by itself, by the million: it takes over addresses that are in use
+// already, for example. Cost: one commit for every 4,096 steps, or for as many as the store takes.
 //
 // [Ensure] makes the pool be what a spec says, at each start of a program that brings its spec along.
 //

@@ -24,7 +24,8 @@ func ExamplePool_Renew() {
 	}
 
 	now = now.Add(50 * time.Minute)
-	fmt.Println("the laptop has it until", must(p.Renew(ctx, pool.Held{Owner: "laptop"}, time.Hour)).Expires.Format(time.TimeOnly))
+	renewed := must(p.Renew(ctx, pool.Held{Owner: "laptop"}, time.Hour))
+	fmt.Println("the laptop has it until", renewed.Expires.Format(time.TimeOnly))
 	_, err := p.Allocate(ctx, pool.Claim{Owner: "tablet", TTL: time.Hour})
 	fmt.Println(strings.ReplaceAll(err.Error(), "; ", "\n"))
 

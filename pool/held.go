@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Held names what an owner holds in a pool: by the owner, by an address of it, or by both. The calls that change or read
-// it take a Held: [Pool.Release], [Pool.Renew], [Pool.Decline], [Pool.Get] and the steps of their names.
+// Held names what an owner holds in a pool: by the owner, by an address of it, or by both. The calls that change or
+// read it take a Held: [Pool.Release], [Pool.Renew], [Pool.Decline], [Pool.Get] and the steps of their names.
 //
 // The zero Held names nothing and is refused with [ErrInvalid]. A Held is a value; it may be copied and compared.
 type Held struct {
@@ -61,8 +61,9 @@ func (t *task) matches(h *holding) error {
 }
 
 // Release frees all that is held by the owner that the argument names, and returns what that was. It can be handed out
-// again at once, or when the pool's cooldown is over; until then the owner gets it back if it claims the same. If a pool
-// was carved from it (see [Carve]), the addresses are taken from that pool too, which is deleted if it has no others.
+// again at once, or when the pool's cooldown is over; until then the owner gets it back if it claims the same. If a
+// pool was carved from it (see [Carve]), the addresses are taken from that pool too, which is deleted if it has no
+// others.
 //
 // Errors: [ErrNotFound] if nothing is held that fits the name; [ErrGeneration]; [ErrInUse] if a pool was carved from it
 // and any of the addresses is held there; otherwise as for [Pool.Allocate]. Cost: one round trip if this handle granted
@@ -84,12 +85,12 @@ func (p *Pool) Renew(ctx context.Context, held Held, ttl time.Duration) (Allocat
 
 // Decline is for an owner that has found its address in use by somebody else: by duplicate address detection (RFC 4862,
 // section 5.4; RFC 5227), or as a DHCP client that sends DHCPDECLINE. In one commit the owner loses all that it holds,
-// and the address is in quarantine: nobody gets it for that long, its last owner included, whatever [Spec.Cooldown] says.
-// The owner may claim another one at once; see [Pool.All] for both in one commit.
+// and the address is in quarantine: nobody gets it for that long, its last owner included, whatever [Spec.Cooldown]
+// says. The owner may claim another one at once; see [Pool.All] for both in one commit.
 //
 // If held names an Addr, only the prefix that has it is in quarantine, and the rest of what the owner held is released
-// as by [Pool.Release]; else all of it is in quarantine. Addresses in quarantine count as [FamilyStats.Cooling]. When the
-// time is over they are as free as any.
+// as by [Pool.Release]; else all of it is in quarantine. Addresses in quarantine count as [FamilyStats.Cooling]. When
+// the time is over they are as free as any.
 //
 // Errors: as for [Pool.Release]; [ErrInvalid] for a quarantine under a microsecond or above [MaxTTL]. Cost: as for
 // [Pool.Release].

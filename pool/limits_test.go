@@ -171,7 +171,8 @@ func TestEnsure(t *testing.T) {
 	require.NoError(t, err)
 	_, err = ensure(9, "10.0.0.0/25")
 	require.ErrorIs(t, err, pool.ErrInvalid)
-	require.Equal(t, "update drain keep refuse Drift(9)", fmt.Sprint(pool.Update, pool.Drain, pool.Keep, pool.Refuse, pool.Drift(9)))
+	require.Equal(t, "update drain keep refuse Drift(9)",
+		fmt.Sprint(pool.Update, pool.Drain, pool.Keep, pool.Refuse, pool.Drift(9)))
 }
 
 // TestEnsureInPassing: other processes create, change and delete the pool meanwhile.

@@ -168,7 +168,8 @@ func (s *machine) ReleaseInBlock(t *rapid.T) {
 	}
 	require.NoError(t, err)
 	require.Equal(t, want.Allocation, got)
-	if released, _, err := s.world.Release(w.Home(s.world, owner), pool.Held{Owner: owner}); err == nil && s.trouble.any() {
+	released, _, err := s.world.Release(w.Home(s.world, owner), pool.Held{Owner: owner})
+	if err == nil && s.trouble.any() {
 		s.adopt(t, after, released) // perhaps the block could not be given back
 		return
 	}

@@ -14,8 +14,8 @@ import (
 
 // Calls of several steps, in several pools.
 
-// All does up to four steps in several pools, all or nothing. An owner may have several in one pool, such as to exchange
-// what it holds.
+// All does up to four steps in several pools, all or nothing. An owner may have several in one pool, such as to
+// exchange what it holds.
 func (s *machine) All(t *rapid.T) {
 	names := s.anyNames(t)
 	if len(names) == 0 {

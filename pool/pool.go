@@ -260,15 +260,15 @@ func (d Drift) String() string {
 	return [...]string{"update", "drain", "keep", "refuse"}[d]
 }
 
-// Ensure makes sure that there is a pool of that name with this spec, and returns a handle of it. It is for a program that
-// brings its pool's spec along: on each start it creates the pool, leaves it as it is, or changes it, as need be. drift
-// says what happens to a pool that has another spec; whether it has, [Spec.Equal] decides.
+// Ensure makes sure that there is a pool of that name with this spec, and returns a handle of it. It is for a program
+// that brings its pool's spec along: on each start it creates the pool, leaves it as it is, or changes it, as need be.
+// drift says what happens to a pool that has another spec; whether it has, [Spec.Equal] decides.
 //
 // Any number of processes may call it at once. If they bring different specs, each change is refused or takes effect
 // whole, and the last one stays.
 //
-// Errors: those of [Open] and [Create]; those of [Pool.Update] or [Pool.Drain] if the spec is changed; [ErrDrift]. Cost:
-// as for [Open], and if the pool is created or changed as for [Create] or [Pool.Update].
+// Errors: those of [Open] and [Create]; those of [Pool.Update] or [Pool.Drain] if the spec is changed; [ErrDrift].
+// Cost: as for [Open], and if the pool is created or changed as for [Create] or [Pool.Update].
 func Ensure(
 	ctx context.Context, s store.Store, name string, spec Spec, drift Drift, options *Options,
 ) (*Pool, error) {

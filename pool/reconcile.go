@@ -66,9 +66,9 @@ type Reconciliation struct {
 // If live yields an error, or anything else fails before the first release, nothing is released. An empty iteration
 // means that no owner is live.
 //
-// Errors: [ErrInvalid] for the zero Mark, or one of another pool; those of live, as they came; those of the store. After
-// an error amid the releases, the result lists those that were done. Cost: O(allocations), and one commit for every
-// 4,096 changes.
+// Errors: [ErrInvalid] for the zero Mark, or one of another pool; those of live, as they came; those of the store.
+// After an error amid the releases, the result lists those that were done. Cost: O(allocations), and one commit for
+// every 4,096 changes.
 func (p *Pool) Reconcile(
 	ctx context.Context, mark Mark, live iter.Seq2[string, error], options *ReconcileOptions,
 ) (Reconciliation, error) {
@@ -91,7 +91,7 @@ func (p *Pool) reconcile(
 ) (Reconciliation, error) {
 	switch {
 	case !mark.taken:
-		return Reconciliation{}, invalid("the mark is the zero Mark, want one of Pool.Mark, taken before looking at who is live")
+		return Reconciliation{}, invalid("the mark is the zero Mark, want one of Pool.Mark from before the list of who is live")
 	case mark.pool != p.name:
 		return Reconciliation{}, invalid("the mark is one of the pool %q", mark.pool)
 	case options.Grace < 0:

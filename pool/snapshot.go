@@ -127,8 +127,8 @@ type allocationText struct {
 const snapshotFormat = 1
 
 // MarshalJSON writes the snapshot for people and for [Import]: its spec as [Spec.MarshalJSON] writes it, and each
-// allocation with its owner, prefixes, state ("allocated", "cooling" or "declined") and times. docs/formats.md in the repository
-// describes the format.
+// allocation with its owner, prefixes, state ("allocated", "cooling" or "declined") and times. docs/formats.md in the
+// repository describes the format.
 func (s Snapshot) MarshalJSON() ([]byte, error) {
 	text := snapshotText{
 		Format: snapshotFormat, Name: s.Name, Spec: s.Spec, Created: s.Created, Revision: s.Revision,

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Step is one change of what one owner holds: [Allocate], [Release], [Renew] or [Decline]. [Pool.All] does several steps
-// in one commit, all of them or none; [Pool.Each] does any number, each by itself, in few commits.
+// Step is one change of what one owner holds: [Allocate], [Release], [Renew] or [Decline]. [Pool.All] does several
+// steps in one commit, all of them or none; [Pool.Each] does any number, each by itself, in few commits.
 //
 // The zero Step is refused with [ErrInvalid]. A Step may be copied; the copy shares what the claim does.
 type Step struct {
@@ -97,8 +97,8 @@ type Result struct {
 //     v4.All(ctx, pool.Allocate(claim), pool.Allocate(claim).In(v6)).
 //
 // Like the single calls, the steps may be repeated: what the owner holds already is granted again. Set [Held.Optional]
-// in steps that may have been done before. A step that names what is held by its address alone is about whoever holds it
-// when the call begins.
+// in steps that may have been done before. A step that names what is held by its address alone is about whoever holds
+// it when the call begins.
 //
 // Errors: those of the single calls, for the first step that cannot be done, which the error names; [ErrInvalid] also
 // for pools in different stores, and for two handles of one pool; [store.ErrTooLarge] if there are more steps than the
@@ -295,8 +295,8 @@ func (o *op) refused() *step {
 // an error that wraps [store.ErrUnknown]. Steps after these were not begun. To continue, do all again.
 //
 // Cost: one commit for every 4,096 steps in a row that are in one pool and of different owners, or for as many as the
-// store takes. If all is held already, one read of as many owners, where the store can read in bulk. A step over several
-// pools has a commit of its own.
+// store takes. If all is held already, one read of as many owners, where the store can read in bulk. A step over
+// several pools has a commit of its own.
 func (p *Pool) Each(ctx context.Context, steps iter.Seq[Step]) iter.Seq2[Result, error] {
 	return func(yield func(Result, error) bool) {
 		chunk := chunk{ctx: ctx}

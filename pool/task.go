@@ -450,7 +450,10 @@ func (v *view) takeOwnAside(t *task, out *outcome) ([]netip.Prefix, error) {
 		if err != nil {
 			return nil, err
 		}
-		if h.Owner == t.owner && !h.Declined && v.around.busy(h) == idle && v.isMet(t.claim, h.Prefixes) && v.covers(h.Prefixes) {
+		if h.Owner != t.owner || h.Declined || v.around.busy(h) != idle {
+			continue
+		}
+		if v.isMet(t.claim, h.Prefixes) && v.covers(h.Prefixes) {
 			v.warm(h.Prefixes)
 			v.remove(out, h)
 			return h.Prefixes, nil

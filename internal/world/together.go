@@ -80,7 +80,9 @@ func (w *World) do(s Step, seen Sight, kept []netip.Prefix) (after *World, chose
 }
 
 // allocateIn grants a claim in the pool where its owner holds something, or else in the first one that has room.
-func (w *World) allocateIn(c pool.Claim, names []string, seen Sight) (after *World, chosen string, r *Record, err error) {
+func (w *World) allocateIn(
+	c pool.Claim, names []string, seen Sight,
+) (after *World, chosen string, r *Record, err error) {
 	holds := func(name string) bool { r := w.Pools[name].Live(c.Owner); return r != nil && !r.Expired(w.Now) }
 	if first := slices.IndexFunc(names, holds); first >= 0 {
 		names = names[first : first+1]

@@ -50,8 +50,8 @@
 // A page of the index costs as much as [pool.List], and a lookup costs one [pool.Pool.Lookup] for each pool that can
 // have the address. The page of a pool with at most [HandlerOptions.MaxRecords] allocations reads the whole pool, but
 // keeps about 60 to 120 bytes of each; it keeps whole allocations only of the pages up to the one that is asked for,
-// and as many others. Two requests do that at a time, and the others wait; all are bound by [HandlerOptions.Timeout]. With
-// [Store], each request has a handle of its own and holds up nobody; a pool in [Pools] waits while it is read.
+// and as many others. Two requests do that at a time, and the others wait; all are bound by [HandlerOptions.Timeout].
+// With [Store], each request has a handle of its own and holds up nobody; a pool in [Pools] waits while it is read.
 //
 // # Security
 //

@@ -56,7 +56,7 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	holder, err := lab.Lookup(ctx, netip.MustParseAddr("10.0.0.5"))
+	holder, err := lab.Get(ctx, pool.Held{Addr: netip.MustParseAddr("10.0.0.5")})
 	fmt.Println("found:", holder.Owner, holder.Prefixes, err)
 	// Output:
 	// granted: [10.0.0.5/32] <nil>

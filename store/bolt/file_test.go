@@ -53,7 +53,7 @@ func openPool(t *testing.T, path string) (*bolt.Store, *countingStore, *pool.Poo
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = s.Close() })
 	counted := &countingStore{Store: s}
-	p, err := pool.OpenOrCreate(t.Context(), counted, pooltest.Name, pooltest.Spec(t), nil)
+	p, err := pool.Ensure(t.Context(), counted, pooltest.Name, pooltest.Spec(t), pool.Keep, nil)
 	require.NoError(t, err)
 	return s, counted, p
 }

@@ -111,15 +111,15 @@ func TestFileSizeLimit(t *testing.T) {
 	restore := func() { require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_FSIZE, &before)) }
 	defer restore()
 
-	var claims []pool.Claim
+	var steps []pool.Step
 	for i := range 200 {
-		claims = append(claims, pool.Claim{Owner: fmt.Sprint(i)})
+		steps = append(steps, pool.Allocate(pool.Claim{Owner: fmt.Sprint(i)}))
 	}
-	_, err = p.AllocateAll(t.Context(), claims)
+	_, err = p.All(t.Context(), steps...)
 	require.ErrorIs(t, err, syscall.EFBIG)
 	require.EqualValues(t, 2, counted.commits.Load(), "commits that were tried, with that which made the pool")
 	restore()
-	_, err = p.AllocateAll(t.Context(), claims)
+	_, err = p.All(t.Context(), steps...)
 	require.NoError(t, err)
 	require.NoError(t, s.Close())
 }

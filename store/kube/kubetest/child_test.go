@@ -155,7 +155,8 @@ func createPool(t testing.TB, s store.Store, ranges ...string) *pool.Pool {
 	t.Helper()
 	parsed, err := cidr.ParseRanges(ranges...)
 	require.NoError(t, err)
-	p, err := pool.Create(t.Context(), s, labPool, pool.Spec{Ranges: parsed, IPv4: pool.FamilySpec{AllocateReserved: true}}, nil)
+	spec := pool.Spec{Ranges: parsed, IPv4: pool.FamilySpec{AllocateReserved: true}}
+	p, err := pool.Create(t.Context(), s, labPool, spec, nil)
 	require.NoError(t, err)
 	return p
 }
