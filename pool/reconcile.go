@@ -91,7 +91,7 @@ func (p *Pool) reconcile(
 ) (Reconciliation, error) {
 	switch {
 	case !mark.taken:
-		return Reconciliation{}, invalid("the mark is the zero Mark, want one of Pool.Mark from before the list of who is live")
+		return Reconciliation{}, invalid("the mark is the zero Mark, want one of Pool.Mark from before the look at who lives")
 	case mark.pool != p.name:
 		return Reconciliation{}, invalid("the mark is one of the pool %q", mark.pool)
 	case options.Grace < 0:
