@@ -15,7 +15,7 @@ func flatBitset() Peer {
 	return Peer{
 		Name: "flat bitset", Module: "github.com/bits-and-blooms/bitset",
 		Package: "BitSet.NextClear from the start of the space", Order: Lowest,
-		Note: "as people write it; a bit for each prefix of one length, and the search passes all that is taken at the start; " +
+		Note: "as people write it; a bit for each prefix of one length, and the search passes what is taken at the start; " +
 			"keeps network and broadcast address; no owners; does not notice a release of what is free",
 		NewSpace: newFlatBitset,
 	}

@@ -36,7 +36,7 @@ func TestFlippedBits(t *testing.T) {
 		require.NoError(t, err)
 	}
 	for i := range 10 {
-		_, err := p.Release(t.Context(), pool.Held{Owner: pooltest.Owner(5*i)})
+		_, err := p.Release(t.Context(), pool.Held{Owner: pooltest.Owner(5 * i)})
 		require.NoError(t, err)
 	}
 	require.NoError(t, s.Close())
