@@ -425,6 +425,13 @@ func (a *attempt) planSteps(o *op, part *part, d *draft) error {
 			s.outcome = outcome{verdict: verdictLater}
 			continue
 		}
+		if d.gone { // with what an earlier step has released
+			s.outcome = outcome{}
+			if !s.optional {
+				s.outcome = outcome{verdict: verdictRefuse, refusal: ErrNoPool}
+			}
+			continue
+		}
 		if err := a.planStep(o, s, d); err != nil {
 			return err
 		}
@@ -514,8 +521,8 @@ func (a *attempt) holdingIn(o *op, s *step, p *Pool) (*holding, error) {
 	return h, err
 }
 
-// merge makes one write of several for the same record, among those from the given one on. They may come to none, which
-// the store would not refuse if the handle were mistaken about the record. So that must have been looked at.
+// merge makes one write of several for the same record, among those from the given one on. The store might not refuse it
+// if the handle were mistaken about the record, so that must have been looked at.
 func (d *draft) merge(from int) {
 	last := map[recordName]int{}
 	merged := d.writes[:from]
@@ -529,18 +536,11 @@ func (d *draft) merge(from int) {
 		}
 		merged[i] = merged[i].then(w)
 	}
-	d.writes = slices.DeleteFunc(merged, func(w write) bool {
-		nothing := w.op == store.Delete && w.old == nil
-		if nothing {
-			d.touch = true // the free space may differ all the same: where NextFree looks first
-			delete(d.names, w.holding.recordName())
-		}
-		return nothing
-	})
+	clear(d.writes[len(merged):])
+	d.writes = merged
 }
 
-// then is the one write that does what w does and then next, which is of the same record. It is a Delete without an old
-// record if that is nothing.
+// then is the one write that does what w does and then next, which is of the same record.
 func (w write) then(next write) write {
 	next.old = w.old
 	switch {
@@ -562,7 +562,7 @@ func (a *attempt) planWith(o *op, s *step, d *draft, h *holding) error {
 	if s.releasing != 0 && (!h.live() || (s.generation != 0 || o.repeats) && h.Generation != s.releasing) {
 		// Either an earlier commit of this call has released it, or another process had done so before; nothing tells which.
 		// If the owner holds something again, that is released too, unless the call names a generation, or has other steps
-		// of the same owner, which may have granted it.
+		// of the same owner: these come later, and may have granted it.
 		s.outcome = outcome{verdict: verdictDone, result: s.result}
 		return nil
 	}
@@ -662,7 +662,9 @@ func (a *attempt) confirm(refused bool) (bool, error) {
 }
 
 // isSure reports whether a refusal follows from the owner's record alone.
-func isSure(err error) bool { return errors.Is(err, ErrGeneration) || errors.Is(err, ErrNotFound) }
+func isSure(err error) bool {
+	return errors.Is(err, ErrGeneration) || errors.Is(err, ErrNotFound) && !errors.Is(err, ErrNoPool)
+}
 
 // commit commits what has been planned, if anything has.
 func (a *attempt) commit() error {

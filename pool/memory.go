@@ -201,7 +201,7 @@ func (m *memory) apply(d *draft) {
 		m.known = d.next
 	}
 	m.known.space.Keep()
-	if d.next == nil && len(d.writes) == 0 && !d.touch {
+	if d.next == nil && len(d.writes) == 0 {
 		return
 	}
 	m.clock++

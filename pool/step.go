@@ -97,8 +97,8 @@ type Result struct {
 //     v4.All(ctx, pool.Allocate(claim), pool.Allocate(claim).In(v6)).
 //
 // Like the single calls, the steps may be repeated: what the owner holds already is granted again. Set [Held.Optional]
-// in steps that may have been done before. A step that names what is held by its address alone is about whoever holds
-// it when the call begins.
+// in steps that may have been done before. Of the steps of one owner in one pool, those that release come first. A step
+// that names what is held by its address alone is about whoever holds it when the call begins.
 //
 // Errors: those of the single calls, for the first step that cannot be done, which the error names; [ErrInvalid] also
 // for pools in different stores, and for two handles of one pool; [store.ErrTooLarge] if there are more steps than the
@@ -181,7 +181,7 @@ func (s *Step) prepare(p *Pool) error {
 // opOfSteps returns an op of all the steps.
 func opOfSteps(ctx context.Context, steps []Step) (*op, error) {
 	o := &op{ctx: ctx, whole: true}
-	seen := make(map[owner]bool, len(steps))
+	seen := make(map[owner]taskKind, len(steps))
 	for i := range steps {
 		s, in := &steps[i], steps[i].pools
 		t := s.task
@@ -192,9 +192,8 @@ func opOfSteps(ctx context.Context, steps []Step) (*op, error) {
 			return nil, in[0].failedFor(t.kind.String(), s.held, err)
 		} else if err == nil {
 			o.add(in, step{task: t, pool: in[0], byAddr: s.task.owner == ""})
-			for _, p := range in {
-				o.repeats = o.repeats || seen[owner{p, t.owner}]
-				seen[owner{p, t.owner}] = true
+			if err := o.noteOwner(seen, in, &t); err != nil {
+				return nil, in[0].failedFor(t.kind.String(), s.held, err)
 			}
 		} else {
 			o.add(in, step{task: t, pool: in[0], done: true})
@@ -202,6 +201,21 @@ func opOfSteps(ctx context.Context, steps []Step) (*op, error) {
 	}
 	o.noteTransfers()
 	return o, o.checkPools()
+}
+
+// noteOwner notes whose task is in which pools, and returns an error if one that releases comes behind another one.
+func (o *op) noteOwner(seen map[owner]taskKind, pools []*Pool, t *task) error {
+	for _, p := range pools {
+		earlier, again := seen[owner{p, t.owner}]
+		if again && t.kind == taskRelease && earlier != taskRelease {
+			return invalid("a step that releases comes behind one of the same owner, %q, that does not; want it first", t.owner)
+		}
+		o.repeats = o.repeats || again
+		if seen[owner{p, t.owner}] = t.kind; again && earlier != taskRelease {
+			seen[owner{p, t.owner}] = earlier
+		}
+	}
+	return nil
 }
 
 // add adds a step to the op, in the last part if that is for the same pool.

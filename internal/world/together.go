@@ -28,7 +28,14 @@ func isFull(err error) bool {
 // nothing. All refusals are returned: each may be the one that is told.
 func (w *World) All(steps []Step, seen []Sight) (after *World, chosen []string, got []*Record, no Refusals) {
 	after, chosen, got = w, make([]string, len(steps)), make([]*Record, len(steps))
+	keeps := map[[2]string]bool{} // owners in pools with a step that does not release
 	for i, s := range steps {
+		if after.Pools[s.Pools[0]] == nil { // it has gone with its parent's grant
+			if chosen[i] = s.Pools[0]; !s.Held.Optional {
+				no = append(no, pool.ErrNoPool)
+			}
+			continue
+		}
 		if s.Claim == nil && s.Held.Owner == "" { // it is about whoever holds the address at the beginning
 			r, err := w.Pools[s.Pools[0]].named(pool.Held{Addr: s.Held.Addr})
 			switch {
@@ -40,6 +47,14 @@ func (w *World) All(steps []Step, seen []Sight) (after *World, chosen []string, 
 			default:
 				no = append(no, err)
 				continue
+			}
+		}
+		for _, name := range s.Pools {
+			key := [2]string{name, s.Held.Owner}
+			if releases := s.Claim == nil && s.TTL == 0; releases && keeps[key] {
+				no = append(no, pool.ErrInvalid)
+			} else {
+				keeps[key] = keeps[key] || !releases
 			}
 		}
 		next, name, r, err := after.do(s, seen[i], transferred(steps[i+1:], s.Pools[0]))
@@ -83,11 +98,17 @@ func (w *World) do(s Step, seen Sight, kept []netip.Prefix) (after *World, chose
 func (w *World) allocateIn(
 	c pool.Claim, names []string, seen Sight,
 ) (after *World, chosen string, r *Record, err error) {
-	holds := func(name string) bool { r := w.Pools[name].Live(c.Owner); return r != nil && !r.Expired(w.Now) }
+	holds := func(name string) bool {
+		m := w.Pools[name]
+		return m != nil && m.Live(c.Owner) != nil && !m.Live(c.Owner).Expired(w.Now)
+	}
 	if first := slices.IndexFunc(names, holds); first >= 0 {
 		names = names[first : first+1]
 	}
 	for _, chosen = range names {
+		if w.Pools[chosen] == nil {
+			return nil, "", nil, pool.ErrNoPool
+		}
 		after, r, err = w.Allocate(chosen, c, seen)
 		if err == nil || !isFull(err) {
 			break

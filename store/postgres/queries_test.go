@@ -36,9 +36,9 @@ func TestDocumentedQueries(t *testing.T) {
 	url := ownDatabase(t, "queries")
 	ranges, err := cidr.ParseRanges("10.0.0.0/29", "fd00::/64")
 	require.NoError(t, err)
-	s := open(t, url, "")
+	s, all := open(t, url, ""), pool.FamilySpec{AllocateReserved: true}
 	p, err := pool.Create(t.Context(), s, "lab",
-		pool.Spec{Ranges: ranges, IPv4: pool.FamilySpec{AllocateReserved: true}, Cooldown: time.Hour}, nil)
+		pool.Spec{Ranges: ranges, IPv4: all, IPv6: all, Cooldown: time.Hour}, nil)
 	require.NoError(t, err)
 	_, err = p.Allocate(t.Context(), pool.Claim{Owner: "vm-1", Policy: pool.RequireDualStack})
 	require.NoError(t, err)

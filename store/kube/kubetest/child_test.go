@@ -155,7 +155,8 @@ func createPool(t testing.TB, s store.Store, ranges ...string) *pool.Pool {
 	t.Helper()
 	parsed, err := cidr.ParseRanges(ranges...)
 	require.NoError(t, err)
-	spec := pool.Spec{Ranges: parsed, IPv4: pool.FamilySpec{AllocateReserved: true}}
+	all := pool.FamilySpec{AllocateReserved: true}
+	spec := pool.Spec{Ranges: parsed, IPv4: all, IPv6: all}
 	p, err := pool.Create(t.Context(), s, labPool, spec, nil)
 	require.NoError(t, err)
 	return p
