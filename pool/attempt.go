@@ -521,8 +521,8 @@ func (a *attempt) holdingIn(o *op, s *step, p *Pool) (*holding, error) {
 	return h, err
 }
 
-// merge makes one write of several for the same record, among those from the given one on. The store might not refuse it
-// if the handle were mistaken about the record, so that must have been looked at.
+// merge makes one write of several for the same record, among those from the given one on. The store might not refuse
+// it if the handle were mistaken about the record, so that must have been looked at.
 func (d *draft) merge(from int) {
 	last := map[recordName]int{}
 	merged := d.writes[:from]

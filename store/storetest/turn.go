@@ -128,7 +128,8 @@ func turnNobodyStarves(s *subject) {
 		slices.Min(counts), slices.Max(counts), rounds, counts)
 }
 
-// turnsOfMany lets handles take turns as fast as they can until one has had the most, and returns how many each has had.
+// turnsOfMany lets handles take turns as fast as they can until one has had the most, and returns how many each has
+// had.
 func (s *subject) turnsOfMany(head store.Record, writers, most int) []int {
 	s.Helper()
 	var full atomic.Bool
