@@ -156,6 +156,7 @@ func (s *server) startEtcd(t testing.TB) {
 	cfg.AdvertiseClientUrls, cfg.AdvertisePeerUrls = cfg.ListenClientUrls, cfg.ListenPeerUrls
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
 	cfg.QuotaBackendBytes = 4 << 30
+	cfg.UnsafeNoFsync = true             // its data are gone with the test
 	cfg.TickMs, cfg.ElectionMs = 10, 100 // there is no other member to wait for
 	// The server sets this, but its package does not. 0 logs all requests.
 	cfg.WarningUnaryRequestDuration = embed.DefaultWarningUnaryRequestDuration
