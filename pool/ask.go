@@ -59,6 +59,7 @@ type askRequest struct {
 	Family Family        `json:"family,omitempty"`
 	Bits   int           `json:"bits,omitempty"`
 	Exact  *netip.Prefix `json:"exact,omitempty"`
+	Prefer netip.Addr    `json:"prefer,omitzero"`
 	Band   string        `json:"band,omitempty"`
 }
 
@@ -148,7 +149,7 @@ func (s *step) ask() askStep {
 	c := s.claim
 	a.TTL, a.Policy, a.Scope, a.Fenced, a.Labels = c.TTL, c.Policy, c.Scope, c.Fenced, c.Labels
 	for _, r := range c.Requests {
-		wanted := askRequest{Family: r.Family, Bits: r.Bits, Band: r.Band}
+		wanted := askRequest{Family: r.Family, Bits: r.Bits, Prefer: r.Prefer, Band: r.Band}
 		if r.Exact != (netip.Prefix{}) {
 			wanted.Exact = &r.Exact
 		}
@@ -182,7 +183,7 @@ func (a *askStep) step() (step, error) {
 	}
 	c := &Claim{Owner: a.Owner, TTL: a.TTL, Policy: a.Policy, Scope: a.Scope, Fenced: a.Fenced, Labels: a.Labels}
 	for _, r := range a.Requests {
-		wanted := Request{Family: r.Family, Bits: r.Bits, Band: r.Band}
+		wanted := Request{Family: r.Family, Bits: r.Bits, Prefer: r.Prefer, Band: r.Band}
 		if r.Exact != nil {
 			wanted.Exact = *r.Exact
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -203,6 +204,10 @@ type around struct {
 func (r *around) ending() iter.Seq2[*holding, error] { return r.draft.pool.home.ending(r.attempt.ctx) }
 
 func (r *around) aside() iter.Seq2[*holding, error] { return r.draft.pool.home.aside(r.attempt.ctx) }
+
+func (r *around) at(addr netip.Addr) (*holding, error) {
+	return r.draft.pool.home.at(r.attempt.ctx, addr)
+}
 
 func (r *around) busy(h *holding) busyness {
 	switch other := r.attempt.asking(r.draft.pool, h); {

@@ -163,16 +163,16 @@ func TestAllOrNothingLeavesNoTrace(t *testing.T) {
 		allocate(t, b.Pool, claim("held", "10.0.0.1"))
 		allocate(t, b.Pool, lease("leased", time.Second))
 		release(t, b.Pool, "held")
-		allocate(t, b.Pool, claim("held", "10.0.0.2"))
+		allocate(t, b.Pool, claim("held", "10.0.0.3"))
 		b.clock.Add(time.Second)
 		before := withoutRevisions(snapshot(t, b.Pool))
 		for name, claims := range map[string][]pool.Claim{
-			"one is taken":       {{Owner: "a"}, claim("b", "10.0.0.2"), {Owner: "c"}},
+			"one is taken":       {{Owner: "a"}, claim("b", "10.0.0.3"), {Owner: "c"}},
 			"one is not in it":   {{Owner: "a"}, claim("b", "10.9.9.9")},
 			"too many":           claimsOf(numbered("n", 8)...),
 			"one holds another":  {{Owner: "a"}, claim("held", "10.0.0.5")},
 			"one breaks a rule":  {{Owner: "a"}, {}},
-			"one is there twice": {{Owner: "a"}, {Owner: "b"}, claim("a", "10.0.0.2")},
+			"one is there twice": {{Owner: "a"}, {Owner: "b"}, claim("a", "10.0.0.3")},
 			"too large":          {{Owner: "a"}, ofBits("b", 29)},
 		} {
 			got, err := allocateAll(t.Context(), b, claims)
@@ -181,8 +181,8 @@ func TestAllOrNothingLeavesNoTrace(t *testing.T) {
 			require.Equal(t, before, withoutRevisions(snapshot(t, b.Pool)), name)
 			requireOK(t, b.Pool)
 		}
-		_, err := allocateAll(t.Context(), b, []pool.Claim{{Owner: "a"}, claim("b", "10.0.0.2")})
-		require.ErrorContains(t, err, `allocate for "b": 10.0.0.2/32: taken`, "it says which one")
+		_, err := allocateAll(t.Context(), b, []pool.Claim{{Owner: "a"}, claim("b", "10.0.0.3")})
+		require.ErrorContains(t, err, `allocate for "b": 10.0.0.3/32: taken`, "it says which one")
 		for _, names := range [][]string{{"held", "nobody"}, {"held", ""}, {"held", "held"}} {
 			_, err := releaseAll(t.Context(), b, names)
 			require.Error(t, err)

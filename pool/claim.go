@@ -36,9 +36,11 @@ type Claim struct {
 	Requests []Request
 
 	// TTL makes the claim a lease: what is granted is free again after this time, unless [Pool.Renew] extends it. 0
-	// makes it a permanent allocation, which never ends. Cut to the microsecond; at most [MaxTTL]. An owner that holds a
-	// lease and claims the same without a TTL has a permanent allocation from then on. An owner that holds a permanent
-	// allocation keeps it.
+	// makes it a permanent allocation, which never ends. Cut to the microsecond; at most [MaxTTL].
+	//
+	// An owner that holds a lease and claims the same again has it for at least this time from then on, as if it had
+	// renewed it: that never makes a lease end earlier. If it claims the same without a TTL, it has a permanent
+	// allocation from then on. An owner that holds a permanent allocation keeps it.
 	TTL time.Duration
 
 	// Scope is on whose behalf the claim is made, such as a namespace. The claim is refused with [ErrScope] by a pool of
@@ -60,6 +62,8 @@ type Claim struct {
 const (
 	// MaxRequests is the largest number of requests in a claim.
 	MaxRequests = 4096
+	// MaxPreferences is the largest number of requests in a claim that prefer an address.
+	MaxPreferences = 16
 	// MaxLabelBytes is the largest size in bytes of all labels of a claim, names and values together.
 	MaxLabelBytes = 4096
 	// MaxTTL is the longest that a lease or a cooldown may last: 100 years of 365 days.
@@ -69,13 +73,13 @@ const (
 // Request is one address or prefix that a claim asks for. The zero Request asks for a prefix of the pool's default
 // length, chosen by its strategy. A Request may be copied; the copy shares Within, which must not be changed.
 type Request struct {
-	// Family is that of the address. The zero Family means that of Within or Exact if there is one, and otherwise what
-	// the claim's Policy says.
+	// Family is that of the address. The zero Family means that of Exact, Within or Prefer if there is one, and otherwise
+	// what the claim's Policy says.
 	Family Family
 
 	// Bits is the prefix length, 1 to 32 or to 128, within the bounds of the pool; see [FamilySpec.MinBits]. 0 means the
-	// length of Exact, or the pool's default. With a policy
-	// for both families it is for both; to ask for different lengths, make a request for each Family.
+	// length of Exact, or the pool's default. With a policy for both families it is for both; to ask for different
+	// lengths, make a request for each Family.
 	Bits int
 
 	// Within are addresses in which the answer must lie, in addition to lying in the pool. They must be of one family.
@@ -90,6 +94,16 @@ type Request struct {
 	// Exact is the exact prefix that is asked for, without host bits; see [ExactAddr] for one address. It must lie in
 	// Within, if there is one. The zero Prefix means any; another one that is not valid is refused.
 	Exact netip.Prefix
+
+	// Prefer is an address that the answer is to contain if that can be had, as DHCP clients ask for one (RFC 2132,
+	// section 9.1); otherwise the request gets any. It can be had if the prefix of the requested length around it is
+	// free, or was the lease of another owner that has ended, and if the request might get it without preferring it: it
+	// lies in Within, and in no band that is exclusive. If the other requests of the claim cannot be met beside what is
+	// preferred, nothing is. Preferences play no part if the owner holds something already, or gets back what it held
+	// last. It goes with no Exact prefix; at most [MaxPreferences] in a claim. The zero Addr prefers none.
+	//
+	// Cost: nothing if the prefix is free; else one look-up as by [Pool.Get] of an address, in a pool that has leases.
+	Prefer netip.Addr
 
 	// Band names a band of the pool, whose addresses are tried first; see [Spec.Bands]. Together with Within, it is the
 	// part of the band that lies there. Empty means that bands are tried last. It plays no part if there is an Exact
@@ -206,10 +220,17 @@ func (c *Claim) checkRequests() error {
 	if len(c.Requests) > MaxRequests {
 		return invalid("the claim has %d requests, the most is %d", len(c.Requests), MaxRequests)
 	}
+	preferences := 0
 	for i := range c.Requests {
 		if err := c.Requests[i].check(); err != nil {
 			return err
 		}
+		if c.Requests[i].Prefer.IsValid() {
+			preferences++
+		}
+	}
+	if preferences > MaxPreferences {
+		return invalid("%d requests of the claim prefer an address, the most is %d", preferences, MaxPreferences)
 	}
 	if len(c.Requests) < 2 {
 		return nil
@@ -290,10 +311,24 @@ func (r *Request) check() error {
 	case r.Bits != 0 && r.Bits != exact.Bits():
 		return invalid("a request for %v has another length, %d", exact, r.Bits)
 	}
-	if err := r.checkWithin(); err != nil {
+	if err := cmp.Or(r.checkPrefer(), r.checkWithin()); err != nil {
 		return err
 	}
 	return r.checkFamily()
+}
+
+// checkPrefer checks the address that the request prefers.
+func (r *Request) checkPrefer() error {
+	switch prefer := r.Prefer; {
+	case prefer == netip.Addr{}:
+	case prefer.Zone() != "":
+		return invalid("the preferred address %v has a zone, want %v", prefer, prefer.WithZone(""))
+	case prefer.Is4In6():
+		return invalid("the preferred address %v is an IPv4-mapped IPv6 address, want %v", prefer, prefer.Unmap())
+	case r.Exact.IsValid():
+		return invalid("a request for exactly %v prefers %v, want one of the two", r.Exact, prefer)
+	}
+	return nil
 }
 
 // checkWithin checks the set that a prepared request is to be within.
@@ -313,7 +348,7 @@ func (r *Request) checkWithin() error {
 
 // checkFamily checks that all of a request is of one family, and the exact prefix in the set.
 func (r *Request) checkFamily() error {
-	for _, family := range []Family{r.familyExact(), r.familyWithin()} {
+	for _, family := range []Family{r.familyExact(), r.familyWithin(), r.familyPrefer()} {
 		if own := r.ownFamily(); family != 0 && family != own {
 			return invalid("a request for %v has an address or set of %v", own, family)
 		}
@@ -325,9 +360,16 @@ func (r *Request) checkFamily() error {
 	return nil
 }
 
-// ownFamily is the family that the request names, or that of its exact prefix or set; 0 if it says none.
+// ownFamily is the family that the request names, or that of its addresses; 0 if it says none.
 func (r *Request) ownFamily() Family {
-	return cmp.Or(r.Family, r.familyExact(), r.familyWithin())
+	return cmp.Or(r.Family, r.familyExact(), r.familyWithin(), r.familyPrefer())
+}
+
+func (r *Request) familyPrefer() Family {
+	if !r.Prefer.IsValid() {
+		return 0
+	}
+	return FamilyOf(r.Prefer)
 }
 
 func (r *Request) familyWithin() Family {

@@ -41,7 +41,8 @@ var (
 	// ErrExhausted is returned when the searched part of the pool has no free prefix of the requested length. The error
 	// is an [ExhaustedError].
 	ErrExhausted = sentinel.ErrExhausted
-	// ErrTaken is returned when the requested exact prefix is held, wholly or in part.
+	// ErrTaken is returned when the requested exact prefix is held, or cools down, wholly or in part. The error is a
+	// [TakenError].
 	ErrTaken = sentinel.ErrTaken
 	// ErrNotInPool is returned when the pool does not hand out the requested exact prefix. The message says why: it is
 	// outside of the ranges, excluded, a gateway, reserved or withheld.
@@ -111,6 +112,13 @@ type ExhaustedError struct {
 	Bits   int
 	// Limited reports whether the request was for a part of the pool only: it named a set, or the pool has bands.
 	Limited bool
+	// Never reports whether the request could not be met even if nothing were held: no prefix of the length lies in what
+	// the pool hands out, or in the part of it that was asked for. Only another spec helps. Otherwise the pool is full
+	// for now.
+	Never bool
+	// Longest is the longest free block of the family in the whole pool, as a prefix length in bits; -1 if no address is
+	// free. A request for that length, or for a greater one, can be met if it is for no part of the pool.
+	Longest int
 	// Free, Cooling and Total count the addresses of the family in the pool. Addresses may be free although none of them
 	// fits the request.
 	Free, Cooling, Total cidr.Count
@@ -124,10 +132,16 @@ type ExhaustedError struct {
 // Error says what was asked for, what there is, and when the next address may become free.
 func (e *ExhaustedError) Error() string {
 	text := fmt.Sprintf("%v: no %v /%d is free", ErrExhausted, e.Family, e.Bits)
+	if e.Never {
+		text = fmt.Sprintf("%v: an %v /%d can never be free", ErrExhausted, e.Family, e.Bits)
+	}
 	if e.Limited {
 		text += " in the part of the pool that was asked for"
 	}
 	text += fmt.Sprintf("; free addresses: %v of %v", e.Free, e.Total)
+	if e.Longest >= 0 && e.Longest > e.Bits {
+		text += fmt.Sprintf(", the longest free block is a /%d", e.Longest)
+	}
 	if !e.Cooling.IsZero() {
 		text += fmt.Sprintf("; %v cool down", e.Cooling)
 	}
@@ -165,12 +179,29 @@ func (e *StrandedError) Error() string {
 // Is makes errors.Is(e, ErrStranded) true.
 func (e *StrandedError) Is(target error) bool { return target == ErrStranded }
 
-// takenError is [ErrTaken], and says when the first lease or cooldown in the pool ends; zero if nothing in it ends.
-type takenError struct{ next time.Time }
+// TakenError says why an exact prefix could not be had. It matches [ErrTaken]. It is the caller's.
+type TakenError struct {
+	// Prefix is what was asked for.
+	Prefix netip.Prefix
+	// Cooling is when the cooldown or quarantine ends that withholds the first address of the prefix; zero if an owner
+	// holds it.
+	Cooling time.Time
+	// Next is when the first lease or cooldown in the pool ends, if nothing happens before; zero if nothing in the pool
+	// ends, or if that was not looked up.
+	Next time.Time
+}
 
-func (e *takenError) Error() string { return ErrTaken.Error() }
+// Error says whether the prefix cools down, and until when. The [*Error] around it names the prefix.
+func (e *TakenError) Error() string {
+	text := ErrTaken.Error()
+	if !e.Cooling.IsZero() {
+		text += ": it cools down until " + e.Cooling.Format(time.RFC3339Nano)
+	}
+	return text
+}
 
-func (e *takenError) Is(target error) bool { return target == ErrTaken }
+// Is makes errors.Is(e, ErrTaken) true.
+func (e *TakenError) Is(target error) bool { return target == ErrTaken }
 
 // invalid is an error that wraps [ErrInvalid] and says what is wrong. What it quotes is cut.
 func invalid(format string, args ...any) error {

@@ -279,6 +279,6 @@ func infoOf(ctx context.Context, s store.Store, head store.Record) (Info, error)
 	}
 	return Info{
 		Name: head.Pool, Spec: spec, Created: head.Created, Revision: head.Revision,
-		Stats: statsOf(h.Counts()), Withheld: withheld, Parent: h.parentOf(),
+		Stats: statsOf(h.Counts()), Holders: h.Holding, Withheld: withheld, Parent: h.parentOf(),
 	}, nil
 }

@@ -50,6 +50,8 @@ type home interface {
 	ending(ctx context.Context) iter.Seq2[*holding, error]
 	// aside iterates over the records that cool down beside what their owner holds.
 	aside(ctx context.Context) iter.Seq2[*holding, error]
+	// at returns the record that the address belongs to, but for those that are kept aside; nil if there is none.
+	at(ctx context.Context, addr netip.Addr) (*holding, error)
 	// all iterates over all records that hold addresses.
 	all(ctx context.Context) iter.Seq2[*holding, error]
 	// each is all, but returns the errors of do. What do gets is its own until it returns, and what that refers to for

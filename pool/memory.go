@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/ipalloc/ipalloc/pool/internal/space"
 	"github.com/ipalloc/ipalloc/store"
 )
 
@@ -103,6 +104,11 @@ func (m *memory) blank(context.Context) (*state, error) {
 // aside implements [home].
 func (m *memory) aside(context.Context) iter.Seq2[*holding, error] {
 	return each(maps.Values(m.strays))
+}
+
+// at implements [home].
+func (m *memory) at(_ context.Context, addr netip.Addr) (*holding, error) {
+	return m.index.find(addr), nil
 }
 
 func (m *memory) mustLook(string, bool) bool { return false }
@@ -232,7 +238,7 @@ func (m *memory) replace(w write) {
 		return
 	}
 	old := m.held[h.Owner]
-	if old.live() {
+	if old != nil {
 		m.index.remove(old)
 	}
 	if w.op == store.Delete {
@@ -242,9 +248,7 @@ func (m *memory) replace(w write) {
 	}
 	m.expiry.replace(old, h)
 	m.held[h.Owner] = h
-	if h.live() {
-		m.index.add(h)
-	}
+	m.index.add(h)
 }
 
 // get implements [home].
@@ -271,7 +275,10 @@ func (m *memory) find(_ context.Context, addr netip.Addr) (*holding, error) {
 func (m *memory) info(context.Context) (Info, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return Info{Spec: m.known.rules.Spec.clone(), Revision: m.clock, Stats: statsOf(m.known.space.Counts())}, nil
+	s := m.known.space
+	return Info{
+		Spec: m.known.rules.Spec.clone(), Revision: m.clock, Stats: statsOf(s.Counts()), Holders: s.Tally(space.Holding),
+	}, nil
 }
 
 // records implements [home].

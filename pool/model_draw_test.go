@@ -321,6 +321,9 @@ func anyRequest(t *rapid.T, m *world.Pool) pool.Request {
 	case 6:
 		r.Band = rapid.SampledFrom([]string{"static", "late"}).Draw(t, "band")
 	}
+	if !r.Exact.IsValid() && rapid.IntRange(0, 2).Draw(t, "prefers") == 0 {
+		r.Prefer = anyAddr(universe).Draw(t, "preferred")
+	}
 	return r
 }
 
@@ -346,6 +349,11 @@ func badClaim(t *rapid.T, m *world.Pool) pool.Claim {
 		{Owner: "x", Requests: []pool.Request{{Exact: netip.PrefixFrom(host.Addr(), 0).Masked()}}},
 		{Owner: "x", Requests: []pool.Request{{Within: setOf("10.0.0.1", "2001:db8::1")}}},
 		{Owner: "x", Requests: []pool.Request{pool.ExactAddr(addr("::ffff:10.0.0.1"))}},
+		{Owner: "x", Requests: []pool.Request{{Prefer: addr("::ffff:10.0.0.1")}}},
+		{Owner: "x", Requests: []pool.Request{{Prefer: addr("fe80::1%eth0")}}},
+		{Owner: "x", Requests: []pool.Request{{Prefer: host.Addr(), Exact: host.Masked()}}},
+		{Owner: "x", Requests: []pool.Request{{Prefer: host.Addr(), Family: 10 - f}}},
+		{Owner: "x", Requests: slices.Repeat([]pool.Request{{Prefer: host.Addr()}}, pool.MaxPreferences+1)},
 		{Owner: "x", Requests: []pool.Request{{Band: "nobody's"}}},
 		{Owner: "x", TTL: -time.Second},
 		{Owner: "x", TTL: time.Nanosecond},

@@ -12,6 +12,8 @@ import (
 
 	"go4.org/netipx"
 
+	"github.com/ipalloc/ipalloc/cidr"
+	"github.com/ipalloc/ipalloc/pool/internal/space"
 	"github.com/ipalloc/ipalloc/store"
 )
 
@@ -315,6 +317,9 @@ type Info struct {
 	// Revision rises with every change of the pool.
 	Revision int64
 	Stats    Stats
+	// Holders is the number of owners that hold something. Those of leases that have ended are among them until a claim
+	// needs what they hold; see [Pool.Reap].
+	Holders int
 	// Withheld are addresses that the pool may not hand out because others decide so: what is foreign in its network,
 	// and in a carved pool what its parent may not hand out.
 	Withheld []netipx.IPRange
@@ -365,7 +370,8 @@ func (p *Pool) infoNow() Info {
 	s := p.home.state()
 	return Info{
 		Name: p.name, Spec: s.rules.Spec.clone(), Created: p.home.created(), Revision: p.home.revision(),
-		Stats: statsOf(s.space.Counts()), Withheld: s.rules.withheld, Parent: s.parent.clone(),
+		Stats: statsOf(s.space.Counts()), Holders: s.space.Tally(space.Holding), Withheld: s.rules.withheld,
+		Parent: s.parent.clone(),
 	}
 }
 
@@ -389,6 +395,24 @@ func (p *Pool) FreeSet(ctx context.Context, family Family) (*netipx.IPSet, error
 		return nil
 	})
 	return free, p.failed("list what is free", "", err)
+}
+
+// CountFree returns how many prefixes of a length, in bits, are free: so many claims for one of them can be met, if they
+// may use the whole pool. What leases that have ended still hold is not among them.
+//
+// Errors: [ErrFamily]; [ErrInvalid] for a length that the family does not have; [ErrNoPool]; [ErrCorrupt]; those of the
+// store. Cost: one read, and O(runs of free addresses).
+func (p *Pool) CountFree(ctx context.Context, family Family, bits int) (n cidr.Count, err error) {
+	err = p.look(ctx, func(s *state) error {
+		if !s.rules.has(family) {
+			return fmt.Errorf("%w: %v", ErrFamily, family)
+		}
+		if n, err = s.space.CountFree(family.inSpace(), bits); err != nil {
+			return invalid("the prefix length %d is out of range for %v, want 0 to %d", bits, family, family.Width())
+		}
+		return nil
+	})
+	return n, p.failed("count what is free", "", err)
 }
 
 // look calls f with the present state, while no other call changes the pool through this handle.

@@ -156,7 +156,7 @@ func TestRepairKeepsWhatADamagedRecordMayHold(t *testing.T) {
 	require.False(t, report.OK())
 	require.Len(t, report.Damaged, 1)
 	require.Contains(t, report.String(), "object/a")
-	require.Equal(t, sorted("leaked 10.0.0.0; unguarded 10.0.0.5"), sorted(found(report)))
+	require.Equal(t, sorted("leaked 10.0.0.0; unguarded 10.0.0.5; miscounted holders: 2 in the head, 3 in the records"), sorted(found(report)))
 	require.Equal(t, 2, report.Allocations)
 	requireOK(t, p)
 	require.Equal(t, "10.0.0.2", texts(allocate(t, p, pool.Claim{Owner: "c"})))

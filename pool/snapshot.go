@@ -182,6 +182,7 @@ func (s *Snapshot) UnmarshalJSON(b []byte) error {
 				a.Owner, a.State, stateAllocated, stateCooling, stateDeclined)
 		}
 	}
+	read.Holders = len(read.Allocations)
 	*s = read
 	return nil
 }

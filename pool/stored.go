@@ -385,6 +385,16 @@ func (s *stored) aside(ctx context.Context) iter.Seq2[*holding, error] {
 	return holdings(s.store.List(ctx, store.KindCooling, s.name))
 }
 
+// at implements [home].
+func (s *stored) at(ctx context.Context, addr netip.Addr) (*holding, error) {
+	switch h, err := s.find(ctx, addr); {
+	case errors.Is(err, store.ErrNotFound):
+		return nil, nil
+	default:
+		return h, err
+	}
+}
+
 // all implements [home].
 func (s *stored) all(ctx context.Context) iter.Seq2[*holding, error] {
 	return func(yield func(*holding, error) bool) {

@@ -98,10 +98,12 @@ func TestNextFreeRemembersOverHandlesAndRestarts(t *testing.T) {
 	})
 }
 
-func TestExactRequestsAndFailedClaimsDoNotMoveTheNextOne(t *testing.T) {
+func TestNextFreeGoesPastExactRequestsAndNotPastFailedClaims(t *testing.T) {
 	inMemoryAndStored(t, specWith(pool.NextFree, "10.0.0.0/29"), func(t *testing.T, b *trial) {
 		require.Equal(t, "10.0.0.0", texts(allocate(t, b.Pool, pool.Claim{Owner: "a"})))
 		allocate(t, b.Pool, claim("exact", "10.0.0.6"))
+		allocate(t, b.Pool, claim("exact too", "10.0.0.2"))
+		release(t, b.Pool, "exact too")
 		for _, c := range []pool.Claim{
 			{Owner: "fails", Requests: []pool.Request{{}, {Bits: 29}}},
 			{Owner: "fails", Requests: []pool.Request{{}, {}, {}, {}, {}, {}, {}, {}}},
@@ -115,11 +117,11 @@ func TestExactRequestsAndFailedClaimsDoNotMoveTheNextOne(t *testing.T) {
 		_, err = b.DryRun(t.Context(), pool.Claim{Owner: "dry"})
 		require.NoError(t, err)
 		require.Equal(t, "10.0.0.0", texts(allocate(t, b.Pool, pool.Claim{Owner: "a"})), "nor does asking again")
-		require.Equal(t, "10.0.0.1", texts(allocate(t, b.another(t), pool.Claim{Owner: "b"})))
+		require.Equal(t, "10.0.0.3", texts(allocate(t, b.another(t), pool.Claim{Owner: "b"})))
 		require.Equal(t, "10.0.0.4/31", texts(allocate(t, b.another(t),
 			pool.Claim{Owner: "c", Requests: []pool.Request{{Bits: 31, Within: setOf("10.0.0.3-10.0.0.7")}}})))
 		require.Equal(t, "10.0.0.7", texts(allocate(t, b.another(t), pool.Claim{Owner: "d"})))
-		require.Equal(t, "10.0.0.2", texts(allocate(t, b.another(t), pool.Claim{Owner: "e"})), "and from the bottom again")
+		require.Equal(t, "10.0.0.1", texts(allocate(t, b.another(t), pool.Claim{Owner: "e"})), "and from the bottom again")
 	})
 }
 

@@ -103,6 +103,8 @@ type surroundings interface {
 	ending() iter.Seq2[*holding, error]
 	// aside iterates over the records that cool down beside what their owner holds.
 	aside() iter.Seq2[*holding, error]
+	// at returns the record of an owner that the address belongs to; nil if there is none.
+	at(addr netip.Addr) (*holding, error)
 	// busy tells what else the commit that is being planned does with a record.
 	busy(h *holding) busyness
 }
@@ -193,6 +195,7 @@ var counters = [...]func(*holding) bool{
 	space.Expiring:  func(h *holding) bool { return !h.Expires.IsZero() },
 	space.Aside:     func(h *holding) bool { return h.stray },
 	space.Delegated: func(h *holding) bool { return h.Child != "" },
+	space.Holding:   (*holding).live,
 }
 
 func (v *view) allocate(t *task, h *holding, out *outcome) error {
@@ -228,7 +231,7 @@ func (v *view) allocate(t *task, h *holding, out *outcome) error {
 	}
 	var err error
 	if granted.Prefixes, err = v.grant(t, out); err != nil {
-		return err
+		return v.explainTaken(err)
 	}
 	v.put(out, h, granted)
 	out.result, out.carved = granted.Allocation, granted.Child != ""
@@ -260,8 +263,11 @@ func (v *view) again(t *task, h *holding, out *outcome) error {
 	}
 	kept := h.copy()
 	kept.missing = time.Time{} // an owner that asks is there
-	if t.claim.TTL == 0 {
+	switch until := v.now.Add(t.claim.TTL).Truncate(time.Microsecond); {
+	case t.claim.TTL == 0:
 		kept.Expires = time.Time{}
+	case !h.Expires.IsZero() && h.Expires.Before(until):
+		kept.Expires = until
 	}
 	if child != "" {
 		kept.Child = child
@@ -293,7 +299,10 @@ func (v *view) grant(t *task, out *outcome) ([]netip.Prefix, error) {
 	if err := t.line.refusal(out); err != nil {
 		return nil, err
 	}
-	prefixes, err := v.take(t.claim)
+	if prefixes, err := v.takePreferred(t, out); prefixes != nil || err != nil {
+		return prefixes, err
+	}
+	prefixes, err := v.take(t.claim, nil)
 	if err == nil || v.space.Tally(space.Expiring) == 0 || !errors.Is(err, ErrExhausted) && !errors.Is(err, ErrTaken) {
 		return prefixes, err
 	}
@@ -309,8 +318,86 @@ func (v *view) grant(t *task, out *outcome) ([]netip.Prefix, error) {
 	return prefixes, err
 }
 
-// take takes what the claim asks for, all of it or nothing, and returns it in the order of the requests.
-func (v *view) take(c *Claim) ([]netip.Prefix, error) {
+// takePreferred takes what the claim asks for, with the addresses that it prefers as far as they can be had. It returns
+// nil, and has changed nothing, if that is none, or if the rest of the claim cannot be met beside them.
+func (v *view) takePreferred(t *task, out *outcome) ([]netip.Prefix, error) {
+	if !slices.ContainsFunc(t.claim.Requests, func(r Request) bool { return r.Prefer.IsValid() }) {
+		return nil, nil
+	}
+	requests, err := t.claim.resolve(v.rules, t.claim.Policy, v.scratch.requests[:0])
+	if err != nil {
+		return nil, err
+	}
+	v.scratch.requests = requests
+	start, writes := v.space.Mark(), len(out.writes)
+	taken, some := make([]netip.Prefix, len(requests)), false
+	for i := range requests {
+		if r := &requests[i]; r.Prefer.IsValid() && v.admits(r) {
+			if taken[i], err = v.takeAround(t, out, r); err != nil {
+				return nil, err
+			}
+			some = some || taken[i].IsValid()
+		}
+	}
+	if some {
+		if prefixes, err := v.take(t.claim, taken); err == nil {
+			return prefixes, nil
+		}
+	}
+	v.space.Rollback(start)
+	out.writes = out.writes[:writes]
+	return nil, nil
+}
+
+// preferred is the prefix of the requested length around the address that the request prefers.
+func (r *Request) preferred() netip.Prefix { return netip.PrefixFrom(r.Prefer, r.Bits).Masked() }
+
+// admits reports whether the request might get what it prefers if it did not say so.
+func (v *view) admits(r *Request) bool {
+	v.scratch.wants.reset()
+	for _, part := range v.scratch.wants.of(r, v.rules).Tiers {
+		if part == nil || part.Contains(r.preferred()) {
+			return true
+		}
+	}
+	return false
+}
+
+// takeAround takes what the request prefers if it is free, or held by a lease that has ended. It returns the zero
+// Prefix if it is not.
+func (v *view) takeAround(t *task, out *outcome, r *Request) (netip.Prefix, error) {
+	wanted := space.Want{Family: r.Family.inSpace(), Bits: r.Bits, Exact: r.preferred()}
+	p, err := v.space.Take(&wanted)
+	if err == nil || v.space.Tally(space.Expiring) == 0 || !errors.Is(err, allocator.ErrTaken) {
+		return p, ifBroken(err)
+	}
+	h, err := v.around.at(r.Prefer)
+	if err != nil || h == nil || !h.due(v.now) || h.Owner == t.owner || v.around.busy(h) != idle {
+		return netip.Prefix{}, err
+	}
+	start, writes := v.space.Mark(), len(out.writes)
+	if err := v.free(h); err != nil {
+		return netip.Prefix{}, err
+	}
+	v.remove(out, h)
+	if p, err = v.space.Take(&wanted); err != nil {
+		v.space.Rollback(start)
+		out.writes = out.writes[:writes]
+	}
+	return p, ifBroken(err)
+}
+
+// ifBroken returns the error of taking an exact prefix if it is not about that prefix.
+func ifBroken(err error) error {
+	if errors.Is(err, allocator.ErrTaken) || errors.Is(err, allocator.ErrOutside) {
+		return nil
+	}
+	return err
+}
+
+// take takes what the claim asks for, all of it or nothing, and returns it in the order of the requests. What has been
+// taken for some of them already is in taken, which may be nil.
+func (v *view) take(c *Claim, taken []netip.Prefix) ([]netip.Prefix, error) {
 	requests, err := c.resolve(v.rules, c.Policy, v.scratch.requests[:0])
 	if err != nil {
 		return nil, err
@@ -318,8 +405,14 @@ func (v *view) take(c *Claim) ([]netip.Prefix, error) {
 	v.scratch.requests = requests
 	v.scratch.wants.reset()
 	start := v.space.Mark()
-	prefixes := make([]netip.Prefix, len(requests))
+	prefixes := taken
+	if prefixes == nil {
+		prefixes = make([]netip.Prefix, len(requests))
+	}
 	for _, i := range v.scratch.inOrder(requests) {
+		if prefixes[i].IsValid() {
+			continue
+		}
 		r := &requests[i]
 		if prefixes[i], err = v.space.Take(v.scratch.wants.of(r, v.rules)); err != nil {
 			v.space.Rollback(start)
@@ -356,16 +449,62 @@ func (v *view) explain(r *Request, err error) error {
 		counts := statsOf(v.space.Counts()).Of(r.Family)
 		return &ExhaustedError{
 			Family: r.Family, Bits: r.Bits, Limited: r.Within != nil || len(v.rules.Bands) > 0,
+			Never: v.neverFits(r), Longest: v.space.Longest(r.Family.inSpace()),
 			Free: counts.Free, Total: counts.Total.Sub(counts.Reserved), Cooling: counts.Cooling, hint: v.hint(r),
 		}
 	case errors.Is(err, allocator.ErrTaken):
-		return &Error{Prefix: r.Exact, Err: &takenError{}}
+		return &Error{Prefix: r.Exact, Err: &TakenError{Prefix: r.Exact}}
 	case errors.Is(err, allocator.ErrOutside):
 		why := v.rules.sets[r.Family.index()].whyNot(r.Exact)
 		return &Error{Prefix: r.Exact, Err: fmt.Errorf("%w: %s", ErrNotInPool, why)}
 	default:
 		return err
 	}
+}
+
+// neverFits reports whether the request could not be met even if nothing were held. Cost: O(ranges) if it could not.
+func (v *view) neverFits(r *Request) bool {
+	allowed := v.rules.allowed[r.Family.index()]
+	for _, part := range v.scratch.wants.of(r, v.rules).Tiers {
+		in := allowed
+		if part != nil {
+			in = allowed.and(part.Ranges())
+		}
+		if in.hasRoom(r.Bits) {
+			return false
+		}
+	}
+	return true
+}
+
+// explainTaken adds to the error of a grant, if it is that an exact prefix is taken, whether that cools down.
+func (v *view) explainTaken(err error) error {
+	var taken *TakenError
+	if !errors.As(err, &taken) || v.space.Cooling(space.FamilyOf(taken.Prefix.Addr())).IsZero() {
+		return err
+	}
+	first := taken.Prefix.Addr()
+	h, failed := v.around.at(first)
+	if failed == nil && h == nil && v.space.Tally(space.Aside) > 0 {
+		h, failed = v.asideAt(first)
+	}
+	if failed != nil {
+		return failed
+	}
+	if h != nil && h.cooling {
+		taken.Cooling = h.Expires
+	}
+	return err
+}
+
+// asideAt returns the record aside that the address belongs to; nil if there is none.
+func (v *view) asideAt(addr netip.Addr) (*holding, error) {
+	for h, err := range v.around.aside() {
+		if err != nil || slices.ContainsFunc(h.Prefixes, func(p netip.Prefix) bool { return p.Contains(addr) }) {
+			return h, err
+		}
+	}
+	return nil, nil
 }
 
 // hint says what may be in the way of a large prefix in a pool of addresses.
@@ -400,7 +539,7 @@ func (v *view) takeEnded(t *task, out *outcome, refusal error) ([]netip.Prefix, 
 			return nil, err
 		}
 		v.remove(out, h)
-		prefixes, err := v.take(t.claim)
+		prefixes, err := v.take(t.claim, nil)
 		if err == nil {
 			out.verdict = verdictDone
 			return prefixes, nil
@@ -413,12 +552,12 @@ func (v *view) takeEnded(t *task, out *outcome, refusal error) ([]netip.Prefix, 
 // untilNext adds to the error of a grant when the next address may become free.
 func untilNext(err error, next time.Time) error {
 	var exhausted *ExhaustedError
-	var taken *takenError
+	var taken *TakenError
 	switch {
 	case errors.As(err, &exhausted):
 		exhausted.Next = next
 	case errors.As(err, &taken):
-		taken.next = next
+		taken.Next = next
 	}
 	return err
 }
@@ -440,26 +579,37 @@ func (v *view) helps(h *holding) bool {
 	return false
 }
 
-// takeOwnAside takes what the owner itself released and what was put aside since, if the claim asks for
-// it. It returns nil if there is none.
+// takeOwnAside takes what the owner itself released and what was put aside since, if the claim asks for it: of several,
+// what it released last. It returns nil if there is none.
 func (v *view) takeOwnAside(t *task, out *outcome) ([]netip.Prefix, error) {
 	if v.space.Tally(space.Aside) == 0 {
 		return nil, nil
 	}
+	var last *holding
 	for h, err := range v.around.aside() {
-		if err != nil {
+		switch {
+		case err != nil:
 			return nil, err
-		}
-		if h.Owner != t.owner || h.Declined || v.around.busy(h) != idle {
-			continue
-		}
-		if v.isMet(t.claim, h.Prefixes) && v.covers(h.Prefixes) {
-			v.warm(h.Prefixes)
-			v.remove(out, h)
-			return h.Prefixes, nil
+		case h.Owner != t.owner || h.Declined || v.around.busy(h) != idle:
+		case last != nil && !h.releasedAfter(last):
+		case v.isMet(t.claim, h.Prefixes) && v.covers(h.Prefixes):
+			last = h
 		}
 	}
-	return nil, nil
+	if last == nil {
+		return nil, nil
+	}
+	v.warm(last.Prefixes)
+	v.remove(out, last)
+	return last.Prefixes, nil
+}
+
+// releasedAfter reports whether h, which cools down, does so for longer than the other, or has the higher address.
+func (h *holding) releasedAfter(other *holding) bool {
+	if !h.Expires.Equal(other.Expires) {
+		return h.Expires.After(other.Expires)
+	}
+	return other.Prefixes[0].Addr().Less(h.Prefixes[0].Addr())
 }
 
 func (v *view) release(t *task, h *holding, out *outcome) error {

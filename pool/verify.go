@@ -197,6 +197,7 @@ func compare(now, rebuilt *state, records iter.Seq2[*holding, error]) (Report, e
 	rebuilt.keepLeaked(report)
 	for counter, what := range [...]string{
 		space.Expiring: "records that expire", space.Aside: "records aside", space.Delegated: "records that were carved",
+		space.Holding: "holders",
 	} {
 		report.count(what, now.space.Tally(space.Counter(counter)), rebuilt.space.Tally(space.Counter(counter)))
 	}
@@ -213,6 +214,7 @@ func (s *state) keepLeaked(r Report) {
 			s.space.Hold(prefix, false)
 		}
 	}
+	s.space.Add(space.Holding, len(r.Damaged))
 	s.space.Keep()
 }
 

@@ -77,35 +77,37 @@ func found(r pool.Report) string {
 }
 
 func TestVerifyFindsAndRepairRestores(t *testing.T) {
+	const holders = "holders: 3 in the head, 4 in the records"
+	const another = "miscounted " + holders
 	for _, c := range []struct {
 		name   string
 		writes []store.Write
 		want   string
 		after  string // what Repair leaves
 	}{
-		{"record gone", []store.Write{remove("b")}, "leaked 10.0.0.1", ""},
-		{"record added", []store.Write{put("x", "10.0.0.9/32")}, "unguarded 10.0.0.9", ""},
-		{"record added of a prefix", []store.Write{put("x", "10.0.0.16/28")}, "unguarded 10.0.0.16/28", ""},
+		{"record gone", []store.Write{remove("b")}, "leaked 10.0.0.1; miscounted holders: 3 in the head, 2 in the records", ""},
+		{"record added", []store.Write{put("x", "10.0.0.9/32")}, "unguarded 10.0.0.9; " + another, ""},
+		{"record added of a prefix", []store.Write{put("x", "10.0.0.16/28")}, "unguarded 10.0.0.16/28; " + another, ""},
 		{"record changed", []store.Write{put("b", "10.0.0.9/32")}, "leaked 10.0.0.1; unguarded 10.0.0.9", ""},
 		{"twice held", []store.Write{put("x", "10.0.0.1/32")}, "shared ? 10.0.0.1", "shared ? 10.0.0.1"},
 		{"overlap", []store.Write{put("x", "10.0.0.0/28")}, "", ""},
 		{
 			"outside", []store.Write{put("x", "192.0.2.1/32")},
-			"out x 192.0.2.1; miscounted out of range IPv4: 0 in the head, 1 in the records", "out x 192.0.2.1",
+			"out x 192.0.2.1; miscounted out of range IPv4: 0 in the head, 1 in the records, " + holders, "out x 192.0.2.1",
 		},
 		{
 			"excluded", []store.Write{put("x", "10.0.0.200/32")},
-			"out x 10.0.0.200; miscounted out of range IPv4: 0 in the head, 1 in the records", "out x 10.0.0.200",
+			"out x 10.0.0.200; miscounted out of range IPv4: 0 in the head, 1 in the records, " + holders, "out x 10.0.0.200",
 		},
 		{
 			"of a family that the pool has not", []store.Write{put("x", "2001:db8::/64")},
-			"out x 2001:db8::/64; miscounted out of range IPv6: 0 in the head, 18446744073709551616 in the records",
+			"out x 2001:db8::/64; miscounted out of range IPv6: 0 in the head, 18446744073709551616 in the records, " + holders,
 			"out x 2001:db8::/64",
 		},
 		{
 			"partly outside", []store.Write{put("x", "10.0.0.192/26")},
 			"unguarded 10.0.0.192/29 10.0.0.201-10.0.0.255; out x 10.0.0.192/26; " +
-				"miscounted out of range IPv4: 0 in the head, 1 in the records", "out x 10.0.0.192/26",
+				"miscounted out of range IPv4: 0 in the head, 1 in the records, " + holders, "out x 10.0.0.192/26",
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {

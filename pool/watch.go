@@ -53,12 +53,12 @@ func (p *Pool) AllocateWait(ctx context.Context, claim Claim) (Allocation, error
 // nextEnd is when a lease or a cooldown ends that may be why a claim was refused; zero if there is none.
 func nextEnd(err error) time.Time {
 	var exhausted *ExhaustedError
-	var taken *takenError
+	var taken *TakenError
 	switch {
 	case errors.As(err, &exhausted):
 		return exhausted.Next
 	case errors.As(err, &taken):
-		return taken.next
+		return taken.Next
 	}
 	return time.Time{}
 }

@@ -25,6 +25,8 @@ func familyOf(r pool.Request) pool.Family {
 		return pool.FamilyOf(r.Exact.Addr())
 	case r.Within != nil:
 		return pool.FamilyOf(r.Within.Ranges()[0].From())
+	case r.Prefer.IsValid():
+		return pool.FamilyOf(r.Prefer)
 	}
 	return 0
 }
@@ -145,7 +147,7 @@ func (m *Pool) allocate(now time.Time, c pool.Claim, child string, seen Sight) (
 		return nil, nil, pool.ErrScope
 	}
 	if live && !r.Expired(now) {
-		return m.again(c, child, r)
+		return m.again(now, c, child, r)
 	}
 	if wants, err := m.wants(c, c.Policy); err != nil || !m.grantsAll(wants) {
 		return nil, nil, cmp.Or(err, pool.ErrInvalid)
@@ -174,7 +176,7 @@ func (m *Pool) allocate(now time.Time, c pool.Claim, child string, seen Sight) (
 		return after, after.add(granted, nil), nil
 	}
 	full := errors.Is(err, pool.ErrExhausted) || errors.Is(err, pool.ErrTaken)
-	if old := before.ownAside(c, seen); old != nil && full {
+	if old := before.ownAside(c); old != nil && full {
 		granted.Prefixes = old.Prefixes
 		return before, before.add(granted, old), nil
 	}
@@ -186,12 +188,12 @@ func (m *Pool) grantsAll(wants []pool.Request) bool {
 	return !slices.ContainsFunc(wants, func(w pool.Request) bool { return !m.grants(w.Family, w.Bits) })
 }
 
-// ownAside is what the claim asks for of what its owner released and has put aside since; of several, the one that was
-// seen.
-func (m *Pool) ownAside(c pool.Claim, seen Sight) (found *Record) {
+// ownAside is what the claim asks for of what its owner released and has put aside since; of several, the last one.
+func (m *Pool) ownAside(c pool.Claim) (found *Record) {
 	for _, r := range m.Records {
 		if r.Aside && !r.Declined && r.Owner == c.Owner && m.meets(c, r.Prefixes) && m.allows(r.addrs()) {
-			if found == nil || slices.Equal(seen.Prefixes, r.Prefixes) {
+			later := found == nil || r.Expires.After(found.Expires)
+			if later || r.Expires.Equal(found.Expires) && found.Prefixes[0].Addr().Less(r.Prefixes[0].Addr()) {
 				found = r
 			}
 		}
@@ -200,7 +202,7 @@ func (m *Pool) ownAside(c pool.Claim, seen Sight) (found *Record) {
 }
 
 // again is for an owner that holds r.
-func (m *Pool) again(c pool.Claim, child string, r *Record) (*Pool, *Record, error) {
+func (m *Pool) again(now time.Time, c pool.Claim, child string, r *Record) (*Pool, *Record, error) {
 	if !m.meets(c, r.Prefixes) {
 		if _, err := m.wants(c, c.Policy); err != nil {
 			return nil, nil, err
@@ -209,8 +211,11 @@ func (m *Pool) again(c pool.Claim, child string, r *Record) (*Pool, *Record, err
 	}
 	kept := *r
 	kept.Missing = time.Time{} // who asks is there
-	if c.TTL == 0 {
+	switch until := now.Add(c.TTL); {
+	case c.TTL == 0:
 		kept.Expires = time.Time{}
+	case !kept.Expires.IsZero() && kept.Expires.Before(until):
+		kept.Expires = until
 	}
 	if child != "" && r.Child != "" && r.Child != child {
 		return nil, nil, pool.ErrHeld
@@ -227,7 +232,10 @@ func (m *Pool) grant(now time.Time, c pool.Claim, seen Sight) ([]netip.Prefix, e
 	if err != nil {
 		return nil, err
 	}
-	got, err := m.take(wants, seen)
+	if preferred := m.takePreferred(now, c.Owner, wants, seen); preferred != nil {
+		return preferred, nil
+	}
+	got, err := m.take(wants, nil, seen)
 	var last *Record
 	for _, old := range m.ended(now, seen) {
 		full := errors.Is(err, pool.ErrExhausted) || errors.Is(err, pool.ErrTaken)
@@ -236,7 +244,7 @@ func (m *Pool) grant(now time.Time, c pool.Claim, seen Sight) ([]netip.Prefix, e
 		if useful(wants, old) && (full || together) {
 			m.remove(old)
 			last = old
-			got, err = m.take(wants, seen)
+			got, err = m.take(wants, nil, seen)
 		}
 	}
 	return got, err

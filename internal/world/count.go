@@ -99,6 +99,7 @@ func (w *World) Snapshot(name string) pool.Snapshot {
 			s.Allocations = append(s.Allocations, r.Allocation)
 		}
 	}
+	s.Holders = len(s.Allocations)
 	slices.SortFunc(s.Allocations, ByAddr)
 	slices.SortFunc(s.Cooling, ByAddr)
 	for _, f := range []pool.Family{pool.IPv4, pool.IPv6} {

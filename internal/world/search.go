@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"time"
 
 	"go4.org/netipx"
 
@@ -14,7 +15,8 @@ import (
 
 // take finds a free prefix for each of the wants: first exact ones, then those within a set or a band, then the rest;
 // of each the larger ones first.
-func (m *Pool) take(wants []pool.Request, seen Sight) ([]netip.Prefix, error) {
+// What some of the wants prefer has been found before.
+func (m *Pool) take(wants []pool.Request, preferred map[int]netip.Prefix, seen Sight) ([]netip.Prefix, error) {
 	order := make([]int, len(wants))
 	for i := range wants {
 		order[i] = i
@@ -26,7 +28,16 @@ func (m *Pool) take(wants []pool.Request, seen Sight) ([]netip.Prefix, error) {
 	for _, f := range []pool.Family{pool.IPv4, pool.IPv6} {
 		cursor[f] = m.Cursor[f]
 	}
+	for i, p := range preferred {
+		got[i] = p
+		for _, a := range AddrsOf(p) {
+			taken[a] = &Record{}
+		}
+	}
 	for _, i := range order {
+		if got[i].IsValid() {
+			continue
+		}
 		w := wants[i]
 		var free []netip.Prefix
 		if w.Exact.IsValid() {
@@ -55,14 +66,68 @@ func (m *Pool) take(wants []pool.Request, seen Sight) ([]netip.Prefix, error) {
 			if next := slices.IndexFunc(free, behind); next > 0 {
 				got[i] = free[next]
 			}
-			cursor[w.Family] = netipx.PrefixLastIP(got[i]).Next()
 		}
+		m.moveCursor(cursor, got[i])
 		for _, a := range AddrsOf(got[i]) {
 			taken[a] = &Record{}
 		}
 	}
 	m.Cursor = cursor
 	return got, nil
+}
+
+// takePreferred is take with what the wants prefer as far as it can be had, one after the other; nil if none can, or if
+// the others cannot be met then. What a lease that has ended holds may be had, but its owner may be asking as well.
+func (m *Pool) takePreferred(now time.Time, owner string, wants []pool.Request, seen Sight) []netip.Prefix {
+	after, preferred, taken := m.clone(), map[int]netip.Prefix{}, m.Taken()
+	for i, w := range wants {
+		if !w.Prefer.IsValid() {
+			continue
+		}
+		p := netip.PrefixFrom(w.Prefer, w.Bits).Masked()
+		if w.Within != nil && !w.Within.ContainsPrefix(p) {
+			continue
+		}
+		tiers := m.tiers(w)
+		if !slices.ContainsFunc(tiers, func(tier func(netip.Addr) bool) bool { return all(p, tier) }) {
+			continue
+		}
+		r := taken[w.Prefer]
+		if r != nil && r.Expired(now) && !r.Aside && r.Child == "" && r.Owner != owner && i < len(seen.Prefixes) &&
+			seen.Prefixes[i] == p {
+			after.remove(r)
+			for _, a := range r.addrs() {
+				delete(taken, a)
+			}
+		}
+		if m.isFree(p, taken, everywhere) {
+			preferred[i] = p
+			m.moveCursor(after.Cursor, p)
+			for _, a := range AddrsOf(p) {
+				taken[a] = &Record{}
+			}
+		}
+	}
+	if len(preferred) == 0 {
+		return nil
+	}
+	got, err := after.take(wants, preferred, seen)
+	if err != nil {
+		return nil
+	}
+	*m = *after
+	return got
+}
+
+// moveCursor moves that of a family behind what was granted.
+func (m *Pool) moveCursor(cursor map[pool.Family]netip.Addr, granted netip.Prefix) {
+	if m.Spec.Strategy == pool.NextFree {
+		cursor[pool.FamilyOf(granted.Addr())] = netipx.PrefixLastIP(granted).Next()
+	}
+}
+
+func all(p netip.Prefix, allowed func(netip.Addr) bool) bool {
+	return !slices.ContainsFunc(AddrsOf(p), func(a netip.Addr) bool { return !allowed(a) })
 }
 
 func choice(w pool.Request) int {

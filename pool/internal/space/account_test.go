@@ -114,6 +114,7 @@ func TestTakeOver(t *testing.T) {
 	old.Add(space.Expiring, 1)
 	old.Add(space.Aside, 2)
 	old.Add(space.Delegated, 3)
+	old.Add(space.Holding, 4)
 
 	// IPv6 goes, of which nothing is taken.
 	next := newSpace(t, rulesOf(space.Next, 0, setOf(t, "10.0.0.0/20")))
@@ -122,7 +123,7 @@ func TestTakeOver(t *testing.T) {
 	next.KeepCursors(old)
 	require.Equal(t, view{
 		counts:  []space.Counts{{Total: count(4096), Cooling: count(16), Free: count(4080)}},
-		cursors: []netip.Addr{addr("10.0.0.16")}, records: [3]int{1, 2, 3},
+		cursors: []netip.Addr{addr("10.0.0.16")}, records: [4]int{1, 2, 3, 4},
 	}, view{counts: next.Counts(), cursors: next.Cursors(), records: viewOf(next).records})
 	require.Equal(t, old.TakenSet(space.V4), next.TakenSet(space.V4))
 

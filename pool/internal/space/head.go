@@ -23,10 +23,11 @@ type Head struct {
 	Spaces []headSpace `json:"spaces"`
 	// Left counts what is held of a family that the rules do not have.
 	Left []Counts `json:"left,omitempty"`
-	// Expiring, Aside and Delegated are the counters of records.
+	// Expiring, Aside, Delegated and Holding are the counters of records.
 	Expiring  int `json:"expiring,omitempty"`
 	Aside     int `json:"aside,omitempty"`
 	Delegated int `json:"delegated,omitempty"`
+	Holding   int `json:"holding,omitempty"`
 }
 
 // headSpace is one family of a head.
@@ -56,7 +57,7 @@ func (h *Head) Check(families []Family) error {
 			return fmt.Errorf("%w: the head counts %v twice", ErrCorrupt, left.Family)
 		}
 	}
-	if h.Expiring < 0 || h.Aside < 0 || h.Delegated < 0 {
+	if min(h.Expiring, h.Aside, h.Delegated, h.Holding) < 0 {
 		return fmt.Errorf("%w: the head has negative counts of records", ErrCorrupt)
 	}
 	ids := h.PieceIDs()
@@ -121,7 +122,7 @@ func (h *Head) PieceIDs() []string {
 // tallies are those of a head that was checked.
 func (h *Head) tallies() tallies {
 	var t tallies
-	t.records = [numCounters]int{Expiring: h.Expiring, Aside: h.Aside, Delegated: h.Delegated}
+	t.records = [numCounters]int{Expiring: h.Expiring, Aside: h.Aside, Delegated: h.Delegated, Holding: h.Holding}
 	for _, s := range h.Spaces {
 		t.families[s.Family] = tally{s.Cooling, s.OutOfRange, s.Cursor}
 	}
@@ -148,7 +149,7 @@ func (s *Space) Encode(base int64) (Head, []PieceWrite, error) {
 	records := &s.tallies.records
 	h := Head{
 		Spaces: make([]headSpace, len(s.families)), Left: counts[len(s.families):],
-		Expiring: records[Expiring], Aside: records[Aside], Delegated: records[Delegated],
+		Expiring: records[Expiring], Aside: records[Aside], Delegated: records[Delegated], Holding: records[Holding],
 	}
 	d := &draft{limits: s.limits, base: base}
 	for i, f := range s.families {

@@ -85,7 +85,7 @@ func refused(s *space.Space, w *space.Want) error {
 type view struct {
 	counts  []space.Counts
 	cursors []netip.Addr
-	records [3]int
+	records [4]int
 	free    [2][]netipx.IPRange
 	taken   [2][]netipx.IPRange
 }

@@ -242,7 +242,7 @@ func (m *machine) CoolOrWarm(t *rapid.T) {
 }
 
 func (m *machine) Add(t *rapid.T) {
-	c, by := rapid.IntRange(0, 2).Draw(t, "counter"), rapid.IntRange(-2, 3).Draw(t, "by")
+	c, by := rapid.IntRange(0, 3).Draw(t, "counter"), rapid.IntRange(-2, 3).Draw(t, "by")
 	m.space.Add(space.Counter(c), by)
 	m.now.records[c] = max(0, m.now.records[c]+by)
 }

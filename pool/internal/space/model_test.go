@@ -16,7 +16,7 @@ import (
 type model struct {
 	allowed map[netip.Addr]bool
 	held    []held
-	records [3]int
+	records [4]int
 	cursors map[space.Family]netip.Addr
 }
 
@@ -163,7 +163,7 @@ func (m *model) pick(all []netip.Prefix, f space.Family, strategy space.Strategy
 // take notes that p was given for the want.
 func (m *model) take(w *space.Want, p netip.Prefix, strategy space.Strategy) {
 	m.held = append(m.held, held{prefix: p})
-	if strategy == space.Next && !w.Exact.IsValid() {
+	if strategy == space.Next {
 		m.cursors[w.Family] = netipx.PrefixLastIP(p).Next()
 	}
 }

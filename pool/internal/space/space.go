@@ -129,6 +129,26 @@ func (s *Space) IsFreeWithin(p netip.Prefix) bool {
 	return true
 }
 
+// Longest returns the length, in bits, of the longest free block of the family; -1 if no address is free. Cost: O(1).
+func (s *Space) Longest(f Family) int {
+	if space := s.of(f); space != nil {
+		if bits, ok := space.free.LargestFree(); ok {
+			return bits
+		}
+	}
+	return -1
+}
+
+// CountFree returns how many prefixes of the length are free in the family; 0 if the rules do not have it.
+//
+// Errors: [allocator.ErrInvalid] for a length that the family does not have. Cost: O(nodes).
+func (s *Space) CountFree(f Family, bits int) (cidr.Count, error) {
+	if space := s.of(f); space != nil {
+		return space.free.CountFree(bits)
+	}
+	return cidr.Count{}, nil
+}
+
 // FreeSet returns the addresses of the family that are free. It is empty, not nil, for a family that the rules
 // do not have. Cost: O(runs).
 func (s *Space) FreeSet(f Family) *netipx.IPSet {

@@ -35,7 +35,7 @@ func (s *Space) Take(w *Want) (netip.Prefix, error) {
 		return netip.Prefix{}, err
 	}
 	s.journal = append(s.journal, change{f.family, p, false})
-	if s.rules.Strategy == Next && !w.Exact.IsValid() {
+	if s.rules.Strategy == Next {
 		s.change().families[f.family].cursor = netipx.PrefixLastIP(p).Next()
 	}
 	return p, nil

@@ -18,8 +18,10 @@ const (
 	Aside
 	// Delegated counts the records of which a pool was carved.
 	Delegated
+	// Holding counts the records of owners that hold something.
+	Holding
 
-	numCounters = 3
+	numCounters = 4
 )
 
 // Counts are the numbers of addresses of one family. Total is the sum of Reserved, Used, Cooling and Free. It is
