@@ -449,9 +449,9 @@ func (a *attempt) planSteps(o *op, part *part, d *draft) error {
 
 // planStep plans one step. An error means that it could not be planned.
 func (a *attempt) planStep(o *op, s *step, d *draft) error {
-	if earlier := o.before(s, d); earlier != nil {
+	if o.repeats {
 		if h, ok := d.planned(s.owner); ok {
-			s.looked = earlier.looked
+			s.looked = true // for the step before
 			return a.planWith(o, s, d, h)
 		}
 	}
@@ -483,27 +483,12 @@ func (a *attempt) planStep(o *op, s *step, d *draft) error {
 	return nil
 }
 
-// before is the last step before s that plans in the draft for the same owner; nil if there is none.
-func (o *op) before(s *step, d *draft) (earlier *step) {
-	if !o.repeats {
-		return nil
-	}
-	for i := range o.parts {
-		for j := range o.parts[i].steps {
-			switch other := &o.parts[i].steps[j]; {
-			case other == s:
-				return earlier
-			case other.owner == s.owner && o.parts[i].chosen == d.pool && !other.done:
-				earlier = other
-			}
-		}
-	}
-	return nil
-}
-
 // planned is what the owner is to hold by the last write of the draft for it, nil for nothing. It reports false if
 // there is no such write.
 func (d *draft) planned(owner string) (*holding, bool) {
+	if d.names != nil && !d.names[recordName{owner, false}] {
+		return nil, false
+	}
 	for _, w := range slices.Backward(d.writes) {
 		if w.holding.recordName() == (recordName{owner, false}) {
 			if w.op == store.Delete {

@@ -75,13 +75,15 @@ func (f *Family) UnmarshalText(text []byte) error {
 	return invalid("%q is not a family, want IPv4 or IPv6", text)
 }
 
-// FamilyPolicy says how many families a claim is for. The names and meanings are those of a Kubernetes
-// Service's ipFamilyPolicy.
+// FamilyPolicy says how many families a claim is for. The names are those of a Kubernetes Service's ipFamilyPolicy. The
+// meaning is the same for a claim without requests. Where a Service with SingleStack may not name two families, requests
+// may: they say themselves what they are for.
 type FamilyPolicy uint8
 
 // The family policies.
 const (
-	// SingleStack asks for one address, of the pool's primary family. It is the default.
+	// SingleStack asks for one address, of the pool's primary family. It adds nothing to requests that name their
+	// families, and forbids none. It is the default.
 	SingleStack FamilyPolicy = iota
 	// PreferDualStack asks for one address of each family that the pool has, the primary one first. The claim may get
 	// one family only if the pool has no other; if a family of the pool is exhausted, the claim fails.

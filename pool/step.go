@@ -181,7 +181,7 @@ func (s *Step) prepare(p *Pool) error {
 // opOfSteps returns an op of all the steps.
 func opOfSteps(ctx context.Context, steps []Step) (*op, error) {
 	o := &op{ctx: ctx, whole: true}
-	seen := make(map[owner]taskKind, len(steps))
+	seen := make(map[owner]bool, len(steps))
 	for i := range steps {
 		s, in := &steps[i], steps[i].pools
 		t := s.task
@@ -204,16 +204,15 @@ func opOfSteps(ctx context.Context, steps []Step) (*op, error) {
 }
 
 // noteOwner notes whose task is in which pools, and returns an error if one that releases comes behind another one.
-func (o *op) noteOwner(seen map[owner]taskKind, pools []*Pool, t *task) error {
+// What was seen before says so of each owner: whether it has a step that does not.
+func (o *op) noteOwner(seen map[owner]bool, pools []*Pool, t *task) error {
 	for _, p := range pools {
-		earlier, again := seen[owner{p, t.owner}]
-		if again && t.kind == taskRelease && earlier != taskRelease {
+		keeps, again := seen[owner{p, t.owner}]
+		if keeps && t.kind == taskRelease {
 			return invalid("a step that releases comes behind one of the same owner, %q, that does not; want it first", t.owner)
 		}
 		o.repeats = o.repeats || again
-		if seen[owner{p, t.owner}] = t.kind; again && earlier != taskRelease {
-			seen[owner{p, t.owner}] = earlier
-		}
+		seen[owner{p, t.owner}] = keeps || t.kind != taskRelease
 	}
 	return nil
 }
