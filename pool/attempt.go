@@ -22,17 +22,18 @@ import (
 // read on the way (an owner's record, a piece of free space) therefore needs no guard of its own,
 // provided that it was read after that head.
 type attempt struct {
-	ctx    context.Context // of what is read
-	now    time.Time
-	batch  []*op
-	turn   store.Turn // in which it is committed; may be nil
-	again  bool       // all of the batch were in an attempt that came to nothing
-	drafts []*draft   // of pools
-	nets   []*network // that take part
-	owners owners
-	room   int           // for how many more tasks
-	took   time.Duration // how long its commit took
-	one    draft         // the first of drafts
+	ctx     context.Context // of what is read
+	now     time.Time
+	batch   []*op
+	turn    store.Turn // in which it is committed; may be nil
+	again   bool       // all of the batch were in an attempt that came to nothing
+	drafts  []*draft   // of pools
+	nets    []*network // that take part
+	owners  owners
+	room    int               // for how many more tasks
+	took    time.Duration     // how long its commit took
+	one     draft             // the first of drafts
+	callers []context.Context // of whom an observer is told
 }
 
 // draft is what an attempt plans in one pool.
@@ -50,7 +51,10 @@ type draft struct {
 	names   map[recordName]bool // of writes, if there may be many
 	known   bool                // whether the pool's state is known to the attempt
 	err     error               // why it is not
-	begin   time.Time
+	sent    struct {            // of a commit of which an observer is told
+		ctx           context.Context // which BeginCommit returned
+		writes, bytes int
+	}
 }
 
 // recordName names a record that holds addresses within its pool.
@@ -532,7 +536,7 @@ func (d *draft) merge(from int) {
 
 // then is the one write that does what w does and then next, which is of the same record.
 func (w write) then(next write) write {
-	next.old = w.old
+	next.old, next.ended = w.old, w.ended
 	switch {
 	case next.op == store.Delete:
 	case w.old == nil:

@@ -32,11 +32,12 @@ type op struct {
 
 	over     bool // it has been brought to its end
 	err      error
-	attempts int         // commits that came to nothing
-	lost     bool        // the last of them, to another handle, outside of a turn
-	guest    bool        // it is another handle's, and in a batch of this one
-	asked    bool        // another handle could not do it
-	heads    []store.Key // that it was about
+	attempts int               // commits that came to nothing
+	lost     bool              // the last of them, to another handle, outside of a turn
+	guest    bool              // it is another handle's, and in a batch of this one
+	asked    bool              // another handle could not do it
+	heads    []store.Key       // that it was about
+	callers  []context.Context // of an observed op for several calls: theirs
 
 	// An op is uncertain from the moment that one of its commits may have taken effect, or may yet, until a later plan
 	// settles it. Until deadline it may try to find out.

@@ -44,37 +44,41 @@ func (d *delegation) name() string {
 // parent must be in a store. Cost: one commit, which calls of several goroutines share, and before it two lists that
 // stop at the first record.
 func Carve(ctx context.Context, parent *Pool, claim Claim, name string, spec Spec, options *Options) (*Pool, error) {
-	child, err := carve(ctx, parent, claim, name, spec, options)
-	return child, wrapped(err, Error{Op: "carve", Pool: name, Owner: claim.Owner})
+	var child *Pool
+	s := StepBegin{Owner: claim.Owner, Claim: claim}
+	_, err := parent.observeOne(ctx, "Carve", s, func(ctx context.Context) (a Allocation, err error) {
+		child, a, err = carve(ctx, parent, claim, name, spec, options)
+		return a, wrapped(err, Error{Op: "carve", Pool: name, Owner: claim.Owner})
+	})
+	return child, err
 }
 
-func carve(ctx context.Context, parent *Pool, claim Claim, name string, spec Spec, options *Options) (*Pool, error) {
+func carve(
+	ctx context.Context, parent *Pool, claim Claim, name string, spec Spec, options *Options,
+) (child *Pool, a Allocation, err error) {
 	switch {
 	case claim.TTL != 0:
-		return nil, invalid("the claim for the pool %q has a time to live, want none", name)
+		return nil, a, invalid("the claim for the pool %q has a time to live, want none", name)
 	case len(spec.Ranges) > 0 || len(spec.Subnets) > 0:
-		return nil, invalid("the spec of the pool %q has ranges; those of a carved pool are what its parent grants", name)
+		return nil, a, invalid("the spec of the pool %q has ranges; those of a carved pool are what its parent grants", name)
 	case name == parent.name:
-		return nil, invalid("the pool %q cannot be carved from itself", name)
+		return nil, a, invalid("the pool %q cannot be carved from itself", name)
 	}
 	if err := claim.prepare(&parent.sets); err != nil {
-		return nil, err
+		return nil, a, err
 	}
 	if err := validateName("pool's name", name); err != nil {
-		return nil, err
+		return nil, a, err
 	}
-	child, err := parent.home.neighbour(name)
-	if err != nil {
-		return nil, err
+	if child, err = parent.home.neighbour(name); err != nil {
+		return nil, a, err
 	}
 	child.setOptions(options)
-	begin := parent.begin()
-	a, err := parent.do(ctx, &task{kind: taskAllocate, owner: claim.Owner, delegate: &delegation{child, spec}}, &claim)
-	parent.observe(begin, CallAllocate, claim.Owner, a, err)
+	a, err = parent.do(ctx, &task{kind: taskAllocate, owner: claim.Owner, delegate: &delegation{child, spec}}, &claim)
 	if err != nil {
-		return nil, err
+		return nil, a, err
 	}
-	return child, nil // which is read when it is used, if it was there already
+	return child, a, nil // which is read when it is used, if it was there already
 }
 
 // carve plans that a pool is made of what was granted in the draft's.
@@ -121,11 +125,13 @@ func (a *attempt) carve(from *draft, to *delegation, granted Allocation) error {
 // [ErrHeld] if another pool was carved from what the owner holds in the parent. Cost: two or three reads and one
 // commit.
 func (p *Pool) Extend(ctx context.Context, claim Claim) (Allocation, error) {
-	begin := p.begin()
+	call, ctx := p.observe(ctx, "Extend", StepBegin{Owner: claim.Owner, Claim: claim})
+	defer call.end()
 	granted, parent, err := p.extend(ctx, claim)
 	err = p.failed("extend", claim.Owner, err)
-	p.observeIn(parent, begin, CallAllocate, claim.Owner, granted, err)
-	return granted, err
+	call.in(parent)
+	call.step(StepAllocate, claim.Owner, granted, err)
+	return granted, call.result(err)
 }
 
 // extend is Extend, and returns the name of the parent too, if it is known.
@@ -206,11 +212,13 @@ func (a *attempt) extend(d, from *draft, granted Allocation) error {
 // in the pool, or cools down there; [ErrInvalid] if nothing would be left of the pool, which [Delete] is for; those
 // of the store. Cost: two or three reads and one commit.
 func (p *Pool) Retract(ctx context.Context, owner string) (Allocation, error) {
-	begin := p.begin()
+	call, ctx := p.observe(ctx, "Retract", StepBegin{Kind: StepRelease, Owner: owner, Held: Held{Owner: owner}})
+	defer call.end()
 	given, parent, err := p.retract(ctx, owner)
 	err = p.failed("retract", owner, err)
-	p.observeIn(parent, begin, CallRelease, owner, given, err)
-	return given, err
+	call.in(parent)
+	call.step(StepRelease, owner, given, err)
+	return given, call.result(err)
 }
 
 // retract is Retract, and returns the name of the parent too, if it is known.

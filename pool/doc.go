@@ -107,7 +107,8 @@
 // [Pool.AllocateWait] waits for an address, and [Pool.Watch] reports what became free or taken. Both cost next to
 // nothing while nothing happens. Calls that wait on one handle are served in their order; handles share what becomes
 // free with each other. [Pool.DryRun] returns what a claim would get. [Options.Observer] is told of calls and
-// commits. [Pool.Snapshot] and [Pool.Export] return a whole pool as of one moment, at O(allocations), and [Import]
+// commits when they begin and end, and of leases that ended and were freed: see [Observer] for how spans are made of
+// that. [Pool.Snapshot] and [Pool.Export] return a whole pool as of one moment, at O(allocations), and [Import]
 // makes a pool of it in this or another store. Package pool/view draws it, and the module pool/metrics counts for
 // Prometheus.
 //

@@ -48,35 +48,6 @@ func ExamplePool_Watch() {
 	// freed [10.0.0.1-10.0.0.1] taken []
 }
 
-// counter counts what ended well and what did not.
-type counter struct{ granted, refused, conflicts int }
-
-func (c *counter) ObserveCall(e pool.CallEvent) {
-	switch {
-	case e.Err != nil:
-		c.refused++
-	case e.Call == pool.CallAllocate:
-		c.granted++
-	}
-}
-
-func (c *counter) ObserveCommit(e pool.CommitEvent) {
-	if e.Err != nil {
-		c.conflicts++
-	}
-}
-
-func ExampleObserver() {
-	ctx := context.Background()
-	seen := &counter{}
-	p := must(pool.New(pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.1"))}, &pool.Options{Observer: seen}))
-	for _, owner := range []string{"a", "b", "c"} {
-		_, _ = p.Allocate(ctx, pool.Claim{Owner: owner})
-	}
-	fmt.Printf("%+v\n", *seen)
-	// Output: {granted:1 refused:2 conflicts:0}
-}
-
 // A pool moves to another store, as JSON.
 func ExampleImport() {
 	ctx := context.Background()

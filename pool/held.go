@@ -70,7 +70,7 @@ func (t *task) matches(h *holding) error {
 // what is released and no other process has changed the pool since; else one more. Naming it by address alone costs a
 // look-up before, as by [Pool.Get].
 func (p *Pool) Release(ctx context.Context, held Held) (Allocation, error) {
-	return p.change(ctx, Release(held))
+	return p.change(ctx, "Release", Release(held))
 }
 
 // Renew makes the lease last for ttl from now on, and returns it. It never makes a lease end earlier, also if the clock
@@ -80,7 +80,7 @@ func (p *Pool) Release(ctx context.Context, held Held) (Allocation, error) {
 // Errors: as for [Pool.Release]; [ErrInvalid] for a ttl under a microsecond or above [MaxTTL]. Cost: as for
 // [Pool.Release]; the number of leases does not matter.
 func (p *Pool) Renew(ctx context.Context, held Held, ttl time.Duration) (Allocation, error) {
-	return p.change(ctx, Renew(held, ttl))
+	return p.change(ctx, "Renew", Renew(held, ttl))
 }
 
 // Decline is for an owner that has found its address in use by somebody else: by duplicate address detection (RFC 4862,
@@ -95,7 +95,7 @@ func (p *Pool) Renew(ctx context.Context, held Held, ttl time.Duration) (Allocat
 // Errors: as for [Pool.Release]; [ErrInvalid] for a quarantine under a microsecond or above [MaxTTL]. Cost: as for
 // [Pool.Release].
 func (p *Pool) Decline(ctx context.Context, held Held, quarantine time.Duration) (Allocation, error) {
-	return p.change(ctx, Decline(held, quarantine))
+	return p.change(ctx, "Decline", Decline(held, quarantine))
 }
 
 // Get returns what is held.
@@ -153,13 +153,12 @@ func (h *holding) contains(addr netip.Addr) bool {
 	return false
 }
 
-// change does a step about what is held, by itself.
-func (p *Pool) change(ctx context.Context, s Step) (Allocation, error) {
-	begin := p.begin()
-	a, err := p.changeNamed(ctx, s)
-	err = p.failedFor(s.task.kind.String(), s.held, err)
-	p.observe(begin, s.call(), a.orOwner(s.held.Owner), a, err)
-	return a, err
+// change does a step about what is held, by itself, for a method.
+func (p *Pool) change(ctx context.Context, method string, s Step) (Allocation, error) {
+	return p.observeOne(ctx, method, s.begin(), func(ctx context.Context) (Allocation, error) {
+		a, err := p.changeNamed(ctx, s)
+		return a, p.failedFor(s.task.kind.String(), s.held, err)
+	})
 }
 
 // changeNamed does it for whoever holds it at that moment.

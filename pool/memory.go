@@ -195,11 +195,36 @@ func (m *memory) network(_ context.Context, name string) (*network, error) {
 
 // commit implements [home].
 func (m *memory) commit(a *attempt) error {
-	for _, d := range a.drafts {
-		d.pool.home.(*memory).apply(d)
+	if slices.ContainsFunc(a.drafts, (*draft).isObserved) {
+		m.commitObserved(a)
+	} else {
+		applyAll(a)
 	}
 	return nil
 }
+
+// commitObserved is commit, of which observers are told.
+func (m *memory) commitObserved(a *attempt) {
+	ctx, err := a.ctx, errPanicked
+	defer func() { a.endCommit(0, err) }()
+	for _, d := range a.drafts {
+		if d.changesMemory() {
+			ctx = a.beginCommit(ctx, d, nil)
+		}
+	}
+	applyAll(a)
+	err = nil
+}
+
+// applyAll makes true what an attempt plans.
+func applyAll(a *attempt) {
+	for _, d := range a.drafts {
+		d.pool.home.(*memory).apply(d)
+	}
+}
+
+// changesMemory reports whether anything changes in the draft's pool, which is in memory.
+func (d *draft) changesMemory() bool { return d.next != nil || len(d.writes) > 0 }
 
 // apply makes true what is planned.
 func (m *memory) apply(d *draft) {
@@ -207,7 +232,7 @@ func (m *memory) apply(d *draft) {
 		m.known = d.next
 	}
 	m.known.space.Keep()
-	if d.next == nil && len(d.writes) == 0 {
+	if !d.changesMemory() {
 		return
 	}
 	m.clock++

@@ -1,91 +1,407 @@
 package pool
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
 	"time"
+
+	"github.com/ipalloc/ipalloc/store"
 )
 
-// Observer is told what a handle does, for metrics. It is called by the goroutine of the call, which waits for it, so
-// it should be quick. It may be called by any number of goroutines at once, and must not use the pool.
+// Observer is told when calls and commits of a handle begin and end, for metrics, logs and traces.
+//
+// Each begin returns a context, which is used from then on and is given to the end: a span that it puts there is the
+// parent of what follows, down to the store's own. It must return the context that it was given or one derived from it.
+// The context of a call has that of its commits derived from it, but other calls may share the commit; see
+// [CommitBegin.Calls].
+//
+// Each begin has exactly one end, after errors and panics too. If an observer itself panics, begins may be without an
+// end. The panic reaches the caller, as one of the store does: a call that was told of its end has taken effect, and a
+// commit may have; other calls that share the commit end with [store.ErrUnknown].
+//
+// The methods are called by the goroutine of the call, or of another call that commits for it, which waits for them, so
+// they should be quick. They may be called by any number of goroutines at once, and must not use the pool. Slices, maps
+// and pointers in their arguments are shared: they must not be changed, and must be copied to be used after the method
+// has returned.
+//
+// Embed [NoObserver] in an implementation: later versions may add methods.
 type Observer interface {
-	// ObserveCall is told of each call that allocates, releases or renews, when it has ended: once for each owner, and
-	// for each pool of a call over several. [Carve] and [Pool.Extend] allocate in the parent, [Pool.Retract] releases
-	// there.
-	ObserveCall(CallEvent)
-	// ObserveCommit is told of each attempt to commit to the store, when it has ended. Pools in memory have none.
-	ObserveCommit(CommitEvent)
+	// BeginCall is told of a call before it does anything. The calls are those that allocate, release or renew, and
+	// [Pool.Reap] and [Pool.Reconcile]. [Pool.Each] is a call each time that it takes up to 4,096 steps. A call over
+	// several pools is told once for each of them, one within the other: the context that the first BeginCall returned
+	// is given to the second one, and the second call ends first.
+	//
+	// [Carve] is told to the parent's observer, and a call of [Blocks] is one of the block that it is done in.
+	BeginCall(ctx context.Context, call CallBegin) context.Context
+	// EndCall is told what became of the call. The context is that which BeginCall returned, which may have ended.
+	EndCall(ctx context.Context, call CallEnd)
+
+	// BeginCommit is told of each attempt to commit, which the calls of several callers may share. The context has the
+	// values of that of the call that leads, and is passed to the store, which must be quick enough to meet its deadline:
+	// the end of the call's context does not cut short a commit. An attempt that changes several pools is told once for
+	// each of them, as a call over several is.
+	//
+	// A pool in memory commits each change, without a deadline and at once.
+	BeginCommit(ctx context.Context, commit CommitBegin) context.Context
+	// EndCommit is told what became of the attempt. The context is that which BeginCommit returned.
+	EndCommit(ctx context.Context, commit CommitEnd)
 }
 
-// Call is the kind of a call. The zero Call is [CallAllocate].
-type Call uint8
+// NoObserver is an [Observer] that does nothing. Embed it in others, which then need only the methods that they care
+// for. The zero NoObserver is ready for use, and may be copied.
+type NoObserver struct{}
 
-// The calls.
+var _ Observer = NoObserver{}
+
+// BeginCall implements [Observer]. It returns ctx.
+func (NoObserver) BeginCall(ctx context.Context, _ CallBegin) context.Context { return ctx }
+
+// EndCall implements [Observer].
+func (NoObserver) EndCall(context.Context, CallEnd) {}
+
+// BeginCommit implements [Observer]. It returns ctx.
+func (NoObserver) BeginCommit(ctx context.Context, _ CommitBegin) context.Context { return ctx }
+
+// EndCommit implements [Observer].
+func (NoObserver) EndCommit(context.Context, CommitEnd) {}
+
+// StepKind is the kind of a [Step]. The zero StepKind is [StepAllocate].
+type StepKind uint8
+
+// The kinds of steps.
 const (
-	CallAllocate Call = iota
-	CallRelease
-	CallRenew
-	CallDecline
+	StepAllocate StepKind = iota
+	StepRelease
+	StepRenew
+	StepDecline
 )
 
 // String returns "allocate", "release", "renew" or "decline".
-func (c Call) String() string {
-	return [...]string{"allocate", "release", "renew", "decline"}[min(c, CallDecline)]
+func (k StepKind) String() string {
+	return [...]string{"allocate", "release", "renew", "decline"}[min(k, StepDecline)]
 }
 
-// CallEvent is a call that has ended. It may be copied.
-type CallEvent struct {
-	Pool  string // empty for a pool in memory
-	Call  Call
+// CallBegin is a call that begins.
+type CallBegin struct {
+	// Pool is the name of the pool; empty for one in memory. Of [Carve] it is the parent.
+	Pool string
+	// Method is the name of the method or function: "Allocate", for example. Later versions may tell of more methods.
+	Method string
+	// Steps are what it asks for in this pool. A single call has one. A step that names several pools (see [Step.In]) is
+	// told in each of them. Reap has none, and Reconcile finds out later what it is to release.
+	Steps []StepBegin
+}
+
+// StepBegin is what a call asks for.
+type StepBegin struct {
+	Kind StepKind
+	// Owner is that of Claim or Held; empty if an address alone says what is held.
 	Owner string
-	// Allocation is what was granted, released or renewed; zero if Err is not nil. It is shared with the caller, and
-	// must not be changed.
-	Allocation Allocation
-	// Err is what the call returned: [ErrExhausted], for example.
+	// Claim is what is claimed, by a step that allocates; the zero Claim otherwise.
+	Claim Claim
+	// Held is what the step is about, unless it allocates.
+	Held Held
+	// Duration is the time to live of a step that renews, or the quarantine of one that declines.
+	Duration time.Duration
+}
+
+// CallEnd is a call that has ended.
+type CallEnd struct {
+	// Pool is that of the begin, but the parent for [Pool.Extend] and [Pool.Retract], as far as they got to know it.
+	Pool string
+	// Method is that of the begin.
+	Method string
+	// Steps are what became of those of the begin, in their order. A step that names several pools ends in the one in
+	// which it was done, or else in the first. Those of Reconcile are its releases. There are none after a panic.
+	Steps []StepEnd
+	// Err is what the call returned. Of [Pool.Each] it may be nil though steps have failed. After a panic it wraps
+	// [store.ErrUnknown].
 	Err error
 	// Duration is how long the call took, by the handle's clock; 0 if that was set back meanwhile.
 	Duration time.Duration
 }
 
-// CommitEvent is an attempt to commit. It may be copied.
-type CommitEvent struct {
-	Pool string
+// StepEnd is what became of a step.
+type StepEnd struct {
+	Kind  StepKind
+	Owner string // empty if it is not known
+	// Allocation is what was granted, released or renewed; zero if Err is not nil, or if nothing was held and
+	// [Held.Optional] is set.
+	Allocation Allocation
+	// Err is why the step was not done: [ErrExhausted], for example.
+	Err error
+}
+
+// CommitBegin is an attempt to commit that begins.
+type CommitBegin struct {
+	Pool string // empty for a pool in memory
+	// Attempt is which one it is for the call that leads, counted from 1. It begins anew when some steps are done.
+	Attempt int
+	// Calls are the contexts of the calls that share the attempt, as BeginCall returned them: for links between spans.
+	// A call that is part of it may yet get nothing by it, and be in another one.
+	Calls []context.Context
+	// Others is how many calls of other handles share it, which wait for their turn meanwhile.
+	Others int
+}
+
+// CommitEnd is an attempt to commit that has ended.
+type CommitEnd struct {
+	Pool string // empty for a pool in memory
 	// Writes is the number of records beside the head.
 	Writes int
+	// Bytes is the size of the data of the head and of these records; 0 for a pool in memory.
+	Bytes int
+	// Freed are the leases that had ended and whose addresses the commit took from their owners: because a claim needs
+	// them, by [Pool.Reap], or since the owner itself claims something else. What is released is not among them, nor are
+	// cooldowns that have ended. If Err wraps [store.ErrUnknown] they are what it has freed if it took effect; a later
+	// commit may free them again. After other errors there are none.
+	Freed []Allocation
 	// Err is nil if the commit took effect. It wraps [store.ErrConflict] if another handle was faster, and
-	// [store.ErrUnknown] if it is not known whether the commit took effect. The pool goes on from both by itself.
+	// [store.ErrUnknown] if it is not known whether the commit took effect, as after a panic. The pool goes on from
+	// conflicts and unknown outcomes by itself.
 	Err error
-	// Duration is how long the store took, by the handle's clock; 0 if that was set back meanwhile.
+	// Duration is how long the store took, by the handle's clock; 0 if that was set back meanwhile, and in memory.
 	Duration time.Duration
 }
 
-// begin returns the time if somebody wants to know how long things take.
-func (p *Pool) begin() time.Time {
-	if p.options.Observer == nil {
-		return time.Time{}
+// errPanicked is the error of what has ended by a panic.
+var errPanicked = fmt.Errorf("%w: a panic", store.ErrUnknown)
+
+// observed is a call of which the pool's observer is told. A nil one is that of no observer.
+type observed struct {
+	pool  *Pool
+	ctx   context.Context // which BeginCall returned
+	start time.Time
+	last  CallEnd
+	one   struct { // room for a call of one step
+		begin [1]StepBegin
+		end   [1]StepEnd
 	}
-	return p.options.Clock()
 }
 
-func (p *Pool) observe(begin time.Time, call Call, owner string, a Allocation, err error) {
-	if p.options.Observer != nil {
-		p.observeIn(p.name, begin, call, owner, a, err)
+// observations are used again for calls of one step.
+var observations = sync.Pool{New: func() any { return new(observed) }}
+
+// observe tells the pool's observer, if there is one, that a call begins. It returns the context for the rest of the
+// call.
+func (p *Pool) observe(ctx context.Context, method string, steps ...StepBegin) (*observed, context.Context) {
+	if p.options.Observer == nil {
+		return nil, ctx
+	}
+	c := &observed{}
+	return c, c.begin(ctx, p, method, steps)
+}
+
+func (c *observed) begin(ctx context.Context, p *Pool, method string, steps []StepBegin) context.Context {
+	c.pool, c.last = p, CallEnd{Pool: p.name, Method: method, Err: errPanicked}
+	c.ctx = p.options.Observer.BeginCall(ctx, CallBegin{Pool: p.name, Method: method, Steps: steps})
+	c.start = p.options.Clock()
+	return c.ctx
+}
+
+// step notes what became of a step.
+func (c *observed) step(kind StepKind, owner string, a Allocation, err error) {
+	if c != nil {
+		c.last.Steps = append(c.last.Steps, StepEnd{Kind: kind, Owner: a.orOwner(owner), Allocation: a, Err: err})
 	}
 }
 
-// observeIn tells the observer of a call in the pool of that name.
-func (p *Pool) observeIn(pool string, begin time.Time, call Call, owner string, a Allocation, err error) {
-	if p.options.Observer == nil {
-		return
+// in notes in which pool it was done, if that is known.
+func (c *observed) in(pool string) {
+	if c != nil && pool != "" {
+		c.last.Pool = pool
 	}
-	p.options.Observer.ObserveCall(CallEvent{
-		Pool: pool, Call: call, Owner: owner, Allocation: a, Err: err, Duration: max(0, p.options.Clock().Sub(begin)),
+}
+
+// result notes what the call returns, and returns that.
+func (c *observed) result(err error) error {
+	if c != nil {
+		c.last.Err = err
+	}
+	return err
+}
+
+// end tells the observer that the call has ended, without a result by a panic.
+func (c *observed) end() {
+	if c != nil {
+		c.last.Duration = max(0, c.pool.options.Clock().Sub(c.start))
+		c.pool.options.Observer.EndCall(c.ctx, c.last)
+	}
+}
+
+// observeOne does a call of one step.
+func (p *Pool) observeOne(
+	ctx context.Context, method string, s StepBegin, do func(context.Context) (Allocation, error),
+) (Allocation, error) {
+	if p.options.Observer == nil {
+		return do(ctx)
+	}
+	c := observations.Get().(*observed)
+	c.one.begin[0] = s
+	ctx = c.begin(ctx, p, method, c.one.begin[:])
+	defer func() {
+		c.end()
+		*c = observed{}
+		observations.Put(c)
+	}()
+	a, err := do(ctx)
+	c.last.Steps = c.one.end[:0]
+	c.step(s.Kind, s.Owner, a, err)
+	return a, c.result(err)
+}
+
+// observedCalls are one call over several pools, by pool.
+type observedCalls []*observed
+
+// observeSteps tells the observers of all pools of the steps, which are in p unless they name others, that a call
+// begins. It returns the context for the rest of the call.
+func (p *Pool) observeSteps(ctx context.Context, method string, steps []Step) (observedCalls, context.Context) {
+	var calls observedCalls
+	begin := func(q *Pool) {
+		if q.options.Observer == nil || calls.of(q) != nil {
+			return
+		}
+		var asked []StepBegin
+		for i := range steps {
+			if steps[i].isIn(p, q) {
+				asked = append(asked, steps[i].begin())
+			}
+		}
+		var c *observed
+		c, ctx = q.observe(ctx, method, asked...)
+		calls = append(calls, c)
+	}
+	if len(steps) == 0 {
+		begin(p)
+	}
+	for i := range steps {
+		if len(steps[i].pools) == 0 {
+			begin(p)
+		}
+		for _, q := range steps[i].pools {
+			begin(q)
+		}
+	}
+	return calls, ctx
+}
+
+// isIn reports whether the step of a call of p may be done in q.
+func (s *Step) isIn(p, q *Pool) bool {
+	if len(s.pools) == 0 {
+		return p == q
+	}
+	return slices.Contains(s.pools, q)
+}
+
+// begin is what observers are told of the step.
+func (s *Step) begin() StepBegin {
+	b := StepBegin{Kind: s.kind(), Owner: s.held.Owner, Held: s.held}
+	switch b.Kind {
+	case StepAllocate:
+		b.Claim, b.Held = s.claim, Held{}
+	case StepRenew:
+		b.Duration = s.task.ttl
+	case StepDecline:
+		b.Duration = s.task.quarantine
+	}
+	return b
+}
+
+// of returns the call in the pool; nil if its observer is not told.
+func (calls observedCalls) of(p *Pool) *observed {
+	for _, c := range calls {
+		if c.pool == p {
+			return c
+		}
+	}
+	return nil
+}
+
+// result notes what the call returns, and returns that.
+func (calls observedCalls) result(err error) error {
+	for _, c := range calls {
+		c.last.Err = err
+	}
+	return err
+}
+
+// end tells the observers that the call has ended, those first that were told last that it begins.
+func (calls observedCalls) end() {
+	for _, c := range slices.Backward(calls) {
+		c.end()
+	}
+}
+
+// isObserved reports whether an observer is told of the draft's commit.
+func (d *draft) isObserved() bool { return d.pool.options.Observer != nil }
+
+// beginCommit tells the observer of the draft's pool, if there is one, that the change that the draft comes to is about
+// to be committed; nil for a pool in memory. It returns the context for the rest of the commit.
+func (a *attempt) beginCommit(ctx context.Context, d *draft, change *store.Change) context.Context {
+	if !d.isObserved() {
+		return ctx
+	}
+	d.sent.writes, d.sent.bytes = sizeOf(d, change)
+	begin := CommitBegin{Pool: d.pool.name, Attempt: a.batch[0].attempts + 1}
+	a.callers = a.callers[:0]
+	for _, o := range a.batch {
+		switch {
+		case o.over:
+		case o.guest:
+			begin.Others++
+		case o.callers != nil:
+			a.callers = append(a.callers, o.callers...)
+		default:
+			a.callers = append(a.callers, o.ctx)
+		}
+	}
+	begin.Calls = a.callers
+	d.sent.ctx = d.pool.options.Observer.BeginCommit(ctx, begin)
+	return d.sent.ctx
+}
+
+// sizeOf returns how many records beside the head a commit writes, and how large their data and that of the head is.
+func sizeOf(d *draft, change *store.Change) (writes, bytes int) {
+	if change == nil {
+		return len(d.writes), 0
+	}
+	bytes = len(change.Head.Data)
+	for i := range change.Writes {
+		bytes += len(change.Writes[i].Record.Data)
+	}
+	return len(change.Writes), bytes
+}
+
+// endCommit tells those observers of the end of the commit that were told of its begin, the last one first.
+func (a *attempt) endCommit(took time.Duration, err error) {
+	clear(a.callers)
+	for _, d := range slices.Backward(a.drafts) {
+		if d.sent.ctx != nil {
+			d.endCommit(max(0, took), err)
+		}
+	}
+}
+
+func (d *draft) endCommit(took time.Duration, err error) {
+	ctx := d.sent.ctx
+	d.sent.ctx = nil
+	d.pool.options.Observer.EndCommit(ctx, CommitEnd{
+		Pool: d.pool.name, Writes: d.sent.writes, Bytes: d.sent.bytes, Freed: d.freed(err), Err: err, Duration: took,
 	})
 }
 
-func (p *Pool) observeCommit(begin time.Time, writes int, err error) {
-	if p.options.Observer == nil {
-		return
+// freed returns the leases that had ended and that the draft frees, unless a commit with this error has not.
+func (d *draft) freed(err error) (freed []Allocation) {
+	if err != nil && !errors.Is(err, store.ErrUnknown) {
+		return nil
 	}
-	p.options.Observer.ObserveCommit(CommitEvent{
-		Pool: p.name, Writes: writes, Err: err, Duration: max(0, p.options.Clock().Sub(begin)),
-	})
+	for _, w := range d.writes {
+		if w.ended {
+			freed = append(freed, w.old.Allocation)
+		}
+	}
+	return freed
 }

@@ -45,7 +45,7 @@ type Options struct {
 	// waits for that one too. Default: 30 s.
 	CommitTimeout time.Duration
 
-	// Observer is told of calls and commits. Default: none, at no cost.
+	// Observer is told of calls and commits when they begin and end. Default: none, at no cost.
 	Observer Observer
 
 	// Logger is told what an operator should know: commits whose outcome had to be found out, and repairs. Default:
@@ -444,15 +444,15 @@ func (p *Pool) look(ctx context.Context, f func(*state) error) error {
 // Cost: one round trip to the store, however large and full the pool is, if no other process has changed it in
 // between.
 func (p *Pool) Allocate(ctx context.Context, claim Claim) (Allocation, error) {
-	begin := p.begin()
-	err := claim.prepare(&p.sets)
-	var a Allocation
-	if err == nil {
-		a, err = p.do(ctx, &task{kind: taskAllocate, owner: claim.Owner}, &claim)
-	}
-	err = p.failed("allocate", claim.Owner, err)
-	p.observe(begin, CallAllocate, claim.Owner, a, err)
-	return a, err
+	s := StepBegin{Owner: claim.Owner, Claim: claim}
+	return p.observeOne(ctx, "Allocate", s, func(ctx context.Context) (Allocation, error) {
+		err := claim.prepare(&p.sets)
+		var a Allocation
+		if err == nil {
+			a, err = p.do(ctx, &task{kind: taskAllocate, owner: claim.Owner}, &claim)
+		}
+		return a, p.failed("allocate", claim.Owner, err)
+	})
 }
 
 func singleAddr(addr netip.Addr) netip.Prefix {

@@ -9,9 +9,16 @@ import "context"
 // Errors: [ErrBusy]; [ErrNoPool]; those of the store. What was freed before the error stays so, and is counted. Cost:
 // O(what has ended), where the store has an index of it, and one commit for every 4,096.
 func (p *Pool) Reap(ctx context.Context) (reaped int, err error) {
+	call, ctx := p.observe(ctx, "Reap")
+	defer call.end()
+	reaped, err = p.reap(ctx)
+	return reaped, call.result(p.failed("reap", "", err))
+}
+
+func (p *Pool) reap(ctx context.Context) (reaped int, err error) {
 	// This handle may not know yet that anything ends, and a commit without writes would not tell.
 	if err := p.look(ctx, func(*state) error { return nil }); err != nil {
-		return 0, p.failed("reap", "", err)
+		return 0, err
 	}
 	for {
 		o := newOp(ctx, p, &task{kind: taskReap, limit: maxBatch})
@@ -21,7 +28,7 @@ func (p *Pool) Reap(ctx context.Context) (reaped int, err error) {
 			err = s.err
 		}
 		if err != nil {
-			return reaped, p.failed("reap", "", err)
+			return reaped, err
 		}
 		n := len(s.outcome.writes)
 		if n == 0 {

@@ -76,8 +76,10 @@ func (p *Pool) Reconcile(
 	if options != nil {
 		with = *options
 	}
-	found, err := p.reconcile(ctx, mark, live, with)
-	return found, p.failed("reconcile", "", err)
+	call, ctx := p.observe(ctx, "Reconcile")
+	defer call.end()
+	found, err := p.reconcile(ctx, mark, live, with, call)
+	return found, call.result(p.failed("reconcile", "", err))
 }
 
 // reconciliation is a call of Reconcile: what it has found, and what is to be done about it.
@@ -87,7 +89,7 @@ type reconciliation struct {
 }
 
 func (p *Pool) reconcile(
-	ctx context.Context, mark Mark, live iter.Seq2[string, error], options ReconcileOptions,
+	ctx context.Context, mark Mark, live iter.Seq2[string, error], options ReconcileOptions, call *observed,
 ) (Reconciliation, error) {
 	switch {
 	case !mark.taken:
@@ -122,7 +124,7 @@ func (p *Pool) reconcile(
 	if _, err := p.doAll(ctx, r.marks); err != nil {
 		return Reconciliation{}, err
 	}
-	return p.releaseMissing(ctx, &r)
+	return p.releaseMissing(ctx, &r, call)
 }
 
 // judge decides what is to become of what an owner holds.
@@ -160,12 +162,11 @@ func (p *Pool) doAll(ctx context.Context, tasks []task) (results []Result, err e
 }
 
 // releaseMissing releases what is to be released, and returns what was.
-func (p *Pool) releaseMissing(ctx context.Context, r *reconciliation) (Reconciliation, error) {
-	begin := p.begin()
+func (p *Pool) releaseMissing(ctx context.Context, r *reconciliation, call *observed) (Reconciliation, error) {
 	results, err := p.doAll(ctx, r.releases)
 	r.Released = nil
 	for i, result := range results {
-		p.observe(begin, CallRelease, r.releases[i].owner, result.Allocation, result.Err)
+		call.step(StepRelease, r.releases[i].owner, result.Allocation, result.Err)
 		if result.Err == nil {
 			r.Released = append(r.Released, result.Allocation)
 		}

@@ -225,6 +225,11 @@ func (g *leading) take(ctx context.Context, cancel context.CancelFunc, claims bo
 	}
 	t.op = opOf(ctx, g.pool, false, steps)
 	t.op.looks = g.pool.name != "" && t.releases() == 0
+	if g.pool.options.Observer != nil {
+		for _, w := range t.calls {
+			t.op.callers = append(t.op.callers, w.ctx)
+		}
+	}
 	l.abandon = cancel
 	return t
 }

@@ -60,17 +60,17 @@ func (s Step) In(pools ...*Pool) Step {
 	return s
 }
 
-// call is the kind of call that a step is.
-func (s *Step) call() Call {
+// kind is the kind of the step.
+func (s *Step) kind() StepKind {
 	switch {
 	case s.task.kind == taskAllocate:
-		return CallAllocate
+		return StepAllocate
 	case s.task.kind == taskRenew:
-		return CallRenew
-	case s.task.quarantine > 0:
-		return CallDecline
+		return StepRenew
+	case s.task.quarantine != 0:
+		return StepDecline
 	default:
-		return CallRelease
+		return StepRelease
 	}
 }
 
@@ -106,7 +106,13 @@ type Result struct {
 // one commit, and at most one read for each step; calls through the handles of these pools wait meanwhile, or share the
 // commit.
 func (p *Pool) All(ctx context.Context, steps ...Step) ([]Result, error) {
-	begin := p.begin()
+	return p.allFor(ctx, "All", steps)
+}
+
+// allFor is All for a method.
+func (p *Pool) allFor(ctx context.Context, method string, steps []Step) ([]Result, error) {
+	calls, ctx := p.observeSteps(ctx, method, steps)
+	defer calls.end()
 	results, err := p.all(ctx, steps)
 	for i := range steps {
 		s := &steps[i]
@@ -116,9 +122,9 @@ func (p *Pool) All(ctx context.Context, steps ...Step) ([]Result, error) {
 		} else if len(s.pools) > 0 {
 			in = s.pools[0]
 		}
-		in.observe(begin, s.call(), a.orOwner(s.held.Owner), a, err)
+		calls.of(in).step(s.kind(), s.held.Owner, a, err)
 	}
-	return results, err
+	return results, calls.result(err)
 }
 
 func (p *Pool) all(ctx context.Context, steps []Step) ([]Result, error) {
@@ -378,7 +384,7 @@ func (c *chunk) flush(yield func(Result, error) bool) bool {
 		}
 	}
 	if err != nil {
-		yield(Result{}, p.failed("each", "", err))
+		yield(Result{}, err)
 	}
 	return err == nil
 }
@@ -387,8 +393,8 @@ func (c *chunk) flush(yield func(Result, error) bool) bool {
 func (p *Pool) alone(ctx context.Context, s Step) ([]Result, error) {
 	r := Result{Pool: p}
 	if len(s.pools) == 1 {
-		r.Allocation, r.Err = p.change(ctx, s)
-	} else if all, err := p.All(ctx, s); err == nil {
+		r.Allocation, r.Err = p.change(ctx, "Each", s)
+	} else if all, err := p.allFor(ctx, "Each", []Step{s}); err == nil {
 		r = all[0]
 	} else {
 		r.Err = err
@@ -396,12 +402,13 @@ func (p *Pool) alone(ctx context.Context, s Step) ([]Result, error) {
 	if r.Err == nil || isRefusal(r.Err) || errors.Is(r.Err, ErrBusy) {
 		return []Result{r}, nil
 	}
-	return []Result{r}, r.Err
+	return []Result{r}, p.failed("each", "", r.Err)
 }
 
 // share does steps of different owners in one commit.
 func (p *Pool) share(ctx context.Context, steps []Step) ([]Result, error) {
-	begin := p.begin()
+	calls, ctx := p.observeSteps(ctx, "Each", steps)
+	defer calls.end()
 	results := make([]Result, len(steps))
 	var tasks []task
 	var places []int
@@ -420,10 +427,11 @@ func (p *Pool) share(ctx context.Context, steps []Step) ([]Result, error) {
 	done, err := p.doTasks(ctx, tasks)
 	for i, r := range done {
 		results[places[i]] = r
-		s := &steps[places[i]]
-		p.observe(begin, s.call(), s.task.owner, r.Allocation, r.Err)
 	}
-	return results, err
+	for i, r := range results {
+		calls.of(p).step(steps[i].kind(), steps[i].task.owner, r.Allocation, r.Err)
+	}
+	return results, calls.result(p.failed("each", "", err))
 }
 
 // doTasks does tasks of different owners, each by itself, and returns what became of each. The error is for what ended

@@ -512,10 +512,9 @@ func (s *stored) commit(a *attempt) error {
 
 // send commits the changes, of which the first are those of the drafts. The callers cannot cut it short once it has
 // begun. It ends after CommitTimeout or, if the leading op is uncertain, at the deadline of that op at the latest.
-func (s *stored) send(a *attempt, changed []*draft, changes []store.Change) ([]store.Record, error) {
-	for _, d := range changed {
-		d.begin = d.pool.begin()
-	}
+func (s *stored) send(
+	a *attempt, changed []*draft, changes []store.Change,
+) (records []store.Record, err error) {
 	within := context.WithoutCancel(a.ctx)
 	if first := a.batch[0]; first.uncertain {
 		within = first.deadline
@@ -527,12 +526,14 @@ func (s *stored) send(a *attempt, changed []*draft, changes []store.Change) ([]s
 			changes[i].Turn = a.turn
 		}
 	}
-	begin := s.options.Clock()
-	records, err := s.store.Commit(ctx, changes...)
-	a.took = s.options.Clock().Sub(begin)
+	err = errPanicked
+	defer func() { a.endCommit(a.took, err) }()
 	for i, d := range changed {
-		d.pool.observeCommit(d.begin, len(changes[i].Writes), err)
+		ctx = a.beginCommit(ctx, d, &changes[i])
 	}
+	begin := s.options.Clock()
+	records, err = s.store.Commit(ctx, changes...)
+	a.took = s.options.Clock().Sub(begin)
 	if errors.Is(err, store.ErrUnknown) {
 		s.options.Logger.Warn("outcome of a commit is unknown, reading again",
 			slog.String("pool", s.name), slog.Any("error", err))

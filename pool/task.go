@@ -85,6 +85,7 @@ type write struct {
 	op      store.Op
 	holding *holding
 	old     *holding
+	ended   bool // old is a lease that had ended, whose addresses are freed
 }
 
 // view is what a task sees of its pool at one time.
@@ -164,14 +165,24 @@ func (v *view) put(out *outcome, old, h *holding) {
 	if old == nil {
 		op = store.Create
 	}
-	out.writes = append(out.writes, write{op, h, old})
+	out.writes = append(out.writes, write{op: op, holding: h, old: old})
 	v.count(old, h)
 }
 
 // remove plans that the record of h is deleted.
 func (v *view) remove(out *outcome, h *holding) {
-	out.writes = append(out.writes, write{store.Delete, h, h})
+	out.writes = append(out.writes, write{op: store.Delete, holding: h, old: h})
 	v.count(h, nil)
+}
+
+// expire plans that what h held is free, and that its record is deleted. Its lease or cooldown has ended.
+func (v *view) expire(out *outcome, h *holding) error {
+	if err := v.free(h); err != nil {
+		return err
+	}
+	v.remove(out, h)
+	out.writes[len(out.writes)-1].ended = h.live()
+	return nil
 }
 
 // count notes what the head counts of records: before goes and after comes, either may be nil.
@@ -234,6 +245,7 @@ func (v *view) allocate(t *task, h *holding, out *outcome) error {
 		return v.explainTaken(err)
 	}
 	v.put(out, h, granted)
+	out.writes[len(out.writes)-1].ended = h.live()
 	out.result, out.carved = granted.Allocation, granted.Child != ""
 	return nil
 }
@@ -376,10 +388,9 @@ func (v *view) takeAround(t *task, out *outcome, r *Request) (netip.Prefix, erro
 		return netip.Prefix{}, err
 	}
 	start, writes := v.space.Mark(), len(out.writes)
-	if err := v.free(h); err != nil {
+	if err := v.expire(out, h); err != nil {
 		return netip.Prefix{}, err
 	}
-	v.remove(out, h)
 	if p, err = v.space.Take(&wanted); err != nil {
 		v.space.Rollback(start)
 		out.writes = out.writes[:writes]
@@ -535,10 +546,9 @@ func (v *view) takeEnded(t *task, out *outcome, refusal error) ([]netip.Prefix, 
 			out.verdict = verdictLater
 			continue
 		}
-		if err := v.free(h); err != nil {
+		if err := v.expire(out, h); err != nil {
 			return nil, err
 		}
-		v.remove(out, h)
 		prefixes, err := v.take(t.claim, nil)
 		if err == nil {
 			out.verdict = verdictDone
@@ -729,10 +739,9 @@ func (v *view) reap(t *task, out *outcome) error {
 		case v.around.busy(h) != idle:
 			continue
 		}
-		if err := v.free(h); err != nil {
+		if err := v.expire(out, h); err != nil {
 			return err
 		}
-		v.remove(out, h)
 	}
 	return nil
 }

@@ -35,19 +35,19 @@ import (
 // serves the first of the line in its own commit. A change through another handle costs a look at the claims, without a
 // read unless leases or cooldowns are in the way, and one commit if any can be granted. Joining a line costs one read.
 func (p *Pool) AllocateWait(ctx context.Context, claim Claim) (Allocation, error) {
-	begin := p.begin()
-	err := claim.prepare(&p.sets)
-	if err == nil {
-		err = ctx.Err()
-	}
-	var a Allocation
-	if err == nil {
-		w := newWaiter(ctx, task{kind: taskAllocate, owner: claim.Owner, claim: &claim})
-		a, err = p.queue(w)
-	}
-	err = p.failed("allocate", claim.Owner, err)
-	p.observe(begin, CallAllocate, claim.Owner, a, err)
-	return a, err
+	s := StepBegin{Owner: claim.Owner, Claim: claim}
+	return p.observeOne(ctx, "AllocateWait", s, func(ctx context.Context) (Allocation, error) {
+		err := claim.prepare(&p.sets)
+		if err == nil {
+			err = ctx.Err()
+		}
+		var a Allocation
+		if err == nil {
+			w := newWaiter(ctx, task{kind: taskAllocate, owner: claim.Owner, claim: &claim})
+			a, err = p.queue(w)
+		}
+		return a, p.failed("allocate", claim.Owner, err)
+	})
 }
 
 // nextEnd is when a lease or a cooldown ends that may be why a claim was refused; zero if there is none.

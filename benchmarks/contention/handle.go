@@ -58,6 +58,7 @@ const (
 
 // handle is a handle of the pool with its writers.
 type handle struct {
+	pool.NoObserver
 	job
 	pool  *pool.Pool
 	store store.Store // its own
@@ -79,11 +80,8 @@ func openHandle(ctx context.Context, open func(context.Context) (store.Store, er
 	return h, nil
 }
 
-// ObserveCall implements [pool.Observer].
-func (h *handle) ObserveCall(pool.CallEvent) {}
-
-// ObserveCommit implements [pool.Observer]. It counts commits and conflicts.
-func (h *handle) ObserveCommit(e pool.CommitEvent) {
+// EndCommit implements [pool.Observer]. It counts commits and conflicts.
+func (h *handle) EndCommit(_ context.Context, e pool.CommitEnd) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {

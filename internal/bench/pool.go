@@ -112,7 +112,7 @@ func poolFeatures(held int) func(*testing.B) {
 		return fill(pool.Spec{
 			Scope: "team", Strategy: pool.NextFree, Cooldown: time.Minute,
 			Bands: []pool.Band{{Name: "static", Ranges: []netipx.IPRange{static}}},
-		}, &pool.Options{Observer: silent{}}, held, time.Hour)
+		}, &pool.Options{Observer: pool.NoObserver{}}, held, time.Hour)
 	})
 	return func(b *testing.B) {
 		p := filled()
@@ -122,11 +122,6 @@ func poolFeatures(held int) func(*testing.B) {
 		}
 	}
 }
-
-type silent struct{}
-
-func (silent) ObserveCall(pool.CallEvent)     {}
-func (silent) ObserveCommit(pool.CommitEvent) {}
 
 // poolPair allocates for an owner and releases.
 func poolPair(held int) func(*testing.B) {

@@ -66,13 +66,13 @@ func pair(ctx context.Context, p *pool.Pool, owner string) error {
 }
 
 // rivalry counts commits, and those that came to nothing.
-type rivalry struct{ commits, conflicts atomic.Int64 }
+type rivalry struct {
+	pool.NoObserver
+	commits, conflicts atomic.Int64
+}
 
-// ObserveCall implements [pool.Observer].
-func (r *rivalry) ObserveCall(pool.CallEvent) {}
-
-// ObserveCommit implements [pool.Observer].
-func (r *rivalry) ObserveCommit(e pool.CommitEvent) {
+// EndCommit implements [pool.Observer].
+func (r *rivalry) EndCommit(_ context.Context, e pool.CommitEnd) {
 	switch {
 	case errors.Is(e.Err, store.ErrConflict):
 		r.conflicts.Add(1)

@@ -64,6 +64,7 @@ const otherPools = "_other"
 // The zero Metrics is not usable, and a Metrics must not be copied. All methods may be called by any
 // number of goroutines at once.
 type Metrics struct {
+	pool.NoObserver
 	options Options
 
 	calls           *prometheus.CounterVec

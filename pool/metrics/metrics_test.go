@@ -125,8 +125,8 @@ func TestResults(t *testing.T) {
 		{errors.New("disk on fire"), "error", "error"},
 	} {
 		m := metrics.New(nil)
-		m.ObserveCommit(pool.CommitEvent{Pool: "p", Err: test.err})
-		m.ObserveCall(pool.CallEvent{Pool: "p", Err: test.err})
+		m.EndCommit(t.Context(), pool.CommitEnd{Pool: "p", Err: test.err})
+		m.EndCall(t.Context(), pool.CallEnd{Pool: "p", Steps: []pool.StepEnd{{Err: test.err}}})
 		gathered(t, m, fmt.Sprintf(`
 # HELP ipalloc_calls_total Calls that allocate, release or renew, by how they ended.
 # TYPE ipalloc_calls_total counter
@@ -142,8 +142,10 @@ func TestDurationsAreInSeconds(t *testing.T) {
 	m := metrics.New(&metrics.Options{
 		Namespace: "net", Buckets: []float64{0.1, 1}, ConstLabels: prometheus.Labels{"store": "main"},
 	})
-	m.ObserveCall(pool.CallEvent{Pool: "p", Call: pool.CallRenew, Duration: 250 * time.Millisecond})
-	m.ObserveCommit(pool.CommitEvent{Pool: "p", Duration: 50 * time.Millisecond})
+	m.EndCall(t.Context(), pool.CallEnd{
+		Pool: "p", Steps: []pool.StepEnd{{Kind: pool.StepRenew}}, Duration: 250 * time.Millisecond,
+	})
+	m.EndCommit(t.Context(), pool.CommitEnd{Pool: "p", Duration: 50 * time.Millisecond})
 	gathered(t, m, `
 # HELP net_call_duration_seconds How long calls took, waiting for their turn included.
 # TYPE net_call_duration_seconds histogram
@@ -169,7 +171,8 @@ func TestLint(t *testing.T) {
 	m.AddPool("memory", p)
 	_, err = p.Allocate(t.Context(), pool.Claim{Owner: "a"})
 	require.NoError(t, err)
-	m.ObserveCommit(pool.CommitEvent{Pool: "memory"})
+	require.Zero(t, testutil.CollectAndCount(m, "ipalloc_commits_total"), "none is to a store")
+	m.EndCommit(t.Context(), pool.CommitEnd{Pool: "memory"})
 	problems, err := testutil.CollectAndLint(m)
 	require.NoError(t, err)
 	require.Empty(t, problems)
@@ -199,7 +202,7 @@ ipalloc_calls_total{call="allocate",pool="block-1",result="ok"} 1
 	require.InDelta(t, 50, sumOf(t, m, "used")+sumOf(t, m, "free"), 0)
 
 	m.Forget("block-0")
-	m.ObserveCall(pool.CallEvent{Pool: "block-3"})
+	m.EndCall(t.Context(), pool.CallEnd{Pool: "block-3", Steps: make([]pool.StepEnd, 1)})
 	require.Equal(t, 3, testutil.CollectAndCount(m, "ipalloc_calls_total"),
 		"block-1, block-3 in the place of block-0, and the others")
 }
@@ -269,13 +272,13 @@ func TestDeletedPoolsLeave(t *testing.T) {
 func TestUnknownPoolsLeave(t *testing.T) {
 	m := metrics.New(&metrics.Options{MaxPools: 3})
 	for i := range 10 {
-		m.ObserveCommit(pool.CommitEvent{Pool: fmt.Sprint("goes-", i)})
+		m.EndCommit(t.Context(), pool.CommitEnd{Pool: fmt.Sprint("goes-", i)})
 		for range 4 {
-			m.ObserveCommit(pool.CommitEvent{Pool: "stays"})
+			m.EndCommit(t.Context(), pool.CommitEnd{Pool: "stays"})
 			require.LessOrEqual(t, slots(t, m), 3)
 		}
 	}
-	m.ObserveCommit(pool.CommitEvent{Pool: "new"})
+	m.EndCommit(t.Context(), pool.CommitEnd{Pool: "new"})
 	gathered(t, m, `
 # HELP ipalloc_commits_total Attempts to commit to the store, by how they ended.
 # TYPE ipalloc_commits_total counter
@@ -383,10 +386,11 @@ func TestConcurrent(t *testing.T) {
 	wg.Wait()
 }
 
-func BenchmarkObserveCall(b *testing.B) {
+func BenchmarkEndCall(b *testing.B) {
 	m := metrics.New(nil)
+	e := pool.CallEnd{Pool: "pods", Steps: make([]pool.StepEnd, 1), Duration: time.Millisecond}
 	b.ReportAllocs()
 	for b.Loop() {
-		m.ObserveCall(pool.CallEvent{Pool: "pods", Duration: time.Millisecond})
+		m.EndCall(b.Context(), e)
 	}
 }

@@ -8,16 +8,25 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// ObserveCall counts a call. It is for package pool.
-func (m *Metrics) ObserveCall(e pool.CallEvent) {
-	label, call := m.enter(e.Pool, errors.Is(e.Err, pool.ErrNoPool)), e.Call.String()
+// EndCall counts each step of a call as one. It is for package pool.
+func (m *Metrics) EndCall(_ context.Context, e pool.CallEnd) {
+	if len(e.Steps) == 0 {
+		return
+	}
+	label := m.enter(e.Pool, errors.Is(e.Err, pool.ErrNoPool))
 	defer m.leave()
-	m.calls.WithLabelValues(label, call, callResult(e.Err)).Inc()
-	m.callDurations.WithLabelValues(label, call).Observe(e.Duration.Seconds())
+	for i := range e.Steps {
+		call := e.Steps[i].Kind.String()
+		m.calls.WithLabelValues(label, call, callResult(e.Steps[i].Err)).Inc()
+		m.callDurations.WithLabelValues(label, call).Observe(e.Duration.Seconds())
+	}
 }
 
-// ObserveCommit counts an attempt to commit. It is for package pool.
-func (m *Metrics) ObserveCommit(e pool.CommitEvent) {
+// EndCommit counts an attempt to commit to the store. It is for package pool.
+func (m *Metrics) EndCommit(_ context.Context, e pool.CommitEnd) {
+	if e.Pool == "" { // in memory
+		return
+	}
 	label := m.enter(e.Pool, false)
 	defer m.leave()
 	m.commits.WithLabelValues(label, commitResult(e.Err)).Inc()
@@ -33,14 +42,16 @@ type named struct {
 	name string
 }
 
-func (n named) ObserveCall(e pool.CallEvent) {
+func (n named) EndCall(ctx context.Context, e pool.CallEnd) {
 	e.Pool = n.name
-	n.Metrics.ObserveCall(e)
+	n.Metrics.EndCall(ctx, e)
 }
 
-func (n named) ObserveCommit(e pool.CommitEvent) {
-	e.Pool = n.name
-	n.Metrics.ObserveCommit(e)
+func (n named) EndCommit(ctx context.Context, e pool.CommitEnd) {
+	if e.Pool != "" {
+		e.Pool = n.name
+	}
+	n.Metrics.EndCommit(ctx, e)
 }
 
 // result is a kind of error and its label.
