@@ -172,6 +172,10 @@ func (in *importing) begin(ctx context.Context, home *stored) error {
 			return err
 		case head.State != stateImporting:
 			return ErrExists
+		default:
+			if err := refuseNewerHead(head); err != nil {
+				return err
+			}
 		}
 		home.forget()
 		home.head = head
@@ -338,6 +342,9 @@ func (in *importing) withheldByParent(a *attempt) ([]netipx.IPRange, error) {
 func (p *Pool) deleteUnfinished(ctx context.Context) error {
 	in, home := &importing{Snapshot: &Snapshot{}, pool: p}, p.home.(*stored)
 	head, err := home.store.Get(ctx, home.head.Key)
+	if err == nil {
+		err = refuseNewerHead(head)
+	}
 	if err != nil {
 		return err
 	}

@@ -124,8 +124,6 @@ type allocationText struct {
 	Child      string            `json:"child,omitempty"`
 }
 
-const snapshotFormat = 1
-
 // MarshalJSON writes the snapshot for people and for [Import]: its spec as [Spec.MarshalJSON] writes it, and each
 // allocation with its owner, prefixes, state ("allocated", "cooling" or "declined") and times. docs/formats.md in the
 // repository describes the format.
