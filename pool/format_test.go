@@ -81,7 +81,9 @@ func TestNewerHeadIsRefused(t *testing.T) {
 			_, err := p.Release(ctx, pool.Held{Owner: "a"})
 			return err
 		},
-		"update": func(ctx context.Context, _ store.Store, p *pool.Pool) error { return p.Update(ctx, specOf("10.0.0.0/25")) },
+		"update": func(ctx context.Context, _ store.Store, p *pool.Pool) error {
+			return p.Update(ctx, specOf("10.0.0.0/25"))
+		},
 		"carve": func(ctx context.Context, _ store.Store, p *pool.Pool) error {
 			_, err := pool.Carve(ctx, p, ofBits("child", 28), "child", everyAddress(), nil)
 			return err
@@ -138,7 +140,9 @@ func TestNewerNetworkIsRefused(t *testing.T) {
 
 // A format that no release has written is damage.
 func TestFormatsThatNeverWere(t *testing.T) {
-	for _, text := range []string{`{}`, `{"format": 0}`, `{"format": -1}`, `{"format": "2"}`, `{"format": 1e99}`} {
+	for _, text := range []string{
+		`{}`, `{"pools": {"blue": ["10.0.0.0/24"]}}`, `{"format": 0}`, `{"format": -1}`, `{"format": "2"}`, `{"format": 1e99}`,
+	} {
 		memory := store.NewMemory()
 		spec := specOf("10.0.0.0/24")
 		spec.Network = "net"
