@@ -2,7 +2,6 @@ package pool
 
 import (
 	"encoding/json"
-	"fmt"
 
 	"github.com/ipalloc/ipalloc/internal/sentinel"
 	"github.com/ipalloc/ipalloc/store"
@@ -15,18 +14,18 @@ const (
 	snapshotFormat = 1 // of an export
 )
 
-// decodeAs reads a JSON object that has the member format, which is then at found. The error wraps [ErrNewerFormat] if
-// the format is after known, whatever else is in the object. Any other error is about its form.
-func decodeAs(known int, what string, text []byte, into any, found *int) error {
-	err := json.Unmarshal(text, into)
-	if err == nil && *found == known {
+// checkFormat returns an error unless a JSON object was read, with the error err, and is of the format known. The error
+// wraps [ErrNewerFormat] if its format is a newer one, whatever else is in the object and err says. Any other error is
+// about its form.
+func checkFormat(known int, what string, text []byte, found int, err error) error {
+	if err == nil && found == known {
 		return nil
 	}
 	if newer := refuseNewer(known, what, text); newer != nil {
 		return newer
 	}
 	if err == nil {
-		err = fmt.Errorf("the format is %d, want %d", *found, known)
+		err = invalid("the format is %d, want %d", found, known)
 	}
 	return err
 }

@@ -163,8 +163,8 @@ func getHead(ctx context.Context, s store.Store, pool string) (store.Record, err
 // decodeHead reads a head, of which neither the rules nor the free space need be readable.
 func decodeHead(r store.Record) (*headData, error) {
 	var h headData
-	err := decodeAs(headFormat, headName, r.Data, &h, &h.Format)
-	if err != nil && !errors.Is(err, ErrNewerFormat) {
+	err := json.Unmarshal(r.Data, &h)
+	if err = checkFormat(headFormat, headName, r.Data, h.Format, err); err != nil && !errors.Is(err, ErrNewerFormat) {
 		err = corrupt(err)
 	}
 	if err != nil {

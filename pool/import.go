@@ -370,14 +370,30 @@ func (s *Snapshot) check(name string) error {
 	if err := s.checkParent(name); err != nil {
 		return err
 	}
-	for _, addr := range s.Next {
-		if !addr.IsValid() || addr.Zone() != "" || addr.Is4In6() {
-			return invalid("the next address %v is not valid, want one without zone that is not IPv4-mapped", addr)
-		}
+	if err := s.checkNext(); err != nil {
+		return err
 	}
 	record := store.Record{Key: headKey(name), Created: s.Created}
 	if err := record.Validate(); err != nil {
 		return invalid("%v", err)
+	}
+	return nil
+}
+
+// checkNext checks the cursors.
+func (s *Snapshot) checkNext() error {
+	seen, has := map[Family]bool{}, s.Spec.AllFamilies()
+	for _, addr := range s.Next {
+		family := FamilyOf(addr)
+		switch {
+		case !addr.IsValid() || addr.Zone() != "" || addr.Is4In6():
+			return invalid("the next address %v is not valid, want one without zone that is not IPv4-mapped", addr)
+		case !slices.Contains(has, family):
+			return invalid("the next address %v is of a family that the pool does not have", addr)
+		case seen[family]:
+			return invalid("the next address %v is the second one of its family, want one", addr)
+		}
+		seen[family] = true
 	}
 	return nil
 }

@@ -72,8 +72,8 @@ func networkOf(head store.Record) (*network, error) {
 	n := &network{head: head}
 	var data networkData
 	what := errorf("the record of the network %q", head.Pool).Error()
-	err := decodeAs(networkFormat, what, head.Data, &data, &data.Format)
-	if errors.Is(err, ErrNewerFormat) {
+	err := json.Unmarshal(head.Data, &data)
+	if err = checkFormat(networkFormat, what, head.Data, data.Format, err); errors.Is(err, ErrNewerFormat) {
 		return nil, err
 	}
 	if err == nil {
