@@ -28,6 +28,8 @@ var (
 	ErrInvalid = sentinel.ErrInvalid
 	// ErrCorrupt is returned when bytes to decode are not an encoding.
 	ErrCorrupt = errors.New("corrupt")
+	// ErrNewerFormat is returned when the encoding to decode has a version that only a newer release knows.
+	ErrNewerFormat = sentinel.ErrNewerFormat
 )
 
 // Allocator hands out the addresses of a set, all of one family, one by one or as prefixes of any length.

@@ -11,6 +11,7 @@ import (
 	"go4.org/netipx"
 
 	"github.com/ipalloc/ipalloc/cidr"
+	"github.com/ipalloc/ipalloc/internal/sentinel"
 )
 
 // The encoding, version 1. Numbers are little-endian base-128 varints of up to 128 bits.
@@ -73,13 +74,18 @@ func (a *Allocator) MarshalBinary() ([]byte, error) {
 
 // Decode returns the allocator that [Allocator.AppendBinary] encoded as b.
 //
-// Errors: [ErrCorrupt] if b is not an encoding, for example because it is truncated or was changed.
+// Errors: [ErrCorrupt] if b is not an encoding, for example because it is truncated or was changed; [ErrNewerFormat].
 //
 // Cost: O(len(b)), and memory for the allocator.
 func Decode(b []byte) (*Allocator, error) {
 	b, err := checked(b)
 	if err != nil {
 		return nil, err
+	}
+	if len(b) > 0 {
+		if err := sentinel.NewerFormat("the encoding", int(b[0]), encodingVersion); err != nil {
+			return nil, err
+		}
 	}
 	if len(b) < 2 || b[0] != encodingVersion || b[1] != 4 && b[1] != 6 {
 		return nil, fmt.Errorf("%w: want an encoding of version %d", ErrCorrupt, encodingVersion)

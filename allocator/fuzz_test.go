@@ -2,6 +2,7 @@ package allocator_test
 
 import (
 	"encoding/binary"
+	"errors"
 	"hash/crc32"
 	"net/netip"
 	"slices"
@@ -29,7 +30,7 @@ func FuzzDecode(f *testing.F) {
 		}
 		a, err := allocator.Decode(b)
 		if err != nil {
-			require.ErrorIs(t, err, allocator.ErrCorrupt)
+			require.True(t, errors.Is(err, allocator.ErrCorrupt) != errors.Is(err, allocator.ErrNewerFormat), "%v", err)
 			return
 		}
 		require.NoError(t, a.Check())
@@ -119,6 +120,26 @@ func TestCorruptEncoding(t *testing.T) {
 			_, err := allocator.Decode(b[:i])
 			require.ErrorIs(t, err, allocator.ErrCorrupt, "cut at %d", i)
 		}
+	}
+}
+
+// A version that is not known is refused, as a newer one if it is higher. The version of damaged bytes counts for
+// nothing.
+func TestOtherVersionsOfTheEncoding(t *testing.T) {
+	b, err := bench.NewAllocator("10.0.0.0/16").MarshalBinary()
+	require.NoError(t, err)
+	body := b[:len(b)-crc32.Size]
+	for version, want := range map[byte]error{
+		0: allocator.ErrCorrupt, 2: allocator.ErrNewerFormat, 255: allocator.ErrNewerFormat,
+	} {
+		other := slices.Clone(body)
+		other[0] = version
+		_, err = allocator.Decode(append(slices.Clone(other), b[len(body):]...))
+		require.ErrorIs(t, err, allocator.ErrCorrupt)
+		sum := crc32.Checksum(other, crc32.MakeTable(crc32.Castagnoli))
+		_, err = allocator.Decode(binary.LittleEndian.AppendUint32(other, sum))
+		require.ErrorIs(t, err, want)
+		require.Equal(t, want == allocator.ErrCorrupt, errors.Is(err, allocator.ErrCorrupt))
 	}
 }
 

@@ -612,7 +612,7 @@ func isRefusal(err error) bool {
 	for _, refusal := range []error{
 		ErrInvalid, ErrExhausted, ErrTaken, ErrNotInPool, ErrFamily, ErrHeld, ErrScope, ErrNotFound, ErrGeneration,
 		ErrInUse, ErrExists, ErrOrphaned,
-		ErrOverlap, ErrStranded, ErrCorrupt,
+		ErrOverlap, ErrStranded, ErrCorrupt, ErrNewerFormat,
 	} {
 		if errors.Is(err, refusal) {
 			return true

@@ -16,6 +16,8 @@ const (
 	mostQuoted = 100
 	// mostListed is how many members of one list an error names at most.
 	mostListed = 5
+	// mostSaid is how many bytes of the text of another package's error are shown at most.
+	mostSaid = 400
 )
 
 // brief returns what an error says of a value that may be long: the beginning of a text, and the first members of a
@@ -41,6 +43,15 @@ func brief(value any) any {
 	}
 }
 
+// shortened is an error of another package, which may quote all that it was given.
+type shortened struct{ error }
+
+// Error returns the beginning of a long text.
+func (e shortened) Error() string { return cutText(e.error.Error(), mostSaid) }
+
+// Unwrap returns the error.
+func (e shortened) Unwrap() error { return e.error }
+
 // errorf is [fmt.Errorf] for an error that quotes what may be long.
 func errorf(format string, args ...any) error {
 	for i := range args {
@@ -49,13 +60,16 @@ func errorf(format string, args ...any) error {
 	return fmt.Errorf(format, args...)
 }
 
-// briefText cuts a long text, between two characters.
-func briefText(text string) string {
-	if len(text) <= mostQuoted {
+// briefText is the beginning of a long text.
+func briefText(text string) string { return cutText(text, mostQuoted) }
+
+// cutText cuts a long text, between two characters.
+func cutText(text string, most int) string {
+	if len(text) <= most {
 		return text
 	}
-	end := mostQuoted
-	for end > mostQuoted-utf8.UTFMax && !utf8.RuneStart(text[end]) {
+	end := most
+	for end > most-utf8.UTFMax && !utf8.RuneStart(text[end]) {
 		end--
 	}
 	return text[:end] + "…"

@@ -96,5 +96,5 @@ func TestPolicyFillsInFamilies(t *testing.T) {
 func TestSpecJSONIsStrict(t *testing.T) {
 	var spec pool.Spec
 	err := json.Unmarshal([]byte(`{"ranges":["10.0.0.0/24"],"exclud":["10.0.0.5"]}`), &spec)
-	require.ErrorContains(t, err, `the pool's spec: json: unknown field "exclud"`)
+	require.ErrorContains(t, err, `the pool's spec: invalid: the member "exclud" is not known, want one of bands, `)
 }

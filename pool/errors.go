@@ -15,8 +15,8 @@ import (
 // wrap one of these, or an error of the store as it came. Of the latter, [store.ErrUnknown] alone leaves open whether
 // the call took effect.
 //
-// ErrInvalid, ErrNotFound, ErrExhausted and ErrTaken are the errors of these names in packages store and allocator, so
-// it does not matter with which one an error is compared. Errors of package cidr match ErrInvalid too.
+// ErrInvalid, ErrNotFound, ErrExhausted, ErrTaken and ErrNewerFormat are the errors of these names in packages store and
+// allocator, so it does not matter with which one an error is compared. Errors of package cidr match ErrInvalid too.
 var (
 	// ErrInvalid is returned when an argument breaks a rule: a specification, a name, a claim.
 	ErrInvalid = sentinel.ErrInvalid
@@ -66,6 +66,10 @@ var (
 	ErrBusy = errors.New("too many conflicts")
 	// ErrCorrupt is returned when what the store has for the pool cannot be read. See [Pool.Repair].
 	ErrCorrupt = errors.New("corrupt")
+	// ErrNewerFormat is returned when a newer release of this library has written the pool, the network or the snapshot,
+	// in a format that this one does not know. The message names the version found and the newest one known. Nothing was
+	// changed. The pool is whole: do not repair it, upgrade the program.
+	ErrNewerFormat = sentinel.ErrNewerFormat
 )
 
 // Error says what failed, where, for which owner, and why. Fields that do not apply are zero. It is the caller's.

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,9 +15,6 @@ import (
 	"github.com/ipalloc/ipalloc/pool/internal/space"
 	"github.com/ipalloc/ipalloc/store"
 )
-
-// headFormat is the version of the head's data. A higher one is of a later release, and is refused.
-const headFormat = 1
 
 // The states of a head.
 const (
@@ -157,7 +155,7 @@ func getHead(ctx context.Context, s store.Store, pool string) (store.Record, err
 	case errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrUnknown):
 		return head, ErrNoPool
 	case err == nil && head.State == stateImporting:
-		return head, ErrUnfinished
+		return head, cmp.Or(refuseNewerHead(head), ErrUnfinished)
 	}
 	return head, err
 }
@@ -165,11 +163,12 @@ func getHead(ctx context.Context, s store.Store, pool string) (store.Record, err
 // decodeHead reads a head, of which neither the rules nor the free space need be readable.
 func decodeHead(r store.Record) (*headData, error) {
 	var h headData
-	if err := json.Unmarshal(r.Data, &h); err != nil {
-		return nil, fmt.Errorf("%w: the head of the pool: %w", ErrCorrupt, err)
+	err := json.Unmarshal(r.Data, &h)
+	if err = checkFormat(headFormat, headName, r.Data, h.Format, err); err != nil && !errors.Is(err, ErrNewerFormat) {
+		err = corrupt(err)
 	}
-	if h.Format != headFormat {
-		return nil, fmt.Errorf("%w: the head of the pool has format %d, want %d", ErrCorrupt, h.Format, headFormat)
+	if err != nil {
+		return nil, err
 	}
 	return &h, nil
 }
@@ -231,8 +230,8 @@ func badSpec(err error) error {
 	return fmt.Errorf("%w: the specification of the pool: %w", ErrCorrupt, err)
 }
 
-// corrupt makes the free space's way to say that it cannot be read this package's.
-func corrupt(err error) error { return fmt.Errorf("%w: the head of the pool: %w", ErrCorrupt, err) }
+// corrupt is the error of a head that cannot be read.
+func corrupt(err error) error { return fmt.Errorf("%w: %s: %w", ErrCorrupt, headName, err) }
 
 // parentOf is the parent in a head; zero if there is none.
 func (h *headData) parentOf() Parent {

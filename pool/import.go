@@ -172,6 +172,10 @@ func (in *importing) begin(ctx context.Context, home *stored) error {
 			return err
 		case head.State != stateImporting:
 			return ErrExists
+		default:
+			if err := refuseNewerHead(head); err != nil {
+				return err
+			}
 		}
 		home.forget()
 		home.head = head
@@ -338,6 +342,9 @@ func (in *importing) withheldByParent(a *attempt) ([]netipx.IPRange, error) {
 func (p *Pool) deleteUnfinished(ctx context.Context) error {
 	in, home := &importing{Snapshot: &Snapshot{}, pool: p}, p.home.(*stored)
 	head, err := home.store.Get(ctx, home.head.Key)
+	if err == nil {
+		err = refuseNewerHead(head)
+	}
 	if err != nil {
 		return err
 	}
@@ -363,14 +370,30 @@ func (s *Snapshot) check(name string) error {
 	if err := s.checkParent(name); err != nil {
 		return err
 	}
-	for _, addr := range s.Next {
-		if !addr.IsValid() || addr.Zone() != "" || addr.Is4In6() {
-			return invalid("the next address %v is not valid, want one without zone that is not IPv4-mapped", addr)
-		}
+	if err := s.checkNext(); err != nil {
+		return err
 	}
 	record := store.Record{Key: headKey(name), Created: s.Created}
 	if err := record.Validate(); err != nil {
 		return invalid("%v", err)
+	}
+	return nil
+}
+
+// checkNext checks the cursors.
+func (s *Snapshot) checkNext() error {
+	seen, has := map[Family]bool{}, s.Spec.AllFamilies()
+	for _, addr := range s.Next {
+		family := FamilyOf(addr)
+		switch {
+		case !addr.IsValid() || addr.Zone() != "" || addr.Is4In6():
+			return invalid("the next address %v is not valid, want one without zone that is not IPv4-mapped", addr)
+		case !slices.Contains(has, family):
+			return invalid("the next address %v is of a family that the pool does not have", addr)
+		case seen[family]:
+			return invalid("the next address %v is the second one of its family, want one", addr)
+		}
+		seen[family] = true
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"iter"
 	"maps"
 	"net/netip"
@@ -42,6 +43,7 @@ type network struct {
 
 // networkData is what the record of a network has as its data.
 type networkData struct {
+	Format  int                 `json:"format"`
 	Pools   map[string][]string `json:"pools,omitempty"`
 	Held    map[string][]string `json:"held,omitempty"`
 	Foreign []string            `json:"foreign,omitempty"`
@@ -69,7 +71,11 @@ func readNetwork(ctx context.Context, s store.Store, name string) (*network, err
 func networkOf(head store.Record) (*network, error) {
 	n := &network{head: head}
 	var data networkData
+	what := errorf("the record of the network %q", head.Pool).Error()
 	err := json.Unmarshal(head.Data, &data)
+	if err = checkFormat(networkFormat, what, head.Data, data.Format, err); errors.Is(err, ErrNewerFormat) {
+		return nil, err
+	}
 	if err == nil {
 		n.ranges, err = parseRangeMap(data.Pools)
 	}
@@ -80,7 +86,7 @@ func networkOf(head store.Record) (*network, error) {
 		n.foreign, err = parseRanges(data.Foreign)
 	}
 	if err != nil {
-		return nil, errorf("%w: the record of the network %q: %w", ErrCorrupt, head.Pool, err)
+		return nil, fmt.Errorf("%w: %s: %w", ErrCorrupt, what, err)
 	}
 	return n, nil
 }
@@ -111,7 +117,9 @@ func (n *network) change() (store.Change, error) {
 		return store.Change{Head: head, Writes: []store.Write{{Op: store.Delete, Record: store.Record{Key: head.Key}}}}, nil
 	}
 	var err error
-	head.Data, err = json.Marshal(networkData{formatRangeMap(n.ranges), formatRangeMap(n.held), formatRanges(n.foreign)})
+	head.Data, err = json.Marshal(networkData{
+		networkFormat, formatRangeMap(n.ranges), formatRangeMap(n.held), formatRanges(n.foreign),
+	})
 	return store.Change{Head: head}, err
 }
 

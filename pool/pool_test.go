@@ -341,7 +341,7 @@ func TestUnreadableHeads(t *testing.T) {
 	for name, data := range map[string]string{
 		"empty":                 ``,
 		"not an object":         `7`,
-		"another format":        strings.Replace(text, `"format":1`, `"format":2`, 1),
+		"another format":        strings.Replace(text, `"format":1`, `"format":0`, 1),
 		"no spec":               strings.Replace(text, `"ranges"`, `"other"`, 1),
 		"spec that is refused":  strings.Replace(text, `"10.0.0.0/24"`, `"10.0.0.0/99"`, 1),
 		"spec against the rule": strings.Replace(text, `"allocateReserved":true`, `"ipv4Bits":77`, 1),

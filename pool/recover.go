@@ -89,7 +89,7 @@ func (s *stored) requireNoRecords(ctx context.Context) error {
 			return nil
 		}
 		_, err := getHead(ctx, s.store, s.name)
-		if err == nil || errors.Is(err, ErrUnfinished) {
+		if err == nil || errors.Is(err, ErrUnfinished) || errors.Is(err, ErrNewerFormat) {
 			return errorf("%w: %q", ErrExists, s.name)
 		}
 		if !errors.Is(err, ErrNoPool) {

@@ -124,8 +124,6 @@ type allocationText struct {
 	Child      string            `json:"child,omitempty"`
 }
 
-const snapshotFormat = 1
-
 // MarshalJSON writes the snapshot for people and for [Import]: its spec as [Spec.MarshalJSON] writes it, and each
 // allocation with its owner, prefixes, state ("allocated", "cooling" or "declined") and times. docs/formats.md in the
 // repository describes the format.
@@ -147,14 +145,14 @@ func (s Snapshot) MarshalJSON() ([]byte, error) {
 	return json.Marshal(text)
 }
 
-// UnmarshalJSON reads what MarshalJSON writes. It checks the form, and not the rules; [Import] does.
+// UnmarshalJSON reads what MarshalJSON writes, and nothing else. Unknown members, members with a name in another case,
+// members that are there twice and text that is not UTF-8 are errors that wrap [ErrInvalid]. A snapshot of a newer
+// release is [ErrNewerFormat]. UnmarshalJSON checks the form, and not the rules; [Import] does. Cost: O(len(b)).
 func (s *Snapshot) UnmarshalJSON(b []byte) error {
 	var text snapshotText
-	if err := json.Unmarshal(b, &text); err != nil {
+	err := unmarshalStrict(b, &text)
+	if err = checkFormat(snapshotFormat, "the snapshot", b, text.Format, err); err != nil {
 		return fmt.Errorf("a pool's snapshot: %w", err)
-	}
-	if text.Format != snapshotFormat {
-		return invalid("the snapshot has the format %d, want %d", text.Format, snapshotFormat)
 	}
 	read := Snapshot{
 		Info: Info{Name: text.Name, Spec: text.Spec, Created: text.Created, Revision: text.Revision, Stats: text.Stats},
@@ -163,7 +161,6 @@ func (s *Snapshot) UnmarshalJSON(b []byte) error {
 	if text.Parent != nil {
 		read.Parent = *text.Parent
 	}
-	var err error
 	if read.Withheld, err = parseRanges(text.Withheld); err != nil {
 		return err
 	}

@@ -1,7 +1,6 @@
 package pool
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -76,13 +75,12 @@ func (s Spec) MarshalJSON() ([]byte, error) {
 	return json.Marshal(text)
 }
 
-// UnmarshalJSON reads what [Spec.MarshalJSON] writes. An unknown field is an error. It checks the form, not the
-// rules; see [Spec.Validate].
+// UnmarshalJSON reads what [Spec.MarshalJSON] writes. Unknown members, members with a name in another case,
+// members that are there twice and text that is not UTF-8 are errors. It checks the form, not the rules; see
+// [Spec.Validate].
 func (s *Spec) UnmarshalJSON(b []byte) error {
 	var text specText
-	decoder := json.NewDecoder(bytes.NewReader(b))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&text); err != nil {
+	if err := unmarshalStrict(b, &text); err != nil {
 		return fmt.Errorf("the pool's spec: %w", err)
 	}
 	spec := Spec{

@@ -25,6 +25,9 @@ var (
 	// ErrUnknown says that a commit may or may not have taken effect, and may yet do so. The caller reads
 	// the records again, and commits again with the heads that it then sees.
 	ErrUnknown = errors.New("outcome unknown")
+	// ErrNewerFormat says that something is stored in a version of its format that only a newer release knows. The
+	// message names the version found and the newest one known. Nothing was changed.
+	ErrNewerFormat = sentinel.ErrNewerFormat
 	// ErrDamaged says that something is stored that makes no sense, or that is not where it belongs: somebody else has
 	// changed it. From a listing it is a [DamagedError].
 	ErrDamaged = errors.New("damaged")

@@ -2,7 +2,10 @@
 // it does not matter with which package's a caller compares.
 package sentinel
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // The errors.
 var (
@@ -10,4 +13,14 @@ var (
 	ErrNotFound  = errors.New("not found")
 	ErrExhausted = errors.New("exhausted")
 	ErrTaken     = errors.New("taken")
+
+	ErrNewerFormat = errors.New("newer format")
 )
+
+// NewerFormat returns an error that wraps [ErrNewerFormat] if what was found has a version after the newest known one.
+func NewerFormat(what string, found, known int) error {
+	if found <= known {
+		return nil
+	}
+	return fmt.Errorf("%w: %s has version %d, this program knows up to %d", ErrNewerFormat, what, found, known)
+}

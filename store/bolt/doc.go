@@ -8,7 +8,7 @@
 // what it acknowledged. Reads see every commit that returned before. Nothing but a commit changes the file.
 //
 // The file is created whole or not at all: beside its place, then linked into it. What cannot be opened as a
-// store (see [ErrForeign], [ErrCorrupt], [ErrVersion]) is reported and left as it is, to the byte. A file of
+// store (see [ErrForeign], [ErrCorrupt], [store.ErrNewerFormat]) is reported and left as it is, to the byte. A file of
 // length zero counts as damaged, not as new: that is what a failed copy leaves behind, and beginning anew
 // would hand out every address a second time. Delete it to begin anew.
 //
@@ -43,5 +43,5 @@
 // Find: pool, NUL, '4' or '6', 128 minus the prefix length as one byte, the address, the name; the values are
 // the prefixes as text. The bucket "expiry" is the index for ByExpiry: kind, NUL, pool, NUL, the
 // microseconds since the year 1 as eight bytes, the name; the values are the times as text. A file of another version
-// of the format is refused with [ErrVersion].
+// of the format is refused with [store.ErrNewerFormat].
 package bolt

@@ -13,7 +13,7 @@ import (
 )
 
 // Errors of [Open] and of the methods of [Store], for use with [errors.Is]. Each comes wrapped with the file's path.
-// When Open returns one, the file is as it was.
+// When Open returns one, or [store.ErrNewerFormat], the file is as it was.
 var (
 	// ErrLocked says that another Store has the file open, in this process or another.
 	ErrLocked = errors.New("file is locked by another process")
@@ -25,9 +25,6 @@ var (
 	// off or written to while it is open. They check each page before they use it: every key and value must lie in its
 	// page. There are no checksums of what is inside, so damage that makes sense is not noticed.
 	ErrCorrupt = errors.New("store file is damaged")
-	// ErrVersion says that the file was written by another version of this package, in a format that this
-	// version does not know.
-	ErrVersion = errors.New("store file has an unknown format version")
 	// ErrReplaced says that the path does not lead to the open file any more: the file was removed or renamed, or
 	// another one is in its place. The methods of [Store] return it, since another process may have opened what is
 	// at the path now.

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+
+	"github.com/ipalloc/ipalloc/store"
 )
 
 // formatVersion is the version of the file's layout that this package writes, and the only one that it reads.
@@ -75,8 +77,9 @@ func verifyFormat(tx *bbolt.Tx, p *pages) error {
 	switch {
 	case err != nil || version < 1:
 		return fmt.Errorf("%w: its format version is %.20q, want a number from 1", ErrCorrupt, text)
-	case version != formatVersion:
-		return fmt.Errorf("%w: %d, the one that this program knows is %d", ErrVersion, version, formatVersion)
+	case version > formatVersion:
+		return fmt.Errorf("%w: the file has version %d, this program knows up to %d", store.ErrNewerFormat, version,
+			formatVersion)
 	}
 	for _, name := range []string{bucketRecords, bucketPrefixes, bucketExpiry} {
 		if _, err := p.bucketTree(tx, name); err != nil {

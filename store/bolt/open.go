@@ -39,7 +39,7 @@ const (
 // Open opens the store in the file at path for reading and writing, and locks it. It creates the file if there
 // is none (see [Options.MustExist]), but not its folder. A nil opts is the same as the zero Options.
 //
-// The errors wrap [ErrLocked], [ErrForeign], [ErrCorrupt], [ErrVersion], the context's error, or that of the
+// The errors wrap [ErrLocked], [ErrForeign], [ErrCorrupt], [store.ErrNewerFormat], the context's error, or that of the
 // operating system ([fs.ErrNotExist], [fs.ErrPermission]), and name path. When Open fails, an existing file is
 // as it was.
 //

@@ -103,7 +103,7 @@ func TestOpenLeavesOtherFilesAlone(t *testing.T) {
 		}), bolt.ErrForeign},
 		{"bbolt with another format", bareFile(t, nil, putFormat("other", "1", "records", "prefixes")), bolt.ErrForeign},
 		{"newer version", bareFile(t, nil, putFormat("ipalloc store", "2", "records", "prefixes", "expiry")),
-			bolt.ErrVersion},
+			store.ErrNewerFormat},
 		{"no index by expiry", bareFile(t, nil, putFormat("ipalloc store", "1", "records", "prefixes")),
 			bolt.ErrCorrupt},
 		{"no version", bareFile(t, nil, putFormat("ipalloc store", "", "records", "prefixes")), bolt.ErrCorrupt},
@@ -136,6 +136,7 @@ func TestOpenLeavesOtherFilesAlone(t *testing.T) {
 				require.Nil(t, s)
 				require.ErrorIs(t, err, c.want)
 				require.ErrorContains(t, err, path)
+				require.Equal(t, c.want == bolt.ErrCorrupt, errors.Is(err, bolt.ErrCorrupt))
 			}
 			after, err := os.ReadFile(path)
 			require.NoError(t, err)
@@ -202,7 +203,7 @@ func openDamaged(t *testing.T, contents []byte) *bolt.Store {
 	s, err := bolt.Open(t.Context(), path, nil)
 	if err != nil {
 		require.True(t, errors.Is(err, bolt.ErrCorrupt) || errors.Is(err, bolt.ErrForeign) ||
-			errors.Is(err, bolt.ErrVersion), err)
+			errors.Is(err, store.ErrNewerFormat), err)
 		after, err := os.ReadFile(path)
 		require.NoError(t, err)
 		require.True(t, bytes.Equal(contents, after), "the file has changed")

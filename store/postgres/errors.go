@@ -20,8 +20,6 @@ var (
 	// ErrNoSchema says that the tables are not there, or old, and that this program may not, or was told not to, create
 	// them.
 	ErrNoSchema = errors.New("no tables of this version in the schema")
-	// ErrVersion says that the tables were made by a newer version of this package, which this version does not know.
-	ErrVersion = errors.New("the tables have an unknown version")
 	// ErrOverlap says that a commit was refused because an address would have had two holders. The error is an
 	// [OverlapError].
 	ErrOverlap = errors.New("addresses overlap")

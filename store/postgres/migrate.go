@@ -12,6 +12,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/ipalloc/ipalloc/store"
 )
 
 // Version is the version of the tables that this package works with.
@@ -78,7 +80,7 @@ func migrate(ctx context.Context, conn *pgxpool.Conn, schema string) error {
 			return err
 		}
 		if version > Version {
-			return fmt.Errorf("%w: it is %d, this program knows up to %d", ErrVersion, version, Version)
+			return newerVersion(version)
 		}
 		for _, m := range all[version:] {
 			if _, err := tx.Conn().PgConn().Exec(ctx, m.SQL).ReadAll(); err != nil {
@@ -92,6 +94,11 @@ func migrate(ctx context.Context, conn *pgxpool.Conn, schema string) error {
 		return fmt.Errorf("%w: its tables are missing or old, and this role may not create them: %w", ErrNoSchema, err)
 	}
 	return err
+}
+
+// newerVersion is the error for tables that a newer release has made.
+func newerVersion(found int) error {
+	return fmt.Errorf("%w: the tables have version %d, this program knows up to %d", store.ErrNewerFormat, found, Version)
 }
 
 // migratedVersion is schemaVersion within a transaction, which must not fail.

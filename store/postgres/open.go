@@ -81,7 +81,7 @@ func Open(ctx context.Context, connString string, opts *Options) (*Store, error)
 // extension btree_gist, which is part of PostgreSQL. A database administrator can do it instead, see [Migrations]; what
 // the role of the program then needs is in the package comment.
 //
-// The errors wrap [ErrNoSchema], [ErrVersion], [store.ErrInvalid], the context's error or that of pgx, and name the
+// The errors wrap [ErrNoSchema], [store.ErrNewerFormat], [store.ErrInvalid], the context's error or that of pgx, and name the
 // schema.
 //
 // Cost: one round trip, and a few more when it creates or upgrades.
@@ -111,7 +111,7 @@ func prepareSchema(ctx context.Context, pool *pgxpool.Pool, schema string, mustE
 	case err != nil:
 		return err
 	case version > Version:
-		return fmt.Errorf("%w: it is %d, this program knows up to %d", ErrVersion, version, Version)
+		return newerVersion(version)
 	case version == Version:
 		return nil
 	case mustExist:

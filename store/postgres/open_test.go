@@ -62,7 +62,7 @@ func TestOpenVersions(t *testing.T) {
 	require.NoError(t, again.Close())
 	execute(t, url, schema, fmt.Sprintf("INSERT INTO migration VALUES (%d)", postgres.Version+1))
 	_, err = postgres.Open(t.Context(), url, &postgres.Options{Schema: schema})
-	require.ErrorIs(t, err, postgres.ErrVersion)
+	require.ErrorIs(t, err, store.ErrNewerFormat)
 	require.ErrorContains(t, err, fmt.Sprintf("%q", schema))
 }
 
