@@ -194,7 +194,7 @@ func (d *draft) writing(h *holding) bool {
 func (a *attempt) view(d *draft, o *op) *view {
 	s := d.state()
 	s.around = around{a, d, o}
-	s.view.now = a.now
+	s.view.now, s.view.pool = a.now, d.pool.name
 	return &s.view
 }
 

@@ -195,7 +195,7 @@ func (b *Blocks) allocateMore(ctx context.Context, claim Claim) (Allocation, err
 func (b *Blocks) take(ctx context.Context) (*Pool, string, error) {
 	claim, p := b.claim, b.Pool()
 	if p == nil {
-		p, err := Carve(ctx, b.parent, claim, b.name, b.spec, b.options)
+		p, _, err := Carve(ctx, b.parent, claim, b.name, b.spec, b.options)
 		if err == nil {
 			b.setPool(p)
 		}

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -20,7 +22,7 @@ func ofBits(owner string, bits int) pool.Claim {
 
 func carve(t testing.TB, parent *pool.Pool, c pool.Claim, name string) *pool.Pool {
 	t.Helper()
-	p, err := pool.Carve(t.Context(), parent, c, name, everyAddress(), nil)
+	p, _, err := pool.Carve(t.Context(), parent, c, name, everyAddress(), nil)
 	require.NoError(t, err)
 	return p
 }
@@ -32,7 +34,7 @@ func TestNodeCIDRsAreCarved(t *testing.T) {
 	cluster := createNamed(t, s, "cluster", spec)
 	for i := range 3 {
 		node := fmt.Sprint("node-", i)
-		p, err := pool.Carve(t.Context(), cluster, pool.Claim{Owner: node, Policy: pool.RequireDualStack}, node,
+		p, _, err := pool.Carve(t.Context(), cluster, pool.Claim{Owner: node, Policy: pool.RequireDualStack}, node,
 			pool.Spec{}, nil)
 		require.NoError(t, err)
 		info, err := p.Info(t.Context())
@@ -84,7 +86,7 @@ func TestDHCPv6PrefixDelegation(t *testing.T) {
 	for i := range 3 {
 		customer := fmt.Sprint("duid-", i)
 		subnets := pool.Spec{IPv6: pool.FamilySpec{Bits: 64}}
-		p, err := pool.Carve(t.Context(), provider, pool.Claim{Owner: customer}, customer, subnets, nil)
+		p, _, err := pool.Carve(t.Context(), provider, pool.Claim{Owner: customer}, customer, subnets, nil)
 		require.NoError(t, err)
 		lan := allocate(t, p, pool.Claim{Owner: "lan"})
 		require.Equal(t, []netip.Prefix{prefix(fmt.Sprintf("2001:db8:0:%x00::/64", i))}, lan.Prefixes)
@@ -102,11 +104,11 @@ func TestCarveIsIdempotent(t *testing.T) {
 	_, err = again.Get(t.Context(), pool.Held{Owner: "x"})
 	require.NoError(t, err)
 	require.Equal(t, uint64(256), used(t, parent))
-	_, err = pool.Carve(t.Context(), parent, ofBits("n", 24), "another", pool.Spec{}, nil)
+	_, _, err = pool.Carve(t.Context(), parent, ofBits("n", 24), "another", pool.Spec{}, nil)
 	require.ErrorIs(t, err, pool.ErrHeld)
-	_, err = pool.Carve(t.Context(), parent, ofBits("n", 25), "child", pool.Spec{}, nil)
+	_, _, err = pool.Carve(t.Context(), parent, ofBits("n", 25), "child", pool.Spec{}, nil)
 	require.ErrorIs(t, err, pool.ErrHeld)
-	_, err = pool.Carve(t.Context(), parent, ofBits("m", 24), "child", pool.Spec{}, nil)
+	_, _, err = pool.Carve(t.Context(), parent, ofBits("m", 24), "child", pool.Spec{}, nil)
 	require.ErrorIs(t, err, pool.ErrExists)
 	requireHoldsNothing(t, parent, "m")
 	requireOK(t, parent)
@@ -213,13 +215,12 @@ func TestCarveThatMakesNoSense(t *testing.T) {
 		"a lease":            {parent, leased, "child", pool.Spec{}, pool.ErrInvalid},
 		"ranges":             {parent, ofBits("n", 26), "child", specOf("10.0.0.0/26"), pool.ErrInvalid},
 		"itself":             {parent, ofBits("n", 26), "parent", pool.Spec{}, pool.ErrInvalid},
-		"no name":            {parent, ofBits("n", 26), "", pool.Spec{}, pool.ErrInvalid},
 		"no owner":           {parent, ofBits("", 26), "child", pool.Spec{}, pool.ErrInvalid},
 		"another network":    {parent, ofBits("n", 26), "child", pool.Spec{Network: "green"}, pool.ErrInvalid},
 		"no room":            {parent, ofBits("n", 20), "child", pool.Spec{}, pool.ErrExhausted},
 		"nothing in it":      {parent, ofBits("n", 26), "child", pool.Spec{Exclude: ranges("10.0.0.0/24")}, pool.ErrInvalid},
 	} {
-		_, err := pool.Carve(t.Context(), c.parent, c.claim, c.child, c.spec, nil)
+		_, _, err := pool.Carve(t.Context(), c.parent, c.claim, c.child, c.spec, nil)
 		require.ErrorIs(t, err, c.want, name)
 	}
 	require.Zero(t, used(t, parent))
@@ -251,7 +252,7 @@ func TestCrashesWhileCarvingAndGivingBack(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			_, err = pool.Carve(t.Context(), parent, ofBits("new", 24), "new", pool.Spec{}, nil)
+			_, _, err = pool.Carve(t.Context(), parent, ofBits("new", 24), "new", pool.Spec{}, nil)
 			return err
 		},
 		"delete": func(t *testing.T, s store.Store) error {
@@ -355,4 +356,69 @@ func TestGrantsReadTheRecordsOnce(t *testing.T) {
 	}
 	require.Equal(t, map[string]bool{"a": true, "b": false, "c": true, "d": true}, idle)
 	require.Equal(t, 2, injector.Counts().List-before, "allocations, and what is aside")
+}
+
+// Without a name, the pool is called by its parent and what that has granted, again and by everybody.
+func TestCarveNamesThePoolByItsPrefix(t *testing.T) {
+	memory := store.NewMemory()
+	cluster := create(t, memory, specOf("10.0.0.0/22"))
+	child, granted, err := pool.Carve(t.Context(), cluster, ofBits("node-1", 24), "", everyAddress(), nil)
+	require.NoError(t, err)
+	require.Equal(t, "blue/10.0.0.0/24", child.Name())
+	require.Equal(t, child.Name(), granted.Child)
+	require.Equal(t, "10.0.0.0/24", texts(granted))
+	require.Equal(t, "10.0.0.0", texts(allocate(t, child, pool.Claim{Owner: "pod"})))
+
+	again, same, err := pool.Carve(t.Context(), open(t, memory), ofBits("node-1", 24), "", pool.Spec{}, nil)
+	require.NoError(t, err)
+	require.Equal(t, granted, same)
+	require.Equal(t, "10.0.0.1", texts(allocate(t, again, pool.Claim{Owner: "another"})))
+	_, _, err = pool.Carve(t.Context(), cluster, ofBits("node-1", 24), "named", pool.Spec{}, nil)
+	require.ErrorIs(t, err, pool.ErrHeld)
+
+	allocate(t, cluster, ofBits("held", 24))
+	_, granted, err = pool.Carve(t.Context(), cluster, ofBits("held", 24), "", everyAddress(), nil)
+	require.NoError(t, err, "of what it holds already")
+	require.Equal(t, "blue/10.0.1.0/24", granted.Child)
+
+	taken, err := pool.Create(t.Context(), memory, "blue/10.0.2.0/24", specOf("192.0.2.0/24"), nil)
+	require.NoError(t, err)
+	_, _, err = pool.Carve(t.Context(), cluster, ofBits("node-3", 24), "", everyAddress(), nil)
+	require.ErrorIs(t, err, pool.ErrExists)
+	require.NoError(t, pool.Delete(t.Context(), memory, taken.Name(), nil))
+	_, _, err = pool.Carve(t.Context(), cluster, ofBits("node-3", 24), "", everyAddress(), nil)
+	require.NoError(t, err)
+	requireOK(t, cluster)
+
+	alone, err := pool.New(specOf("10.0.0.0/22"), nil)
+	require.NoError(t, err)
+	_, _, err = pool.Carve(t.Context(), alone, ofBits("node-1", 24), "", pool.Spec{}, nil)
+	require.ErrorIs(t, err, pool.ErrInvalid)
+	requireHoldsNothing(t, alone, "node-1")
+}
+
+// Nodes that carve at the same time share commits.
+func TestConcurrentCarvesShareCommits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory := store.NewMemory()
+		create(t, memory, specOf("10.0.0.0/16"))
+		slow := &faults.Injector{}
+		cluster, err := pool.Open(t.Context(), slow.Wrap(memory), "blue", nil)
+		require.NoError(t, err)
+		begin, err := cluster.Info(t.Context())
+		require.NoError(t, err)
+		var nodes sync.WaitGroup
+		for i := range 64 {
+			nodes.Go(func() {
+				_, _, err := pool.Carve(t.Context(), cluster, ofBits(fmt.Sprint("node-", i), 24), "", everyAddress(), nil)
+				require.NoError(t, err)
+			})
+		}
+		nodes.Wait()
+		end, err := cluster.Info(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, 64, end.Holders)
+		require.Less(t, end.Revision-begin.Revision, int64(64))
+		requireOK(t, cluster)
+	})
 }

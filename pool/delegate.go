@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,18 +13,36 @@ import (
 	"github.com/ipalloc/ipalloc/cidr"
 )
 
-// delegation is the pool that is to be made of what a claim is granted.
+// delegation is the pool that is to be made of what a claim is granted, or that is to be extended by it.
 type delegation struct {
-	pool *Pool // without a head yet
-	spec Spec  // without ranges
+	name    string // of the pool; empty if it is named by what is granted
+	spec    Spec   // without ranges
+	options *Options
+	pool    *Pool // the last one that child returned
 }
 
-// name is that of the pool; empty if there is no delegation.
-func (d *delegation) name() string {
-	if d == nil {
+// childOf is the name of the pool that is to be made of what is granted in the parent; empty if there is no delegation.
+func (d *delegation) childOf(parent string, granted []netip.Prefix) string {
+	switch {
+	case d == nil:
 		return ""
+	case d.name != "":
+		return d.name
 	}
-	return d.pool.name
+	return parent + "/" + granted[0].String()
+}
+
+// child returns a handle of the pool of that name, beside the parent.
+func (d *delegation) child(parent *Pool, name string) (*Pool, error) {
+	if d.pool == nil || d.pool.name != name {
+		p, err := parent.home.neighbour(name)
+		if err != nil {
+			return nil, err
+		}
+		p.setOptions(d.options)
+		d.pool = p
+	}
+	return d.pool, nil
 }
 
 // Carve takes from the parent what the claim asks for, and makes a pool of it, in one commit: a node's block of a
@@ -35,22 +54,26 @@ func (d *delegation) name() string {
 // of the parent, and may be left empty. Set [FamilySpec.AllocateReserved] if every address is to be handed out, as in a
 // block that is no subnet.
 //
-// Carve is idempotent: the same claim with the same name returns the pool that is there, with the spec that it has.
-// The claim must not have a TTL. [Delete] deletes the pool and gives its addresses back to the parent, as
+// Carve returns the pool and what the parent granted. An empty name makes the parent's name, a slash and the first
+// granted prefix the pool's name, such as "cluster/10.1.0.0/24".
+//
+// Carve is idempotent: the same claim with the same name, or with none, returns the pool that is there, with the spec
+// that it has. The claim must not have a TTL. [Delete] deletes the pool and gives its addresses back to the parent, as
 // [Pool.Release] on the parent does; both are refused while any of them is held. [Pool.Extend] adds to the pool, and
 // [Pool.Retract] takes from it.
 //
 // Errors: those of [Pool.Allocate] and [Create]; [ErrHeld] if another pool was carved from what the owner holds. The
 // parent must be in a store. Cost: one commit, which calls of several goroutines share, and before it two lists that
 // stop at the first record.
-func Carve(ctx context.Context, parent *Pool, claim Claim, name string, spec Spec, options *Options) (*Pool, error) {
-	var child *Pool
+func Carve(
+	ctx context.Context, parent *Pool, claim Claim, name string, spec Spec, options *Options,
+) (child *Pool, granted Allocation, err error) {
 	s := StepBegin{Owner: claim.Owner, Claim: claim}
-	_, err := parent.observeOne(ctx, "Carve", s, func(ctx context.Context) (a Allocation, err error) {
+	granted, err = parent.observeOne(ctx, "Carve", s, func(ctx context.Context) (a Allocation, err error) {
 		child, a, err = carve(ctx, parent, claim, name, spec, options)
-		return a, wrapped(err, Error{Op: "carve", Pool: name, Owner: claim.Owner})
+		return a, wrapped(err, Error{Op: "carve", Pool: cmp.Or(name, parent.name), Owner: claim.Owner})
 	})
-	return child, err
+	return child, granted, err
 }
 
 func carve(
@@ -67,26 +90,33 @@ func carve(
 	if err := claim.prepare(&parent.sets); err != nil {
 		return nil, a, err
 	}
-	if err := validateName("pool's name", name); err != nil {
-		return nil, a, err
+	to := &delegation{name: name, spec: spec, options: options}
+	if name != "" {
+		if err := validateName("pool's name", name); err != nil {
+			return nil, a, err
+		}
+		if _, err := to.child(parent, name); err != nil {
+			return nil, a, err
+		}
 	}
-	if child, err = parent.home.neighbour(name); err != nil {
-		return nil, a, err
-	}
-	child.setOptions(options)
-	a, err = parent.do(ctx, &task{kind: taskAllocate, owner: claim.Owner, delegate: &delegation{child, spec}}, &claim)
+	a, err = parent.do(ctx, &task{kind: taskAllocate, owner: claim.Owner, delegate: to}, &claim)
 	if err != nil {
 		return nil, a, err
 	}
-	return child, a, nil // which is read when it is used, if it was there already
+	child, err = to.child(parent, a.Child) // which is read when it is used, if it was there already
+	return child, a, err
 }
 
 // carve plans that a pool is made of what was granted in the draft's.
 func (a *attempt) carve(from *draft, to *delegation, granted Allocation) error {
-	if to.pool.home.state() != nil { // it was in the way of the last attempt
-		return errorf("%w: %q", ErrExists, to.pool.name)
+	made, err := to.child(from.pool, granted.Child)
+	switch {
+	case err != nil:
+		return err
+	case made.home.state() != nil: // it was in the way of the last attempt
+		return errorf("%w: %q", ErrExists, made.name)
 	}
-	if err := a.requireNoRecords(to.pool); err != nil {
+	if err := a.requireNoRecords(made); err != nil {
 		return err
 	}
 	parent, spec := from.state(), to.spec.clone()
@@ -96,7 +126,7 @@ func (a *attempt) carve(from *draft, to *delegation, granted Allocation) error {
 	case parent.rules.Network:
 	default:
 		return invalid("the pool %q is to be in the network %q, its parent is in %q",
-			to.pool.name, spec.Network, parent.rules.Network)
+			made.name, spec.Network, parent.rules.Network)
 	}
 	for _, prefix := range granted.Prefixes {
 		spec.Ranges = append(spec.Ranges, netipx.RangeOfPrefix(prefix))
@@ -106,11 +136,11 @@ func (a *attempt) carve(from *draft, to *delegation, granted Allocation) error {
 		return err
 	}
 	grants := []Grant{{granted.Owner, slices.Clone(granted.Prefixes)}}
-	child, err := newState(r, Parent{Pool: from.pool.name, Grants: grants}, to.pool.options.Random)
+	child, err := newState(r, Parent{Pool: from.pool.name, Grants: grants}, made.options.Random)
 	if err != nil {
 		return err
 	}
-	d := a.draft(to.pool)
+	d := a.draft(made)
 	d.next, d.created = child, a.now
 	return nil
 }
@@ -142,7 +172,7 @@ func (p *Pool) extend(ctx context.Context, claim Claim) (granted Allocation, par
 	if err := claim.prepare(&p.sets); err != nil {
 		return granted, "", err
 	}
-	t := task{kind: taskAllocate, owner: claim.Owner, claim: &claim, delegate: &delegation{pool: p}}
+	t := task{kind: taskAllocate, owner: claim.Owner, claim: &claim, delegate: &delegation{name: p.name}}
 	err = exclusively(ctx, func(a *attempt) error {
 		d, from, err := a.withParent(p)
 		if err != nil {

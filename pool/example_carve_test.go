@@ -17,19 +17,22 @@ func ExampleCarve() {
 		pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.0/16")), IPv4: pool.FamilySpec{AllocateReserved: true}}, nil))
 
 	public := pool.Claim{Owner: "public", Requests: []pool.Request{{Bits: 20}}}
-	subnet := must(pool.Carve(ctx, vpc, public, "public", pool.Spec{}, nil))
-	fmt.Println(must(vpc.Get(ctx, pool.Held{Owner: "public"})).Prefixes[0])
+	subnet, granted, err := pool.Carve(ctx, vpc, public, "", pool.Spec{}, nil)
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(granted.Prefixes[0], "is the pool", subnet.Name())
 	fmt.Println(must(subnet.Allocate(ctx, pool.Claim{Owner: "web"})).Addrs()[0])
 
-	_, err := vpc.Release(ctx, pool.Held{Owner: "public"})
+	_, err = vpc.Release(ctx, pool.Held{Owner: "public"})
 	fmt.Println(err)
 	must(subnet.Release(ctx, pool.Held{Owner: "web"}))
-	fmt.Println(pool.Delete(ctx, s, "public", nil))
+	fmt.Println(pool.Delete(ctx, s, subnet.Name(), nil))
 	fmt.Println("used:", must(vpc.Stats(ctx)).Of(pool.IPv4).Used)
 	// Output:
-	// 10.0.0.0/20
+	// 10.0.0.0/20 is the pool vpc/10.0.0.0/20
 	// 10.0.0.1
-	// pool "vpc": release for "public": the pool "public" was carved out of it: in use: 1 of its IPv4 addresses are held
+	// pool "vpc": release for "public": the pool "vpc/10.0.0.0/20" was carved out of it: in use: 1 of its IPv4 addresses are held
 	// <nil>
 	// used: 0
 }
@@ -64,7 +67,10 @@ func ExamplePool_Extend() {
 	company := must(pool.Create(ctx, s, "company", spec, nil))
 
 	block := pool.Claim{Owner: "site/1", Requests: []pool.Request{{Bits: 31}}} // so small for the sake of the example
-	site := must(pool.Carve(ctx, company, block, "site", pool.Spec{IPv4: pool.FamilySpec{AllocateReserved: true}}, nil))
+	site, _, err := pool.Carve(ctx, company, block, "site", pool.Spec{IPv4: pool.FamilySpec{AllocateReserved: true}}, nil)
+	if err != nil {
+		panic(err)
+	}
 	for _, host := range []string{"a", "b"} {
 		must(site.Allocate(ctx, pool.Claim{Owner: host}))
 	}
@@ -75,7 +81,7 @@ func ExamplePool_Extend() {
 		fmt.Println(grant.Owner, grant.Prefixes, "room:", grant.Room)
 	}
 
-	_, err := site.Retract(ctx, "site/2")
+	_, err = site.Retract(ctx, "site/2")
 	fmt.Println(err)
 	must(site.Release(ctx, pool.Held{Owner: "c"}))
 	fmt.Println(must(site.Retract(ctx, "site/2")).Prefixes, "given back")

@@ -85,7 +85,7 @@ func TestNewerHeadIsRefused(t *testing.T) {
 			return p.Update(ctx, specOf("10.0.0.0/25"))
 		},
 		"carve": func(ctx context.Context, _ store.Store, p *pool.Pool) error {
-			_, err := pool.Carve(ctx, p, ofBits("child", 28), "child", everyAddress(), nil)
+			_, _, err := pool.Carve(ctx, p, ofBits("child", 28), "child", everyAddress(), nil)
 			return err
 		},
 		"verify": func(ctx context.Context, _ store.Store, p *pool.Pool) error { _, err := p.Verify(ctx); return err },

@@ -168,7 +168,7 @@ func (g *golden) largeSpec() {
 func (g *golden) children() {
 	t := g.t
 	parent := g.create("parent", specOf("10.4.0.0/16"))
-	child, err := pool.Carve(t.Context(), parent, ofBits("node-1", 24), "child", everyAddress(), g.options())
+	child, _, err := pool.Carve(t.Context(), parent, ofBits("node-1", 24), "child", everyAddress(), g.options())
 	require.NoError(t, err)
 	_, err = child.Extend(t.Context(), ofBits("node-1 more", 26))
 	require.NoError(t, err)

@@ -43,7 +43,7 @@ func (s *machine) Carve(t *rapid.T) {
 	latest := s.latest[m.Name]
 	var p *pool.Pool
 	err := s.call(t, func(ctx context.Context) (err error) {
-		p, err = pool.Carve(ctx, parent, c, name, spec, s.options)
+		p, _, err = pool.Carve(ctx, parent, c, name, spec, s.options)
 		return err
 	})
 	got, _ := s.handles[m.Name][0].Get(context.Background(), pool.Held{Owner: c.Owner})

@@ -221,7 +221,7 @@ func TestForeignRangesThatAreHeld(t *testing.T) {
 func TestForeignRangesAreRespectedByCarvedPools(t *testing.T) {
 	s := store.NewMemory()
 	parent := createNamed(t, s, "parent", inNetwork("blue", "10.0.0.0/16"))
-	child, err := pool.Carve(t.Context(), parent, pool.Claim{Owner: "n", Requests: []pool.Request{{Bits: 29}}}, "child",
+	child, _, err := pool.Carve(t.Context(), parent, pool.Claim{Owner: "n", Requests: []pool.Request{{Bits: 29}}}, "child",
 		everyAddress(), nil)
 	require.NoError(t, err)
 	require.ErrorIs(t, pool.SetForeign(t.Context(), s, "blue", ranges("10.0.0.0-10.0.0.3"), false, nil), pool.ErrStranded,

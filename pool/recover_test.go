@@ -64,7 +64,7 @@ func TestNoPoolIsMadeOverRecords(t *testing.T) {
 		"carve": func(s *store.Memory) error {
 			parent, err := pool.Create(t.Context(), s, "parent", specOf("192.0.2.0/24"), nil)
 			require.NoError(t, err)
-			_, err = pool.Carve(t.Context(), parent, claim("child", "192.0.2.0/28"), "blue", pool.Spec{}, nil)
+			_, _, err = pool.Carve(t.Context(), parent, claim("child", "192.0.2.0/28"), "blue", pool.Spec{}, nil)
 			require.Zero(t, used(t, parent), "nothing is granted")
 			return err
 		},

@@ -146,7 +146,7 @@ func TestContradictionsAreRefusedBeforeAnythingIsRead(t *testing.T) {
 		for _, owner := range []string{"a", "holder"} {
 			c := pool.Claim{Owner: owner, Requests: []pool.Request{r}}
 			carved := func() error {
-				_, err := pool.Carve(t.Context(), p, c, "child", pool.Spec{}, nil)
+				_, _, err := pool.Carve(t.Context(), p, c, "child", pool.Spec{}, nil)
 				return err
 			}
 			each := must(allocateMany(t.Context(), p, []pool.Claim{c}))
@@ -217,7 +217,7 @@ func TestEmptyPoolAmongOthers(t *testing.T) {
 	requireOK(t, copied)
 
 	childSpec := pool.Spec{Families: []pool.Family{pool.IPv4, pool.IPv6}}
-	child, err := pool.Carve(t.Context(), parent, ofBits("node", 28), "child", childSpec, nil)
+	child, _, err := pool.Carve(t.Context(), parent, ofBits("node", 28), "child", childSpec, nil)
 	require.NoError(t, err)
 	require.Equal(t, []pool.Family{pool.IPv4, pool.IPv6}, must(child.Info(t.Context())).Spec.AllFamilies())
 	given := must(child.Info(t.Context())).Spec

@@ -91,6 +91,7 @@ type write struct {
 // view is what a task sees of its pool at one time.
 type view struct {
 	now    time.Time
+	pool   string // its name
 	rules  *rules
 	space  *space.Space
 	around surroundings
@@ -220,7 +221,7 @@ func (v *view) allocate(t *task, h *holding, out *outcome) error {
 		return err
 	}
 	granted := &holding{Allocation: Allocation{
-		Owner: t.owner, Created: v.now, Scope: t.claim.Scope, Labels: maps.Clone(t.claim.Labels), Child: t.delegate.name(),
+		Owner: t.owner, Created: v.now, Scope: t.claim.Scope, Labels: maps.Clone(t.claim.Labels),
 	}}
 	if t.claim.TTL > 0 {
 		granted.Expires = v.now.Add(t.claim.TTL).Truncate(time.Microsecond)
@@ -231,8 +232,7 @@ func (v *view) allocate(t *task, h *holding, out *outcome) error {
 		if h.cooling {
 			v.warm(h.Prefixes)
 		}
-		v.put(out, h, granted)
-		out.result, out.carved = granted.Allocation, granted.Child != ""
+		v.give(t, h, granted, out)
 		return nil
 	}
 	if h != nil {
@@ -244,10 +244,16 @@ func (v *view) allocate(t *task, h *holding, out *outcome) error {
 	if granted.Prefixes, err = v.grant(t, out); err != nil {
 		return v.explainTaken(err)
 	}
-	v.put(out, h, granted)
+	v.give(t, h, granted, out)
 	out.writes[len(out.writes)-1].ended = h.live()
-	out.result, out.carved = granted.Allocation, granted.Child != ""
 	return nil
+}
+
+// give plans that the owner holds what is granted in the place of h.
+func (v *view) give(t *task, h, granted *holding, out *outcome) {
+	granted.Child = t.delegate.childOf(v.pool, granted.Prefixes)
+	v.put(out, h, granted)
+	out.result, out.carved = granted.Allocation, granted.Child != ""
 }
 
 // checkScope returns an error unless the pool, and what the owner holds, admit a claim of the scope.
@@ -269,7 +275,10 @@ func (v *view) again(t *task, h *holding, out *outcome) error {
 		}
 		return errorf("%w: it holds %v", ErrHeld, h.Prefixes)
 	}
-	child := t.delegate.name()
+	child := h.Child
+	if child == "" || t.delegate != nil && t.delegate.name != "" {
+		child = t.delegate.childOf(v.pool, h.Prefixes)
+	}
 	if child != "" && h.Child != "" && h.Child != child {
 		return errorf("%w: the pool %q was carved out of it", ErrHeld, h.Child)
 	}

@@ -254,7 +254,7 @@ func (c *client) carve(ctx context.Context) error {
 		Op: journal.Grant, Call: "Carve", Owner: claim.Owner, Parts: [][]string{{worldGreen}}, Asks: asks(claim),
 	}
 	return c.record(intent, func() ([]journal.Holding, error) {
-		p, err := pool.Carve(ctx, parent, claim, worldChild, worldPart, c.options)
+		p, _, err := pool.Carve(ctx, parent, claim, worldChild, worldPart, c.options)
 		if err != nil {
 			return nil, err
 		}

@@ -136,7 +136,7 @@ func (c *actor) carve() {
 	claim := pool.Claim{Owner: name, Requests: []pool.Request{{Bits: bits}}}
 	var p *pool.Pool
 	err := c.do("carve "+name+" from "+from, func(ctx context.Context) (err error) {
-		p, err = pool.Carve(ctx, parent, claim, name, pool.Spec{IPv4: pool.FamilySpec{AllocateReserved: true}}, c.with)
+		p, _, err = pool.Carve(ctx, parent, claim, name, pool.Spec{IPv4: pool.FamilySpec{AllocateReserved: true}}, c.with)
 		return err
 	}, pool.ErrExhausted, pool.ErrExists, pool.ErrHeld)
 	if err == nil {

@@ -108,7 +108,7 @@ func stored(t *testing.T) *store.Memory {
 	parent, err := pool.Create(ctx, s, "parent", specOf("net", "10.0.0.0/28"), nil)
 	require.NoError(t, err)
 	claim := pool.Claim{Owner: "a", Requests: []pool.Request{{Bits: 29}}}
-	child, err := pool.Carve(ctx, parent, claim, "child", pool.Spec{IPv4: pool.FamilySpec{AllocateReserved: true}}, nil)
+	child, _, err := pool.Carve(ctx, parent, claim, "child", pool.Spec{IPv4: pool.FamilySpec{AllocateReserved: true}}, nil)
 	require.NoError(t, err)
 	_, err = child.Allocate(ctx, pool.Claim{Owner: "b"})
 	require.NoError(t, err)

@@ -36,7 +36,7 @@ func TestCommitTimeoutWhileAHeadIsLocked(t *testing.T) {
 		},
 		"carve": func(ctx context.Context, a, _ *pool.Pool) error {
 			claim := pool.Claim{Owner: "z", Requests: []pool.Request{{Bits: 28}}}
-			_, err := pool.Carve(ctx, a, claim, "child", pool.Spec{}, options)
+			_, _, err := pool.Carve(ctx, a, claim, "child", pool.Spec{}, options)
 			return err
 		},
 	} {
