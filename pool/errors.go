@@ -15,8 +15,9 @@ import (
 // wrap one of these, or an error of the store as it came. Of the latter, [store.ErrUnknown] alone leaves open whether
 // the call took effect.
 //
-// ErrInvalid, ErrNotFound, ErrExhausted, ErrTaken and ErrNewerFormat are the errors of these names in packages store and
-// allocator, so it does not matter with which one an error is compared. Errors of package cidr match ErrInvalid too.
+// ErrInvalid, ErrNotFound, ErrExhausted, ErrTaken and ErrNewerFormat are the errors of these names in packages store
+// and allocator, so it does not matter with which one an error is compared. Errors of package cidr match ErrInvalid
+// too.
 var (
 	// ErrInvalid is returned when an argument breaks a rule: a specification, a name, a claim.
 	ErrInvalid = sentinel.ErrInvalid

@@ -141,7 +141,8 @@ func TestNewerNetworkIsRefused(t *testing.T) {
 // A format that no release has written is damage.
 func TestFormatsThatNeverWere(t *testing.T) {
 	for _, text := range []string{
-		`{}`, `{"pools": {"blue": ["10.0.0.0/24"]}}`, `{"format": 0}`, `{"format": -1}`, `{"format": "2"}`, `{"format": 1e99}`,
+		`{}`, `{"pools": {"blue": ["10.0.0.0/24"]}}`, `{"format": 0}`, `{"format": -1}`, `{"format": "2"}`,
+		`{"format": 1e99}`,
 	} {
 		memory := store.NewMemory()
 		spec := specOf("10.0.0.0/24")

@@ -416,7 +416,9 @@ func breakRules() map[string]func(*pool.Snapshot) {
 		},
 		"a next address with zone":                func(s *pool.Snapshot) { s.Next = []netip.Addr{addr("fe80::1%eth0")} },
 		"a next address of a family that is none": func(s *pool.Snapshot) { s.Next = []netip.Addr{addr("2001:db8::1")} },
-		"two next addresses":                      func(s *pool.Snapshot) { s.Next = []netip.Addr{addr("10.0.0.1"), addr("10.0.0.2")} },
+		"two next addresses": func(s *pool.Snapshot) {
+			s.Next = []netip.Addr{addr("10.0.0.1"), addr("10.0.0.2")}
+		},
 	}
 }
 
@@ -456,43 +458,54 @@ func TestSnapshotTextThatIsNotAsWritten(t *testing.T) {
 		return `{"format": 1, "allocations": [{"owner": "a", "state": "allocated"}, {` + members + `}]}`
 	}
 	long := strings.Repeat("long", 1000)
-	for text, want := range map[string]string{
-		held("\"owner\": \"a\xff\""):                          `at ["allocations"][1]["owner"]: "a\xff" is not UTF-8`,
-		held("\"labels\": {\"\xc0\x80\": \"\"}"):              `at ["allocations"][1]["labels"]: "\xc0\x80" is not UTF-8`,
-		held(`"owner": "a\ud800"`):                            `comes \ud800, half of a surrogate pair, want a character`,
-		held(`"owner": "\udc00\ud800"`):                       `comes \udc00, half of a surrogate pair`,
-		held(`"owner": "\ud800\u0041"`):                       `comes \ud800, half of a surrogate pair`,
-		held(`"owner": "\ud800x12345"`):                       `comes \ud800, half of a surrogate pair`,
-		held(`"owner": "b", "owner": "c"`):                    `["allocations"][1]: the member "owner" is there twice, want it once`,
-		held(`"owner": "b", "o\u0077ner": "c"`):               `the member "owner" is there twice`,
-		held(`"owner": "b", "Owner": "c"`):                    `the member "Owner" is not known, want one of child, created, `,
-		held(`"OWNER": "b"`):                                  `the member "OWNER" is not known`,
-		held(`"": "b"`):                                       `the member "" is not known`,
-		held(`"labels": {"a": "1", "b": "2", "a": ""}`):       `at ["allocations"][1]["labels"]: the member "a" is there twice`,
-		held(`"` + long + `": 1`):                             `the member "` + long[:100] + `…" is not known`,
-		held(`"owner": "` + long + "\xff" + `"`):              `: "` + long[:100] + `…" is not UTF-8`,
-		held(`"prefixes": ["` + long + `"]`):                  `invalid`,
-		`{"format": 1, "ipam": 1}`:                            `the member "ipam" is not known, want one of allocations, created, `,
-		`{"format": 1, "format": 1}`:                          `the member "format" is there twice`,
-		`{"format": 1, "spec": {"scope": "a", "scope": "b"}}`: `at ["spec"]: the member "scope" is there twice`,
-		`{"format": 1, "spec": {"Scope": "a"}}`:               `the pool's spec: invalid: the member "Scope" is not known`,
-		`{"format": 1, "spec": {"ipv4": {"bits": 1, "x": 2}}}`: `at ["ipv4"]: the member "x" is not known, want one of ` +
-			`allocateReserved, bits, maxBits, minBits`,
-		`{"format": 1, "spec": {"subnets": [{"prefix": "10.0.0.0/8", "gate": ""}]}}`:       `at ["subnets"][0]: the member "gate"`,
-		`{"format": 1, "stats": [{"family": "IPv4", "busy": "0"}]}`:                        `at ["stats"][0]: the member "busy"`,
-		`{"format": 1, "parent": {"pool": "a", "grants": [{"owner": "b", "owner": "c"}]}}`: `at ["parent"]["grants"][0]: the mem`,
-		`{"format": 1} {"format": 1}`:                                                      `after top-level value`,
-		`{"format": 0}`:                                                                    `the format is 0, want 1`,
-		`{"spec": {}}`:                                                                     `the format is 0, want 1`,
-		`{"format": 1, "next": 7}`:                                                         `cannot unmarshal number`,
+	for _, c := range []struct{ text, want string }{
+		{held("\"owner\": \"a\xff\""), `at ["allocations"][1]["owner"]: "a\xff" is not UTF-8`},
+		{held("\"labels\": {\"\xc0\x80\": \"\"}"), `at ["allocations"][1]["labels"]: "\xc0\x80" is not UTF-8`},
+		{held(`"owner": "a\ud800"`), `comes \ud800, half of a surrogate pair, want a character`},
+		{held(`"owner": "\udc00\ud800"`), `comes \udc00, half of a surrogate pair`},
+		{held(`"owner": "\ud800\u0041"`), `comes \ud800, half of a surrogate pair`},
+		{held(`"owner": "\ud800x12345"`), `comes \ud800, half of a surrogate pair`},
+		{held(`"owner": "b", "owner": "c"`), `["allocations"][1]: the member "owner" is there twice, want it once`},
+		{held(`"owner": "b", "o\u0077ner": "c"`), `the member "owner" is there twice`},
+		{held(`"owner": "b", "Owner": "c"`), `the member "Owner" is not known, want one of child, created, `},
+		{held(`"OWNER": "b"`), `the member "OWNER" is not known`},
+		{held(`"": "b"`), `the member "" is not known`},
+		{
+			held(`"labels": {"a": "1", "b": "2", "a": ""}`),
+			`at ["allocations"][1]["labels"]: the member "a" is there twice`,
+		},
+		{held(`"` + long + `": 1`), `the member "` + long[:100] + `…" is not known`},
+		{held(`"owner": "` + long + "\xff" + `"`), `: "` + long[:100] + `…" is not UTF-8`},
+		{held(`"prefixes": ["` + long + `"]`), `invalid`},
+		{`{"format": 1, "ipam": 1}`, `the member "ipam" is not known, want one of allocations, created, `},
+		{`{"format": 1, "format": 1}`, `the member "format" is there twice`},
+		{`{"format": 1, "spec": {"scope": "a", "scope": "b"}}`, `at ["spec"]: the member "scope" is there twice`},
+		{`{"format": 1, "spec": {"Scope": "a"}}`, `the pool's spec: invalid: the member "Scope" is not known`},
+		{
+			`{"format": 1, "spec": {"ipv4": {"bits": 1, "x": 2}}}`,
+			`at ["ipv4"]: the member "x" is not known, want one of allocateReserved, bits, maxBits, minBits`,
+		},
+		{
+			`{"format": 1, "spec": {"subnets": [{"prefix": "10.0.0.0/8", "gate": ""}]}}`,
+			`at ["subnets"][0]: the member "gate"`,
+		},
+		{`{"format": 1, "stats": [{"family": "IPv4", "busy": "0"}]}`, `at ["stats"][0]: the member "busy"`},
+		{
+			`{"format": 1, "parent": {"pool": "a", "grants": [{"owner": "b", "owner": "c"}]}}`,
+			`at ["parent"]["grants"][0]: the mem`,
+		},
+		{`{"format": 1} {"format": 1}`, `after top-level value`},
+		{`{"format": 0}`, `the format is 0, want 1`},
+		{`{"spec": {}}`, `the format is 0, want 1`},
+		{`{"format": 1, "next": 7}`, `cannot unmarshal number`},
 	} {
 		var s pool.Snapshot
-		err := s.UnmarshalJSON([]byte(text))
-		require.ErrorIs(t, err, pool.ErrInvalid, text)
-		require.ErrorContains(t, err, want)
+		err := s.UnmarshalJSON([]byte(c.text))
+		require.ErrorIs(t, err, pool.ErrInvalid, c.text)
+		require.ErrorContains(t, err, c.want)
 		require.Less(t, len(err.Error()), 700, "it quotes little")
 		require.Empty(t, s, "it is left as it was")
-		require.Error(t, json.Unmarshal([]byte(text), &s), text)
+		require.Error(t, json.Unmarshal([]byte(c.text), &s), c.text)
 	}
 }
 
@@ -538,8 +551,8 @@ func TestNamesThatAreUnusual(t *testing.T) {
 	require.Equal(t, withoutRevisions(snapshot(t, b.Pool)), withoutRevisions(snapshot(t, p)))
 }
 
-// requireAsImported wants what was imported to be what is exported: all but what Import says that it makes anew, and but for
-// the order of lists of which the order means nothing.
+// requireAsImported wants what was imported to be what is exported: all but what Import says that it makes anew, and
+// but for the order of lists of which the order means nothing.
 func requireAsImported(t *testing.T, imported, exported pool.Snapshot) {
 	t.Helper()
 	if imported.Created.IsZero() {
