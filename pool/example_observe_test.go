@@ -11,8 +11,8 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// tracing makes spans of calls and commits. With a real tracer, startSpan and endSpan are its own, and what it keeps in the
-// context reaches the store's client, whose spans are then within those of the commits.
+// tracing makes spans of calls and commits. With a real tracer, startSpan and endSpan are its own, and what it keeps in
+// the context reaches the store's client, whose spans are then within those of the commits.
 type tracing struct {
 	pool.NoObserver // for methods that later versions may add
 }

@@ -13,16 +13,17 @@ import (
 
 // Observer is told when calls and commits of a handle begin and end, for metrics, logs and traces.
 //
-// Each begin returns a context, which is used from then on and is given to the end: a span that it puts there is the
-// parent of what follows, down to the store's own. It must return the context that it was given or one derived from it.
-// The context of a call has that of its commits derived from it, but other calls may share the commit; see
-// [CommitBegin.Calls].
+// Each begin returns a context, which must be the one that it was given or one derived from it. That context is used
+// from then on, and is given to the end. So a span that a begin puts there is the parent of what follows: of the
+// commits of the call, and of what the store does. Several calls may share a commit, which has the context of one of
+// them; see [CommitBegin.Calls].
 //
-// Each begin has exactly one end, after errors and panics too. If an observer itself panics, begins may be without an
-// end. The panic reaches the caller, as one of the store does: a call that was told of its end has taken effect, and a
-// commit may have; other calls that share the commit end with [store.ErrUnknown].
+// Each begin has exactly one end, after errors and panics too. An observer should not panic itself: begins may then be
+// without an end. Its panic reaches the caller, and the pool stays usable. Nothing was done if BeginCall panics, and
+// the call is over if EndCall does. A panic in BeginCommit or EndCommit is as one of the store: it reaches the call
+// that leads, the others that share the commit end with [store.ErrUnknown], and the commit may have taken effect.
 //
-// The methods are called by the goroutine of the call, or of another call that commits for it, which waits for them, so
+// The methods are called by the goroutine of the call, or of another call that commits for it. Calls wait for them, so
 // they should be quick. They may be called by any number of goroutines at once, and must not use the pool. Slices, maps
 // and pointers in their arguments are shared: they must not be changed, and must be copied to be used after the method
 // has returned.
@@ -34,17 +35,17 @@ type Observer interface {
 	// several pools is told once for each of them, one within the other: the context that the first BeginCall returned
 	// is given to the second one, and the second call ends first.
 	//
-	// [Carve] is told to the parent's observer, and a call of [Blocks] is one of the block that it is done in.
+	// [Carve] is told to the parent's observer. [Blocks] makes such calls, of its block and of the parent.
 	BeginCall(ctx context.Context, call CallBegin) context.Context
 	// EndCall is told what became of the call. The context is that which BeginCall returned, which may have ended.
 	EndCall(ctx context.Context, call CallEnd)
 
-	// BeginCommit is told of each attempt to commit, which the calls of several callers may share. The context has the
-	// values of that of the call that leads, and is passed to the store, which must be quick enough to meet its deadline:
-	// the end of the call's context does not cut short a commit. An attempt that changes several pools is told once for
-	// each of them, as a call over several is.
+	// BeginCommit is told of each attempt to commit, which several calls may share. The call that leads them commits for
+	// all. The context has the values of the context of that call, but does not end with it: it ends after
+	// [Options.CommitTimeout]. The returned context is passed to the store. An attempt that changes several pools is told
+	// once for each of them, one within the other, as a call over several pools is.
 	//
-	// A pool in memory commits each change, without a deadline and at once.
+	// A pool in memory commits each change too. The context is then that of the call.
 	BeginCommit(ctx context.Context, commit CommitBegin) context.Context
 	// EndCommit is told what became of the attempt. The context is that which BeginCommit returned.
 	EndCommit(ctx context.Context, commit CommitEnd)

@@ -290,7 +290,11 @@ func TestObserverIsToldOfGrantsInTheParent(t *testing.T) {
 		method string
 		kind   pool.StepKind
 		err    error
-	}{{"Extend", pool.StepAllocate, nil}, {"Retract", pool.StepRelease, nil}, {"Retract", pool.StepRelease, pool.ErrNotFound}} {
+	}{
+		{"Extend", pool.StepAllocate, nil},
+		{"Retract", pool.StepRelease, nil},
+		{"Retract", pool.StepRelease, pool.ErrNotFound},
+	} {
 		if want.kind == pool.StepAllocate {
 			_, err = child.Extend(t.Context(), ofBits("more", 30))
 		} else {
@@ -359,6 +363,7 @@ func TestObserverSeesConflictsAndUnknownOutcomes(t *testing.T) {
 	require.NoError(t, err)
 	allocate(t, open(t, memory.Open()), pool.Claim{Owner: "a"})
 	allocate(t, p, pool.Claim{Owner: "b"})
+	require.Equal(t, []int{1, 2}, []int{w.started[0].Attempt, w.started[1].Attempt})
 	_, commits := w.take()
 	require.Len(t, commits, 2)
 	require.ErrorIs(t, commits[0].Err, store.ErrConflict)

@@ -14,9 +14,9 @@
 //	ipalloc_addresses{pool, family, state}         addresses: used, free, cooling, reserved, out_of_range
 //	ipalloc_up                                     1 if all pools could be read at this scrape, else 0
 //
-// The call is allocate, release, renew or decline; a call of several steps counts once for each of them. The commits are
-// those to a store, and not those of a pool in memory. The result of a call is ok, or one of exhausted, taken, held,
-// not_found, not_in_pool, conflict (too many of them), unknown (it is not known whether the call took effect),
+// The call is allocate, release, renew or decline; a call of several steps counts once for each of them. The commits
+// are those to a store, and not those of a pool in memory. The result of a call is ok, or one of exhausted, taken,
+// held, not_found, not_in_pool, conflict (too many of them), unknown (it is not known whether the call took effect),
 // canceled (its context ended), invalid (refused by a rule), and error. The result of a commit is ok, conflict,
 // unknown, too_large or error. So exhaustion is
 //
