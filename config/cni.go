@@ -2,7 +2,7 @@ package config
 
 import "net/netip"
 
-// Route is a route of a CNI configuration, which a CNI plugin returns in its result as it is.
+// Route is a route of a CNI configuration, which a CNI plugin returns unchanged in its result.
 //
 // It marshals to the JSON that CNI uses. The zero Route is not valid. It may be copied; the copy shares Table and
 // Scope.
@@ -11,19 +11,19 @@ type Route struct {
 	Destination netip.Prefix `json:"dst"`
 	// Gateway is the next hop; the zero Addr if there is none.
 	Gateway netip.Addr `json:"gw,omitzero"`
-	// MTU, AdvMSS and Priority are the route's, the first two in bytes; 0 if there is none.
+	// MTU and AdvMSS, in bytes, and Priority are those of the route; 0 if not set.
 	MTU      int `json:"mtu,omitempty"`
 	AdvMSS   int `json:"advmss,omitempty"`
 	Priority int `json:"priority,omitempty"`
-	// Table and Scope are numbers of the system's; nil if there is none.
+	// Table and Scope are numbers that the operating system defines; nil if not set.
 	Table *int `json:"table,omitempty"`
 	Scope *int `json:"scope,omitempty"`
 }
 
-// DNS is what a CNI configuration says of name resolution, which a CNI plugin returns in its result as it is. No part
-// of it is checked.
+// DNS is the name resolution of a CNI configuration, which a CNI plugin returns unchanged in its result. It is not
+// checked.
 //
-// It marshals to the JSON that CNI uses. The zero DNS says nothing. It may be copied; the copy shares its slices.
+// It marshals to the JSON that CNI uses. The zero DNS is empty. A DNS may be copied; the copy shares its slices.
 type DNS struct {
 	Nameservers []string `json:"nameservers,omitempty"`
 	Domain      string   `json:"domain,omitempty"`

@@ -4,22 +4,22 @@ import "strconv"
 
 // FieldError says which field of a configuration is wrong, and why.
 //
-// The readers return it as a pointer, joined with others by [errors.Join]; see [FieldErrors]. The zero FieldError says
-// nothing. It may be copied and used concurrently; the readers do not change it later.
+// The readers return it as a pointer, joined with others by [errors.Join]; see [FieldErrors]. The zero FieldError is
+// not useful. A FieldError may be copied and used concurrently; the readers do not change it later.
 type FieldError struct {
 	// File is the file that was read; empty if there was none.
 	File string
-	// Line is the line in the text, from 1 on; 0 if there is none to point at.
+	// Line is the line in the text, counted from 1; 0 if there is none.
 	Line int
 	// Field is the path of the field, such as spec.addresses[2]; empty if it is the document itself.
 	Field string
-	// Value is the text in the field, quoted, cut after 80 bytes; empty if it is missing or not a single value.
+	// Value is the text in the field, quoted and cut to 80 bytes; empty if the field is missing or not a single value.
 	Value string
-	// Rule is the rule that it breaks, to be read after Value.
+	// Rule is the rule that it breaks, in words that follow Value.
 	Rule string
 	// Want is what would be right; empty if Rule says so.
 	Want string
-	// Err is the error of the package whose rule it is, such as a [*cidr.ParseError]; nil if there is none.
+	// Err is the error of the package that checks the rule, such as a [*cidr.ParseError]; nil if there is none.
 	//
 	// [*cidr.ParseError]: https://pkg.go.dev/github.com/ipalloc/ipalloc/cidr#ParseError
 	Err error
@@ -49,8 +49,8 @@ func (e *FieldError) Error() string {
 // Unwrap returns Err.
 func (e *FieldError) Unwrap() error { return e.Err }
 
-// FieldErrors returns the field errors that a reader's error joins, in their order; nil if it has none. The error may
-// be wrapped.
+// FieldErrors returns the field errors that a reader's error joins, in order; nil if there are none. The error may be
+// wrapped.
 func FieldErrors(err error) []*FieldError {
 	switch e := err.(type) { //nolint:errorlint // walks the tree of errors itself, to find all of them
 	case *FieldError:

@@ -9,7 +9,7 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// A network of a /16 is cut into subnets of different sizes, each a pool of its own.
+// A VPC with a /16 is cut into subnets of different sizes, each a pool of its own.
 func ExampleCarve() {
 	ctx := context.Background()
 	s := store.NewMemory()
@@ -37,14 +37,14 @@ func ExampleCarve() {
 	// used: 0
 }
 
-// Each node allocates in blocks of its own, and meets the others only when it needs another block.
+// Each node allocates from blocks of its own, and meets other nodes only when it takes another block.
 func ExampleOpenBlocks() {
 	ctx := context.Background()
 	s := store.NewMemory()
 	pods := must(pool.Create(ctx, s, "pods",
 		pool.Spec{Ranges: must(cidr.ParseRanges("10.244.0.0/16")), IPv4: pool.FamilySpec{AllocateReserved: true}}, nil))
 
-	block := pool.Claim{Requests: []pool.Request{{Bits: 31}}} // so small for the sake of the example
+	block := pool.Claim{Requests: []pool.Request{{Bits: 31}}} // small, for the example
 	for _, node := range []string{"node-1", "node-2"} {
 		blocks := must(pool.OpenBlocks(ctx, pods, node, block, pool.Spec{IPv4: pool.FamilySpec{AllocateReserved: true}}, nil))
 		for _, pod := range []string{"a", "b", "c"} {
@@ -59,14 +59,14 @@ func ExampleOpenBlocks() {
 	// 10.244.0.2 10.244.0.3 10.244.0.4 2 blocks, 1 given back
 }
 
-// A site outgrows its block: it gets a second one, and gives it back when that is empty again.
+// A site outgrows its block. It gets a second one, and gives it back once it is empty.
 func ExamplePool_Extend() {
 	ctx := context.Background()
 	s := store.NewMemory()
 	spec := pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.0/16")), IPv4: pool.FamilySpec{AllocateReserved: true}}
 	company := must(pool.Create(ctx, s, "company", spec, nil))
 
-	block := pool.Claim{Owner: "site/1", Requests: []pool.Request{{Bits: 31}}} // so small for the sake of the example
+	block := pool.Claim{Owner: "site/1", Requests: []pool.Request{{Bits: 31}}} // small, for the example
 	site, _, err := pool.Carve(ctx, company, block, "site", pool.Spec{IPv4: pool.FamilySpec{AllocateReserved: true}}, nil)
 	if err != nil {
 		panic(err)

@@ -10,7 +10,7 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// A pool grows, and shrinks again unless that would strand somebody.
+// A pool grows. It shrinks only if nothing that is held would be out of range.
 func ExamplePool_Update() {
 	ctx := context.Background()
 	p := must(pool.Create(ctx, store.NewMemory(), "vms",
@@ -32,7 +32,37 @@ func ExamplePool_Update() {
 	// in the way: vm-2 10.0.0.11
 }
 
-// A range is to be given up while some of it is held.
+// A program has its pool's spec in its own configuration. At each start, Ensure makes the pool follow it.
+func ExampleEnsure() {
+	ctx := context.Background()
+	s := store.NewMemory() // or a file, or a database
+	start := func(text string, drift pool.Drift) (*pool.Pool, error) {
+		return pool.Ensure(ctx, s, "vms", must(pool.ParseSpec(text)), drift, nil)
+	}
+
+	p := must(start("10.0.0.10-10.0.0.19", pool.Update)) // the first start creates the pool
+	must(p.Allocate(ctx, pool.Claim{Owner: "vm-1"}))
+
+	p = must(start("10.0.0.10-10.0.0.99", pool.Update)) // more addresses
+	fmt.Println(must(p.Stats(ctx)).Of(pool.IPv4).Total, "addresses")
+
+	_, err := start("10.9.0.10-10.9.0.99", pool.Refuse)
+	fmt.Println(errors.Is(err, pool.ErrDrift), err)
+	_, err = start("10.9.0.10-10.9.0.99", pool.Update) // refused, since it would strand vm-1
+	fmt.Println(errors.Is(err, pool.ErrStranded), err)
+
+	p = must(start("10.9.0.10-10.9.0.99", pool.Drain)) // vm-1 keeps its old address until its release
+	fmt.Println("vm-1", must(p.Get(ctx, pool.Held{Owner: "vm-1"})).Addrs())
+	fmt.Println("vm-2", must(p.Allocate(ctx, pool.Claim{Owner: "vm-2"})).Addrs())
+	// Output:
+	// 90 addresses
+	// true pool "vms": ensure: the pool has another spec
+	// true pool "vms": update: allocations would be out of range: 1: "vm-1" holds [10.0.0.10/32]
+	// vm-1 [10.0.0.10]
+	// vm-2 [10.9.0.10]
+}
+
+// A pool moves to another range while an address of the old one is still held.
 func ExamplePool_Drain() {
 	ctx := context.Background()
 	p := must(pool.Create(ctx, store.NewMemory(), "vms",
@@ -51,7 +81,7 @@ func ExamplePool_Drain() {
 	// and then gets 10.9.0.10
 }
 
-// Pools of one network do not overlap, whoever creates them; other networks are separate worlds.
+// Pools of one network must not overlap. Pools of different networks may.
 func ExampleSpec_network() {
 	ctx := context.Background()
 	s := store.NewMemory()
@@ -68,7 +98,7 @@ func ExampleSpec_network() {
 	// <nil>
 }
 
-// A DHCP server hands out a part of the network by itself.
+// A DHCP server hands out part of the network on its own.
 func ExampleSetForeign() {
 	ctx := context.Background()
 	s := store.NewMemory()

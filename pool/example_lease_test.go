@@ -4,42 +4,44 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/ipalloc/ipalloc/cidr"
 	"github.com/ipalloc/ipalloc/pool"
 )
 
-// A lease ends unless it is renewed. Nothing has to run for that: who needs the address next gets it.
+// The life of a lease: granted, renewed, released, granted again within the cooldown, and ended. No loop is needed.
 func ExamplePool_Renew() {
 	ctx := context.Background()
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	p := must(pool.New(
-		pool.Spec{Ranges: must(cidr.ParseRanges("192.0.2.10-192.0.2.11"))},
-		&pool.Options{Clock: func() time.Time { return now }},
-	))
-	for _, client := range []string{"laptop", "phone"} {
-		must(p.Allocate(ctx, pool.Claim{Owner: client, TTL: time.Hour}))
+	spec := must(pool.ParseSpec("192.0.2.10-192.0.2.11"))
+	spec.Cooldown = time.Hour
+	p := must(pool.New(spec, &pool.Options{Clock: func() time.Time { return now }}))
+	lease := func(client string) {
+		a, err := p.Allocate(ctx, pool.Claim{Owner: client, TTL: time.Hour})
+		fmt.Println(client, a.Addrs(), "until", a.Expires.Format(time.TimeOnly), err)
 	}
 
+	lease("laptop")
 	now = now.Add(50 * time.Minute)
 	renewed := must(p.Renew(ctx, pool.Held{Owner: "laptop"}, time.Hour))
-	fmt.Println("the laptop has it until", renewed.Expires.Format(time.TimeOnly))
-	_, err := p.Allocate(ctx, pool.Claim{Owner: "tablet", TTL: time.Hour})
-	fmt.Println(strings.ReplaceAll(err.Error(), "; ", "\n"))
+	fmt.Println("renewed until", renewed.Expires.Format(time.TimeOnly))
 
-	now = now.Add(10 * time.Minute)
-	fmt.Println("the tablet gets", must(p.Allocate(ctx, pool.Claim{Owner: "tablet", TTL: time.Hour})).Addrs()[0])
-	_, err = p.Renew(ctx, pool.Held{Owner: "phone"}, time.Hour)
+	must(p.Release(ctx, pool.Held{Owner: "laptop"}))
+	lease("phone")  // does not get the laptop's address, which cools down
+	lease("laptop") // gets its own address back
+
+	now = now.Add(time.Hour) // both leases end, and the next claim takes one of them
+	lease("tablet")
+	_, err := p.Renew(ctx, pool.Held{Owner: "laptop"}, time.Hour)
 	fmt.Println(err)
 	// Output:
-	// the laptop has it until 13:50:00
-	// allocate for "tablet": exhausted: no IPv4 /32 is free
-	// free addresses: 0 of 2
-	// the next one may be free at 2026-03-01T13:00:00Z
-	// the tablet gets 192.0.2.11
-	// renew for "phone": not found
+	// laptop [192.0.2.10] until 13:00:00 <nil>
+	// renewed until 13:50:00
+	// phone [192.0.2.11] until 13:50:00 <nil>
+	// laptop [192.0.2.10] until 13:50:00 <nil>
+	// tablet [192.0.2.10] until 14:50:00 <nil>
+	// renew for "laptop": not found
 }
 
 func ExamplePool_Reap() {
@@ -61,7 +63,7 @@ func ExamplePool_Reap() {
 	// used: 0
 }
 
-// What was released is withheld for a time, since others may still know its last owner by it. That owner gets it back.
+// A released address cools down: for a time, only its last owner gets it.
 func ExampleSpec_cooldown() {
 	ctx := context.Background()
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)

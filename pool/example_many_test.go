@@ -11,7 +11,7 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// IPv4 from one of two pools, IPv6 from a third: both or none.
+// An IPv4 address from one of two pools and an IPv6 address from a third: both or none.
 func ExampleStep_In() {
 	ctx := context.Background()
 	s := store.NewMemory()
@@ -38,7 +38,7 @@ func ExampleStep_In() {
 	// used of v6: 2
 }
 
-// The leases of a DHCP server are taken over, with few commits.
+// A pool takes over the leases of a DHCP server, in few commits.
 func ExamplePool_Each() {
 	ctx := context.Background()
 	p := must(pool.New(pool.Spec{Ranges: must(cidr.ParseRanges("192.0.2.0/24"))}, nil))
@@ -65,7 +65,7 @@ func ExamplePool_Each() {
 	// [] allocate for "aa:03": 192.0.2.10/32: taken
 }
 
-// A cluster of three, or none.
+// Three addresses or none.
 func ExamplePool_All() {
 	ctx := context.Background()
 	p := must(pool.New(pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.1-10.0.0.2"))}, nil))
@@ -79,8 +79,7 @@ func ExamplePool_All() {
 	// used: 0
 }
 
-// A Service moves to another address, and its old one goes to another Service: there is no moment in which either has
-// none.
+// Two Services change their addresses in one commit; one gets the other's old address. Neither is ever without one.
 func ExamplePool_All_exchange() {
 	ctx := context.Background()
 	p := must(pool.New(pool.Spec{Ranges: must(cidr.ParseRanges("192.0.2.1-192.0.2.9")), Cooldown: time.Hour}, nil))
@@ -102,7 +101,7 @@ func ExamplePool_All_exchange() {
 	// mail [192.0.2.1]
 }
 
-// A node finds by duplicate address detection that somebody else uses its address, and has another one.
+// Duplicate address detection finds that another host uses a node's address. In one commit the node gets another.
 func ExampleDecline() {
 	ctx := context.Background()
 	p := must(pool.New(pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.1-10.0.0.9"))}, nil))
@@ -116,7 +115,7 @@ func ExampleDecline() {
 	// declined [10.0.0.1] and has [10.0.0.2]
 }
 
-// Whoever is not there any more loses what it holds.
+// What a deleted pod still holds is released. What was granted after the mark is left alone.
 func ExamplePool_Reconcile() {
 	ctx := context.Background()
 	p := must(pool.New(pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.1-10.0.0.9"))}, nil))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"time"
 
 	"go4.org/netipx"
 
@@ -13,7 +14,7 @@ import (
 	"github.com/ipalloc/ipalloc/pool"
 )
 
-// The same claims and releases, by each strategy.
+// The same claims and releases with each strategy.
 func ExampleStrategy() {
 	ctx := context.Background()
 	for _, strategy := range []pool.Strategy{pool.LowestFree, pool.NextFree, pool.RandomFree} {
@@ -32,7 +33,7 @@ func ExampleStrategy() {
 	// random: 10.0.0.36 10.0.0.70 10.0.0.24
 }
 
-// Claims that ask for the band get it first, those that do not get it last.
+// Claims that name the band get its addresses first; other claims get them last.
 func ExampleBand() {
 	ctx := context.Background()
 	spec := pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.1-10.0.0.9"))}
@@ -47,7 +48,37 @@ func ExampleBand() {
 	// 10.0.0.1
 }
 
-// Kubernetes keeps the low addresses of a Service range for those who name the address themselves.
+// A DHCP server's host reservations. An exclusive band keeps these addresses from claims that do not name them.
+func ExampleBand_reservation() {
+	ctx := context.Background()
+	reserved := map[string]netip.Addr{"printer": netip.MustParseAddr("192.0.2.2")} // by client
+	spec := must(pool.ParseSpec("192.0.2.1-192.0.2.3"))
+	band := pool.Band{Name: "reserved", Exclusive: true}
+	for _, addr := range reserved {
+		band.Ranges = append(band.Ranges, netipx.IPRangeFrom(addr, addr))
+	}
+	spec.Bands = []pool.Band{band}
+	p := must(pool.New(spec, nil))
+
+	lease := func(client string) {
+		claim := pool.Claim{Owner: client, TTL: time.Hour}
+		if addr, ok := reserved[client]; ok {
+			claim.Requests = []pool.Request{pool.ExactAddr(addr)}
+		}
+		a, err := p.Allocate(ctx, claim)
+		fmt.Println(client, a.Addrs(), errors.Is(err, pool.ErrExhausted))
+	}
+	for _, client := range []string{"laptop", "phone", "tablet", "printer"} {
+		lease(client)
+	}
+	// Output:
+	// laptop [192.0.2.1] false
+	// phone [192.0.2.3] false
+	// tablet [] true
+	// printer [192.0.2.2] false
+}
+
+// Kubernetes keeps the low addresses of a Service range for Services that name their address.
 func ExampleServiceBand() {
 	ctx := context.Background()
 	services := netip.MustParsePrefix("10.96.0.0/24")

@@ -123,7 +123,7 @@ func ExampleSpec_prefixes() {
 	// [10.244.4.0/22]
 }
 
-// A release that comes late names the grant that it is for, and leaves the next one alone.
+// A release that may come late names the generation that it means, and so spares a later grant.
 func ExamplePool_Release_generation() {
 	ctx := context.Background()
 	p := must(pool.New(pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.1-10.0.0.9"))}, nil))
@@ -167,7 +167,7 @@ func ExamplePool_Get_byAddress() {
 	// true
 }
 
-// Somebody has deleted a record by hand: its address can never be handed out again, until Repair frees it.
+// Somebody deletes a record by hand. Its address stays taken until Repair frees it.
 func ExamplePool_Verify() {
 	ctx := context.Background()
 	s := store.NewMemory()
@@ -204,7 +204,7 @@ func ExampleList() {
 	// Output: pods [IPv4] 65536 free
 }
 
-// Each form of text names its subnet, or does not.
+// A CIDR, or a length behind a range, names a subnet, whose first and last address are then reserved.
 func ExampleParseSpec() {
 	spec := must(pool.ParseSpec("10.0.0.0/24", "192.0.2.200-192.0.2.255/24", "2001:db8::1000-2001:db8::1fff"))
 	for _, family := range spec.AllFamilies() {
@@ -218,7 +218,7 @@ func ExampleParseSpec() {
 	// cannot parse "10.0.0.7/24": a CIDR has no host bits; want "10.0.0.0/24"
 }
 
-// A network is cut into subnets of different sizes.
+// A VPC is cut into subnets of different sizes. What is left?
 func ExamplePool_FreeSet() {
 	ctx := context.Background()
 	spec := must(pool.ParseSpec("10.0.0.0/16"))

@@ -23,7 +23,7 @@ func ExamplePool_AllocateWait() {
 	// Output: 10.0.0.1
 }
 
-// The first change is the whole of what is free, and then each is what has changed since.
+// The first Change lists all that is free; each later one lists what changed since the one before.
 func ExamplePool_Watch() {
 	ctx := context.Background()
 	p := must(pool.New(pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.1-10.0.0.9"))}, nil))

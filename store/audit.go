@@ -5,16 +5,16 @@ import (
 	"iter"
 )
 
-// Auditor is a [Store] that finds the records of a List by something that people can change beside the record, such as
-// the labels of an object.
+// Auditor is a [Store] whose List relies on something that people can change apart from the record, such as the labels
+// of an object.
 type Auditor interface {
-	// Audit is [Store.List], and trusts nothing but the records. It also yields those that List overlooks, and names
-	// them in the [DamagedError] that comes last. Cost: O(records in the store).
+	// Audit is [Store.List], but relies on the records alone. It also yields the records that List overlooks, and names
+	// them in the [DamagedError] at the end. Cost: O(records in the store).
 	Audit(ctx context.Context, kind Kind, pool string) iter.Seq2[Record, error]
 }
 
-// Audit iterates over the records of one kind and pool, those among them that List of s may overlook. It is the Audit
-// of an [Auditor], and the List of any other store. It is for whoever must know all that is there, such as a repair.
+// Audit iterates over the records of one kind and pool, including any that List may overlook. It calls [Auditor.Audit]
+// if s is an [Auditor], else List. It is for callers that must see every record, such as a repair.
 func Audit(ctx context.Context, s Store, kind Kind, pool string) iter.Seq2[Record, error] {
 	if a, ok := s.(Auditor); ok {
 		return a.Audit(ctx, kind, pool)

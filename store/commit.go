@@ -7,8 +7,7 @@ type Op uint8
 
 // The operations of a [Write]. The zero Op is not valid.
 const (
-	// Create writes a record whose key must not exist yet; if it does, the whole commit fails with an
-	// [ExistsError].
+	// Create writes a record whose key must not exist yet. If it exists, the whole commit fails with an [ExistsError].
 	Create Op = iota + 1
 	// Put writes a record, whether or not its key exists.
 	Put
@@ -30,19 +29,19 @@ func (o Op) String() string {
 	}
 }
 
-// Write is one change within a commit, beside its heads. The zero Write is not valid. A Write shares its
+// Write is one change in a commit, apart from its heads. The zero Write is not valid. A Write shares its
 // record's Prefixes and Data with its copies.
 type Write struct {
 	Op     Op
 	Record Record
 }
 
-// Change is one head and the writes that go with it, as [Store.Commit] takes them. The zero Change is not
-// valid. A Change shares its slices with its copies.
+// Change is one head and its writes, for [Store.Commit]. The zero Change is not valid. A Change shares its slices with
+// its copies.
 type Change struct {
 	Head   Record
 	Writes []Write
-	// Turn is the caller's turn at the head, or nil if it has none; see [Store.Turn]. One turn may be at several heads.
+	// Turn is the caller's turn at the head, or nil if it has none; see [Store.Turn]. Several heads may share one turn.
 	Turn Turn
 }
 
@@ -55,8 +54,8 @@ func EndTurns(changes []Change) {
 	}
 }
 
-// DeletesHead reports whether the writes contain the [Delete] of the head that [Store.Commit] allows.
-// Cost: O(writes).
+// DeletesHead reports whether the change deletes its head: whether the writes contain a [Delete] of it. Cost:
+// O(writes).
 func (c Change) DeletesHead() bool {
 	for i := range c.Writes {
 		if c.Writes[i].Op == Delete && c.Writes[i].Record.Key == c.Head.Key {
@@ -66,13 +65,12 @@ func (c Change) DeletesHead() bool {
 	return false
 }
 
-// ValidateCommit returns an error that wraps [ErrInvalid] if changes break a rule of [Store.Commit] that can
-// be told without looking at what is stored: no change at all, a negative revision of a head, an unknown
-// [Op], a record or key that is not valid, or a key that occurs twice. Stores call it before they change
-// anything. Cost: O(writes and their bytes).
+// ValidateCommit returns an error that wraps [ErrInvalid] if changes break a rule of [Store.Commit] that does not
+// depend on what is stored: there is no change, a head has a negative revision, an [Op] is unknown, a record or key is
+// not valid, or a key occurs twice. Stores call it before they change anything. Cost: O(writes and their bytes).
 func ValidateCommit(changes ...Change) error {
 	if len(changes) == 0 {
-		return fmt.Errorf("%w: a commit without a change, want at least one head", ErrInvalid)
+		return fmt.Errorf("%w: the commit has no change, want at least one", ErrInvalid)
 	}
 	for i := range changes {
 		if err := changes[i].validate(); err != nil {
@@ -101,7 +99,7 @@ func (w *Write) validate(head Key) error {
 	switch w.Op {
 	case Create, Put:
 		if w.Record.Key == head {
-			return fmt.Errorf("%w: a %v of %v, which is a head of the commit", ErrInvalid, w.Op, head)
+			return fmt.Errorf("%w: the commit has a %v of %v, which is its head", ErrInvalid, w.Op, head)
 		}
 		return w.Record.Validate()
 	case Delete:
@@ -111,11 +109,10 @@ func (w *Write) validate(head Key) error {
 	}
 }
 
-// fewKeys is up to how many keys comparing each with each costs less than a map.
+// fewKeys is the number of keys up to which comparing all pairs costs less than a map.
 const fewKeys = 8
 
-// validateDistinct returns an error if two of the records that changes are about have one key. A head that is
-// deleted and its Delete are one record.
+// validateDistinct returns an error if two heads or writes have the same key. A head and its Delete count as one.
 func validateDistinct(changes []Change) error {
 	var few [fewKeys]Key
 	keys := few[:0]
@@ -148,5 +145,5 @@ func validateDistinct(changes []Change) error {
 }
 
 func repeated(key Key) error {
-	return fmt.Errorf("%w: a commit has the key %v twice among its heads and writes", ErrInvalid, key)
+	return fmt.Errorf("%w: the key %v occurs twice among the heads and writes of the commit", ErrInvalid, key)
 }

@@ -45,21 +45,21 @@ func TestValidateCommit(t *testing.T) {
 		message string
 		changes []store.Change
 	}{
-		{"a commit without a change", nil},
+		{"the commit has no change", nil},
 		{"the revision -1 of head pool/lab is negative", []store.Change{with(negative)}},
 		{"the revision -1 of head pool/lab is negative", []store.Change{with(other), with(negative)}},
 		{"the kind of key \"\"/\"\" is empty", []store.Change{with(store.Record{})}},
-		{"a put of pool/lab, which is a head of the commit", []store.Change{with(head, writeHead)}},
+		{"a put of pool/lab, which is its head", []store.Change{with(head, writeHead)}},
 		{"unknown operation Op(9) on record allocation/lab/0", []store.Change{with(head, unknown)}},
-		{"the key allocation/lab/0 twice among its", []store.Change{with(head, many[0], many[1], many[0])}},
-		{"the key allocation/lab/7 twice", []store.Change{with(head, append(many[:20:20], many[7])...)}},
-		{"the key allocation/lab/8 twice", []store.Change{with(head, many[:20]...), with(other, many[8])}},
-		{"the key pool/lab twice", []store.Change{with(head, deletion, deletion)}},
-		{"the key pool/lab twice", []store.Change{with(head), with(head)}},
-		{"the key pool/lab twice", []store.Change{with(head), with(other, writeHead)}},
-		{"the key pool/lab twice", []store.Change{with(head), with(other, deletion)}},
-		{"the key pool/lab twice", []store.Change{with(head, many...), with(other, deletion)}},
-		{"the key pool/lab twice", []store.Change{with(head, deletion), with(other, deletion)}},
+		{"the key allocation/lab/0 occurs twice among the heads and writes", []store.Change{with(head, many[0], many[1], many[0])}},
+		{"the key allocation/lab/7 occurs twice", []store.Change{with(head, append(many[:20:20], many[7])...)}},
+		{"the key allocation/lab/8 occurs twice", []store.Change{with(head, many[:20]...), with(other, many[8])}},
+		{"the key pool/lab occurs twice", []store.Change{with(head, deletion, deletion)}},
+		{"the key pool/lab occurs twice", []store.Change{with(head), with(head)}},
+		{"the key pool/lab occurs twice", []store.Change{with(head), with(other, writeHead)}},
+		{"the key pool/lab occurs twice", []store.Change{with(head), with(other, deletion)}},
+		{"the key pool/lab occurs twice", []store.Change{with(head, many...), with(other, deletion)}},
+		{"the key pool/lab occurs twice", []store.Change{with(head, deletion), with(other, deletion)}},
 	} {
 		err := store.ValidateCommit(c.changes...)
 		require.ErrorIs(t, err, store.ErrInvalid)

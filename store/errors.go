@@ -10,37 +10,37 @@ import (
 
 // Errors that a [Store] returns, for use with [errors.Is].
 var (
-	// ErrNotFound says that there is no record under the key.
+	// ErrNotFound is returned when there is no record under the key.
 	ErrNotFound = sentinel.ErrNotFound
-	// ErrInvalid says that the caller broke a rule of the contract. Nothing was changed.
+	// ErrInvalid is returned when the caller broke a rule of the contract. Nothing was changed.
 	ErrInvalid = sentinel.ErrInvalid
-	// ErrConflict says that a head has changed since it was read. The error is a [ConflictError].
+	// ErrConflict is returned when a head has changed since it was read. The error is a [ConflictError].
 	ErrConflict = errors.New("conflict")
-	// ErrExists says that a record to be created exists. The error is an [ExistsError].
+	// ErrExists is returned when a record to be created exists. The error is an [ExistsError].
 	ErrExists = errors.New("already exists")
-	// ErrTooLarge says that a commit is larger than the backend takes. The error is a [TooLargeError].
+	// ErrTooLarge is returned when a commit is larger than the backend takes. The error is a [TooLargeError].
 	ErrTooLarge = errors.New("too large")
-	// ErrClosed says that the store was closed.
+	// ErrClosed is returned after the store was closed.
 	ErrClosed = errors.New("store is closed")
-	// ErrUnknown says that a commit may or may not have taken effect, and may yet do so. The caller reads
-	// the records again, and commits again with the heads that it then sees.
+	// ErrUnknown is returned when a commit may have taken effect, or may yet do so. The caller reads the records again,
+	// and commits again with the heads that it then sees.
 	ErrUnknown = errors.New("outcome unknown")
-	// ErrNewerFormat says that something is stored in a version of its format that only a newer release knows. The
-	// message names the version found and the newest one known. Nothing was changed.
+	// ErrNewerFormat is returned for stored data in a version of its format that only a newer release knows. The message
+	// names the version found and the newest one known. Nothing was changed.
 	ErrNewerFormat = sentinel.ErrNewerFormat
-	// ErrDamaged says that something is stored that makes no sense, or that is not where it belongs: somebody else has
-	// changed it. From a listing it is a [DamagedError].
+	// ErrDamaged is returned for a stored record that cannot be read or is in the wrong place, because something other
+	// than this library has changed it. List returns it as a [DamagedError].
 	ErrDamaged = errors.New("damaged")
 )
 
-// DamagedError names what a listing could not yield, or would have overlooked, because it is damaged. It matches
+// DamagedError names the damaged records that a listing could not yield, or would have overlooked. It matches
 // [ErrDamaged]. It is the caller's.
 type DamagedError struct {
-	// Damaged are the errors of what is damaged, one for each. Each names it as the backend does.
+	// Damaged has one error for each damaged record, which names the record as the backend does.
 	Damaged []error
 }
 
-// Error names the first few.
+// Error names the first three.
 func (e *DamagedError) Error() string {
 	const few = 3
 	text := fmt.Sprintf("%v: %d", ErrDamaged, len(e.Damaged))
@@ -61,13 +61,13 @@ func (e *DamagedError) Is(target error) bool { return target == ErrDamaged }
 // Unwrap returns Damaged.
 func (e *DamagedError) Unwrap() []error { return e.Damaged }
 
-// ConflictError is why [Store.Commit] did nothing: one of its heads was not at the revision that it named.
-// It matches [ErrConflict]. Stores return a new one each time, which is the caller's, like the record in it.
+// ConflictError is returned by [Store.Commit] if one of the heads was not at the revision that the caller named. It
+// matches [ErrConflict]. It is the caller's, like the record in it.
 type ConflictError struct {
 	// Expected is the revision that the caller named; 0 if it wanted to create the head.
 	Expected int64
-	// Current is the head as it is stored now, so that a caller can plan again without reading. If there
-	// is no head, its Revision is 0 and of its fields only the Key is set.
+	// Current is the head as it is now stored, so that the caller can plan again without a read. If there is no head,
+	// Current has revision 0 and only its Key is set.
 	Current Record
 }
 
@@ -86,11 +86,9 @@ func (e *ConflictError) Error() string {
 // Is makes errors.Is(e, ErrConflict) true.
 func (e *ConflictError) Is(target error) bool { return target == ErrConflict }
 
-// ExistsError is why [Store.Commit] did nothing: it was to create records whose keys exist. It matches
-// [ErrExists].
+// ExistsError is returned by [Store.Commit] if records to be created exist. It matches [ErrExists].
 type ExistsError struct {
-	// Records are the records that stand in the way, as they are stored: all of them if the backend can
-	// tell, at least one in any case.
+	// Records are the existing records, as stored: all of them if the backend can tell, and always at least one.
 	Records []Record
 }
 
@@ -106,12 +104,12 @@ func (e *ExistsError) Error() string {
 // Is makes errors.Is(e, ErrExists) true.
 func (e *ExistsError) Is(target error) bool { return target == ErrExists }
 
-// TooLargeError is why [Store.Commit] did nothing: the backend does not take as much in one commit. It
-// matches [ErrTooLarge].
+// TooLargeError is returned by [Store.Commit] if the backend does not take so much in one commit. It matches
+// [ErrTooLarge].
 type TooLargeError struct {
-	// What is too large and its unit, such as "commit in bytes", "writes in a commit".
+	// What names what is too large and its unit, such as "commit in bytes" or "writes in a commit".
 	What string
-	// Size is how large it is, and Limit how large it may be. Either is 0 if the backend does not tell.
+	// Size is its size, and Limit the largest that the backend takes. Either is 0 if the backend does not tell.
 	Size, Limit int64
 }
 

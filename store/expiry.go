@@ -6,15 +6,15 @@ import (
 	"slices"
 )
 
-// ByExpiryFromList is [Store.ByExpiry] for a driver without an index by expiry. List is the driver's own
+// ByExpiryFromList is [Store.ByExpiry] for a driver without an index by expiry. The argument list is the driver's own
 // [Store.List]:
 //
 //	func (s *Store) ByExpiry(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
 //		return store.ByExpiryFromList(ctx, s.List, kind, pool)
 //	}
 //
-// Cost: one list of the records of the kind in the pool, before it yields the first. It holds those that
-// expire in memory.
+// Cost: before it yields the first record it lists all records of the kind in the pool. It keeps those that expire in
+// memory.
 func ByExpiryFromList(ctx context.Context, list func(context.Context, Kind, string) iter.Seq2[Record, error],
 	kind Kind, pool string,
 ) iter.Seq2[Record, error] {

@@ -7,14 +7,14 @@ import (
 	"net/netip"
 )
 
-// FindByList is [Store.Find] for a driver without an index of prefixes. List is the driver's own
+// FindByList is [Store.Find] for a driver without an index of prefixes. The argument list is the driver's own
 // [Store.List]:
 //
 //	func (s *Store) Find(ctx context.Context, pool string, addr netip.Addr) (store.Record, error) {
 //		return store.FindByList(ctx, s.List, pool, addr)
 //	}
 //
-// Cost: one list of the pool's allocations, of which it holds one in memory.
+// Cost: it lists the pool's allocations, and keeps one of them in memory.
 func FindByList(ctx context.Context, list func(context.Context, Kind, string) iter.Seq2[Record, error],
 	pool string, addr netip.Addr,
 ) (Record, error) {

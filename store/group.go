@@ -8,27 +8,27 @@ import (
 	"slices"
 )
 
-// MaxAskBytes is the largest size of an ask; see [Grouper].
+// MaxAskBytes is the largest size of an ask, in bytes; see [Grouper].
 const MaxAskBytes = 64 << 10
 
-// Grouper is a [Store] on which many processes share commits. Those that wait for their turns at a head say what they
-// want, and whoever has the turn commits it for them, together with what it wants itself. So a commit does the work of
-// all that wait, as it does within one process.
+// Grouper is a [Store] on which many processes can share a commit. A caller that waits for its turn at a head leaves an
+// ask, which says what it wants. The caller that has the turn commits this for it, together with its own changes. So
+// one commit does the work of all callers that wait, as it does within one process.
 //
-// What the bytes of an ask and of an answer mean is between the callers. A store keeps them only while the caller
-// waits.
+// Only the callers know what the bytes of an ask and an answer mean. A store keeps them only while the caller waits.
 type Grouper interface {
 	// Join is [Store.Turn] at one head, for a caller that leaves an ask. It returns when the caller has its turn, or when
-	// another turn's commit has answered the ask: see [GroupTurn.Answered]. An empty ask is none.
+	// another turn's commit has answered the ask; see [GroupTurn.Answered]. An empty ask means none.
 	//
-	// An ask is answered at most once, and only while its caller waits, or its process has died or was stopped less than
-	// a few seconds ago. No ask is answered after the commit of a caller that came later, with a turn or without one,
-	// unless its own caller has gone on waiting: so what the dead have asked for fails once somebody has committed who
-	// came after them. If ctx ends, the ask is withdrawn, and the error wraps the context's; unless it has been answered
-	// by then, which is no error. An error that wraps [ErrUnknown] means that it could not be withdrawn, and may have been
-	// answered or may yet. After any other error it has not been, and will not be.
+	// An ask is answered at most once, and only while its caller waits, or at most a few seconds after its process was
+	// stopped or has died. Once a caller that came later has committed, with a turn or without one, an earlier ask is
+	// answered only if its caller still waits. So an ask whose process has died cannot take effect after such a commit.
 	//
-	// Errors: those of Turn, and [ErrInvalid] for an ask of more than [MaxAskBytes]. Cost: as Turn.
+	// If ctx ends, the ask is withdrawn, and the error wraps the context's. If it has been answered by then, Join returns
+	// without an error. An error that wraps [ErrUnknown] means that the ask could not be withdrawn: it may have been
+	// answered, or may yet be. After any other error it has not been answered, and will not be.
+	//
+	// Errors: those of Turn; [ErrInvalid] for an ask of more than [MaxAskBytes]. Cost: that of Turn.
 	Join(ctx context.Context, key Key, ask []byte) (GroupTurn, error)
 }
 
@@ -36,25 +36,25 @@ type Grouper interface {
 type GroupTurn interface {
 	Turn
 
-	// Asks returns the asks of those that wait behind this turn, the earliest first; of many perhaps only some. They must
-	// not be changed. Whoever answers some of them answers the first ones.
+	// Asks returns the asks of the callers that wait behind this turn, the earliest first. If there are many it may
+	// return only the first of them. They must not be changed. A caller that answers only some must answer the first.
 	Asks() [][]byte
 
-	// Answer answers the ask at index i of Asks. The answer is given by the commit that has this turn in its [Change], if
-	// that succeeds. If a caller that is to be answered has left by then, the commit fails with a [ConflictError], also
-	// though the head is as it was. An empty answer is none.
+	// Answer answers the ask at index i of Asks. The answer takes effect with the commit that has this turn in its
+	// [Change]. If a caller to be answered has left by then, the commit fails with a [ConflictError], even if the head
+	// has not changed. An empty answer means none.
 	Answer(i int, answer []byte)
 
-	// Answered returns the answer that another turn's commit has given to the ask of this one, and the revision of that
-	// commit; nil if there is none. It is called when Join has returned: this turn has ended then if there is an answer,
-	// and has no Heads. It is called again when this turn has ended in any way but by a commit that succeeded: then
-	// nothing can be answered any more, and an error that wraps [ErrUnknown] means that the store cannot tell.
+	// Answered returns the answer that the commit of another turn has given to the ask of this turn, and the revision of
+	// that commit; nil if there is no answer. Call it when Join has returned: if there is an answer, the turn has ended,
+	// and has no Heads. Call it again when the turn has ended without a commit that succeeded: from then on nothing can
+	// answer the ask, and an error that wraps [ErrUnknown] means that the store cannot tell whether it was answered.
 	Answered() (answer []byte, revision int64, err error)
 
-	// Next is called when a commit in this turn has succeeded, before End. It returns another turn at the same head, as
-	// the commit left it, if there are asks that have not been answered. The caller, who has no ask in it, commits for the
-	// others only: so they need not be told that it is their turn. It returns nil if nobody has asked, or if the turn
-	// passes to the next at no cost.
+	// Next may be called after a commit in this turn has succeeded, before End. If some asks have not been answered, it
+	// returns another turn at the same head, as the commit left it. The caller has no ask in that turn, and commits for
+	// the others only; this saves them from being told that it is their turn. Next returns nil if there are no asks, or
+	// if passing the turn on costs nothing.
 	Next() GroupTurn
 }
 
@@ -62,7 +62,7 @@ type GroupTurn interface {
 // [MaxAskBytes]. A driver begins [Grouper.Join] with it.
 func ValidateJoin(key Key, ask []byte) error {
 	if len(ask) > MaxAskBytes {
-		return fmt.Errorf("%w: an ask of %d bytes, the most is %d", ErrInvalid, len(ask), MaxAskBytes)
+		return fmt.Errorf("%w: the ask is %d bytes long, the most is %d", ErrInvalid, len(ask), MaxAskBytes)
 	}
 	return ValidateTurn(key)
 }
@@ -82,7 +82,7 @@ type ask struct {
 }
 
 // Join is [Grouper.Join] for a driver that knows no order but that of this process; see [Turns.Turn]. The driver's
-// Commit calls [Turns.Answers].
+// Commit must call [Turns.Answers].
 func (t *Turns) Join(
 	ctx context.Context, get func(context.Context, Key) (Record, error), key Key, wanted []byte,
 ) (GroupTurn, error) {
@@ -101,8 +101,8 @@ func (t *Turns) Join(
 	return EndJoin(turn, err)
 }
 
-// EndJoin ends a turn for which its caller can wait no longer, because of err, and returns what [Grouper.Join] returns
-// then: the turn if the ask has been answered by now, else the error.
+// EndJoin ends the turn of a caller that stops waiting because of err, and returns what [Grouper.Join] is to return: the
+// turn if the ask has been answered by now, else the error.
 func EndJoin(turn GroupTurn, err error) (GroupTurn, error) {
 	turn.End()
 	switch answer, _, unknown := turn.Answered(); {
@@ -168,16 +168,16 @@ func (t *localTurn) settled(ctx context.Context) error {
 	case <-held:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("wait for a commit that answers an ask at %v: %w", t.key, ctx.Err())
+		return fmt.Errorf("wait for the commit that answers an ask at %v: %w", t.key, ctx.Err())
 	}
 }
 
-// Answers gives the answers of the turns of [Turns.Join] that changes have. A driver calls it in Commit, before it
-// changes anything, and then given with what came of the commit. Turns of other stores do not matter.
+// Answers delivers the answers of those turns of the changes that are of [Turns.Join]. A driver calls it in Commit
+// before it changes anything, and calls given with the result of the commit. Turns of other stores are ignored.
 //
-// Errors: a [ConflictError] if one of those to be answered has left or commits itself, or if another commit has
-// answered the ask of one of the turns, and its caller has not been told yet; the context's; those of reading the head.
-// Nobody is answered then.
+// Errors: a [ConflictError] if a caller to be answered has left or is committing itself, or if another commit has
+// answered the ask of one of the turns and its caller has not been told yet; the context's; those of reading the head.
+// After an error no ask is answered.
 func (t *Turns) Answers(
 	ctx context.Context, changes []Change,
 ) (given func(heads []Record, err error), err error) {
@@ -276,7 +276,7 @@ func (t *Turns) give(turns []*localTurn, held chan struct{}, heads []Record, err
 				p.ask.answer, p.ask.revision = turn.answers[i], heads[0].Revision
 				turn.answers[i] = nil // the turn has ended, and does not matter to further commits
 			case errors.Is(err, ErrUnknown):
-				p.ask.err = fmt.Errorf("a commit for several callers: %w", err)
+				p.ask.err = fmt.Errorf("commit for several callers: %w", err)
 			default:
 				continue
 			}

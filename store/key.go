@@ -7,22 +7,21 @@ import (
 	"unicode/utf8"
 )
 
-// Kind says what a record is about. Drivers treat kinds alike, but may lay them out differently (a SQL
-// driver gives each kind a table, for example). A kind that a driver does not know must be kept too.
+// Kind says what a record is about. Drivers treat all kinds alike, but may lay them out differently: a SQL driver may
+// give each kind a table, for example. A driver must also keep kinds that it does not know.
 type Kind string
 
 // The kinds of records that package pool writes.
 const (
 	// KindPool is the head of a pool: its specification and its free space.
 	KindPool Kind = "pool"
-	// KindAllocation is what one owner holds of a pool, or has released and may have back while it cools down.
+	// KindAllocation is what one owner holds in a pool, or has released and can get back while it cools down.
 	// [Key.Name] is the owner.
 	KindAllocation Kind = "allocation"
-	// KindCooling is what was released and cools down, when its owner holds something else. [Key.Name] is the first
-	// prefix.
+	// KindCooling is what was released and cools down while its last owner holds something else. [Key.Name] is the
+	// first prefix.
 	KindCooling Kind = "cooling"
-	// KindSpace is a piece of a pool's free space, where that is too large for the head.
-	// [Key.Name] is the identifier of the piece.
+	// KindSpace is a piece of a pool's free space that is too large for the head. [Key.Name] identifies the piece.
 	KindSpace Kind = "space"
 	// KindNetwork is a network: the ranges of its pools, which must not overlap. [Key.Pool] is the network's name.
 	KindNetwork Kind = "network"
@@ -31,19 +30,19 @@ const (
 // MaxNameBytes is the largest length in bytes of each part of a [Key].
 const MaxNameBytes = 1024
 
-// Key names a record. Two keys are equal if their three fields are.
+// Key names a record. Two keys are equal if their fields are.
 //
-// Kind and Pool are never empty; Name is empty for records of which a pool has only one, such as its
-// head. Every field is valid UTF-8 without NUL, and at most [MaxNameBytes] long; apart from that, any
-// character may occur in any field (slashes, quotes, line breaks), and a store keeps it as it is.
+// Kind and Pool are never empty. Name is empty if a pool has only one record of the kind, such as its head. Every field
+// is valid UTF-8 without NUL, at most [MaxNameBytes] bytes long. Any other character may occur in any field (slashes,
+// quotes, line breaks), and a store keeps it as it is.
 type Key struct {
 	Kind Kind
 	Pool string
 	Name string
 }
 
-// String returns the key as kind/pool or kind/pool/name, with each part quoted where it is not plain.
-// It is for messages: different keys have different texts.
+// String returns the key as kind/pool or kind/pool/name, for messages. A part that is not plain text is quoted, so
+// different keys have different texts.
 func (k Key) String() string {
 	text := plainOrQuoted(string(k.Kind)) + "/" + plainOrQuoted(k.Pool)
 	if k.Name != "" {
@@ -86,8 +85,8 @@ func (k Key) Validate() error {
 	return nil
 }
 
-// ValidateList returns an error that wraps [ErrInvalid] if kind and pool are none that [Store.List] takes: each
-// follows the rules of [Key], except that pool may be empty.
+// ValidateList returns an error that wraps [ErrInvalid] unless [Store.List] takes kind and pool: both must follow the
+// rules of [Key], except that pool may be empty.
 func ValidateList(kind Kind, pool string) error {
 	key := Key{Kind: kind, Pool: pool}
 	if pool == "" {

@@ -9,21 +9,21 @@ import (
 	"sync/atomic"
 )
 
-// Memory is a [Store] that keeps its records in memory. It is for tests, for simulations and for pools that
-// need not outlive their process.
+// Memory is a [Store] that keeps its records in memory. It is for tests, for simulations and for pools that need not
+// outlive their process.
 //
-// A *Memory is one handle on the records; [Memory.Open] makes another, as if from another process. The
-// records are there as long as any handle is referenced, closed or not. Commits of all handles run one
-// after the other; reads run beside each other.
+// A *Memory is one handle on the records; [Memory.Open] makes another, as another process would have. The records exist
+// as long as any handle is referenced, closed or not. Commits of all handles run one after the other; reads run in
+// parallel.
 //
-// The zero Memory is not usable, see [NewMemory]. A Memory must not be copied. All methods may be called by
-// any number of goroutines at once.
+// The zero Memory is not usable; see [NewMemory]. A Memory must not be copied. All methods may be called by any number
+// of goroutines at once.
 //
-// Cost: Get and Commit take time in proportion to the bytes they are given and return, whatever else is
-// stored. List first notes which records there are, which takes about 10 ns each and holds up commits for
-// so long, and 8 bytes each; it yields them without any lock, as they were at that moment. Find costs one
-// look-up for each prefix length that the pool's allocations have. A record that has Expires costs Commit the logarithm
-// of how many of its kind and pool have, and ByExpiry the number of records that the loop took.
+// Cost: Get and Commit take time in proportion to the bytes that they take and return, whatever else is stored; Commit
+// also takes O(log n) for each record with Expires, for n such records of its kind and pool. List first notes which
+// records there are, at about 10 ns and 8 bytes each, and holds up commits meanwhile; then it yields them without a
+// lock, as they were at that moment. Find takes one look-up for each prefix length among the pool's allocations.
+// ByExpiry takes O(records yielded).
 type Memory struct {
 	shared *records
 	closed atomic.Bool
@@ -41,8 +41,8 @@ func NewMemory() *Memory {
 	return (&records{tables: make(map[tableKey]*table), waiters: make(map[Key]*waiters)}).open()
 }
 
-// Open returns another handle on the same records. Closing one does not close the others. It works on a
-// closed handle too: this is how a test reopens a store.
+// Open returns another handle on the same records. Closing one handle does not close the others. A closed handle can
+// still open others, so a test can reopen a store.
 func (m *Memory) Open() *Memory { return m.shared.open() }
 
 // Get implements [Store].

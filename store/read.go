@@ -7,12 +7,12 @@ import (
 
 // Reader is a [Store] that reads many records in fewer round trips than one for each.
 type Reader interface {
-	// GetAll returns the records under the keys, in the order of the keys, each as [Store.Get] would. One that does not
-	// exist has revision 0, and of its fields only the key is set. A key may be there twice.
+	// GetAll returns the records under the keys, in the order of the keys, each as [Store.Get] would. A record that does
+	// not exist has revision 0, and only its key is set. A key may occur more than once.
 	GetAll(ctx context.Context, keys ...Key) ([]Record, error)
 }
 
-// GetAll reads many records: by the GetAll of a [Reader], and by as many calls of Get on any other store.
+// GetAll reads many records: with [Reader.GetAll] if s is a [Reader], else with one Get for each key.
 func GetAll(ctx context.Context, s Store, keys ...Key) ([]Record, error) {
 	if r, ok := s.(Reader); ok && len(keys) > 1 {
 		return r.GetAll(ctx, keys...)
@@ -27,7 +27,7 @@ func GetAll(ctx context.Context, s Store, keys ...Key) ([]Record, error) {
 	return records, nil
 }
 
-// getOrNone returns the record under key, or one of revision 0 that has nothing but the key if there is none.
+// getOrNone returns the record under key, or one with revision 0 and the key alone if there is none.
 func getOrNone(ctx context.Context, get func(context.Context, Key) (Record, error), key Key) (Record, error) {
 	r, err := get(ctx, key)
 	if errors.Is(err, ErrNotFound) {

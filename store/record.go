@@ -11,39 +11,37 @@ import (
 	"unicode/utf8"
 )
 
-// Record is one record of a store. Its named fields are there for people and for queries: a driver shows
-// them in the way that is natural for its backend (columns, printer columns, plain JSON). Everything
-// else is in Data.
+// Record is one record of a store. Its named fields are for people and for queries: a driver shows them in the way that
+// suits its backend (columns, printer columns, plain JSON). Everything else is in Data.
 //
-// The zero Record is not valid (it has no key). A Record may be copied, but shares Prefixes and Data with
-// its copy; see [Store] for who may change those.
+// The zero Record is not valid: it has no key. A Record may be copied; the copy shares Prefixes and Data. [Store] says
+// who may change these.
 type Record struct {
 	Key
 
-	// Revision is set by the store: the revision of the commit that last wrote this record. All records
-	// that one commit writes, its heads included, get the same revision. It is at least 1 for a record
-	// that exists. It is ignored in a [Write].
+	// Revision is the revision of the commit that last wrote this record. The store sets it. All records that one commit
+	// writes, heads included, get the same revision. It is at least 1 for a record that exists. A [Write] ignores it.
 	Revision int64
 
 	// State says in one word what the record's prefixes are, such as "allocated". May be empty.
 	State string
 
-	// Prefixes are the addresses that the record is about, in the order in which they were asked for.
-	// They are masked, have no zone and are not 4in6. May be empty.
+	// Prefixes are the addresses that the record is about, in the order in which they were requested. They are masked,
+	// have no zone and are not 4in6. May be empty.
 	Prefixes []netip.Prefix
 
-	// Created and Expires are in the years 1 to 9999, are cut (not rounded) to the microsecond and come
-	// back in UTC. The zero time means that there is none, and comes back as the zero time.
+	// Created and Expires are in the years 1 to 9999. A store cuts them to the microsecond, without rounding, and returns
+	// them in UTC. The zero time means that there is none, and is returned as the zero time.
 	Created, Expires time.Time
 
-	// Data is one JSON value in UTF-8, or empty. A store gives back an equal JSON value, with numbers to the
-	// last digit and strings to the last character. It may change white space, the order of an object's
-	// members, and which of JSON's ways to write the same number or character is used.
+	// Data is one JSON value in UTF-8, or empty. A store returns an equal JSON value, with numbers to the last digit and
+	// strings to the last character. It may change white space, the order of an object's members, and how a number or a
+	// character is written.
 	Data json.RawMessage
 }
 
-// Validate returns an error that wraps [ErrInvalid] if r breaks a rule in the comments of [Key] and
-// [Record]. Stores call it for each record of a commit before they change anything.
+// Validate returns an error that wraps [ErrInvalid] if r breaks a rule in the comments of [Key] or [Record]. Stores
+// call it for each record of a commit before they change anything.
 func (r Record) Validate() error {
 	if err := r.Key.Validate(); err != nil {
 		return err

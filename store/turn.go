@@ -9,27 +9,27 @@ import (
 	"time"
 )
 
-// MaxTurn is how long a turn may last. Others that wait at the same head go on after at most twice that; see
+// MaxTurn is how long a turn may last. After at most twice that time, the next caller at the same head goes on; see
 // [Store.Turn].
 const MaxTurn = 250 * time.Millisecond
 
-// Turn is the time in which it is one caller's turn to replace some heads; see [Store.Turn]. It is ended soon: by the
-// commit that has it in a [Change], or by End. It belongs to one goroutine.
+// Turn is one caller's turn to replace some heads; see [Store.Turn]. The commit that has it in a [Change] ends it, or
+// End does; end it soon. It belongs to one goroutine.
 type Turn interface {
-	// Heads returns the heads as they are stored when the turn begins, in the order of the keys that Turn was given.
-	// A head that does not exist has revision 0, and of its fields only the key is set.
+	// Heads returns the heads as stored when the turn began, in the order of the keys given to Turn. A head that does
+	// not exist has revision 0, and only its key is set.
 	Heads() []Record
 
-	// End ends the turn. It does nothing if the turn has ended.
+	// End ends the turn. It does nothing if the turn has already ended.
 	End()
 }
 
-// Turns keeps the callers of one process in order, for drivers whose backend has no order of its own, or cannot be
-// asked by each goroutine. At each key the turns come one after the other, in the order of the calls. A turn that
-// lasts longer than [MaxTurn] is passed over.
+// Turns orders the callers of one process, for drivers whose backend has no order of its own, or should not be asked by
+// each goroutine. The turns at a key follow one another in the order of the calls. A turn that lasts longer than
+// [MaxTurn] is passed over.
 //
-// The zero Turns is ready for use. It must not be copied after its first use. All methods may be called by any number
-// of goroutines at once. Keys at which nobody waits take no memory.
+// The zero Turns is ready for use. A Turns must not be copied after its first use. All methods may be called by any
+// number of goroutines at once. A key at which no call waits takes no memory.
 type Turns struct {
 	mu    sync.Mutex
 	lines map[Key][]*place
@@ -41,9 +41,9 @@ type place struct {
 	ask   ask           // of [Turns.Join]
 }
 
-// Wait waits for the turn at the keys, which may be in any order, and returns what ends it. No call of end but the
-// first does anything. Errors: [ErrInvalid] if there is no key or one is there twice, and the context's; the caller has
-// no turn then. Cost: O(keys), without I/O.
+// Wait waits for the turn at the keys, in whatever order they are given, and returns a function that ends the turn.
+// Only the first call of end has an effect. Errors: [ErrInvalid] if there is no key or a key occurs twice; the
+// context's. After an error the caller has no turn. Cost: O(keys), without I/O.
 func (t *Turns) Wait(ctx context.Context, keys ...Key) (end func(), err error) {
 	if err := ValidateTurn(keys...); err != nil {
 		return nil, err
@@ -66,8 +66,9 @@ func (t *Turns) Wait(ctx context.Context, keys ...Key) (end func(), err error) {
 	return end, nil
 }
 
-// Yield is called by a driver's [Store.Commit]. If a change has no turn, it waits for those that have asked for theirs
-// at one of the heads. What it returns ends the wait of those that come later. Errors: the context's. Cost: O(changes).
+// Yield is for a driver's [Store.Commit]. If the changes have no turn, it waits for the turns that were asked for
+// earlier at their heads. The commit must call done at its end, because callers that come later wait for it. Errors:
+// the context's. Cost: O(changes).
 func (t *Turns) Yield(ctx context.Context, changes []Change) (done func(), err error) {
 	if !t.asked(changes) {
 		return func() {}, nil
@@ -170,13 +171,14 @@ func (t *Turns) passOver(key Key, before *place) *place {
 	return first
 }
 
-// Turn is [Store.Turn] for a driver that knows no order but that of this process. Get is the driver's own [Store.Get].
+// Turn is [Store.Turn] for a driver that knows no order but that of this process. The argument get is the driver's own
+// [Store.Get].
 //
 //	func (s *Store) Turn(ctx context.Context, keys ...store.Key) (store.Turn, error) {
 //		return s.turns.Turn(ctx, s.Get, keys...)
 //	}
 //
-// Cost: one Get for each key, beside that of Wait.
+// Cost: that of Wait, and one Get for each key.
 func (t *Turns) Turn(
 	ctx context.Context, get func(context.Context, Key) (Record, error), keys ...Key,
 ) (Turn, error) {
@@ -214,18 +216,18 @@ func (t *localTurn) Heads() []Record { return t.heads }
 
 func (t *localTurn) End() { t.end() }
 
-// ValidateTurn returns an error that wraps [ErrInvalid] unless there is at least one key, each valid, and none is there
-// twice. A driver begins [Store.Turn] with it.
+// ValidateTurn returns an error that wraps [ErrInvalid] unless there is at least one key, each key is valid, and none
+// occurs twice. A driver begins [Store.Turn] with it.
 func ValidateTurn(keys ...Key) error {
 	if len(keys) == 0 {
-		return fmt.Errorf("%w: a turn at no head", ErrInvalid)
+		return fmt.Errorf("%w: a turn needs at least one key", ErrInvalid)
 	}
 	for i, key := range keys {
 		if err := key.Validate(); err != nil {
 			return err
 		}
 		if slices.Contains(keys[:i], key) {
-			return fmt.Errorf("%w: a turn at %v twice", ErrInvalid, key)
+			return fmt.Errorf("%w: the key %v occurs twice in a turn", ErrInvalid, key)
 		}
 	}
 	return nil

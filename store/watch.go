@@ -7,16 +7,15 @@ import (
 	"time"
 )
 
-// WatchByPolling is [Store.Watch] for a driver whose backend cannot tell when a record changes. It asks again
-// each time that interval has passed; less than a millisecond counts as one. Get is the driver's own
-// [Store.Get]:
+// WatchByPolling is [Store.Watch] for a driver whose backend cannot notify it of changes. It reads the record once in
+// each interval, of at least a millisecond. The argument get is the driver's own [Store.Get]:
 //
 //	func (s *Store) Watch(ctx context.Context, key store.Key, revision int64) (store.Record, error) {
 //		return store.WatchByPolling(ctx, s.Get, key, revision, time.Second)
 //	}
 //
-// It misses a revision that was replaced before it asked, but never that there is another. Closing the store
-// ends it the next time that it asks. Cost: one Get in each interval.
+// It may miss revisions that are replaced between two reads, but never the last one. After the store is closed, the
+// next read ends it. Cost: one Get in each interval.
 func WatchByPolling(ctx context.Context, get func(context.Context, Key) (Record, error),
 	key Key, revision int64, interval time.Duration,
 ) (Record, error) {

@@ -27,7 +27,7 @@ const (
 // anyKind says what the kinds are.
 const anyKind = KindNamespaced + ", " + KindGlobal + ", " + KindPrefix + " or " + KindGlobalPrefix
 
-// Pool is a pool as a configuration describes it.
+// Pool is a pool of a configuration.
 //
 // The zero Pool is none. A Pool may be copied; the copy shares the slices of Spec.
 type Pool struct {
@@ -38,19 +38,19 @@ type Pool struct {
 	Namespace string
 	// Name is a DNS subdomain.
 	Name string
-	// Prefix is the length, in bits, that goes with each address that the pool hands out: that of the subnet, or that of
-	// the prefixes.
+	// Prefix is the prefix length, in bits, of each address that the pool hands out: that of the subnet, or that of the
+	// prefixes.
 	Prefix int
-	// Gateway is the gateway that goes with each address; the zero Addr if there is none. It is one of the subnets in
-	// Spec only if it lies there. The gateway of a pool of prefixes blocks none of them, and is not in Spec.
+	// Gateway is the gateway for each address; the zero Addr if there is none. It is in Spec only if it lies in one of
+	// its subnets. The gateway of a pool of prefixes is not in Spec, and withholds no prefix.
 	Gateway netip.Addr
-	// Spec is valid. Equal pools have equal specs, in whichever order and pieces the addresses are listed. Its Scope is
-	// empty: set it to Namespace for a pool that refuses the claims of other namespaces.
+	// Spec is valid. Equal pools have equal specs, however their addresses are ordered and divided. Its Scope is empty:
+	// set it to Namespace for a pool that refuses the claims of other namespaces.
 	Spec pool.Spec
 }
 
-// StoreName is a name for the pool in a store: namespace/name, or the name alone if the pool is global, and with
-// "prefixes:" before it if it is a pool of prefixes. Different pools have different names.
+// StoreName returns a name for the pool in a store: namespace/name, or only the name if the pool is global, after
+// "prefixes:" for a pool of prefixes. Different pools have different names.
 func (p Pool) StoreName() string {
 	name := p.Name
 	if p.Namespace != "" {
@@ -62,17 +62,17 @@ func (p Pool) StoreName() string {
 	return name
 }
 
-// ReadFile reads the pools in the file at path, as [Parse] does. The file must be a regular one. Errors name it, and
+// ReadFile reads the pools in the file at path, as [Parse] does. It must be a regular file. Errors name the file, and
 // each [*config.FieldError] its line.
 //
 // [*config.FieldError]: https://pkg.go.dev/github.com/ipalloc/ipalloc/config#FieldError
 func ReadFile(path string) ([]Pool, error) { return tree.ReadFile(path, Parse) }
 
-// Parse reads the pools in a text, at least one and in their order: the documents of a YAML stream, of which empty ones
-// are skipped, or one object in JSON. A List is read as its items. Objects of other kinds are errors, and so is a pool
-// that is there twice.
+// Parse reads the pools in a text, at least one, and returns them in order. The text is a YAML stream, whose empty
+// documents are skipped, or one JSON object. A List stands for its items. Objects of other kinds are errors, and so is
+// a duplicate pool.
 //
-// The error joins a [*config.FieldError] for each thing that is wrong, and there are no pools then.
+// The error joins a [*config.FieldError] for each fault; no pools are returned then.
 //
 // [*config.FieldError]: https://pkg.go.dev/github.com/ipalloc/ipalloc/config#FieldError
 func Parse(data []byte) ([]Pool, error) {

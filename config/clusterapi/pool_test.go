@@ -314,7 +314,7 @@ func TestDocumentRefused(t *testing.T) {
 		{"no YAML", "a: [", []string{"the text is not YAML: "}},
 		{"binary", "\x00\x01\x02", []string{"the text is not YAML: "}},
 		{"a tag with a control character", "!%00", []string{`"!\x00" is the tag of the value, want fields with values`}},
-		{"alias in itself", "a: &a [*a]", []string{"the text is not read: an alias stands within what it stands for"}},
+		{"alias in itself", "a: &a [*a]", []string{"the text is not read: an alias refers to a value that contains it"}},
 		{"JSON", `{"kind": "a" "b"}`, []string{"the text is not JSON: "}},
 		{"large", strings.Repeat("#", 1<<20+1), []string{"the text has 1048577 bytes, want at most 1048576"}},
 		{"unknown anchor", "a: *b", []string{"the text is not YAML: "}},

@@ -18,15 +18,15 @@ import (
 // pluginType is how ipam.type names host-local.
 const pluginType = "host-local"
 
-// DefaultDataDir is the folder in which host-local keeps its files if the configuration names none.
+// DefaultDataDir is the folder of host-local's files if the configuration names none.
 const DefaultDataDir = "/var/lib/cni/networks"
 
 // Config is a configuration of host-local.
 //
-// The zero Config is of no use. A Config may be copied; the copy shares its slices. It may be used concurrently.
+// The zero Config is not useful. A Config may be copied; the copy shares its slices. It may be used concurrently.
 type Config struct {
-	// Name is the name of the network; empty if there is none. host-local keeps one set of files for each name, so it is
-	// what to name the pool.
+	// Name is the name of the network; empty if there is none. host-local keeps one set of files for each name, so give
+	// the pool this name.
 	Name string
 	// Namespace is that of a NetworkAttachmentDefinition, "default" if it names none; empty for other forms.
 	Namespace string
@@ -34,13 +34,13 @@ type Config struct {
 	CNIVersion string
 	// Type is ipam.type, the name of the plugin.
 	Type string
-	// Sets are the sets of ranges, at least one. A container gets one address of each: those of runtimeConfig.ipRanges
-	// first, then the range that stands in the section ipam itself, then those of ipam.ranges.
+	// Sets are the sets of ranges, at least one. A container gets one address from each. The order is:
+	// runtimeConfig.ipRanges, the range in the section ipam itself, ipam.ranges.
 	Sets []RangeSet
-	// Requested are the addresses that args.cni.ips and runtimeConfig.ips ask for, without their lengths. Those of the
-	// variable CNI_ARGS are not part of a configuration.
+	// Requested are the addresses that args.cni.ips and runtimeConfig.ips ask for, without their lengths. Addresses in
+	// the variable CNI_ARGS are not part of a configuration.
 	Requested []netip.Addr
-	// Routes are what the plugin returns in its result.
+	// Routes are the routes that the plugin returns in its result.
 	Routes []config.Route
 	// ResolvConf is a file like /etc/resolv.conf, whose content the plugin returns in its result; empty if there is none.
 	ResolvConf string
@@ -48,28 +48,27 @@ type Config struct {
 	DataDir string
 	// Ignored are the paths of fields in the section ipam that host-local ignores, such as misspelled ones.
 	Ignored []string
-	// Spec is the spec of one pool for all sets. It is valid, and hands out the next address after the last, as host-local
-	// does; with several sets of one family, that is the last of all of them.
+	// Spec is the spec of one pool for all sets. It is valid, and hands out the next address after the last, as
+	// host-local does. If several sets are of one family, they share one last address.
 	Spec pool.Spec
 }
 
-// RangeSet is a set of ranges of one family, which are alternatives. They do not overlap, nor do they overlap those of
-// another set.
+// RangeSet is a set of alternative ranges of one family. They do not overlap each other, or ranges of another set.
 type RangeSet []Range
 
 // Range is a part of a subnet. The zero Range is not valid.
 type Range struct {
 	// Subnet is the network, without host bits.
 	Subnet netip.Prefix
-	// Addresses are those from rangeStart to rangeEnd. A missing rangeStart is the first usable address of the subnet, a
-	// missing rangeEnd the last. The pool does not hand out those of them that are reserved or gateways.
+	// Addresses are those from rangeStart to rangeEnd. A missing rangeStart means the first usable address of the
+	// subnet, a missing rangeEnd the last. The pool does not hand out reserved addresses and gateways among them.
 	Addresses netipx.IPRange
-	// Gateway is the gateway that goes with an address of the range. If the configuration names none, it is the second
-	// address of the subnet; in one with one or two addresses it is the zero Addr. It may lie outside of the subnet.
+	// Gateway is the gateway for an address of the range. If the configuration names none, it is the second address of
+	// the subnet, or the zero Addr if the subnet has only one or two addresses. It may lie outside the subnet.
 	Gateway netip.Addr
 }
 
-// Of returns the range of the set in which addr lies, and false if there is none. Cost: O(ranges).
+// Of returns the range of the set that contains addr, and false if there is none. Cost: O(ranges).
 func (s RangeSet) Of(addr netip.Addr) (Range, bool) {
 	for _, r := range s {
 		if r.Addresses.Contains(addr) {
@@ -79,14 +78,14 @@ func (s RangeSet) Of(addr netip.Addr) (Range, bool) {
 	return Range{}, false
 }
 
-// ReadFile reads the configuration in the file at path, as [Parse] does. The file must be a regular one. Errors name
-// it, and each [*config.FieldError] its line.
+// ReadFile reads the configuration in the file at path, as [Parse] does. It must be a regular file. Errors name the
+// file, and each [*config.FieldError] its line.
 func ReadFile(path string) (Config, error) { return tree.ReadFile(path, Parse) }
 
-// Parse reads one configuration. Of a list of plugins it takes the first whose ipam.type is host-local, or else the
+// Parse reads one configuration. From a list of plugins it takes the first whose ipam.type is host-local, else the
 // first with a section ipam.
 //
-// The error joins a [*config.FieldError] for each thing that is wrong, and the Config is the zero one then.
+// The error joins a [*config.FieldError] for each fault; the Config is then the zero Config.
 func Parse(data []byte) (Config, error) {
 	var report tree.Report
 	network, ok := cni.Read(data, pluginType, &report)
@@ -149,11 +148,11 @@ func readRequested(v tree.Value) (netip.Addr, bool) {
 	return v.Addr()
 }
 
-// Requests returns the requests of a claim for one address of each set, in the order of the sets. A set that has one of
-// the wanted addresses, such as those of Requested, is asked for the first of these exactly.
+// Requests returns the requests of a claim for one address of each set, in the order of the sets. If a set contains
+// wanted addresses, such as those of Requested, its request is for the first of these exactly.
 //
-// If a wanted address is left over, since it is in no set, or in one that is asked for another, the error wraps
-// [pool.ErrInvalid]. Cost: O(ranges · wanted).
+// If a wanted address is in no set, or its set has another wanted address, the error wraps [pool.ErrInvalid]. Cost:
+// O(ranges · wanted).
 func (c Config) Requests(wanted ...netip.Addr) ([]pool.Request, error) {
 	left := slices.Clone(wanted)
 	requests := make([]pool.Request, len(c.Sets))
@@ -168,7 +167,7 @@ func (c Config) Requests(wanted ...netip.Addr) ([]pool.Request, error) {
 		left = slices.DeleteFunc(left, func(addr netip.Addr) bool { return addr == exact })
 	}
 	if len(left) > 0 {
-		return nil, fmt.Errorf("%w: the wanted address %v is in no set, or in one of which another address is wanted",
+		return nil, fmt.Errorf("%w: the wanted address %v is in no set, or its set has another wanted address",
 			pool.ErrInvalid, left[0])
 	}
 	return requests, nil

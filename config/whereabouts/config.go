@@ -20,10 +20,10 @@ const pluginType = "whereabouts"
 
 // Config is a configuration of Whereabouts.
 //
-// The zero Config is of no use. A Config may be copied; the copy shares its slices. It may be used concurrently.
+// The zero Config is not useful. A Config may be copied; the copy shares its slices. It may be used concurrently.
 type Config struct {
 	// Name is the name of the network of CNI, or of the NetworkAttachmentDefinition if that has none; empty if there is
-	// none either. It says nothing about addresses.
+	// none either. It does not matter for addresses.
 	Name string
 	// Namespace is that of a NetworkAttachmentDefinition, "default" if it names none; empty for other forms.
 	Namespace string
@@ -31,41 +31,42 @@ type Config struct {
 	CNIVersion string
 	// Type is ipam.type, the name of the plugin.
 	Type string
-	// NetworkName is network_name, any text: configurations that have the same one, or none, share their addresses;
-	// others know nothing of each other.
+	// NetworkName is network_name, any text. Configurations with the same network_name, or none, share their addresses;
+	// others are independent.
 	NetworkName string
-	// OverlappingRanges is enable_overlapping_ranges: whether no address is given twice in ranges that overlap. True if
-	// the configuration does not say.
+	// OverlappingRanges is enable_overlapping_ranges: if true, no address is given twice in ranges that overlap.
+	// Default: true.
 	OverlappingRanges bool
 	// Ranges are the ranges, at least one: that of the section ipam itself first, then those of ipRanges. A container
-	// gets one address of each.
+	// gets one address from each.
 	Ranges []Range
-	// NodeSliceBits is node_slice_size: the length, in bits, of the blocks of the first range of which each node has one
-	// of its own. 0 if nodes have none.
+	// NodeSliceBits is node_slice_size: the prefix length, in bits, of the block of the first range that each node
+	// gets. 0 means that nodes get no blocks.
 	NodeSliceBits int
-	// Gateway is the gateway that goes with each address, also one of another family; the zero Addr if there is none. It
-	// may lie outside of all ranges.
+	// Gateway is the gateway for each address, even one of another family; the zero Addr if there is none. It may lie
+	// outside all ranges.
 	Gateway netip.Addr
-	// Addresses are those that each container gets beside, as they are.
+	// Addresses are further addresses that each container gets, unchanged.
 	Addresses []Address
-	// Routes and DNS are what the plugin returns in its result.
+	// Routes and DNS are returned by the plugin in its result.
 	Routes []config.Route
 	DNS    config.DNS
 	// ReconcilerSchedule is reconciler_cron_expression, which is not checked; empty if there is none.
 	ReconcilerSchedule string
 	// ConfigurationPath is a file with defaults for the section ipam, which is not read; empty if there is none.
 	ConfigurationPath string
-	// Ignored are the paths of fields in the section ipam that Whereabouts ignores: misspelled ones, exclusions of
-	// another family than their range, and what has no effect beside other fields.
+	// Ignored are the paths of fields in the section ipam that Whereabouts ignores: misspelled fields, exclusions of
+	// another family than their range, and fields that other fields override.
 	Ignored []string
 }
 
 // Range is a range of addresses. The zero Range is not valid.
 type Range struct {
-	// Subnet is the network, without host bits. Its length goes with each address.
+	// Subnet is the network, without host bits. Its prefix length goes with each address.
 	Subnet netip.Prefix
-	// Addresses are those from range_start to range_end. A missing bound is the first or last usable address of the
-	// subnet, or all of them with enable_l3. The pool does not hand out those that are reserved, excluded or the gateway.
+	// Addresses are those from range_start to range_end. A missing bound means the first or last usable address of the
+	// subnet; with enable_l3 all addresses are usable. The pool does not hand out reserved or excluded addresses, or
+	// the gateway.
 	Addresses netipx.IPRange
 	// Spec is the spec of a pool for the range alone. It is valid.
 	Spec pool.Spec
@@ -77,15 +78,15 @@ func (r Range) Set() *netipx.IPSet { return r.Spec.Set(pool.FamilyOf(r.Subnet.Ad
 
 // Address is an address that a configuration gives to each container. The zero Address is not valid.
 type Address struct {
-	// Address has the length of its subnet, and the host bits.
+	// Address is the address with the prefix length of its subnet; host bits are kept.
 	Address netip.Prefix
 	// Gateway is the gateway that goes with it; the zero Addr if there is none.
 	Gateway netip.Addr
 }
 
-// Spec returns the spec of one pool for all ranges, which may overlap. It is valid. It has nothing but ranges: what the
-// ranges of the configuration hand out, all of which the pool may hand out. Subnets, which may overlap, are not in it.
-// Cost: O(n log n) for n ranges and exclusions.
+// Spec returns the spec of one pool for all ranges, which may overlap. It is valid. It has only ranges: the addresses
+// that the ranges of the configuration hand out. It has no subnets, since those may overlap. Cost: O(n log n) for n
+// ranges and exclusions.
 func (c Config) Spec() pool.Spec {
 	all := pool.FamilySpec{AllocateReserved: true}
 	spec := pool.Spec{IPv4: all, IPv6: all}
@@ -95,7 +96,8 @@ func (c Config) Spec() pool.Spec {
 	return spec
 }
 
-// Requests returns the requests of a claim for one address of each range, in their order. Cost: as that of Spec.
+// Requests returns the requests of a claim for one address of each range, in the order of the ranges. Cost: as for
+// Spec.
 func (c Config) Requests() []pool.Request {
 	requests := make([]pool.Request, len(c.Ranges))
 	for i, r := range c.Ranges {
@@ -104,14 +106,14 @@ func (c Config) Requests() []pool.Request {
 	return requests
 }
 
-// ReadFile reads the configuration in the file at path, as [Parse] does. The file must be a regular one. Errors name
-// it, and each [*config.FieldError] its line.
+// ReadFile reads the configuration in the file at path, as [Parse] does. It must be a regular file. Errors name the
+// file, and each [*config.FieldError] its line.
 func ReadFile(path string) (Config, error) { return tree.ReadFile(path, Parse) }
 
-// Parse reads one configuration. Of a list of plugins it takes the first whose ipam.type is whereabouts, or else the
+// Parse reads one configuration. From a list of plugins it takes the first whose ipam.type is whereabouts, else the
 // first with a section ipam.
 //
-// The error joins a [*config.FieldError] for each thing that is wrong, and the Config is the zero one then.
+// The error joins a [*config.FieldError] for each fault; the Config is then the zero Config.
 func Parse(data []byte) (Config, error) {
 	var report tree.Report
 	network, ok := cni.Read(data, pluginType, &report)

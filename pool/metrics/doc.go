@@ -1,4 +1,4 @@
-// Package metrics counts for Prometheus what pools do, and what is left in them.
+// Package metrics exports to Prometheus what pools do, and how full they are.
 //
 //	m := metrics.New(nil)
 //	m.AddStore(db) // the counts of all pools in it
@@ -14,11 +14,11 @@
 //	ipalloc_addresses{pool, family, state}         addresses: used, free, cooling, reserved, out_of_range
 //	ipalloc_up                                     1 if all pools could be read at this scrape, else 0
 //
-// The call is allocate, release, renew or decline; a call of several steps counts once for each of them. The commits
-// are those to a store, and not those of a pool in memory. The result of a call is ok, or one of exhausted, taken,
-// held, not_found, not_in_pool, conflict (too many of them), unknown (it is not known whether the call took effect),
-// canceled (its context ended), invalid (refused by a rule), and error. The result of a commit is ok, conflict,
-// unknown, too_large or error. So exhaustion is
+// The call is allocate, release, renew or decline; a call of several steps counts once for each. Commits are those to a
+// store, not those of a pool in memory. The result of a call is ok, exhausted, taken, held, not_found, not_in_pool,
+// conflict (too many conflicts), unknown (it is unknown whether the call took effect), canceled (its context ended),
+// invalid (a rule refused it) or error. The result of a commit is ok, conflict, unknown, too_large or error. So the
+// rate of exhaustion is
 //
 //	rate(ipalloc_calls_total{result="exhausted"}[5m])
 //
@@ -35,18 +35,19 @@
 // No owner, address or label of an allocation becomes a label. Pools do: only [Options.MaxPools] pools
 // have metrics of their own, and all others are counted together, as the pool "_other".
 //
-// Deleted pools leave. A scrape that reads all pools drops the metrics of each pool that an earlier scrape has found
-// and that is gone. While MaxPools pools have metrics, a scrape also drops those that no scrape has found, and that did
-// nothing since the second scrape before. [Metrics.Forget] drops the metrics of a pool at once. A call that fails since
-// its pool is gone counts as one of "_other", if the pool has no metrics.
+// The metrics of deleted pools are dropped. A scrape that reads all pools drops the metrics of each pool that an
+// earlier scrape has found and that no longer exists. While MaxPools pools have metrics, a scrape also drops the
+// metrics of pools that no scrape has found and that have been idle since the second scrape before. [Metrics.Forget]
+// drops the metrics of a pool at once. A call that fails because its pool is gone counts for "_other" if the pool has
+// no metrics.
 //
 // # Errors of a scrape
 //
-// If the store cannot be read, ipalloc_up is 0, [Options.Logger] is told why, and that scrape has no addresses of the
-// pools that could not be read. The other metrics of the process are not lost, as they would be with an invalid metric.
+// If the store cannot be read, ipalloc_up is 0, [Options.Logger] is told why, and the scrape lacks ipalloc_addresses
+// for the pools that could not be read. The scrape does not fail, so the other metrics of the process are not lost.
 //
 // # Cost
 //
-// An observed call costs a few hundred nanoseconds. A scrape reads the head of each pool: O(pools),
-// however much they hold.
+// An observed call costs a few hundred nanoseconds. A scrape reads the head of each pool. It takes O(pools), however
+// much they hold.
 package metrics

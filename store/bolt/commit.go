@@ -14,13 +14,12 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Commit implements [store.Store]. It is one bbolt transaction: O(log of the records stored) for each head and
-// write, and two flushes of the file. A context that ends while the commit waits for another one is honoured; one
-// that ends later is not.
+// Commit implements [store.Store]. It is one bbolt transaction: O(log of the records stored) for each head and write,
+// and two flushes of the file. The context is honoured while the commit waits for another commit, and not later.
 //
-// An error of the system, such as [syscall.ENOSPC] of a full disk, means that nothing was changed, and comes at once;
-// the store goes on when there is room. With [store.ErrUnknown] it means that the disk failed in the last step, or that
-// the file was removed or replaced during the commit. [store.ErrTooLarge] means a record of 2 GiB.
+// An error of the system, such as [syscall.ENOSPC] for a full disk, means that nothing was changed; the store works
+// again when there is room. If the error also wraps [store.ErrUnknown], the disk failed in the last step, or the file
+// was removed or replaced during the commit. [store.ErrTooLarge] is returned for a record of 2 GiB or more.
 func (s *Store) Commit(ctx context.Context, changes ...store.Change) (heads []store.Record, err error) {
 	defer store.EndTurns(changes)
 	if err := ctx.Err(); err != nil {

@@ -12,22 +12,21 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Errors of [Open] and of the methods of [Store], for use with [errors.Is]. Each comes wrapped with the file's path.
-// When Open returns one, or [store.ErrNewerFormat], the file is as it was.
+// Errors of [Open] and of the methods of [Store], for use with [errors.Is]. Each is wrapped with the path of the file.
+// When Open returns one, or [store.ErrNewerFormat], it has not changed the file.
 var (
-	// ErrLocked says that another Store has the file open, in this process or another.
+	// ErrLocked is returned when another Store has the file open, in this process or another.
 	ErrLocked = errors.New("file is locked by another process")
-	// ErrForeign says that the file is not a store: another program's bbolt file, or no bbolt file, or
-	// not a file.
+	// ErrForeign is returned when the path is not that of a store: it is another program's bbolt file, no bbolt file,
+	// or no regular file.
 	ErrForeign = errors.New("not an ipalloc store")
-	// ErrCorrupt says that the file looks like a store, but is damaged: cut off, empty, or with contents
-	// that make no sense. The methods of [Store] return it too, where they come across damage, or if the file is cut
-	// off or written to while it is open. They check each page before they use it: every key and value must lie in its
-	// page. There are no checksums of what is inside, so damage that makes sense is not noticed.
+	// ErrCorrupt is returned when the file looks like a store, but is damaged: truncated, empty, or with invalid
+	// contents. The methods of [Store] also return it when they read damage, or when another program truncates or
+	// writes the file while it is open. They check each page before they use it: every key and value must lie within
+	// its page. Records have no checksums, so damage that leaves valid contents is not noticed.
 	ErrCorrupt = errors.New("store file is damaged")
-	// ErrReplaced says that the path does not lead to the open file any more: the file was removed or renamed, or
-	// another one is in its place. The methods of [Store] return it, since another process may have opened what is
-	// at the path now.
+	// ErrReplaced is returned by the methods of [Store] when the open file was removed, renamed or replaced: another
+	// process may have opened the file that is at the path now.
 	ErrReplaced = errors.New("store file was removed or replaced while it was open")
 )
 

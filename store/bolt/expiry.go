@@ -17,8 +17,8 @@ import (
 // has expired takes few.
 const firstPageRecords = 8
 
-// ByExpiry implements [store.Store]. It reads ahead at most as much as List does, in short transactions; none is open
-// while it yields. It holds the names of all records that it has yielded.
+// ByExpiry implements [store.Store]. It reads ahead no more records than List, in short transactions; no transaction is
+// open while it yields. It keeps the names of all records that it has yielded.
 func (s *Store) ByExpiry(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
 	return func(yield func(store.Record, error) bool) {
 		if err := (store.Key{Kind: kind, Pool: pool}).Validate(); err != nil {

@@ -17,17 +17,17 @@ import (
 // Options are the options of [Open]. The zero Options are the defaults. Options may be copied; Open does not
 // keep them.
 type Options struct {
-	// LockWait is how long to wait for a file that another process has open: 0, the default, is not at
-	// all, and less than 0 is until the context ends. It is looked at again every few milliseconds; who
-	// of several waits longest is not preferred.
+	// LockWait is how long to wait for a file that another process has open. The default, 0, means not at all; less
+	// than 0 means until the context ends. Open tries again every few milliseconds; the process that has waited longest
+	// has no preference.
 	LockWait time.Duration
 
-	// Mode is the mode of a file that Open creates, exactly, whatever the umask. The default, 0, is 0600.
-	// The mode of a file that exists is left alone.
+	// Mode is the exact mode of a file that Open creates, whatever the umask. The default, 0, means 0600. Open does not
+	// change the mode of an existing file.
 	Mode fs.FileMode
 
-	// MustExist makes Open fail with [fs.ErrNotExist] instead of creating the file, for programs in which
-	// a missing file means a volume that is not mounted rather than a first start.
+	// MustExist makes Open fail with [fs.ErrNotExist] instead of creating the file. It is for programs to which a
+	// missing file means that a volume is not mounted.
 	MustExist bool
 }
 
@@ -39,15 +39,13 @@ const (
 // Open opens the store in the file at path for reading and writing, and locks it. It creates the file if there
 // is none (see [Options.MustExist]), but not its folder. A nil opts is the same as the zero Options.
 //
-// The errors wrap [ErrLocked], [ErrForeign], [ErrCorrupt], [store.ErrNewerFormat], the context's error, or that of the
-// operating system ([fs.ErrNotExist], [fs.ErrPermission]), and name path. When Open fails, an existing file is
-// as it was.
+// The errors wrap [ErrLocked], [ErrForeign], [ErrCorrupt], [store.ErrNewerFormat], the context's error, or that of the operating
+// system ([fs.ErrNotExist], [fs.ErrPermission]), and name path. When Open fails, it has not changed an existing file.
 //
-// Open checks the frame of the file only. Damage elsewhere is met by the call that reads the damaged page, or writes to
-// it, and that call returns [ErrCorrupt].
+// Open checks only the outer structure of the file. A later call that reads or writes a damaged page returns
+// [ErrCorrupt].
 //
-// Cost: O(free pages in the file), whatever is stored: a few pages and the list of free pages are read. It takes a few
-// flushes more when it creates the file.
+// Cost: O(free pages in the file), whatever is stored. Creating the file takes a few flushes more.
 func Open(ctx context.Context, path string, opts *Options) (*Store, error) {
 	if opts == nil {
 		opts = &Options{}

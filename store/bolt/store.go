@@ -15,8 +15,8 @@ import (
 
 // Store is a [store.Store] in one file. The package comment says what it guarantees.
 //
-// The zero Store is not usable, see [Open]. A Store must not be copied. All methods may be called by any number
-// of goroutines at once: reads run beside each other and beside a commit, commits one after the other.
+// The zero Store is not usable, see [Open]. A Store must not be copied. All methods may be called by any number of
+// goroutines at once: reads run in parallel to each other and to a commit; commits run one after the other.
 type Store struct {
 	db      *bbolt.DB
 	file    *file
@@ -32,10 +32,10 @@ var (
 	_ store.Reader  = (*Store)(nil)
 )
 
-// Path returns the path that the store was opened with, also after Close.
+// Path returns the path that was given to Open. It may be called after Close.
 func (s *Store) Path() string { return s.path }
 
-// Get implements [store.Store]. Cost: O(log of the records stored), without writing anything.
+// Get implements [store.Store]. Cost: O(log of the records stored); it writes nothing.
 func (s *Store) Get(ctx context.Context, key store.Key) (store.Record, error) {
 	records, err := s.GetAll(ctx, key)
 	switch {
@@ -73,8 +73,8 @@ func (s *Store) GetAll(ctx context.Context, keys ...store.Key) ([]store.Record, 
 	return records, err
 }
 
-// Turn implements [store.Store]. All that commit do so through this Store, because the file is locked, so the order is
-// kept here.
+// Turn implements [store.Store]. The order is kept in this process: all commits go through this Store, because the file
+// is locked.
 func (s *Store) Turn(ctx context.Context, keys ...store.Key) (store.Turn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, s.wrap(err)
@@ -82,7 +82,7 @@ func (s *Store) Turn(ctx context.Context, keys ...store.Key) (store.Turn, error)
 	return s.turns.Turn(ctx, s.Get, keys...)
 }
 
-// Join implements [store.Grouper], in the same order.
+// Join implements [store.Grouper]. The order is that of Turn.
 func (s *Store) Join(ctx context.Context, key store.Key, ask []byte) (store.GroupTurn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, s.wrap(err)
@@ -90,8 +90,8 @@ func (s *Store) Join(ctx context.Context, key store.Key, ask []byte) (store.Grou
 	return s.turns.Join(ctx, s.Get, key, ask)
 }
 
-// Close implements [store.Store]. It waits for the calls that run, ends those of Watch, and unlocks the file. It
-// returns an error that wraps [ErrCorrupt] if the file was damaged or cut off while it was open. Then it waits for no
+// Close implements [store.Store]. It ends calls of Watch, waits for other running calls, and unlocks the file. If the
+// file was damaged or truncated while it was open, Close returns an error that wraps [ErrCorrupt]; it then waits for no
 // call, and the file stays mapped until the process ends.
 func (s *Store) Close() error {
 	s.waiting.end()
@@ -133,8 +133,8 @@ const (
 	pageBytes   = 256 << 10
 )
 
-// List implements [store.Store]. It yields the records in the order of their keys, and holds at most 128 of them
-// in memory, read in one short transaction; none is open while it yields.
+// List implements [store.Store]. It yields the records in the order of their keys. It holds at most 128 of them in
+// memory, which it reads in one short transaction; no transaction is open while it yields.
 func (s *Store) List(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
 	return func(yield func(store.Record, error) bool) {
 		if err := store.ValidateList(kind, pool); err != nil {

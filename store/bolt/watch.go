@@ -9,8 +9,8 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Watch implements [store.Store]. The commit that changes the record wakes it, which is always one through the same
-// Store, because the file is locked; until then it costs nothing, and no transaction is open.
+// Watch implements [store.Store]. The commit that changes the record wakes it; because the file is locked, that commit
+// goes through the same Store. A waiting call costs nothing, and has no transaction open.
 func (s *Store) Watch(ctx context.Context, key store.Key, revision int64) (store.Record, error) {
 	for {
 		w := s.waiting.enter(key)

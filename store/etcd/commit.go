@@ -12,14 +12,14 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Commit implements [store.Store]. It is one etcd transaction. One more round trip comes first for each head whose
-// record the handle has not seen at its revision, and one comes after each attempt that finds that a record to be
-// replaced or deleted is not what the handle has seen last; two if the records are more than eight.
+// Commit implements [store.Store]. It is one etcd transaction. It first takes one more round trip for each head that
+// the handle has not seen at its revision. It takes another one (two for more than eight records) after each attempt
+// that finds a record to be replaced or deleted changed since the handle last saw it.
 //
-// The indexes must lose the entries of what is replaced or deleted, and a transaction cannot ask what these are. So it
-// is planned with what the handle remembers of each record, and guarded by the revision of each: if one is another,
-// the transaction does nothing but tell what there is, and is planned again with that. The indexes are exact at every
-// revision, whatever races, and whoever reads them need not doubt them.
+// The commit must remove the index entries of records that are replaced or deleted, and a transaction cannot look these
+// up. So it is planned from what the handle remembers of each record, and guarded by the revision of each. If a
+// revision differs, the transaction only reads the records, and is planned again with these. So the indexes are exact
+// at every revision.
 func (s *Store) Commit(ctx context.Context, changes ...store.Change) ([]store.Record, error) {
 	shares := false
 	defer func() {

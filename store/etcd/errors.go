@@ -11,7 +11,8 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// ErrCorrupt says that a key or a value under the store's prefix makes no sense. Somebody else has written it.
+// ErrCorrupt is returned when a key or a value under the store's prefix is not valid: something other than this package
+// has written it.
 var ErrCorrupt = errors.New("etcd: damaged record")
 
 // wrap says what failed, and makes sure that the error of a store that was closed, or of a context that has ended, is

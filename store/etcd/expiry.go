@@ -12,10 +12,10 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// ByExpiry implements [store.Store]. It reads as List does; the index has copies of the records.
+// ByExpiry implements [store.Store]. It reads pages as List does, from the index, which has copies of the records.
 //
-// An etcd server counts what a read with a limit leaves out, which takes some hundred nanoseconds for each. So a handle
-// remembers how far it has read last time, and reads that far first.
+// An etcd server counts the records that a read with a limit leaves out, at some hundred nanoseconds each. So a handle
+// remembers how far it read last time, and first reads only that far.
 func (s *Store) ByExpiry(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
 	return func(yield func(store.Record, error) bool) {
 		if err := (store.Key{Kind: kind, Pool: pool}).Validate(); err != nil {

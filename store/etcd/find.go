@@ -12,9 +12,9 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Find implements [store.Store]. It is one transaction that looks for each prefix length in the index, and a read of
-// the record that it finds. One more transaction comes if nothing is found for an IPv6 address but perhaps the length
-// 0.
+// Find implements [store.Store]. It takes one transaction, which looks for each prefix length in the index, and a read
+// of the record that it finds. An IPv6 address for which that transaction finds no prefix longer than 0 takes one more
+// transaction.
 func (s *Store) Find(ctx context.Context, pool string, addr netip.Addr) (store.Record, error) {
 	if err := (store.Key{Kind: store.KindAllocation, Pool: pool}).Validate(); err != nil {
 		return store.Record{}, err

@@ -16,16 +16,16 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Join implements [store.Grouper]. The ask is in the value of the ticket. Whoever has the turn deletes the ticket and
-// writes the answer under a key of its own, in the transaction of its commit, which does nothing unless the ticket is
-// there. So whoever deletes the ticket has decided: its caller, who leaves, or another one, who answers. A handle hears
-// of all its answers through one stream. In the same way it hears that it has the turn, from the handle that had it
-// before.
+// Join implements [store.Grouper]. The ask is in the value of the ticket. The caller that has the turn deletes the
+// ticket and writes the answer under another key, in the transaction of its commit, which does nothing unless the
+// ticket exists. So the deletion of the ticket decides: either its own caller deletes it and leaves, or another caller
+// deletes it and answers. A handle gets all its answers through one stream. Through the same stream the handle that had
+// the turn before tells it that it has the turn.
 //
-// An ask outlives its process for 15 seconds at most, and so does an answer. If a process was stopped for 10 seconds
-// while it waited, and finds neither its ticket nor an answer, the error wraps [store.ErrUnknown].
+// An ask or an answer outlives its process by at most 15 seconds. If a process was stopped for 10 seconds while it
+// waited, and then finds neither its ticket nor an answer, the error wraps [store.ErrUnknown].
 //
-// Cost: one round trip, which writes the ticket. Whoever finds others in line, and is not answered, makes another one
+// Cost: one round trip, which writes the ticket. A call that finds others in line and is not answered takes another one
 // when its turn has come.
 func (s *Store) Join(ctx context.Context, key store.Key, ask []byte) (store.GroupTurn, error) {
 	if err := s.usable(ctx); err != nil {

@@ -17,20 +17,20 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Options are what a [Store] may be told. The zero Options, and a nil pointer to it, mean the defaults.
+// Options configure a [Store]. The zero Options, and a nil pointer to it, mean the defaults.
 type Options struct {
-	// Prefix is what all keys of the store begin with. Stores with different prefixes know nothing of each other,
-	// provided that neither prefix is the beginning of the other. A slash is added if it does not end in one. Default:
-	// "/ipalloc/".
+	// Prefix is the prefix of all keys of the store. Stores with different prefixes are independent, provided that
+	// neither prefix is the beginning of the other. A slash is added if it does not end in one. Default: "/ipalloc/".
 	Prefix string
 
-	// MaxTxnOps is the etcd servers' --max-txn-ops, and MaxRequestBytes their --max-request-bytes: how many operations
-	// a transaction, and how many bytes a request may have. What is larger is refused with [store.ErrTooLarge] without
-	// asking the servers. MaxTxnOps is at least 8. Defaults: those of etcd, 128 and 1,572,864 (1.5 MiB).
+	// MaxTxnOps is the etcd servers' --max-txn-ops, and MaxRequestBytes their --max-request-bytes: the largest number
+	// of operations in a transaction, and of bytes in a request. A larger commit fails with [store.ErrTooLarge] without
+	// a request. MaxTxnOps is at least 8. Defaults: those of etcd, 128 and 1,572,864 (1.5 MiB).
 	MaxTxnOps, MaxRequestBytes int
 
-	// Remembered is about how many records the handle remembers the times and prefixes of, at roughly 300 bytes each,
-	// so that replacing or deleting one of them is one round trip; another one costs a second. Default: 65,536.
+	// Remembered is the approximate number of records whose times and prefixes the handle remembers, at roughly 300
+	// bytes each. Replacing or deleting a remembered record takes one round trip; any other record takes two. Default:
+	// 65,536.
 	Remembered int
 }
 
@@ -105,12 +105,12 @@ var (
 	_ store.Reader  = (*Store)(nil)
 )
 
-// New returns a store that uses a client, which stays the caller's: it must be open as long as the store is used, and
-// Close does not close it. The store uses the client's connection with its credentials and call options. What was put
-// in the place of the client's fields KV and Watcher, as package clientv3/namespace has it, is not used: say it with
-// [Options.Prefix].
+// New returns a store that uses client, which stays the caller's: it must stay open as long as the store is used, and
+// Close does not close it. The store uses the client's connection with its credentials and call options. It does not
+// use the client's fields KV and Watcher, so package clientv3/namespace has no effect on it; use [Options.Prefix]
+// instead.
 //
-// Errors: [store.ErrInvalid] if an option is out of its bounds. It does not talk to the servers.
+// Errors: [store.ErrInvalid] if an option is out of bounds. It sends nothing to the servers.
 func New(client *clientv3.Client, options *Options) (*Store, error) {
 	if client == nil {
 		return nil, fmt.Errorf("%w: etcd.New without a client", store.ErrInvalid)
@@ -133,10 +133,10 @@ func New(client *clientv3.Client, options *Options) (*Store, error) {
 }
 
 // Open returns a store with a client of its own, which Close closes. It reads once from the servers, so that a wrong
-// address or password shows at once, and fails when ctx ends before they answer; give it a deadline.
+// address or password is found at once. It fails if ctx ends before they answer; give ctx a deadline.
 //
-// Where config leaves them zero, DialKeepAliveTime and DialKeepAliveTimeout become 10 and 5 seconds: without them, a
-// connection that is dead without having been closed is noticed only after minutes.
+// If they are zero in config, DialKeepAliveTime and DialKeepAliveTimeout become 10 and 5 seconds. Without them, a
+// client takes minutes to notice a dead connection that was not closed.
 func Open(ctx context.Context, config clientv3.Config, options *Options) (*Store, error) {
 	if config.DialKeepAliveTime == 0 {
 		config.DialKeepAliveTime = keepAliveTime
@@ -187,7 +187,7 @@ func (s *Store) get(ctx context.Context, key store.Key) (record store.Record, at
 	return record, response.Header.Revision, err
 }
 
-// GetAll implements [store.Reader]. It is one linearizable read for as many records as a transaction has operations.
+// GetAll implements [store.Reader]. It takes one linearizable read for each [Options.MaxTxnOps] records.
 func (s *Store) GetAll(ctx context.Context, keys ...store.Key) ([]store.Record, error) {
 	if err := store.ValidateKeys(keys...); err != nil {
 		return nil, err
@@ -219,8 +219,7 @@ func (s *Store) GetAll(ctx context.Context, keys ...store.Key) ([]store.Record, 
 }
 
 // List implements [store.Store]. It yields the records in the order of their keys in etcd, and holds about a mebibyte
-// of them in memory, or one more record than that. Each page is a linearizable read of its own, so that an iteration
-// may take as long as it likes.
+// of them in memory. Each page is a linearizable read of its own, so an iteration may take any time.
 func (s *Store) List(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
 	return func(yield func(store.Record, error) bool) {
 		if err := store.ValidateList(kind, pool); err != nil {
@@ -267,8 +266,8 @@ func (s *Store) yieldRecords(ctx context.Context, kvs []*mvccpb.KeyValue, yield 
 	return true
 }
 
-// Close implements [store.Store]. It ends the calls of Watch. It also closes the client, if the store was made by
-// [Open]: calls that run then fail, a commit among them with [store.ErrUnknown].
+// Close implements [store.Store]. It ends calls of Watch. If [Open] made the store, it also closes the client: calls
+// that are running then fail, a commit with [store.ErrUnknown].
 func (s *Store) Close() error {
 	if s.closed.Swap(true) {
 		return nil

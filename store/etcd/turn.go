@@ -13,16 +13,16 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Turn implements [store.Store]. Whoever waits writes a ticket, a key beside the head. The turns come in the order of
-// the tickets' creation, and end when the ticket is deleted, by the commit of the turn in its own transaction. A
-// commit without a turn gets in line where there are tickets. As a rule only one call of a Store at a time has a
-// ticket at each head.
+// Turn implements [store.Store]. A waiting call writes a ticket, a key for the head. The turns come in the order in
+// which the tickets were created. A turn ends when its ticket is deleted, which its commit does in its own transaction.
+// If there are tickets, a commit without a turn gets in line. As a rule only one call of a Store at a time has a ticket
+// at each head.
 //
-// A ticket that has been the first one for [store.MaxTurn], or for as long as twenty round trips take at present, is
-// deleted by those that wait. Tickets have a lease, so that none outlives its process for more than 15 seconds.
+// Callers that wait delete a ticket that has been the first for [store.MaxTurn], or for the present time of twenty
+// round trips if that is longer. Tickets have a lease, so none outlives its process by more than 15 seconds.
 //
-// Cost: one round trip, which writes the ticket. If others have theirs, it watches the one before it, and then makes
-// another round trip.
+// Cost: one round trip, which writes the ticket. If there are others, the call watches the one before its own, and then
+// takes another round trip.
 func (s *Store) Turn(ctx context.Context, keys ...store.Key) (store.Turn, error) {
 	if err := s.usable(ctx); err != nil {
 		return nil, err

@@ -11,9 +11,9 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Watch implements [store.Store]. It asks etcd to tell, and then reads once. All calls of Watch of a handle share one
-// stream. If the member that it is connected to loses the cluster's leader, it fails rather than waits for what it
-// cannot see.
+// Watch implements [store.Store]. It opens a watch in etcd, and then reads once. All calls of Watch of a handle share
+// one stream. If the member that it is connected to loses the cluster's leader, Watch fails, since it would miss
+// changes.
 func (s *Store) Watch(ctx context.Context, key store.Key, revision int64) (store.Record, error) {
 	if err := key.Validate(); err != nil {
 		return store.Record{}, err

@@ -11,8 +11,8 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Commit implements [store.Store]. The update of the first head is the commit point, and the other heads are written as
-// other records are, each guarded by its revision. The package comment tells how, and what it costs: a further head
+// Commit implements [store.Store]. The update of the first head is the commit point. The other heads are written as
+// records are, each guarded by its revision. The package comment describes the protocol and its cost; a further head
 // costs as much as one more write.
 func (s *Store) Commit(ctx context.Context, changes ...store.Change) ([]store.Record, error) {
 	defer store.EndTurns(changes)

@@ -17,19 +17,20 @@ import (
 
 // Errors of this package, for use with [errors.Is], beside those of package store.
 var (
-	// ErrDamaged says that an object makes no sense: somebody else has changed it. It wraps [store.ErrDamaged].
+	// ErrDamaged is returned for an object that is not valid, because something other than this package has changed it.
+	// It wraps [store.ErrDamaged].
 	ErrDamaged = fmt.Errorf("object is %w", store.ErrDamaged)
-	// ErrCollision says that the object whose name belongs to one key holds the record of another: two keys have the
+	// ErrCollision is returned when the object with the name for one key holds the record of another: two keys have the
 	// same hash of 160 bits, or somebody has made the object by hand.
 	ErrCollision = errors.New("object belongs to another key")
-	// ErrNotInstalled says that the API server does not know the resources: see [CRDs].
+	// ErrNotInstalled is returned when the API server does not know the resources; see [CRDs].
 	ErrNotInstalled = errors.New("the API server does not serve " + Group + "/" + Version + "; apply the manifests")
-	// ErrDefinitions says that the definitions on the API server are not those of this release: the server drops a
-	// field that the objects need. Apply what [CRDs] returns. Together with [store.ErrUnknown] it says that the server
-	// has stored the object all the same, and in part only.
+	// ErrDefinitions is returned when the definitions on the API server are not those of this release, and the server
+	// drops a field that the objects need. Apply what [CRDs] returns. If the error also wraps [store.ErrUnknown], the
+	// server has stored the object without that field.
 	ErrDefinitions = errors.New("the definitions on the API server are not those of this release; apply the manifests")
-	// ErrForbidden says that the API server's authorization does not let the user of the config do something. The
-	// message names the verb, the resource and the role to bind; see [RBAC].
+	// ErrForbidden is returned when the user of the config lacks a right on the API server. The message names the verb,
+	// the resource and the role to bind; see [RBAC].
 	ErrForbidden = errors.New("the user lacks a right")
 )
 

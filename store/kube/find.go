@@ -18,7 +18,7 @@ const (
 )
 
 // Find implements [store.Store]. Cost: a list of the objects whose labels name a prefix that contains addr, or that
-// have several prefixes of its family. The server looks at each object for that, and sends only those.
+// have several prefixes of its family. The server looks at every object, but sends only these.
 func (s *Store) Find(ctx context.Context, pool string, addr netip.Addr) (store.Record, error) {
 	if err := s.usable(ctx); err != nil {
 		return store.Record{}, err

@@ -10,10 +10,10 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// List implements [store.Store]. It yields the records in the order of their objects' names, and names objects that
-// make no sense in a [store.DamagedError] at the end. It finds objects by their labels; see [Store.Audit]. Cost: one
-// request for each [Options.PageSize] records, one for each head that pending records of a page name, and one for each
-// record that a commit which came to nothing has left.
+// List implements [store.Store]. It yields the records in the order of their objects' names, and reports damaged
+// objects in a [store.DamagedError] at the end. It finds objects by their labels; see [Store.Audit]. Cost: one request
+// for each [Options.PageSize] records, one for each head that pending records of a page name, and one for each record
+// that an unsuccessful commit has left.
 func (s *Store) List(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
 	return func(yield func(store.Record, error) bool) {
 		if err := store.ValidateList(kind, pool); err != nil {
@@ -24,10 +24,10 @@ func (s *Store) List(ctx context.Context, kind store.Kind, pool string) iter.Seq
 	}
 }
 
-// Audit implements [store.Auditor]: it is List that goes by the keys in the objects, and not by their labels, which
-// people can change. It also names the objects of the pool whose labels for the kind and the pool are wrong, so that
-// List overlooks them; yields their records; and names objects that are not under the name of their key. Cost: as List
-// of all objects of the resource in the namespace, those of other pools too.
+// Audit implements [store.Auditor]. It is List by the keys in the objects, and not by their labels, which people can
+// change. So it also yields the records that List overlooks because the labels of their objects are wrong, and reports
+// these objects at the end. It also reports objects that do not have the name for their key. Cost: that of a List of
+// all objects of the resource in the namespace, in all pools.
 func (s *Store) Audit(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
 	return func(yield func(store.Record, error) bool) {
 		if err := store.ValidateList(kind, pool); err != nil {
@@ -38,8 +38,8 @@ func (s *Store) Audit(ctx context.Context, kind store.Kind, pool string) iter.Se
 	}
 }
 
-// ByExpiry implements [store.Store]. It lists the records, and holds those that expire in memory: a label selector
-// cannot compare, the server would look at each object all the same, and to order what it finds needs all of it here.
+// ByExpiry implements [store.Store]. It lists the records, and holds those that expire in memory to order them. A label
+// selector cannot compare times, and with one the server would still look at each object.
 func (s *Store) ByExpiry(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
 	return store.ByExpiryFromList(ctx, s.List, kind, pool)
 }

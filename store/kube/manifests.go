@@ -20,7 +20,7 @@ const (
 // -f, or for a program that installs them itself. It is the file manifests/crds.yaml.
 func CRDs() string { return crds }
 
-// RBAC returns the ClusterRoles ipalloc-writer, which is all that a [Store] needs, and ipalloc-reader, which is enough
-// for reads and Watch, as a stream of YAML documents. Bind them with a RoleBinding in the namespace of the objects. It
+// RBAC returns two ClusterRoles as a stream of YAML documents: ipalloc-writer, which a [Store] needs, and
+// ipalloc-reader, which is enough for reads and Watch. Bind them with a RoleBinding in the namespace of the objects. It
 // is the file manifests/rbac.yaml.
 func RBAC() string { return rbac }

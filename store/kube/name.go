@@ -9,7 +9,7 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// The API that the objects are of. Manifests in the folder manifests define it.
+// The API of the objects, which the files in the folder manifests define.
 const (
 	// Group is the API group of the objects.
 	Group = "ipalloc.github.io"

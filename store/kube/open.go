@@ -19,19 +19,19 @@ import (
 
 // Options are the options of [Open]. The zero Options are the defaults. Options may be copied; Open does not keep them.
 type Options struct {
-	// Namespace is where the objects are: a DNS label. The default, "", is "default". Pools of one name in two namespaces
-	// are two pools.
+	// Namespace is the namespace of the objects, a DNS label. The default, "", means "default". Pools of the same name
+	// in two namespaces are different pools.
 	Namespace string
 
-	// Patience is how long a commit waits for another that is about to write the same record and may have crashed,
-	// before it stops it. Too short a time costs the other commit another attempt, and no more. The default, 0, is 500
-	// ms.
+	// Patience is how long a commit waits for another commit that is about to write the same record, and may have
+	// crashed, before it stops that commit. If it is too short, the other commit only needs another attempt. The
+	// default, 0, is 500 ms.
 	Patience time.Duration
 
-	// PageSize is how many objects List asks for at once. The default, 0, is 500.
+	// PageSize is the number of objects in each page of List. The default, 0, is 500.
 	PageSize int
 
-	// Parallel is how many requests one call sends at once. The default, 0, is 16.
+	// Parallel is the largest number of requests that one call sends at once. The default, 0, is 16.
 	Parallel int
 }
 
@@ -60,9 +60,9 @@ func (o Options) withDefaults() Options {
 
 // Store is a [store.Store] on the Kubernetes API. The package comment says what it guarantees.
 //
-// A request that the server refuses with 429 is sent again after the time that the server names, one second if it names
-// none, as long as the context leaves time for that. So are reads, and writes of records before the commit point, after
-// a 503 that names a time.
+// A request that the server refuses with 429 is sent again after the time that the server names, or one second if it
+// names none, if the context leaves time for that. So are reads, and writes of records before the commit point, after a
+// 503 that names a time.
 //
 // The zero Store is not usable, see [Open]. A Store must not be copied. All methods may be called by any number of
 // goroutines at once.
@@ -93,20 +93,20 @@ var (
 	_ store.Auditor = (*Store)(nil)
 )
 
-// Open returns a handle on the store in a namespace of the API server that config leads to. A nil opts is the same as
-// the zero Options.
+// Open returns a handle on the store in a namespace of the API server of config. A nil opts is the same as the zero
+// Options.
 //
-// Config is copied. If it says nothing of a rate limit, there is none on this side: the limit that client-go assumes, 5
-// requests a second, is one or two allocations a second. A limit that it names is kept. Its Timeout, if set, bounds
-// each request.
+// The config is copied. A rate limit that it sets is kept. If it sets none there is no limit, because client-go's
+// default of 5 requests a second would allow only one or two allocations a second. Its Timeout, if set, bounds each
+// request.
 //
-// Open asks the server whether a commit would work. A user without any right to write gets a handle all the same: reads
-// work, and a commit fails with [ErrForbidden]. If the server gives no answer within ten seconds, or asks for a wait,
-// that is no error either, and shows in the first call: each write is checked again.
+// Open asks the server whether a commit would work. A user without any right to write gets a handle too: its reads
+// work, and a commit fails with [ErrForbidden]. It is no error if the server does not answer within ten seconds, or
+// asks the client to wait: each write is checked again.
 //
 // Errors: [store.ErrInvalid] for an option that breaks a rule, such as a namespace that is no DNS label;
 // [ErrNotInstalled] and [ErrDefinitions] if manifests must be applied; [ErrForbidden] if the user has some of the
-// rights of the role ipalloc-writer to write, and not all; the context's. Cost: nine requests, at most
+// rights to write of the role ipalloc-writer, but not all; the context's. Cost: nine requests, at most
 // [Options.Parallel] at once, that store nothing (dry runs of a create, an update and a delete for each resource).
 func Open(ctx context.Context, config *rest.Config, opts *Options) (*Store, error) {
 	if opts == nil {
@@ -137,7 +137,7 @@ func (o *Options) check() error {
 		return fmt.Errorf("%w: a negative option in %+.300v", store.ErrInvalid, *o)
 	}
 	if broken := validation.IsDNS1123Label(o.Namespace); o.Namespace != "" && len(broken) > 0 {
-		return fmt.Errorf("%w: the namespace %.80q is none: %s", store.ErrInvalid, o.Namespace, strings.Join(broken, "; "))
+		return fmt.Errorf("%w: the namespace %.80q is not valid: %s", store.ErrInvalid, o.Namespace, strings.Join(broken, "; "))
 	}
 	return nil
 }
@@ -154,12 +154,12 @@ func newStore(a api, options Options) *Store {
 	return s
 }
 
-// Namespace returns the namespace of the objects, also after Close.
+// Namespace returns the namespace of the objects. It may be called after Close.
 func (s *Store) Namespace() string { return s.options.Namespace }
 
-// Close implements [store.Store]. It ends Watch; other calls that run go on. It settles what this handle's commits have
-// left to settle, for five seconds at most, and leaves the rest to others. No goroutine of this handle runs when it
-// returns, but those of calls that run.
+// Close implements [store.Store]. It ends calls of Watch; other running calls go on. It settles what this handle's
+// commits have left pending, for five seconds at most, and leaves the rest to others. When it returns, the handle runs
+// no goroutine except those of running calls.
 func (s *Store) Close() error {
 	s.close(store.ErrClosed)
 	s.held.Range(func(t, _ any) bool {

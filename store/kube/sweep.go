@@ -8,14 +8,14 @@ import (
 )
 
 // Sweep gives all objects in the namespace their final form: it settles what commits have left pending, removes what
-// commits left that crashed before they came about, and takes out of the heads' logs what is settled. It returns how
-// many objects it changed. Nothing depends on it but the looks of the objects and the room that they take, and it may
-// run beside anything. Run it now and then, or never. One that is cut short is no loss: the next one finds only what is
-// left. Objects that make no sense stay as they are, and are named in a [store.DamagedError] at the end.
+// commits left that crashed before they took effect, and removes settled entries from the heads' logs. It returns the
+// number of objects that it changed. It only affects how the objects look and how much room they take. It may run at
+// any time, and need never run; if it is cut short, the next run finds what is left. It does not change damaged
+// objects, and reports them in a [store.DamagedError] at the end.
 //
 // Cost: lists with a label selector, a read of each head that they name for each page, and one request for each object
-// that is not in its final form, [Options.Parallel] at once. If a process stands in the line at some head, or ended
-// while it did, Sweep waits two and a half times [store.MaxTurn].
+// that is not in its final form, [Options.Parallel] at once. If a process waits for its turn at a head, or ended while
+// it waited, Sweep waits two and a half times [store.MaxTurn].
 func (s *Store) Sweep(ctx context.Context) (changed int, err error) {
 	var heads []*object
 	var damaged []error

@@ -10,10 +10,10 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Turn implements [store.Store]. The callers of one process wait in the order of their calls, whichever handles on one
-// namespace they use, and one process after the other in the order of their tickets; see docs/kubernetes.md. Cost: no
-// request for one who takes over from another caller of this process; otherwise three, one more if a ticket is before
-// its own, and a read of each head.
+// Turn implements [store.Store]. The callers of one process have their turns in the order of their calls, through
+// whichever handles on a namespace; processes have theirs in the order of their tickets. See docs/kubernetes.md. Cost:
+// no request if another caller of this process passes on its turn; otherwise three, one more if there is an earlier
+// ticket, and a read of each head.
 func (s *Store) Turn(ctx context.Context, keys ...store.Key) (store.Turn, error) {
 	if err := s.usable(ctx); err != nil {
 		return nil, err

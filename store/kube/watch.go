@@ -15,13 +15,13 @@ const (
 	lastRetry  = 30 * time.Second
 )
 
-// Watch implements [store.Store] with a watch of the API on one object: that of the record or, while a commit is about
-// to write that, the one of the commit's head. It begins anew when the server ends the watch, as it does every half an
-// hour or so.
+// Watch implements [store.Store] with an API watch on one object: that of the record or, while a commit is about to
+// write the record, that of the commit's head. It starts a new watch when the server ends the old one, about every half
+// hour.
 //
-// It goes on when the connection is cut or refused, and when the server answers 410, 429 or one of the 5xx, also in the
-// middle of a watch. Then it waits before it reads again: 0.1 s, and twice as long each time, up to 30 s; or as long as
-// the server asks for, if that is more. Other answers, such as [ErrForbidden], end it.
+// It goes on when the connection is cut or refused, and when the server answers 410, 429 or a 5xx, even in the middle
+// of a watch. It then waits before it reads again: 0.1 s at first, twice as long each time, up to 30 s; or longer if
+// the server asks for it. Other errors, such as [ErrForbidden], end it.
 func (s *Store) Watch(ctx context.Context, key store.Key, revision int64) (store.Record, error) {
 	if err := s.usable(ctx); err != nil {
 		return store.Record{}, err

@@ -14,8 +14,8 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Commit implements [store.Store]. It is one call of a function in the database, which is one transaction. The package
-// comment says what the errors mean, and what it costs.
+// Commit implements [store.Store]. It calls one function in the database, in one transaction. The package comment
+// describes its errors and its cost.
 func (s *Store) Commit(ctx context.Context, changes ...store.Change) ([]store.Record, error) {
 	defer store.EndTurns(changes)
 	if err := s.begin(ctx); err != nil {

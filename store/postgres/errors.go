@@ -17,24 +17,24 @@ import (
 
 // Errors of this package, for use with [errors.Is].
 var (
-	// ErrNoSchema says that the tables are not there, or old, and that this program may not, or was told not to, create
-	// them.
+	// ErrNoSchema is returned when the tables are missing or old, and this program lacks the right to create them, or
+	// was told not to.
 	ErrNoSchema = errors.New("no tables of this version in the schema")
-	// ErrOverlap says that a commit was refused because an address would have had two holders. The error is an
+	// ErrOverlap is returned when a commit was refused because an address would have had two holders. The error is an
 	// [OverlapError].
 	ErrOverlap = errors.New("addresses overlap")
 )
 
-// OverlapError is why a commit was refused, and has changed nothing: after it, two records of [store.KindAllocation] or
-// [store.KindCooling] in one pool would have had prefixes that overlap. It matches [ErrOverlap], and wraps PostgreSQL's
-// own error.
+// OverlapError is returned when a commit was refused because two records of [store.KindAllocation] or
+// [store.KindCooling] in one pool would have had overlapping prefixes. Nothing was changed. It matches [ErrOverlap],
+// and wraps PostgreSQL's own error.
 type OverlapError struct {
 	// Constraint is the name of the constraint in the database.
 	Constraint string
-	// Record is the record of the commit that was to have Prefix. It is the zero Key if the database does not tell.
+	// Record is the record of the commit that was to hold Prefix; the zero Key if the database does not tell.
 	Record store.Key
-	// Prefix is what was to be written, and Standing what it overlaps with: a prefix of another record, also one of the
-	// same commit. They are not valid if the database does not tell, which it does not if the role may not read the
+	// Prefix was to be written. Standing is the prefix of another record, perhaps in the same commit, with which it
+	// overlaps. Both are the zero Prefix if the database does not tell, because the role lacks the right to read the
 	// table.
 	Prefix, Standing netip.Prefix
 

@@ -13,9 +13,9 @@ import (
 // reads. Who asks what has expired takes few.
 const firstPageRecords = 8
 
-// ByExpiry implements [store.Store]. It reads ahead at most as much as List does, and holds no connection while it
-// yields. It holds the names of all records that it has yielded. Cost: one round trip for the first 8 records, and one
-// for each page after it.
+// ByExpiry implements [store.Store]. It reads ahead no more records than List, and holds no connection while it yields.
+// It keeps the names of all records that it has yielded. Cost: one round trip for the first 8 records, and one for each
+// page after it.
 func (s *Store) ByExpiry(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
 	return func(yield func(store.Record, error) bool) {
 		if err := (store.Key{Kind: kind, Pool: pool}).Validate(); err != nil {

@@ -21,11 +21,11 @@ var (
 	_ store.GroupTurn = (*turn)(nil)
 )
 
-// Join implements [store.Grouper]. Who waits has a row in table ask, and stands in the same line as those that call
-// Turn. The commit that answers writes the answers in its own transaction.
+// Join implements [store.Grouper]. A waiting call has a row in table ask, and waits in one line with calls of Turn. The
+// commit that answers it writes the answer in its own transaction.
 //
-// Connections are used as by Turn; one that got an answer may be kept for some milliseconds, for the next Join. Through
-// a pool of one connection, only callers of this Store commit for one another.
+// It uses connections as Turn does. A call that got an answer may keep its connection for some milliseconds, for the
+// next Join. Through a pool of one connection, only callers of this Store commit for one another.
 //
 // Cost: one round trip, and the time for which others have their turns. After an error, one or two more.
 func (s *Store) Join(ctx context.Context, key store.Key, ask []byte) (store.GroupTurn, error) {

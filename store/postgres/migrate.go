@@ -22,17 +22,17 @@ const Version = 1
 //go:embed migrations
 var migrationFiles embed.FS
 
-// Migration is one step from no tables to the newest version. It is a value; it may be copied.
+// Migration is one step on the way from no tables to the newest version. It is a value; it may be copied.
 type Migration struct {
-	// Version is the version to which it brings the schema, from the one before.
+	// Version is the version to which it brings the schema from the version before.
 	Version int
 	// SQL is all its statements. It must be run in one transaction.
 	SQL string
 }
 
-// Migrations returns all steps to [Version], in their order, for a schema of that name ("" for [DefaultSchema]). They
-// are what [New] runs; they are here for database administrators, who may want to read them, or to run them themselves,
-// in one transaction. The table "migration" in the schema says which have been run.
+// Migrations returns all steps to [Version], in their order, for a schema of that name ("" for [DefaultSchema]). [New]
+// runs them itself; database administrators may read them here, or run them, in one transaction. The table "migration"
+// in the schema says which have been run.
 func Migrations(schema string) ([]Migration, error) {
 	name, err := (&Options{Schema: schema}).schema()
 	if err != nil {

@@ -17,16 +17,17 @@ import (
 // Options are the options of [Open] and [New]. The zero Options are the defaults. Options may be copied; they are not
 // kept.
 type Options struct {
-	// Schema is the name of the schema that holds the tables, up to 63 bytes, as it is: it is quoted. It may not
-	// contain $ipalloc$. Stores with different schemas share nothing. The default, "", is [DefaultSchema].
+	// Schema is the name of the schema of the tables, at most 63 bytes. It is used as it is, quoted in all SQL, and
+	// must not contain $ipalloc$. Stores with different schemas share nothing. The default, "", is [DefaultSchema].
 	Schema string
 
-	// MustExist makes Open and New fail with [ErrNoSchema] rather than create the tables or bring them to a newer
-	// version, for programs whose role may not do that, or in which a schema that is missing means the wrong database.
+	// MustExist makes Open and New fail with [ErrNoSchema] instead of creating the tables or bringing them to a newer
+	// version. It is for programs whose role lacks the right to do so, or to which a missing schema means that the
+	// database is the wrong one.
 	MustExist bool
 }
 
-// DefaultSchema is the schema in which the tables are if [Options.Schema] does not say otherwise.
+// DefaultSchema is the schema of the tables if [Options.Schema] is empty.
 const DefaultSchema = "ipalloc"
 
 // maxSchemaBytes is how long the name of a schema may be; PostgreSQL would cut what is longer.
@@ -50,8 +51,8 @@ func (o *Options) schema() (string, error) {
 // Open connects to the database that connString names, as [pgxpool.ParseConfig] reads it, and opens the store in it,
 // see [New]. Close closes the connections.
 //
-// Of several hosts in connString, and of several servers behind one, only a primary is used, unless
-// target_session_attrs says otherwise: what a standby returns may be old.
+// If connString names several hosts, or a host stands for several servers, Open uses only a primary, unless
+// target_session_attrs says otherwise: a standby may return old records.
 func Open(ctx context.Context, connString string, opts *Options) (*Store, error) {
 	config, err := pgxpool.ParseConfig(connString)
 	if err != nil {
@@ -73,18 +74,18 @@ func Open(ctx context.Context, connString string, opts *Options) (*Store, error)
 	return s, nil
 }
 
-// New opens the store that is reached through pool, which stays the caller's: Close does not close it. A nil opts is
-// the same as the zero Options.
+// New opens the store in the database of pool, which stays the caller's: Close does not close it. A nil opts is the
+// same as the zero Options.
 //
-// It creates the schema and its tables if they are not there, and brings older ones to [Version], in one transaction;
-// any number of processes may do so at once. That needs a role that may create schemas in the database, and the
-// extension btree_gist, which is part of PostgreSQL. A database administrator can do it instead, see [Migrations]; what
-// the role of the program then needs is in the package comment.
+// It creates the schema and its tables if they do not exist, and brings older ones to [Version], in one transaction;
+// any number of processes may do so at once. This needs a role with the right to create schemas in the database, and
+// the extension btree_gist, which is part of PostgreSQL. A database administrator can do it instead, see [Migrations];
+// the package comment says which rights the program's role then needs.
 //
 // The errors wrap [ErrNoSchema], [store.ErrNewerFormat], [store.ErrInvalid], the context's error or that of pgx, and name the
 // schema.
 //
-// Cost: one round trip, and a few more when it creates or upgrades.
+// Cost: one round trip; a few more to create or upgrade the tables.
 func New(ctx context.Context, pool *pgxpool.Pool, opts *Options) (*Store, error) {
 	if opts == nil {
 		opts = &Options{}

@@ -16,7 +16,7 @@ import (
 // Store is a [store.Store] in a schema of a PostgreSQL database. The package comment says what it guarantees.
 //
 // The zero Store is not usable, see [Open] and [New]. A Store must not be copied. All methods may be called by any
-// number of goroutines at once; each takes a connection from the pool while it runs, but for Watch.
+// number of goroutines at once. Each except Watch takes a connection from the pool while it runs.
 type Store struct {
 	pool      *pgxpool.Pool
 	schema    string
@@ -150,8 +150,8 @@ func (s *Store) isClosed() bool {
 // wrap adds the schema to err.
 func (s *Store) wrap(err error) error { return fmt.Errorf("schema %q: %w", s.schema, err) }
 
-// Close implements [store.Store]. It ends the calls of Watch. If the pool is the store's own, see [Open], it waits for
-// the calls that run, and closes the connections.
+// Close implements [store.Store]. It ends calls of Watch. If [Open] made the store, it also waits for other running
+// calls, and closes the connections.
 func (s *Store) Close() error {
 	s.closing.Do(func() {
 		close(s.closed)
@@ -168,8 +168,8 @@ func (s *Store) Close() error {
 // pageRecords is how many records List reads at once.
 const pageRecords = 256
 
-// List implements [store.Store]. It yields the records in the order of their pools and names, byte by byte, and holds
-// at most 256 of them in memory, read in one statement; it holds no connection while it yields.
+// List implements [store.Store]. It yields the records in the order of their pools and names, byte by byte. It holds at
+// most 256 of them in memory, which it reads in one statement, and no connection while it yields.
 func (s *Store) List(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
 	return func(yield func(store.Record, error) bool) {
 		if err := store.ValidateList(kind, pool); err != nil {

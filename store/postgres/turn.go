@@ -16,12 +16,12 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Turn implements [store.Store]. The order is that in which PostgreSQL lets transactions lock the heads' rows; commits
-// without a turn wait in it too, and so overtake nobody. The commit of the turn is made in the transaction that has the
-// locks. Of the calls of one Store only one at a time waits in the server for each head.
+// Turn implements [store.Store]. The order is that in which PostgreSQL lets transactions lock the heads' rows. Commits
+// without a turn wait in the same order, so they overtake no turn. The commit of the turn runs in the transaction that
+// has the locks. Only one call of a Store at a time waits in the server for each head.
 //
-// A turn takes a connection from the pool until it ends, and may need a second one for what the caller reads meanwhile.
-// Through a pool of one connection, turns are in order within this Store only.
+// A turn takes a connection from the pool until it ends; reads by the caller meanwhile may need a second one. Through a
+// pool of one connection, turns are in order within this Store only.
 //
 // Cost: one round trip, and the time for which others have their turns.
 func (s *Store) Turn(ctx context.Context, keys ...store.Key) (store.Turn, error) {

@@ -9,12 +9,12 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Watch implements [store.Store]. The calls of one Store that wait share one connection, which they take out of the
-// pool until none of them has waited for a second, and one goroutine that reads it; the pool may open another in its
-// place. The connection must be to one session of the server: it cannot be that of a pooler that shares sessions by
-// transaction. If the connection is lost, or does not answer for a minute, Watch returns an error.
+// Watch implements [store.Store]. All waiting calls of one Store share one connection and one goroutine that reads it.
+// They take the connection out of the pool, which may open another in its place, and keep it until no call has waited
+// for a second. The connection needs a session of its own, so a pooler that shares sessions between transactions does
+// not work. If the connection is lost, or does not answer for a minute, Watch returns an error.
 //
-// Cost: three round trips for the first that waits, and one each time that the record may have changed.
+// Cost: three round trips for the first waiting call, and one each time that the record may have changed.
 func (s *Store) Watch(ctx context.Context, key store.Key, revision int64) (store.Record, error) {
 	if err := key.Validate(); err != nil {
 		return store.Record{}, err

@@ -14,11 +14,11 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Benchmarks measures a driver: commits of 1, 16 and 256 creates beside a head of 1 KiB, one after the other and from
-// parallel goroutines with a pool each; of two heads at once; renewals of as many records that expire as are held, in
-// turn, and the first to expire; a commit seen through a watch; and reads. Each is measured with no other records and
-// with 60,000 allocations in the pool, in a backend from newBackend that the benchmarks of one such number share. The
-// names say the numbers: held=60000/commit/writes=16.
+// Benchmarks measures a driver: commits of a 1 KiB head with 1, 16 and 256 creates, one after the other and from
+// parallel goroutines with a pool each; commits of two heads; renewals of all held records in turn, and reading the
+// first to expire; the time until a watch sees a commit; and reads. Each is measured with no other records and with
+// 60,000 allocations in the pool. The benchmarks of one such number share a backend from newBackend. The names contain
+// the numbers: held=60000/commit/writes=16.
 func Benchmarks(b *testing.B, newBackend func(t testing.TB) Backend) {
 	for _, held := range []int{0, 60_000} {
 		b.Run(fmt.Sprintf("held=%d", held), func(b *testing.B) {

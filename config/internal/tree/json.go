@@ -13,7 +13,7 @@ import (
 // maxDepth is how deep objects and lists may stand in one another in JSON.
 const maxDepth = 100
 
-var errDepth = fmt.Errorf("more than %d objects and lists in one another", maxDepth)
+var errDepth = fmt.Errorf("objects and lists are nested more than %d deep", maxDepth)
 
 // parseJSON returns the one value in a text of JSON.
 func parseJSON(data []byte) (*Node, *config.FieldError) {
@@ -115,7 +115,7 @@ func (r *jsonReader) token() (json.Token, error) {
 
 func (r *jsonReader) end() error {
 	if _, err := r.decoder.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("there is more after its value")
+		return errors.New("there is more than one value")
 	}
 	return nil
 }

@@ -63,14 +63,14 @@ func TestBadTexts(t *testing.T) {
 	}
 	for _, c := range []struct{ name, text, want string }{
 		{"JSON that ends early", `{"a": [1`, "the text is not JSON: unexpected EOF"},
-		{"more than one value of JSON", `{"a": 1} {"b": 2}`, "the text is not JSON: there is more after its value"},
+		{"more than one value of JSON", `{"a": 1} {"b": 2}`, "the text is not JSON: there is more than one value"},
 		{"deep JSON", `{"a": ` + strings.Repeat("[", 200) + strings.Repeat("]", 200) + "}",
-			"the text is not JSON: more than 100 objects and lists in one another"},
+			"the text is not JSON: objects and lists are nested more than 100 deep"},
 		{"JSON that is wrong in line 3", "{\"a\":\n1,\n\"b\" 2}",
 			"the text is not JSON: invalid character '2' after object key"},
 		{"YAML with a tab", "a:\n\t- b", "the text is not YAML: "},
-		{"an anchor in itself", "a: &a {b: *a}", "the text is not read: an alias stands within what it stands for"},
-		{"aliases that stand for 10^10 values", bomb, "the text is not read: its aliases stand for too much"},
+		{"an anchor in itself", "a: &a {b: *a}", "the text is not read: an alias refers to a value that contains it"},
+		{"aliases that stand for 10^10 values", bomb, "the text is not read: its aliases expand to too many values"},
 		{"too long", strings.Repeat(" ", config.MaxBytes+1), "the text has 1048577 bytes, want at most 1048576"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -40,8 +40,8 @@ func parseYAML(data []byte) ([]*Node, *config.FieldError) {
 const maxNodes = config.MaxBytes
 
 var (
-	errLoop  = errors.New("an alias stands within what it stands for")
-	errLarge = errors.New("its aliases stand for too much")
+	errLoop  = errors.New("an alias refers to a value that contains it")
+	errLarge = errors.New("its aliases expand to too many values")
 )
 
 // converter has what was made of each node of YAML, so that an alias is not converted again.

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Script returns an [Injector.Choose] that gives the first commit the first of faults, the second commit the second,
-// and lets everything else through. It goes by [Call.N], so [Injector.ResetCounts] starts it again.
+// Script returns an [Injector.Choose] that gives the first commit the first fault, the second commit the second fault,
+// and so on, and lets all other calls through. It counts by [Call.N], so [Injector.ResetCounts] starts it again.
 func Script(faults ...Fault) func(Call) Fault {
 	return func(call Call) Fault {
 		if call.Method != Commit || call.N > len(faults) {
@@ -16,15 +16,15 @@ func Script(faults ...Fault) func(Call) Fault {
 	}
 }
 
-// Rates say how often [Random] lets what go wrong, each from 0 (never) to 1 (always). The zero Rates are: never.
+// Rates say how often [Random] injects each fault, from 0 (never) to 1 (always). With the zero Rates it never does.
 type Rates struct {
-	// Refuse, LoseRequest, LoseReply and LandLate are of the commits. Their sum is at most 1.
+	// Refuse, LoseRequest, LoseReply and LandLate are the rates for commits. Their sum is at most 1.
 	Refuse, LoseRequest, LoseReply, LandLate float64
-	// Read is of all other calls.
+	// Read is the rate for all other calls.
 	Read float64
-	// MaxLate is how many calls after its own a late commit lands at most; less than 1 is 8.
+	// MaxLate is the largest number of calls after which a late commit lands; less than 1 means 8.
 	MaxLate int
-	// MaxDelay is how long a call is delayed at most. Each call is, by a random time up to it.
+	// MaxDelay is the longest delay. Each call is delayed by a random time up to it.
 	MaxDelay time.Duration
 }
 

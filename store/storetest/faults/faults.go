@@ -1,6 +1,6 @@
-// Package faults makes stores fail on purpose, as those over a network do, in ways that a test chooses, and
-// counts what is asked of them. It is for programs that use stores: it needs no network and is exact.
-// Package store/storetest/proxy breaks the network beneath a driver.
+// Package faults makes stores fail as stores over a network do, in ways that a test chooses, and counts their calls. It
+// is for tests of programs that use stores; it needs no network and is exact. Package store/storetest/proxy breaks the
+// network beneath a driver.
 package faults
 
 import (
@@ -15,7 +15,7 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// ErrInjected is the cause of the errors that an [Injector] makes, unless [Fault.Err] names another.
+// ErrInjected is the cause of the errors that an [Injector] injects, unless [Fault.Err] names another.
 var ErrInjected = errors.New("injected fault")
 
 // Method names a method of a [store.Store].
@@ -42,43 +42,42 @@ type Call struct {
 	// Key is the key of a Get, Watch or Join, the first key of a GetAll, the key of the first head of a Turn or Commit,
 	// and the kind and pool of a List, ByExpiry or Find.
 	Key store.Key
-	// Heads and Writes are the numbers of heads and writes of a Commit, also of one in a turn.
+	// Heads and Writes are the numbers of heads and writes of a Commit, in a turn or not.
 	Heads, Writes int
 }
 
-// Effect is what goes wrong with a call.
+// Effect says how a call fails.
 type Effect uint8
 
 const (
 	// Pass lets the call through.
 	Pass Effect = iota
-	// Refuse fails the call without doing it, as a backend does that is there, but not well.
+	// Refuse fails the call without doing it, as a reachable but unhealthy backend does.
 	Refuse
-	// LoseRequest fails a Commit with [store.ErrUnknown] without doing it, as when the connection breaks
-	// before the request arrives. Any other call it fails as Refuse does.
+	// LoseRequest fails a Commit with [store.ErrUnknown] without doing it, as if the connection broke before the
+	// request arrived. It fails any other call as Refuse does.
 	LoseRequest
-	// LoseReply does a Commit and fails it with [store.ErrUnknown], whatever came of it, as when the
-	// connection breaks before the reply arrives. So it does with a Join, and ends the turn if it was had. Any other
-	// call it fails as Refuse does.
+	// LoseReply does a Commit and fails it with [store.ErrUnknown], whatever its result, as if the connection broke
+	// before the reply arrived. It does the same with a Join, and ends the turn if the caller got it. It fails any
+	// other call as Refuse does.
 	LoseReply
-	// LandLate fails a Commit with [store.ErrUnknown] and does it later, during a later call: see
-	// [Fault.Late]. It then has an effect if the heads are still at their revisions, and those whom it answers still
-	// wait. Any other call it fails as Refuse does.
+	// LandLate fails a Commit with [store.ErrUnknown] and does it later, during another call; see [Fault.Late]. It then
+	// takes effect if the heads are still at their revisions, and the callers that it answers still wait. It fails any
+	// other call as Refuse does.
 	LandLate
 )
 
 // Fault says what happens to one call. The zero Fault is none.
 type Fault struct {
 	Effect Effect
-	// Delay is how long the call waits before anything happens. It waits shorter if its context ends, and
-	// then goes on.
+	// Delay is how long the call waits before anything else happens. If its context ends, it goes on at once.
 	Delay time.Duration
-	// Late is how many calls after this one, through any store that the same [Injector] wraps, the commit of
-	// LandLate is done, before that call itself. Less than 1 counts as 1.
+	// Late says when the commit of LandLate is done: just before the call that comes so many calls after this one,
+	// through any store of the same [Injector]. Less than 1 counts as 1.
 	Late int
 	// After is how many records a List or ByExpiry yields before it fails.
 	After int
-	// Err is the cause that the error wraps; nil is ErrInjected.
+	// Err is the cause that the error wraps; nil means ErrInjected.
 	Err error
 }
 
@@ -89,34 +88,32 @@ func (f Fault) err() error {
 	return f.Err
 }
 
-// Counts are how many calls there were through the stores that an [Injector] wraps, those that failed included. A Join
-// counts as a Turn.
-// The zero Counts are none.
+// Counts are the numbers of calls through the stores that an [Injector] wraps, including calls that failed. A Join
+// counts as a Turn. The zero Counts are none.
 type Counts struct {
 	Get, List, ByExpiry, Find, Watch, Turn, Commit, GetAll int
 	// Listed is the number of records that List and ByExpiry yielded.
 	Listed int
 	// Committed is the number of commits that took effect, and Writes the number of writes in them.
 	Committed, Writes int
-	// Bytes is the size of the records in the commits that took effect, heads included: the bytes of keys,
-	// states and data, 18 for each prefix and 8 for each time. Backends add to it what their formats need.
+	// Bytes is the size of the records in the commits that took effect, heads included: the bytes of keys, states and
+	// data, 18 for each prefix and 8 for each time. The format of a backend adds to it.
 	Bytes int64
 }
 
-// RoundTrips returns how often a backend over a network would have been asked, if it sends a list at once.
+// RoundTrips returns the number of round trips that the calls would take over a network, with one for each list.
 func (c Counts) RoundTrips() int {
 	return c.Get + c.List + c.ByExpiry + c.Find + c.Watch + c.Turn + c.Commit + c.GetAll
 }
 
-// Injector wraps stores, decides for each call whether it fails, and counts the calls. Stores wrapped by one
-// Injector stand for processes that share a backend: they share the numbers, the counts, and the commits that
-// land late.
+// Injector wraps stores, decides for each call whether it fails, and counts the calls. The stores that one Injector
+// wraps stand for processes that share a backend: they share the call numbers, the counts and the late commits.
 //
-// The zero Injector is ready to use, and lets everything through. An Injector must not be copied. All methods, and
-// those of the wrapped stores, may be called by any number of goroutines at once.
+// The zero Injector is ready to use, and lets all calls through. An Injector must not be copied. All methods, and those
+// of the wrapped stores, may be called by any number of goroutines at once.
 type Injector struct {
-	// Choose decides what happens to a call; nil lets all through. It is called for one call at a time and must
-	// not use the wrapped stores. It must not be changed while calls run. See [Script] and [Random].
+	// Choose decides what happens to a call; nil lets all calls through. It is called for one call at a time, and must
+	// not use the wrapped stores. Do not change it while calls run. See [Script] and [Random].
 	Choose func(Call) Fault
 
 	mu     sync.Mutex
@@ -132,8 +129,8 @@ type lateCommit struct {
 	changes []store.Change
 }
 
-// Wrap returns s with faults. What it returns keeps the contract of a store, and is a [store.Grouper] and a
-// [store.Reader] if s is. Its Close closes s, and is never made to fail.
+// Wrap returns s with faults. The result keeps the contract of a store, and is a [store.Grouper] and a [store.Reader]
+// if s is. Its Close closes s, and never gets a fault.
 func (f *Injector) Wrap(s store.Store) store.Store {
 	w := &faulty{injector: f, inner: s}
 	grouper, groups := s.(store.Grouper)
@@ -167,7 +164,7 @@ func (f *Injector) Counts() Counts {
 	return f.counts
 }
 
-// ResetCounts sets all counts to zero, and so the numbers that [Call.N] has.
+// ResetCounts sets all counts to zero, including those behind [Call.N].
 func (f *Injector) ResetCounts() {
 	f.mu.Lock()
 	defer f.mu.Unlock()

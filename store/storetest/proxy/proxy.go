@@ -1,5 +1,5 @@
-// Package proxy breaks the network between a driver of package store and its server, for tests of the driver: what
-// it says of a commit whose request or answer was lost must be true. It knows nothing of stores.
+// Package proxy breaks the network between a driver of package store and its server. Tests use it to check what the
+// driver reports of a commit whose request or answer was lost. It knows nothing of stores.
 package proxy
 
 import (
@@ -9,12 +9,11 @@ import (
 	"time"
 )
 
-// Proxy is a TCP proxy between a driver and its server, which breaks the network in the ways that a test asks for. It
-// knows nothing of what it passes on; over TLS it sees cipher text, so what looks for text in a request finds none
-// there.
+// Proxy is a TCP proxy between a driver and its server, which breaks the network as a test asks. It does not interpret
+// the data. Over TLS it sees cipher text, so methods that look for text in a request find none.
 //
 // The zero Proxy is not usable, see [New]. A Proxy must not be copied. All methods may be called by any number of
-// goroutines at once, and take effect on all connections, present and future, until [Proxy.Heal], if they do not say
+// goroutines at once, and take effect on all connections, present and future, until [Proxy.Heal], unless they say
 // otherwise.
 type Proxy struct {
 	listener net.Listener
@@ -50,41 +49,42 @@ func New(t testing.TB, target string) *Proxy {
 // Addr returns the address that clients connect to, as host:port.
 func (p *Proxy) Addr() string { return p.listener.Addr().String() }
 
-// SetTarget passes the connections to come on to another address: the server came back elsewhere. Present connections
-// stay, and so does the target on Heal.
+// SetTarget passes new connections on to another address, as if the server came back elsewhere. Present connections
+// stay, and Heal does not reset the target.
 func (p *Proxy) SetTarget(target string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.target = target
 }
 
-// Connections returns how many connections pass through now.
+// Connections returns the number of connections that pass through now.
 func (p *Proxy) Connections() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.links)
 }
 
-// Cut closes all present connections, also in the middle of a message. Clients see a reset, servers the end of the
-// connection after all that was passed on. What Stall and Delay hold back is lost. Later connections are not affected.
+// Cut closes all present connections, even in the middle of a message. Clients see a reset; servers see the end of the
+// connection after the data that was passed on. Data that Stall and Delay hold back is lost. Later connections are not
+// affected.
 func (p *Proxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cutAll()
 }
 
-// Refuse resets each connection to come as soon as it is made, as a load balancer without a server does. Present ones
-// stay: a server that is down is Refuse, then Cut.
+// Refuse resets each new connection at once, as a load balancer without a server does. Present connections stay. To
+// simulate a server that is down, call Refuse, then Cut.
 func (p *Proxy) Refuse() { p.change(func() { p.refusing = true }) }
 
-// Stall keeps connections, and takes new ones, but passes nothing on, in either way. What is held back goes on its way
-// on Heal.
+// Stall keeps connections, and accepts new ones, but passes no data on in either direction. Heal passes on the data
+// that was held back.
 func (p *Proxy) Stall() { p.change(func() { p.stalled = [2]bool{true, true} }) }
 
-// StallReplies is Stall for what comes from the server only: requests arrive, and no answer comes.
+// StallReplies is Stall for data from the server only: requests arrive, but no answer comes back.
 func (p *Proxy) StallReplies() { p.change(func() { p.stalled[reply] = true }) }
 
-// Delay passes everything on d later than it came, each way: d is half of what it adds to a round trip.
+// Delay passes all data on after d, in each direction, so it adds 2d to a round trip.
 func (p *Proxy) Delay(d time.Duration) { p.change(func() { p.delay = d }) }
 
 // CutAfterRequestBytes cuts all connections once, as Cut does, when n more bytes have been passed on to the server, on
@@ -94,20 +94,20 @@ func (p *Proxy) CutAfterRequestBytes(n int) <-chan struct{} { return p.cutAfter(
 // CutAfterReplyBytes is CutAfterRequestBytes for bytes from the server.
 func (p *Proxy) CutAfterReplyBytes(n int) <-chan struct{} { return p.cutAfter(reply, n) }
 
-// LoseReply loses the answer to one request: the next one that contains text (any, if text is empty) is passed on, and
-// its connection is cut, as Cut does, when the first byte comes back from the server after it. Other connections are
-// not affected. The channel is closed when that has happened.
+// LoseReply loses the answer to one request: the next request that contains text (any request, if text is empty) is
+// passed on, and its connection is cut, as Cut does, when the first byte after it comes back from the server. Other
+// connections are not affected. The channel is closed when that has happened.
 //
-// That is exact where a server says nothing but answers, one after the other, as PostgreSQL does. Where it says other
-// things too, as HTTP/2 does, use [Proxy.HoldReply].
+// This is exact if the server sends nothing but answers, one after the other, as PostgreSQL does. For other protocols,
+// such as HTTP/2, use [Proxy.HoldReply].
 func (p *Proxy) LoseReply(text string) <-chan struct{} { return p.lose(text, false) }
 
 // HoldReply is LoseReply without the cut: from the request on, the connection passes nothing back. The channel is
-// closed when the request has been passed on. A test then waits until it sees the effect by another way, and calls Cut,
-// or Heal if the answer is to arrive late.
+// closed when the request has been passed on. A test then waits until it sees the effect in another way, and calls Cut,
+// or Heal to let the answer arrive late.
 func (p *Proxy) HoldReply(text string) <-chan struct{} { return p.lose(text, true) }
 
-// Heal ends everything that was asked for but SetTarget. Present connections go on, with what was held back.
+// Heal ends all effects except that of SetTarget. Present connections go on, with the data that was held back.
 func (p *Proxy) Heal() {
 	p.change(func() {
 		p.refusing, p.stalled, p.delay, p.budgets, p.loss = false, [2]bool{}, 0, [2]*budget{}, nil
