@@ -5,7 +5,8 @@
 //     all, and an owner that claims again gets the same answer, even after a crash or from another process. Start here.
 //   - [github.com/ipalloc/ipalloc/allocator]: which addresses of a set are free, and the lowest free address or aligned
 //     prefix, without I/O. It is for programs whose own objects are the source of truth.
-//   - [github.com/ipalloc/ipalloc/cidr]: text to ranges and sets, exact counts past 2^64, the n-th address, set algebra.
+//   - [github.com/ipalloc/ipalloc/cidr]: text to ranges and sets, exact counts past 2^64, the n-th address, set
+//     algebra.
 //   - [github.com/ipalloc/ipalloc/store]: the contract between a pool and the store that keeps it, and a store in
 //     memory. Each driver is a module of its own, such as github.com/ipalloc/ipalloc/store/bolt for one file.
 //

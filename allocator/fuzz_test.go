@@ -30,7 +30,7 @@ func FuzzDecode(f *testing.F) {
 		}
 		a, err := allocator.Decode(b)
 		if err != nil {
-			require.True(t, errors.Is(err, allocator.ErrCorrupt) != errors.Is(err, allocator.ErrNewerFormat), "%v", err)
+			require.NotEqual(t, errors.Is(err, allocator.ErrCorrupt), errors.Is(err, allocator.ErrNewerFormat), "%v", err)
 			return
 		}
 		require.NoError(t, a.Check())
@@ -139,7 +139,7 @@ func TestOtherVersionsOfTheEncoding(t *testing.T) {
 		sum := crc32.Checksum(other, crc32.MakeTable(crc32.Castagnoli))
 		_, err = allocator.Decode(binary.LittleEndian.AppendUint32(other, sum))
 		require.ErrorIs(t, err, want)
-		require.Equal(t, want == allocator.ErrCorrupt, errors.Is(err, allocator.ErrCorrupt))
+		require.Equal(t, errors.Is(want, allocator.ErrCorrupt), errors.Is(err, allocator.ErrCorrupt))
 	}
 }
 

@@ -231,9 +231,9 @@ func (t *tree) split(n uint32, s uint, x uint128, order uint, free bool) {
 	shift := t.nodes[n].shift()
 	value := uint64(0)
 	if shift == wordOrder {
-		value = carved(x, order, free)
+		value = delegated(x, order, free)
 	} else {
-		child := t.newCarved(x, order, free)
+		child := t.newDelegated(x, order, free)
 		value = uint64(t.edgeTo(child, !free, shift))
 	}
 	nd := &t.nodes[n]
@@ -246,8 +246,8 @@ func (t *tree) split(n uint32, s uint, x uint128, order uint, free bool) {
 	t.settle(nd, int16(shift), int16(shift)-1) // half of the slot is left
 }
 
-// carved is the word of 64 addresses in which the block at x is free and the rest is taken, or the other way round.
-func carved(x uint128, order uint, free bool) uint64 {
+// delegated is the word of 64 addresses in which the block at x is free and the rest is taken, or the other way round.
+func delegated(x uint128, order uint, free bool) uint64 {
 	mask := blockMask(uint(x.lo&63), order)
 	if free {
 		return mask
@@ -255,9 +255,9 @@ func carved(x uint128, order uint, free bool) uint64 {
 	return ^mask
 }
 
-// newCarved makes the smallest node that spans more than the block at x. In it the block is free and
+// newDelegated makes the smallest node that spans more than the block at x. In it the block is free and
 // the rest is taken, or the other way round.
-func (t *tree) newCarved(x uint128, order uint, free bool) uint32 {
+func (t *tree) newDelegated(x uint128, order uint, free bool) uint32 {
 	level := max(order/6, 1)
 	n := t.newNode(x, level)
 	nd := &t.nodes[n]
@@ -266,7 +266,7 @@ func (t *tree) newCarved(x uint128, order uint, free bool) uint32 {
 	if order >= shift {
 		nd.full = blockMask(s, order-shift)
 	} else {
-		nd.mixed, nd.one[0] = 1<<(s&63), carved(x, order, free)
+		nd.mixed, nd.one[0] = 1<<(s&63), delegated(x, order, free)
 	}
 	nd.max = int16(order)
 	if !free {

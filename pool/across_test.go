@@ -53,7 +53,7 @@ func TestInvariant1NetworkGuardsDelegatedBlocks(t *testing.T) {
 	s := store.NewMemory()
 	p1 := createNamed(t, s, "p1", inNetwork("net", "10.0.0.0/24", "10.0.9.0/24"))
 	block := pool.Claim{Owner: "node", Requests: []pool.Request{{Exact: prefix("10.0.0.32/28")}}}
-	child, _, err := pool.Carve(t.Context(), p1, block, "child", everyAddress(), nil)
+	child, _, err := pool.Delegate(t.Context(), p1, block, "child", everyAddress(), nil)
 	require.NoError(t, err)
 	allocate(t, child, claim("W", "10.0.0.33"))
 	require.NoError(t, p1.Drain(t.Context(), inNetwork("net", "10.0.9.0/24")))
@@ -103,14 +103,14 @@ func TestInvariant1PoolIsNotDrainedIntoANetworkThatHasWhatItHolds(t *testing.T) 
 func TestInvariant5ChildDoesNotHandOutTheGatewayOfItsParent(t *testing.T) {
 	s := store.NewMemory()
 	parent := createNamed(t, s, "parent", specOf("10.0.0.0/24"))
-	child, _, err := pool.Carve(t.Context(), parent, ofBits("node", 30), "child", everyAddress(), nil)
+	child, _, err := pool.Delegate(t.Context(), parent, ofBits("node", 30), "child", everyAddress(), nil)
 	require.NoError(t, err)
-	grandchild, _, err := pool.Carve(t.Context(), child, ofBits("rack", 31), "grandchild",
+	grandchild, _, err := pool.Delegate(t.Context(), child, ofBits("rack", 31), "grandchild",
 		everyAddress(), nil)
 	require.NoError(t, err)
 	spec := specOf("10.0.0.0/24")
 	spec.Subnets = []pool.Subnet{{Prefix: prefix("10.0.0.0/24"), Gateway: addr("10.0.0.0")}}
-	require.ErrorIs(t, parent.Update(t.Context(), spec), pool.ErrStranded)
+	require.ErrorIs(t, parent.Update(t.Context(), spec), pool.ErrOutOfRange)
 	require.NoError(t, parent.Drain(t.Context(), spec))
 	require.Equal(t, "10.0.0.1", texts(allocate(t, grandchild, pool.Claim{Owner: "a"})), "not the gateway")
 	_, err = grandchild.Allocate(t.Context(), claim("b", "10.0.0.0"))
@@ -145,7 +145,7 @@ func newAcrossWorld(t *testing.T, memory *store.Memory, s store.Store, options *
 		allocate(t, *p, pool.Claim{Owner: "both"})
 	}
 	var err error
-	w.child, _, err = pool.Carve(t.Context(), w.a, ofBits("node", 30), "child", everyAddress(), options)
+	w.child, _, err = pool.Delegate(t.Context(), w.a, ofBits("node", 30), "child", everyAddress(), options)
 	require.NoError(t, err)
 	_, err = w.child.Extend(t.Context(), ofBits("node/1", 30))
 	require.NoError(t, err)
@@ -189,8 +189,8 @@ func acrossCalls() []acrossCall {
 			require.Equal(t, w.holds(t, w.a, "both"), w.holds(t, w.b, "both"), "all or nothing")
 			return !w.holds(t, w.a, "both")
 		}},
-		{"carve", func(ctx context.Context, w *acrossWorld) error {
-			_, _, err := pool.Carve(ctx, w.a, ofBits("rack", 29), "rack", pool.Spec{}, w.options)
+		{"delegate", func(ctx context.Context, w *acrossWorld) error {
+			_, _, err := pool.Delegate(ctx, w.a, ofBits("rack", 29), "rack", pool.Spec{}, w.options)
 			return err
 		}, func(t *testing.T, w *acrossWorld) bool {
 			require.Equal(t, w.holds(t, w.a, "rack"), w.has(t, "rack"), "all or nothing")
@@ -225,8 +225,8 @@ func acrossCalls() []acrossCall {
 			require.Equal(t, w.has(t, "child"), w.holds(t, w.a, "node"), "all or nothing")
 			return !w.has(t, "child")
 		}},
-		{"foreign", func(ctx context.Context, w *acrossWorld) error {
-			return pool.SetForeign(ctx, w.store, "net", ranges("10.0.1.128/25"), false, w.options)
+		{"external", func(ctx context.Context, w *acrossWorld) error {
+			return pool.SetExternal(ctx, w.store, "net", ranges("10.0.1.128/25"), false, w.options)
 		}, func(t *testing.T, w *acrossWorld) bool {
 			info, err := w.b.Info(context.Background())
 			require.NoError(t, err)

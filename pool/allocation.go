@@ -27,7 +27,7 @@ type Allocation struct {
 	// Created is when it was granted, in UTC, to the microsecond.
 	Created time.Time
 	// Expires is when the lease ends, in UTC, to the microsecond; zero for a permanent allocation. A lease that has
-	// ended stays here, and with its owner, until a claim needs its addresses or [Pool.Reap] is called. Of what cools
+	// ended stays here, and with its owner, until a claim needs its addresses or [Pool.Expire] is called. Of what cools
 	// down it is when the cooldown ends; see [Snapshot].
 	Expires time.Time
 	// Scope is the scope of the claim.
@@ -37,7 +37,7 @@ type Allocation struct {
 	// Declined reports of what cools down that its owner has declined it, so that nobody gets it before Expires, not even
 	// its owner; see [Pool.Decline].
 	Declined bool
-	// Child is the name of the pool that was carved from it; see [Carve]. Empty if there is none.
+	// Child is the name of the pool that was delegated from it; see [Delegate]. Empty if there is none.
 	Child string
 }
 

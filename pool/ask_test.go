@@ -466,7 +466,7 @@ func TestForeignAsks(t *testing.T) {
 		`{"v":1,"ops":[{"whole":true,"steps":[{"kind":0,"owner":"x"},{"kind":1,"owner":"nobody"}]}]}`,
 	} {
 		inLine(t, specOf("10.0.0.0/24"), func(c *waiters) {
-			_, _, err := pool.Carve(c.Context(), open(c, c.memory),
+			_, _, err := pool.Delegate(c.Context(), open(c, c.memory),
 				pool.Claim{Owner: "parent", Requests: []pool.Request{{Bits: 30}}}, "child", pool.Spec{}, nil)
 			require.NoError(c, err)
 			var answer []byte

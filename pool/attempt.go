@@ -554,16 +554,16 @@ const maxWaits = 3
 // planWith plans a step for an owner that holds h, nil if nothing, and adds what it writes to the draft.
 func (a *attempt) planWith(o *op, s *step, d *draft, h *holding) error {
 	if s.releasing != 0 && (!h.live() || (s.generation != 0 || o.repeats) && h.Generation != s.releasing) {
-		// Either an earlier commit of this call has released it, or another process had done so before; nothing tells which.
-		// If the owner holds something again, that is released too, unless the call names a generation, or has other steps
-		// of the same owner: these come later, and may have granted it.
+		// Either an earlier commit of this call has released it, or another process had done so before; nothing tells
+		// which. If the owner holds something again, that is released too, unless the call names a generation, or has other
+		// steps of the same owner: these come later, and may have granted it.
 		s.outcome = outcome{verdict: verdictDone, result: s.result}
 		return nil
 	}
 	var start attemptMark
 	delegates := s.delegate != nil || h != nil && h.Child != ""
 	if delegates && o.guest { // that concerns other heads too
-		s.outcome = outcome{verdict: verdictRefuse, refusal: fmt.Errorf("%w: a pool was carved from it", ErrInUse)}
+		s.outcome = outcome{verdict: verdictRefuse, refusal: fmt.Errorf("%w: a pool was delegated from it", ErrInUse)}
 		return nil
 	}
 	if delegates {
@@ -596,11 +596,11 @@ func (a *attempt) planWith(o *op, s *step, d *draft, h *holding) error {
 	return nil
 }
 
-// passOn applies the outcome of the step to the pool that is carved from the draft's pool, if it concerns one.
+// passOn applies the outcome of the step to the pool that is delegated from the draft's pool, if it concerns one.
 func (a *attempt) passOn(s *step, d *draft) error {
 	switch {
-	case s.outcome.carved:
-		return a.carve(d, s.delegate, s.outcome.result)
+	case s.outcome.delegated:
+		return a.delegate(d, s.delegate, s.outcome.result)
 	case s.outcome.released != nil:
 		return a.takeFromChild(d, s.outcome.released)
 	}
@@ -612,7 +612,7 @@ func isRefusal(err error) bool {
 	for _, refusal := range []error{
 		ErrInvalid, ErrExhausted, ErrTaken, ErrNotInPool, ErrFamily, ErrHeld, ErrScope, ErrNotFound, ErrGeneration,
 		ErrInUse, ErrExists, ErrOrphaned,
-		ErrOverlap, ErrStranded, ErrCorrupt, ErrNewerFormat,
+		ErrOverlap, ErrOutOfRange, ErrCorrupt, ErrNewerFormat,
 	} {
 		if errors.Is(err, refusal) {
 			return true
@@ -825,7 +825,7 @@ func (a *attempt) takeLess(drafts []*draft) bool {
 			d.pool.home.limit(tasks / 2)
 		}
 		return true
-	case tasks == 1 && first.kind == taskReap && len(first.outcome.writes) > 1:
+	case tasks == 1 && first.kind == taskExpire && len(first.outcome.writes) > 1:
 		first.limit = len(first.outcome.writes) / 2
 		return true
 	}

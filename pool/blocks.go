@@ -13,9 +13,9 @@ import (
 	"go4.org/netipx"
 )
 
-// Blocks is a writer's own part of a pool. It is a pool that is carved from it (see [Carve]) and grows and shrinks by
-// blocks (see [Pool.Extend] and [Pool.Retract]). In it the writer allocates without meeting others. It takes another
-// block when its blocks are full, and gives back those that have become empty.
+// Blocks is a writer's own part of a pool. It is a pool that is delegated from it (see [Delegate]) and grows and
+// shrinks by blocks (see [Pool.Extend] and [Pool.Retract]). In it the writer allocates without meeting others. It takes
+// another block when its blocks are full, and gives back those that have become empty.
 //
 // The store keeps which blocks a writer has, so that the writer has the same after a restart. A Blocks is for one
 // writer, such as a node. Several handles of one writer, in one process or in several (as while a daemon is being
@@ -195,7 +195,7 @@ func (b *Blocks) allocateMore(ctx context.Context, claim Claim) (Allocation, err
 func (b *Blocks) take(ctx context.Context) (*Pool, string, error) {
 	claim, p := b.claim, b.Pool()
 	if p == nil {
-		p, _, err := Carve(ctx, b.parent, claim, b.name, b.spec, b.options)
+		p, _, err := Delegate(ctx, b.parent, claim, b.name, b.spec, b.options)
 		if err == nil {
 			b.setPool(p)
 		}
@@ -373,7 +373,7 @@ type GrantUse struct {
 }
 
 // Grants lists what the pool's parent has granted for it, in the order in which it did, as of one moment. It is empty
-// for a pool that was not carved from another one.
+// for a pool that was not delegated from another one.
 //
 // Errors: [ErrNoPool]; [ErrCorrupt]; those of the store. Cost: one read and O(runs of free addresses); O(allocations)
 // if any are out of range.

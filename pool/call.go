@@ -144,7 +144,7 @@ func (o *op) mayFree() bool {
 	for i := range o.parts {
 		for j := range o.parts[i].steps {
 			s := &o.parts[i].steps[j]
-			if s.kind == taskRelease || s.kind == taskReap || len(s.outcome.writes) > 1 {
+			if s.kind == taskRelease || s.kind == taskExpire || len(s.outcome.writes) > 1 {
 				return true
 			}
 		}

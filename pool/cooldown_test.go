@@ -66,9 +66,9 @@ func TestCoolingAddressesAreCountedAsTheirOwnState(t *testing.T) {
 		require.True(t, report.OK(), "%v", report)
 		require.Equal(t, 1, report.Allocations, "what cools down is no allocation")
 		b.clock.Add(time.Minute)
-		reaped, err := b.Reap(t.Context())
+		expired, err := b.Expire(t.Context())
 		require.NoError(t, err)
-		require.Equal(t, 1, reaped)
+		require.Equal(t, 1, expired)
 		want.Free, want.Cooling = cidr.CountOf(7), cidr.Count{}
 		require.Equal(t, want, b.stats(t))
 	})

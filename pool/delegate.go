@@ -45,7 +45,7 @@ func (d *delegation) child(parent *Pool, name string) (*Pool, error) {
 	return d.pool, nil
 }
 
-// Carve takes from the parent what the claim asks for, and makes a pool of it, in one commit: a node's block of a
+// Delegate takes from the parent what the claim asks for, and makes a pool of it, in one commit: a node's block of a
 // cluster's range, a subnet of a network, a delegated prefix (RFC 8415, section 6.3). What is allocated in the new
 // pool does not touch the parent, so that each of many writers works in a block of its own without meeting the
 // others. The new pool hands out only what the parent may, now and later: see [Pool.Update].
@@ -54,38 +54,38 @@ func (d *delegation) child(parent *Pool, name string) (*Pool, error) {
 // of the parent, and may be left empty. Set [FamilySpec.AllocateReserved] if every address is to be handed out, as in a
 // block that is no subnet.
 //
-// Carve returns the pool and what the parent granted. An empty name makes the parent's name, a slash and the first
+// Delegate returns the pool and what the parent granted. An empty name makes the parent's name, a slash and the first
 // granted prefix the pool's name, such as "cluster/10.1.0.0/24".
 //
-// Carve is idempotent: the same claim with the same name, or with none, returns the pool that is there, with the spec
-// that it has. The claim must not have a TTL. [Delete] deletes the pool and gives its addresses back to the parent, as
-// [Pool.Release] on the parent does; both are refused while any of them is held. [Pool.Extend] adds to the pool, and
-// [Pool.Retract] takes from it.
+// Delegate is idempotent: the same claim with the same name, or with none, returns the pool that is there, with the
+// spec that it has. The claim must not have a TTL. [Delete] deletes the pool and gives its addresses back to the
+// parent, as [Pool.Release] on the parent does; both are refused while any of them is held. [Pool.Extend] adds to the
+// pool, and [Pool.Retract] takes from it.
 //
-// Errors: those of [Pool.Allocate] and [Create]; [ErrHeld] if another pool was carved from what the owner holds. The
+// Errors: those of [Pool.Allocate] and [Create]; [ErrHeld] if another pool was delegated from what the owner holds. The
 // parent must be in a store. Cost: one commit, which calls of several goroutines share, and before it two lists that
 // stop at the first record.
-func Carve(
+func Delegate(
 	ctx context.Context, parent *Pool, claim Claim, name string, spec Spec, options *Options,
 ) (child *Pool, granted Allocation, err error) {
 	s := StepBegin{Owner: claim.Owner, Claim: claim}
-	granted, err = parent.observeOne(ctx, "Carve", s, func(ctx context.Context) (a Allocation, err error) {
-		child, a, err = carve(ctx, parent, claim, name, spec, options)
-		return a, wrapped(err, Error{Op: "carve", Pool: cmp.Or(name, parent.name), Owner: claim.Owner})
+	granted, err = parent.observeOne(ctx, "Delegate", s, func(ctx context.Context) (a Allocation, err error) {
+		child, a, err = delegate(ctx, parent, claim, name, spec, options)
+		return a, wrapped(err, Error{Op: "delegate", Pool: cmp.Or(name, parent.name), Owner: claim.Owner})
 	})
 	return child, granted, err
 }
 
-func carve(
+func delegate(
 	ctx context.Context, parent *Pool, claim Claim, name string, spec Spec, options *Options,
 ) (child *Pool, a Allocation, err error) {
 	switch {
 	case claim.TTL != 0:
 		return nil, a, invalid("the claim for the pool %q has a time to live, want none", name)
 	case len(spec.Ranges) > 0 || len(spec.Subnets) > 0:
-		return nil, a, invalid("the spec of the pool %q has ranges; those of a carved pool are what its parent grants", name)
+		return nil, a, invalid("the spec of the pool %q has ranges; those of a delegated pool are its parent's grants", name)
 	case name == parent.name:
-		return nil, a, invalid("the pool %q cannot be carved from itself", name)
+		return nil, a, invalid("the pool %q cannot be delegated from itself", name)
 	}
 	if err := claim.prepare(&parent.sets); err != nil {
 		return nil, a, err
@@ -107,8 +107,8 @@ func carve(
 	return child, a, err
 }
 
-// carve plans that a pool is made of what was granted in the draft's.
-func (a *attempt) carve(from *draft, to *delegation, granted Allocation) error {
+// delegate plans that a pool is made of what was granted in the draft's.
+func (a *attempt) delegate(from *draft, to *delegation, granted Allocation) error {
 	made, err := to.child(from.pool, granted.Child)
 	switch {
 	case err != nil:
@@ -146,13 +146,13 @@ func (a *attempt) carve(from *draft, to *delegation, granted Allocation) error {
 }
 
 // Extend takes from the pool's parent what the claim asks for, and adds it to the pool's ranges, in one commit. The
-// pool must have been carved from another one, see [Carve].
+// pool must have been delegated from another one, see [Delegate].
 //
 // It is idempotent, as [Pool.Allocate] is: if the owner already holds a grant for this pool, that is returned. The
 // claim must not have a TTL.
 //
-// Errors: those of [Pool.Allocate], about the parent; [ErrInvalid] if the pool was not carved from another one;
-// [ErrHeld] if another pool was carved from what the owner holds in the parent. Cost: two or three reads and one
+// Errors: those of [Pool.Allocate], about the parent; [ErrInvalid] if the pool was not delegated from another one;
+// [ErrHeld] if another pool was delegated from what the owner holds in the parent. Cost: two or three reads and one
 // commit.
 func (p *Pool) Extend(ctx context.Context, claim Claim) (Allocation, error) {
 	call, ctx := p.observe(ctx, "Extend", StepBegin{Owner: claim.Owner, Claim: claim})
@@ -195,14 +195,14 @@ func (p *Pool) extend(ctx context.Context, claim Claim) (granted Allocation, par
 	return granted.clone(), parent, nil
 }
 
-// withParent returns the drafts of a pool and of the one that it was carved from, as they are at present.
+// withParent returns the drafts of a pool and of the one that it was delegated from, as they are at present.
 func (a *attempt) withParent(p *Pool) (d, from *draft, err error) {
 	if d, err = a.present(p); err != nil {
 		return nil, nil, err
 	}
 	parent := d.state().parent
 	if parent.isZero() {
-		return nil, nil, invalid("the pool %q was not carved from another one", p.name)
+		return nil, nil, invalid("the pool %q was not delegated from another one", p.name)
 	}
 	from, err = a.open(p, parent.Pool)
 	return d, from, err
@@ -282,7 +282,7 @@ func (p *Pool) retract(ctx context.Context, owner string) (given Allocation, par
 	return given.clone(), parent, nil
 }
 
-// errLastGrant is why a pool cannot give back the last of what it was carved from.
+// errLastGrant is why a pool cannot give back the last of what it was delegated from.
 var errLastGrant = invalid("nothing would be left of the pool; delete it instead")
 
 // retract takes the grant of index i out of the draft's pool.
@@ -344,8 +344,8 @@ func (s *state) requireFree(prefixes []netip.Prefix, outOfRange []*holding) erro
 	return nil
 }
 
-// takeFromChild plans that a child gives back h, which was held in the draft's pool: the pool that was carved out of h.
-// The child is deleted if it has nothing else.
+// takeFromChild plans that a child gives back h, which was held in the draft's pool: the pool that was delegated out of
+// h. The child is deleted if it has nothing else.
 func (a *attempt) takeFromChild(d *draft, h *holding) error {
 	child, err := a.open(d.pool, h.Child)
 	if errors.Is(err, ErrNoPool) || err == nil && child.gone {
@@ -365,12 +365,12 @@ func (a *attempt) takeFromChild(d *draft, h *holding) error {
 		err = a.remove(child)
 	}
 	if err != nil {
-		return errorf("the pool %q was carved out of it: %w", h.Child, err)
+		return errorf("the pool %q was delegated out of it: %w", h.Child, err)
 	}
 	return nil
 }
 
-// giveBack plans that what the draft's pool, which is being deleted, was carved from goes back to its parent.
+// giveBack plans that what the draft's pool, which is being deleted, was delegated from goes back to its parent.
 func (a *attempt) giveBack(d *draft, parent Parent) error {
 	from, err := a.open(d.pool, parent.Pool)
 	if errors.Is(err, ErrNoPool) {
@@ -388,11 +388,11 @@ func (a *attempt) giveBack(d *draft, parent Parent) error {
 	return nil
 }
 
-// changeChild gives the draft's pool, which was carved from another one, another spec.
+// changeChild gives the draft's pool, which was delegated from another one, another spec.
 func (a *attempt) changeChild(d *draft, spec Spec, drain bool) error {
 	now := d.state()
 	if spec.Network != now.rules.Network {
-		return invalid("the pool was carved from %q and stays in its network, %q", now.parent.Pool, now.rules.Network)
+		return invalid("the pool was delegated from %q and stays in its network, %q", now.parent.Pool, now.rules.Network)
 	}
 	if err := now.parent.admits(spec); err != nil {
 		return err

@@ -51,7 +51,7 @@
 // A claim with a [Claim.TTL] is a lease, which [Pool.Renew] extends. A claim without one is a permanent allocation. The
 // address of a lease that has ended goes to the next claim that finds nothing else free, or that asks for exactly that
 // address. No loop is needed. [Spec.Cooldown] withholds a released address from all but its last owner for a time.
-// [Pool.Reap] frees at once all that has ended; elsewhere this is called to expire leases.
+// [Pool.Expire] frees at once all that has ended.
 //
 // Times come from [Options.Clock], are stored as points in time, and are never moved to an earlier one. So a clock that
 // is behind, or is set back, frees nothing early. A clock that is ahead does: the clocks of processes that share leases
@@ -65,22 +65,21 @@
 //
 // [Pool.Update] gives a pool another spec, or refuses with the list of allocations that would be stranded outside of
 // it. [Pool.Drain] keeps these until they are released, and counts them as out of range. Cost: one commit and O(runs of
-// free addresses); O(allocations) if any are out of range, before or after, or if pools were carved from it.
+// free addresses); O(allocations) if any are out of range, before or after, or if pools were delegated from it.
 //
 // # Networks and scopes
 //
 // Pools with the same [Spec.Network] must not overlap. No pool of a network may have in its ranges what another one
-// still holds out of range, since it was drained. No pool of it hands out the foreign addresses that [SetForeign]
-// declares, which somebody else hands out there; other systems call these external. All of this holds at each commit,
-// whatever other processes create and change at the same time. A pool with a [Spec.Scope] admits only claims of that
-// scope. Cost: creating, changing or deleting a pool in a network also commits the network's record, which has the
-// ranges of all its pools.
+// still holds out of range, since it was drained. No pool of it hands out the external addresses that [SetExternal]
+// declares, which somebody else hands out there. All of this holds at each commit, whatever other processes create and
+// change at the same time. A pool with a [Spec.Scope] admits only claims of that scope. Cost: creating, changing or
+// deleting a pool in a network also commits the network's record, which has the ranges of all its pools.
 //
 // # Pools within pools
 //
-// [Carve] makes a pool of what another pool grants: a node's block, a subnet, a delegated prefix (RFC 8415 says
-// delegate for carve). [Pool.Extend] adds another grant to it, [Pool.Retract] gives one back, and [Pool.Grants] lists
-// them. Each is one commit of both pools. A carved pool never hands out what its parent may not: when the parent
+// [Delegate] makes a pool of what another pool grants: a node's block, a subnet, a delegated prefix (RFC 8415).
+// [Pool.Extend] adds another grant to it, [Pool.Retract] gives one back, and [Pool.Grants] lists
+// them. Each is one commit of both pools. A delegated pool never hands out what its parent may not: when the parent
 // changes, its children follow in the same commit, and so do theirs.
 //
 // [Blocks] is a pool of its own for each writer, which grows by blocks as the writer needs them, and gives back empty

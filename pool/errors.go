@@ -36,8 +36,8 @@ var (
 	// up.
 	ErrOrphaned = errors.New("records of a pool whose head is gone (pool.Recover takes them up)")
 	// ErrInUse is returned when a pool cannot be deleted because addresses of it are held; when a block cannot be
-	// released or retracted because the pool that was carved from it still holds some of its addresses; and when a pool
-	// from which others were carved cannot change its network.
+	// released or retracted because the pool that was delegated from it still holds some of its addresses; and when a
+	// pool from which others were delegated cannot change its network.
 	ErrInUse = errors.New("in use")
 	// ErrExhausted is returned when the searched part of the pool has no free prefix of the requested length. The error
 	// is an [ExhaustedError].
@@ -54,9 +54,9 @@ var (
 	ErrHeld = errors.New("owner holds something else")
 	// ErrScope is returned when the pool, or what the owner holds, is for another scope than the claim's.
 	ErrScope = errors.New("other scope")
-	// ErrStranded is returned when a change of the pool would leave allocations out of range. The error is a
-	// [StrandedError].
-	ErrStranded = errors.New("allocations would be out of range")
+	// ErrOutOfRange is returned when a change of the pool would leave allocations out of range. The error is a
+	// [OutOfRangeError].
+	ErrOutOfRange = errors.New("allocations would be out of range")
 	// ErrOverlap is returned when ranges overlap with those of another pool of the network, or with what such a pool
 	// still holds out of range.
 	ErrOverlap = errors.New("overlaps in the network")
@@ -159,17 +159,17 @@ func (e *ExhaustedError) Error() string {
 // Is makes errors.Is(e, ErrExhausted) true.
 func (e *ExhaustedError) Is(target error) bool { return target == ErrExhausted }
 
-// StrandedError lists the allocations that a change of the pool would leave out of range (stranded). It matches
-// [ErrStranded]. It is the caller's.
-type StrandedError struct {
+// OutOfRangeError lists the allocations that a change of the pool would leave out of range (stranded). It matches
+// [ErrOutOfRange]. It is the caller's.
+type OutOfRangeError struct {
 	// Allocations are all that would be out of range, at least in part.
 	Allocations []Allocation
 }
 
 // Error names the first of them.
-func (e *StrandedError) Error() string {
+func (e *OutOfRangeError) Error() string {
 	const few = 3
-	text := fmt.Sprintf("%v: %d", ErrStranded, len(e.Allocations))
+	text := fmt.Sprintf("%v: %d", ErrOutOfRange, len(e.Allocations))
 	separator := ": "
 	for _, a := range e.Allocations[:min(few, len(e.Allocations))] {
 		text += fmt.Sprintf("%s%q holds %v", separator, brief(a.Owner), brief(a.Prefixes))
@@ -181,8 +181,8 @@ func (e *StrandedError) Error() string {
 	return text
 }
 
-// Is makes errors.Is(e, ErrStranded) true.
-func (e *StrandedError) Is(target error) bool { return target == ErrStranded }
+// Is makes errors.Is(e, ErrOutOfRange) true.
+func (e *OutOfRangeError) Is(target error) bool { return target == ErrOutOfRange }
 
 // TakenError says why an exact prefix could not be had. It matches [ErrTaken]. It is the caller's.
 type TakenError struct {

@@ -21,7 +21,7 @@ func ExamplePool_Update() {
 	must(p.Allocate(ctx, pool.Claim{Owner: "vm-2"}))
 
 	err := p.Update(ctx, pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.10-10.0.0.10"))})
-	var stranded *pool.StrandedError
+	var stranded *pool.OutOfRangeError
 	if errors.As(err, &stranded) {
 		for _, a := range stranded.Allocations {
 			fmt.Println("in the way:", a.Owner, a.Addrs()[0])
@@ -49,7 +49,7 @@ func ExampleEnsure() {
 	_, err := start("10.9.0.10-10.9.0.99", pool.Refuse)
 	fmt.Println(errors.Is(err, pool.ErrDrift), err)
 	_, err = start("10.9.0.10-10.9.0.99", pool.Update) // refused, since it would strand vm-1
-	fmt.Println(errors.Is(err, pool.ErrStranded), err)
+	fmt.Println(errors.Is(err, pool.ErrOutOfRange), err)
 
 	p = must(start("10.9.0.10-10.9.0.99", pool.Drain)) // vm-1 keeps its old address until its release
 	fmt.Println("vm-1", must(p.Get(ctx, pool.Held{Owner: "vm-1"})).Addrs())
@@ -99,19 +99,19 @@ func ExampleSpec_network() {
 }
 
 // A DHCP server hands out part of the network on its own.
-func ExampleSetForeign() {
+func ExampleSetExternal() {
 	ctx := context.Background()
 	s := store.NewMemory()
 	p := must(pool.Create(ctx, s, "nodes",
 		pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.10-10.0.0.99")), Network: "blue"}, nil))
 
-	fmt.Println(pool.SetForeign(ctx, s, "blue", must(cidr.ParseRanges("10.0.0.1-10.0.0.49")), false, nil))
+	fmt.Println(pool.SetExternal(ctx, s, "blue", must(cidr.ParseRanges("10.0.0.1-10.0.0.49")), false, nil))
 	fmt.Println(must(p.Allocate(ctx, pool.Claim{Owner: "node-1"})).Addrs()[0])
 	for network, err := range pool.Networks(ctx, s) {
-		fmt.Println(network.Name, len(network.Pools), "pool, foreign:", cidr.FormatSet(cidr.SetOf(network.Foreign...)), err)
+		fmt.Println(network.Name, len(network.Pools), "pool, external:", cidr.FormatSet(cidr.SetOf(network.External...)), err)
 	}
 	// Output:
 	// <nil>
 	// 10.0.0.50
-	// blue 1 pool, foreign: [10.0.0.1-10.0.0.49] <nil>
+	// blue 1 pool, external: [10.0.0.1-10.0.0.49] <nil>
 }

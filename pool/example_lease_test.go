@@ -44,7 +44,7 @@ func ExamplePool_Renew() {
 	// renew for "laptop": not found
 }
 
-func ExamplePool_Reap() {
+func ExamplePool_Expire() {
 	ctx := context.Background()
 	now := time.Now()
 	p := must(pool.New(
@@ -55,11 +55,11 @@ func ExamplePool_Reap() {
 	now = now.Add(2 * time.Hour)
 
 	fmt.Println("used:", must(p.Stats(ctx)).Of(pool.IPv4).Used)
-	fmt.Println("reaped:", must(p.Reap(ctx)))
+	fmt.Println("expired:", must(p.Expire(ctx)))
 	fmt.Println("used:", must(p.Stats(ctx)).Of(pool.IPv4).Used)
 	// Output:
 	// used: 1
-	// reaped: 1
+	// expired: 1
 	// used: 0
 }
 

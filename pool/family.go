@@ -76,8 +76,8 @@ func (f *Family) UnmarshalText(text []byte) error {
 }
 
 // FamilyPolicy says how many families a claim is for. The names are those of a Kubernetes Service's ipFamilyPolicy. The
-// meaning is the same for a claim without requests. Where a Service with SingleStack may not name two families, requests
-// may: they say themselves what they are for.
+// meaning is the same for a claim without requests. Where a Service with SingleStack may not name two families,
+// requests may: they say themselves what they are for.
 type FamilyPolicy uint8
 
 // The family policies.

@@ -37,7 +37,7 @@ func refuseNewer(known int, what string, text []byte) error {
 		Format int `json:"format"`
 	}
 	if json.Unmarshal(text, &v) != nil {
-		return nil
+		v.Format = known // what is wrong, who reads all of it says
 	}
 	return sentinel.NewerFormat(what, v.Format, known)
 }

@@ -84,8 +84,8 @@ func TestNewerHeadIsRefused(t *testing.T) {
 		"update": func(ctx context.Context, _ store.Store, p *pool.Pool) error {
 			return p.Update(ctx, specOf("10.0.0.0/25"))
 		},
-		"carve": func(ctx context.Context, _ store.Store, p *pool.Pool) error {
-			_, _, err := pool.Carve(ctx, p, ofBits("child", 28), "child", everyAddress(), nil)
+		"delegate": func(ctx context.Context, _ store.Store, p *pool.Pool) error {
+			_, _, err := pool.Delegate(ctx, p, ofBits("child", 28), "child", everyAddress(), nil)
 			return err
 		},
 		"verify": func(ctx context.Context, _ store.Store, p *pool.Pool) error { _, err := p.Verify(ctx); return err },
@@ -130,7 +130,7 @@ func TestNewerNetworkIsRefused(t *testing.T) {
 	joined.Network = "net"
 	requireNewer(t, other.Update(t.Context(), joined))
 	requireNewer(t, pool.Delete(t.Context(), memory, "blue", nil))
-	requireNewer(t, pool.SetForeign(t.Context(), memory, "net", ranges("10.0.0.9"), false, nil))
+	requireNewer(t, pool.SetExternal(t.Context(), memory, "net", ranges("10.0.0.9"), false, nil))
 	for _, err := range pool.Networks(t.Context(), memory) {
 		requireNewer(t, err)
 	}

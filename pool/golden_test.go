@@ -102,7 +102,7 @@ func (g *golden) create(name string, spec pool.Spec) *pool.Pool {
 func (g *golden) everySetting() {
 	t := g.t
 	external := ranges("10.0.0.240-10.0.0.254", "2001:db8::ff")
-	require.NoError(t, pool.SetForeign(t.Context(), g.memory, "lan", external, false, g.options()))
+	require.NoError(t, pool.SetExternal(t.Context(), g.memory, "lan", external, false, g.options()))
 	spec := fullSpec()
 	spec.Network = "lan"
 	spec.IPv4 = pool.FamilySpec{MinBits: 26, MaxBits: 32, AllocateReserved: true}
@@ -164,11 +164,11 @@ func (g *golden) largeSpec() {
 	allocate(g.t, p, pool.Claim{Owner: "a"})
 }
 
-// children makes a pool from which others are carved.
+// children makes a pool from which others are delegated.
 func (g *golden) children() {
 	t := g.t
 	parent := g.create("parent", specOf("10.4.0.0/16"))
-	child, _, err := pool.Carve(t.Context(), parent, ofBits("node-1", 24), "child", everyAddress(), g.options())
+	child, _, err := pool.Delegate(t.Context(), parent, ofBits("node-1", 24), "child", everyAddress(), g.options())
 	require.NoError(t, err)
 	_, err = child.Extend(t.Context(), ofBits("node-1 more", 26))
 	require.NoError(t, err)
@@ -300,7 +300,7 @@ func TestTheFormatIsAsItWas(t *testing.T) {
 	text := string(compacted(t, records))
 	for _, member := range []string{
 		"cursor", "left", "expiring", "aside", "delegated", "withheld", "parent", "grants", "changes", "outOfRange", "rules",
-		"owner", "generation", "scope", "labels", "child", "missing", "held", "foreign",
+		"owner", "generation", "scope", "labels", "child", "missing", "held", "external",
 	} {
 		require.Contains(t, text, `"`+member+`":`)
 	}
@@ -337,11 +337,11 @@ func TestStoresOfEveryFormat(t *testing.T) {
 		for _, p := range allPools(t, s) {
 			requireOK(t, p)
 		}
-		require.NoError(t, pool.SetForeign(t.Context(), s, "lan", nil, false, nil))
+		require.NoError(t, pool.SetExternal(t.Context(), s, "lan", nil, false, nil))
 	}
 }
 
-// useAll allocates, and releases all that is held, unless a pool is carved from it.
+// useAll allocates, and releases all that is held, unless a pool is delegated from it.
 func useAll(t *testing.T, p *pool.Pool) {
 	t.Helper()
 	s := snapshot(t, p)
@@ -368,7 +368,7 @@ func TestExportsOfEveryFormat(t *testing.T) {
 		readGolden(t, "exports", format, goldenExports(t, goldenStore(t)), &exports)
 		s := store.NewMemory()
 		external := ranges("10.0.0.240-10.0.0.254", "2001:db8::ff")
-		require.NoError(t, pool.SetForeign(t.Context(), s, "lan", external, false, nil))
+		require.NoError(t, pool.SetExternal(t.Context(), s, "lan", external, false, nil))
 		for _, text := range exports {
 			want := snapshotOf(t, string(text))
 			p, err := pool.Import(t.Context(), s, want.Name, want, nil)

@@ -30,12 +30,12 @@ type headData struct {
 	// Rules is the name of the record that has the rules instead, if they are large.
 	Rules string `json:"rules,omitempty"`
 	space.Head
-	// Parent is where the pool was carved from.
+	// Parent is where the pool was delegated from.
 	Parent *Parent `json:"parent,omitempty"`
 }
 
-// Parent says which pool another one was carved from, and what that granted for it; see [Carve]. The zero Parent is
-// that of a pool that was not carved. A Parent may be copied; the copy shares Grants.
+// Parent says which pool another one was delegated from, and what that granted for it; see [Delegate]. The zero Parent
+// is that of a pool that was not delegated. A Parent may be copied; the copy shares Grants.
 type Parent struct {
 	// Pool is the name of the parent.
 	Pool string `json:"pool"`

@@ -62,13 +62,13 @@ func (t *task) matches(h *holding) error {
 
 // Release frees all that is held by the owner that the argument names, and returns what that was. It can be handed out
 // again at once, or when the pool's cooldown is over; until then the owner gets it back if it claims the same. If a
-// pool was carved from it (see [Carve]), the addresses are taken from that pool too, which is deleted if it has no
-// others.
+// pool was delegated from it (see [Delegate]), the addresses are taken from that pool too, which is deleted if it has
+// no others.
 //
-// Errors: [ErrNotFound] if nothing is held that fits the name; [ErrGeneration]; [ErrInUse] if a pool was carved from it
-// and any of the addresses is held there; otherwise as for [Pool.Allocate]. Cost: one round trip if this handle granted
-// what is released and no other process has changed the pool since; else one more. Naming it by address alone costs a
-// look-up before, as by [Pool.Get].
+// Errors: [ErrNotFound] if nothing is held that fits the name; [ErrGeneration]; [ErrInUse] if a pool was delegated from
+// it and any of the addresses is held there; otherwise as for [Pool.Allocate]. Cost: one round trip if this handle
+// granted what is released and no other process has changed the pool since; else one more. Naming it by address alone
+// costs a look-up before, as by [Pool.Get].
 func (p *Pool) Release(ctx context.Context, held Held) (Allocation, error) {
 	return p.change(ctx, "Release", Release(held))
 }

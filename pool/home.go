@@ -83,8 +83,8 @@ type home interface {
 	find(ctx context.Context, addr netip.Addr) (*holding, error)
 	// info describes the pool as it is at present.
 	info(ctx context.Context) (Info, error)
-	// records iterates over all records that hold addresses; without aside, it leaves out those that cool down beside what
-	// their owner holds. In memory they are as of one moment.
+	// records iterates over all records that hold addresses; without aside, it leaves out those that cool down beside
+	// what their owner holds. In memory they are as of one moment.
 	records(ctx context.Context, aside bool) iter.Seq2[*holding, error]
 	// current is the present revision, or nearly so.
 	current(ctx context.Context) (int64, error)

@@ -17,8 +17,8 @@ import (
 
 // Import makes a pool of that name in the store which is what the snapshot says: the same spec, and the same
 // addresses held and withheld by the same owners until the same times. So a pool moves from one store to another.
-// Each allocation gets a new generation. If the spec names a network, the pool joins it, respects what is foreign
-// there, and must hold nothing that another pool of it has or holds. A carved pool is imported under its own name,
+// Each allocation gets a new generation. If the spec names a network, the pool joins it, respects what is external
+// there, and must hold nothing that another pool of it has or holds. A delegated pool is imported under its own name,
 // after its parent; clear [Info.Parent] to import it as a pool by itself.
 //
 // All of it is checked before anything is written. A pool that is too large for one commit is written in several.
@@ -287,7 +287,7 @@ func (in *importing) fill(a *attempt, s *state) error {
 	return a.admit(in.pool, n, in.Spec, all.of(in.Spec))
 }
 
-// withheld is what the pool may not hand out: what is foreign in its network, or what its parent may not hand out.
+// withheld is what the pool may not hand out: what is external in its network, or what its parent may not hand out.
 func (in *importing) withheld(a *attempt) ([]netipx.IPRange, error) {
 	switch {
 	case !in.Parent.isZero():
@@ -299,7 +299,7 @@ func (in *importing) withheld(a *attempt) ([]netipx.IPRange, error) {
 	if err != nil {
 		return nil, err
 	}
-	return n.foreignIn(in.Spec), nil
+	return n.externalIn(in.Spec), nil
 }
 
 // withheldByParent returns an error unless the parent has granted what the pool has, and is in the same network. The
@@ -456,11 +456,11 @@ func (h *holding) check() error {
 		return err
 	}
 	if h.Child != "" {
-		if err := validateName("name of the pool that was carved out", h.Child); err != nil {
+		if err := validateName("name of the pool that was delegated out", h.Child); err != nil {
 			return err
 		}
 		if h.cooling || !h.Expires.IsZero() {
-			return invalid("the pool %q was carved out of what %q has for a time only, want a reservation", h.Child, h.Owner)
+			return invalid("the pool %q was delegated out of what %q has for a time only, want a reservation", h.Child, h.Owner)
 		}
 	}
 	if h.Declined && !h.cooling {

@@ -133,9 +133,9 @@ func TestReservationNeverExpires(t *testing.T) {
 		require.Equal(t, "10.0.0.1", texts(allocate(t, b.Pool, pool.Claim{Owner: "new"})))
 		_, err := b.Allocate(t.Context(), claim("newer", "10.0.0.0"))
 		require.ErrorIs(t, err, pool.ErrTaken)
-		reaped, err := b.Reap(t.Context())
+		expired, err := b.Expire(t.Context())
 		require.NoError(t, err)
-		require.Zero(t, reaped)
+		require.Zero(t, expired)
 		got, err := b.Get(t.Context(), pool.Held{Owner: "reserved"})
 		require.NoError(t, err)
 		require.Equal(t, want, got)
@@ -181,9 +181,9 @@ func TestClockThatIsSetBackFreesNothingEarly(t *testing.T) {
 		b.clock.Add(24*time.Hour + time.Minute - time.Microsecond)
 		_, err = b.Allocate(t.Context(), pool.Claim{Owner: "new"})
 		require.ErrorIs(t, err, pool.ErrExhausted)
-		reaped, err := b.another(t).Reap(t.Context())
+		expired, err := b.another(t).Expire(t.Context())
 		require.NoError(t, err)
-		require.Zero(t, reaped)
+		require.Zero(t, expired)
 		b.clock.Add(time.Microsecond)
 		allocate(t, b.Pool, pool.Claim{Owner: "new"})
 		allocate(t, b.Pool, pool.Claim{Owner: "newer"})
@@ -268,9 +268,9 @@ func TestLeaseBecomesAReservationAndNotTheContrary(t *testing.T) {
 		require.Equal(t, leased.Generation, reserved.Generation)
 		require.Equal(t, reserved, allocate(t, b.Pool, lease("a", time.Minute)))
 		b.clock.Add(time.Hour)
-		reaped, err := b.Reap(t.Context())
+		expired, err := b.Expire(t.Context())
 		require.NoError(t, err)
-		require.Zero(t, reaped)
+		require.Zero(t, expired)
 	})
 }
 
@@ -511,7 +511,7 @@ func TestFaultsWhileALeaseThatHasEndedIsTaken(t *testing.T) {
 	}
 }
 
-func TestReap(t *testing.T) {
+func TestExpire(t *testing.T) {
 	spec := specOf("10.0.0.0/24")
 	spec.Cooldown = time.Minute
 	inMemoryAndStored(t, spec, func(t *testing.T, b *trial) {
@@ -521,15 +521,15 @@ func TestReap(t *testing.T) {
 			allocate(t, b.Pool, pool.Claim{Owner: fmt.Sprintf("released %d", i)})
 			release(t, b.Pool, fmt.Sprintf("released %d", i))
 		}
-		reaped, err := b.Reap(t.Context())
+		expired, err := b.Expire(t.Context())
 		require.NoError(t, err)
-		require.Zero(t, reaped)
+		require.Zero(t, expired)
 		b.clock.Add(time.Minute)
 		require.Equal(t, uint64(20), b.stats(t).Used.Uint64(), "nobody has needed those that have ended")
 		b.faults.ResetCounts()
-		reaped, err = b.Reap(t.Context())
+		expired, err = b.Expire(t.Context())
 		require.NoError(t, err)
-		require.Equal(t, 20, reaped)
+		require.Equal(t, 20, expired)
 		if b.memory != nil {
 			require.Equal(t, 1, b.faults.Counts().Committed)
 			require.LessOrEqual(t, b.faults.Counts().Listed, 22, "what has ended, and the first that goes on")
@@ -539,7 +539,7 @@ func TestReap(t *testing.T) {
 	})
 }
 
-func TestReapInAsManyCommitsAsTheStoreNeeds(t *testing.T) {
+func TestExpireInAsManyCommitsAsTheStoreNeeds(t *testing.T) {
 	memory, clock := store.NewMemory(), newManualClock()
 	small := &tooLarge{Store: memory, limit: 7}
 	p, err := pool.Create(t.Context(), small, "blue", specOf("10.0.0.0/24"), &pool.Options{Clock: clock.Now})
@@ -548,8 +548,8 @@ func TestReapInAsManyCommitsAsTheStoreNeeds(t *testing.T) {
 		allocate(t, p, lease(fmt.Sprint(i), time.Minute))
 	}
 	clock.Add(time.Minute)
-	reaped, err := p.Reap(t.Context())
+	expired, err := p.Expire(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, 50, reaped)
+	require.Equal(t, 50, expired)
 	requireOK(t, p)
 }

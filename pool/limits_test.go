@@ -162,7 +162,7 @@ func TestEnsure(t *testing.T) {
 	require.NoError(t, err)
 	requireSpec("10.0.0.0/23")
 	_, err = ensure(pool.Update, "10.0.0.0/25")
-	require.ErrorIs(t, err, pool.ErrStranded)
+	require.ErrorIs(t, err, pool.ErrOutOfRange)
 	requireSpec("10.0.0.0/23")
 	p, err = ensure(pool.Drain, "10.0.0.0/25")
 	require.NoError(t, err)

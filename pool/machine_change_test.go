@@ -19,11 +19,11 @@ import (
 // Update gives a pool another spec, by Update or by Drain.
 func (s *machine) Update(t *rapid.T) { s.update(t, s.anyPool(t)) }
 
-// UpdateParent does that to a pool that others were carved from.
+// UpdateParent does that to a pool that others were delegated from.
 func (s *machine) UpdateParent(t *rapid.T) {
 	m := s.anyPool(t)
 	if len(s.world.Family(m.Name)) == 1 {
-		t.Skip("nothing was carved from it")
+		t.Skip("nothing was delegated from it")
 	}
 	s.update(t, m)
 }
@@ -80,9 +80,9 @@ func (s *machine) tell(t *rapid.T, name string) {
 }
 
 // requireStranded requires an error, if it is about what would be stranded, to have the whole list for the pool, and
-// nobody but those whom the model has, there or in pools that were carved from it.
+// nobody but those whom the model has, there or in pools that were delegated from it.
 func (s *machine) requireStranded(t *rapid.T, name string, stranded map[string][]string, err error) {
-	var list *pool.StrandedError
+	var list *pool.OutOfRangeError
 	if !errors.As(err, &list) {
 		return
 	}
@@ -159,17 +159,17 @@ func (s *machine) Gone(t *rapid.T) {
 	require.ErrorIs(t, err, pool.ErrNotFound)
 }
 
-func (s *machine) SetForeign(t *rapid.T) {
+func (s *machine) SetExternal(t *rapid.T) {
 	const network = "net"
-	var foreign []netipx.IPRange
+	var external []netipx.IPRange
 	for range rapid.IntRange(0, 2).Draw(t, "ranges") {
 		f := rapid.SampledFrom([]pool.Family{pool.IPv4, pool.IPv6}).Draw(t, "family")
-		foreign = append(foreign, anyRange(partOf(t, firstUniverse())[f]).Draw(t, "foreign"))
+		external = append(external, anyRange(partOf(t, firstUniverse())[f]).Draw(t, "external"))
 	}
 	drain := rapid.Bool().Draw(t, "drain")
-	after, stranded, no := s.world.SetForeign(network, foreign, drain)
+	after, stranded, no := s.world.SetExternal(network, external, drain)
 	err := s.call(t, func(ctx context.Context) error {
-		return pool.SetForeign(ctx, s.base, network, foreign, drain, s.options)
+		return pool.SetExternal(ctx, s.base, network, external, drain, s.options)
 	})
 	if s.answered(t, err, after, no) {
 		for _, name := range s.world.Names() {
@@ -177,7 +177,7 @@ func (s *machine) SetForeign(t *rapid.T) {
 		}
 	}
 	var about *pool.Error
-	if errors.As(err, &about) && errors.Is(err, pool.ErrStranded) {
+	if errors.As(err, &about) && errors.Is(err, pool.ErrOutOfRange) {
 		s.requireStranded(t, about.Pool, stranded, err)
 	}
 }

@@ -11,7 +11,7 @@ import (
 
 // Pools within pools.
 
-// anyGrantClaim draws a claim for what a pool is to be carved from: a block, or anything.
+// anyGrantClaim draws a claim for what a pool is to be delegated from: a block, or anything.
 func anyGrantClaim(t *rapid.T, m *world.Pool) pool.Claim {
 	c := anyClaim(m).Draw(t, "claim")
 	c.TTL = 0
@@ -21,7 +21,7 @@ func anyGrantClaim(t *rapid.T, m *world.Pool) pool.Claim {
 	return c
 }
 
-// anyChildSpec draws the spec of a pool to be carved.
+// anyChildSpec draws the spec of a pool to be delegated.
 func anyChildSpec(t *rapid.T, m *world.Pool) pool.Spec {
 	spec := anyReserved(t)
 	spec.Ranges = ranges("10.0.0.1")
@@ -31,8 +31,8 @@ func anyChildSpec(t *rapid.T, m *world.Pool) pool.Spec {
 	return spec
 }
 
-// Carve makes a pool of what another one grants.
-func (s *machine) Carve(t *rapid.T) {
+// Delegate makes a pool of what another one grants.
+func (s *machine) Delegate(t *rapid.T) {
 	m := s.anyPool(t)
 	c, spec := anyGrantClaim(t, m), anyChildSpec(t, m)
 	name := rapid.SampledFrom(s.names).Draw(t, "name")
@@ -43,23 +43,23 @@ func (s *machine) Carve(t *rapid.T) {
 	latest := s.latest[m.Name]
 	var p *pool.Pool
 	err := s.call(t, func(ctx context.Context) (err error) {
-		p, _, err = pool.Carve(ctx, parent, c, name, spec, s.options)
+		p, _, err = pool.Delegate(ctx, parent, c, name, spec, s.options)
 		return err
 	})
 	got, _ := s.handles[m.Name][0].Get(context.Background(), pool.Held{Owner: c.Owner})
 	child := world.NewPool(name, firstUniverse(), spec)
-	after, want, no := s.world.Carve(m.Name, c, child, s.sight(t, m.Name, c.Owner, got, err))
+	after, want, no := s.world.Delegate(m.Name, c, child, s.sight(t, m.Name, c.Owner, got, err))
 	if s.answered(t, err, after, no) {
 		s.granted(t, m.Name, want, got, latest)
 		s.handles[name] = append(s.handles[name], p)
 	}
 }
 
-// anyChild draws a pool that was carved, and a handle of it that can extend it.
+// anyChild draws a pool that was delegated, and a handle of it that can extend it.
 func (s *machine) anyChild(t *rapid.T) (*world.Pool, *pool.Pool) {
 	m := s.anyPool(t)
 	if !m.IsChild() {
-		t.Skip("it was not carved")
+		t.Skip("it was not delegated")
 	}
 	return m, s.handle(t, m.Name)
 }

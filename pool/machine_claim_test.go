@@ -251,10 +251,10 @@ func (s *machine) Renew(t *rapid.T) {
 	s.granted(t, m.Name, want, got, 0)
 }
 
-func (s *machine) Reap(t *rapid.T) {
+func (s *machine) Expire(t *rapid.T) {
 	m := s.anyPool(t)
-	after, want := s.world.Reap(m.Name)
-	got, err := s.handle(t, m.Name).Reap(context.Background())
+	after, want := s.world.Expire(m.Name)
+	got, err := s.handle(t, m.Name).Expire(context.Background())
 	require.NoError(t, err)
 	require.Equal(t, want, got)
 	s.become(t, after)

@@ -59,7 +59,7 @@ func (s *machine) learn(t *rapid.T, m *world.Pool, p *pool.Pool) {
 	}
 }
 
-// Copy copies a pool, and all that was carved from it, to another store, in which it may go wrong.
+// Copy copies a pool, and all that was delegated from it, to another store, in which it may go wrong.
 func (s *machine) Copy(t *rapid.T) {
 	root := s.anyPool(t)
 	names := s.world.Family(root.Name)

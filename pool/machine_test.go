@@ -196,7 +196,7 @@ func sameMissing(t *rapid.T, w *world.World, name string, p *pool.Pool) bool {
 }
 
 func sameNetwork(a, b pool.Network) bool {
-	return slices.Equal(a.Foreign, b.Foreign) &&
+	return slices.Equal(a.External, b.External) &&
 		maps.EqualFunc(a.Pools, b.Pools, slices.Equal[[]netipx.IPRange])
 }
 
@@ -316,7 +316,7 @@ func (s *machine) claims() map[string]func(*rapid.T) {
 		"a moment passes": s.Tick, "reopen": s.Reopen, "": s.Check, "audit": s.Audit,
 		"allocate": s.Allocate, "allocate default": s.AllocateDefault, "allocate again": s.AllocateAgain,
 		"allocate bad": s.AllocateBad, "release": s.Release, "decline": s.Decline,
-		"renew": s.Renew, "reap": s.Reap, "reconcile": s.Reconcile,
+		"renew": s.Renew, "expire": s.Expire, "reconcile": s.Reconcile,
 		"each": s.Each, "all": s.All, "together": s.Together, "update": s.Update, "get": s.Get, "list": s.List,
 		"watch": s.Watch, "spoil": s.Spoil, "repair": s.Repair, "copy": s.Copy,
 	}
@@ -326,7 +326,7 @@ func (s *machine) claims() map[string]func(*rapid.T) {
 func (s *machine) changes() map[string]func(*rapid.T) {
 	return map[string]func(*rapid.T){
 		"create": s.Create, "create where something is held": s.CreateOverHeld, "delete": s.Delete,
-		"foreign": s.SetForeign, "import": s.Import, "gone": s.Gone, "carve": s.Carve, "extend": s.Extend,
+		"external": s.SetExternal, "import": s.Import, "gone": s.Gone, "delegate": s.Delegate, "extend": s.Extend,
 		"retract": s.Retract, "update a parent": s.UpdateParent, "move": s.Move,
 		"open blocks": s.OpenBlocks, "allocate in a block": s.AllocateInBlock, "release in a block": s.ReleaseInBlock,
 		"give back blocks": s.GiveBackBlocks,
@@ -337,18 +337,18 @@ func (s *machine) changes() map[string]func(*rapid.T) {
 var focuses = map[string][]string{
 	"all": nil,
 	"networks": {
-		"create", "create where something is held", "update", "move", "move", "delete", "foreign", "import",
+		"create", "create where something is held", "update", "move", "move", "delete", "external", "import",
 		"allocate default", "release",
 	},
 	"children": {
-		"carve", "carve", "extend", "retract", "update a parent", "move", "foreign", "copy", "delete",
+		"delegate", "delegate", "extend", "retract", "update a parent", "move", "external", "copy", "delete",
 		"allocate default", "release",
 	},
 	"blocks": {
 		"open blocks", "allocate in a block", "allocate in a block", "allocate in a block", "release in a block",
 		"give back blocks", "update a parent",
 	},
-	"together": {"all", "all", "together", "carve", "delete"},
+	"together": {"all", "all", "together", "delegate", "delete"},
 }
 
 // actions are all that the machine does. What it does more often stands here under several names.

@@ -17,36 +17,36 @@ import (
 )
 
 // Network describes a network: a routing domain, in which no address is held twice, in whatever pools. A network
-// comes into being with its first pool or foreign range; see [Spec.Network] and [SetForeign]. The zero Network is
+// comes into being with its first pool or external range; see [Spec.Network] and [SetExternal]. The zero Network is
 // none. A Network may be copied; the copy shares its maps.
 type Network struct {
 	// Name is the name of the network.
 	Name string
-	// Pools are the ranges of each pool in it, by the pool's name. Pools that were carved from these are not listed.
+	// Pools are the ranges of each pool in it, by the pool's name. Pools that were delegated from these are not listed.
 	Pools map[string][]netipx.IPRange
 	// Held are the addresses that a pool holds outside of its ranges since it was drained or imported so, by the pool's
 	// name. No other pool of the network may have them in its ranges. Addresses that were released since may still be
-	// listed, but no longer keep others from having them; leases and cooldowns that have ended do so until [Pool.Reap].
+	// listed, but no longer keep others from having them; leases and cooldowns that have ended do so until [Pool.Expire].
 	// nil if there are none.
 	Held map[string][]netipx.IPRange
-	// Foreign are the addresses that others hand out, such as a DHCP server.
-	Foreign []netipx.IPRange
+	// External are the addresses that others hand out, such as a DHCP server.
+	External []netipx.IPRange
 }
 
 // network is the record of a network, as it is or as it is to be.
 type network struct {
-	head    store.Record
-	ranges  map[string][]netipx.IPRange
-	held    map[string][]netipx.IPRange
-	foreign []netipx.IPRange
+	head     store.Record
+	ranges   map[string][]netipx.IPRange
+	held     map[string][]netipx.IPRange
+	external []netipx.IPRange
 }
 
 // networkData is what the record of a network has as its data.
 type networkData struct {
-	Format  int                 `json:"format"`
-	Pools   map[string][]string `json:"pools,omitempty"`
-	Held    map[string][]string `json:"held,omitempty"`
-	Foreign []string            `json:"foreign,omitempty"`
+	Format   int                 `json:"format"`
+	Pools    map[string][]string `json:"pools,omitempty"`
+	Held     map[string][]string `json:"held,omitempty"`
+	External []string            `json:"external,omitempty"`
 }
 
 func networkKey(name string) store.Key { return store.Key{Kind: store.KindNetwork, Pool: name} }
@@ -83,7 +83,7 @@ func networkOf(head store.Record) (*network, error) {
 		n.held, err = parseRangeMap(data.Held)
 	}
 	if err == nil {
-		n.foreign, err = parseRanges(data.Foreign)
+		n.external, err = parseRanges(data.External)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrCorrupt, what, err)
@@ -113,22 +113,22 @@ func formatRangeMap(ranges map[string][]netipx.IPRange) map[string][]string {
 // change is what makes the stored network this one. A network that is empty goes.
 func (n *network) change() (store.Change, error) {
 	head := n.head
-	if len(n.ranges) == 0 && len(n.foreign) == 0 {
+	if len(n.ranges) == 0 && len(n.external) == 0 {
 		return store.Change{Head: head, Writes: []store.Write{{Op: store.Delete, Record: store.Record{Key: head.Key}}}}, nil
 	}
 	var err error
 	head.Data, err = json.Marshal(networkData{
-		networkFormat, formatRangeMap(n.ranges), formatRangeMap(n.held), formatRanges(n.foreign),
+		networkFormat, formatRangeMap(n.ranges), formatRangeMap(n.held), formatRanges(n.external),
 	})
 	return store.Change{Head: head}, err
 }
 
-// foreignIn returns what is foreign of the ranges of a spec.
-func (n *network) foreignIn(spec Spec) []netipx.IPRange {
-	if len(n.foreign) == 0 {
+// externalIn returns what is external of the ranges of a spec.
+func (n *network) externalIn(spec Spec) []netipx.IPRange {
+	if len(n.external) == 0 {
 		return nil
 	}
-	return cidr.Intersection(cidr.SetOf(n.foreign...), cidr.SetOf(spec.ranges()...)).Ranges()
+	return cidr.Intersection(cidr.SetOf(n.external...), cidr.SetOf(spec.ranges()...)).Ranges()
 }
 
 // put makes these the ranges of a pool in the network, and what it holds outside of them.
@@ -244,7 +244,7 @@ func Networks(ctx context.Context, s store.Store) iter.Seq2[Network, error] {
 				yield(Network{}, &Error{Op: "list networks", Err: err})
 				return
 			}
-			found := Network{Name: head.Pool, Pools: n.ranges, Foreign: n.foreign}
+			found := Network{Name: head.Pool, Pools: n.ranges, External: n.external}
 			if len(n.held) > 0 {
 				found.Held = n.held
 			}
@@ -255,35 +255,35 @@ func Networks(ctx context.Context, s store.Store) iter.Seq2[Network, error] {
 	}
 }
 
-// SetForeign declares which addresses of a network others hand out, such as a DHCP server; these are also called
-// external. The ranges replace those that were declared before; none means that nothing is foreign. From then on no
-// pool in the network, and none that was carved from these, hands them out: they count as reserved. This is one
+// SetExternal declares which addresses of a network others hand out, such as a DHCP server. The
+// ranges replace those that were declared before; none means that nothing is external. From then on no
+// pool in the network, and none that was delegated from these, hands them out: they count as reserved. This is one
 // change for all of the pools. Pools that are created later respect them too.
 //
-// If any of them are held, the change is refused with a [StrandedError], and the error names the pool. With drain
+// If any of them are held, the change is refused with an [OutOfRangeError], and the error names the pool. With drain
 // they stay held, count as out of range, and are not handed out again.
 //
-// Errors: [ErrInvalid], also if nothing would be left of a pool; [ErrStranded]; [ErrBusy]; [store.ErrTooLarge] if it
+// Errors: [ErrInvalid], also if nothing would be left of a pool; [ErrOutOfRange]; [ErrBusy]; [store.ErrTooLarge] if it
 // concerns more pools than the store takes in one commit; those of the store. Cost: one read for each pool of the
-// network and for each carved pool that has any of the addresses, O(allocations) of the pools that it concerns, and
+// network and for each delegated pool that has any of the addresses, O(allocations) of the pools that it concerns, and
 // one commit.
-func SetForeign(
-	ctx context.Context, s store.Store, networkName string, foreign []netipx.IPRange, drain bool, options *Options,
+func SetExternal(
+	ctx context.Context, s store.Store, networkName string, external []netipx.IPRange, drain bool, options *Options,
 ) error {
 	err := validateName("network", networkName)
-	for _, r := range foreign {
+	for _, r := range external {
 		if err == nil {
-			err = validateRange("foreign range", r)
+			err = validateRange("external range", r)
 		}
 	}
 	if err == nil {
-		err = setForeign(ctx, s, networkName, cidr.SetOf(foreign...).Ranges(), drain, options)
+		err = setExternal(ctx, s, networkName, cidr.SetOf(external...).Ranges(), drain, options)
 	}
-	return wrapped(err, Error{Op: "declare foreign in network " + briefText(networkName)})
+	return wrapped(err, Error{Op: "declare external in network " + briefText(networkName)})
 }
 
-func setForeign(
-	ctx context.Context, s store.Store, name string, foreign []netipx.IPRange, drain bool, options *Options,
+func setExternal(
+	ctx context.Context, s store.Store, name string, external []netipx.IPRange, drain bool, options *Options,
 ) error {
 	// The queue of a pool of its own, which does not take part, since nobody waits for a network.
 	turn := &Pool{options: options.withDefaults()}
@@ -293,7 +293,7 @@ func setForeign(
 		if err != nil {
 			return err
 		}
-		n.foreign = foreign
+		n.external = external
 		for _, pool := range slices.Sorted(maps.Keys(n.ranges)) {
 			d, err := a.open(turn, pool)
 			if errors.Is(err, ErrNoPool) { // deleted by hand
@@ -302,8 +302,8 @@ func setForeign(
 			if err != nil {
 				return err
 			}
-			if err := a.withhold(d, n.foreignIn(d.state().rules.Spec), drain); err != nil {
-				return d.pool.failed("declare foreign", "", err)
+			if err := a.withhold(d, n.externalIn(d.state().rules.Spec), drain); err != nil {
+				return d.pool.failed("declare external", "", err)
 			}
 		}
 		return nil

@@ -155,12 +155,12 @@ func TestDeleteFreesTheRangeInTheNetwork(t *testing.T) {
 	createNamed(t, s, "b", inNetwork("blue", "10.0.0.0/24"))
 }
 
-func TestForeignRangesAreRespectedByAllPoolsOfTheNetwork(t *testing.T) {
+func TestExternalRangesAreRespectedByAllPoolsOfTheNetwork(t *testing.T) {
 	s := store.NewMemory()
 	a := createNamed(t, s, "a", inNetwork("blue", "10.0.0.0/30"))
 	elsewhere := createNamed(t, s, "elsewhere", inNetwork("green", "10.0.0.0/30"))
-	require.NoError(t, pool.SetForeign(t.Context(), s, "blue", ranges("10.0.0.0-10.0.0.1", "10.0.1.0/24"), false, nil))
-	require.Equal(t, ranges("10.0.0.0/31", "10.0.1.0/24"), network(t, s, "blue").Foreign)
+	require.NoError(t, pool.SetExternal(t.Context(), s, "blue", ranges("10.0.0.0-10.0.0.1", "10.0.1.0/24"), false, nil))
+	require.Equal(t, ranges("10.0.0.0/31", "10.0.1.0/24"), network(t, s, "blue").External)
 	require.Equal(t, "10.0.0.2", texts(allocate(t, a, pool.Claim{Owner: "x"})), "also by a handle that was open")
 	_, err := a.Allocate(t.Context(), claim("y", "10.0.0.1"))
 	require.ErrorIs(t, err, pool.ErrNotInPool)
@@ -180,28 +180,28 @@ func TestForeignRangesAreRespectedByAllPoolsOfTheNetwork(t *testing.T) {
 	_, err = later.Allocate(t.Context(), claim("y", "10.0.1.7"))
 	require.ErrorIs(t, err, pool.ErrNotInPool, "also after it grew")
 	moved := createNamed(t, s, "moved", specOf("10.0.3.0/30"))
-	require.NoError(t, pool.SetForeign(t.Context(), s, "blue", ranges("10.0.3.0"), false, nil))
+	require.NoError(t, pool.SetExternal(t.Context(), s, "blue", ranges("10.0.3.0"), false, nil))
 	require.NoError(t, moved.Update(t.Context(), inNetwork("blue", "10.0.3.0/30")))
 	require.Equal(t, "10.0.3.1", texts(allocate(t, moved, pool.Claim{Owner: "x"})),
 		"also by one that comes into the network")
 
-	require.Equal(t, "10.0.0.0", texts(allocate(t, a, pool.Claim{Owner: "y"})), "what is foreign no more is free")
-	require.NoError(t, pool.SetForeign(t.Context(), s, "blue", nil, false, nil))
+	require.Equal(t, "10.0.0.0", texts(allocate(t, a, pool.Claim{Owner: "y"})), "what is external no more is free")
+	require.NoError(t, pool.SetExternal(t.Context(), s, "blue", nil, false, nil))
 	require.Equal(t, "10.0.3.0", texts(allocate(t, moved, pool.Claim{Owner: "y"})))
 	for _, p := range []*pool.Pool{a, later, moved} {
 		requireOK(t, p)
 	}
-	require.ErrorIs(t, pool.SetForeign(t.Context(), s, "", nil, false, nil), pool.ErrInvalid)
-	require.ErrorIs(t, pool.SetForeign(t.Context(), s, "blue", ranges("10.0.0.0/8"), true, nil), pool.ErrInvalid,
+	require.ErrorIs(t, pool.SetExternal(t.Context(), s, "", nil, false, nil), pool.ErrInvalid)
+	require.ErrorIs(t, pool.SetExternal(t.Context(), s, "blue", ranges("10.0.0.0/8"), true, nil), pool.ErrInvalid,
 		"nothing would be left")
 }
 
-func TestForeignRangesThatAreHeld(t *testing.T) {
+func TestExternalRangesThatAreHeld(t *testing.T) {
 	s := store.NewMemory()
 	a := createNamed(t, s, "a", inNetwork("blue", "10.0.0.0/30"))
 	b := createNamed(t, s, "b", inNetwork("blue", "10.0.1.0/30"))
 	allocate(t, a, pool.Claim{Owner: "x"})
-	err := pool.SetForeign(t.Context(), s, "blue", ranges("10.0.0.0", "10.0.1.0"), false, nil)
+	err := pool.SetExternal(t.Context(), s, "blue", ranges("10.0.0.0", "10.0.1.0"), false, nil)
 	require.Equal(t, []string{"x"}, stranded(t, err))
 	var where *pool.Error
 	require.ErrorAs(t, err, &where)
@@ -209,7 +209,7 @@ func TestForeignRangesThatAreHeld(t *testing.T) {
 	require.Equal(t, "10.0.1.0", texts(allocate(t, b, pool.Claim{Owner: "y"})), "nothing has changed in any pool")
 	release(t, b, "y")
 
-	require.NoError(t, pool.SetForeign(t.Context(), s, "blue", ranges("10.0.0.0", "10.0.1.0"), true, nil))
+	require.NoError(t, pool.SetExternal(t.Context(), s, "blue", ranges("10.0.0.0", "10.0.1.0"), true, nil))
 	stats, err := a.Stats(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, uint64(1), stats[0].OutOfRange.Uint64())
@@ -218,35 +218,34 @@ func TestForeignRangesThatAreHeld(t *testing.T) {
 	require.Equal(t, "10.0.1.1", texts(allocate(t, b, pool.Claim{Owner: "y"})))
 }
 
-func TestForeignRangesAreRespectedByCarvedPools(t *testing.T) {
+func TestExternalRangesAreRespectedByDelegatedPools(t *testing.T) {
 	s := store.NewMemory()
 	parent := createNamed(t, s, "parent", inNetwork("blue", "10.0.0.0/16"))
-	child, _, err := pool.Carve(t.Context(), parent, pool.Claim{Owner: "n", Requests: []pool.Request{{Bits: 29}}}, "child",
-		everyAddress(), nil)
+	child, _, err := pool.Delegate(t.Context(), parent, ofBits("n", 29), "child", everyAddress(), nil)
 	require.NoError(t, err)
-	require.ErrorIs(t, pool.SetForeign(t.Context(), s, "blue", ranges("10.0.0.0-10.0.0.3"), false, nil), pool.ErrStranded,
-		"the child holds them")
-	require.NoError(t, pool.SetForeign(t.Context(), s, "blue", ranges("10.0.0.0-10.0.0.3"), true, nil))
+	err = pool.SetExternal(t.Context(), s, "blue", ranges("10.0.0.0-10.0.0.3"), false, nil)
+	require.ErrorIs(t, err, pool.ErrOutOfRange, "the child holds them")
+	require.NoError(t, pool.SetExternal(t.Context(), s, "blue", ranges("10.0.0.0-10.0.0.3"), true, nil))
 	require.Equal(t, "10.0.0.4", texts(allocate(t, child, pool.Claim{Owner: "x"})))
 
-	// Also one that was carved later, and one that shrinks and grows again.
+	// Also one that was delegated later, and one that shrinks and grows again.
 	require.NoError(t, child.Update(t.Context(), inNetwork("blue", "10.0.0.4-10.0.0.5")))
 	require.NoError(t,
-		pool.SetForeign(t.Context(), s, "blue", ranges("10.0.0.0-10.0.0.3", "10.0.0.7", "10.0.0.8"), true, nil))
+		pool.SetExternal(t.Context(), s, "blue", ranges("10.0.0.0-10.0.0.3", "10.0.0.7", "10.0.0.8"), true, nil))
 	require.NoError(t, child.Update(t.Context(), inNetwork("blue", "10.0.0.0/29")))
-	for _, foreign := range []string{"10.0.0.3", "10.0.0.7"} {
-		_, err := child.Allocate(t.Context(), claim("y", foreign))
-		require.ErrorIs(t, err, pool.ErrNotInPool, foreign)
+	for _, external := range []string{"10.0.0.3", "10.0.0.7"} {
+		_, err := child.Allocate(t.Context(), claim("y", external))
+		require.ErrorIs(t, err, pool.ErrNotInPool, external)
 	}
 	requireOK(t, child)
-	require.True(t, slices.ContainsFunc(network(t, s, "blue").Foreign,
+	require.True(t, slices.ContainsFunc(network(t, s, "blue").External,
 		func(r netipx.IPRange) bool { return cidr.FormatRange(r) == "10.0.0.7-10.0.0.8" }))
-	require.NotContains(t, network(t, s, "blue").Pools, "child", "what is carved is no pool of the network of its own")
+	require.NotContains(t, network(t, s, "blue").Pools, "child", "what is delegated is no pool of the network of its own")
 }
 
-// A pool is created in one process while another declares its range foreign. Whichever comes first, the
+// A pool is created in one process while another declares its range external. Whichever comes first, the
 // pool hands out nothing of that range.
-func TestForeignRangesFromAnotherProcessAtOnce(t *testing.T) {
+func TestExternalRangesFromAnotherProcessAtOnce(t *testing.T) {
 	for seed := range uint64(10) {
 		synctest.Test(t, func(t *testing.T) {
 			memory, injector := store.NewMemory(), &faults.Injector{
@@ -255,7 +254,7 @@ func TestForeignRangesFromAnotherProcessAtOnce(t *testing.T) {
 			var calls sync.WaitGroup
 			calls.Go(func() {
 				s := injector.Wrap(memory.Open())
-				if err := pool.SetForeign(t.Context(), s, "blue", ranges("10.0.0.0"), true, nil); err != nil {
+				if err := pool.SetExternal(t.Context(), s, "blue", ranges("10.0.0.0"), true, nil); err != nil {
 					t.Error(err)
 				}
 			})
@@ -303,8 +302,8 @@ func TestCrashesInANetwork(t *testing.T) {
 			}
 			return err
 		},
-		"foreign": func(t *testing.T, s store.Store) error {
-			return pool.SetForeign(t.Context(), s, "blue", ranges("10.0.0.0-10.0.0.1"), false, nil)
+		"external": func(t *testing.T, s store.Store) error {
+			return pool.SetExternal(t.Context(), s, "blue", ranges("10.0.0.0-10.0.0.1"), false, nil)
 		},
 	} {
 		for _, effect := range []faults.Effect{faults.Refuse, faults.LoseReply} {

@@ -31,11 +31,11 @@ import (
 // Embed [NoObserver] in an implementation: later versions may add methods.
 type Observer interface {
 	// BeginCall is told of a call before it does anything. The calls are those that allocate, release or renew, and
-	// [Pool.Reap] and [Pool.Reconcile]. [Pool.Each] is a call each time that it takes up to 4,096 steps. A call over
+	// [Pool.Expire] and [Pool.Reconcile]. [Pool.Each] is a call each time that it takes up to 4,096 steps. A call over
 	// several pools is told once for each of them, one within the other: the context that the first BeginCall returned
 	// is given to the second one, and the second call ends first.
 	//
-	// [Carve] is told to the parent's observer. [Blocks] makes such calls, of its block and of the parent.
+	// [Delegate] is told to the parent's observer. [Blocks] makes such calls, of its block and of the parent.
 	BeginCall(ctx context.Context, call CallBegin) context.Context
 	// EndCall is told what became of the call. The context is that which BeginCall returned, which may have ended.
 	EndCall(ctx context.Context, call CallEnd)
@@ -87,12 +87,12 @@ func (k StepKind) String() string {
 
 // CallBegin is a call that begins.
 type CallBegin struct {
-	// Pool is the name of the pool; empty for one in memory. Of [Carve] it is the parent.
+	// Pool is the name of the pool; empty for one in memory. Of [Delegate] it is the parent.
 	Pool string
 	// Method is the name of the method or function: "Allocate", for example. Later versions may tell of more methods.
 	Method string
 	// Steps are what it asks for in this pool. A single call has one. A step that names several pools (see [Step.In]) is
-	// told in each of them. Reap has none, and Reconcile finds out later what it is to release.
+	// told in each of them. Expire has none, and Reconcile finds out later what it is to release.
 	Steps []StepBegin
 }
 
@@ -156,9 +156,9 @@ type CommitEnd struct {
 	// Bytes is the size of the data of the head and of these records; 0 for a pool in memory.
 	Bytes int
 	// Freed are the leases that had ended and whose addresses the commit took from their owners: because a claim needs
-	// them, by [Pool.Reap], or since the owner itself claims something else. What is released is not among them, nor are
-	// cooldowns that have ended. If Err wraps [store.ErrUnknown] they are what it has freed if it took effect; a later
-	// commit may free them again. After other errors there are none.
+	// them, by [Pool.Expire], or since the owner itself claims something else. What is released is not among them, nor
+	// are cooldowns that have ended. If Err wraps [store.ErrUnknown] they are what it has freed if it took effect; a
+	// later commit may free them again. After other errors there are none.
 	Freed []Allocation
 	// Err is nil if the commit took effect. It wraps [store.ErrConflict] if another handle was faster, and
 	// [store.ErrUnknown] if it is not known whether the commit took effect, as after a panic. The pool goes on from

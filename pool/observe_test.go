@@ -221,8 +221,8 @@ func TestObserverIsToldOfEachCall(t *testing.T) {
 		_, err = releaseTogether(ctx, "a", p)
 		require.NoError(t, err)
 		require1("All", did{pool.StepRelease, "a", nil})
-		_, _ = p.Reap(ctx)
-		require1("Reap")
+		_, _ = p.Expire(ctx)
+		require1("Expire")
 
 		// What is no call of an owner is not told as one: looks, changes.
 		allocate(t, p, pool.Claim{Owner: "b"})
@@ -274,14 +274,14 @@ func TestObserverIsToldOfGrantsInTheParent(t *testing.T) {
 	parent, err := pool.Create(t.Context(), s, "parent", specOf("10.0.0.0/24"), options)
 	require.NoError(t, err)
 	w.take()
-	child, _, err := pool.Carve(t.Context(), parent, ofBits("node", 30), "child", pool.Spec{}, options)
+	child, _, err := pool.Delegate(t.Context(), parent, ofBits("node", 30), "child", pool.Spec{}, options)
 	require.NoError(t, err)
-	require.Equal(t, []string{"commit", "Carve"}, w.parents, "of the commits, one within the other")
+	require.Equal(t, []string{"commit", "Delegate"}, w.parents, "of the commits, one within the other")
 	calls, commits := w.take()
 	require.Equal(t, "parent", calls[0].Pool)
 	require.Equal(t, "node", calls[0].Steps[0].Allocation.Owner)
 	require.ElementsMatch(t, []string{"parent", "child"}, []string{commits[0].Pool, commits[1].Pool})
-	_, _, err = pool.Carve(t.Context(), parent, ofBits("node", 30), "parent", pool.Spec{}, options)
+	_, _, err = pool.Delegate(t.Context(), parent, ofBits("node", 30), "parent", pool.Spec{}, options)
 	require.ErrorIs(t, err, pool.ErrInvalid)
 	calls, _ = w.take()
 	require.Equal(t, err, calls[0].Err)
@@ -421,7 +421,7 @@ func TestContextOfTheObserverReachesTheStore(t *testing.T) {
 		"Decline":      func(p *pool.Pool) error { _, err := p.Decline(ctx, held, time.Hour); return err },
 		"All":          func(p *pool.Pool) error { _, err := all(ctx, p, releases([]string{"a"})); return err },
 		"Each":         func(p *pool.Pool) error { _, err := each(ctx, p, releases([]string{"a"})); return err },
-		"Reap":         func(p *pool.Pool) error { _, err := p.Reap(ctx); return err },
+		"Expire":       func(p *pool.Pool) error { _, err := p.Expire(ctx); return err },
 		"Reconcile": func(p *pool.Pool) error {
 			_, err := p.Reconcile(ctx, markOf(t, p), live(), nil)
 			return err
@@ -452,7 +452,7 @@ func TestContextOfTheObserverReachesTheStore(t *testing.T) {
 					require.Regexp(t, "^get < (commit < )?"+method+" < caller$", seen) // the injector reads in a commit
 				}
 			}
-			if !fails && method != "Reap" {
+			if !fails && method != "Expire" {
 				require.Contains(t, s.seen, "commit < commit < "+method+" < caller")
 			}
 			calls, _ := w.take()
@@ -572,7 +572,7 @@ func TestObserverIsToldOfEndedLeases(t *testing.T) {
 		release(t, p, "d") // which cools down
 		freed("", "")
 		clock.Add(time.Hour)
-		n, err := p.Reap(t.Context())
+		n, err := p.Expire(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, 2, n)
 		freed("c=10.0.0.1 ")
@@ -593,7 +593,7 @@ func TestObserverIsToldOfEndedLeases(t *testing.T) {
 		clock.Add(time.Minute)
 		injector.ResetCounts()
 		injector.Choose = faults.Script(faults.Fault{Effect: effect})
-		_, err = inStore.Reap(t.Context())
+		_, err = inStore.Expire(t.Context())
 		_, commits := w.take()
 		if effect == faults.Refuse {
 			require.ErrorIs(t, err, faults.ErrInjected)

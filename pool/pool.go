@@ -217,7 +217,7 @@ func (a *attempt) rulesFor(p *Pool, spec Spec, held outside) (*rules, error) {
 	if err != nil {
 		return nil, err
 	}
-	withheld := n.foreignIn(spec)
+	withheld := n.externalIn(spec)
 	if err := a.admit(p, n, spec, held.of(spec)); err != nil {
 		return nil, err
 	}
@@ -244,7 +244,8 @@ func Open(ctx context.Context, s store.Store, name string, options *Options) (*P
 type Drift uint8
 
 const (
-	// Update gives the pool the spec as [Pool.Update] does, which is refused if that would leave allocations out of range.
+	// Update gives the pool the spec as [Pool.Update] does, which is refused if that would leave allocations out of
+	// range.
 	Update Drift = iota
 	// Drain gives the pool the spec as [Pool.Drain] does: what is out of range then stays held until it is released.
 	Drain
@@ -318,12 +319,12 @@ type Info struct {
 	Revision int64
 	Stats    Stats
 	// Holders is the number of owners that hold something. Those of leases that have ended are among them until a claim
-	// needs what they hold; see [Pool.Reap].
+	// needs what they hold; see [Pool.Expire].
 	Holders int
-	// Withheld are addresses that the pool may not hand out because others decide so: what is foreign in its network,
-	// and in a carved pool what its parent may not hand out.
+	// Withheld are addresses that the pool may not hand out because others decide so: what is external in its network,
+	// and in a delegated pool what its parent may not hand out.
 	Withheld []netipx.IPRange
-	// Parent is the pool that this one was carved from, with what it granted; zero if there is none.
+	// Parent is the pool that this one was delegated from, with what it granted; zero if there is none.
 	Parent Parent
 }
 
@@ -397,8 +398,8 @@ func (p *Pool) FreeSet(ctx context.Context, family Family) (*netipx.IPSet, error
 	return free, p.failed("list what is free", "", err)
 }
 
-// CountFree returns how many prefixes of a length, in bits, are free: so many claims for one of them can be met, if they
-// may use the whole pool. What leases that have ended still hold is not among them.
+// CountFree returns how many prefixes of a length, in bits, are free: so many claims for one of them can be met, if
+// they may use the whole pool. What leases that have ended still hold is not among them.
 //
 // Errors: [ErrFamily]; [ErrInvalid] for a length that the family does not have; [ErrNoPool]; [ErrCorrupt]; those of the
 // store. Cost: one read, and O(runs of free addresses).

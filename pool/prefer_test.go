@@ -28,7 +28,7 @@ func TestPreferIsMetIfTheAddressCanBeHad(t *testing.T) {
 			require.Equal(t, "10.0.0.0", texts(allocate(t, b.Pool, prefers(owner, address))), owner)
 			release(t, b.Pool, owner)
 			b.clock.Add(time.Minute)
-			_, err := b.Reap(t.Context())
+			_, err := b.Expire(t.Context())
 			require.NoError(t, err)
 		}
 		within := prefers("within", "10.0.0.4")
@@ -67,10 +67,12 @@ func TestPreferTakesWhatALeaseLeftThatHasEnded(t *testing.T) {
 // A preference never makes a claim fail.
 func TestPreferGivesWayToTheRestOfTheClaim(t *testing.T) {
 	inMemoryAndStored(t, specOf("10.0.0.0/30"), func(t *testing.T, b *trial) {
-		c := pool.Claim{Owner: "a", Requests: []pool.Request{{Prefer: addr("10.0.0.0")}, {Bits: 31}, {Prefer: addr("10.0.0.2")}}}
+		c := prefers("a", "10.0.0.0")
+		c.Requests = append(c.Requests, pool.Request{Bits: 31}, pool.Request{Prefer: addr("10.0.0.2")})
 		require.Equal(t, "10.0.0.2 10.0.0.0/31 10.0.0.3", texts(allocate(t, b.Pool, c)))
 		release(t, b.Pool, "a")
-		c = pool.Claim{Owner: "a", Requests: []pool.Request{{Prefer: addr("10.0.0.3")}, {Prefer: addr("10.0.0.3")}, {Bits: 31}}}
+		c = prefers("a", "10.0.0.3")
+		c.Requests = append(c.Requests, pool.Request{Prefer: addr("10.0.0.3")}, pool.Request{Bits: 31})
 		require.Equal(t, "10.0.0.3 10.0.0.2 10.0.0.0/31", texts(allocate(t, b.Pool, c)))
 		requireOK(t, b.Pool)
 	})

@@ -59,9 +59,9 @@ type Reconciliation struct {
 //	pods, err := client.List(ctx)
 //	found, err := p.Reconcile(ctx, mark, owners(pods), nil)
 //
-// What was granted after the mark is left alone, since the list may not have it yet, and so is what a pool was carved
-// from. Reconcile releases only the generation that it saw, so an owner that was granted something else meanwhile keeps
-// that.
+// What was granted after the mark is left alone, since the list may not have it yet, and so is what a pool was
+// delegated from. Reconcile releases only the generation that it saw, so an owner that was granted something else
+// meanwhile keeps that.
 //
 // If live yields an error, or anything else fails before the first release, nothing is released. An empty iteration
 // means that no owner is live.

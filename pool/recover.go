@@ -13,8 +13,8 @@ import (
 
 // Recover makes a pool of that name for records whose head is gone, as after somebody has deleted the pool by hand
 // ([ErrOrphaned]). All that the records hold is held in the new pool, by the same owners; what lies outside of the spec
-// counts as out of range. The spec is what the caller says: the old one is lost with the head. A pool that was carved
-// from another one becomes one by itself.
+// counts as out of range. The spec is what the caller says: the old one is lost with the head. A pool that was
+// delegated from another one becomes one by itself.
 //
 // Errors: [ErrInvalid] if the name or the spec breaks a rule; [ErrExists]; [ErrOverlap] in the network; a
 // [store.DamagedError] if a record cannot be read, since nobody knows what it holds; [ErrBusy]; those of the store.

@@ -61,10 +61,10 @@ func TestNoPoolIsMadeOverRecords(t *testing.T) {
 			_, err := pool.Import(t.Context(), &tooLarge{Store: s, limit: 100}, "blue", snapshot(1000), nil)
 			return err
 		},
-		"carve": func(s *store.Memory) error {
+		"delegate": func(s *store.Memory) error {
 			parent, err := pool.Create(t.Context(), s, "parent", specOf("192.0.2.0/24"), nil)
 			require.NoError(t, err)
-			_, _, err = pool.Carve(t.Context(), parent, claim("child", "192.0.2.0/28"), "blue", pool.Spec{}, nil)
+			_, _, err = pool.Delegate(t.Context(), parent, claim("child", "192.0.2.0/28"), "blue", pool.Spec{}, nil)
 			require.Zero(t, used(t, parent), "nothing is granted")
 			return err
 		},
@@ -84,7 +84,7 @@ func TestNoPoolIsMadeOverRecords(t *testing.T) {
 				require.Equal(t, "10.0.0.2", texts(allocate(t, p, pool.Claim{Owner: "c"})), "the first two cool down, or are held")
 				_, err = pool.Recover(t.Context(), memory, "blue", spec, nil)
 				require.ErrorIs(t, err, pool.ErrExists)
-				if name != "open or create" && name != "carve" {
+				if name != "open or create" && name != "delegate" {
 					require.ErrorIs(t, make(memory), pool.ErrExists)
 				}
 			})
@@ -156,7 +156,8 @@ func TestRepairKeepsWhatADamagedRecordMayHold(t *testing.T) {
 	require.False(t, report.OK())
 	require.Len(t, report.Damaged, 1)
 	require.Contains(t, report.String(), "object/a")
-	require.Equal(t, sorted("leaked 10.0.0.0; unguarded 10.0.0.5; miscounted holders: 2 in the head, 3 in the records"), sorted(found(report)))
+	want := "leaked 10.0.0.0; unguarded 10.0.0.5; miscounted holders: 2 in the head, 3 in the records"
+	require.Equal(t, sorted(want), sorted(found(report)))
 	require.Equal(t, 2, report.Allocations)
 	requireOK(t, p)
 	require.Equal(t, "10.0.0.2", texts(allocate(t, p, pool.Claim{Owner: "c"})))

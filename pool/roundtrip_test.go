@@ -32,8 +32,8 @@ func TestRoundTrips(t *testing.T) {
 	require.NoError(t, err)
 	other := open(t, memory.Open())
 	write := func() {
-		allocate(t, other, pool.Claim{Owner: "foreign"})
-		release(t, other, "foreign")
+		allocate(t, other, pool.Claim{Owner: "external"})
+		release(t, other, "external")
 	}
 	refused := func(want error, f func() error) func() {
 		return func() { t.Helper(); require.ErrorIs(t, f(), want) }
@@ -70,9 +70,9 @@ func TestRoundTrips(t *testing.T) {
 			_, err := p.Release(t.Context(), pool.Held{Owner: "a"})
 			return err
 		}), "commits 0, gets 1, lists 0, finds 0"},
-		{"allocate after a foreign write", write, func() { allocate(t, p, a) }, "commits 2, gets 0, lists 0, finds 0"},
+		{"allocate after an external write", write, func() { allocate(t, p, a) }, "commits 2, gets 0, lists 0, finds 0"},
 		{
-			"release after a foreign write", write, func() { release(t, p, "a") },
+			"release after an external write", write, func() { release(t, p, "a") },
 			"commits 2, gets 1, lists 0, finds 0, turns 1",
 		},
 		{

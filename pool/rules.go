@@ -109,7 +109,7 @@ func (r *rules) allowedSet() *netipx.IPSet {
 func (r *rules) requireRoom() error {
 	for _, family := range r.families {
 		if i := family.index(); len(r.allowed[i]) == 0 && len(r.sets[i].ranges) > 0 {
-			return invalid("all %v addresses of the pool are excluded, foreign, gateways or reserved", family)
+			return invalid("all %v addresses of the pool are excluded, external, gateways or reserved", family)
 		}
 	}
 	return nil

@@ -246,10 +246,10 @@ func TestImportIntoANetwork(t *testing.T) {
 	_, err := pool.Import(t.Context(), to, "a", s, nil)
 	require.ErrorIs(t, err, pool.ErrOverlap)
 	require.NoError(t, pool.Delete(t.Context(), to, "b", nil))
-	require.NoError(t, pool.SetForeign(t.Context(), to, "blue", ranges("10.0.0.1"), false, nil))
+	require.NoError(t, pool.SetExternal(t.Context(), to, "blue", ranges("10.0.0.1"), false, nil))
 	imported, err := pool.Import(t.Context(), to, "a", s, nil)
 	require.NoError(t, err)
-	require.Equal(t, "10.0.0.2", texts(allocate(t, imported, pool.Claim{Owner: "y"})), "it respects what is foreign there")
+	require.Equal(t, "10.0.0.2", texts(allocate(t, imported, pool.Claim{Owner: "y"})), "external ones are respected")
 	require.Contains(t, network(t, to, "blue").Pools, "a")
 	_, err = pool.Import(t.Context(), to, "a", s, nil)
 	require.ErrorIs(t, err, pool.ErrExists)
@@ -260,7 +260,7 @@ func TestImportIntoANetwork(t *testing.T) {
 func TestImportOfAParentAndItsChild(t *testing.T) {
 	from, to := store.NewMemory(), store.NewMemory()
 	parent := create(t, from, specOf("10.0.0.0/24"))
-	child := carve(t, parent, ofBits("n", 26), "child")
+	child := delegate(t, parent, ofBits("n", 26), "child")
 	allocate(t, child, pool.Claim{Owner: "x"})
 	for _, p := range []*pool.Pool{parent, child} {
 		_, err := pool.Import(t.Context(), to, p.Name(), snapshot(t, p), nil)
@@ -588,7 +588,7 @@ func FuzzImport(f *testing.F) {
 	f.Add([]byte(strings.Replace(goldenExport, `"a"`, `"\ud83d"`, 1)))
 	f.Add([]byte(strings.Replace(goldenExport, `"pod"`, `"pod": "", "Pod"`, 1)))
 	f.Add([]byte(strings.Replace(goldenExport, `"pod"`, `"pod": "", "pod"`, 1)))
-	f.Add([]byte(strings.Replace(goldenExport, `12:00:00Z`, `12:00:00.123456789+01:00`, -1)))
+	f.Add([]byte(strings.ReplaceAll(goldenExport, `12:00:00Z`, `12:00:00.123456789+01:00`)))
 	f.Add([]byte(strings.Replace(goldenExport, `"name"`, `"next": ["10.0.0.3"], "name"`, 1)))
 	for _, spoil := range breakRules() {
 		s := snapshot(f, p)
@@ -619,7 +619,7 @@ func FuzzImport(f *testing.F) {
 		for _, list := range [][]pool.Allocation{s.Allocations, s.Cooling} {
 			for _, a := range list {
 				if _, err := p.Release(t.Context(), pool.Held{Owner: a.Owner}); err != nil && !errors.Is(err, pool.ErrNotFound) {
-					require.ErrorIs(t, err, pool.ErrInUse) // of a pool that was carved out
+					require.ErrorIs(t, err, pool.ErrInUse) // of a pool that was delegated out
 				}
 			}
 		}

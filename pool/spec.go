@@ -57,7 +57,7 @@ type Spec struct {
 	Cooldown time.Duration
 
 	// Network is the name of the routing domain that the pool is in. The ranges of two pools of one network must not
-	// overlap, and neither hands out what is foreign there; see [SetForeign]. Pools of different networks know nothing
+	// overlap, and neither hands out what is external there; see [SetExternal]. Pools of different networks know nothing
 	// of each other; the same is true of pools without a network. A network needs a store. Any UTF-8 without NUL, at
 	// most [store.MaxNameBytes] bytes.
 	Network string

@@ -145,15 +145,15 @@ func TestContradictionsAreRefusedBeforeAnythingIsRead(t *testing.T) {
 	} {
 		for _, owner := range []string{"a", "holder"} {
 			c := pool.Claim{Owner: owner, Requests: []pool.Request{r}}
-			carved := func() error {
-				_, _, err := pool.Carve(t.Context(), p, c, "child", pool.Spec{}, nil)
+			delegated := func() error {
+				_, _, err := pool.Delegate(t.Context(), p, c, "child", pool.Spec{}, nil)
 				return err
 			}
 			each := must(allocateMany(t.Context(), p, []pool.Claim{c}))
 			for _, err := range []error{
 				c.Validate(), errOf(p.Allocate(t.Context(), c)), errOf(p.AllocateWait(t.Context(), c)),
 				errOf(p.DryRun(t.Context(), c)), errOf(p.All(t.Context(), pool.Allocate(c))), each[0].Err,
-				errOf(p.Extend(t.Context(), c)), carved(),
+				errOf(p.Extend(t.Context(), c)), delegated(),
 			} {
 				require.ErrorIs(t, err, pool.ErrInvalid, want)
 				require.ErrorContains(t, err, want)
@@ -196,7 +196,7 @@ func TestEmptyPool(t *testing.T) {
 		a := allocate(t, b.another(t), pool.Claim{Owner: "a", Policy: pool.RequireDualStack})
 		require.Equal(t, "2001:db8::1 10.0.0.1", texts(a), "the primary family first, whatever the order of the ranges")
 		spec.Ranges = nil
-		require.ErrorIs(t, b.Update(t.Context(), spec), pool.ErrStranded)
+		require.ErrorIs(t, b.Update(t.Context(), spec), pool.ErrOutOfRange)
 		require.NoError(t, b.Drain(t.Context(), spec))
 		require.Equal(t, a, allocate(t, b.Pool, pool.Claim{Owner: "a", Policy: pool.RequireDualStack}))
 		requireOK(t, b.Pool)
@@ -208,7 +208,7 @@ func TestEmptyPoolAmongOthers(t *testing.T) {
 	s := store.NewMemory()
 	spec := pool.Spec{Families: []pool.Family{pool.IPv4}, Network: "net"}
 	p := createNamed(t, s, "empty", spec)
-	require.NoError(t, pool.SetForeign(t.Context(), s, "net", ranges("10.0.0.0/28"), false, nil))
+	require.NoError(t, pool.SetExternal(t.Context(), s, "net", ranges("10.0.0.0/28"), false, nil))
 	parentSpec := specOf("10.0.0.0/24")
 	parentSpec.Network = "net"
 	parent := createNamed(t, s, "parent", parentSpec)
@@ -217,7 +217,7 @@ func TestEmptyPoolAmongOthers(t *testing.T) {
 	requireOK(t, copied)
 
 	childSpec := pool.Spec{Families: []pool.Family{pool.IPv4, pool.IPv6}}
-	child, _, err := pool.Carve(t.Context(), parent, ofBits("node", 28), "child", childSpec, nil)
+	child, _, err := pool.Delegate(t.Context(), parent, ofBits("node", 28), "child", childSpec, nil)
 	require.NoError(t, err)
 	require.Equal(t, []pool.Family{pool.IPv4, pool.IPv6}, must(child.Info(t.Context())).Spec.AllFamilies())
 	given := must(child.Info(t.Context())).Spec
@@ -314,7 +314,7 @@ func TestErrorsAreShort(t *testing.T) {
 		"pool":        errOf(pool.Open(t.Context(), s, text, nil)),
 		"no pool":     errOf(pool.Open(t.Context(), s, name, nil)),
 		"pool scope":  scoped.Validate(),
-		"network":     pool.SetForeign(t.Context(), s, text, nil, false, nil),
+		"network":     pool.SetExternal(t.Context(), s, text, nil, false, nil),
 		"adopt":       errOf(p.Get(t.Context(), pool.Held{Owner: text})),
 		"family":      new(pool.Family).UnmarshalText([]byte(text)),
 		"strategy":    new(pool.Strategy).UnmarshalText([]byte(text)),

@@ -11,11 +11,11 @@ type FamilyStats struct {
 	Family Family `json:"family"`
 	// Total is the number of addresses in the ranges.
 	Total cidr.Count `json:"total"`
-	// Reserved are those that are never handed out: excluded, foreign and withheld ones, gateways, and the first and
+	// Reserved are those that are never handed out: excluded, external and withheld ones, gateways, and the first and
 	// last ones of subnets.
 	Reserved cidr.Count `json:"reserved"`
 	// Used are those that are held. The addresses of leases that have ended are among them until a claim needs them; see
-	// [Pool.Reap].
+	// [Pool.Expire].
 	Used cidr.Count `json:"used"`
 	// Cooling are those that were released and are withheld; see [Spec.Cooldown].
 	Cooling cidr.Count `json:"cooling,omitzero"`

@@ -10,9 +10,9 @@ const (
 	// LowestFree gives the lowest. It is the default: the pool stays packed, which keeps it small, and anybody can tell
 	// which address comes next.
 	LowestFree Strategy = iota
-	// NextFree gives the lowest above the one that was given last, also if that was asked for exactly, and starts again at
-	// the bottom when there is none (round robin). So a released address is not given again for as long as possible. The
-	// place of the last one is kept in the store.
+	// NextFree gives the lowest above the one that was given last, also if that was asked for exactly, and starts again
+	// at the bottom when there is none (round robin). So a released address is not given again for as long as possible.
+	// The place of the last one is kept in the store.
 	NextFree
 	// RandomFree gives a random one, so that nobody can tell which comes next. It tries up to 16 random addresses. So
 	// each free one is as likely as any other, unless the pool is nearly full: then it takes the next free one behind

@@ -24,13 +24,13 @@ const (
 	taskAllocate taskKind = iota
 	taskRelease
 	taskRenew
-	taskMark // notes whether the owner is missing, for Reconcile
-	taskReap // is for no owner
+	taskMark   // notes whether the owner is missing, for Reconcile
+	taskExpire // is for no owner
 )
 
 // String returns the operation as errors name it.
 func (k taskKind) String() string {
-	return [...]string{"allocate", "release", "renew", "mark", "reap"}[k]
+	return [...]string{"allocate", "release", "renew", "mark", "expire"}[k]
 }
 
 // task is what is asked for one owner. It does not change once it is made.
@@ -45,7 +45,7 @@ type task struct {
 	addr        netip.Addr     // that is meant, if it is valid
 	quarantine  time.Duration  // of taskRelease: how long nobody gets it, not even its last owner; 0 for none
 	transferred []netip.Prefix // of taskRelease: what later steps of the same call ask for, and does not cool down
-	limit       int            // of taskReap: at most so many records
+	limit       int            // of taskExpire: at most so many records
 	delegate    *delegation    // of taskAllocate: the pool to make of what is granted
 	line        *lineOrder     // of taskAllocate: the claim waits in a line
 	child       string         // of taskRelease: the pool that gives back what the owner holds, and is not asked again
@@ -71,13 +71,13 @@ const (
 
 // outcome is a plan for a task.
 type outcome struct {
-	verdict  verdict
-	result   Allocation
-	owned    bool // nothing else shares what the result has any more
-	refusal  error
-	writes   []write
-	carved   bool     // the result is to become a pool of its own
-	released *holding // what is given back that a pool was carved from; nil for nothing of that kind
+	verdict   verdict
+	result    Allocation
+	owned     bool // nothing else shares what the result has any more
+	refusal   error
+	writes    []write
+	delegated bool     // the result is to become a pool of its own
+	released  *holding // what is given back that a pool was delegated from; nil for nothing of that kind
 }
 
 // write is one record to be written in the place of old, which is nil if there is none, or to be deleted.
@@ -119,7 +119,7 @@ const (
 	written            // it is written, or deleted
 	mine               // its owner is asking in this very call, which does all it asks for or nothing
 	planned            // its owner is asking in the same commit
-	forbidden          // a pool was carved out of it
+	forbidden          // a pool was delegated out of it
 )
 
 // scratch is memory that plans use again and again.
@@ -144,8 +144,8 @@ func (v *view) plan(out *outcome, t *task, h *holding, writes []write) {
 		err = v.renew(t, h, out)
 	case taskMark:
 		err = v.mark(t, h, out)
-	case taskReap:
-		err = v.reap(t, out)
+	case taskExpire:
+		err = v.expireAll(t, out)
 	}
 	switch {
 	case err != nil:
@@ -253,7 +253,7 @@ func (v *view) allocate(t *task, h *holding, out *outcome) error {
 func (v *view) give(t *task, h, granted *holding, out *outcome) {
 	granted.Child = t.delegate.childOf(v.pool, granted.Prefixes)
 	v.put(out, h, granted)
-	out.result, out.carved = granted.Allocation, granted.Child != ""
+	out.result, out.delegated = granted.Allocation, granted.Child != ""
 }
 
 // checkScope returns an error unless the pool, and what the owner holds, admit a claim of the scope.
@@ -280,7 +280,7 @@ func (v *view) again(t *task, h *holding, out *outcome) error {
 		child = t.delegate.childOf(v.pool, h.Prefixes)
 	}
 	if child != "" && h.Child != "" && h.Child != child {
-		return errorf("%w: the pool %q was carved out of it", ErrHeld, h.Child)
+		return errorf("%w: the pool %q was delegated out of it", ErrHeld, h.Child)
 	}
 	kept := h.copy()
 	kept.missing = time.Time{} // an owner that asks is there
@@ -297,7 +297,7 @@ func (v *view) again(t *task, h *holding, out *outcome) error {
 	switch {
 	case !kept.Expires.Equal(h.Expires) || !h.missing.IsZero() || kept.Child != h.Child:
 		v.put(out, h, kept)
-		out.carved = kept.Child != h.Child
+		out.delegated = kept.Child != h.Child
 	case t.claim.Fenced:
 		out.verdict = verdictTouch
 	}
@@ -734,8 +734,8 @@ func (v *view) mark(t *task, h *holding, out *outcome) error {
 	return nil
 }
 
-// reap frees what has ended, as much of it as the task allows.
-func (v *view) reap(t *task, out *outcome) error {
+// expireAll frees what has ended, as much of it as the task allows.
+func (v *view) expireAll(t *task, out *outcome) error {
 	if v.space.Tally(space.Expiring) == 0 {
 		return nil
 	}

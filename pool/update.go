@@ -20,20 +20,20 @@ import (
 // families, and how addresses are handed out. What is held stays held. Update is refused if an address that is held
 // would no longer be one that the pool hands out: outside of the ranges, excluded, a gateway, or reserved.
 //
-// Pools that were carved from this one hand out nothing from then on that this one no longer may. They change in the
+// Pools that were delegated from this one hand out nothing from then on that this one no longer may. They change in the
 // same commit.
 //
 // Other handles, in other processes too, go by the new spec from their next change on.
 //
-// Errors: [ErrInvalid]; [ErrStranded], with the list, see [StrandedError] and [Pool.Drain]; [ErrOverlap] if ranges
+// Errors: [ErrInvalid]; [ErrOutOfRange], with the list, see [OutOfRangeError] and [Pool.Drain]; [ErrOverlap] if ranges
 // overlap with another pool of the network, or with what that one still holds out of range; [ErrInUse] if the network
-// is to change although pools were carved from this one; [ErrBusy]; [store.ErrTooLarge] if it concerns more carved
-// pools than the store takes in one commit; those of the store. After each of them nothing has changed, except after
-// [store.ErrUnknown]. A carved pool can get neither ranges outside of what its parent has granted, nor another
-// network.
+// is to change although pools were delegated from this one; [ErrBusy]; [store.ErrTooLarge] if it concerns more
+// delegated pools than the store takes in one commit; those of the store. After each of them nothing has changed,
+// except after [store.ErrUnknown]. A delegated pool can get neither ranges outside of what its parent has granted, nor
+// another network.
 //
 // Cost: one commit, and O(runs of free addresses). O(allocations) if any are out of range, before or after, or if
-// pools were carved from this one, and one read for each of these pools whose addresses the change concerns.
+// pools were delegated from this one, and one read for each of these pools whose addresses the change concerns.
 func (p *Pool) Update(ctx context.Context, spec Spec) error {
 	return p.failed("update", "", p.update(ctx, spec, false))
 }
@@ -42,7 +42,7 @@ func (p *Pool) Update(ctx context.Context, spec Spec) error {
 // released, or until their lease ends, are counted as [FamilyStats.OutOfRange], and are never handed out again. As
 // long as they are held no other pool of the network may have them in its ranges.
 //
-// Errors: as for Update, but for [ErrStranded]; [ErrOverlap] also if what is held outside of the ranges overlaps with
+// Errors: as for Update, but for [ErrOutOfRange]; [ErrOverlap] also if what is held outside of the ranges overlaps with
 // another pool of the network.
 func (p *Pool) Drain(ctx context.Context, spec Spec) error {
 	return p.failed("drain", "", p.update(ctx, spec, true))
@@ -75,7 +75,7 @@ func (a *attempt) change(d *draft, spec Spec, drain bool) error {
 	now := d.state()
 	if old := now.rules.Network; old != spec.Network {
 		if now.space.Tally(space.Delegated) > 0 {
-			return errorf("%w: the network cannot be changed from %q to %q: pools were carved out of this one",
+			return errorf("%w: the network cannot be changed from %q to %q: pools were delegated out of this one",
 				ErrInUse, old, spec.Network)
 		}
 		if err := a.leave(d.pool, old); err != nil {
@@ -89,7 +89,7 @@ func (a *attempt) change(d *draft, spec Spec, drain bool) error {
 	if err != nil {
 		return err
 	}
-	if err := a.rebuild(d, spec, n.foreignIn(spec), Parent{}, drain); err != nil {
+	if err := a.rebuild(d, spec, n.externalIn(spec), Parent{}, drain); err != nil {
 		return err
 	}
 	if err := d.next.rules.requireRoom(); err != nil {
@@ -112,7 +112,7 @@ func (a *attempt) leave(p *Pool, network string) error {
 
 // rebuild gives the draft's pool another spec, other withheld addresses and other grants, and keeps what it
 // holds. Unless drain is set, an address that is held and would no longer be handed out is an error. The
-// pools that are carved from it follow.
+// pools that are delegated from it follow.
 func (a *attempt) rebuild(d *draft, spec Spec, withheld []netipx.IPRange, parent Parent, drain bool) error {
 	r, err := newRules(spec, withheld)
 	if err != nil {
@@ -158,7 +158,7 @@ func (a *attempt) takeOver(d *draft, now *state, r *rules, parent Parent, drain 
 		all.add(h)
 	}
 	if len(stranded) > 0 && !drain {
-		return nil, &StrandedError{stranded}
+		return nil, &OutOfRangeError{stranded}
 	}
 	next.space.Keep()
 	d.outside = all.of(r.Spec)
@@ -189,7 +189,8 @@ func (s *state) hold(h *holding) (twice []netip.Prefix) {
 	return twice
 }
 
-// passDown makes the pools that are carved from the draft's follow what it may hand out now; before is what it could.
+// passDown makes the pools that are delegated from the draft's follow what it may hand out now; before is what it
+// could.
 func (a *attempt) passDown(d *draft, before *netipx.IPSet, drain bool) error {
 	if d.state().space.Tally(space.Delegated) == 0 {
 		return nil
@@ -280,7 +281,7 @@ func (a *attempt) cooling(d *draft) iter.Seq2[*holding, error] {
 	return a.records(d)
 }
 
-// Delete removes the pool of that name from the store, and from its network. The addresses of a carved pool go back
+// Delete removes the pool of that name from the store, and from its network. The addresses of a delegated pool go back
 // to its parent. It also removes what an unfinished [Import] has left.
 //
 // Errors: [ErrNoPool]; [ErrInUse] if any address of it is held, and nothing has changed then; [ErrBusy]; those of the

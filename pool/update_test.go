@@ -30,8 +30,8 @@ func gateway(prefixText, gatewayText string) func(*pool.Spec) {
 // stranded are the owners that an update was refused for.
 func stranded(t testing.TB, err error) []string {
 	t.Helper()
-	require.ErrorIs(t, err, pool.ErrStranded)
-	var refusal *pool.StrandedError
+	require.ErrorIs(t, err, pool.ErrOutOfRange)
+	var refusal *pool.OutOfRangeError
 	require.ErrorAs(t, err, &refusal)
 	owners := []string{}
 	for _, a := range refusal.Allocations {
@@ -221,9 +221,9 @@ func TestLeaseThatHasEndedIsNotStranded(t *testing.T) {
 		b.clock.Add(time.Minute)
 		require.NoError(t, b.Update(t.Context(), specOf("10.0.0.2/31")))
 		require.Equal(t, uint64(1), b.stats(t).OutOfRange.Uint64())
-		reaped, err := b.Reap(t.Context())
+		expired, err := b.Expire(t.Context())
 		require.NoError(t, err)
-		require.Equal(t, 1, reaped)
+		require.Equal(t, 1, expired)
 		require.True(t, b.stats(t).OutOfRange.IsZero())
 	})
 }
@@ -260,7 +260,7 @@ func TestUpdateWhileOthersAllocate(t *testing.T) {
 		err := p.Update(t.Context(), spec)
 		if err == nil {
 			applied++
-		} else if !errors.Is(err, pool.ErrStranded) {
+		} else if !errors.Is(err, pool.ErrOutOfRange) {
 			require.NoError(t, err)
 		}
 	}

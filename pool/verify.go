@@ -32,8 +32,8 @@ type Report struct {
 	OutOfRange []Allocation
 	// Miscounted says which counts in the head differ from those of the records; empty if none does.
 	Miscounted []string
-	// Damaged are the errors of records that cannot be read, or that the store overlooks when it lists them, each with the
-	// name of the record. Nobody knows what the former hold.
+	// Damaged are the errors of records that cannot be read, or that the store overlooks when it lists them, each with
+	// the name of the record. Nobody knows what the former hold.
 	Damaged []error
 	// Unreadable says why the head's free space could not be read; nil if it could.
 	Unreadable error
@@ -196,7 +196,7 @@ func compare(now, rebuilt *state, records iter.Seq2[*holding, error]) (Report, e
 	}
 	rebuilt.keepLeaked(report)
 	for counter, what := range [...]string{
-		space.Expiring: "records that expire", space.Aside: "records aside", space.Delegated: "records that were carved",
+		space.Expiring: "records that expire", space.Aside: "records aside", space.Delegated: "records that were delegated",
 		space.Holding: "holders",
 	} {
 		report.count(what, now.space.Tally(space.Counter(counter)), rebuilt.space.Tally(space.Counter(counter)))

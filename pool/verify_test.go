@@ -85,7 +85,10 @@ func TestVerifyFindsAndRepairRestores(t *testing.T) {
 		want   string
 		after  string // what Repair leaves
 	}{
-		{"record gone", []store.Write{remove("b")}, "leaked 10.0.0.1; miscounted holders: 3 in the head, 2 in the records", ""},
+		{
+			"record gone", []store.Write{remove("b")},
+			"leaked 10.0.0.1; miscounted holders: 3 in the head, 2 in the records", "",
+		},
 		{"record added", []store.Write{put("x", "10.0.0.9/32")}, "unguarded 10.0.0.9; " + another, ""},
 		{"record added of a prefix", []store.Write{put("x", "10.0.0.16/28")}, "unguarded 10.0.0.16/28; " + another, ""},
 		{"record changed", []store.Write{put("b", "10.0.0.9/32")}, "leaked 10.0.0.1; unguarded 10.0.0.9", ""},
@@ -320,7 +323,7 @@ func requireSharedIfOverlapping(t require.TestingT, p *pool.Pool, all *netipx.IP
 			}
 		}
 	}
-	if inside || !found { // what overlaps with a foreign one depends on which of them is read first
+	if inside || !found { // what overlaps with an external one depends on which of them is read first
 		require.Equal(t, inside, len(report.Shared) > 0)
 	}
 }

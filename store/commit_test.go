@@ -51,7 +51,10 @@ func TestValidateCommit(t *testing.T) {
 		{"the kind of key \"\"/\"\" is empty", []store.Change{with(store.Record{})}},
 		{"a put of pool/lab, which is its head", []store.Change{with(head, writeHead)}},
 		{"unknown operation Op(9) on record allocation/lab/0", []store.Change{with(head, unknown)}},
-		{"the key allocation/lab/0 occurs twice among the heads and writes", []store.Change{with(head, many[0], many[1], many[0])}},
+		{
+			"the key allocation/lab/0 occurs twice among the heads and writes",
+			[]store.Change{with(head, many[0], many[1], many[0])},
+		},
 		{"the key allocation/lab/7 occurs twice", []store.Change{with(head, append(many[:20:20], many[7])...)}},
 		{"the key allocation/lab/8 occurs twice", []store.Change{with(head, many[:20]...), with(other, many[8])}},
 		{"the key pool/lab occurs twice", []store.Change{with(head, deletion, deletion)}},

@@ -101,8 +101,8 @@ func (t *Turns) Join(
 	return EndJoin(turn, err)
 }
 
-// EndJoin ends the turn of a caller that stops waiting because of err, and returns what [Grouper.Join] is to return: the
-// turn if the ask has been answered by now, else the error.
+// EndJoin ends the turn of a caller that stops waiting because of err, and returns what [Grouper.Join] is to return:
+// the turn if the ask has been answered by now, else the error.
 func EndJoin(turn GroupTurn, err error) (GroupTurn, error) {
 	turn.End()
 	switch answer, _, unknown := turn.Answered(); {

@@ -93,7 +93,7 @@ func (p ourPool) Fill(ctx context.Context, owners []string) error {
 
 // Audit implements Auditor. The addresses in blocks are those of the owners there.
 func (p ourPool) Audit(ctx context.Context) (map[string]netip.Addr, error) {
-	held, carved := map[string]netip.Addr{}, map[string]bool{}
+	held, delegated := map[string]netip.Addr{}, map[string]bool{}
 	var names []string
 	for info, err := range pool.List(ctx, p.store) {
 		if err != nil {
@@ -101,19 +101,19 @@ func (p ourPool) Audit(ctx context.Context) (map[string]netip.Addr, error) {
 		}
 		names = append(names, info.Name)
 		for _, grant := range info.Parent.Grants {
-			carved[grant.Owner] = true
+			delegated[grant.Owner] = true
 		}
 	}
 	for _, name := range names {
-		if err := p.auditPool(ctx, name, carved, held); err != nil {
+		if err := p.auditPool(ctx, name, delegated, held); err != nil {
 			return nil, err
 		}
 	}
 	return held, nil
 }
 
-// auditPool adds what is held in the pool of that name, but for what is carved out of it.
-func (p ourPool) auditPool(ctx context.Context, name string, carved map[string]bool, held map[string]netip.Addr) error {
+// auditPool adds what is held in the pool of that name, but for what is delegated out of it.
+func (p ourPool) auditPool(ctx context.Context, name string, delegated map[string]bool, held map[string]netip.Addr) error {
 	one, err := pool.Open(ctx, p.store, name, nil)
 	if err != nil {
 		return err
@@ -132,7 +132,7 @@ func (p ourPool) auditPool(ctx context.Context, name string, carved map[string]b
 		if other, twice := held[a.Owner]; twice {
 			return fmt.Errorf("not consistent: %q holds %v and %v", a.Owner, other, a.Prefixes)
 		}
-		if !carved[a.Owner] {
+		if !delegated[a.Owner] {
 			held[a.Owner] = a.Prefixes[0].Addr()
 		}
 	}

@@ -20,8 +20,8 @@ import (
 type settings struct {
 	sizes sizes
 	quick bool
-	// rounds is how often each cell is measured, in turns with the others of its row, unless that takes too long. At 0 the
-	// figure is that of the round that warms the cell up.
+	// rounds is how often each cell is measured, in turns with the others of its row, unless that takes too long. At 0
+	// the figure is that of the round that warms the cell up.
 	rounds int
 	// each is how long a round takes at least.
 	each time.Duration

@@ -79,26 +79,26 @@ func TestSound(t *testing.T) {
 			other.returns(journal.Nothing)
 		},
 		"together, by alternatives": func(s *story) {
-			s.grant("carve", "green").done(to("child", at("green", "10.0.1.64/26", 3)))
-			s.holds("carve", to("child", at("green", "10.0.1.64/26", 3)))
+			s.grant("delegate", "green").done(to("child", at("green", "10.0.1.64/26", 3)))
+			s.holds("delegate", to("child", at("green", "10.0.1.64/26", 3)))
 			s.grant("a", "blue|green child").done(at("green", "10.0.1.1", 5), at("child", "10.0.1.65", 6))
 			s.holds("a", at("green", "10.0.1.1", 5))
 			s.holds("a", at("child", "10.0.1.65", 6))
 		},
-		"carved without an answer, held there, and looked at": func(s *story) {
-			s.grant("carve", "green").done()
-			s.look("carve", "green").done(to("child", at("green", "10.0.1.64/26", 3)))
+		"delegated without an answer, held there, and looked at": func(s *story) {
+			s.grant("delegate", "green").done()
+			s.look("delegate", "green").done(to("child", at("green", "10.0.1.64/26", 3)))
 			s.grant("a", "child").done(at("child", "10.0.1.64", 9))
 			s.free("a", "child").done(at("child", "10.0.1.64", 9))
-			s.free("carve", "green").done()
+			s.free("delegate", "green").done()
 		},
-		"carved, and carved anew before the first one looked": func(s *story) {
-			first := s.grant("carve", "green")
-			s.look("carve", "green").done(to("child", at("green", "10.0.1.64/26", 3)))
-			s.free("carve", "green").done()
-			s.grant("carve", "green").done(to("child", at("green", "10.0.1.128/26", 5)))
+		"delegated, and delegated anew before the first one looked": func(s *story) {
+			first := s.grant("delegate", "green")
+			s.look("delegate", "green").done(to("child", at("green", "10.0.1.64/26", 3)))
+			s.free("delegate", "green").done()
+			s.grant("delegate", "green").done(to("child", at("green", "10.0.1.128/26", 5)))
 			first.done(to("child", at("green", "10.0.1.128/26", 5)))
-			s.free("carve", "green").done()
+			s.free("delegate", "green").done()
 		},
 		"held where it is not handed out any more": func(s *story) {
 			s.grant("a", "blue").done(at("blue", "10.0.0.1", 5))
@@ -121,7 +121,7 @@ func TestSound(t *testing.T) {
 			s.grant("a", "black").done(at("black", "10.0.0.1", 5))
 			s.holds("a", at("red", "10.0.0.1", 5))
 			s.holds("a", at("black", "10.0.0.1", 5))
-			s.pool("red").Carved, s.pool("black").Carved = false, false
+			s.pool("red").Delegated, s.pool("black").Delegated = false, false
 		},
 		"in one block and then in another": func(s *story) {
 			s.grant("a", "blocks").done(at("blocks", "10.0.0.1", 900))
@@ -186,9 +186,9 @@ func TestLost(t *testing.T) {
 			s.grant("a", "blue").returns(journal.NoPool)
 			s.holds("a", at("blue", "10.0.0.1", 5))
 		}, "and then no pool", one(journal.Lost)},
-		{"a carved pool", func(s *story) {
-			s.grant("carve", "green").done()
-		}, "something of \"carve\"", one(journal.Lost)},
+		{"a delegated pool", func(s *story) {
+			s.grant("delegate", "green").done()
+		}, "something of \"delegate\"", one(journal.Lost)},
 		{"ranges", func(s *story) {
 			s.respec("blue", "10.0.2.0/24").done()
 		}, "ranges of \"blue\" in the end are [10.0.0.0/24]", one(journal.Lost)},
@@ -217,11 +217,11 @@ func TestShared(t *testing.T) {
 			s.free("a", "green").done(at("green", "10.0.0.1", 6))
 		}, "in \"green\"", one(journal.Shared)},
 		{"in a parent and its child", func(s *story) {
-			s.grant("carve", "green").done(to("child", at("green", "10.0.1.64/26", 3)))
+			s.grant("delegate", "green").done(to("child", at("green", "10.0.1.64/26", 3)))
 			s.grant("a", "child").done(at("child", "10.0.1.64", 9))
 			s.grant("b", "green").done(at("green", "10.0.1.64", 5))
 			s.free("a", "child").done(at("child", "10.0.1.64", 9))
-			s.free("carve", "green").done()
+			s.free("delegate", "green").done()
 			s.holds("b", at("green", "10.0.1.64", 5))
 		}, "in \"green\"", []journal.Rule{journal.Shared, journal.Shared}},
 		{"in the end, by grants that were not acknowledged", func(s *story) {
@@ -260,12 +260,12 @@ func TestChanged(t *testing.T) {
 			for i, name := range []string{"blocks/0", "blocks/1"} {
 				h := at("blocks", []string{"10.0.0.1", "10.0.0.9"}[i], 1)
 				h.Owner = "a"
-				s.pool(name).Held, s.pool(name).Carved = []journal.Found{{Holding: h}}, false
+				s.pool(name).Held, s.pool(name).Delegated = []journal.Found{{Holding: h}}, false
 			}
 		}, "10.0.0.9/32", one(journal.Changed)},
 		{"two of the alternatives", func(s *story) {
 			s.grant("a", "blue|green red").unknown()
-			s.pool("red").Carved = false
+			s.pool("red").Delegated = false
 			s.holds("a", at("blue", "10.0.0.1", 5))
 			s.holds("a", at("green", "10.0.1.1", 5))
 			s.holds("a", at("red", "10.9.1.1", 5))
@@ -344,12 +344,12 @@ func TestPartial(t *testing.T) {
 			s.grant("a", "blue green").unknown()
 			s.free("a", "blue green").done(at("blue", "10.0.0.1", 5))
 		}, "1 of 2 parts", one(journal.Partial)},
-		{"a carved pool of nothing", func(s *story) {
+		{"a delegated pool of nothing", func(s *story) {
 			s.pool("child")
 		}, "nothing is delegated to it", one(journal.Partial)},
 		{"a delegation without a pool", func(s *story) {
-			s.grant("carve", "green").unknown()
-			s.holds("carve", to("child", at("green", "10.0.1.64/26", 3)))
+			s.grant("delegate", "green").unknown()
+			s.holds("delegate", to("child", at("green", "10.0.1.64/26", 3)))
 		}, "which is not there", one(journal.Partial)},
 	})
 }
@@ -367,16 +367,16 @@ func TestOutside(t *testing.T) {
 			s.pool("blue").Ranges = prefixes("10.0.0.128/25")
 		}, "no ranges of \"blue\"", one(journal.Outside)},
 		{"of the ranges of the parent since they changed", func(s *story) {
-			s.grant("carve", "green").done(to("child", at("green", "10.0.1.64/26", 3)))
+			s.grant("delegate", "green").done(to("child", at("green", "10.0.1.64/26", 3)))
 			s.respec("green", "10.0.1.128/25").done()
 			s.grant("a", "child").done(at("child", "10.0.1.64", 9))
 			s.free("a", "child").done(at("child", "10.0.1.64", 9))
-			s.free("carve", "green").done()
+			s.free("delegate", "green").done()
 			s.pool("green").Ranges = prefixes("10.0.1.128/25")
 		}, "no ranges of \"green\"", one(journal.Outside)},
 		{"of what is delegated", func(s *story) {
-			s.grant("carve", "green").done(to("child", at("green", "10.0.1.64/26", 3)))
-			s.holds("carve", to("child", at("green", "10.0.1.64/26", 3)))
+			s.grant("delegate", "green").done(to("child", at("green", "10.0.1.64/26", 3)))
+			s.holds("delegate", to("child", at("green", "10.0.1.64/26", 3)))
 			s.grant("a", "child").done(at("child", "10.0.1.1", 9))
 			s.holds("a", at("child", "10.0.1.1", 9))
 		}, "is delegated to \"child\"", one(journal.Outside)},

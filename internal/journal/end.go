@@ -31,7 +31,7 @@ func overlap(a, b []netip.Prefix) bool {
 	})
 }
 
-// checkDelegated looks whether each pool that was carved has a delegation, which has all that is held in the pool,
+// checkDelegated looks whether each pool that was delegated has a delegation, which has all that is held in the pool,
 // and each delegation a pool.
 func (h *history) checkDelegated(all []Found) {
 	for _, p := range h.end.Pools {
@@ -41,7 +41,7 @@ func (h *history) checkDelegated(all []Found) {
 				granted = append(granted, f.Prefixes...)
 			}
 		}
-		if !p.Carved {
+		if !p.Delegated {
 			continue
 		}
 		if granted == nil {

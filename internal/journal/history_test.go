@@ -130,7 +130,7 @@ func (s *story) pool(name string) *journal.Pool {
 			return &s.end.Pools[i]
 		}
 	}
-	s.end.Pools = append(s.end.Pools, journal.Pool{Name: name, Place: name, Carved: true})
+	s.end.Pools = append(s.end.Pools, journal.Pool{Name: name, Place: name, Delegated: true})
 	return &s.end.Pools[len(s.end.Pools)-1]
 }
 

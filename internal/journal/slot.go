@@ -35,8 +35,8 @@ func (s *slot) takes(c *call) bool {
 type makers struct {
 	told  map[int64]int64 // those that were told of the generation
 	vague int64           // those that were not told of any
-	// Those that looked afterwards what was carved, and may have found a newer grant than theirs; and those of which an
-	// answer was lost on the way from the store: they may have lost that grant to a release, and made another one.
+	// Those that looked afterwards what was delegated, and may have found a newer grant than theirs; and those of which
+	// an answer was lost on the way from the store: they may have lost that grant to a release, and made another one.
 	looked []seen
 }
 

@@ -25,8 +25,8 @@ type Pool struct {
 	Name, Place string
 	// Ranges are what the pool hands out, before anything is withheld.
 	Ranges []netip.Prefix
-	// Carved says that the pool is made of what another pool delegates to it.
-	Carved bool
+	// Delegated says that the pool is made of what another pool delegates to it.
+	Delegated bool
 	// Held are what owners hold. In their Child stands the place, and in Delegates the pool, that they are delegated
 	// to.
 	Held []Found

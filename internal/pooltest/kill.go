@@ -68,7 +68,8 @@ type Killing struct {
 	Child []string
 	// Kill kills what the child needs instead of the child, which must end by that; nil for the child itself.
 	Kill func() error
-	// Recover is called after each kill, and returns when what the child had sent has no effect any more; nil for at once.
+	// Recover is called after each kill, and returns when what the child had sent has no effect any more; nil for at
+	// once.
 	Recover func() error
 	// Rounds is the least number of kills, and Calls of calls that return.
 	Rounds, Calls int

@@ -41,8 +41,8 @@ type Network interface {
 	Heal()
 }
 
-// World has several processes work on pools of one network: two roots, a range that moves between them, a child that
-// is carved again and again, the blocks of two writers, and claims over several pools. Meanwhile processes are killed
+// World has several processes work on pools of one network: two roots, a range that moves between them, a child that is
+// delegated again and again, the blocks of two writers, and claims over several pools. Meanwhile processes are killed
 // and stopped, connections break, and calls have short deadlines. Each process keeps a journal, and in the end these
 // are checked against what the store holds; see package journal.
 type World struct {

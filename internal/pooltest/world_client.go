@@ -243,18 +243,18 @@ func (c *client) giveBack(ctx context.Context, writer string) error {
 	})
 }
 
-// carve makes the child, if it is not there, and tells what it is made of.
-func (c *client) carve(ctx context.Context) error {
+// delegate makes the child, if it is not there, and tells what it is made of.
+func (c *client) delegate(ctx context.Context) error {
 	parent := c.open(ctx, worldGreen)
 	if parent == nil {
 		return nil
 	}
-	claim := carveClaim()
+	claim := delegateClaim()
 	intent := journal.Intent{
-		Op: journal.Grant, Call: "Carve", Owner: claim.Owner, Parts: [][]string{{worldGreen}}, Asks: asks(claim),
+		Op: journal.Grant, Call: "Delegate", Owner: claim.Owner, Parts: [][]string{{worldGreen}}, Asks: asks(claim),
 	}
 	return c.record(intent, func() ([]journal.Holding, error) {
-		p, _, err := pool.Carve(ctx, parent, claim, worldChild, worldPart, c.options)
+		p, _, err := pool.Delegate(ctx, parent, claim, worldChild, worldPart, c.options)
 		if err != nil {
 			return nil, err
 		}
@@ -287,7 +287,7 @@ func (c *client) look(ctx context.Context, name string) error {
 
 // remove deletes the child, which gives back what it was made of.
 func (c *client) remove(ctx context.Context) error {
-	intent := journal.Intent{Op: journal.Free, Call: "Delete", Owner: worldCarver, Parts: [][]string{{worldGreen}}}
+	intent := journal.Intent{Op: journal.Free, Call: "Delete", Owner: worldDelegater, Parts: [][]string{{worldGreen}}}
 	return c.record(intent, func() ([]journal.Holding, error) {
 		return nil, pool.Delete(ctx, c.store, worldChild, c.options)
 	})

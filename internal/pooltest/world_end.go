@@ -102,7 +102,7 @@ func readPool(t *testing.T, s store.Store, info pool.Info) (found journal.Pool, 
 		faults = append(faults, fmt.Sprintf("%s: %v", info.Name, report))
 	}
 	place := placeOf(info.Name)
-	found = journal.Pool{Name: info.Name, Place: place, Carved: !slices.Contains(worldRoots, info.Name)}
+	found = journal.Pool{Name: info.Name, Place: place, Delegated: !slices.Contains(worldRoots, info.Name)}
 	found.Ranges = prefixesOf(info)
 	for a, err := range p.Allocations(t.Context()) {
 		require.NoError(t, err)

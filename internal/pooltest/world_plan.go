@@ -14,15 +14,15 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// The pools of a [World], all in one network. The processes move a range to and fro between the two roots, carve the
+// The pools of a [World], all in one network. The processes move a range to and fro between the two roots, delegate the
 // child out of one of them again and again, and take blocks of the other one.
 const (
-	worldNetwork = "net"
-	worldBlue    = "blue"
-	worldGreen   = "green"
-	worldChild   = "child" // of green
-	worldCarver  = "carver"
-	worldFence   = "fence" // an owner whose allocation and release come before what was sent earlier
+	worldNetwork   = "net"
+	worldBlue      = "blue"
+	worldGreen     = "green"
+	worldChild     = "child" // of green
+	worldDelegater = "delegater"
+	worldFence     = "fence" // an owner whose allocation and release come before what was sent earlier
 )
 
 var (
@@ -56,7 +56,7 @@ func placeOf(name string) string {
 	return name
 }
 
-// worldPlaces says what the checker must know of places. What is carved is in its parent's network.
+// worldPlaces says what the checker must know of places. What is delegated is in its parent's network.
 func worldPlaces() map[string]journal.Place {
 	places := map[string]journal.Place{}
 	for _, name := range worldRoots {
@@ -69,7 +69,7 @@ func worldPlaces() map[string]journal.Place {
 	return places
 }
 
-// worldPart is the spec of a pool that is carved from a root.
+// worldPart is the spec of a pool that is delegated from a root.
 var worldPart = pool.Spec{IPv4: pool.FamilySpec{AllocateReserved: true}}
 
 // worldSpec is the spec of a root, with the range that moves or without it.
@@ -108,8 +108,8 @@ func worldParts(n int) [][]string {
 	}[n%3]
 }
 
-func carveClaim() pool.Claim {
-	return pool.Claim{Owner: worldCarver, Requests: []pool.Request{{Bits: 27}}}
+func delegateClaim() pool.Claim {
+	return pool.Claim{Owner: worldDelegater, Requests: []pool.Request{{Bits: 27}}}
 }
 
 func blockClaim() pool.Claim { return pool.Claim{Requests: []pool.Request{{Bits: 29}}} }

@@ -117,7 +117,7 @@ func (w *worker) act() error {
 		}
 		return w.respec(ctx, name, w.random.IntN(2) == 0, w.random.IntN(3) > 0)
 	case n < 95:
-		return w.carve(ctx)
+		return w.delegate(ctx)
 	case n < 98:
 		return w.retire(ctx)
 	default:

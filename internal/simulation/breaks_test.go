@@ -33,7 +33,7 @@ var breaks = map[string]func(*world){
 		return w.Record.Kind == store.KindAllocation && w.Op == store.Put
 	}),
 	"network that forgets what is held out of range": forget(store.KindNetwork, "held"),
-	"network that forgets what is foreign":           forget(store.KindNetwork, "foreign"),
+	"network that forgets what is external":          forget(store.KindNetwork, "external"),
 	"pool that forgets what is withheld":             forget(store.KindPool, "withheld"),
 	"unknown outcomes made plain": func(w *world) {
 		w.wrap = func(s store.Store, _ *simulation.Process) store.Store { return &flattening{s} }

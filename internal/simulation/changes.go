@@ -70,7 +70,7 @@ func (c *actor) excluding(spec pool.Spec) pool.Spec {
 	return spec
 }
 
-// change gives a pool another spec. One that was carved keeps its ranges.
+// change gives a pool another spec. One that was delegated keeps its ranges.
 func (c *actor) change() {
 	p := c.any()
 	if p == nil || slices.Contains(imports, p.Name()) {
@@ -84,7 +84,7 @@ func (c *actor) change() {
 		}
 		spec = c.excluding(info.Spec)
 	}
-	also := []error{pool.ErrStranded, pool.ErrOverlap, pool.ErrInUse, pool.ErrInvalid}
+	also := []error{pool.ErrOutOfRange, pool.ErrOverlap, pool.ErrInUse, pool.ErrInvalid}
 	if c.chance(3) {
 		_ = c.do("update of "+p.Name(), func(ctx context.Context) error { return p.Update(ctx, spec) }, also...)
 	} else {
@@ -113,18 +113,18 @@ func (c *actor) delete() {
 	}, pool.ErrInUse)
 }
 
-// foreign declares what is foreign in a network.
-func (c *actor) foreign() {
+// external declares what is external in a network.
+func (c *actor) external() {
 	network, drain := one(c, networkN, networkM), c.chance(2)
 	ranges := one(c, nil, nil, []netipx.IPRange{rangeFrom(2, 2)}, []netipx.IPRange{rangeFrom(12, 17)},
 		[]netipx.IPRange{rangeFrom(5, 5), rangeFrom(20, 21)})
-	_ = c.do("declare foreign in "+network, func(ctx context.Context) error {
-		return pool.SetForeign(ctx, c.store, network, ranges, drain, c.with)
-	}, pool.ErrStranded, pool.ErrInvalid)
+	_ = c.do("declare external in "+network, func(ctx context.Context) error {
+		return pool.SetExternal(ctx, c.store, network, ranges, drain, c.with)
+	}, pool.ErrOutOfRange, pool.ErrInvalid)
 }
 
-// carve makes a pool of a part of another one.
-func (c *actor) carve() {
+// delegate makes a pool of a part of another one.
+func (c *actor) delegate() {
 	name, from, bits := one(c, children...), one(c, poolA, poolA, poolB, poolC), one(c, 30, 31)
 	if c.chance(3) {
 		name, from, bits = one(c, grandchildren...), one(c, children...), one(c, 31, 32)
@@ -135,8 +135,8 @@ func (c *actor) carve() {
 	}
 	claim := pool.Claim{Owner: name, Requests: []pool.Request{{Bits: bits}}}
 	var p *pool.Pool
-	err := c.do("carve "+name+" from "+from, func(ctx context.Context) (err error) {
-		p, _, err = pool.Carve(ctx, parent, claim, name, pool.Spec{IPv4: pool.FamilySpec{AllocateReserved: true}}, c.with)
+	err := c.do("delegate "+name+" from "+from, func(ctx context.Context) (err error) {
+		p, _, err = pool.Delegate(ctx, parent, claim, name, pool.Spec{IPv4: pool.FamilySpec{AllocateReserved: true}}, c.with)
 		return err
 	}, pool.ErrExhausted, pool.ErrExists, pool.ErrHeld)
 	if err == nil {
@@ -144,8 +144,8 @@ func (c *actor) carve() {
 	}
 }
 
-// carved returns a handle of a pool that was carved from another, and who may hold something for it in that.
-func (c *actor) carved() (*pool.Pool, string) {
+// delegated returns a handle of a pool that was delegated from another, and who may hold something for it in that.
+func (c *actor) delegated() (*pool.Pool, string) {
 	p := c.open(one(c, append(children, grandchildren...)...))
 	if p == nil {
 		return nil, ""
@@ -153,9 +153,9 @@ func (c *actor) carved() (*pool.Pool, string) {
 	return p, p.Name() + one(c, "", "+1", "+2")
 }
 
-// extend adds to a pool that was carved from another.
+// extend adds to a pool that was delegated from another.
 func (c *actor) extend() {
-	p, owner := c.carved()
+	p, owner := c.delegated()
 	if p == nil {
 		return
 	}
@@ -165,9 +165,9 @@ func (c *actor) extend() {
 	}, pool.ErrExhausted, pool.ErrHeld)
 }
 
-// retract takes from a pool that was carved from another, through that pool or through its parent.
+// retract takes from a pool that was delegated from another, through that pool or through its parent.
 func (c *actor) retract() {
-	p, owner := c.carved()
+	p, owner := c.delegated()
 	if p == nil {
 		return
 	}
@@ -218,7 +218,7 @@ func (c *actor) doImport() {
 	s.Spec.Network = one(c, s.Spec.Network, networkN, networkM, "")
 	for i := range s.Allocations {
 		a := &s.Allocations[i]
-		a.Child, a.Labels = "", nil // nothing was carved from the copy
+		a.Child, a.Labels = "", nil // nothing was delegated from the copy
 		if _, isTenant := parentOf(a.Owner); isTenant {
 			a.Owner = fmt.Sprintf("tenant %d", i)
 		}
@@ -227,7 +227,7 @@ func (c *actor) doImport() {
 	err := c.do("import "+name, func(ctx context.Context) (err error) {
 		p, err = pool.Import(ctx, c.store, name, s, c.with)
 		return err
-	}, pool.ErrExists, pool.ErrOverlap, pool.ErrInvalid) // the last if all of it is foreign there
+	}, pool.ErrExists, pool.ErrOverlap, pool.ErrInvalid) // the last if all of it is external there
 	if err == nil {
 		c.pools[name] = p
 	}

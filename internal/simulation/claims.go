@@ -174,15 +174,15 @@ func (c *actor) apart() {
 	}
 }
 
-// clean reaps or reconciles a pool.
+// clean expires or reconciles a pool.
 func (c *actor) clean() {
 	p := c.any()
 	if p == nil {
 		return
 	}
 	if c.chance(6) {
-		_ = c.doParts("reap of "+p.Name(), func(ctx context.Context) error {
-			_, err := p.Reap(ctx)
+		_ = c.doParts("expire of "+p.Name(), func(ctx context.Context) error {
+			_, err := p.Expire(ctx)
 			return err
 		})
 		return

@@ -19,8 +19,8 @@ import (
 // is made of the records of a backend, as they are written, or of what the library says. Its rules are those of
 // [ledger.check].
 type ledger struct {
-	pages   []*page              // sorted by name
-	foreign map[string]addresses // by network
+	pages    []*page              // sorted by name
+	external map[string]addresses // by network
 	// What the commit under way has granted.
 	fresh   []grant
 	written bool // something has been written since the last check
@@ -92,7 +92,7 @@ func rangeOf(r netipx.IPRange) addresses {
 	return addresses(^uint64(0)>>(63-(last-first))) << first
 }
 
-func newLedger() *ledger { return &ledger{foreign: map[string]addresses{}} }
+func newLedger() *ledger { return &ledger{external: map[string]addresses{}} }
 
 // page returns that of a pool, which is made if there is none.
 func (l *ledger) page(name string) *page {
@@ -197,16 +197,16 @@ func (p *page) describe(spec pool.Spec, parent pool.Parent) {
 
 func (l *ledger) writeNetwork(head store.Record) {
 	var facts struct {
-		Foreign []string `json:"foreign"`
+		External []string `json:"external"`
 	}
-	delete(l.foreign, head.Pool)
+	delete(l.external, head.Pool)
 	if head.Revision == 0 || json.Unmarshal(head.Data, &facts) != nil {
 		return
 	}
-	for _, text := range facts.Foreign {
+	for _, text := range facts.External {
 		spec, err := pool.ParseSpec(text)
 		if err == nil {
-			l.foreign[head.Pool] |= addressesIn(spec.Ranges...)
+			l.external[head.Pool] |= addressesIn(spec.Ranges...)
 		}
 	}
 }
@@ -251,7 +251,7 @@ func (p *page) held() addresses {
 	return all
 }
 
-// grantedTo is what is held in the pool for one that was carved from it.
+// grantedTo is what is held in the pool for one that was delegated from it.
 func (p *page) grantedTo(child string) addresses {
 	var all addresses
 	for i := range p.entries {
@@ -262,10 +262,11 @@ func (p *page) grantedTo(child string) addresses {
 	return all
 }
 
-// allowed is what a pool may hand out: what its spec lets it, less what is foreign, or of what its parent may hand out.
+// allowed is what a pool may hand out: what its spec lets it, less what is external, or of what its parent may hand
+// out.
 func (l *ledger) allowed(p *page) addresses {
 	if p.parent == "" {
-		return p.own &^ l.foreign[p.network]
+		return p.own &^ l.external[p.network]
 	}
 	parent := l.find(p.parent)
 	if parent == nil {

@@ -10,10 +10,10 @@ import (
 //
 //   - No address is held twice in a pool, in range or out of range, also while it cools down.
 //   - What a root pool has in its ranges, or holds outside of them, no other root pool of its network has or holds.
-//   - A pool that was carved from another is in its network, and has and holds only what that holds for it.
-//   - What is newly granted is what the pool may hand out: no gateway, nothing excluded, nothing foreign, and nothing
+//   - A pool that was delegated from another is in its network, and has and holds only what that holds for it.
+//   - What is newly granted is what the pool may hand out: no gateway, nothing excluded, nothing external, and nothing
 //     that its parent may not hand out.
-//   - An owner in a writer's blocks holds something in one pool at most, which was carved from the parent of the
+//   - An owner in a writer's blocks holds something in one pool at most, which was delegated from the parent of the
 //     blocks.
 //
 // Cost: O(records).
@@ -82,7 +82,7 @@ func (l *ledger) checkChildren() error {
 		parent := l.find(p.parent)
 		switch {
 		case parent == nil:
-			return fmt.Errorf("the pool %q was carved from %q, which is gone", p.name, p.parent)
+			return fmt.Errorf("the pool %q was delegated from %q, which is gone", p.name, p.parent)
 		case parent.network != p.network:
 			return fmt.Errorf("the pool %q is in %q, and its parent %q in %q", p.name, p.network, p.parent, parent.network)
 		case parent.grantedTo(p.name) != p.granted:
@@ -99,7 +99,7 @@ func (l *ledger) checkChildren() error {
 				continue
 			}
 			if child := l.find(e.child); child == nil || child.parent != p.name {
-				return fmt.Errorf("%v is held for the pool %q, which was not carved from that", e.key, e.child)
+				return fmt.Errorf("%v is held for the pool %q, which was not delegated from that", e.key, e.child)
 			}
 		}
 	}

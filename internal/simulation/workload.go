@@ -13,10 +13,10 @@ import (
 // Workload is what processes do with a world of pools.
 //
 // Pools a, b and c are in the networks n and m, or in none, with ranges that overlap what others of them hold out of
-// range: they are drained, and grow again, and c is created and deleted. Parts of the networks become foreign. Pools
-// are carved from pools, and from these again; they grow, shrink, and are deleted. Pools are exported, and imported
+// range: they are drained, and grow again, and c is created and deleted. Parts of the networks become external. Pools
+// are delegated from pools, and from these again; they grow, shrink, and are deleted. Pools are exported, and imported
 // under another name and into another network. Writers have blocks, each through handles in all processes. In all of
-// these owners allocate, renew and release, in one pool and in several at once. Others reap and reconcile.
+// these owners allocate, renew and release, in one pool and in several at once. Others expire and reconcile.
 //
 // What an owner is told that it holds must stay its own, and a call that returns an error must have changed nothing,
 // unless the error says otherwise.
@@ -49,7 +49,7 @@ const (
 	together  = "together" // labels what is claimed in several pools at once
 )
 
-// The pools that are carved from others, and the pools that are imported.
+// The pools that are delegated from others, and the pools that are imported.
 var (
 	children      = []string{"k0", "k1"}
 	grandchildren = []string{"g0"}
@@ -146,8 +146,8 @@ func (c *actor) act() {
 	case n < 24:
 		c.change()
 	case n < 36:
-		one(c, c.create, c.create, c.delete, c.foreign, c.carve, c.carve, c.extend, c.retract, c.export, c.doImport, c.clean,
-			c.bulk)()
+		one(c, c.create, c.create, c.delete, c.external, c.delegate, c.delegate, c.extend, c.retract, c.export, c.doImport,
+			c.clean, c.bulk)()
 	default:
 		c.block()
 	}

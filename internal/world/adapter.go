@@ -8,7 +8,7 @@ import (
 
 // Where package pool and the model differ in how they put the same thing.
 
-// parentIn is the parent that a pool has, and the owners in it of what the pool was carved from.
+// parentIn is the parent that a pool has, and the owners in it of what the pool was delegated from.
 func parentIn(p pool.Parent) (parent string, grants []string) {
 	for _, grant := range p.Grants {
 		grants = append(grants, grant.Owner)

@@ -16,8 +16,8 @@ import (
 // and these:
 //
 //   - The head of each pool agrees with its records; see [pool.Pool.Verify].
-//   - What is free in a pool is all that it may hand out and that nobody holds. A pool that was carved from another may
-//     hand out nothing that its parent may not.
+//   - What is free in a pool is all that it may hand out and that nobody holds. A pool delegated from another may hand
+//     out nothing that its parent may not.
 //   - The records of the networks name the ranges of their pools.
 //
 // Nobody else may change the store meanwhile. Cost: O(allocations) of all pools.
@@ -37,7 +37,7 @@ func Audit(ctx context.Context, s store.Store) error {
 	return w.auditNetworks(ctx, s)
 }
 
-// Read reads the pools of a store and what is foreign in its networks, for [World.Check]. The pools have no universe,
+// Read reads the pools of a store and what is external in its networks, for [World.Check]. The pools have no universe,
 // so the world is not for calls. Cost: O(allocations) of all pools.
 func Read(ctx context.Context, s store.Store) (*World, error) {
 	w := (&World{}).clone()
@@ -45,7 +45,7 @@ func Read(ctx context.Context, s store.Store) (*World, error) {
 		if err != nil {
 			return nil, err
 		}
-		w.Foreign[n.Name] = n.Foreign
+		w.External[n.Name] = n.External
 	}
 	for info, err := range pool.List(ctx, s) {
 		if err != nil {

@@ -105,7 +105,7 @@ func (b Blocks) Take(w *World, fresh Block, seen Sight) (*World, error) {
 	}
 	child := NewPool(fresh.Pool, w.Pools[b.Parent].Universe, b.Spec)
 	child.Writer = b.key()
-	after, _, no := w.Carve(b.Parent, claim, child, seen)
+	after, _, no := w.Delegate(b.Parent, claim, child, seen)
 	return after, no.first()
 }
 

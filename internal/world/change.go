@@ -10,7 +10,7 @@ import (
 	"github.com/ipalloc/ipalloc/pool"
 )
 
-// What becomes of pools as a whole: create, update, drain, delete, and what is foreign in a network.
+// What becomes of pools as a whole: create, update, drain, delete, and what is external in a network.
 
 // Create is what [pool.Create] does with an empty pool of a spec that is valid.
 func (w *World) Create(m *Pool) (*World, Refusals) {
@@ -50,7 +50,7 @@ func (m *Pool) OutOfRanges() []netipx.IPRange {
 	return cidr.Difference(m.claimed(), cidr.SetOf(Ranges(m.Spec)...)).Ranges()
 }
 
-// neighbours are the other pools of the network that were not carved. A pool that was carved has none.
+// neighbours are the other pools of the network that were not delegated. A pool that was delegated has none.
 func (w *World) neighbours(m *Pool) (others []*Pool) {
 	for _, name := range w.Names() {
 		other := w.Pools[name]
@@ -99,7 +99,7 @@ func (w *World) Stranded(after *World, names []string) map[string][]string {
 }
 
 // Update is what [pool.Pool.Update] and [pool.Pool.Drain] do with a spec that is valid: the world after it, whom it
-// strands in the pool and those carved from it, and why it is refused.
+// strands in the pool and those delegated from it, and why it is refused.
 func (w *World) Update(
 	name string, spec pool.Spec, drain bool,
 ) (after *World, stranded map[string][]string, no Refusals) {
@@ -128,7 +128,7 @@ func (w *World) Update(
 		no = append(no, pool.ErrInvalid)
 	}
 	if len(stranded) > 0 && !drain {
-		no = append(no, pool.ErrStranded)
+		no = append(no, pool.ErrOutOfRange)
 	}
 	return after, stranded, no
 }
@@ -138,13 +138,13 @@ func covers(prefixes []netip.Prefix, ranges []netipx.IPRange) bool {
 	return len(cidr.Difference(cidr.SetOf(ranges...), cidr.SetOf(rangesOf(prefixes)...)).Ranges()) == 0
 }
 
-// SetForeign is what [pool.SetForeign] does: the world after it, whom it strands in each pool, and why it is refused.
-func (w *World) SetForeign(
-	network string, foreign []netipx.IPRange, drain bool,
+// SetExternal is what [pool.SetExternal] does: the world after it, whom it strands in each pool, and why it is refused.
+func (w *World) SetExternal(
+	network string, external []netipx.IPRange, drain bool,
 ) (after *World, stranded map[string][]string, no Refusals) {
 	after = w.clone()
-	if after.Foreign[network] = cidr.SetOf(foreign...).Ranges(); len(foreign) == 0 {
-		delete(after.Foreign, network)
+	if after.External[network] = cidr.SetOf(external...).Ranges(); len(external) == 0 {
+		delete(after.External, network)
 	}
 	var names []string
 	for _, name := range w.Names() {
@@ -158,12 +158,12 @@ func (w *World) SetForeign(
 	}
 	stranded = w.Stranded(after, names)
 	if len(stranded) > 0 && !drain {
-		no = append(no, pool.ErrStranded)
+		no = append(no, pool.ErrOutOfRange)
 	}
 	return after, stranded, no
 }
 
-// Delete is what [pool.Delete] does. What a pool was carved from goes back to its parent.
+// Delete is what [pool.Delete] does. What a pool was delegated from goes back to its parent.
 func (w *World) Delete(name string) (*World, error) {
 	m := w.Pools[name]
 	switch {

@@ -15,12 +15,12 @@ import (
 // Check returns an error that names the first rule that the world breaks, or nil. It looks at ranges and prefixes only,
 // so the pools may be of any size, and a world that [Read] has read can be checked too. The rules:
 //
-//   - No address is held by two owners: of one pool, of a pool and those carved from it, or of all pools of one
-//     network, in range or out of range, also while it cools down. What a pool was carved from is held by who holds it
-//     in that.
+//   - No address is held by two owners: of one pool, of a pool and those delegated from it, or of all pools of one
+//     network, in range or out of range, also while it cools down. What a pool was delegated from is held by who holds
+//     it in that.
 //   - An owner holds one allocation in a pool, and one in all blocks of a writer.
 //   - The ranges of a root pool, and what it holds outside of them, are none of another root pool of its network.
-//   - A pool that was carved from another lies, with all that it holds, in what that holds for it, and is in its
+//   - A pool that was delegated from another lies, with all that it holds, in what that holds for it, and is in its
 //     network.
 func (w *World) Check() error {
 	for _, name := range w.Names() {
@@ -52,7 +52,7 @@ func (w *World) checkOwners(m *Pool) error {
 	return nil
 }
 
-// checkChild finds what a pool that was carved has and its parent did not grant.
+// checkChild finds what a pool that was delegated has and its parent did not grant.
 func (w *World) checkChild(m *Pool) error {
 	if !m.IsChild() {
 		return nil
@@ -131,12 +131,12 @@ func (w *World) domain(m *Pool) string {
 	return "pool " + root.Name
 }
 
-// allowedSet is what a pool of any size may hand out of a family: its own set, less what is foreign, or in what its
+// allowedSet is what a pool of any size may hand out of a family: its own set, less what is external, or in what its
 // parent may hand out and has granted.
 func (w *World) allowedSet(m *Pool, f pool.Family) *netipx.IPSet {
 	own := m.Spec.Set(f)
 	if !m.IsChild() {
-		return cidr.Difference(own, cidr.SetOf(w.Foreign[m.Spec.Network]...))
+		return cidr.Difference(own, cidr.SetOf(w.External[m.Spec.Network]...))
 	}
 	granted := cidr.Intersection(own, cidr.SetOf(rangesOf(w.Granted(m))...))
 	return cidr.Intersection(granted, w.allowedSet(w.Pools[m.Parent], f))

@@ -108,12 +108,13 @@ func stored(t *testing.T) *store.Memory {
 	parent, err := pool.Create(ctx, s, "parent", specOf("net", "10.0.0.0/28"), nil)
 	require.NoError(t, err)
 	claim := pool.Claim{Owner: "a", Requests: []pool.Request{{Bits: 29}}}
-	child, _, err := pool.Carve(ctx, parent, claim, "child", pool.Spec{IPv4: pool.FamilySpec{AllocateReserved: true}}, nil)
+	child, _, err := pool.Delegate(ctx, parent, claim, "child",
+		pool.Spec{IPv4: pool.FamilySpec{AllocateReserved: true}}, nil)
 	require.NoError(t, err)
 	_, err = child.Allocate(ctx, pool.Claim{Owner: "b"})
 	require.NoError(t, err)
-	foreign := []netipx.IPRange{netipx.RangeOfPrefix(netip.MustParsePrefix("10.0.0.7/32"))}
-	require.NoError(t, pool.SetForeign(ctx, s, "net", foreign, true, nil))
+	external := []netipx.IPRange{netipx.RangeOfPrefix(netip.MustParsePrefix("10.0.0.7/32"))}
+	require.NoError(t, pool.SetExternal(ctx, s, "net", external, true, nil))
 	return s
 }
 

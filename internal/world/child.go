@@ -11,9 +11,9 @@ import (
 
 // Pools within pools.
 
-// Carve is what [pool.Carve] does for a child of a spec without ranges: the world after it, and what is granted in the
-// parent. A child that is there already is returned as it is.
-func (w *World) Carve(
+// Delegate is what [pool.Delegate] does for a child of a spec without ranges: the world after it, and what is granted
+// in the parent. A child that is there already is returned as it is.
+func (w *World) Delegate(
 	parent string, c pool.Claim, child *Pool, seen Sight,
 ) (after *World, granted *Record, no Refusals) {
 	network := w.Pools[parent].Spec.Network

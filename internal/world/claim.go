@@ -136,7 +136,7 @@ func (w *World) Allocate(name string, c pool.Claim, seen Sight) (*World, *Record
 	return w.with(after), r, nil
 }
 
-// allocate is that in one pool. With a child it is for Carve.
+// allocate is that in one pool. With a child it is for Delegate.
 func (m *Pool) allocate(now time.Time, c pool.Claim, child string, seen Sight) (*Pool, *Record, error) {
 	if asksTwice(c) {
 		return nil, nil, pool.ErrInvalid

@@ -64,7 +64,7 @@ func (m *Pool) Free() map[netip.Addr]bool {
 }
 
 // withheldRanges are the ranges that a pool must not hand out because of others: those of its addresses that are
-// foreign and, of what its parent has granted to it, those that the parent must not hand out.
+// external and, of what its parent has granted to it, those that the parent must not hand out.
 func (w *World) withheldRanges(m *Pool) []netipx.IPRange {
 	var withheld []netipx.IPRange
 	if m.IsChild() {
@@ -79,7 +79,7 @@ func (w *World) withheldRanges(m *Pool) []netipx.IPRange {
 	}
 	for _, f := range m.Families() {
 		for _, a := range AddrsOf(m.Universe[f]) {
-			if inAny(Ranges(m.Spec), a) && w.isForeign(m, a) {
+			if inAny(Ranges(m.Spec), a) && w.isExternal(m, a) {
 				withheld = append(withheld, netipx.IPRangeFrom(a, a))
 			}
 		}
@@ -110,17 +110,17 @@ func (w *World) Snapshot(name string) pool.Snapshot {
 	return s
 }
 
-// Networks are all networks: the ranges of their pools, and what is foreign there.
+// Networks are all networks: the ranges of their pools, and what is external there.
 func (w *World) Networks() map[string]pool.Network {
 	networks := map[string]pool.Network{}
 	in := func(name string) pool.Network {
 		if n, known := networks[name]; known {
 			return n
 		}
-		return pool.Network{Name: name, Pools: map[string][]netipx.IPRange{}, Foreign: w.Foreign[name]}
+		return pool.Network{Name: name, Pools: map[string][]netipx.IPRange{}, External: w.External[name]}
 	}
-	for name, foreign := range w.Foreign {
-		if len(foreign) > 0 {
+	for name, external := range w.External {
+		if len(external) > 0 {
 			networks[name] = in(name)
 		}
 	}

@@ -18,8 +18,8 @@ import (
 type Pool struct {
 	Name   string
 	Spec   pool.Spec
-	Parent string   // the pool that this one was carved from; empty if it was not
-	Grants []string // the owners in the parent of what this one was carved from
+	Parent string   // the pool that this one was delegated from; empty if it was not
+	Grants []string // the owners in the parent of what this one was delegated from
 	Writer string   // the parent and the writer of whose blocks it is, if it is; see [Blocks]
 	// Universe are the addresses of each family that the model looks at.
 	Universe map[pool.Family]netip.Prefix
@@ -59,7 +59,7 @@ func (m *Pool) clone() *Pool {
 	return &after
 }
 
-// IsChild reports whether the pool was carved from another.
+// IsChild reports whether the pool was delegated from another.
 func (m *Pool) IsChild() bool { return m.Parent != "" }
 
 // Ranges are those of a spec, or if there are none all of its subnets.
@@ -196,7 +196,7 @@ func (m *Pool) Taken() map[netip.Addr]*Record {
 	return taken
 }
 
-// delegated reports whether a pool was carved out of it, there or not.
+// delegated reports whether a pool was delegated out of it, there or not.
 func (r *Record) delegated() bool { return r.Child != "" }
 
 func (r *Record) addrs() []netip.Addr {

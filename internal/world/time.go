@@ -8,7 +8,7 @@ import (
 	"github.com/ipalloc/ipalloc/pool"
 )
 
-// What becomes of what is held: release, cooldown, renewal, reaping, reconciliation.
+// What becomes of what is held: release, cooldown, renewal, expiring, reconciliation.
 
 // named returns what a Held names; nil and an error if that is nothing, or nil and none if it is optional.
 func (m *Pool) named(held pool.Held) (*Record, error) {
@@ -36,7 +36,7 @@ func (m *Pool) named(held pool.Held) (*Record, error) {
 }
 
 // Release is what [pool.Pool.Release] does: the world after it, and what is released; nil for nothing. A pool that was
-// carved out of it goes with it.
+// delegated out of it goes with it.
 func (w *World) Release(name string, held pool.Held) (*World, *Record, error) {
 	return w.leave(name, held, 0, nil)
 }
@@ -137,8 +137,8 @@ func (m *Pool) renew(now time.Time, held pool.Held, ttl time.Duration) (*Pool, *
 	return after, after.add(&renewed, r), nil
 }
 
-// Reap is what [pool.Pool.Reap] does, and how many records it frees.
-func (w *World) Reap(name string) (*World, int) {
+// Expire is what [pool.Pool.Expire] does, and how many records it frees.
+func (w *World) Expire(name string) (*World, int) {
 	m := w.Pools[name]
 	after, ended := m.clone(), m.ended(w.Now, Sight{})
 	for _, r := range ended {

@@ -1,5 +1,5 @@
 // Package world is what package pool does, done naively: a model of a whole store of pools, with networks, parents and
-// children, and addresses that are foreign. Tests hold it against the real thing.
+// children, and addresses that are external. Tests hold it against the real thing.
 //
 // A [World] is never changed. Each call of package pool is a function from a world to the world after it, or to the
 // errors of which the real call may return any. The model looks at each address of a small universe and keeps nothing
@@ -20,9 +20,9 @@ import (
 // World is all that is in a store, at one moment. The zero World is empty and ready to use. It is not changed, so it
 // may be shared.
 type World struct {
-	Now     time.Time
-	Pools   map[string]*Pool
-	Foreign map[string][]netipx.IPRange // by network
+	Now      time.Time
+	Pools    map[string]*Pool
+	External map[string][]netipx.IPRange // by network
 }
 
 // Refusals are the errors of which a call may return any. None means that the call succeeds.
@@ -45,12 +45,12 @@ func (w *World) At(now time.Time) *World {
 
 func (w *World) clone() *World {
 	after := *w
-	after.Pools, after.Foreign = maps.Clone(w.Pools), maps.Clone(w.Foreign)
+	after.Pools, after.External = maps.Clone(w.Pools), maps.Clone(w.External)
 	if after.Pools == nil {
 		after.Pools = map[string]*Pool{}
 	}
-	if after.Foreign == nil {
-		after.Foreign = map[string][]netipx.IPRange{}
+	if after.External == nil {
+		after.External = map[string][]netipx.IPRange{}
 	}
 	return &after
 }
@@ -74,14 +74,14 @@ func (w *World) without(name string) *World {
 // Names returns the names of the pools, sorted.
 func (w *World) Names() []string { return slices.Sorted(maps.Keys(w.Pools)) }
 
-// children returns the names of the pools that were carved from one, sorted.
+// children returns the names of the pools that were delegated from one, sorted.
 func (w *World) children(name string) []string {
 	return slices.DeleteFunc(w.Names(), func(other string) bool {
 		return !w.Pools[other].IsChild() || w.Pools[other].Parent != name
 	})
 }
 
-// Family returns the names of a pool and of all that was carved from it, parents first.
+// Family returns the names of a pool and of all that was delegated from it, parents first.
 func (w *World) Family(name string) []string {
 	names := []string{name}
 	for _, child := range w.children(name) {
@@ -90,7 +90,7 @@ func (w *World) Family(name string) []string {
 	return names
 }
 
-// ChildOf returns the pool that was carved out of a record of the pool of that name; nil if there is none.
+// ChildOf returns the pool that was delegated out of a record of the pool of that name; nil if there is none.
 func (w *World) ChildOf(name string, r *Record) *Pool {
 	child := w.Pools[r.Child]
 	if r.delegated() && child != nil && child.Parent == name && slices.Contains(child.Grants, r.Owner) {
@@ -120,13 +120,13 @@ func (w *World) grant(m *Pool, owner string) []netip.Prefix {
 	return nil
 }
 
-// isForeign reports whether somebody else hands out a in the network of a pool.
-func (w *World) isForeign(m *Pool, a netip.Addr) bool {
-	return m.Spec.Network != "" && inAny(w.Foreign[m.Spec.Network], a)
+// isExternal reports whether somebody else hands out a in the network of a pool.
+func (w *World) isExternal(m *Pool, a netip.Addr) bool {
+	return m.Spec.Network != "" && inAny(w.External[m.Spec.Network], a)
 }
 
-// resolve finds out what a pool and all that was carved from it may hand out. It is called on a world that nobody else
-// has yet.
+// resolve finds out what a pool and all that was delegated from it may hand out. It is called on a world that nobody
+// else has yet.
 func (w *World) resolve(name string) {
 	for _, each := range w.Family(name) {
 		m := w.Pools[each].clone()
@@ -136,7 +136,7 @@ func (w *World) resolve(name string) {
 			for _, a := range AddrsOf(m.Universe[f]) {
 				own := inAny(Ranges(m.Spec), a) && !inAny(m.Spec.Exclude, a) && !m.withheld(f, a)
 				if !m.IsChild() {
-					m.Allowed[a] = own && !w.isForeign(m, a)
+					m.Allowed[a] = own && !w.isExternal(m, a)
 				} else { // what was not granted is not there, so that the parent is if anything was
 					m.Allowed[a] = own && inAny(granted, a) && w.Pools[m.Parent].Allowed[a]
 				}

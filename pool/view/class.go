@@ -10,7 +10,7 @@ const (
 	cooling                 // released and withheld
 	reserved                // the first or last of a subnet, or one that no pool hands out
 	excluded                // as the spec says
-	foreign                 // somebody else's in the network
+	external                // somebody else's in the network
 	gateway                 // of a subnet, in the ranges or not
 	outOfRange              // held, or cooling, though the pool does not hand it out any more
 	classes    = int(outOfRange) + 1
@@ -31,7 +31,7 @@ var looks = [classes]look{
 	cooling:    {"cooling", "c", "~", 80},
 	reserved:   {"reserved", "r", "-", 243},
 	excluded:   {"excluded", "e", "x", 243},
-	foreign:    {"foreign", "n", "#", 137},
+	external:   {"external", "n", "#", 137},
 	gateway:    {"gateway", "g", "@", 255},
 	outOfRange: {"out of range", "w", "!", 202},
 }
@@ -40,4 +40,4 @@ var looks = [classes]look{
 func (c class) held() bool { return c == taken || c == cooling || c == outOfRange }
 
 // legendOrder is how legends list the classes; outside is in none.
-var legendOrder = []class{taken, free, cooling, outOfRange, gateway, reserved, excluded, foreign}
+var legendOrder = []class{taken, free, cooling, outOfRange, gateway, reserved, excluded, external}

@@ -14,7 +14,7 @@
 // drawn as one block. Hold the pointer over a block to see its addresses, its counts, and its owner if it has one.
 //
 // Every address is taken, free, cooling (released and withheld), out of range (held, but no longer handed out by the
-// pool), a gateway, reserved, excluded, foreign, or not in the pool. Gateways outside the ranges are shown too. Bands
+// pool), a gateway, reserved, excluded, external, or not in the pool. Gateways outside the ranges are shown too. Bands
 // have an outline.
 //
 // A cell stands for one address; in a large pool it stands for more, so that the map has at most [Options.MaxCells].
@@ -29,7 +29,7 @@
 //
 // With [Options.Label], the value of that label decides the colour of a taken address. A value has the same colour in
 // every picture, unless it collides with another value. There are eight colours, for the values with the most
-// addresses. People with colour blindness can distinguish them, also in dark mode. Cooling, excluded and foreign
+// addresses. People with colour blindness can distinguish them, also in dark mode. Cooling, excluded and external
 // addresses also have patterns.
 //
 // # Cost

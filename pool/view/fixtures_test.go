@@ -27,7 +27,7 @@ func must[T any](value T, err error) T {
 }
 
 // busy24 is a pool with some of everything: two teams, leases, a cooldown, exclusions, a band, a
-// foreign range, and one held out of range.
+// external range, and one held out of range.
 func busy24(t testing.TB, s store.Store, name string) *pool.Pool {
 	t.Helper()
 	ctx := context.Background()
@@ -38,7 +38,7 @@ func busy24(t testing.TB, s store.Store, name string) *pool.Pool {
 		Bands:    []pool.Band{{Name: "static", Ranges: must(cidr.ParseRanges("192.0.2.192/27")), Exclusive: true}},
 		Cooldown: time.Hour, Network: "lab",
 	}
-	require.NoError(t, pool.SetForeign(ctx, s, "lab", must(cidr.ParseRanges("192.0.2.240/28")), false, nil))
+	require.NoError(t, pool.SetExternal(ctx, s, "lab", must(cidr.ParseRanges("192.0.2.240/28")), false, nil))
 	p, err := pool.Create(ctx, s, name, spec, &pool.Options{Clock: clock})
 	require.NoError(t, err)
 	for i := range 120 {

@@ -177,7 +177,7 @@ func specRows(info pool.Info) []specRow {
 			owners = append(owners, grant.Owner)
 		}
 		held := short(strings.Join(owners, ", "), shownLetters)
-		add("Carved from", fmt.Sprintf("%s, held there by %s", short(parent.Pool, shownLetters), held))
+		add("Delegated from", fmt.Sprintf("%s, held there by %s", short(parent.Pool, shownLetters), held))
 	}
 	add("Created", formatTime(info.Created).String())
 	add("Revision", fmt.Sprint(info.Revision))

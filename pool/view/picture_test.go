@@ -98,7 +98,7 @@ func classOf(s *pool.Snapshot, addr netip.Addr) string {
 	case within(s.Spec.Exclude):
 		return "excluded"
 	case within(s.Withheld):
-		return "foreign"
+		return "external"
 	default:
 		return "reserved"
 	}
@@ -211,7 +211,7 @@ func svgOf(t require.TestingT, s pool.Snapshot, o *view.Options) (string, []rect
 func TestAreasAreTheCounts(t *testing.T) {
 	styles := map[string]string{
 		"t": "taken", "f": "free", "c": "cooling", "w": "out of range", "g": "gateway",
-		"r": "reserved", "e": "excluded", "n": "foreign", "o": "not in the pool",
+		"r": "reserved", "e": "excluded", "n": "external", "o": "not in the pool",
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		s := somePool(t)

@@ -69,7 +69,7 @@ func groundSets(info pool.Info, family pool.Family) [classes]*netipx.IPSet {
 	for _, other := range []struct {
 		class class
 		set   *netipx.IPSet
-	}{{excluded, cidr.SetOf(ofFamily(spec.Exclude, family)...)}, {foreign, theirs}, {reserved, rest}} {
+	}{{excluded, cidr.SetOf(ofFamily(spec.Exclude, family)...)}, {external, theirs}, {reserved, rest}} {
 		sets[other.class] = cidr.Intersection(rest, other.set)
 		rest = cidr.Difference(rest, other.set)
 	}

@@ -8,9 +8,9 @@
 // commit that returned before. Only commits change the file.
 //
 // The file is created whole or not at all: under another name in the same folder, then linked to its path. A file that
-// cannot be opened as a store (see [ErrForeign], [ErrCorrupt], [store.ErrNewerFormat]) is not changed. An empty file counts as
-// damaged, not as new: a failed copy leaves one behind, and a new store in its place would hand out every address a
-// second time. Delete the file to start a new store.
+// cannot be opened as a store (see [ErrForeign], [ErrCorrupt], [store.ErrNewerFormat]) is not changed. An empty file
+// counts as damaged, not as new: a failed copy leaves one behind, and a new store in its place would hand out every
+// address a second time. Delete the file to start a new store.
 //
 // # Caveats
 //

@@ -58,7 +58,7 @@ func present(t *testing.T) []byte {
 	require.NoError(t, err)
 	external, err := cidr.ParseRanges("10.0.0.240-10.0.0.254", "2001:db8::ff")
 	require.NoError(t, err)
-	require.NoError(t, pool.SetForeign(t.Context(), s, "lan", external, false, nil))
+	require.NoError(t, pool.SetExternal(t.Context(), s, "lan", external, false, nil))
 	for _, p := range pools {
 		_, err := pool.Import(t.Context(), s, p.Name, p, nil)
 		require.NoError(t, err)

@@ -39,8 +39,9 @@ const (
 // Open opens the store in the file at path for reading and writing, and locks it. It creates the file if there
 // is none (see [Options.MustExist]), but not its folder. A nil opts is the same as the zero Options.
 //
-// The errors wrap [ErrLocked], [ErrForeign], [ErrCorrupt], [store.ErrNewerFormat], the context's error, or that of the operating
-// system ([fs.ErrNotExist], [fs.ErrPermission]), and name path. When Open fails, it has not changed an existing file.
+// The errors wrap [ErrLocked], [ErrForeign], [ErrCorrupt], [store.ErrNewerFormat], the context's error, or that of the
+// operating system ([fs.ErrNotExist], [fs.ErrPermission]), and name path. When Open fails, it has not changed an
+// existing file.
 //
 // Open checks only the outer structure of the file. A later call that reads or writes a damaged page returns
 // [ErrCorrupt].

@@ -82,8 +82,8 @@ func Open(ctx context.Context, connString string, opts *Options) (*Store, error)
 // the extension btree_gist, which is part of PostgreSQL. A database administrator can do it instead, see [Migrations];
 // the package comment says which rights the program's role then needs.
 //
-// The errors wrap [ErrNoSchema], [store.ErrNewerFormat], [store.ErrInvalid], the context's error or that of pgx, and name the
-// schema.
+// The errors wrap [ErrNoSchema], [store.ErrNewerFormat], [store.ErrInvalid], the context's error or that of pgx, and
+// name the schema.
 //
 // Cost: one round trip; a few more to create or upgrade the tables.
 func New(ctx context.Context, pool *pgxpool.Pool, opts *Options) (*Store, error) {

@@ -34,9 +34,9 @@ func TestCommitTimeoutWhileAHeadIsLocked(t *testing.T) {
 			require.NoError(t, err)
 			return a.Update(ctx, spec)
 		},
-		"carve": func(ctx context.Context, a, _ *pool.Pool) error {
+		"delegate": func(ctx context.Context, a, _ *pool.Pool) error {
 			claim := pool.Claim{Owner: "z", Requests: []pool.Request{{Bits: 28}}}
-			_, _, err := pool.Carve(ctx, a, claim, "child", pool.Spec{}, options)
+			_, _, err := pool.Delegate(ctx, a, claim, "child", pool.Spec{}, options)
 			return err
 		},
 	} {

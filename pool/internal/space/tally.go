@@ -16,7 +16,7 @@ const (
 	Expiring Counter = iota
 	// Aside counts those of them that are kept beside the record of their owner.
 	Aside
-	// Delegated counts the records of which a pool was carved.
+	// Delegated counts the records of which a pool was delegated.
 	Delegated
 	// Holding counts the records of owners that hold something.
 	Holding

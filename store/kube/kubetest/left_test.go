@@ -185,7 +185,7 @@ func TestNothingStays(t *testing.T) {
 		claim := pool.Claim{
 			Owner: fmt.Sprint("child-", i), Requests: []pool.Request{{Family: pool.IPv4, Bits: 28}},
 		}
-		child, _, err := pool.Carve(t.Context(), p, claim, fmt.Sprint("child-", i), pool.Spec{}, nil)
+		child, _, err := pool.Delegate(t.Context(), p, claim, fmt.Sprint("child-", i), pool.Spec{}, nil)
 		require.NoError(t, err)
 		_, err = child.Allocate(t.Context(), pool.Claim{Owner: "x"})
 		require.NoError(t, err)

@@ -20,7 +20,8 @@ type link struct {
 	proxy          *Proxy
 	client, server *net.TCPConn
 	ended          chan struct{} // closed by cut
-	// seen has the last bytes of the requests, in which a text may begin. Only the goroutine that passes requests uses it.
+	// seen has the last bytes of the requests, in which a text may begin. Only the goroutine that passes requests uses
+	// it.
 	seen string
 }
 

@@ -20,21 +20,21 @@ func ofBits(owner string, bits int) pool.Claim {
 	return pool.Claim{Owner: owner, Requests: []pool.Request{{Bits: bits}}}
 }
 
-func carve(t testing.TB, parent *pool.Pool, c pool.Claim, name string) *pool.Pool {
+func delegate(t testing.TB, parent *pool.Pool, c pool.Claim, name string) *pool.Pool {
 	t.Helper()
-	p, _, err := pool.Carve(t.Context(), parent, c, name, everyAddress(), nil)
+	p, _, err := pool.Delegate(t.Context(), parent, c, name, everyAddress(), nil)
 	require.NoError(t, err)
 	return p
 }
 
-func TestNodeCIDRsAreCarved(t *testing.T) {
+func TestNodeCIDRsAreDelegated(t *testing.T) {
 	s := store.NewMemory()
 	spec := specOf("10.244.0.0/16", "fd00:10:244::/48")
 	spec.IPv4.Bits, spec.IPv6.Bits = 24, 64
 	cluster := createNamed(t, s, "cluster", spec)
 	for i := range 3 {
 		node := fmt.Sprint("node-", i)
-		p, _, err := pool.Carve(t.Context(), cluster, pool.Claim{Owner: node, Policy: pool.RequireDualStack}, node,
+		p, _, err := pool.Delegate(t.Context(), cluster, pool.Claim{Owner: node, Policy: pool.RequireDualStack}, node,
 			pool.Spec{}, nil)
 		require.NoError(t, err)
 		info, err := p.Info(t.Context())
@@ -63,7 +63,7 @@ func TestVPCIsCutIntoSubnetsOfVariableLengths(t *testing.T) {
 		{"public", 20, "10.0.0.0/20"}, {"private", 18, "10.0.64.0/18"}, {"small", 28, "10.0.16.0/28"},
 		{"more", 20, "10.0.32.0/20"},
 	} {
-		p := carve(t, vpc, ofBits(c.name, c.bits), c.name)
+		p := delegate(t, vpc, ofBits(c.name, c.bits), c.name)
 		info, err := p.Info(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, ranges(c.want), info.Spec.Ranges)
@@ -71,7 +71,7 @@ func TestVPCIsCutIntoSubnetsOfVariableLengths(t *testing.T) {
 	// And in it again: a subnet of a subnet.
 	private, err := pool.Open(t.Context(), s, "private", nil)
 	require.NoError(t, err)
-	inner := carve(t, private, ofBits("inner", 24), "inner")
+	inner := delegate(t, private, ofBits("inner", 24), "inner")
 	require.Equal(t, "10.0.64.0", texts(allocate(t, inner, pool.Claim{Owner: "host"})))
 	requireOK(t, vpc)
 	requireOK(t, private)
@@ -86,42 +86,42 @@ func TestDHCPv6PrefixDelegation(t *testing.T) {
 	for i := range 3 {
 		customer := fmt.Sprint("duid-", i)
 		subnets := pool.Spec{IPv6: pool.FamilySpec{Bits: 64}}
-		p, _, err := pool.Carve(t.Context(), provider, pool.Claim{Owner: customer}, customer, subnets, nil)
+		p, _, err := pool.Delegate(t.Context(), provider, pool.Claim{Owner: customer}, customer, subnets, nil)
 		require.NoError(t, err)
 		lan := allocate(t, p, pool.Claim{Owner: "lan"})
 		require.Equal(t, []netip.Prefix{prefix(fmt.Sprintf("2001:db8:0:%x00::/64", i))}, lan.Prefixes)
 	}
 }
 
-func TestCarveIsIdempotent(t *testing.T) {
+func TestDelegateIsIdempotent(t *testing.T) {
 	s := store.NewMemory()
 	parent := createNamed(t, s, "parent", specOf("10.0.0.0/16"))
-	first := carve(t, parent, ofBits("n", 24), "child")
+	first := delegate(t, parent, ofBits("n", 24), "child")
 	allocate(t, first, pool.Claim{Owner: "x"})
 	other, err := pool.Open(t.Context(), s, "parent", nil)
 	require.NoError(t, err)
-	again := carve(t, other, ofBits("n", 24), "child")
+	again := delegate(t, other, ofBits("n", 24), "child")
 	_, err = again.Get(t.Context(), pool.Held{Owner: "x"})
 	require.NoError(t, err)
 	require.Equal(t, uint64(256), used(t, parent))
-	_, _, err = pool.Carve(t.Context(), parent, ofBits("n", 24), "another", pool.Spec{}, nil)
+	_, _, err = pool.Delegate(t.Context(), parent, ofBits("n", 24), "another", pool.Spec{}, nil)
 	require.ErrorIs(t, err, pool.ErrHeld)
-	_, _, err = pool.Carve(t.Context(), parent, ofBits("n", 25), "child", pool.Spec{}, nil)
+	_, _, err = pool.Delegate(t.Context(), parent, ofBits("n", 25), "child", pool.Spec{}, nil)
 	require.ErrorIs(t, err, pool.ErrHeld)
-	_, _, err = pool.Carve(t.Context(), parent, ofBits("m", 24), "child", pool.Spec{}, nil)
+	_, _, err = pool.Delegate(t.Context(), parent, ofBits("m", 24), "child", pool.Spec{}, nil)
 	require.ErrorIs(t, err, pool.ErrExists)
 	requireHoldsNothing(t, parent, "m")
 	requireOK(t, parent)
 }
 
-func TestCarveOfWhatIsHeldAlready(t *testing.T) {
+func TestDelegateOfWhatIsHeldAlready(t *testing.T) {
 	b := stored(t, specOf("10.0.0.0/16"))
 	want := allocate(t, b.Pool, pool.Claim{Owner: "n", Requests: []pool.Request{{Bits: 24}}, TTL: time.Minute})
-	p := carve(t, b.Pool, ofBits("n", 24), "child")
+	p := delegate(t, b.Pool, ofBits("n", 24), "child")
 	got, err := b.Get(t.Context(), pool.Held{Owner: "n"})
 	require.NoError(t, err)
 	require.Equal(t, want.Prefixes, got.Prefixes)
-	require.Zero(t, got.Expires, "a pool is carved out of a reservation: it does not end under those who use it")
+	require.Zero(t, got.Expires, "a pool is delegated out of a reservation: it does not end under those who use it")
 	allocate(t, p, pool.Claim{Owner: "x"})
 	b.clock.Add(time.Hour)
 	_, err = b.Allocate(t.Context(), ofBits("n", 25))
@@ -143,7 +143,7 @@ func TestReleaseIsRefusedWhileTheChildHoldsAnything(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := stored(t, cooling("10.0.0.0/23"))
-			p := carve(t, b.Pool, ofBits("n", 24), "child")
+			p := delegate(t, b.Pool, ofBits("n", 24), "child")
 			allocate(t, p, pool.Claim{Owner: "x"})
 			for range 2 {
 				require.ErrorIs(t, free(t, b.memory, b.Pool), pool.ErrInUse)
@@ -162,7 +162,7 @@ func TestReleaseIsRefusedWhileTheChildHoldsAnything(t *testing.T) {
 			require.ErrorIs(t, err, pool.ErrNoPool, "by a handle that is still there")
 			require.Equal(t, uint64(256), b.stats(t).Cooling.Uint64(), "the parent's rules hold for what comes back")
 			b.clock.Add(time.Minute)
-			_, err = b.Reap(t.Context())
+			_, err = b.Expire(t.Context())
 			require.NoError(t, err)
 			require.NoError(t, pool.Delete(t.Context(), b.memory, "blue", nil))
 			requireNoRecords(t, b.memory)
@@ -170,7 +170,7 @@ func TestReleaseIsRefusedWhileTheChildHoldsAnything(t *testing.T) {
 	}
 }
 
-// otherReleases are the errors of all other ways to release what a pool was carved from.
+// otherReleases are the errors of all other ways to release what a pool was delegated from.
 func (b *trial) otherReleases(t *testing.T) (errs []error) {
 	t.Helper()
 	many, err := releaseMany(t.Context(), b, []string{"n"})
@@ -182,12 +182,12 @@ func (b *trial) otherReleases(t *testing.T) (errs []error) {
 	return append(errs, err)
 }
 
-func TestWhatIsCarvedIsNeitherReapedNorReconciledAway(t *testing.T) {
+func TestWhatIsDelegatedIsNeitherExpiredNorReconciledAway(t *testing.T) {
 	b := stored(t, specOf("10.0.0.0/24"))
-	carve(t, b.Pool, ofBits("n", 25), "child")
+	delegate(t, b.Pool, ofBits("n", 25), "child")
 	allocate(t, b.Pool, ofBits("gone", 26))
 	b.clock.Add(1000 * time.Hour)
-	_, err := b.Reap(t.Context())
+	_, err := b.Expire(t.Context())
 	require.NoError(t, err)
 	done, err := b.Reconcile(t.Context(), markOf(t, b.Pool), live(), nil)
 	require.NoError(t, err)
@@ -197,7 +197,7 @@ func TestWhatIsCarvedIsNeitherReapedNorReconciledAway(t *testing.T) {
 	require.NoError(t, err)
 }
 
-func TestCarveThatMakesNoSense(t *testing.T) {
+func TestDelegateThatMakesNoSense(t *testing.T) {
 	s := store.NewMemory()
 	parent := createNamed(t, s, "parent", inNetwork("blue", "10.0.0.0/24"))
 	memory, err := pool.New(specOf("10.0.0.0/24"), nil)
@@ -220,17 +220,17 @@ func TestCarveThatMakesNoSense(t *testing.T) {
 		"no room":            {parent, ofBits("n", 20), "child", pool.Spec{}, pool.ErrExhausted},
 		"nothing in it":      {parent, ofBits("n", 26), "child", pool.Spec{Exclude: ranges("10.0.0.0/24")}, pool.ErrInvalid},
 	} {
-		_, _, err := pool.Carve(t.Context(), c.parent, c.claim, c.child, c.spec, nil)
+		_, _, err := pool.Delegate(t.Context(), c.parent, c.claim, c.child, c.spec, nil)
 		require.ErrorIs(t, err, c.want, name)
 	}
 	require.Zero(t, used(t, parent))
 	requireOK(t, parent)
 }
 
-func TestCarvedPoolStaysInWhatItsParentGranted(t *testing.T) {
+func TestDelegatedPoolStaysInWhatItsParentGranted(t *testing.T) {
 	s := store.NewMemory()
 	parent := createNamed(t, s, "parent", inNetwork("blue", "10.0.0.0/24"))
-	child := carve(t, parent, ofBits("n", 26), "child")
+	child := delegate(t, parent, ofBits("n", 26), "child")
 	info, err := child.Info(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, "blue", info.Spec.Network)
@@ -243,16 +243,16 @@ func TestCarvedPoolStaysInWhatItsParentGranted(t *testing.T) {
 	require.Equal(t, []string{"n"}, stranded(t, parent.Update(t.Context(), inNetwork("blue", "10.0.0.64/26"))))
 }
 
-// The process dies, or a reply is lost, at each call to the store, during a carve and during a release. The next try
+// The process dies, or a reply is lost, at each call to the store, during a delegate and during a release. The next try
 // completes it, and nothing leaks: all that the parent has taken is held, and all that is held has its pool.
-func TestCrashesWhileCarvingAndGivingBack(t *testing.T) {
+func TestCrashesWhileDelegatingAndGivingBack(t *testing.T) {
 	for name, act := range map[string]func(t *testing.T, s store.Store) error{
-		"carve": func(t *testing.T, s store.Store) error {
+		"delegate": func(t *testing.T, s store.Store) error {
 			parent, err := pool.Open(t.Context(), s, "blue", nil)
 			if err != nil {
 				return err
 			}
-			_, _, err = pool.Carve(t.Context(), parent, ofBits("new", 24), "new", pool.Spec{}, nil)
+			_, _, err = pool.Delegate(t.Context(), parent, ofBits("new", 24), "new", pool.Spec{}, nil)
 			return err
 		},
 		"delete": func(t *testing.T, s store.Store) error {
@@ -280,7 +280,7 @@ func TestCrashesWhileCarvingAndGivingBack(t *testing.T) {
 					for n := 1; ; n++ {
 						memory, injector := store.NewMemory(), &faults.Injector{}
 						parent := create(t, memory, specOf("10.0.0.0/16"))
-						carve(t, parent, ofBits("n", 24), "old")
+						delegate(t, parent, ofBits("n", 24), "old")
 						calls := 0
 						injector.Choose = func(faults.Call) faults.Fault {
 							switch calls++; {
@@ -303,9 +303,9 @@ func TestCrashesWhileCarvingAndGivingBack(t *testing.T) {
 						settleFaults(t, injector, faulty)
 						requireNothingLeaked(t, memory)
 						_, err = pool.Open(t.Context(), memory, "new", nil)
-						require.Equal(t, name == "carve", err == nil)
+						require.Equal(t, name == "delegate", err == nil)
 						_, err = pool.Open(t.Context(), memory, "old", nil)
-						require.Equal(t, name == "carve", err == nil)
+						require.Equal(t, name == "delegate", err == nil)
 					}
 				})
 			}
@@ -314,7 +314,7 @@ func TestCrashesWhileCarvingAndGivingBack(t *testing.T) {
 }
 
 // requireNothingLeaked requires that the pool "blue" has taken exactly the ranges of the pools
-// that were carved from it.
+// that were delegated from it.
 func requireNothingLeaked(t testing.TB, s store.Store) {
 	t.Helper()
 	parent := open(t, s)
@@ -327,7 +327,7 @@ func requireNothingLeaked(t testing.TB, s store.Store) {
 	for info, err := range pool.List(t.Context(), s) {
 		require.NoError(t, err)
 		if info.Name != "blue" {
-			require.True(t, held[info.Name], "%q is carved out of nothing", info.Name)
+			require.True(t, held[info.Name], "%q is delegated out of nothing", info.Name)
 			delete(held, info.Name)
 		}
 	}
@@ -338,7 +338,7 @@ func requireNothingLeaked(t testing.TB, s store.Store) {
 func TestGrantsReadTheRecordsOnce(t *testing.T) {
 	injector := &faults.Injector{}
 	s := injector.Wrap(store.NewMemory())
-	child := carve(t, create(t, s, specOf("10.0.0.0/24")), claim("a", "10.0.0.0/29"), "child")
+	child := delegate(t, create(t, s, specOf("10.0.0.0/24")), claim("a", "10.0.0.0/29"), "child")
 	for owner, block := range map[string]string{"b": "10.0.0.8/29", "c": "10.0.0.16/29", "d": "10.0.0.24/29"} {
 		_, err := child.Extend(t.Context(), claim(owner, block))
 		require.NoError(t, err)
@@ -359,46 +359,46 @@ func TestGrantsReadTheRecordsOnce(t *testing.T) {
 }
 
 // Without a name, the pool is called by its parent and what that has granted, again and by everybody.
-func TestCarveNamesThePoolByItsPrefix(t *testing.T) {
+func TestDelegateNamesThePoolByItsPrefix(t *testing.T) {
 	memory := store.NewMemory()
 	cluster := create(t, memory, specOf("10.0.0.0/22"))
-	child, granted, err := pool.Carve(t.Context(), cluster, ofBits("node-1", 24), "", everyAddress(), nil)
+	child, granted, err := pool.Delegate(t.Context(), cluster, ofBits("node-1", 24), "", everyAddress(), nil)
 	require.NoError(t, err)
 	require.Equal(t, "blue/10.0.0.0/24", child.Name())
 	require.Equal(t, child.Name(), granted.Child)
 	require.Equal(t, "10.0.0.0/24", texts(granted))
 	require.Equal(t, "10.0.0.0", texts(allocate(t, child, pool.Claim{Owner: "pod"})))
 
-	again, same, err := pool.Carve(t.Context(), open(t, memory), ofBits("node-1", 24), "", pool.Spec{}, nil)
+	again, same, err := pool.Delegate(t.Context(), open(t, memory), ofBits("node-1", 24), "", pool.Spec{}, nil)
 	require.NoError(t, err)
 	require.Equal(t, granted, same)
 	require.Equal(t, "10.0.0.1", texts(allocate(t, again, pool.Claim{Owner: "another"})))
-	_, _, err = pool.Carve(t.Context(), cluster, ofBits("node-1", 24), "named", pool.Spec{}, nil)
+	_, _, err = pool.Delegate(t.Context(), cluster, ofBits("node-1", 24), "named", pool.Spec{}, nil)
 	require.ErrorIs(t, err, pool.ErrHeld)
 
 	allocate(t, cluster, ofBits("held", 24))
-	_, granted, err = pool.Carve(t.Context(), cluster, ofBits("held", 24), "", everyAddress(), nil)
+	_, granted, err = pool.Delegate(t.Context(), cluster, ofBits("held", 24), "", everyAddress(), nil)
 	require.NoError(t, err, "of what it holds already")
 	require.Equal(t, "blue/10.0.1.0/24", granted.Child)
 
 	taken, err := pool.Create(t.Context(), memory, "blue/10.0.2.0/24", specOf("192.0.2.0/24"), nil)
 	require.NoError(t, err)
-	_, _, err = pool.Carve(t.Context(), cluster, ofBits("node-3", 24), "", everyAddress(), nil)
+	_, _, err = pool.Delegate(t.Context(), cluster, ofBits("node-3", 24), "", everyAddress(), nil)
 	require.ErrorIs(t, err, pool.ErrExists)
 	require.NoError(t, pool.Delete(t.Context(), memory, taken.Name(), nil))
-	_, _, err = pool.Carve(t.Context(), cluster, ofBits("node-3", 24), "", everyAddress(), nil)
+	_, _, err = pool.Delegate(t.Context(), cluster, ofBits("node-3", 24), "", everyAddress(), nil)
 	require.NoError(t, err)
 	requireOK(t, cluster)
 
 	alone, err := pool.New(specOf("10.0.0.0/22"), nil)
 	require.NoError(t, err)
-	_, _, err = pool.Carve(t.Context(), alone, ofBits("node-1", 24), "", pool.Spec{}, nil)
+	_, _, err = pool.Delegate(t.Context(), alone, ofBits("node-1", 24), "", pool.Spec{}, nil)
 	require.ErrorIs(t, err, pool.ErrInvalid)
 	requireHoldsNothing(t, alone, "node-1")
 }
 
-// Nodes that carve at the same time share commits.
-func TestConcurrentCarvesShareCommits(t *testing.T) {
+// Nodes that delegate at the same time share commits.
+func TestConcurrentDelegatesShareCommits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		memory := store.NewMemory()
 		create(t, memory, specOf("10.0.0.0/16"))
@@ -410,7 +410,7 @@ func TestConcurrentCarvesShareCommits(t *testing.T) {
 		var nodes sync.WaitGroup
 		for i := range 64 {
 			nodes.Go(func() {
-				_, _, err := pool.Carve(t.Context(), cluster, ofBits(fmt.Sprint("node-", i), 24), "", everyAddress(), nil)
+				_, _, err := pool.Delegate(t.Context(), cluster, ofBits(fmt.Sprint("node-", i), 24), "", everyAddress(), nil)
 				require.NoError(t, err)
 			})
 		}

@@ -10,14 +10,14 @@ import (
 )
 
 // A VPC with a /16 is cut into subnets of different sizes, each a pool of its own.
-func ExampleCarve() {
+func ExampleDelegate() {
 	ctx := context.Background()
 	s := store.NewMemory()
 	vpc := must(pool.Create(ctx, s, "vpc",
 		pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.0/16")), IPv4: pool.FamilySpec{AllocateReserved: true}}, nil))
 
 	public := pool.Claim{Owner: "public", Requests: []pool.Request{{Bits: 20}}}
-	subnet, granted, err := pool.Carve(ctx, vpc, public, "", pool.Spec{}, nil)
+	subnet, granted, err := pool.Delegate(ctx, vpc, public, "", pool.Spec{}, nil)
 	if err != nil {
 		panic(err)
 	}
@@ -29,12 +29,8 @@ func ExampleCarve() {
 	must(subnet.Release(ctx, pool.Held{Owner: "web"}))
 	fmt.Println(pool.Delete(ctx, s, subnet.Name(), nil))
 	fmt.Println("used:", must(vpc.Stats(ctx)).Of(pool.IPv4).Used)
-	// Output:
-	// 10.0.0.0/20 is the pool vpc/10.0.0.0/20
-	// 10.0.0.1
-	// pool "vpc": release for "public": the pool "vpc/10.0.0.0/20" was carved out of it: in use: 1 of its IPv4 addresses are held
-	// <nil>
-	// used: 0
+	// Output: 10.0.0.0/20 is the pool vpc/10.0.0.0/20 10.0.0.1 pool "vpc": release for "public": the pool
+	// "vpc/10.0.0.0/20" was delegated out of it: in use: 1 of its IPv4 addresses are held <nil> used: 0
 }
 
 // Each node allocates from blocks of its own, and meets other nodes only when it takes another block.
@@ -67,7 +63,8 @@ func ExamplePool_Extend() {
 	company := must(pool.Create(ctx, s, "company", spec, nil))
 
 	block := pool.Claim{Owner: "site/1", Requests: []pool.Request{{Bits: 31}}} // small, for the example
-	site, _, err := pool.Carve(ctx, company, block, "site", pool.Spec{IPv4: pool.FamilySpec{AllocateReserved: true}}, nil)
+	site, _, err := pool.Delegate(ctx, company, block, "site",
+		pool.Spec{IPv4: pool.FamilySpec{AllocateReserved: true}}, nil)
 	if err != nil {
 		panic(err)
 	}

@@ -2,38 +2,38 @@ package pool
 
 import "context"
 
-// Reap frees all leases and cooldowns that have ended (it expires them), and returns how many. It is never necessary,
+// Expire frees all leases and cooldowns that have ended (it expires them), and returns how many. It is never necessary,
 // since a claim that needs an address takes what has ended. It is for exact counts, and for callers that watch the
 // pool.
 //
 // Errors: [ErrBusy]; [ErrNoPool]; those of the store. What was freed before the error stays so, and is counted. Cost:
 // O(what has ended), where the store has an index of it, and one commit for every 4,096.
-func (p *Pool) Reap(ctx context.Context) (reaped int, err error) {
-	call, ctx := p.observe(ctx, "Reap")
+func (p *Pool) Expire(ctx context.Context) (expired int, err error) {
+	call, ctx := p.observe(ctx, "Expire")
 	defer call.end()
-	reaped, err = p.reap(ctx)
-	return reaped, call.result(p.failed("reap", "", err))
+	expired, err = p.expire(ctx)
+	return expired, call.result(p.failed("expire", "", err))
 }
 
-func (p *Pool) reap(ctx context.Context) (reaped int, err error) {
+func (p *Pool) expire(ctx context.Context) (expired int, err error) {
 	// This handle may not know yet that anything ends, and a commit without writes would not tell.
 	if err := p.look(ctx, func(*state) error { return nil }); err != nil {
 		return 0, err
 	}
 	for {
-		o := newOp(ctx, p, &task{kind: taskReap, limit: maxBatch})
+		o := newOp(ctx, p, &task{kind: taskExpire, limit: maxBatch})
 		err := o.run()
 		s := &o.one.step[0]
 		if err == nil {
 			err = s.err
 		}
 		if err != nil {
-			return reaped, err
+			return expired, err
 		}
 		n := len(s.outcome.writes)
 		if n == 0 {
-			return reaped, nil
+			return expired, nil
 		}
-		reaped += n
+		expired += n
 	}
 }
