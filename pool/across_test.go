@@ -72,8 +72,9 @@ func TestInvariant1NetworkGuardsDelegatedBlocks(t *testing.T) {
 	require.NoError(t, p1.Update(t.Context(), inNetwork("net", "10.0.0.0/24", "10.0.9.0/24")))
 	require.Equal(t, "10.0.0.32", texts(allocate(t, child, pool.Claim{Owner: "Z"})),
 		"taken back in, it is handed out again")
-	stats, err := child.Stats(t.Context())
+	info, err = child.Info(t.Context())
 	require.NoError(t, err)
+	stats := info.Stats
 	require.True(t, stats.Of(pool.IPv4).OutOfRange.IsZero())
 	requireSound(t, s)
 }

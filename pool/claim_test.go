@@ -50,8 +50,9 @@ func TestClaimValidate(t *testing.T) {
 		require.ErrorIs(t, err, pool.ErrInvalid, want)
 		require.ErrorContains(t, err, want)
 	}
-	stats, err := p.Stats(t.Context())
+	info, err := p.Info(t.Context())
 	require.NoError(t, err)
+	stats := info.Stats
 	require.True(t, stats.Of(pool.IPv4).Used.IsZero())
 	require.NoError(t, pool.Claim{
 		Owner: "a", Policy: pool.RequireDualStack, Requests: []pool.Request{{Within: set("10.0.0.0/24")}, {Bits: 30}},

@@ -58,8 +58,9 @@ func TestCoolingAddressesAreCountedAsTheirOwnState(t *testing.T) {
 			Family: pool.IPv4, Total: cidr.CountOf(8), Used: cidr.CountOf(1), Cooling: cidr.CountOf(3), Free: cidr.CountOf(4),
 		}
 		require.Equal(t, want, b.stats(t))
-		fresh, err := b.another(t).Stats(t.Context())
+		info, err := b.another(t).Info(t.Context())
 		require.NoError(t, err)
+		fresh := info.Stats
 		require.Equal(t, want, fresh.Of(pool.IPv4), "as it is stored")
 		report, err := b.Verify(t.Context())
 		require.NoError(t, err)
@@ -220,8 +221,9 @@ func TestPartThatIsInRangeCoolsDown(t *testing.T) {
 		requireOK(t, b.Pool)
 		b.clock.Add(time.Minute)
 		allocate(t, b.Pool, claim("b", "10.0.0.0"))
-		stats, err := b.Stats(t.Context())
+		info, err := b.Info(t.Context())
 		require.NoError(t, err)
+		stats := info.Stats
 		for _, family := range stats {
 			require.True(t, family.OutOfRange.IsZero())
 			require.True(t, family.Cooling.IsZero())

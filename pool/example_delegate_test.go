@@ -2,6 +2,7 @@ package pool_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/ipalloc/ipalloc/cidr"
@@ -25,12 +26,16 @@ func ExampleDelegate() {
 	fmt.Println(must(subnet.Allocate(ctx, pool.Claim{Owner: "web"})).Addrs()[0])
 
 	_, err = vpc.Release(ctx, pool.Held{Owner: "public"})
-	fmt.Println(err)
+	fmt.Println("in use:", errors.Is(err, pool.ErrInUse))
 	must(subnet.Release(ctx, pool.Held{Owner: "web"}))
 	fmt.Println(pool.Delete(ctx, s, subnet.Name(), nil))
-	fmt.Println("used:", must(vpc.Stats(ctx)).Of(pool.IPv4).Used)
-	// Output: 10.0.0.0/20 is the pool vpc/10.0.0.0/20 10.0.0.1 pool "vpc": release for "public": the pool
-	// "vpc/10.0.0.0/20" was delegated out of it: in use: 1 of its IPv4 addresses are held <nil> used: 0
+	fmt.Println("used:", must(vpc.Info(ctx)).Stats.Of(pool.IPv4).Used)
+	// Output:
+	// 10.0.0.0/20 is the pool vpc/10.0.0.0/20
+	// 10.0.0.1
+	// in use: true
+	// <nil>
+	// used: 0
 }
 
 // Each node allocates from blocks of its own, and meets other nodes only when it takes another block.

@@ -54,9 +54,9 @@ func ExamplePool_Expire() {
 	must(p.Allocate(ctx, pool.Claim{Owner: "laptop", TTL: time.Hour}))
 	now = now.Add(2 * time.Hour)
 
-	fmt.Println("used:", must(p.Stats(ctx)).Of(pool.IPv4).Used)
+	fmt.Println("used:", must(p.Info(ctx)).Stats.Of(pool.IPv4).Used)
 	fmt.Println("expired:", must(p.Expire(ctx)))
-	fmt.Println("used:", must(p.Stats(ctx)).Of(pool.IPv4).Used)
+	fmt.Println("used:", must(p.Info(ctx)).Stats.Of(pool.IPv4).Used)
 	// Output:
 	// used: 1
 	// expired: 1

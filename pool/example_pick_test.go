@@ -116,7 +116,7 @@ func ExamplePool_DryRun() {
 	p := must(pool.New(pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.1-10.0.0.9"))}, nil))
 
 	fmt.Println("would get", must(p.DryRun(ctx, pool.Claim{Owner: "vm-1"})).Addrs()[0])
-	fmt.Println("used:", must(p.Stats(ctx)).Of(pool.IPv4).Used)
+	fmt.Println("used:", must(p.Info(ctx)).Stats.Of(pool.IPv4).Used)
 	// Output:
 	// would get 10.0.0.1
 	// used: 0

@@ -73,7 +73,7 @@ func ExamplePool_Allocate_dualStack() {
 	claim.Owner = "service-c"
 	_, err := p.Allocate(ctx, claim)
 	fmt.Println(err)
-	fmt.Println("IPv6 in use:", must(p.Stats(ctx)).Of(pool.IPv6).Used)
+	fmt.Println("IPv6 in use:", must(p.Info(ctx)).Stats.Of(pool.IPv6).Used)
 	// Output:
 	// [10.96.0.1 2001:db8::1]
 	// allocate for "service-c": exhausted: no IPv4 /32 is free; free addresses: 0 of 2
@@ -145,7 +145,7 @@ func ExamplePool_Stats() {
 	p := must(pool.New(pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.0/24", "2001:db8::/64"))}, nil))
 	must(p.Allocate(ctx, pool.Claim{Owner: "a", Policy: pool.PreferDualStack}))
 
-	for _, f := range must(p.Stats(ctx)) {
+	for _, f := range must(p.Info(ctx)).Stats {
 		fmt.Printf("%v: %v = %v reserved + %v used + %v free\n", f.Family, f.Total, f.Reserved, f.Used, f.Free)
 	}
 	// Output:

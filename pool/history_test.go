@@ -93,8 +93,9 @@ func requireStored(t require.TestingT, m *world.Pool, p *pool.Pool) {
 		want[owner] = a.Prefixes
 	}
 	require.Equal(t, want, got)
-	stats, err := p.Stats(context.Background())
+	info, err := p.Info(context.Background())
 	require.NoError(t, err)
+	stats := info.Stats
 	require.Equal(t, m.Stats(), stats)
 	requireOK(t, p)
 }
@@ -195,8 +196,9 @@ func TestGroupCommitNeedsFewCommits(t *testing.T) {
 
 func used(t testing.TB, p *pool.Pool) uint64 {
 	t.Helper()
-	stats, err := p.Stats(t.Context())
+	info, err := p.Info(t.Context())
 	require.NoError(t, err)
+	stats := info.Stats
 	return stats.Of(pool.IPv4).Used.Uint64()
 }
 

@@ -111,8 +111,9 @@ func releaseTogether(ctx context.Context, owner string, pools ...*pool.Pool) (re
 
 func (ps *pools) used(t testing.TB, name string) uint64 {
 	t.Helper()
-	stats, err := ps.byName[name].Stats(t.Context())
+	info, err := ps.byName[name].Info(t.Context())
 	require.NoError(t, err)
+	stats := info.Stats
 	return stats[0].Used.Uint64()
 }
 
@@ -426,7 +427,7 @@ func TestConflictInAJointClaim(t *testing.T) {
 	other := ps.reopened(t)
 	for i, name := range []string{"v4", "v6"} { // in the one pool or the other
 		p := ps.byName[name]
-		_, err := p.Stats(t.Context())
+		_, err := p.Info(t.Context())
 		require.NoError(t, err)
 		allocate(t, other.byName[name], pool.Claim{Owner: fmt.Sprint("other ", i)})
 		granted, err := together(t.Context(), fmt.Sprint(i), ps.part("v4"), ps.part("v6"))

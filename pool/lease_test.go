@@ -91,8 +91,9 @@ func (b *trial) another(t testing.TB) *pool.Pool {
 
 func (b *trial) stats(t testing.TB) pool.FamilyStats {
 	t.Helper()
-	stats, err := b.Stats(t.Context())
+	info, err := b.Info(t.Context())
 	require.NoError(t, err)
+	stats := info.Stats
 	return stats.Of(pool.IPv4)
 }
 

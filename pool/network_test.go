@@ -164,10 +164,11 @@ func TestExternalRangesAreRespectedByAllPoolsOfTheNetwork(t *testing.T) {
 	require.Equal(t, "10.0.0.2", texts(allocate(t, a, pool.Claim{Owner: "x"})), "also by a handle that was open")
 	_, err := a.Allocate(t.Context(), claim("y", "10.0.0.1"))
 	require.ErrorIs(t, err, pool.ErrNotInPool)
-	stats, err := a.Stats(t.Context())
-	require.NoError(t, err)
-	require.Equal(t, uint64(2), stats[0].Reserved.Uint64())
 	info, err := a.Info(t.Context())
+	require.NoError(t, err)
+	stats := info.Stats
+	require.Equal(t, uint64(2), stats[0].Reserved.Uint64())
+	info, err = a.Info(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, ranges("10.0.0.0/31"), info.Withheld)
 	require.Equal(t, "10.0.0.0", texts(allocate(t, elsewhere, pool.Claim{Owner: "x"})), "another world")
@@ -210,8 +211,9 @@ func TestExternalRangesThatAreHeld(t *testing.T) {
 	release(t, b, "y")
 
 	require.NoError(t, pool.SetExternal(t.Context(), s, "blue", ranges("10.0.0.0", "10.0.1.0"), true, nil))
-	stats, err := a.Stats(t.Context())
+	info, err := a.Info(t.Context())
 	require.NoError(t, err)
+	stats := info.Stats
 	require.Equal(t, uint64(1), stats[0].OutOfRange.Uint64())
 	release(t, a, "x")
 	require.Equal(t, "10.0.0.1", texts(allocate(t, a, pool.Claim{Owner: "x"})))

@@ -376,12 +376,6 @@ func (p *Pool) infoNow() Info {
 	}
 }
 
-// Stats returns the counts of [Pool.Info]. Errors and cost are the same.
-func (p *Pool) Stats(ctx context.Context) (Stats, error) {
-	info, err := p.Info(ctx)
-	return info.Stats, err
-}
-
 // FreeSet returns the addresses of a family that are free, all as of one moment. They may be taken by the time it
 // returns, so it is for looking at the pool.
 //

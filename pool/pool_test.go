@@ -488,8 +488,9 @@ func TestInvariant2FailedCallsLeaveNoTrace(t *testing.T) {
 				require.Equal(t, before, dump())
 				continue
 			}
-			stats, err := p.Stats(ctx)
+			info, err := p.Info(ctx)
 			require.NoError(t, err)
+			stats := info.Stats
 			for _, f := range stats {
 				require.Equal(t, f.Total, f.Used.Add(f.Free).Add(f.Reserved))
 			}
@@ -512,12 +513,14 @@ func TestInvariant8CountersOfHugePools(t *testing.T) {
 		{Family: pool.IPv4, Total: cidr.Pow2(32), Free: cidr.Pow2(32)},
 		{Family: pool.IPv6, Total: six, Free: six},
 	}
-	stats, err := p.Stats(t.Context())
+	info, err := p.Info(t.Context())
 	require.NoError(t, err)
+	stats := info.Stats
 	require.Equal(t, want, stats)
 	allocate(t, p, claim("a", "8000::/1", "0.0.0.0/1"))
-	stats, err = p.Stats(t.Context())
+	info, err = p.Info(t.Context())
 	require.NoError(t, err)
+	stats = info.Stats
 	want[0].Used, want[0].Free = cidr.Pow2(31), cidr.Pow2(31)
 	want[1].Used, want[1].Free = cidr.Pow2(127), six.Sub(cidr.Pow2(127))
 	require.Equal(t, want, stats)

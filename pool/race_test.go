@@ -138,7 +138,7 @@ func TestDeleteGivesUpWhenOthersAreAlwaysFirst(t *testing.T) {
 	}
 	err := pool.Delete(t.Context(), hooks, "blue", nil)
 	require.ErrorIs(t, err, pool.ErrBusy)
-	_, err = other.Stats(t.Context())
+	_, err = other.Info(t.Context())
 	require.NoError(t, err, "the pool is still there")
 }
 

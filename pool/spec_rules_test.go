@@ -182,7 +182,7 @@ func TestEmptyPool(t *testing.T) {
 		_, err := b.Allocate(t.Context(), claim("a", "10.0.0.1"))
 		require.ErrorIs(t, err, pool.ErrNotInPool)
 		require.ErrorContains(t, err, "outside of the ranges")
-		stats := must(b.Stats(t.Context()))
+		stats := must(b.Info(t.Context())).Stats
 		require.Equal(t, pool.Stats{{Family: pool.IPv6}, {Family: pool.IPv4}}, stats)
 		require.True(t, must(b.Info(t.Context())).Spec.Equal(spec))
 		requireOK(t, b.Pool)

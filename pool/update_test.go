@@ -187,16 +187,18 @@ func TestDrainOfAFamilyThatIsHeld(t *testing.T) {
 		allocate(t, b.Pool, pool.Claim{Owner: "dual", Policy: pool.RequireDualStack})
 		allocate(t, b.Pool, claim("six", "2001:db8::3"))
 		require.NoError(t, b.Drain(t.Context(), specOf("10.0.0.0/30")))
-		stats, err := b.Stats(t.Context())
+		info, err := b.Info(t.Context())
 		require.NoError(t, err)
+		stats := info.Stats
 		require.Len(t, stats, 2, "what is left of it is still counted")
 		require.Equal(t, uint64(2), stats.Of(pool.IPv6).OutOfRange.Uint64())
 		require.True(t, stats.Of(pool.IPv6).Total.IsZero())
 		requireOK(t, b.Pool)
 		require.Equal(t, "10.0.0.0 2001:db8::", texts(release(t, b.another(t), "dual")))
 		require.Equal(t, "2001:db8::3", texts(release(t, b.another(t), "six")))
-		stats, err = b.Stats(t.Context())
+		info, err = b.Info(t.Context())
 		require.NoError(t, err)
+		stats = info.Stats
 		require.Len(t, stats, 1)
 	})
 }
@@ -266,8 +268,9 @@ func TestUpdateWhileOthersAllocate(t *testing.T) {
 	}
 	workers.Wait()
 	require.Positive(t, applied)
-	stats, err := p.Stats(t.Context())
+	info, err := p.Info(t.Context())
 	require.NoError(t, err)
+	stats := info.Stats
 	require.True(t, stats.Of(pool.IPv4).OutOfRange.IsZero(), "Update strands nothing")
 	requireOK(t, p)
 }

@@ -150,8 +150,9 @@ func TestVerifyFindsAndRepairRestores(t *testing.T) {
 				release(t, p, a.Owner)
 			}
 			requireOK(t, p)
-			stats, err := p.Stats(t.Context())
+			info, err := p.Info(t.Context())
 			require.NoError(t, err)
+			stats := info.Stats
 			require.Equal(t, uint64(256), stats.Of(pool.IPv4).Total.Uint64())
 		})
 	}
@@ -291,8 +292,9 @@ func TestInvariant6HeadAgreesWithRecords(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, cidr.FormatSet(cidr.Difference(taken, held)), cidr.FormatSet(cidr.SetOf(report.Leaked...)))
 		require.Equal(t, cidr.FormatSet(cidr.Difference(held, taken)), cidr.FormatSet(cidr.SetOf(report.Unguarded...)))
-		stats, err := p.Stats(ctx)
+		info, err := p.Info(ctx)
 		require.NoError(t, err)
+		stats := info.Stats
 		var used cidr.Count
 		for _, f := range stats {
 			used = used.Add(f.Used)

@@ -24,11 +24,11 @@ func report(ctx context.Context, p *pool.Pool) (string, error) {
 		allocations = append(allocations, a)
 	}
 	slices.SortFunc(allocations, func(a, b pool.Allocation) int { return cmp.Compare(a.Owner, b.Owner) })
-	stats, err := p.Stats(ctx)
+	info, err := p.Info(ctx)
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("Pool %s\n\n%s\n%s", p.Name(), allocationTable(allocations), statsTable(stats)), nil
+	return fmt.Sprintf("Pool %s\n\n%s\n%s", p.Name(), allocationTable(allocations), statsTable(info.Stats)), nil
 }
 
 func allocationTable(allocations []pool.Allocation) string {

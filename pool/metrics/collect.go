@@ -66,7 +66,7 @@ func (m *Metrics) read() (map[series]cidr.Count, error) {
 	}
 	sums, found := map[series]cidr.Count{}, map[string]bool{}
 	for _, name := range slices.Sorted(maps.Keys(pools)) {
-		stats, err := pools[name].Stats(ctx)
+		info, err := pools[name].Info(ctx)
 		if errors.Is(err, pool.ErrNoPool) {
 			m.forgetDeleted(name, pools[name])
 			continue
@@ -75,7 +75,7 @@ func (m *Metrics) read() (map[series]cidr.Count, error) {
 			failed(err)
 			continue
 		}
-		m.add(sums, name, stats)
+		m.add(sums, name, info.Stats)
 	}
 	for _, s := range stores {
 		for info, err := range pool.List(ctx, s) {
