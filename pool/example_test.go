@@ -140,7 +140,7 @@ func ExamplePool_Release_generation() {
 	// 10.0.0.1
 }
 
-func ExamplePool_Stats() {
+func ExamplePool_Info() {
 	ctx := context.Background()
 	p := must(pool.New(pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.0/24", "2001:db8::/64"))}, nil))
 	must(p.Allocate(ctx, pool.Claim{Owner: "a", Policy: pool.PreferDualStack}))
