@@ -344,7 +344,7 @@ func (s *state) requireFree(prefixes []netip.Prefix, outOfRange []*holding) erro
 	return nil
 }
 
-// takeFromChild plans that a child gives back h, which was held in the draft's pool: the pool that was delegated out of
+// takeFromChild plans that a child gives back h, which was held in the draft's pool: the pool that was delegated from
 // h. The child is deleted if it has nothing else.
 func (a *attempt) takeFromChild(d *draft, h *holding) error {
 	child, err := a.open(d.pool, h.Child)
@@ -365,7 +365,7 @@ func (a *attempt) takeFromChild(d *draft, h *holding) error {
 		err = a.remove(child)
 	}
 	if err != nil {
-		return errorf("the pool %q was delegated out of it: %w", h.Child, err)
+		return errorf("the pool %q was delegated from it: %w", h.Child, err)
 	}
 	return nil
 }

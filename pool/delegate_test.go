@@ -121,7 +121,7 @@ func TestDelegateOfWhatIsHeldAlready(t *testing.T) {
 	got, err := b.Get(t.Context(), pool.Held{Owner: "n"})
 	require.NoError(t, err)
 	require.Equal(t, want.Prefixes, got.Prefixes)
-	require.Zero(t, got.Expires, "a pool is delegated out of a reservation: it does not end under those who use it")
+	require.Zero(t, got.Expires, "a pool is delegated from a permanent allocation: it does not end under those who use it")
 	allocate(t, p, pool.Claim{Owner: "x"})
 	b.clock.Add(time.Hour)
 	_, err = b.Allocate(t.Context(), ofBits("n", 25))
@@ -327,7 +327,7 @@ func requireNothingLeaked(t testing.TB, s store.Store) {
 	for info, err := range pool.List(t.Context(), s) {
 		require.NoError(t, err)
 		if info.Name != "blue" {
-			require.True(t, held[info.Name], "%q is delegated out of nothing", info.Name)
+			require.True(t, held[info.Name], "%q is delegated from nothing", info.Name)
 			delete(held, info.Name)
 		}
 	}

@@ -460,7 +460,7 @@ func (h *holding) check() error {
 			return err
 		}
 		if h.cooling || !h.Expires.IsZero() {
-			return invalid("the pool %q was delegated out of what %q has for a time only, want a reservation", h.Child, h.Owner)
+			return invalid("the pool %q was delegated from a lease of %q, want a permanent allocation", h.Child, h.Owner)
 		}
 	}
 	if h.Declined && !h.cooling {

@@ -119,7 +119,7 @@ const (
 	written            // it is written, or deleted
 	mine               // its owner is asking in this very call, which does all it asks for or nothing
 	planned            // its owner is asking in the same commit
-	forbidden          // a pool was delegated out of it
+	forbidden          // a pool was delegated from it
 )
 
 // scratch is memory that plans use again and again.
@@ -280,7 +280,7 @@ func (v *view) again(t *task, h *holding, out *outcome) error {
 		child = t.delegate.childOf(v.pool, h.Prefixes)
 	}
 	if child != "" && h.Child != "" && h.Child != child {
-		return errorf("%w: the pool %q was delegated out of it", ErrHeld, h.Child)
+		return errorf("%w: the pool %q was delegated from it", ErrHeld, h.Child)
 	}
 	kept := h.copy()
 	kept.missing = time.Time{} // an owner that asks is there

@@ -75,7 +75,7 @@ func (a *attempt) change(d *draft, spec Spec, drain bool) error {
 	now := d.state()
 	if old := now.rules.Network; old != spec.Network {
 		if now.space.Tally(space.Delegated) > 0 {
-			return errorf("%w: the network cannot be changed from %q to %q: pools were delegated out of this one",
+			return errorf("%w: the network cannot be changed from %q to %q: pools were delegated from this one",
 				ErrInUse, old, spec.Network)
 		}
 		if err := a.leave(d.pool, old); err != nil {

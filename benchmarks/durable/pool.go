@@ -112,7 +112,7 @@ func (p ourPool) Audit(ctx context.Context) (map[string]netip.Addr, error) {
 	return held, nil
 }
 
-// auditPool adds what is held in the pool of that name, but for what is delegated out of it.
+// auditPool adds what is held in the pool of that name, but for what is delegated from it.
 func (p ourPool) auditPool(ctx context.Context, name string, delegated map[string]bool, held map[string]netip.Addr) error {
 	one, err := pool.Open(ctx, p.store, name, nil)
 	if err != nil {

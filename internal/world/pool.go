@@ -196,7 +196,7 @@ func (m *Pool) Taken() map[netip.Addr]*Record {
 	return taken
 }
 
-// delegated reports whether a pool was delegated out of it, there or not.
+// delegated reports whether a pool was delegated from it, there or not.
 func (r *Record) delegated() bool { return r.Child != "" }
 
 func (r *Record) addrs() []netip.Addr {
