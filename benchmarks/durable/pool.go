@@ -113,7 +113,9 @@ func (p ourPool) Audit(ctx context.Context) (map[string]netip.Addr, error) {
 }
 
 // auditPool adds what is held in the pool of that name, but for what is delegated from it.
-func (p ourPool) auditPool(ctx context.Context, name string, delegated map[string]bool, held map[string]netip.Addr) error {
+func (p ourPool) auditPool(
+	ctx context.Context, name string, delegated map[string]bool, held map[string]netip.Addr,
+) error {
 	one, err := pool.Open(ctx, p.store, name, nil)
 	if err != nil {
 		return err

@@ -137,7 +137,8 @@ func (o *Options) check() error {
 		return fmt.Errorf("%w: a negative option in %+.300v", store.ErrInvalid, *o)
 	}
 	if broken := validation.IsDNS1123Label(o.Namespace); o.Namespace != "" && len(broken) > 0 {
-		return fmt.Errorf("%w: the namespace %.80q is not valid: %s", store.ErrInvalid, o.Namespace, strings.Join(broken, "; "))
+		return fmt.Errorf("%w: the namespace %.80q is not valid: %s",
+			store.ErrInvalid, o.Namespace, strings.Join(broken, "; "))
 	}
 	return nil
 }
