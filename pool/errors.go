@@ -188,7 +188,7 @@ func (e *OutOfRangeError) Is(target error) bool { return target == ErrOutOfRange
 type TakenError struct {
 	// Prefix is the requested prefix.
 	Prefix netip.Prefix
-	// Cooling is when the first address of the prefix ends its cooldown or quarantine; zero if an owner holds it.
+	// Cooling is when the cooldown or quarantine of the prefix's first address ends; zero if an owner holds it.
 	Cooling time.Time
 	// Next is when the first lease or cooldown in the pool ends, if nothing changes before then; zero if there is none,
 	// or if it was not looked up.

@@ -432,8 +432,8 @@ func (p *Pool) look(ctx context.Context, f func(*state) error) error {
 //
 // Errors: [ErrInvalid]; [ErrExhausted]; [ErrTaken] and [ErrNotInPool] for an exact prefix; [ErrFamily]; [ErrScope];
 // [ErrHeld] if the owner holds something else; [ErrBusy]; [ErrNoPool] if the pool has been deleted; the context's, if
-// it ended before it was the call's turn to commit; those of the store. Nothing has changed after any of them except
-// [store.ErrUnknown].
+// it ended before it was the call's turn to commit; those of the store. After any error except [store.ErrUnknown],
+// nothing has changed.
 //
 // Cost: one round trip to the store if no other process has changed the pool in between, however large and full it is.
 func (p *Pool) Allocate(ctx context.Context, claim Claim) (Allocation, error) {

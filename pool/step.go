@@ -102,7 +102,7 @@ type Result struct {
 //
 // Errors: those of the single calls, for the first step that cannot be done, which the error names; [ErrInvalid] also
 // for pools in different stores, and for two handles of one pool; [store.ErrTooLarge] if there are more steps than the
-// store takes in one commit. Nothing has changed in any pool after any of them except [store.ErrUnknown]. Cost: one
+// store takes in one commit. After any error except [store.ErrUnknown], nothing has changed in any pool. Cost: one
 // commit, and at most one read for each step. Meanwhile, other calls through the handles of these pools wait, or share
 // the commit.
 func (p *Pool) All(ctx context.Context, steps ...Step) ([]Result, error) {
