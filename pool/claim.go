@@ -341,7 +341,7 @@ func (r *Request) checkWithin() error {
 	}
 	ranges := r.within.Ranges()
 	if len(ranges) == 0 {
-		return invalid("a request is to be within a set that is empty")
+		return invalid("the set that a request must be within is empty")
 	}
 	if first, last := ranges[0].From(), ranges[len(ranges)-1].To(); FamilyOf(first) != FamilyOf(last) {
 		return invalid("a request is to be within a set of both families, from %v to %v; want one family", first, last)
@@ -357,7 +357,7 @@ func (r *Request) checkFamily() error {
 		}
 	}
 	if r.Exact.IsValid() && r.Within != nil && !r.within.Contains(r.Exact) {
-		return invalid("the exact prefix %v is not in the set that it is to be within, which starts at %v",
+		return invalid("the exact prefix %v is not in the set that it must be within, which starts at %v",
 			r.Exact, r.within.Ranges()[0].From())
 	}
 	return nil

@@ -464,7 +464,7 @@ func (h *holding) check() error {
 		}
 	}
 	if h.Declined && !h.cooling {
-		return invalid("what %q holds is declined, want one or the other", h.Owner)
+		return invalid("what %q holds is marked as declined, want that only for what cools down", h.Owner)
 	}
 	if len(h.Prefixes) == 0 {
 		return invalid("the owner %q has an allocation without prefixes", h.Owner)

@@ -276,7 +276,7 @@ func Ensure(
 ) (*Pool, error) {
 	return makeWith(s, name, spec, options, "ensure", func(p *Pool) error {
 		if drift > Refuse {
-			return invalid("%v is no Drift, want Update, Drain, Keep or Refuse", drift)
+			return invalid("%v is not a Drift, want Update, Drain, Keep or Refuse", drift)
 		}
 		for range p.options.Attempts {
 			err := p.ensure(ctx, spec, drift)

@@ -92,7 +92,7 @@ func (p *Pool) reconcile(
 ) (Reconciliation, error) {
 	switch {
 	case !mark.taken:
-		return Reconciliation{}, invalid("the mark is the zero Mark, want one of Pool.Mark from before the look at who lives")
+		return Reconciliation{}, invalid("the mark is the zero Mark, want one that Pool.Mark returned before live was listed")
 	case mark.pool != p.name:
 		return Reconciliation{}, invalid("the mark is one of the pool %q", mark.pool)
 	case options.Grace < 0:

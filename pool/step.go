@@ -215,7 +215,7 @@ func (o *op) noteOwner(seen map[owner]bool, pools []*Pool, t *task) error {
 	for _, p := range pools {
 		keeps, again := seen[owner{p, t.owner}]
 		if keeps && t.kind == taskRelease {
-			return invalid("a step that releases comes behind one of the same owner, %q, that does not; want it first", t.owner)
+			return invalid("a step that releases comes after one of the owner %q that does not; want it first", t.owner)
 		}
 		o.repeats = o.repeats || again
 		seen[owner{p, t.owner}] = keeps || t.kind != taskRelease
