@@ -18,31 +18,31 @@ import (
 type Allocation struct {
 	// Owner is the owner that holds it.
 	Owner string
-	// Prefixes are what is held, in the order of the claim's requests. For a request of both families the primary one is
-	// first. A single address is a prefix of 32 or 128 bits.
+	// Prefixes are what is held, in the order of the claim's requests. For a request for both families the primary one
+	// comes first. A single address is a prefix of 32 or 128 bits.
 	Prefixes []netip.Prefix
-	// Generation tells this grant from all others that the owner ever had or will have in this pool. It is the revision
-	// of the pool at which it was granted. Renewing a lease keeps it.
+	// Generation distinguishes this grant from every other one, past or future, of the owner in this pool. It is the
+	// revision of the pool at the grant. Renewing a lease keeps it.
 	Generation int64
 	// Created is when it was granted, in UTC, to the microsecond.
 	Created time.Time
 	// Expires is when the lease ends, in UTC, to the microsecond; zero for a permanent allocation. A lease that has
-	// ended stays here, and with its owner, until a claim needs its addresses or [Pool.Expire] is called. Of what cools
-	// down it is when the cooldown ends; see [Snapshot].
+	// ended is still listed, and still belongs to its owner, until a claim needs its addresses or [Pool.Expire] is
+	// called. For an allocation that is cooling down, Expires is when the cooldown ends; see [Snapshot].
 	Expires time.Time
 	// Scope is the scope of the claim.
 	Scope string
 	// Labels are those of the claim; nil if it had none.
 	Labels map[string]string
-	// Declined reports of what cools down that its owner has declined it, so that nobody gets it before Expires, not even
-	// its owner; see [Pool.Decline].
+	// Declined reports whether an allocation that is cooling down was declined by its owner. Then nobody gets it before
+	// Expires, not even that owner; see [Pool.Decline].
 	Declined bool
 	// Child is the name of the pool that was delegated from it; see [Delegate]. Empty if there is none.
 	Child string
 }
 
-// Addrs returns the first address of each prefix: the addresses themselves where single ones are held. For a larger
-// prefix it is the network's own address, not a host's.
+// Addrs returns the first address of each prefix. For a single address that is the address itself; for a larger prefix
+// it is the network's own address, not a host's.
 func (a Allocation) Addrs() []netip.Addr {
 	addrs := make([]netip.Addr, len(a.Prefixes))
 	for i, p := range a.Prefixes {
@@ -51,7 +51,7 @@ func (a Allocation) Addrs() []netip.Addr {
 	return addrs
 }
 
-// Expired reports whether it is a lease that has ended at the time now. A lease ends at Expires, not after it.
+// Expired reports whether it is a lease that has ended by the time now. At the exact time of Expires it has ended.
 func (a Allocation) Expired(now time.Time) bool {
 	return !a.Expires.IsZero() && !now.Before(a.Expires)
 }

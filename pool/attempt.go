@@ -247,7 +247,7 @@ func (a *attempt) plan(attempts int) error {
 		}
 		a.rollback(attemptMark{})
 	}
-	return fmt.Errorf("%w: the head was another one each of %d times", ErrBusy, attempts)
+	return fmt.Errorf("%w: the head had changed each of %d times", ErrBusy, attempts)
 }
 
 // planAll plans each op of the batch. It returns what refuses an op with a plan of its own, which is alone.

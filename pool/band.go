@@ -10,15 +10,15 @@ import (
 	"github.com/ipalloc/ipalloc/pool/internal/space"
 )
 
-// Band is a part of a pool for claims that ask for it by name, with [Request.Band], or for an exact address. Other
-// claims get an address of it only when nothing else is left, or never. The zero Band is not valid. A Band may be
+// Band is a part of a pool for claims that name it in [Request.Band], or that ask for an exact address in it. Other
+// claims get an address of the band only when nothing else is left, or never. The zero Band is not valid. A Band may be
 // copied; the copy shares Ranges.
 type Band struct {
-	// Name is what claims ask for. Any UTF-8 without NUL, 1 to [store.MaxNameBytes] bytes.
+	// Name is the name that claims use. It is 1 to [store.MaxNameBytes] bytes of UTF-8 without NUL.
 	Name string
 	// Ranges are the addresses of the band, each in the ranges of the pool.
 	Ranges []netipx.IPRange
-	// Exclusive bands are never used by claims that do not ask for them.
+	// Exclusive reports whether claims that do not ask for the band never get an address of it.
 	Exclusive bool
 }
 
@@ -28,8 +28,8 @@ func (b Band) equal(other Band) bool {
 }
 
 // ServiceBand returns the range that Kubernetes keeps for static addresses in a Service range: the first min(max(16,
-// size/16), 256) usable addresses, where size is the number of addresses in the prefix. It is false for a prefix of
-// 16 addresses or fewer, which Kubernetes does not divide, and for one that is not valid.
+// size/16), 256) usable addresses, where size is the number of addresses in the prefix. It returns false for a prefix
+// of 16 addresses or fewer, which Kubernetes does not divide, and for an invalid prefix.
 //
 // Source: KEP-3070, reserve Service IP ranges for dynamic and static IP allocation.
 func ServiceBand(services netip.Prefix) (netipx.IPRange, bool) {

@@ -13,20 +13,19 @@ import (
 	"go4.org/netipx"
 )
 
-// Blocks is a writer's own part of a pool. It is a pool that is delegated from it (see [Delegate]) and grows and
-// shrinks by blocks (see [Pool.Extend] and [Pool.Retract]). In it the writer allocates without meeting others. It takes
-// another block when its blocks are full, and gives back those that have become empty.
+// Blocks is a writer's own part of a pool: a delegated pool (see [Delegate]) that grows and shrinks by blocks (see
+// [Pool.Extend] and [Pool.Retract]). The writer allocates in it without contention. It takes another block when its
+// blocks are full, and gives back blocks that have become empty.
 //
-// The store keeps which blocks a writer has, so that the writer has the same after a restart. A Blocks is for one
-// writer, such as a node. Several handles of one writer, in one process or in several (as while a daemon is being
-// replaced), share its pool as handles of any pool do. So an owner has one allocation, through whichever of them it
-// claims.
+// The store records which blocks a writer has, so the writer has the same ones after a restart. A Blocks is for one
+// writer, such as a node. Several handles of one writer, in one process or in several (such as while a daemon is being
+// replaced), share its pool as handles of any pool do. So an owner has one allocation, whichever handle it uses.
 //
 // The pool is named PARENT/WRITER, and its blocks are held in the parent by the owners PARENT/WRITER/0, 1, and so on.
 // In both names a slash is written %2F, and a percent sign %25.
 //
-// The zero Blocks is not usable, and a Blocks must not be copied. All methods may be called by any number of
-// goroutines at once. It holds nothing that needs closing.
+// The zero Blocks is not usable, and a Blocks must not be copied. All methods may be called by any number of goroutines
+// at once. A Blocks need not be closed.
 type Blocks struct {
 	parent  *Pool
 	writer  string
@@ -41,10 +40,10 @@ type Blocks struct {
 	taking sync.Mutex // held while a block is taken, so that several calls that find no room take one
 }
 
-// OpenBlocks returns the blocks that the writer has of a pool: none yet, if it is new. The claim describes a block, by
-// its requests and its policy: a /26, for example, or one prefix of each family. Its owner is made from the writer's
-// name. The spec is that of the writer's pool, without ranges. Set its [FamilySpec.AllocateReserved] if every address
-// of a block is to be handed out.
+// OpenBlocks returns the writer's blocks of a pool; a new writer has none yet. The claim describes one block by its
+// requests and its policy: a /26, for example, or one prefix of each family. The owner of a block is derived from the
+// writer's name. The spec is for the writer's pool, without ranges. Set its [FamilySpec.AllocateReserved] to hand out
+// every address of a block.
 //
 // Errors: [ErrInvalid]; those of the store. The parent must be in a store. Cost: one read.
 func OpenBlocks(
@@ -99,7 +98,7 @@ func (b *Blocks) open(ctx context.Context) (*Pool, error) {
 	return p, nil
 }
 
-// Pool returns the pool of the writer's blocks; nil if the writer has none, as far as this handle knows.
+// Pool returns the pool of the writer's blocks; nil if this handle knows of none.
 func (b *Blocks) Pool() *Pool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -124,12 +123,12 @@ func (b *Blocks) setPool(p *Pool) {
 // errNoRoom says that the writer's blocks have no room for a claim, or that it has none.
 var errNoRoom = errors.New("no room in the blocks")
 
-// Allocate gives the claim's owner what it asks for, from the writer's blocks, or from a new block if they have no
-// room. It is idempotent, as [Pool.Allocate] is.
+// Allocate gives the claim's owner what the claim asks for, from the writer's blocks, or from a new block if they have
+// no room. It is idempotent, as [Pool.Allocate] is.
 //
 // Errors: those of [Pool.Allocate]; [ErrExhausted] if the parent has no more blocks, or if a whole block has no room
-// for the claim. A block may have been taken for a call that then fails; it is there for the next one, and GiveBack
-// gives it back. Cost: one commit, which no other writer meets; a new block costs one read and one commit more.
+// for the claim. If a call fails after it has taken a block, the block stays for the next call; GiveBack gives it back.
+// Cost: one commit, without contention from other writers. A new block costs one read and one commit more.
 func (b *Blocks) Allocate(ctx context.Context, claim Claim) (Allocation, error) {
 	if err := claim.Validate(); err != nil {
 		return Allocation{}, b.parent.failed("allocate in a block", claim.Owner, err)
@@ -229,11 +228,11 @@ func isIdle(ctx context.Context, p *Pool, owner string) bool {
 	return err == nil && i >= 0 && uses[i].Idle
 }
 
-// Release frees what is held in the blocks, as [Pool.Release] does, and gives back its block if that is empty then and
-// another one has room. If the block cannot be given back, since the context has ended or the store fails, that is
-// logged, and left to a later Release or GiveBack.
+// Release frees what is held in the blocks, as [Pool.Release] does. It then gives back the block if it is empty and
+// another block has room. If that fails, because the context has ended or the store fails, the failure is logged, and a
+// later Release or GiveBack can give the block back.
 //
-// Errors: those of [Pool.Release]. Cost: one commit and one read, and a commit more if a block is given back.
+// Errors: those of [Pool.Release]. Cost: one commit and one read, and one more commit if a block is given back.
 func (b *Blocks) Release(ctx context.Context, held Held) (Allocation, error) {
 	a, err := b.release(ctx, held)
 	if err != nil {
@@ -314,11 +313,10 @@ func (b *Blocks) giveBack(ctx context.Context, p *Pool, owner string) (bool, err
 	return err == nil, err
 }
 
-// GiveBack gives empty blocks back to the parent, all but keep of them, and returns how many. A block in which
-// something cools down is not empty.
+// GiveBack gives all but keep of the empty blocks back to the parent, and returns how many it gave back. A block with
+// addresses that are cooling down is not empty.
 //
-// Errors: those of [Pool.Retract], but for [ErrInUse]. Cost: one read, and one commit for each block that is given
-// back.
+// Errors: those of [Pool.Retract], except [ErrInUse]. Cost: one read, and one commit for each block that is given back.
 func (b *Blocks) GiveBack(ctx context.Context, keep int) (int, error) {
 	n, err := b.giveBackAll(ctx, keep)
 	return n, wrapped(err, Error{Op: "give back blocks", Pool: b.parent.name, Owner: b.writer})
@@ -347,8 +345,8 @@ func (b *Blocks) giveBackAll(ctx context.Context, keep int) (given int, err erro
 	return given, nil
 }
 
-// Get returns what is held in the blocks. Errors and cost: as for [Pool.Get], if this handle knows the writer's pool;
-// else one read more.
+// Get returns what is held in the blocks. Errors and cost: as for [Pool.Get], and one more read if this handle does not
+// know the writer's pool yet.
 func (b *Blocks) Get(ctx context.Context, held Held) (Allocation, error) {
 	p := b.Pool()
 	if p == nil { // another handle may have taken a block
@@ -363,17 +361,17 @@ func (b *Blocks) Get(ctx context.Context, held Held) (Allocation, error) {
 	return p.Get(ctx, held)
 }
 
-// GrantUse is how much of a grant of its parent a pool uses. A GrantUse may be copied; the copy shares Prefixes.
+// GrantUse says how much of a grant from its parent a pool uses. A GrantUse may be copied; the copy shares Prefixes.
 type GrantUse struct {
 	Grant
-	// Idle reports whether nothing of it is held or cools down, so that [Pool.Retract] can give it back.
+	// Idle reports whether none of it is held or cooling down, so that [Pool.Retract] can give it back.
 	Idle bool
-	// Room reports whether an address of each of its prefixes is free.
+	// Room reports whether each of its prefixes has a free address.
 	Room bool
 }
 
-// Grants lists what the pool's parent has granted for it, in the order in which it did, as of one moment. It is empty
-// for a pool that was not delegated from another one.
+// Grants lists what the parent has granted to the pool, in the order of the grants, as of one moment. It is empty for a
+// pool that was not delegated from another one.
 //
 // Errors: [ErrNoPool]; [ErrCorrupt]; those of the store. Cost: one read and O(runs of free addresses); O(allocations)
 // if any are out of range.

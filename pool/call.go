@@ -280,9 +280,9 @@ func (o *op) refusal() error {
 func (o *op) expired(attempts int) bool {
 	switch {
 	case o.uncertain && o.deadline.Err() != nil:
-		o.finish(fmt.Errorf("%w; it could not be found out in time", o.cause))
+		o.finish(fmt.Errorf("%w; the outcome could not be found out in time", o.cause))
 	case o.uncertain && o.attempts >= attempts:
-		o.finish(fmt.Errorf("%w; it could not be found out in %d attempts", o.cause, o.attempts))
+		o.finish(fmt.Errorf("%w; the outcome could not be found out in %d attempts", o.cause, o.attempts))
 	case o.uncertain:
 		return false
 	case o.attempts >= attempts:

@@ -19,102 +19,105 @@ import (
 //
 // The zero Claim is not valid: it has no owner. A Claim may be copied; the copy shares Requests and Labels.
 type Claim struct {
-	// Owner names the claimant, in terms that the caller already has and will have again after a restart: an object's
-	// UID, or a container's id and its interface. It makes the claim idempotent. Any UTF-8 without NUL, 1 to
-	// [store.MaxNameBytes] bytes.
+	// Owner is a name that the caller already has and will have again after a restart: an object's UID, or a
+	// container's id and interface. It makes the claim idempotent. It is 1 to [store.MaxNameBytes] bytes of UTF-8
+	// without NUL.
 	Owner string
 
 	// Policy says how many families the claim is for. With a policy for both, a request that names no family gets a
-	// prefix of each, and a family that no request names gets a request of its own, with the defaults. Default:
-	// [SingleStack], which does neither.
+	// prefix of each, and a family that no request names gets a request with the defaults. Default: [SingleStack],
+	// which does neither.
 	Policy FamilyPolicy
 
-	// Requests are what is asked for, all of it or nothing. None means one request with all the defaults. To ask for one
-	// address from each of several sets, make one request for each. Exact requests are met first, then those within a
-	// set or band, and larger prefixes before smaller ones; a prefix that one request has got is not changed to make
-	// room for another. At most [MaxRequests].
+	// Requests are what the claim asks for. They are granted together or not at all. None means one request with all
+	// the defaults. To get one address from each of several sets, make one request for each set. Exact requests are met
+	// first, then those within a set or band, and larger prefixes before smaller ones. A prefix chosen for one request
+	// is not changed to make room for another. At most [MaxRequests].
 	Requests []Request
 
-	// TTL makes the claim a lease: what is granted is free again after this time, unless [Pool.Renew] extends it. 0
-	// makes it a permanent allocation, which never ends. Cut to the microsecond; at most [MaxTTL].
+	// TTL makes the claim a lease: what is granted becomes free again after this time, unless [Pool.Renew] extends it.
+	// 0 makes it a permanent allocation, which never ends. It is truncated to the microsecond; at most [MaxTTL].
 	//
-	// An owner that holds a lease and claims the same again has it for at least this time from then on, as if it had
-	// renewed it: that never makes a lease end earlier. If it claims the same without a TTL, it has a permanent
-	// allocation from then on. An owner that holds a permanent allocation keeps it.
+	// An owner that holds a lease and claims the same again renews it: the lease lasts for at least this time from then
+	// on, and never ends earlier than before. If it claims the same without a TTL, the lease becomes a permanent
+	// allocation. A permanent allocation stays permanent.
 	TTL time.Duration
 
-	// Scope is on whose behalf the claim is made, such as a namespace. The claim is refused with [ErrScope] by a pool of
-	// another scope, and if the same owner holds something by a claim of another scope.
+	// Scope says on whose behalf the claim is made; it may be a namespace, for example. The claim is refused with
+	// [ErrScope] if the pool has another scope, or if the owner already holds something that it claimed with another
+	// scope.
 	Scope string
 
-	// Fenced asks for an answer that no earlier call can undo. Without it, an owner that holds what the claim asks for
-	// is told so after a read. A release of that owner which another process sent before it died may still be on its way
-	// to the store, and take effect after the answer. With Fenced the answer comes after a commit, which makes all that
-	// was sent before fail. It costs one commit where there would be none, and nothing where something is granted. See
+	// Fenced asks for an answer that no earlier call can undo. Without it, an owner that already holds what the claim
+	// asks for gets its answer after a read. A process that died may have left a release of that owner on its way to
+	// the store, and that release may take effect after the answer. With Fenced the answer comes after a commit, which
+	// makes everything sent earlier fail. It costs one commit if nothing new is granted, and nothing otherwise. See
 	// "Owners and generations" in the package comment.
 	Fenced bool
 
-	// Labels are kept with what is granted, for people and for pictures: a pod's name, a node. They play no part in what
-	// is granted. An owner that asks again keeps the first ones. At most [MaxLabelBytes] bytes in all.
+	// Labels are stored with the allocation, for people and for drawings: a pod's name, a node. They do not affect what
+	// is granted. An owner that claims again keeps its first labels. At most [MaxLabelBytes] bytes in all.
 	Labels map[string]string
 }
 
 const (
 	// MaxRequests is the largest number of requests in a claim.
 	MaxRequests = 4096
-	// MaxPreferences is the largest number of requests in a claim that prefer an address.
+	// MaxPreferences is the largest number of requests in a claim that set [Request.Prefer].
 	MaxPreferences = 16
 	// MaxLabelBytes is the largest size in bytes of all labels of a claim, names and values together.
 	MaxLabelBytes = 4096
-	// MaxTTL is the longest that a lease or a cooldown may last: 100 years of 365 days.
+	// MaxTTL is the longest duration of a lease or a cooldown: 100 years of 365 days.
 	MaxTTL = 100 * 365 * 24 * time.Hour
 )
 
 // Request is one address or prefix that a claim asks for. The zero Request asks for a prefix of the pool's default
 // length, chosen by its strategy. A Request may be copied; the copy shares Within, which must not be changed.
 type Request struct {
-	// Family is that of the address. The zero Family means that of Exact, Within or Prefer if there is one, and otherwise
-	// what the claim's Policy says.
+	// Family is the family of the address. The zero Family means the family of Exact, Within or Prefer if one of them
+	// is set, and otherwise what the claim's Policy says.
 	Family Family
 
-	// Bits is the prefix length, 1 to 32 or to 128, within the bounds of the pool; see [FamilySpec.MinBits]. 0 means the
-	// length of Exact, or the pool's default. With a policy for both families it is for both; to ask for different
-	// lengths, make a request for each Family.
+	// Bits is the prefix length, 1 to 32 for IPv4 and 1 to 128 for IPv6, within the bounds of the pool; see
+	// [FamilySpec.MinBits]. 0 means the length of Exact, or else the pool's default. With a policy for both families it
+	// applies to both. To ask for different lengths, make a request for each Family.
 	Bits int
 
-	// Within are addresses in which the answer must lie, in addition to lying in the pool. They must be of one family.
-	// nil means no bound. All the sets of a claim have at most [MaxRanges] ranges together; one that several requests
-	// share counts once.
+	// Within is a set of addresses of one family. The answer lies in this set and in the pool. nil means no
+	// restriction. All the sets of a claim together have at most [MaxRanges] ranges; a set that several requests share
+	// counts once.
 	//
-	// Cost: O(ranges) for a set that the handle has not seen lately; it remembers a few, by their pointers. So use one
-	// IPSet again, rather than an equal one: then the claim costs O(log ranges) more, and a claim of many requests with
-	// one set O(requests + ranges).
+	// Cost: O(ranges) for a set that the handle has not seen lately; it remembers a few, by pointer. Reuse one IPSet
+	// rather than making an equal one: then a claim costs only O(log ranges) more. A claim with many requests for one
+	// set costs O(requests + ranges).
 	Within *netipx.IPSet
 
-	// Exact is the exact prefix that is asked for, without host bits; see [ExactAddr] for one address. It must lie in
-	// Within, if there is one. The zero Prefix means any; another one that is not valid is refused.
+	// Exact is the requested prefix, without host bits; see [ExactAddr] for one address. It must lie in Within, if that
+	// is set. The zero Prefix means any prefix. Every other invalid Prefix is refused.
 	Exact netip.Prefix
 
-	// Prefer is an address that the answer is to contain if that can be had, as DHCP clients ask for one (RFC 2132,
-	// section 9.1); otherwise the request gets any. It can be had if the prefix of the requested length around it is
-	// free, or was the lease of another owner that has ended, and if the request might get it without preferring it: it
-	// lies in Within, and in no band that is exclusive. If the other requests of the claim cannot be met beside what is
-	// preferred, nothing is. Preferences play no part if the owner holds something already, or gets back what it held
-	// last. It goes with no Exact prefix; at most [MaxPreferences] in a claim. The zero Addr prefers none.
+	// Prefer is an address that the answer contains if possible, as a DHCP client may ask for one (RFC 2132, section
+	// 9.1). Otherwise the request gets any prefix. It is possible if the prefix of the requested length around the
+	// address is free, or was another owner's lease that has ended, and if the request could get that prefix without
+	// preferring it: the prefix lies in Within, and in no exclusive band. If the other requests of the claim cannot be
+	// met as well, all preferences of the claim are ignored. They are also ignored if the owner already holds
+	// something, or gets back what it held last. A request must not have both Prefer and Exact. At most
+	// [MaxPreferences] in a claim. The zero Addr means no preference.
 	//
-	// Cost: nothing if the prefix is free; else one look-up as by [Pool.Get] of an address, in a pool that has leases.
+	// Cost: nothing if the prefix is free. Otherwise, in a pool that has leases, one look-up by address as in
+	// [Pool.Get].
 	Prefer netip.Addr
 
-	// Band names a band of the pool, whose addresses are tried first; see [Spec.Bands]. Together with Within, it is the
-	// part of the band that lies there. Empty means that bands are tried last. It plays no part if there is an Exact
-	// prefix, or if the owner holds something already.
+	// Band names a band of the pool, which is tried first; see [Spec.Bands]. If Within is set, it means the part of the
+	// band that lies in that set. Empty means that bands are tried last. Band is ignored if Exact is set, or if the
+	// owner already holds something.
 	Band string
 
 	wrong  string      // what was wrong with the argument of ExactAddr
 	within *space.Part // Within, in a claim that was prepared
 }
 
-// ExactAddr asks for one address. A request for the zero Addr, for one with a zone or for an IPv4-mapped one is
+// ExactAddr returns a request for one address. If addr is the zero Addr, has a zone or is IPv4-mapped, the request is
 // refused with [ErrInvalid] when it is used.
 func ExactAddr(addr netip.Addr) Request {
 	switch {
@@ -141,8 +144,8 @@ func validateName(what, name string) error {
 	return nil
 }
 
-// Validate returns an error that wraps [ErrInvalid] if the claim breaks a rule that holds for every pool, else nil.
-// [Pool.Allocate] checks the same, before it reads anything. Cost: O(requests + ranges of their sets).
+// Validate returns an error that wraps [ErrInvalid] if the claim breaks a rule that holds for every pool, and nil
+// otherwise. [Pool.Allocate] makes the same checks before it reads anything. Cost: O(requests + ranges of their sets).
 func (c Claim) Validate() error { return c.prepare(&setCache{}) }
 
 // prepare checks the claim, which must be a copy of the caller's, and makes the sets in it ready to be searched.
@@ -338,7 +341,7 @@ func (r *Request) checkWithin() error {
 	}
 	ranges := r.within.Ranges()
 	if len(ranges) == 0 {
-		return invalid("a request is to be within a set that is empty")
+		return invalid("the set that a request must be within is empty")
 	}
 	if first, last := ranges[0].From(), ranges[len(ranges)-1].To(); FamilyOf(first) != FamilyOf(last) {
 		return invalid("a request is to be within a set of both families, from %v to %v; want one family", first, last)
@@ -354,7 +357,7 @@ func (r *Request) checkFamily() error {
 		}
 	}
 	if r.Exact.IsValid() && r.Within != nil && !r.within.Contains(r.Exact) {
-		return invalid("the exact prefix %v is not in the set that it is to be within, which starts at %v",
+		return invalid("the exact prefix %v is not in the set that it must be within, which starts at %v",
 			r.Exact, r.within.Ranges()[0].From())
 	}
 	return nil

@@ -45,26 +45,26 @@ func (d *delegation) child(parent *Pool, name string) (*Pool, error) {
 	return d.pool, nil
 }
 
-// Delegate takes from the parent what the claim asks for, and makes a pool of it, in one commit: a node's block of a
-// cluster's range, a subnet of a network, a delegated prefix (RFC 8415, section 6.3). What is allocated in the new
-// pool does not touch the parent, so that each of many writers works in a block of its own without meeting the
-// others. The new pool hands out only what the parent may, now and later: see [Pool.Update].
+// Delegate takes what the claim asks for from the parent and makes a pool of it, in one commit: a node's block of a
+// cluster's range, a subnet of a network, a delegated prefix (RFC 8415, section 6.3). Allocations in the new pool do
+// not touch the parent, so many writers can work without contention, each in a block of its own. The new pool hands out
+// only what the parent may hand out, now and later: see [Pool.Update].
 //
-// The spec is that of the new pool, without ranges: these are the prefixes that the parent grants. Its network is that
-// of the parent, and may be left empty. Set [FamilySpec.AllocateReserved] if every address is to be handed out, as in a
-// block that is no subnet.
+// The spec is for the new pool. It has no ranges: these are the prefixes that the parent grants. Its network is the
+// parent's, and may be left empty. Set [FamilySpec.AllocateReserved] to hand out every address, as in a block that is
+// not a subnet.
 //
-// Delegate returns the pool and what the parent granted. An empty name makes the parent's name, a slash and the first
-// granted prefix the pool's name, such as "cluster/10.1.0.0/24".
+// Delegate returns the pool and what the parent granted. If the name is empty, the pool is named after the parent, a
+// slash and the first granted prefix, such as "cluster/10.1.0.0/24".
 //
-// Delegate is idempotent: the same claim with the same name, or with none, returns the pool that is there, with the
-// spec that it has. The claim must not have a TTL. [Delete] deletes the pool and gives its addresses back to the
-// parent, as [Pool.Release] on the parent does; both are refused while any of them is held. [Pool.Extend] adds to the
-// pool, and [Pool.Retract] takes from it.
+// Delegate is idempotent: the same claim with the same name, or without one, returns the existing pool, with the spec
+// that it already has. The claim must not have a TTL. [Delete] deletes the pool and gives its addresses back to the
+// parent, and so does [Pool.Release] on the parent. Both are refused while any of the addresses is held. [Pool.Extend]
+// adds to the pool, and [Pool.Retract] takes from it.
 //
 // Errors: those of [Pool.Allocate] and [Create]; [ErrHeld] if another pool was delegated from what the owner holds. The
-// parent must be in a store. Cost: one commit, which calls of several goroutines share, and before it two lists that
-// stop at the first record.
+// parent must be in a store. Cost: one commit, which concurrent calls share, after two lists that stop at the first
+// record.
 func Delegate(
 	ctx context.Context, parent *Pool, claim Claim, name string, spec Spec, options *Options,
 ) (child *Pool, granted Allocation, err error) {
@@ -145,13 +145,13 @@ func (a *attempt) delegate(from *draft, to *delegation, granted Allocation) erro
 	return nil
 }
 
-// Extend takes from the pool's parent what the claim asks for, and adds it to the pool's ranges, in one commit. The
-// pool must have been delegated from another one, see [Delegate].
+// Extend takes what the claim asks for from the pool's parent and adds it to the pool's ranges, in one commit. The pool
+// must be a delegated one; see [Delegate].
 //
-// It is idempotent, as [Pool.Allocate] is: if the owner already holds a grant for this pool, that is returned. The
-// claim must not have a TTL.
+// Extend is idempotent, as [Pool.Allocate] is: if the owner already holds a grant for this pool, Extend returns that.
+// The claim must not have a TTL.
 //
-// Errors: those of [Pool.Allocate], about the parent; [ErrInvalid] if the pool was not delegated from another one;
+// Errors: those of [Pool.Allocate] on the parent; [ErrInvalid] if the pool was not delegated from another one;
 // [ErrHeld] if another pool was delegated from what the owner holds in the parent. Cost: two or three reads and one
 // commit.
 func (p *Pool) Extend(ctx context.Context, claim Claim) (Allocation, error) {
@@ -235,12 +235,12 @@ func (a *attempt) extend(d, from *draft, granted Allocation) error {
 	return a.rebuild(d, spec, withheld, parent, true)
 }
 
-// Retract takes out of the pool's ranges what its parent granted to the owner for it, and gives that back to the
+// Retract removes from the pool's ranges what the parent granted to the owner for this pool, and gives it back to the
 // parent, in one commit.
 //
 // Errors: [ErrNotFound] if the parent has granted nothing to the owner for this pool; [ErrInUse] if any of it is held
-// in the pool, or cools down there; [ErrInvalid] if nothing would be left of the pool, which [Delete] is for; those
-// of the store. Cost: two or three reads and one commit.
+// or cooling down in the pool; [ErrInvalid] if nothing would be left of the pool (use [Delete]); those of the store.
+// Cost: two or three reads and one commit.
 func (p *Pool) Retract(ctx context.Context, owner string) (Allocation, error) {
 	call, ctx := p.observe(ctx, "Retract", StepBegin{Kind: StepRelease, Owner: owner, Held: Held{Owner: owner}})
 	defer call.end()

@@ -11,69 +11,70 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Errors of this package, for use with [errors.Is]. The errors that its functions return are of type [*Error]. They
-// wrap one of these, or an error of the store as it came. Of the latter, [store.ErrUnknown] alone leaves open whether
-// the call took effect.
+// Errors of this package, for use with [errors.Is]. The functions of this package return errors of type [*Error]. They
+// wrap one of these, or an unchanged error of the store. Only [store.ErrUnknown] leaves open whether the call took
+// effect.
 //
-// ErrInvalid, ErrNotFound, ErrExhausted, ErrTaken and ErrNewerFormat are the errors of these names in packages store
-// and allocator, so it does not matter with which one an error is compared. Errors of package cidr match ErrInvalid
-// too.
+// ErrInvalid, ErrNotFound, ErrExhausted, ErrTaken and ErrNewerFormat are the errors of the same names in packages store
+// and allocator, so an error may be compared with either. Errors of package cidr match ErrInvalid too.
 var (
 	// ErrInvalid is returned when an argument breaks a rule: a specification, a name, a claim.
 	ErrInvalid = sentinel.ErrInvalid
 	// ErrDrift is returned by [Ensure] with [Refuse] if the pool has another spec.
 	ErrDrift = errors.New("the pool has another spec")
-	// ErrExists is returned when there is already a pool of that name. It wraps [store.ErrExists].
+	// ErrExists is returned when a pool of that name already exists. It wraps [store.ErrExists].
 	ErrExists = fmt.Errorf("pool %w", store.ErrExists)
-	// ErrNotFound is returned when the owner or the address holds nothing, or when there is no such pool.
+	// ErrNotFound is returned when the owner holds nothing, when nobody holds the address, or when the pool does not
+	// exist.
 	ErrNotFound = sentinel.ErrNotFound
-	// ErrNoPool is returned when there is no such pool, or no longer. It wraps ErrNotFound.
+	// ErrNoPool is returned when the pool does not exist, or no longer exists. It wraps ErrNotFound.
 	ErrNoPool = fmt.Errorf("pool %w", ErrNotFound)
-	// ErrUnfinished is returned for a pool whose [Import] has not come to its end. Import it again, or [Delete] it.
+	// ErrUnfinished is returned for a pool whose [Import] did not finish. Import it again, or [Delete] it.
 	ErrUnfinished = errors.New("import of the pool is unfinished")
-	// ErrOrphaned is returned when a pool cannot be made because records of an earlier one of that name are there, which
-	// hold addresses, without a head: somebody has deleted the pool by hand. [Recover] makes the pool anew and takes them
-	// up.
+	// ErrOrphaned is returned when a pool cannot be created because the store still has allocation records of an
+	// earlier pool of that name, but not its head: somebody has deleted that pool by hand. [Recover] creates the pool
+	// again, with these allocations.
 	ErrOrphaned = errors.New("records of a pool whose head is gone (pool.Recover takes them up)")
-	// ErrInUse is returned when a pool cannot be deleted because addresses of it are held; when a block cannot be
-	// released or retracted because the pool that was delegated from it still holds some of its addresses; and when a
-	// pool from which others were delegated cannot change its network.
+	// ErrInUse is returned when a pool cannot be deleted because some of its addresses are held, when a block cannot be
+	// released or retracted because the pool that was delegated from it still holds some of its addresses, and when a
+	// pool cannot change its network because other pools were delegated from it.
 	ErrInUse = errors.New("in use")
 	// ErrExhausted is returned when the searched part of the pool has no free prefix of the requested length. The error
 	// is an [ExhaustedError].
 	ErrExhausted = sentinel.ErrExhausted
-	// ErrTaken is returned when the requested exact prefix is held, or cools down, wholly or in part. The error is a
+	// ErrTaken is returned when any part of the requested exact prefix is held or cooling down. The error is a
 	// [TakenError].
 	ErrTaken = sentinel.ErrTaken
 	// ErrNotInPool is returned when the pool does not hand out the requested exact prefix. The message says why: it is
-	// outside of the ranges, excluded, a gateway, reserved or withheld.
+	// outside the ranges, excluded, a gateway, reserved or withheld.
 	ErrNotInPool = errors.New("not in the pool")
 	// ErrFamily is returned when the pool does not have the requested family.
 	ErrFamily = errors.New("family not in the pool")
-	// ErrHeld is returned when the owner already holds something that is not what the claim asks for. Release it first.
+	// ErrHeld is returned when the owner already holds something other than what the claim asks for. Release that
+	// first.
 	ErrHeld = errors.New("owner holds something else")
-	// ErrScope is returned when the pool, or what the owner holds, is for another scope than the claim's.
+	// ErrScope is returned when the pool, or what the owner already holds, has a scope other than the claim's.
 	ErrScope = errors.New("other scope")
-	// ErrOutOfRange is returned when a change of the pool would leave allocations out of range. The error is a
+	// ErrOutOfRange is returned when a change of the pool would leave allocations out of range. The error is an
 	// [OutOfRangeError].
 	ErrOutOfRange = errors.New("allocations would be out of range")
-	// ErrOverlap is returned when ranges overlap with those of another pool of the network, or with what such a pool
-	// still holds out of range.
+	// ErrOverlap is returned when ranges overlap with those of another pool in the network, or with addresses that such
+	// a pool still holds out of range.
 	ErrOverlap = errors.New("overlaps in the network")
-	// ErrGeneration is returned when what the owner holds is of another generation than the one to release.
+	// ErrGeneration is returned when what the owner holds has a generation other than [Held.Generation].
 	ErrGeneration = errors.New("other generation")
-	// ErrBusy is returned when other processes changed the pool each time before this one could, as often as
-	// [Options.Attempts] allows. Nothing was changed. It is rare, since handles that lose take turns.
+	// ErrBusy is returned when other processes changed the pool first in all of the [Options.Attempts] of a call. The
+	// call changed nothing. It is rare, because handles that lose take turns.
 	ErrBusy = errors.New("too many conflicts")
-	// ErrCorrupt is returned when what the store has for the pool cannot be read. See [Pool.Repair].
+	// ErrCorrupt is returned when the pool's records in the store cannot be read. See [Pool.Repair].
 	ErrCorrupt = errors.New("corrupt")
-	// ErrNewerFormat is returned when a newer release of this library has written the pool, the network or the snapshot,
-	// in a format that this one does not know. The message names the version found and the newest one known. Nothing was
-	// changed. The pool is whole: do not repair it, upgrade the program.
+	// ErrNewerFormat is returned when a newer release of this library has written the pool, the network or the
+	// snapshot, in a format that this release does not know. The message names the version found and the newest one
+	// known. Nothing was changed. The pool is intact: upgrade the program, and do not repair the pool.
 	ErrNewerFormat = sentinel.ErrNewerFormat
 )
 
-// Error says what failed, where, for which owner, and why. Fields that do not apply are zero. It is the caller's.
+// Error says what failed, where, for which owner, and why. Fields that do not apply are zero. It belongs to the caller.
 type Error struct {
 	Op     string       // such as "allocate"
 	Pool   string       // the pool's name; empty for one without a store
@@ -110,31 +111,30 @@ func wrapped(err error, as Error) error {
 	return &as
 }
 
-// ExhaustedError says what could not be found free. It matches [ErrExhausted]. It is the caller's.
+// ExhaustedError says which request could not be met, and why. It matches [ErrExhausted]. It belongs to the caller.
 type ExhaustedError struct {
 	// Family and Bits are those of the request that could not be met.
 	Family Family
 	Bits   int
-	// Limited reports whether the request was for a part of the pool only: it named a set, or the pool has bands.
+	// Limited reports whether the request was for only a part of the pool: it named a set, or the pool has bands.
 	Limited bool
-	// Never reports whether the request could not be met even if nothing were held: no prefix of the length lies in what
-	// the pool hands out, or in the part of it that was asked for. Only another spec helps. Otherwise the pool is full
-	// for now.
+	// Never reports whether the request could not be met even if nothing were held: what the pool hands out, or the
+	// requested part of it, contains no prefix of the length. Only another spec helps. If false, the pool is full for
+	// now.
 	Never bool
-	// Longest is the longest free block of the family in the whole pool, as a prefix length in bits; -1 if no address is
-	// free. A request for that length, or for a greater one, can be met if it is for no part of the pool.
+	// Longest is the prefix length, in bits, of the largest free block of the family in the whole pool; -1 if no
+	// address is free. A request for that length or a greater one can be met, if it may use the whole pool.
 	Longest int
-	// Free, Cooling and Total count the addresses of the family in the pool. Addresses may be free although none of them
-	// fits the request.
+	// Free, Cooling and Total count the addresses of the family in the pool. Addresses may be free although none fits
+	// the request.
 	Free, Cooling, Total cidr.Count
-	// Next is when the first lease or cooldown in the pool ends, if nothing happens before; zero if nothing in the pool
-	// ends.
+	// Next is when the first lease or cooldown in the pool ends, if nothing changes before then; zero if there is none.
 	Next time.Time
 
 	hint string
 }
 
-// Error says what was asked for, what there is, and when the next address may become free.
+// Error says what was requested, how much is free, and when the next address may become free.
 func (e *ExhaustedError) Error() string {
 	text := fmt.Sprintf("%v: no %v /%d is free", ErrExhausted, e.Family, e.Bits)
 	if e.Never {
@@ -160,13 +160,13 @@ func (e *ExhaustedError) Error() string {
 func (e *ExhaustedError) Is(target error) bool { return target == ErrExhausted }
 
 // OutOfRangeError lists the allocations that a change of the pool would leave out of range (stranded). It matches
-// [ErrOutOfRange]. It is the caller's.
+// [ErrOutOfRange]. It belongs to the caller.
 type OutOfRangeError struct {
-	// Allocations are all that would be out of range, at least in part.
+	// Allocations are all those that would be out of range, at least in part.
 	Allocations []Allocation
 }
 
-// Error names the first of them.
+// Error names the first of the allocations.
 func (e *OutOfRangeError) Error() string {
 	const few = 3
 	text := fmt.Sprintf("%v: %d", ErrOutOfRange, len(e.Allocations))
@@ -184,19 +184,18 @@ func (e *OutOfRangeError) Error() string {
 // Is makes errors.Is(e, ErrOutOfRange) true.
 func (e *OutOfRangeError) Is(target error) bool { return target == ErrOutOfRange }
 
-// TakenError says why an exact prefix could not be had. It matches [ErrTaken]. It is the caller's.
+// TakenError says why an exact prefix could not be granted. It matches [ErrTaken]. It belongs to the caller.
 type TakenError struct {
-	// Prefix is what was asked for.
+	// Prefix is the requested prefix.
 	Prefix netip.Prefix
-	// Cooling is when the cooldown or quarantine ends that withholds the first address of the prefix; zero if an owner
-	// holds it.
+	// Cooling is when the cooldown or quarantine of the prefix's first address ends; zero if an owner holds it.
 	Cooling time.Time
-	// Next is when the first lease or cooldown in the pool ends, if nothing happens before; zero if nothing in the pool
-	// ends, or if that was not looked up.
+	// Next is when the first lease or cooldown in the pool ends, if nothing changes before then; zero if there is none,
+	// or if it was not looked up.
 	Next time.Time
 }
 
-// Error says whether the prefix cools down, and until when. The [*Error] around it names the prefix.
+// Error says whether the prefix is cooling down, and until when. The [*Error] around it names the prefix.
 func (e *TakenError) Error() string {
 	text := ErrTaken.Error()
 	if !e.Cooling.IsZero() {

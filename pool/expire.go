@@ -2,12 +2,11 @@ package pool
 
 import "context"
 
-// Expire frees all leases and cooldowns that have ended (it expires them), and returns how many. It is never necessary,
-// since a claim that needs an address takes what has ended. It is for exact counts, and for callers that watch the
-// pool.
+// Expire frees all leases and cooldowns that have ended, and returns how many. It is never necessary, because a claim
+// that needs an address takes those that have ended. It is for exact counts, and for callers that watch the pool.
 //
-// Errors: [ErrBusy]; [ErrNoPool]; those of the store. What was freed before the error stays so, and is counted. Cost:
-// O(what has ended), where the store has an index of it, and one commit for every 4,096.
+// Errors: [ErrBusy]; [ErrNoPool]; those of the store. What was freed before the error stays free, and is counted. Cost:
+// O(leases and cooldowns that have ended), if the store has an index of them, and one commit for every 4,096.
 func (p *Pool) Expire(ctx context.Context) (expired int, err error) {
 	call, ctx := p.observe(ctx, "Expire")
 	defer call.end()

@@ -5,8 +5,8 @@ import (
 	"net/netip"
 )
 
-// Family is an address family: [IPv4] or [IPv6]. The zero Family means "not said"; where that is allowed, the comment
-// says what it stands for.
+// Family is an address family: [IPv4] or [IPv6]. The zero Family means that none is given; each place that allows it
+// documents its meaning.
 type Family uint8
 
 // The two address families.
@@ -15,7 +15,7 @@ const (
 	IPv6 Family = 6
 )
 
-// FamilyOf returns the family of addr. A 4in6 address is IPv6, as it is for package netip; no pool holds one.
+// FamilyOf returns the family of addr. A 4in6 address is IPv6, as in package netip; no pool holds one.
 func FamilyOf(addr netip.Addr) Family {
 	if addr.Is4() {
 		return IPv4
@@ -56,7 +56,7 @@ func (f Family) String() string {
 	}
 }
 
-// MarshalText returns "IPv4" or "IPv6". Another family is an error that wraps [ErrInvalid].
+// MarshalText returns "IPv4" or "IPv6". Any other family is an error that wraps [ErrInvalid].
 func (f Family) MarshalText() ([]byte, error) {
 	if f != IPv4 && f != IPv6 {
 		return nil, invalid("%v is not a family, want IPv4 or IPv6", f)
@@ -75,21 +75,21 @@ func (f *Family) UnmarshalText(text []byte) error {
 	return invalid("%q is not a family, want IPv4 or IPv6", text)
 }
 
-// FamilyPolicy says how many families a claim is for. The names are those of a Kubernetes Service's ipFamilyPolicy. The
-// meaning is the same for a claim without requests. Where a Service with SingleStack may not name two families,
-// requests may: they say themselves what they are for.
+// FamilyPolicy says how many families a claim is for. The names are those of a Kubernetes Service's ipFamilyPolicy, and
+// so is the meaning for a claim without requests. A Service with SingleStack must not name two families, but the
+// requests of a claim with SingleStack may.
 type FamilyPolicy uint8
 
 // The family policies.
 const (
-	// SingleStack asks for one address, of the pool's primary family. It adds nothing to requests that name their
-	// families, and forbids none. It is the default.
+	// SingleStack asks for one address, of the pool's primary family. It has no effect on requests that name their
+	// families. It is the default.
 	SingleStack FamilyPolicy = iota
-	// PreferDualStack asks for one address of each family that the pool has, the primary one first. The claim may get
-	// one family only if the pool has no other; if a family of the pool is exhausted, the claim fails.
+	// PreferDualStack asks for one address of each family that the pool has, the primary one first. The claim is
+	// granted a single family only if the pool has no other. If any family of the pool is exhausted, the claim fails.
 	PreferDualStack
-	// RequireDualStack asks for one address of each of two families, the primary one first. A pool of
-	// one family refuses it with [ErrFamily].
+	// RequireDualStack asks for one address of each family, the primary one first. A pool with only one family refuses
+	// it with [ErrFamily].
 	RequireDualStack
 )
 

@@ -34,16 +34,17 @@ type headData struct {
 	Parent *Parent `json:"parent,omitempty"`
 }
 
-// Parent says which pool another one was delegated from, and what that granted for it; see [Delegate]. The zero Parent
-// is that of a pool that was not delegated. A Parent may be copied; the copy shares Grants.
+// Parent names the pool that another pool was delegated from, and lists its grants; see [Delegate]. The zero Parent
+// means that the pool was not delegated. A Parent may be copied; the copy shares Grants.
 type Parent struct {
 	// Pool is the name of the parent.
 	Pool string `json:"pool"`
-	// Grants are what the parent has granted for the pool, in the order in which it did.
+	// Grants are what the parent has granted to the pool, in the order of the grants.
 	Grants []Grant `json:"grants"`
 }
 
-// Grant is what an owner holds in a parent and a pool was made of. A Grant may be copied; the copy shares Prefixes.
+// Grant is an allocation in a parent that became part of a delegated pool. A Grant may be copied; the copy shares
+// Prefixes.
 type Grant struct {
 	Owner    string         `json:"owner"`
 	Prefixes []netip.Prefix `json:"prefixes"`

@@ -8,24 +8,24 @@ import (
 	"time"
 )
 
-// Held names what an owner holds in a pool: by the owner, by an address of it, or by both. The calls that change or
-// read it take a Held: [Pool.Release], [Pool.Renew], [Pool.Decline], [Pool.Get] and the steps of their names.
+// Held identifies what an owner holds in a pool: by owner, by one of its addresses, or by both. It is the argument of
+// [Pool.Release], [Pool.Renew], [Pool.Decline] and [Pool.Get], and of the steps of the same names.
 //
-// The zero Held names nothing and is refused with [ErrInvalid]. A Held is a value; it may be copied and compared.
+// The zero Held identifies nothing and is refused with [ErrInvalid]. A Held is a value; it may be copied and compared.
 type Held struct {
-	// Owner holds it. Empty means whoever holds Addr.
+	// Owner is the owner. Empty means whichever owner holds Addr.
 	Owner string
 
-	// Addr is an address that is held. With an Owner it must be held by that owner; the call then fails with
-	// [ErrNotFound] if the owner holds something else. The zero Addr means whatever the owner holds. A zone is ignored.
+	// Addr is an address that is held. If Owner is set too, that owner must hold it; otherwise the call fails with
+	// [ErrNotFound]. The zero Addr means whatever the owner holds. A zone is ignored.
 	Addr netip.Addr
 
-	// Generation is the [Allocation.Generation] that is meant. If what is held is of another generation, because it was
-	// released and granted anew, the call fails with [ErrGeneration]. 0 means any.
+	// Generation is the expected [Allocation.Generation]. If the allocation has another one, because it was released
+	// and granted again, the call fails with [ErrGeneration]. 0 means any generation.
 	Generation int64
 
-	// Optional makes it no error that nothing is held that fits the name: the call then changes nothing and returns the
-	// zero Allocation. Set it where a call may be repeated, as a CNI plugin's DEL is.
+	// Optional makes the call succeed if nothing matches: it then changes nothing and returns the zero Allocation. Set
+	// it for a call that may be repeated, such as a CNI plugin's DEL.
 	Optional bool
 }
 
@@ -60,22 +60,21 @@ func (t *task) matches(h *holding) error {
 	return nil
 }
 
-// Release frees all that is held by the owner that the argument names, and returns what that was. It can be handed out
-// again at once, or when the pool's cooldown is over; until then the owner gets it back if it claims the same. If a
-// pool was delegated from it (see [Delegate]), the addresses are taken from that pool too, which is deleted if it has
-// no others.
+// Release frees everything that the owner holds, and returns it. The addresses can be handed out again at once, or
+// after the pool's cooldown; until then the owner gets them back if it claims the same. If a pool was delegated from
+// the allocation (see [Delegate]), that pool loses the addresses too, and is deleted if it has no others.
 //
-// Errors: [ErrNotFound] if nothing is held that fits the name; [ErrGeneration]; [ErrInUse] if a pool was delegated from
-// it and any of the addresses is held there; otherwise as for [Pool.Allocate]. Cost: one round trip if this handle
-// granted what is released and no other process has changed the pool since; else one more. Naming it by address alone
-// costs a look-up before, as by [Pool.Get].
+// Errors: [ErrNotFound] if nothing matches held; [ErrGeneration]; [ErrInUse] if a pool that was delegated from the
+// allocation still holds any of the addresses; otherwise as for [Pool.Allocate]. Cost: one round trip if this handle
+// granted the allocation and no other process has changed the pool since, and two otherwise. An address without an
+// owner is looked up first, as in [Pool.Get].
 func (p *Pool) Release(ctx context.Context, held Held) (Allocation, error) {
 	return p.change(ctx, "Release", Release(held))
 }
 
-// Renew makes the lease last for ttl from now on, and returns it. It never makes a lease end earlier, also if the clock
-// has been set back. A permanent allocation stays one. A lease that has ended can be renewed until another claim has
-// taken its addresses.
+// Renew makes the lease last for ttl from now on, and returns it. It never makes a lease end earlier, even if the clock
+// has been set back. A permanent allocation stays permanent. A lease that has ended can be renewed until another claim
+// has taken its addresses.
 //
 // Errors: as for [Pool.Release]; [ErrInvalid] for a ttl under a microsecond or above [MaxTTL]. Cost: as for
 // [Pool.Release]; the number of leases does not matter.
@@ -83,14 +82,15 @@ func (p *Pool) Renew(ctx context.Context, held Held, ttl time.Duration) (Allocat
 	return p.change(ctx, "Renew", Renew(held, ttl))
 }
 
-// Decline is for an owner that has found its address in use by somebody else: by duplicate address detection (RFC 4862,
-// section 5.4; RFC 5227), or as a DHCP client that sends DHCPDECLINE. In one commit the owner loses all that it holds,
-// and the address is in quarantine: nobody gets it for that long, its last owner included, whatever [Spec.Cooldown]
-// says. The owner may claim another one at once; see [Pool.All] for both in one commit.
+// Decline is for an owner whose address is in use by another host: it found out through duplicate address detection
+// (RFC 4862, section 5.4; RFC 5227), or is a DHCP client that sends DHCPDECLINE. In one commit the owner loses
+// everything that it holds, and the address goes into quarantine: for that time nobody gets it, not even its last
+// owner, whatever [Spec.Cooldown] says. The owner may claim another address at once; see [Pool.All] to do both in one
+// commit.
 //
-// If held names an Addr, only the prefix that has it is in quarantine, and the rest of what the owner held is released
-// as by [Pool.Release]; else all of it is in quarantine. Addresses in quarantine count as [FamilyStats.Cooling]. When
-// the time is over they are as free as any.
+// If held has an Addr, only the prefix that contains it goes into quarantine, and the rest is released as by
+// [Pool.Release]. Otherwise all of it goes into quarantine. Addresses in quarantine count as [FamilyStats.Cooling].
+// When the quarantine ends they are free.
 //
 // Errors: as for [Pool.Release]; [ErrInvalid] for a quarantine under a microsecond or above [MaxTTL]. Cost: as for
 // [Pool.Release].
@@ -98,11 +98,11 @@ func (p *Pool) Decline(ctx context.Context, held Held, quarantine time.Duration)
 	return p.change(ctx, "Decline", Decline(held, quarantine))
 }
 
-// Get returns what is held.
+// Get returns the allocation that held identifies.
 //
-// Errors: [ErrInvalid]; [ErrNotFound] if nothing is held that fits the name; [ErrGeneration]; those of the store. Cost:
-// one read by the owner. By address alone it is that of [store.Store.Find]: one or two reads where the store has an
-// index of prefixes, else O(allocations); in memory, at most one map look-up for each prefix length.
+// Errors: [ErrInvalid]; [ErrNotFound] if nothing matches held; [ErrGeneration]; those of the store. Cost: by owner, one
+// read. By address alone, as for [store.Store.Find]: one or two reads if the store has an index of prefixes, and
+// O(allocations) otherwise; in memory, at most one map look-up for each prefix length.
 func (p *Pool) Get(ctx context.Context, held Held) (Allocation, error) {
 	h, err := p.get(ctx, held)
 	if err != nil {

@@ -15,19 +15,19 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Import makes a pool of that name in the store which is what the snapshot says: the same spec, and the same
-// addresses held and withheld by the same owners until the same times. So a pool moves from one store to another.
-// Each allocation gets a new generation. If the spec names a network, the pool joins it, respects what is external
-// there, and must hold nothing that another pool of it has or holds. A delegated pool is imported under its own name,
-// after its parent; clear [Info.Parent] to import it as a pool by itself.
+// Import creates a pool of that name in the store from the snapshot: with the same spec, and with the same addresses
+// held and withheld by the same owners until the same times. It moves a pool from one store to another. Each allocation
+// gets a new generation. If the spec names a network, the pool joins it, respects what is external there, and must not
+// hold what another pool of the network has or holds. A delegated pool is imported under its own name, after its
+// parent; clear [Info.Parent] to import it as an independent pool.
 //
-// All of it is checked before anything is written. A pool that is too large for one commit is written in several.
-// Until the last one the pool cannot be opened ([ErrUnfinished]). If the last one does not come, import again, or
+// Everything is checked before anything is written. A pool that is too large for one commit is written in several.
+// Until the last of them the pool cannot be opened ([ErrUnfinished]). If Import does not get that far, import again, or
 // [Delete] the pool.
 //
-// Errors: [ErrInvalid] if the snapshot breaks a rule: two that hold one address, an owner twice, a prefix with host
-// bits, a parent that has not granted what is held; [ErrExists]; [ErrOrphaned]; [ErrOverlap] in the network; [ErrBusy];
-// those of the store. Cost: one commit, or one for every 4,096 allocations, and before it two lists that stop at the
+// Errors: [ErrInvalid] if the snapshot breaks a rule: two owners that hold one address, an owner listed twice, a prefix
+// with host bits, a parent that has not granted what is held; [ErrExists]; [ErrOrphaned]; [ErrOverlap] in the network;
+// [ErrBusy]; those of the store. Cost: one commit, or one for every 4,096 allocations, after two lists that stop at the
 // first record.
 func Import(ctx context.Context, s store.Store, name string, snapshot Snapshot, options *Options) (*Pool, error) {
 	p, err := newHandle(s, name, options)
@@ -464,7 +464,7 @@ func (h *holding) check() error {
 		}
 	}
 	if h.Declined && !h.cooling {
-		return invalid("what %q holds is declined, want one or the other", h.Owner)
+		return invalid("what %q holds is marked as declined, want that only for what cools down", h.Owner)
 	}
 	if len(h.Prefixes) == 0 {
 		return invalid("the owner %q has an allocation without prefixes", h.Owner)

@@ -16,18 +16,18 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Network describes a network: a routing domain, in which no address is held twice, in whatever pools. A network
-// comes into being with its first pool or external range; see [Spec.Network] and [SetExternal]. The zero Network is
+// Network describes a network: a routing domain in which no address is held twice, whatever pools it is in. A network
+// exists once it has a pool or an external range; see [Spec.Network] and [SetExternal]. The zero Network describes
 // none. A Network may be copied; the copy shares its maps.
 type Network struct {
 	// Name is the name of the network.
 	Name string
-	// Pools are the ranges of each pool in it, by the pool's name. Pools that were delegated from these are not listed.
+	// Pools are the ranges of each pool in the network, by the pool's name. Delegated pools are not listed.
 	Pools map[string][]netipx.IPRange
-	// Held are the addresses that a pool holds outside of its ranges since it was drained or imported so, by the pool's
-	// name. No other pool of the network may have them in its ranges. Addresses that were released since may still be
-	// listed, but no longer keep others from having them; leases and cooldowns that have ended do so until [Pool.Expire].
-	// nil if there are none.
+	// Held are the addresses that a pool holds outside its ranges, because it was drained or was imported that way, by
+	// the pool's name. Other pools of the network must not have them in their ranges. Addresses that have been released
+	// since may still be listed, but other pools may have them. Those of leases and cooldowns that have ended stay
+	// blocked until [Pool.Expire]. nil if there are none.
 	Held map[string][]netipx.IPRange
 	// External are the addresses that others hand out, such as a DHCP server.
 	External []netipx.IPRange
@@ -231,8 +231,8 @@ func setOfPrefixes(prefixes []netip.Prefix) *netipx.IPSet {
 	return cidr.SetOf(ranges...)
 }
 
-// Networks iterates over the networks in the store, in the store's order. An error is the last thing that it yields.
-// Cost: O(pools in networks).
+// Networks iterates over the networks in the store, in the store's order. An error ends the iteration. Cost: O(pools in
+// networks).
 func Networks(ctx context.Context, s store.Store) iter.Seq2[Network, error] {
 	return func(yield func(Network, error) bool) {
 		for head, err := range s.List(ctx, store.KindNetwork, "") {
@@ -255,18 +255,18 @@ func Networks(ctx context.Context, s store.Store) iter.Seq2[Network, error] {
 	}
 }
 
-// SetExternal declares which addresses of a network others hand out, such as a DHCP server. The
-// ranges replace those that were declared before; none means that nothing is external. From then on no
-// pool in the network, and none that was delegated from these, hands them out: they count as reserved. This is one
-// change for all of the pools. Pools that are created later respect them too.
+// SetExternal declares which addresses of a network are handed out by others, such as a DHCP server. The ranges replace
+// those declared before; none means that nothing is external. From then on the addresses count as reserved in every
+// pool of the network, and in every pool delegated from one: none of them hands them out. All these pools change in one
+// commit. Pools created later respect the ranges too.
 //
-// If any of them are held, the change is refused with an [OutOfRangeError], and the error names the pool. With drain
-// they stay held, count as out of range, and are not handed out again.
+// If any of the addresses is held, the change is refused with an [OutOfRangeError], and the error names the pool. With
+// drain the addresses stay held, count as out of range, and are not handed out again.
 //
 // Errors: [ErrInvalid], also if nothing would be left of a pool; [ErrOutOfRange]; [ErrBusy]; [store.ErrTooLarge] if it
-// concerns more pools than the store takes in one commit; those of the store. Cost: one read for each pool of the
-// network and for each delegated pool that has any of the addresses, O(allocations) of the pools that it concerns, and
-// one commit.
+// affects more pools than the store takes in one commit; those of the store. Cost: one read for each pool of the
+// network and for each delegated pool that has any of the addresses, O(allocations) of the affected pools, and one
+// commit.
 func SetExternal(
 	ctx context.Context, s store.Store, networkName string, external []netipx.IPRange, drain bool, options *Options,
 ) error {

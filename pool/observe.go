@@ -13,46 +13,49 @@ import (
 
 // Observer is told when calls and commits of a handle begin and end, for metrics, logs and traces.
 //
-// Each begin returns a context, which must be the one that it was given or one derived from it. That context is used
-// from then on, and is given to the end. So a span that a begin puts there is the parent of what follows: of the
-// commits of the call, and of what the store does. Several calls may share a commit, which has the context of one of
+// Each Begin method returns a context: the one that it was given, or one derived from it. That context is used from
+// then on, and is passed to the End method. So a span that a Begin method puts into it is the parent of what follows:
+// of the call's commits, and of what the store does. Several calls may share a commit, which has the context of one of
 // them; see [CommitBegin.Calls].
 //
-// Each begin has exactly one end, after errors and panics too. An observer should not panic itself: begins may then be
-// without an end. Its panic reaches the caller, and the pool stays usable. Nothing was done if BeginCall panics, and
-// the call is over if EndCall does. A panic in BeginCommit or EndCommit is as one of the store: it reaches the call
-// that leads, the others that share the commit end with [store.ErrUnknown], and the commit may have taken effect.
+// Each Begin has exactly one End, after errors and panics too. An observer should not panic itself: a Begin may then
+// have no End. Its panic reaches the caller, and the pool stays usable. If BeginCall panics, nothing was done. If
+// EndCall panics, the call is over. A panic in BeginCommit or EndCommit is like one in the store: it reaches the call
+// that leads the commit, the other calls that share it end with [store.ErrUnknown], and the commit may have taken
+// effect.
 //
 // The methods are called by the goroutine of the call, or of another call that commits for it. Calls wait for them, so
 // they should be quick. They may be called by any number of goroutines at once, and must not use the pool. Slices, maps
-// and pointers in their arguments are shared: they must not be changed, and must be copied to be used after the method
-// has returned.
+// and pointers in their arguments are shared: do not change them, and copy them to use them after the method has
+// returned.
 //
 // Embed [NoObserver] in an implementation: later versions may add methods.
 type Observer interface {
-	// BeginCall is told of a call before it does anything. The calls are those that allocate, release or renew, and
-	// [Pool.Expire] and [Pool.Reconcile]. [Pool.Each] is a call each time that it takes up to 4,096 steps. A call over
-	// several pools is told once for each of them, one within the other: the context that the first BeginCall returned
-	// is given to the second one, and the second call ends first.
+	// BeginCall is called before a call does anything. The calls are those that allocate, release or renew, and
+	// [Pool.Expire] and [Pool.Reconcile]. [Pool.Each] is one call for every batch of up to 4,096 steps. A call over
+	// several pools is reported once for each of them, nested: the context that the first BeginCall returned is passed
+	// to the second, and the second call ends first.
 	//
-	// [Delegate] is told to the parent's observer. [Blocks] makes such calls, of its block and of the parent.
+	// [Delegate] is reported to the parent's observer. [Blocks] makes such calls on the writer's pool and on the
+	// parent.
 	BeginCall(ctx context.Context, call CallBegin) context.Context
-	// EndCall is told what became of the call. The context is that which BeginCall returned, which may have ended.
+	// EndCall is called with the outcome of the call. The context is the one that BeginCall returned; it may have
+	// ended.
 	EndCall(ctx context.Context, call CallEnd)
 
-	// BeginCommit is told of each attempt to commit, which several calls may share. The call that leads them commits for
-	// all. The context has the values of the context of that call, but does not end with it: it ends after
-	// [Options.CommitTimeout]. The returned context is passed to the store. An attempt that changes several pools is told
-	// once for each of them, one within the other, as a call over several pools is.
+	// BeginCommit is called before each attempt to commit. Several calls may share an attempt; one of them leads and
+	// commits for all. The context has the values of that call's context, but does not end with it: it ends after
+	// [Options.CommitTimeout]. The returned context is passed to the store. An attempt that changes several pools is
+	// reported once for each of them, nested, as a call over several pools is.
 	//
-	// A pool in memory commits each change too. The context is then that of the call.
+	// A pool in memory commits each change too. The context is then the call's.
 	BeginCommit(ctx context.Context, commit CommitBegin) context.Context
-	// EndCommit is told what became of the attempt. The context is that which BeginCommit returned.
+	// EndCommit is called with the outcome of the attempt. The context is the one that BeginCommit returned.
 	EndCommit(ctx context.Context, commit CommitEnd)
 }
 
-// NoObserver is an [Observer] that does nothing. Embed it in others, which then need only the methods that they care
-// for. The zero NoObserver is ready for use, and may be copied.
+// NoObserver is an [Observer] that does nothing. Embed it in an observer, which then needs only the methods that it
+// uses. The zero NoObserver is ready for use and may be copied.
 type NoObserver struct{}
 
 var _ Observer = NoObserver{}
@@ -87,23 +90,24 @@ func (k StepKind) String() string {
 
 // CallBegin is a call that begins.
 type CallBegin struct {
-	// Pool is the name of the pool; empty for one in memory. Of [Delegate] it is the parent.
+	// Pool is the name of the pool; empty for one in memory. For [Delegate] it is the parent.
 	Pool string
-	// Method is the name of the method or function: "Allocate", for example. Later versions may tell of more methods.
+	// Method is the name of the method or function: "Allocate", for example. Later versions may report more methods.
 	Method string
-	// Steps are what it asks for in this pool. A single call has one. A step that names several pools (see [Step.In]) is
-	// told in each of them. Expire has none, and Reconcile finds out later what it is to release.
+	// Steps are what the call asks for in this pool. A single call has one step. A step that names several pools (see
+	// [Step.In]) is reported in each of them. Expire has none, and neither has Reconcile, which finds out later what to
+	// release.
 	Steps []StepBegin
 }
 
 // StepBegin is what a call asks for.
 type StepBegin struct {
 	Kind StepKind
-	// Owner is that of Claim or Held; empty if an address alone says what is held.
+	// Owner is that of Claim or Held; empty if Held has only an address.
 	Owner string
-	// Claim is what is claimed, by a step that allocates; the zero Claim otherwise.
+	// Claim is the claim of a step that allocates; the zero Claim otherwise.
 	Claim Claim
-	// Held is what the step is about, unless it allocates.
+	// Held identifies what any other step applies to.
 	Held Held
 	// Duration is the time to live of a step that renews, or the quarantine of one that declines.
 	Duration time.Duration
@@ -111,21 +115,22 @@ type StepBegin struct {
 
 // CallEnd is a call that has ended.
 type CallEnd struct {
-	// Pool is that of the begin, but the parent for [Pool.Extend] and [Pool.Retract], as far as they got to know it.
+	// Pool is that of the CallBegin. For [Pool.Extend] and [Pool.Retract] it is the parent, if they found it.
 	Pool string
-	// Method is that of the begin.
+	// Method is that of the CallBegin.
 	Method string
-	// Steps are what became of those of the begin, in their order. A step that names several pools ends in the one in
-	// which it was done, or else in the first. Those of Reconcile are its releases. There are none after a panic.
+	// Steps are the outcomes of the steps of the CallBegin, in the same order. A step that names several pools is
+	// reported in the pool in which it was done, or else in the first. For Reconcile they are its releases. There are
+	// none after a panic.
 	Steps []StepEnd
-	// Err is what the call returned. Of [Pool.Each] it may be nil though steps have failed. After a panic it wraps
+	// Err is what the call returned. For [Pool.Each] it may be nil although steps have failed. After a panic it wraps
 	// [store.ErrUnknown].
 	Err error
 	// Duration is how long the call took, by the handle's clock; 0 if that was set back meanwhile.
 	Duration time.Duration
 }
 
-// StepEnd is what became of a step.
+// StepEnd is the outcome of a step.
 type StepEnd struct {
 	Kind  StepKind
 	Owner string // empty if it is not known
@@ -139,12 +144,13 @@ type StepEnd struct {
 // CommitBegin is an attempt to commit that begins.
 type CommitBegin struct {
 	Pool string // empty for a pool in memory
-	// Attempt is which one it is for the call that leads, counted from 1. It begins anew when some steps are done.
+	// Attempt is the number of the attempt for the call that leads, counted from 1. It starts again when some steps are
+	// done.
 	Attempt int
 	// Calls are the contexts of the calls that share the attempt, as BeginCall returned them: for links between spans.
-	// A call that is part of it may yet get nothing by it, and be in another one.
+	// A call listed here may get no result from this attempt, and be part of another one.
 	Calls []context.Context
-	// Others is how many calls of other handles share it, which wait for their turn meanwhile.
+	// Others is the number of calls of other handles that share the attempt and wait for their turn meanwhile.
 	Others int
 }
 
@@ -155,14 +161,14 @@ type CommitEnd struct {
 	Writes int
 	// Bytes is the size of the data of the head and of these records; 0 for a pool in memory.
 	Bytes int
-	// Freed are the leases that had ended and whose addresses the commit took from their owners: because a claim needs
-	// them, by [Pool.Expire], or since the owner itself claims something else. What is released is not among them, nor
-	// are cooldowns that have ended. If Err wraps [store.ErrUnknown] they are what it has freed if it took effect; a
-	// later commit may free them again. After other errors there are none.
+	// Freed are the ended leases whose addresses the commit took from their owners: because a claim needed them, by
+	// [Pool.Expire], or because the owner itself claimed something else. Releases and ended cooldowns are not included.
+	// If Err wraps [store.ErrUnknown], they were freed only if the commit took effect; a later commit may free them
+	// again. After any other error there are none.
 	Freed []Allocation
 	// Err is nil if the commit took effect. It wraps [store.ErrConflict] if another handle was faster, and
-	// [store.ErrUnknown] if it is not known whether the commit took effect, as after a panic. The pool goes on from
-	// conflicts and unknown outcomes by itself.
+	// [store.ErrUnknown] if it is not known whether the commit took effect, as after a panic. The pool deals with
+	// conflicts and unknown outcomes on its own.
 	Err error
 	// Duration is how long the store took, by the handle's clock; 0 if that was set back meanwhile, and in memory.
 	Duration time.Duration

@@ -17,39 +17,39 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Options configure a handle of a pool. The zero Options, and a nil pointer to it, mean the defaults. Options may be
-// copied.
+// Options configure a handle of a pool. The zero Options and a nil *Options mean the defaults. Options may be copied.
 type Options struct {
-	// Clock returns the present time. Default: [time.Now].
+	// Clock returns the current time. Default: [time.Now].
 	Clock func() time.Time
 
-	// Attempts is how often a call tries to commit while other processes get there first, before it gives up with
-	// [ErrBusy]. A call that has lost takes its turn (see [store.Store.Turn]), so it rarely loses twice. Default: 256.
+	// Attempts is how many times a call tries to commit before it gives up with [ErrBusy], because other processes
+	// committed first each time. A call that has lost once takes a turn (see [store.Store.Turn]), so it rarely loses
+	// twice. Default: 256.
 	Attempts int
 
-	// Backoff is the longest wait before another attempt when a call lost though it had its turn, or when the outcome of
-	// a commit is unknown. It doubles with each further attempt, up to 64 times Backoff; the actual wait is a random part
-	// of it. Default: 1 ms.
+	// Backoff is the longest wait before another attempt, after a call has lost although it had its turn, or after a
+	// commit of unknown outcome. It doubles with each further attempt, up to 64 times Backoff. The actual wait is a
+	// random fraction of it. Default: 1 ms.
 	Backoff time.Duration
 
-	// Random returns a random number, for [RandomFree] and for the back-off. It is called by one goroutine at a time for
-	// each handle. Default: [rand.Uint64].
+	// Random returns a random number, for [RandomFree] and for the back-off. Each handle calls it from one goroutine at
+	// a time. Default: [rand.Uint64].
 	Random func() uint64
 
 	// CommitTimeout bounds how long one commit may take. After a commit of unknown outcome it also bounds how long the
-	// call goes on to find out what became of it, before it returns [store.ErrUnknown].
+	// call tries to find out whether the commit took effect, before it returns [store.ErrUnknown].
 	//
-	// The context of the call does not cut short a commit that has begun, since that would leave open whether it took
-	// effect. A call returns within three times CommitTimeout after its context has ended, and mostly at once: reading,
-	// the commit, and finding out take one each. A call that is finding out while a call over several pools has its turn
-	// waits for that one too. Default: 30 s.
+	// The context of the call does not cut short a commit that has begun, because its outcome would then be unknown.
+	// After its context ends a call mostly returns at once, and takes at most three times CommitTimeout: once each for
+	// the read, the commit, and finding out the outcome. A call that is finding out the outcome while a call over
+	// several pools has its turn waits for that call too. Default: 30 s.
 	CommitTimeout time.Duration
 
-	// Observer is told of calls and commits when they begin and end. Default: none, at no cost.
+	// Observer is told when calls and commits begin and end. Default: none, at no cost.
 	Observer Observer
 
-	// Logger is told what an operator should know: commits whose outcome had to be found out, and repairs. Default:
-	// nothing is logged.
+	// Logger receives what an operator should know: commits whose outcome had to be found out, and repairs. Default: no
+	// logging.
 	Logger *slog.Logger
 }
 
@@ -88,13 +88,13 @@ func (o *Options) withDeadline(ctx context.Context, until time.Time) (context.Co
 	return context.WithTimeout(ctx, max(until.Sub(o.Clock()), time.Millisecond))
 }
 
-// Pool is a handle of a pool: of one in a store, which any number of handles in any number of processes may share
-// ([Create], [Open]), or of one that lives in memory only ([New]).
+// Pool is a handle of a pool, in a store ([Create], [Open]) or in memory ([New]). Any number of handles, in any number
+// of processes, may share a pool in a store.
 //
-// The zero Pool is not usable, and a Pool must not be copied. All methods may be called by any number of goroutines
-// at once. Calls that come in while a commit is under way share the next commit.
+// The zero Pool is not usable, and a Pool must not be copied. All methods may be called by any number of goroutines at
+// once. Calls that arrive while a commit is under way share the next commit.
 //
-// A Pool holds nothing that needs closing, and starts no goroutine. It is usable until its store is closed.
+// A Pool need not be closed, and starts no goroutine. It is usable until its store is closed.
 type Pool struct {
 	name    string
 	options Options
@@ -105,7 +105,7 @@ type Pool struct {
 
 // New returns a pool that lives in memory, with the same rules as one in a store.
 //
-// Errors: [ErrInvalid] if the spec breaks a rule, or names a network, which needs a store.
+// Errors: [ErrInvalid] if the spec breaks a rule, or if it names a network: a network needs a store.
 func New(spec Spec, options *Options) (*Pool, error) {
 	p := &Pool{options: options.withDefaults()}
 	if spec.Network != "" {
@@ -136,14 +136,13 @@ func newHandle(s store.Store, name string, options *Options) (*Pool, error) {
 // setOptions gives a handle that is not in use yet other options.
 func (p *Pool) setOptions(options *Options) { p.options = options.withDefaults() }
 
-// Create makes a pool of that name in the store and returns a handle of it. The name is any UTF-8 without NUL, 1 to
-// [store.MaxNameBytes] bytes.
+// Create creates a pool of that name in the store and returns a handle of it. The name is 1 to [store.MaxNameBytes]
+// bytes of UTF-8 without NUL.
 //
-// Errors: [ErrInvalid] if the name or the spec breaks a rule; [ErrExists]; [ErrOrphaned]; [ErrOverlap] if the spec
-// names a network in which another pool has any of the addresses in its ranges, or still holds any of them out of
-// range; [ErrBusy]; those of the store. Cost: one commit, and before it two lists that stop at the first record. In a
-// network also one read, and O(allocations) of each pool that may still
-// hold some of the addresses out of range.
+// Errors: [ErrInvalid] if the name or the spec breaks a rule; [ErrExists]; [ErrOrphaned]; [ErrOverlap] if the ranges
+// overlap with those of another pool in the spec's network, or with addresses that such a pool still holds out of
+// range; [ErrBusy]; those of the store. Cost: one commit, after two lists that stop at the first record. A pool in a
+// network also costs one read, and O(allocations) for each pool that may still hold some of the addresses out of range.
 func Create(ctx context.Context, s store.Store, name string, spec Spec, options *Options) (*Pool, error) {
 	return makeWith(s, name, spec, options, "create", func(p *Pool) error { return p.create(ctx, spec) })
 }
@@ -227,8 +226,8 @@ func (a *attempt) rulesFor(p *Pool, spec Spec, held outside) (*rules, error) {
 // Open returns a handle of the pool of that name in the store.
 //
 // Errors: [ErrInvalid] if the name breaks a rule; [ErrNoPool]; [ErrUnfinished]; [ErrCorrupt]; those of the store. Cost:
-// one read, one more for a large spec, and one more for each piece that a fragmented pool's free space is cut into (32
-// KiB or more each). It does not depend on the number of allocations.
+// one read, one more for a large spec, and one more for each piece of a fragmented pool's free space (a piece is 32 KiB
+// or more). It does not depend on the number of allocations.
 func Open(ctx context.Context, s store.Store, name string, options *Options) (*Pool, error) {
 	p, err := newHandle(s, name, options)
 	if err == nil {
@@ -240,18 +239,18 @@ func Open(ctx context.Context, s store.Store, name string, options *Options) (*P
 	return p, nil
 }
 
-// Drift says what [Ensure] does if the pool is there with another spec. The zero Drift is Update.
+// Drift says what [Ensure] does if the pool exists with another spec. The zero Drift is Update.
 type Drift uint8
 
 const (
-	// Update gives the pool the spec as [Pool.Update] does, which is refused if that would leave allocations out of
-	// range.
+	// Update gives the pool the spec, as [Pool.Update] does. It is refused if it would leave allocations out of range.
 	Update Drift = iota
-	// Drain gives the pool the spec as [Pool.Drain] does: what is out of range then stays held until it is released.
+	// Drain gives the pool the spec, as [Pool.Drain] does. Allocations that are then out of range stay held until they
+	// are released.
 	Drain
 	// Keep leaves the pool as it is.
 	Keep
-	// Refuse is an error: [ErrDrift].
+	// Refuse returns [ErrDrift].
 	Refuse
 )
 
@@ -263,21 +262,21 @@ func (d Drift) String() string {
 	return [...]string{"update", "drain", "keep", "refuse"}[d]
 }
 
-// Ensure makes sure that there is a pool of that name with this spec, and returns a handle of it. It is for a program
-// that brings its pool's spec along: on each start it creates the pool, leaves it as it is, or changes it, as need be.
-// drift says what happens to a pool that has another spec; whether it has, [Spec.Equal] decides.
+// Ensure makes sure that a pool of that name exists, and returns a handle of it. It is for a program that carries its
+// pool's spec: at each start Ensure creates the pool, changes it, or leaves it as it is. drift says what happens to a
+// pool that has another spec, by [Spec.Equal].
 //
-// Any number of processes may call it at once. If they bring different specs, each change is refused or takes effect
-// whole, and the last one stays.
+// Any number of processes may call it at once. If their specs differ, each change takes effect whole or is refused, and
+// the last one stays.
 //
 // Errors: those of [Open] and [Create]; those of [Pool.Update] or [Pool.Drain] if the spec is changed; [ErrDrift].
-// Cost: as for [Open], and if the pool is created or changed as for [Create] or [Pool.Update].
+// Cost: as for [Open], and also as for [Create] or [Pool.Update] if the pool is created or changed.
 func Ensure(
 	ctx context.Context, s store.Store, name string, spec Spec, drift Drift, options *Options,
 ) (*Pool, error) {
 	return makeWith(s, name, spec, options, "ensure", func(p *Pool) error {
 		if drift > Refuse {
-			return invalid("%v is no Drift, want Update, Drain, Keep or Refuse", drift)
+			return invalid("%v is not a Drift, want Update, Drain, Keep or Refuse", drift)
 		}
 		for range p.options.Attempts {
 			err := p.ensure(ctx, spec, drift)
@@ -307,29 +306,29 @@ func (p *Pool) ensure(ctx context.Context, spec Spec, drift Drift) error {
 	}
 }
 
-// Info describes a pool. The zero Info is that of none. An Info may be copied; the copy shares slices, which belong
+// Info describes a pool. The zero Info describes none. An Info may be copied; the copy shares its slices, which belong
 // to the caller.
 type Info struct {
 	// Name is the name of the pool; empty for one in memory.
 	Name string
 	Spec Spec
-	// Created is when the pool was made; zero for one in memory.
+	// Created is when the pool was created; zero for one in memory.
 	Created time.Time
 	// Revision rises with every change of the pool.
 	Revision int64
 	Stats    Stats
-	// Holders is the number of owners that hold something. Those of leases that have ended are among them until a claim
-	// needs what they hold; see [Pool.Expire].
+	// Holders is the number of owners that hold something. It includes the owners of leases that have ended, until a
+	// claim needs their addresses; see [Pool.Expire].
 	Holders int
-	// Withheld are addresses that the pool may not hand out because others decide so: what is external in its network,
-	// and in a delegated pool what its parent may not hand out.
+	// Withheld are the addresses that the pool must not hand out although its own spec allows it: those that are
+	// external in its network and, in a delegated pool, those that its parent must not hand out.
 	Withheld []netipx.IPRange
-	// Parent is the pool that this one was delegated from, with what it granted; zero if there is none.
+	// Parent is the pool that this one was delegated from, and its grants; zero if there is none.
 	Parent Parent
 }
 
-// List iterates over the pools in the store, in the store's order, except those whose [Import] is unfinished. An
-// error is the last thing that it yields. Cost: O(pools).
+// List iterates over the pools in the store, in the store's order. It omits pools whose [Import] is unfinished. An
+// error ends the iteration. Cost: O(pools).
 func List(ctx context.Context, s store.Store) iter.Seq2[Info, error] {
 	return func(yield func(Info, error) bool) {
 		for head, err := range s.List(ctx, store.KindPool, "") {
@@ -357,7 +356,7 @@ func List(ctx context.Context, s store.Store) iter.Seq2[Info, error] {
 // Name returns the name of the pool; empty for one in memory.
 func (p *Pool) Name() string { return p.name }
 
-// Info reads the pool's spec and counts. They are of one moment, and as fresh as the store's reads.
+// Info reads the pool's spec and counts, as of one moment. They are as fresh as the store's reads.
 //
 // Errors: [ErrNoPool] if the pool has been deleted; [ErrCorrupt]; those of the store. Cost: one read; in memory,
 // none.
@@ -376,8 +375,8 @@ func (p *Pool) infoNow() Info {
 	}
 }
 
-// FreeSet returns the addresses of a family that are free, all as of one moment. They may be taken by the time it
-// returns, so it is for looking at the pool.
+// FreeSet returns the free addresses of a family, as of one moment. Use it to look at the pool, not to choose an
+// address: any of them may be taken by the time it returns.
 //
 // Errors: [ErrFamily]; [ErrNoPool]; [ErrCorrupt]; those of the store. Cost: one read, and O(runs of free addresses).
 func (p *Pool) FreeSet(ctx context.Context, family Family) (*netipx.IPSet, error) {
@@ -392,8 +391,8 @@ func (p *Pool) FreeSet(ctx context.Context, family Family) (*netipx.IPSet, error
 	return free, p.failed("list what is free", "", err)
 }
 
-// CountFree returns how many prefixes of a length, in bits, are free: so many claims for one of them can be met, if
-// they may use the whole pool. What leases that have ended still hold is not among them.
+// CountFree returns how many prefixes of a length, in bits, are free. That many claims for one such prefix can be met,
+// if they may use the whole pool. Prefixes that ended leases still hold are not counted.
 //
 // Errors: [ErrFamily]; [ErrInvalid] for a length that the family does not have; [ErrNoPool]; [ErrCorrupt]; those of the
 // store. Cost: one read, and O(runs of free addresses).
@@ -421,23 +420,22 @@ func (p *Pool) look(ctx context.Context, f func(*state) error) error {
 	}, p)
 }
 
-// Allocate gives the claim's owner what it asks for, all of it or nothing, in one commit. Unless the pool's strategy,
-// a band or the request says otherwise, each request gets the lowest free prefix of its length, of all that are free
-// at that commit.
+// Allocate gives the claim's owner everything that the claim asks for, or nothing, in one commit. Each request gets the
+// lowest prefix of its length that is free at that commit, unless the pool's strategy, a band or the request says
+// otherwise.
 //
-// It is idempotent. An owner that already holds what the claim asks for gets that again, however often and from
-// whichever process it asks, until it is released. A holding is what the claim asks for if it has one prefix for each
-// request, in their order, each of the family, the length, the exact prefix and the set that the request names. A
-// claim that prefers both families also accepts a holding of one. So a caller that did not see the answer (after a
-// crash, a time-out or [store.ErrUnknown]) asks again, or releases.
+// Allocate is idempotent. An owner that already holds what the claim asks for gets the same answer until it is
+// released, however often and from whichever process it asks. An allocation is what the claim asks for if it has one
+// prefix for each request, in the same order, and each prefix has the family and length of its request, and the exact
+// prefix and the set if the request names them. A claim that prefers both families also accepts one of them. A caller
+// that did not see the answer (after a crash, a time-out or [store.ErrUnknown]) asks again, or releases.
 //
 // Errors: [ErrInvalid]; [ErrExhausted]; [ErrTaken] and [ErrNotInPool] for an exact prefix; [ErrFamily]; [ErrScope];
 // [ErrHeld] if the owner holds something else; [ErrBusy]; [ErrNoPool] if the pool has been deleted; the context's, if
-// it ended before the call's turn to commit came; those of the store. After each of them nothing has changed, except
-// after [store.ErrUnknown].
+// it ended before it was the call's turn to commit; those of the store. After any error except [store.ErrUnknown],
+// nothing has changed.
 //
-// Cost: one round trip to the store, however large and full the pool is, if no other process has changed it in
-// between.
+// Cost: one round trip to the store if no other process has changed the pool in between, however large and full it is.
 func (p *Pool) Allocate(ctx context.Context, claim Claim) (Allocation, error) {
 	s := StepBegin{Owner: claim.Owner, Claim: claim}
 	return p.observeOne(ctx, "Allocate", s, func(ctx context.Context) (Allocation, error) {
@@ -454,8 +452,8 @@ func singleAddr(addr netip.Addr) netip.Prefix {
 	return netip.PrefixFrom(addr.WithZone(""), addr.BitLen())
 }
 
-// Allocations iterates over all that is held, in no particular order. What is granted or released meanwhile may or
-// may not come up. An error is the last thing that it yields. Cost: O(allocations).
+// Allocations iterates over all allocations, in no particular order. One that is granted or released meanwhile may or
+// may not be included. An error ends the iteration. Cost: O(allocations).
 func (p *Pool) Allocations(ctx context.Context) iter.Seq2[Allocation, error] {
 	return func(yield func(Allocation, error) bool) {
 		for h, err := range p.home.records(ctx, false) {

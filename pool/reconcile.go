@@ -8,15 +8,15 @@ import (
 	"time"
 )
 
-// Mark is a moment in the life of a pool, by its commits; see [Pool.Mark]. The zero Mark is none. A Mark is a value; it
-// may be copied and compared.
+// Mark is a moment in the life of a pool, in the order of its commits; see [Pool.Mark]. The zero Mark is not valid. A
+// Mark is a value; it may be copied and compared.
 type Mark struct {
 	pool     string
 	revision int64
 	taken    bool
 }
 
-// Mark returns the present moment, for [Pool.Reconcile]. Take it before you look at who is live.
+// Mark returns the current moment, for [Pool.Reconcile]. Call it before you list the live owners.
 //
 // Errors: [ErrNoPool]; those of the store. Cost: one read; in memory, none.
 func (p *Pool) Mark(ctx context.Context) (Mark, error) {
@@ -27,48 +27,47 @@ func (p *Pool) Mark(ctx context.Context) (Mark, error) {
 	return Mark{pool: p.name, revision: revision, taken: true}, nil
 }
 
-// ReconcileOptions configure [Pool.Reconcile]. The zero value, and a nil pointer to it, mean the defaults.
+// ReconcileOptions configure [Pool.Reconcile]. The zero value and a nil *ReconcileOptions mean the defaults.
 type ReconcileOptions struct {
-	// Grace is how long an owner must have been missing before what it holds is released. It counts from the first call
-	// of Reconcile that did not find the owner, which is kept in the store. An owner that claims again or renews
-	// meanwhile is no longer missing, and keeps what it holds, up to the moment of the release. Default: none, what a
-	// missing owner holds is released at once. Without a grace period, an owner missing from live loses what it held
-	// before the mark, even if it claims again meanwhile.
+	// Grace is how long an owner must be missing before what it holds is released. It counts from the first call of
+	// Reconcile that did not find the owner; the store keeps the time of that call. Until the release, an owner that
+	// claims again or renews is no longer missing, and keeps what it holds. Default: 0, which releases at once. Without
+	// a grace period, an owner missing from live loses what it held before the mark, even if it claims again meanwhile.
 	Grace time.Duration
 
 	// DryRun changes nothing, and only reports.
 	DryRun bool
 }
 
-// Reconciliation is what [Pool.Reconcile] did, or would have done. It is the caller's.
+// Reconciliation is what [Pool.Reconcile] did, or would have done. It belongs to the caller.
 type Reconciliation struct {
-	// Released is what missing owners held and was released. Missing is what owners hold that are missing, but still
-	// within their grace period.
+	// Released are the allocations of missing owners that were released. Missing are the allocations of missing owners
+	// that are still within their grace period.
 	Released, Missing []Allocation
-	// Back is what owners hold that had been missing and are live again.
+	// Back are the allocations of owners that had been missing and are live again.
 	Back []Allocation
-	// Live counts the owners that hold something and are live. Newer counts those left alone because they were granted
-	// something after the mark.
+	// Live is the number of live owners that hold something. Newer is the number of owners that were left alone because
+	// they were granted something after the mark.
 	Live, Newer int
 }
 
-// Reconcile releases what owners hold that no longer exist: all that live does not name. A controller calls it now and
-// then, for releases that never came. The mark must be from before the list of live owners was begun:
+// Reconcile releases what is held by owners that no longer exist: those that live does not yield. A controller calls it
+// now and then, to make up for releases that never came. Take the mark before you list the live owners:
 //
 //	mark, err := p.Mark(ctx)
 //	pods, err := client.List(ctx)
 //	found, err := p.Reconcile(ctx, mark, owners(pods), nil)
 //
-// What was granted after the mark is left alone, since the list may not have it yet, and so is what a pool was
-// delegated from. Reconcile releases only the generation that it saw, so an owner that was granted something else
-// meanwhile keeps that.
+// What was granted after the mark is left alone, because the list may not include its owner yet. So is an allocation
+// that a pool was delegated from. Reconcile releases only the generation that it saw, so an owner that is granted
+// something else meanwhile keeps that.
 //
-// If live yields an error, or anything else fails before the first release, nothing is released. An empty iteration
-// means that no owner is live.
+// If live yields an error, or anything else fails before the first release, nothing is released. If live yields
+// nothing, no owner is live.
 //
-// Errors: [ErrInvalid] for the zero Mark, or one of another pool; those of live, as they came; those of the store.
-// After an error amid the releases, the result lists those that were done. Cost: O(allocations), and one commit for
-// every 4,096 changes.
+// Errors: [ErrInvalid] for the zero Mark, or one of another pool; those of live, unchanged; those of the store. After
+// an error during the releases, the result lists those that were done. Cost: O(allocations), and one commit for every
+// 4,096 changes.
 func (p *Pool) Reconcile(
 	ctx context.Context, mark Mark, live iter.Seq2[string, error], options *ReconcileOptions,
 ) (Reconciliation, error) {
@@ -93,7 +92,7 @@ func (p *Pool) reconcile(
 ) (Reconciliation, error) {
 	switch {
 	case !mark.taken:
-		return Reconciliation{}, invalid("the mark is the zero Mark, want one of Pool.Mark from before the look at who lives")
+		return Reconciliation{}, invalid("the mark is the zero Mark, want one that Pool.Mark returned before live was listed")
 	case mark.pool != p.name:
 		return Reconciliation{}, invalid("the mark is one of the pool %q", mark.pool)
 	case options.Grace < 0:

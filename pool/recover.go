@@ -11,15 +11,15 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Recover makes a pool of that name for records whose head is gone, as after somebody has deleted the pool by hand
-// ([ErrOrphaned]). All that the records hold is held in the new pool, by the same owners; what lies outside of the spec
-// counts as out of range. The spec is what the caller says: the old one is lost with the head. A pool that was
-// delegated from another one becomes one by itself.
+// Recover creates a pool of that name for records whose head is gone ([ErrOrphaned]), such as after somebody has
+// deleted the pool by hand. The new pool holds everything that the records hold, for the same owners; what lies outside
+// the spec counts as out of range. The caller gives the spec, because the old one is lost with the head. A pool that
+// was delegated from another one becomes an independent pool.
 //
 // Errors: [ErrInvalid] if the name or the spec breaks a rule; [ErrExists]; [ErrOverlap] in the network; a
-// [store.DamagedError] if a record cannot be read, since nobody knows what it holds; [ErrBusy]; those of the store.
-// Cost: O(allocations), and one commit. Where a store finds records by an index that people can change, such as labels,
-// it is O(records in the store).
+// [store.DamagedError] if a record cannot be read, because what it holds is unknown; [ErrBusy]; those of the store.
+// Cost: O(allocations), and one commit; O(records in the store) if the store finds records by an index that people can
+// change, such as labels.
 func Recover(ctx context.Context, s store.Store, name string, spec Spec, options *Options) (*Pool, error) {
 	return makeWith(s, name, spec, options, "recover", func(p *Pool) error { return p.recover(ctx, spec) })
 }

@@ -12,14 +12,14 @@ import (
 	"time"
 )
 
-// Snapshot is a whole pool as of one moment: to draw, to look at, and to keep or move as JSON. It is the caller's.
-// The zero Snapshot is that of no pool. A copy shares its slices.
+// Snapshot is a whole pool as of one moment: to draw, to look at, and to keep or move as JSON. It belongs to the
+// caller. The zero Snapshot describes no pool. A copy shares its slices.
 type Snapshot struct {
 	Info
-	// Allocations are what is held. Cooling is what was released and is withheld until its Expires. Each is in the order
-	// of its first prefix.
+	// Allocations are what is held. Cooling are released allocations whose addresses are withheld until Expires. Both
+	// are in the order of the first prefix.
 	Allocations, Cooling []Allocation
-	// Next is where a pool of [NextFree] looks first, at most one address a family.
+	// Next is where a pool with [NextFree] looks first: at most one address for each family.
 	Next []netip.Addr
 }
 
@@ -64,14 +64,14 @@ func (s *Snapshot) sort() {
 	}
 }
 
-// Walk reads the whole pool, as of one moment, without holding it in memory. It calls begin with what the pool is, and
-// then each for what is held and for what is cooling, in no particular order. If other processes change the pool
-// meanwhile, Walk begins again, with begin: what it has told before does not count.
+// Walk reads the whole pool, as of one moment, without holding it in memory. It calls begin with a description of the
+// pool, and then each for every allocation that is held or cooling down, in no particular order. If other processes
+// change the pool meanwhile, Walk starts again by calling begin: discard what was reported before.
 //
-// The allocations are the caller's. The functions must not use the pool, whose other calls through this handle wait for
+// The allocations belong to the caller. The functions must not use the pool: other calls through this handle wait for
 // them. An error of a function ends Walk, which returns it wrapped.
 //
-// Errors and cost: as for [Pool.Snapshot]; the memory does not depend on the size of the pool.
+// Errors and cost: as for [Pool.Snapshot]; memory use does not depend on the size of the pool.
 func (p *Pool) Walk(ctx context.Context, begin func(Info) error, each func(a Allocation, cooling bool) error) error {
 	return p.failed("walk", "", exclusively(ctx, func(a *attempt) error {
 		return a.walk(p, begin, func(h *holding) error { return each(h.Allocation, h.cooling) })
@@ -145,9 +145,10 @@ func (s Snapshot) MarshalJSON() ([]byte, error) {
 	return json.Marshal(text)
 }
 
-// UnmarshalJSON reads what MarshalJSON writes, and nothing else. Unknown members, members with a name in another case,
-// members that are there twice and text that is not UTF-8 are errors that wrap [ErrInvalid]. A snapshot of a newer
-// release is [ErrNewerFormat]. UnmarshalJSON checks the form, and not the rules; [Import] does. Cost: O(len(b)).
+// UnmarshalJSON reads what MarshalJSON writes, and nothing else. Unknown members, member names that differ in case,
+// duplicate members and text that is not UTF-8 are errors that wrap [ErrInvalid]. A snapshot of a newer release is
+// refused with [ErrNewerFormat]. UnmarshalJSON checks the form but not the rules; [Import] checks those. Cost:
+// O(len(b)).
 func (s *Snapshot) UnmarshalJSON(b []byte) error {
 	var text snapshotText
 	err := unmarshalStrict(b, &text)

@@ -11,84 +11,86 @@ import (
 )
 
 // MaxRanges is the largest number of ranges in a spec: those of the pool and of its bands, exclusions and subnets
-// together. It is also the largest number of ranges in all the sets of one claim; see [Request.Within].
+// together. It is also the largest number of ranges in all the sets of one claim together; see [Request.Within].
 const MaxRanges = 1 << 20
 
 // Spec says which addresses a pool hands out, and how. It is validated as a whole when a pool is created or changed.
 //
-// The zero Spec is not valid: it has no family. A Spec may be copied; the copy shares its slices. A pool keeps a copy
-// of its own.
+// The zero Spec is not valid: it has no family. A Spec may be copied; the copy shares its slices. A pool keeps its own
+// copy.
 //
-// Cost: a pool is created, opened and changed in O(n log n) for n ranges, exclusions, subnets and bands; 100,000 take
-// less than a second. A claim does not cost more for them.
+// Cost: creating, opening or changing a pool is O(n log n) for n ranges, exclusions, subnets and bands; 100,000 take
+// less than a second. They do not make a claim cost more.
 type Spec struct {
-	// Ranges are the addresses of the pool, of one family or of both; see [ParseSpec] for text. The ranges of one family
-	// make one set, which is handed out from its lowest address on. They may overlap. No ranges at all means all of
-	// Subnets. At most [MaxRanges] together with what else has ranges.
+	// Ranges are the addresses of the pool, of one family or of both; see [ParseSpec] for text. The ranges of one
+	// family form one set, which is handed out from its lowest address up. They may overlap. No ranges at all means all
+	// of Subnets. At most [MaxRanges] together with the exclusions, subnets and ranges of bands.
 	Ranges []netipx.IPRange
 
-	// Families are the families of the pool, the primary one first. Empty means those of the ranges, in the order of
-	// their first ranges. A family that is named here may have no ranges yet: it hands out nothing until [Pool.Update]
-	// or [Pool.Extend] gives it some, and its claims are refused with [ErrExhausted].
+	// Families are the families of the pool, the primary one first. Empty means those of the ranges, in the order in
+	// which they first appear. A family named here may have no ranges yet: claims for it are refused with
+	// [ErrExhausted] until [Pool.Update] or [Pool.Extend] adds some.
 	Families []Family
 
-	// Exclude are addresses never to hand out. They need not lie in the ranges, but must be of a family of the pool.
+	// Exclude are addresses that are never handed out. They need not lie in the ranges, but must be of a family of the
+	// pool.
 	Exclude []netipx.IPRange
 
 	// Subnets are the networks that the ranges lie in. A family either has none here, or each of its ranges lies in one
-	// of them. They must not overlap, but one may stand here more than once, with other gateways: none of these is
-	// handed out, and [Spec.SubnetOf] returns the first. If the hosts in two ranges of one subnet are to have different
-	// gateways, make a pool of each range, and exclude the gateway of the other one.
+	// of them. They must not overlap, but one subnet may be listed several times, with different gateways: none of
+	// these is handed out, and [Spec.SubnetOf] returns the first. If the hosts in two ranges of one subnet need
+	// different gateways, make a pool for each range, and exclude the other pool's gateway.
 	Subnets []Subnet
 
-	// IPv4 and IPv6 say how the pool hands out each family. What they say of lengths must not be for a family that the
-	// pool does not have.
+	// IPv4 and IPv6 say how the pool hands out each family. They must not set prefix lengths for a family that the pool
+	// does not have.
 	IPv4, IPv6 FamilySpec
 
-	// Strategy says which free prefix a request gets that leaves the choice. Default: [LowestFree].
+	// Strategy says which free prefix is granted if several meet a request. Default: [LowestFree].
 	Strategy Strategy
 
 	// Bands are parts of the ranges that claims use last, or not at all, unless they ask for them. They must not
 	// overlap.
 	Bands []Band
 
-	// Cooldown is how long a released address is withheld from all but its last owner. 0 means that it can be handed out
-	// again at once, as can the address of a lease that has ended. A microsecond to [MaxTTL], cut to the microsecond.
+	// Cooldown is how long a released address is withheld from all but its last owner. 0 means that it can be handed
+	// out again at once. The address of a lease that has ended does not cool down. Otherwise 1 µs to [MaxTTL],
+	// truncated to the microsecond.
 	Cooldown time.Duration
 
 	// Network is the name of the routing domain that the pool is in. The ranges of two pools of one network must not
-	// overlap, and neither hands out what is external there; see [SetExternal]. Pools of different networks know nothing
-	// of each other; the same is true of pools without a network. A network needs a store. Any UTF-8 without NUL, at
-	// most [store.MaxNameBytes] bytes.
+	// overlap, and neither hands out what is external there; see [SetExternal]. Pools of different networks are
+	// independent, and so are pools without a network. A network needs a store. The name is at most
+	// [store.MaxNameBytes] bytes of UTF-8 without NUL.
 	Network string
 
-	// Scope is for whom the pool is: claims with another [Claim.Scope] are refused. Empty admits every claim. Bounds as
-	// for Network.
+	// Scope says whom the pool is for: claims with another [Claim.Scope] are refused. Empty admits every claim. The
+	// limits are those of Network.
 	Scope string
 }
 
 // FamilySpec says how a pool hands out one family. The zero FamilySpec means the defaults. It is a value; it may be
 // copied and compared.
 type FamilySpec struct {
-	// Bits is the prefix length of requests that name none. The default, 0, means single addresses: 32 or 128. A pool of
-	// node CIDRs has 24 for IPv4 and 64 for IPv6, for example. It lies within MinBits and MaxBits.
+	// Bits is the prefix length of requests that name none. The default, 0, means single addresses: 32 or 128. A pool
+	// of node CIDRs has 24 for IPv4 and 64 for IPv6, for example. It must lie within MinBits and MaxBits.
 	Bits int
 
-	// MinBits and MaxBits bound the prefix length that a request may ask for, both included: MinBits is that of the
+	// MinBits and MaxBits are the least and greatest prefix length that a request may ask for: MinBits is that of the
 	// largest prefix, MaxBits that of the smallest. A claim that asks for another length is refused with [ErrInvalid],
-	// unless its owner already holds just that. What is held stays held when the bounds change. The default, 0, means 1
-	// for MinBits and 32 or 128 for MaxBits.
+	// unless its owner already holds exactly that. What is held stays held when the bounds change. The default, 0,
+	// means 1 for MinBits and 32 or 128 for MaxBits.
 	MinBits, MaxBits int
 
-	// AllocateReserved allows the pool to hand out the addresses that a subnet reserves. These are for IPv4 its first
-	// and last address (network and broadcast address), and for IPv6 its first (the subnet-router anycast address, RFC
-	// 4291, section 2.6.1). Subnets of length 31 and 32 (RFC 3021), and 127 and 128 (RFC 6164) reserve nothing. Set it
-	// for networks without hosts, and for pools whose claims ask for prefixes, unless Bits says that already.
+	// AllocateReserved allows the pool to hand out the addresses that a subnet reserves. For IPv4 these are its first
+	// and last address (network and broadcast address), for IPv6 its first (the subnet-router anycast address, RFC
+	// 4291, section 2.6.1). Subnets of length 31 and 32 (RFC 3021), and 127 and 128 (RFC 6164), reserve nothing. Set it
+	// for networks without hosts, and for pools whose claims ask for prefixes, unless Bits already says so.
 	//
-	// A family without named Subnets has as subnets those of its ranges that are exactly a prefix and not part of
-	// another range. So 10.0.0.0/24 is one, but also 10.0.0.4-10.0.0.7, for which you name the subnet that it is a part
-	// of. A family whose Bits is shorter than an address reserves nothing, since each of its prefixes has such addresses
-	// in itself.
+	// If a family has no Subnets, each of its ranges that is exactly a prefix, and not part of another range, counts as
+	// a subnet. So 10.0.0.0/24 is one, but so is 10.0.0.4-10.0.0.7; for such a range, name the subnet that it is part
+	// of. A family whose Bits is shorter than an address reserves nothing, because each of its prefixes has such
+	// addresses of its own.
 	AllocateReserved bool
 }
 
@@ -96,17 +98,16 @@ type FamilySpec struct {
 type Subnet struct {
 	// Prefix is the network, without host bits.
 	Prefix netip.Prefix
-	// Gateway is an address within Prefix that is never handed out. The zero Addr means that there is none.
+	// Gateway is an address within Prefix that is never handed out. The zero Addr means no gateway.
 	Gateway netip.Addr
 }
 
-// ParseSpec returns a spec with the ranges that the texts say, in the forms of package cidr: "192.0.2.0/24",
-// "192.0.2.10-192.0.2.99/24", "192.0.2.10-192.0.2.99", "192.0.2.7". A CIDR, and the length behind a range, names the
-// subnet, whose first and last address are then not handed out. The caller adds what else the spec is to say, such as
-// gateways.
+// ParseSpec returns a spec with the ranges in texts, in the forms of package cidr: "192.0.2.0/24",
+// "192.0.2.10-192.0.2.99/24", "192.0.2.10-192.0.2.99", "192.0.2.7". A CIDR, or a length after a range, names the
+// subnet, whose first and last address are then not handed out. The caller sets the other fields, such as gateways.
 //
-// The texts may overlap, and say one thing twice. Of subnets that lie in each other only the largest is named: with
-// "10.0.0.0/8" and "10.1.0.0/16" that is 10.0.0.0/8, and 10.1.0.0 is handed out.
+// The texts may overlap and repeat. Of nested subnets only the largest is named: with "10.0.0.0/8" and "10.1.0.0/16"
+// that is 10.0.0.0/8, and 10.1.0.0 is handed out.
 //
 // The error is a [*cidr.ParseError]. The rules for a whole spec are checked when it is used; see [Spec.Validate]. Cost:
 // O(n log n) for n texts.
@@ -164,8 +165,8 @@ func (s Spec) clone() Spec {
 // copied returns a copy of a slice, and nil for an empty one.
 func copied[E any](from []E) []E { return append([]E(nil), from...) }
 
-// Equal reports whether both specs make the same pool: the same addresses to hand out and to withhold, in the same
-// subnets, with the same defaults and bounds and the same primary family. How ranges are written, and their order
+// Equal reports whether both specs describe the same pool: the same addresses to hand out and to withhold, in the same
+// subnets, with the same defaults, the same bounds and the same primary family. The notation of ranges, and their order
 // within a family, do not matter. Cost: O(n log n) for n ranges.
 func (s Spec) Equal(other Spec) bool {
 	if !slices.Equal(s.AllFamilies(), other.AllFamilies()) || s.Strategy != other.Strategy ||
@@ -206,7 +207,7 @@ func (s Spec) ranges() []netipx.IPRange {
 }
 
 // AllFamilies returns the families of the pool, the primary one first: Families or, if that is empty, those of the
-// ranges. For a spec that is valid it is one or two. Cost: O(ranges).
+// ranges. A valid spec has one or two. Cost: O(ranges).
 func (s Spec) AllFamilies() []Family {
 	if len(s.Families) > 0 {
 		return slices.Clone(s.Families)
@@ -227,7 +228,7 @@ func (s Spec) AllFamilies() []Family {
 // Has reports whether the pool has the family. Cost: O(ranges).
 func (s Spec) Has(family Family) bool { return slices.Contains(s.AllFamilies(), family) }
 
-// Bits returns the prefix length of a request of the family that names none.
+// Bits returns the prefix length of requests of the family that name none.
 func (s Spec) Bits(family Family) int { return s.of(family).withDefaults(family).Bits }
 
 // of returns how the pool hands out the family.
@@ -252,8 +253,8 @@ func (f FamilySpec) withDefaults(family Family) FamilySpec {
 	return f
 }
 
-// SubnetOf returns the subnet of the spec that contains addr: what a host needs to know beside its address. Of one that
-// stands there more than once, it is the first. It is false if there is none. Cost: O(subnets).
+// SubnetOf returns the subnet of the spec that contains addr: what a host needs to know beside its address. If that
+// subnet is listed several times, SubnetOf returns the first. It returns false if there is none. Cost: O(subnets).
 func (s Spec) SubnetOf(addr netip.Addr) (Subnet, bool) {
 	for _, subnet := range s.Subnets {
 		if subnet.Prefix.Contains(addr) {
@@ -263,6 +264,6 @@ func (s Spec) SubnetOf(addr netip.Addr) (Subnet, bool) {
 	return Subnet{}, false
 }
 
-// Set returns what the pool hands out of the family: its ranges, less exclusions, gateways and reserved addresses.
-// Cost: O(n log n) for n ranges.
+// Set returns the addresses of the family that the pool hands out: its ranges, less exclusions, gateways and reserved
+// addresses. Cost: O(n log n) for n ranges.
 func (s Spec) Set(family Family) *netipx.IPSet { return s.setsOf(family).allowed.ipSet() }

@@ -75,9 +75,8 @@ func (s Spec) MarshalJSON() ([]byte, error) {
 	return json.Marshal(text)
 }
 
-// UnmarshalJSON reads what [Spec.MarshalJSON] writes. Unknown members, members with a name in another case,
-// members that are there twice and text that is not UTF-8 are errors. It checks the form, not the rules; see
-// [Spec.Validate].
+// UnmarshalJSON reads what [Spec.MarshalJSON] writes. Unknown members, member names that differ in case, duplicate
+// members and text that is not UTF-8 are errors. UnmarshalJSON checks the form but not the rules; see [Spec.Validate].
 func (s *Spec) UnmarshalJSON(b []byte) error {
 	var text specText
 	if err := unmarshalStrict(b, &text); err != nil {

@@ -11,23 +11,23 @@ type FamilyStats struct {
 	Family Family `json:"family"`
 	// Total is the number of addresses in the ranges.
 	Total cidr.Count `json:"total"`
-	// Reserved are those that are never handed out: excluded, external and withheld ones, gateways, and the first and
-	// last ones of subnets.
+	// Reserved is the number of addresses that are never handed out: excluded, external and withheld ones, gateways,
+	// and the first and last ones of subnets.
 	Reserved cidr.Count `json:"reserved"`
-	// Used are those that are held. The addresses of leases that have ended are among them until a claim needs them; see
-	// [Pool.Expire].
+	// Used is the number of addresses that are held. It includes those of leases that have ended, until a claim needs
+	// them; see [Pool.Expire].
 	Used cidr.Count `json:"used"`
-	// Cooling are those that were released and are withheld; see [Spec.Cooldown].
+	// Cooling is the number of addresses that were released and are still withheld; see [Spec.Cooldown].
 	Cooling cidr.Count `json:"cooling,omitzero"`
-	// Free are those that are left.
+	// Free is the number of the remaining addresses.
 	Free cidr.Count `json:"free"`
-	// OutOfRange are addresses that are held, or cool down, but are not in Total or are Reserved now, because the pool
-	// was changed by [Pool.Drain]. Such addresses are also called stranded. They are never handed out again.
+	// OutOfRange is the number of addresses that are held or cooling down but, since [Pool.Drain] changed the pool, are
+	// not in Total or are Reserved. Such addresses are also called stranded. They are never handed out again.
 	OutOfRange cidr.Count `json:"outOfRange,omitzero"`
 }
 
-// Stats are the counts of a pool: one entry a family, the primary one first. A family that the pool has given up has
-// an entry as long as something of it is held.
+// Stats are the counts of a pool: one entry for each family, the primary one first. A family that the pool has given up
+// keeps its entry while any of its addresses is held.
 type Stats []FamilyStats
 
 // Of returns the counts of one family; all zero if the pool does not have it.

@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// Step is one change of what one owner holds: [Allocate], [Release], [Renew] or [Decline]. [Pool.All] does several
-// steps in one commit, all of them or none; [Pool.Each] does any number, each by itself, in few commits.
+// Step is one change to what one owner holds: [Allocate], [Release], [Renew] or [Decline]. [Pool.All] does several
+// steps in one commit, all of them or none. [Pool.Each] does any number of independent steps in few commits.
 //
-// The zero Step is refused with [ErrInvalid]. A Step may be copied; the copy shares what the claim does.
+// The zero Step is refused with [ErrInvalid]. A Step may be copied; the copies share the slices and maps of the claim.
 type Step struct {
 	task  task
 	held  Held
@@ -52,9 +52,9 @@ func Decline(held Held, quarantine time.Duration) Step {
 	return s
 }
 
-// In returns the step for other pools than the one whose method is called; all must be in one store. An [Allocate] step
-// may name several: the pool in which the owner holds something already answers, or else the first one that has room.
-// Other steps name one.
+// In returns the step for pools other than the one whose method is called; all must be in one store. An [Allocate] step
+// may name several pools: it is done in the pool in which the owner already holds something, or else in the first one
+// that has room. Any other step names one pool.
 func (s Step) In(pools ...*Pool) Step {
 	s.pools = pools
 	return s
@@ -74,37 +74,37 @@ func (s *Step) kind() StepKind {
 	}
 }
 
-// Result is what became of a step. A Result may be copied; the copy shares what the Allocation does.
+// Result is the outcome of a step. A Result may be copied; the copies share the slices and maps of the Allocation.
 type Result struct {
-	// Pool is where it was done. Of several pools for an Allocate step that failed, it is the first.
+	// Pool is where the step was done. If an Allocate step over several pools failed, it is the first of them.
 	Pool *Pool
-	// Allocation is what the owner has got, has renewed, or has lost; zero if Err is not nil, or if nothing was held and
+	// Allocation is what the owner was granted, renewed or lost; zero if Err is not nil, or if nothing was held and
 	// [Held.Optional] is set.
 	Allocation Allocation
-	// Err is what the single call would have returned.
+	// Err is the error that the single call would have returned.
 	Err error
 }
 
-// All does all the steps in one commit, or none of them, and returns the results in their order. The steps are in this
-// pool, unless [Step.In] says otherwise. Each step sees what those before it have done, so that
+// All does all the steps in one commit, or none of them, and returns the results in the order of the steps. The steps
+// are in this pool, unless [Step.In] says otherwise. Each step sees the effects of those before it. For example:
 //
-//   - an owner exchanges what it holds for something else, with no moment without an address:
-//     p.All(ctx, pool.Release(held), pool.Allocate(claim));
-//   - an address is transferred from one owner to another: release it for the one, and allocate it to the other with
-//     [Request.Exact]. It does not cool down in between;
-//   - an owner declines an address and has another one;
-//   - an owner gets something from each of several pools, such as IPv4 from one and IPv6 from another:
+//   - An owner exchanges what it holds for something else, and is never without an address:
+//     p.All(ctx, pool.Release(held), pool.Allocate(claim)).
+//   - An address is transferred from one owner to another: release it for the one, and allocate it to the other with
+//     [Request.Exact]. It does not cool down in between.
+//   - An owner declines an address and gets another one.
+//   - An owner gets something from each of several pools, such as IPv4 from one and IPv6 from another:
 //     v4.All(ctx, pool.Allocate(claim), pool.Allocate(claim).In(v6)).
 //
-// Like the single calls, the steps may be repeated: what the owner holds already is granted again. Set [Held.Optional]
-// in steps that may have been done before. Of the steps of one owner in one pool, those that release come first. A step
-// that names what is held by its address alone is about whoever holds it when the call begins.
+// Like the single calls, All may be repeated: what an owner already holds is granted again. Set [Held.Optional] in
+// steps that may already have been done. Among the steps of one owner in one pool, those that release must come first.
+// A step that names only an address applies to the owner that holds it when the call begins.
 //
 // Errors: those of the single calls, for the first step that cannot be done, which the error names; [ErrInvalid] also
 // for pools in different stores, and for two handles of one pool; [store.ErrTooLarge] if there are more steps than the
-// store takes in one commit. After each of them nothing has changed in any pool, except after [store.ErrUnknown]. Cost:
-// one commit, and at most one read for each step; calls through the handles of these pools wait meanwhile, or share the
-// commit.
+// store takes in one commit. After any error except [store.ErrUnknown], nothing has changed in any pool. Cost: one
+// commit, and at most one read for each step. Meanwhile, other calls through the handles of these pools wait, or share
+// the commit.
 func (p *Pool) All(ctx context.Context, steps ...Step) ([]Result, error) {
 	return p.allFor(ctx, "All", steps)
 }
@@ -215,7 +215,7 @@ func (o *op) noteOwner(seen map[owner]bool, pools []*Pool, t *task) error {
 	for _, p := range pools {
 		keeps, again := seen[owner{p, t.owner}]
 		if keeps && t.kind == taskRelease {
-			return invalid("a step that releases comes behind one of the same owner, %q, that does not; want it first", t.owner)
+			return invalid("a step that releases comes after one of the owner %q that does not; want it first", t.owner)
 		}
 		o.repeats = o.repeats || again
 		seen[owner{p, t.owner}] = keeps || t.kind != taskRelease
@@ -301,21 +301,21 @@ func (o *op) refused() *step {
 	return nil
 }
 
-// Each does any number of steps, each by itself and in their order, in few commits. It yields what became of each: one
-// that cannot be done has its error in the result, and does not keep the others from being done. To take over addresses
-// that are in use already, such as a DHCP server's leases, do [Allocate] steps with [Request.Exact]: what is in the way
-// of one has [ErrTaken], and [Pool.Get] by address tells who holds it.
+// Each does any number of independent steps, in order and in few commits. It yields the result of each step. A step
+// that fails has its error in the result, and does not affect the others. To take over addresses that are already in
+// use, such as a DHCP server's leases, do [Allocate] steps with [Request.Exact]. A step fails with [ErrTaken] if its
+// prefix is taken; [Pool.Get] by address then returns the holder.
 //
-// The steps are taken from the iterator as the loop goes on, and committed up to 4,096 at a time, before their results
-// are yielded. If the loop is left, the steps of which a result was not yielded may have been done.
+// The steps are taken from the iterator as the loop goes on, and are committed up to 4,096 at a time, before their
+// results are yielded. If the loop ends early, steps whose results were not yielded may have been done.
 //
-// What ends the whole call, such as the end of the context or a store that fails, is yielded as the last error. The
-// results of the steps that were under way come before it, and say which were done; one of which that is not known has
-// an error that wraps [store.ErrUnknown]. Steps after these were not begun. To continue, do all again.
+// An error that ends the whole call, such as the context's or a store's, is yielded last. Before it come the results of
+// the steps that were under way. They say which steps were done; a step whose outcome is unknown has an error that
+// wraps [store.ErrUnknown]. Later steps were not begun. To continue, do all of them again.
 //
-// Cost: one commit for every 4,096 steps in a row that are in one pool and of different owners, or for as many as the
-// store takes. If all is held already, one read of as many owners, where the store can read in bulk. A step over
-// several pools has a commit of its own.
+// Cost: one commit for every 4,096 consecutive steps in one pool and for different owners, or for as many as the store
+// takes. If everything is already held, one read for as many owners, if the store can read in bulk. A step over several
+// pools has a commit of its own.
 func (p *Pool) Each(ctx context.Context, steps iter.Seq[Step]) iter.Seq2[Result, error] {
 	return func(yield func(Result, error) bool) {
 		chunk := chunk{ctx: ctx}
@@ -461,8 +461,8 @@ func stepsOf(tasks []task) []step {
 	return steps
 }
 
-// DryRun returns what the claim would get now, without taking it. With [RandomFree] a claim that follows may get
-// something else.
+// DryRun returns what the claim would get now, without taking it. With [RandomFree] a later claim may get something
+// else.
 //
 // Errors: those of [Pool.Allocate]. Cost: one or two reads.
 func (p *Pool) DryRun(ctx context.Context, claim Claim) (Allocation, error) {

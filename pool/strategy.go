@@ -2,21 +2,21 @@ package pool
 
 import "fmt"
 
-// Strategy says which free prefix a request gets, of all that meet it. The zero Strategy is [LowestFree].
+// Strategy says which of the free prefixes that meet a request is granted. The zero Strategy is [LowestFree].
 type Strategy uint8
 
 // The strategies.
 const (
-	// LowestFree gives the lowest. It is the default: the pool stays packed, which keeps it small, and anybody can tell
-	// which address comes next.
+	// LowestFree grants the lowest one. It is the default: the pool stays packed, which keeps it small, and the next
+	// address is predictable.
 	LowestFree Strategy = iota
-	// NextFree gives the lowest above the one that was given last, also if that was asked for exactly, and starts again
-	// at the bottom when there is none (round robin). So a released address is not given again for as long as possible.
-	// The place of the last one is kept in the store.
+	// NextFree grants the lowest one above the last one granted, even if that was an exact request, and starts again at
+	// the bottom when there is none (round robin). So a released address is not reused for as long as possible. The
+	// store keeps the last position.
 	NextFree
-	// RandomFree gives a random one, so that nobody can tell which comes next. It tries up to 16 random addresses. So
-	// each free one is as likely as any other, unless the pool is nearly full: then it takes the next free one behind
-	// the last try.
+	// RandomFree grants a random one, so that the next address is not predictable. It tries up to 16 random addresses.
+	// So all free ones are equally likely, unless the pool is nearly full: then it takes the next free one after the
+	// last try.
 	RandomFree
 )
 

@@ -16,33 +16,33 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Update changes the pool to a new spec, all of it or not at all: other ranges, exclusions, subnets, gateways,
-// families, and how addresses are handed out. What is held stays held. Update is refused if an address that is held
-// would no longer be one that the pool hands out: outside of the ranges, excluded, a gateway, or reserved.
+// Update gives the pool a new spec, wholly or not at all: ranges, exclusions, subnets, gateways, families, and how
+// addresses are handed out. What is held stays held. Update is refused if the pool would no longer hand out an address
+// that is held: because it would be outside the ranges, excluded, a gateway, or reserved.
 //
-// Pools that were delegated from this one hand out nothing from then on that this one no longer may. They change in the
-// same commit.
+// Pools that were delegated from this one change in the same commit: they no longer hand out what this one no longer
+// may.
 //
-// Other handles, in other processes too, go by the new spec from their next change on.
+// Other handles, in other processes too, follow the new spec from their next change on.
 //
-// Errors: [ErrInvalid]; [ErrOutOfRange], with the list, see [OutOfRangeError] and [Pool.Drain]; [ErrOverlap] if ranges
-// overlap with another pool of the network, or with what that one still holds out of range; [ErrInUse] if the network
-// is to change although pools were delegated from this one; [ErrBusy]; [store.ErrTooLarge] if it concerns more
-// delegated pools than the store takes in one commit; those of the store. After each of them nothing has changed,
-// except after [store.ErrUnknown]. A delegated pool can get neither ranges outside of what its parent has granted, nor
-// another network.
+// Errors: [ErrInvalid], also if a delegated pool would get another network, or ranges that its parent has not granted;
+// [ErrOutOfRange] with a list of the allocations (see [OutOfRangeError]; [Pool.Drain] keeps them); [ErrOverlap] if the
+// ranges overlap with those of another pool in the network, or with addresses that such a pool still holds out of
+// range; [ErrInUse] if the network would change although pools were delegated from this one; [ErrBusy];
+// [store.ErrTooLarge] if it affects more delegated pools than the store takes in one commit; those of the store. After
+// any error except [store.ErrUnknown], nothing has changed.
 //
-// Cost: one commit, and O(runs of free addresses). O(allocations) if any are out of range, before or after, or if
-// pools were delegated from this one, and one read for each of these pools whose addresses the change concerns.
+// Cost: one commit, and O(runs of free addresses); O(allocations) if any are out of range, before or after, or if pools
+// were delegated from this one. Each delegated pool whose addresses the change affects costs one read more.
 func (p *Pool) Update(ctx context.Context, spec Spec) error {
 	return p.failed("update", "", p.update(ctx, spec, false))
 }
 
-// Drain is [Pool.Update] for a pool that is to give up addresses which are still held. These stay held until they are
-// released, or until their lease ends, are counted as [FamilyStats.OutOfRange], and are never handed out again. As
-// long as they are held no other pool of the network may have them in its ranges.
+// Drain is [Pool.Update] for a pool that gives up addresses although they are still held. These stay held until they
+// are released or their lease ends, are counted as [FamilyStats.OutOfRange], and are never handed out again. While they
+// are held, other pools of the network must not have them in their ranges.
 //
-// Errors: as for Update, but for [ErrOutOfRange]; [ErrOverlap] also if what is held outside of the ranges overlaps with
+// Errors: those of Update, except [ErrOutOfRange]; [ErrOverlap] also if what is held outside the ranges overlaps with
 // another pool of the network.
 func (p *Pool) Drain(ctx context.Context, spec Spec) error {
 	return p.failed("drain", "", p.update(ctx, spec, true))
@@ -282,10 +282,10 @@ func (a *attempt) cooling(d *draft) iter.Seq2[*holding, error] {
 }
 
 // Delete removes the pool of that name from the store, and from its network. The addresses of a delegated pool go back
-// to its parent. It also removes what an unfinished [Import] has left.
+// to its parent. Delete also removes what an unfinished [Import] has left behind.
 //
-// Errors: [ErrNoPool]; [ErrInUse] if any address of it is held, and nothing has changed then; [ErrBusy]; those of the
-// store. Addresses that cool down do not prevent it. Cost: two or three reads and one commit.
+// Errors: [ErrNoPool]; [ErrInUse] if any of its addresses is held, and then nothing has changed; [ErrBusy]; those of
+// the store. Addresses that are cooling down do not prevent it. Cost: two or three reads and one commit.
 func Delete(ctx context.Context, s store.Store, name string, options *Options) error {
 	p, err := newHandle(s, name, options)
 	if err == nil {

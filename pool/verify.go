@@ -15,11 +15,11 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Report is what [Pool.Verify] found: whether the addresses that are taken, by the head, are those that owners hold.
-// In a pool that only this package has written they are, after any crash. It is the caller's. The zero Report is that
-// of an empty pool.
+// Report is what [Pool.Verify] found: whether the addresses that are taken according to the head are those that owners
+// hold. In a pool that only this package has written they are, after any crash. It belongs to the caller. The zero
+// Report is that of an empty pool.
 type Report struct {
-	// Allocations is how many owners hold something.
+	// Allocations is the number of owners that hold something.
 	Allocations int
 	// Leaked addresses are taken, but no owner holds them: they cannot be handed out.
 	Leaked []netipx.IPRange
@@ -27,13 +27,13 @@ type Report struct {
 	Unguarded []netipx.IPRange
 	// Shared prefixes are held, and overlap with what another owner holds. Of two that overlap the second is listed.
 	Shared []Allocation
-	// OutOfRange prefixes are held, or cool down, but are not, or not wholly, among what the pool hands out. This is no
-	// error: see [Pool.Drain].
+	// OutOfRange prefixes are held or cooling down, but lie wholly or partly outside what the pool hands out. This is
+	// not an error: see [Pool.Drain].
 	OutOfRange []Allocation
-	// Miscounted says which counts in the head differ from those of the records; empty if none does.
+	// Miscounted names the counts in the head that differ from those of the records; empty if none does.
 	Miscounted []string
 	// Damaged are the errors of records that cannot be read, or that the store overlooks when it lists them, each with
-	// the name of the record. Nobody knows what the former hold.
+	// the name of the record. What an unreadable record holds is unknown.
 	Damaged []error
 	// Unreadable says why the head's free space could not be read; nil if it could.
 	Unreadable error
@@ -45,7 +45,7 @@ func (r Report) OK() bool {
 		len(r.Damaged) == 0 && r.Unreadable == nil
 }
 
-// String says what is wrong, in one line, or "ok" with the number of allocations.
+// String says in one line what is wrong, or "ok" with the number of allocations.
 func (r Report) String() string {
 	if r.OK() {
 		return fmt.Sprintf("ok, %d allocations", r.Allocations)
@@ -61,12 +61,13 @@ func (r Report) String() string {
 	return text
 }
 
-// Verify compares the free space in the pool's head with all that owners hold, both as of one moment. Calls that
+// Verify compares the free space in the pool's head with everything that owners hold, as of one moment. Calls that
 // change the pool through this handle wait meanwhile; other handles do not.
 //
 // Errors: [ErrBusy] if other processes changed the pool each time before all was read; [ErrNoPool], together with
-// [ErrOrphaned] if only the head is gone; those of the store. What it finds is not an error; see [Report.OK]. Cost:
-// O(allocations); O(records in the store) where that finds records by an index that people can change, such as labels.
+// [ErrOrphaned] if only the head is gone; those of the store. What Verify finds is in the Report, not in the error; see
+// [Report.OK]. Cost: O(allocations); O(records in the store) if the store finds records by an index that people can
+// change, such as labels.
 func (p *Pool) Verify(ctx context.Context) (Report, error) {
 	var report Report
 	err := exclusively(ctx, func(a *attempt) (err error) {
@@ -76,14 +77,14 @@ func (p *Pool) Verify(ctx context.Context) (Report, error) {
 	return report, p.failed("verify", "", err)
 }
 
-// Repair is [Pool.Verify], and then makes the free space in the head agree with the allocations, in one commit. It
-// returns what it found before. Allocations stay as they are. If several owners share an address, release all but one
-// of them and repair again, since each release frees the address.
+// Repair does what [Pool.Verify] does, and then makes the free space in the head agree with the allocations, in one
+// commit. It returns what it found before the repair. Allocations stay as they are. If several owners share an address,
+// release all but one of them and repair again, because each release frees the address.
 //
-// It also restores a free space that cannot be read, but not a head whose spec cannot be read. As long as there are
-// [Report.Damaged] records, what is leaked stays taken: a damaged record may hold it.
+// Repair also restores free space that cannot be read, but not a head whose spec cannot be read. While there are
+// [Report.Damaged] records, leaked addresses stay taken: a damaged record may hold them.
 //
-// Errors and cost: as for [Pool.Verify]; and [ErrCorrupt] if neither the free space nor all records can be read.
+// Errors and cost: as for [Pool.Verify]; also [ErrCorrupt] if neither the free space nor all records can be read.
 func (p *Pool) Repair(ctx context.Context) (Report, error) {
 	var report Report
 	err := exclusively(ctx, func(a *attempt) error {

@@ -12,28 +12,29 @@ import (
 )
 
 // AllocateWait is [Pool.Allocate] for callers that can wait. While nothing free meets the claim, it waits until an
-// address becomes free: by a release, or because a lease or a cooldown ends, through whichever handle in whichever
-// process. It ends with the context.
+// address becomes free, by a release through any handle in any process, or because a lease or a cooldown ends. The wait
+// ends with the context.
 //
-// Calls that wait on one handle form a line, and are served in the order in which they came. A call that comes while
-// others wait for the same goes to the end of the line. A claim that asks for something else (another family, length,
-// set or exact prefix) does not wait for those before it whose requests cannot be met, but gets nothing that would meet
-// one of them. So a claim for much may wait as long as others take the little that becomes free. [Pool.Allocate] does
-// not stand in the line: it takes what is free, as it always does.
+// Calls that wait on one handle form a line, and are served in order of arrival. A call that arrives while others wait
+// for the same thing goes to the end of the line. A claim for something else (another family, length, set or exact
+// prefix) need not wait for earlier claims that cannot be met, but it gets nothing that would meet one of their
+// requests. So a claim for much may wait for as long as others take the little that becomes free. [Pool.Allocate] does
+// not stand in line: it takes what is free, as always.
 //
-// Lines of several handles, also in several processes, share what becomes free. What is released through a handle is
-// mostly granted to its own line, in the same commit. Now and then, at least once in 64 releases and more often if
-// others take it, the handle leaves it to others, for the time of a few commits. No order is kept among handles.
+// The lines of several handles, in several processes too, share what becomes free. What is released through a handle
+// mostly goes to its own line, in the same commit. At least once in 64 releases, and more often if others take it, the
+// handle leaves it to others for the time of a few commits. There is no order among handles.
 //
-// An owner that is granted the same through another handle while it waits is told so when its turn comes, or within
-// about a second.
+// If the owner is granted the same through another handle meanwhile, the call returns that when its turn comes, or
+// within about a second.
 //
-// Errors: as for [Pool.Allocate]; [ErrExhausted] and [ErrTaken] come only together with the context's. An error of the
-// store while it watches ends all calls that wait on the handle.
+// Errors: as for [Pool.Allocate]; [ErrExhausted] and [ErrTaken] come only together with the context's error. An error
+// of the store while watching ends all calls that wait on the handle.
 //
-// Cost while it waits: as for [Pool.Watch], once for each handle, however many wait. A release through this handle
-// serves the first of the line in its own commit. A change through another handle costs a look at the claims, without a
-// read unless leases or cooldowns are in the way, and one commit if any can be granted. Joining a line costs one read.
+// Cost while waiting: as for [Pool.Watch], once for each handle, however many calls wait. A release through this handle
+// serves the front of the line in its own commit. A change through another handle costs a check of the waiting claims,
+// with a read only if leases or cooldowns are in the way, and one commit if any claim can be granted. Joining a line
+// costs one read.
 func (p *Pool) AllocateWait(ctx context.Context, claim Claim) (Allocation, error) {
 	s := StepBegin{Owner: claim.Owner, Claim: claim}
 	return p.observeOne(ctx, "AllocateWait", s, func(ctx context.Context) (Allocation, error) {
@@ -63,25 +64,25 @@ func nextEnd(err error) time.Time {
 	return time.Time{}
 }
 
-// Change is what has changed in a pool; see [Pool.Watch]. It is the caller's.
+// Change is a change of a pool; see [Pool.Watch]. It belongs to the caller.
 type Change struct {
-	// Revision is that of the pool after it.
+	// Revision is the pool's revision after the change.
 	Revision int64
-	// Freed and Taken are the addresses that became free, or were taken, since the change before. An address that did
-	// both in between is in neither. Addresses that were added to the pool are in Freed. Those that were removed from it
-	// are in Taken, if they were free.
+	// Freed and Taken are the addresses that became free, or were taken, since the previous change. An address that did
+	// both in between is in neither. Addresses that were added to the pool are in Freed. Those that were removed from
+	// it are in Taken if they were free.
 	Freed, Taken []netipx.IPRange
-	// Stats are the counts after it.
+	// Stats are the counts after the change.
 	Stats Stats
 }
 
-// Watch iterates over what changes in the pool, through whichever handle in whichever process, from the revision
-// since on: that of an [Info] or of an earlier Change. It waits for changes until the context ends or the loop is
-// left. Changes that come close together come up as one. If the pool is already past since, the first Change comes at
-// once. It then has in Freed all that is free, and nothing in Taken, because no history is kept: so a caller that
-// does not know the pool sees the whole of it. A since of 0 always begins like that.
+// Watch iterates over the changes of the pool, made through any handle in any process, after the revision since: that
+// of an [Info] or of an earlier Change. It waits for changes until the context ends or the loop is left. Changes close
+// together are yielded as one. If the pool is already past since, the first Change is yielded at once. Because no
+// history is kept, its Freed then has all free addresses, and its Taken is empty: a caller that does not know the pool
+// sees all of it. A since of 0 always begins like that.
 //
-// The context's end, [ErrNoPool] when the pool is deleted, and errors of the store are yielded as the last error.
+// The context's error, [ErrNoPool] when the pool is deleted, and errors of the store end the iteration.
 //
 // Cost: while nothing changes, that of [store.Store.Watch]; for each change one read and O(runs of free addresses).
 func (p *Pool) Watch(ctx context.Context, since int64) iter.Seq2[Change, error] {
