@@ -81,7 +81,7 @@ func TestClaims(t *testing.T) {
 		{"b", nil, "[10.1.2.10/32 2001:db8:1::3/128]"},
 		{"a", nil, "[10.1.2.9/32 2001:db8:1::2/128]"},
 		{"c", []netip.Addr{addr("2001:db8:1::99")}, "[10.1.2.11/32 2001:db8:1::99/128]"},
-		{"d", []netip.Addr{addr("10.1.4.2"), addr("10.1.4.2")}, "[10.1.4.2/32 2001:db8:1::4/128]"},
+		{"d", []netip.Addr{addr("10.1.4.2"), addr("10.1.4.2")}, "[10.1.4.2/32 2001:db8:1::9a/128]"},
 	} {
 		requests, err := c.Requests(want.wanted...)
 		require.NoError(t, err)
