@@ -78,7 +78,7 @@ ipalloc_calls_total{call="release",pool="pods",result="ok"} 1
 ipalloc_calls_total{call="renew",pool="pods",result="ok"} 1
 # HELP ipalloc_commits_total Attempts to commit to the store, by how they ended.
 # TYPE ipalloc_commits_total counter
-ipalloc_commits_total{pool="pods",result="ok"} 4
+ipalloc_commits_total{pool="pods",result="ok"} 5
 # HELP ipalloc_up 1 if all pools could be read at this scrape, else 0.
 # TYPE ipalloc_up gauge
 ipalloc_up 1
