@@ -70,10 +70,23 @@ func turnKeys(s *subject) {
 	}
 }
 
+// tries is how often a case that measures time is tried: a busy machine may spoil one.
+const tries = 3
+
 // turnInOrder lets several get in line, one after the other, behind a turn.
 func turnInOrder(s *subject) {
-	const waiting = 4
 	s.commit(newHead("a"))
+	var order []int
+	for range tries {
+		if order = s.turnOrder(4); slices.IsSorted(order) {
+			return
+		}
+	}
+	s.check(false, ruleTurnOrder, "calls 0 to 3 had their turns in the order %v, in each of %d tries", order, tries)
+}
+
+// turnOrder returns the order in which calls had their turns that asked for them one after the other.
+func (s *subject) turnOrder(waiting int) (had []int) {
 	handles := make([]store.Store, waiting)
 	for i := range handles {
 		handles[i] = s.another()
@@ -89,13 +102,13 @@ func turnInOrder(s *subject) {
 			}
 			ended <- err
 		}()
-		time.Sleep(store.MaxTurn / (2 * waiting)) // so that they come one after the other
+		time.Sleep(store.MaxTurn / (2 * time.Duration(waiting))) // so that they come one after the other
 	}
 	s.letGo(first, order, ended)
-	for i := range waiting {
-		got := <-order
-		s.check(got == i, ruleTurnOrder, "call %d had the turn before call %d, which was earlier", got, i)
+	for range waiting {
+		had = append(had, <-order)
 	}
+	return had
 }
 
 // letGo ends the turn behind which others wait, each of whom notes the order in which they go on, and awaits them all.
@@ -264,32 +277,45 @@ func turnContext(s *subject) {
 
 // turnEnds ends turns, by a commit and without one, more than once and after the other.
 func turnEnds(s *subject) {
-	head, before := s.commit(newHead("a")), (store.Turn)(nil)
-	begin := time.Now()
 	const rounds = 20
+	head, took := s.commit(newHead("a")), time.Duration(0)
+	for range tries {
+		begin := time.Now()
+		head = s.endTurns(head, rounds)
+		if took = time.Since(begin); took < rounds*store.MaxTurn {
+			break
+		}
+	}
+	s.check(took < rounds*store.MaxTurn, ruleTurnEnd, "%d turns, each ended at once, took %v", rounds, took)
+	for range tries {
+		_, err := s.s.Commit(s.ctx, store.Change{Head: at(head, head.Revision+1), Turn: s.turn(s.s, head.Key)})
+		s.check(errors.Is(err, store.ErrConflict), ruleConflict, "a commit at a wrong revision returned the error %v", err)
+		begin := time.Now()
+		s.turn(s.another(), head.Key).End()
+		if took = time.Since(begin); took < store.MaxTurn {
+			break
+		}
+	}
+	s.check(took < store.MaxTurn, ruleTurnCommit, "a turn whose commit failed held others up for %v", took)
+}
+
+// endTurns ends so many turns at the head, which it returns as it is then.
+func (s *subject) endTurns(head store.Record, rounds int) store.Record {
+	before := store.Turn(nil)
 	for round := range rounds {
 		t := s.turn(s.another(), head.Key)
-		switch round % 3 {
-		case 0:
-			t.End()
-		case 1:
+		switch {
+		case round%3 == 1:
 			head = s.inTurn(s.s, t, head) // perhaps a turn of another store
-			t.End()
-		default:
+		case round%3 == 2:
 			t.End()
 			head = s.inTurn(s.s, before, head)
 		}
 		t.End()
+		t.End()
 		before = t
 	}
-	s.check(time.Since(begin) < rounds*store.MaxTurn, ruleTurnEnd, "%d turns, each ended at once, took %v", rounds,
-		time.Since(begin))
-	_, err := s.s.Commit(s.ctx, store.Change{Head: at(head, head.Revision+1), Turn: s.turn(s.s, head.Key)})
-	s.check(errors.Is(err, store.ErrConflict), ruleConflict, "a commit at a wrong revision returned the error %v", err)
-	begin = time.Now()
-	s.turn(s.another(), head.Key).End()
-	s.check(time.Since(begin) < store.MaxTurn, ruleTurnCommit, "a turn whose commit failed held others up for %v",
-		time.Since(begin))
+	return head
 }
 
 // turnSeveral takes turns at two heads, in either order.
