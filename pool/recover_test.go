@@ -156,9 +156,11 @@ func TestRepairKeepsWhatADamagedRecordMayHold(t *testing.T) {
 	require.False(t, report.OK())
 	require.Len(t, report.Damaged, 1)
 	require.Contains(t, report.String(), "object/a")
-	want := "leaked 10.0.0.0; unguarded 10.0.0.5; miscounted holders: 2 in the head, 3 in the records"
-	require.Equal(t, sorted(want), sorted(found(report)))
+	require.Equal(t, sorted("leaked 10.0.0.0; unguarded 10.0.0.5"), sorted(found(report)))
 	require.Equal(t, 2, report.Allocations)
+	report, err = p.Repair(t.Context()) // which can read all, and counts the holders
+	require.NoError(t, err)
+	require.Equal(t, "miscounted holders: 2 in the head, 3 in the records", found(report))
 	requireOK(t, p)
 	require.Equal(t, "10.0.0.2", texts(allocate(t, p, pool.Claim{Owner: "c"})))
 	_, err = pool.Recover(t.Context(), halfBlind{beheaded(t, true), "a"}, "blue", specOf("10.0.0.0/29"), nil)

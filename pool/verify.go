@@ -196,6 +196,9 @@ func compare(now, rebuilt *state, records iter.Seq2[*holding, error]) (Report, e
 		report.Unguarded = append(report.Unguarded, cidr.Difference(want, taken).Ranges()...)
 	}
 	rebuilt.keepLeaked(report)
+	if len(report.Damaged) > 0 { // it cannot be told how many of them are held
+		rebuilt.space.Add(space.Holding, now.space.Tally(space.Holding)-rebuilt.space.Tally(space.Holding))
+	}
 	for counter, what := range [...]string{
 		space.Expiring: "records that expire", space.Aside: "records aside", space.Delegated: "records that were delegated",
 		space.Holding: "holders",
@@ -215,7 +218,6 @@ func (s *state) keepLeaked(r Report) {
 			s.space.Hold(prefix, false)
 		}
 	}
-	s.space.Add(space.Holding, len(r.Damaged))
 	s.space.Keep()
 }
 
