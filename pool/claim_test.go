@@ -40,7 +40,7 @@ func TestClaimValidate(t *testing.T) {
 		"the exact address is the zero Addr":               with(pool.ExactAddr(netip.Addr{})),
 		"fe80::9%eth0 has a zone, want fe80::9":            with(pool.ExactAddr(netip.MustParseAddr("fe80::9%eth0"))),
 		"has 4097 requests, the most is 4096":              {Owner: "a", Requests: make([]pool.Request, pool.MaxRequests+1)},
-		"a set that is empty":                              with(pool.Request{Within: set()}),
+		"within is empty":                                  with(pool.Request{Within: set()}),
 		"within a set of both families":                    with(pool.Request{Within: set("10.0.0.0/24", "2001:db8::/64")}),
 	} {
 		err := claim.Validate()

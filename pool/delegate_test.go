@@ -402,7 +402,7 @@ func TestConcurrentDelegatesShareCommits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		memory := store.NewMemory()
 		create(t, memory, specOf("10.0.0.0/16"))
-		slow := &faults.Injector{}
+		slow := &faults.Injector{Choose: func(faults.Call) faults.Fault { return faults.Fault{Delay: time.Millisecond} }}
 		cluster, err := pool.Open(t.Context(), slow.Wrap(memory), "blue", nil)
 		require.NoError(t, err)
 		begin, err := cluster.Info(t.Context())

@@ -97,7 +97,8 @@ func TestServerKilled(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts and kills a server")
 	}
-	s := ownServer(t)
+	// A commit that waits for the disk is often under way when the server is killed.
+	s := ownServer(t, "-c", "fsync=on")
 	for _, signal := range []os.Signal{syscall.SIGQUIT, syscall.SIGKILL} {
 		t.Run(signal.String(), func(t *testing.T) {
 			at := place{s.url("postgres"), newSchema()}

@@ -52,11 +52,11 @@ func TestDocumentedQueries(t *testing.T) {
 	db := connect(t, url)
 	queries := documentedQueries(t)
 	for title, want := range map[string][][]any{
-		"Who has 10.0.0.7, in whatever pool, the closest first:": {},
-		"Who has anything of 10.0.0.0/24:": {
+		"Who holds 10.0.0.7 in any pool, the longest prefix first:": {},
+		"Who holds anything in 10.0.0.0/24:": {
 			{"10.0.0.0/32", "lab", "vm-1"}, {"10.0.0.1/32", "lab", "vm-2"}, {"10.0.0.2/32", "lab", "vm-3"},
 		},
-		"What an owner has:": {{"lab", "{10.0.0.0/32,fd00::/128}", "allocated", nil}},
+		"What an owner holds:": {{"lab", "{10.0.0.0/32,fd00::/128}", "allocated", nil}},
 		"How many addresses each pool has, and how many of them are free:": {
 			{"lab", "IPv4", "8", "2", "5"}, {"lab", "IPv6", "18446744073709551616", "1", "18446744073709551615"},
 		},
@@ -69,7 +69,7 @@ func TestDocumentedQueries(t *testing.T) {
 		delete(queries, title)
 	}
 	require.Len(t, queries, 1, "the grants are left, see TestOpenRoles: %v", queries)
-	got := texts(t, db, strings.Replace(documentedQueries(t)["Who has 10.0.0.7, in whatever pool, the closest first:"],
+	got := texts(t, db, strings.Replace(documentedQueries(t)["Who holds 10.0.0.7 in any pool, the longest prefix first:"],
 		"10.0.0.7", "10.0.0.0", 1))
 	require.Equal(t, [][]any{{"lab", "vm-1", "10.0.0.0/32", "allocated", nil}}, got)
 }

@@ -26,6 +26,7 @@ import (
 // server is a PostgreSQL server of the tests' own, in a folder of its own, on a port of 127.0.0.1.
 type server struct {
 	programs, dir, port string
+	options             []string // of the program, beside those that all have
 
 	mu      sync.Mutex
 	process *os.Process
@@ -117,11 +118,11 @@ func (s *server) run(started chan<- error) {
 		return
 	}
 	defer log.Close()
-	command := exec.Command(filepath.Join(s.programs, "postgres"), "-D", filepath.Join(s.dir, "data"), "-h", "127.0.0.1",
-		"-p", s.port, "-k", s.dir,
+	command := exec.Command(filepath.Join(s.programs, "postgres"), append([]string{
+		"-D", filepath.Join(s.dir, "data"), "-h", "127.0.0.1", "-p", s.port, "-k", s.dir,
 		"-c", "max_connections=400", "-c", "log_min_messages=warning",
 		// The tests kill the server, not the machine: what it has written outlives it without reaching the disk.
-		"-c", "fsync=off")
+		"-c", "fsync=off"}, s.options...)...)
 	command.SysProcAttr, command.Dir, command.Stdout, command.Stderr = attributes, s.dir, log, log
 	err = command.Start()
 	s.mu.Lock()
@@ -252,11 +253,12 @@ func requireServer(t testing.TB, err error) {
 	require.NoError(t, err)
 }
 
-// ownServer starts a server that the test may stop.
-func ownServer(t testing.TB) *server {
+// ownServer starts a server that the test may stop, with more options of the program than all have.
+func ownServer(t testing.TB, options ...string) *server {
 	t.Helper()
 	s, err := newServer()
 	requireServer(t, err)
+	s.options = options
 	require.NoError(t, s.start())
 	t.Cleanup(func() { require.NoError(t, s.remove()) })
 	return s
