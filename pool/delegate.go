@@ -92,9 +92,6 @@ func delegate(
 	}
 	to := &delegation{name: name, spec: spec, options: options}
 	if name != "" {
-		if err := validateName("pool's name", name); err != nil {
-			return nil, a, err
-		}
 		if _, err := to.child(parent, name); err != nil {
 			return nil, a, err
 		}

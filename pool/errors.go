@@ -131,7 +131,8 @@ type ExhaustedError struct {
 	// Next is when the first lease or cooldown in the pool ends, if nothing changes before then; zero if there is none.
 	Next time.Time
 
-	hint string
+	hint    string
+	refused *Request // until Never and Longest are known
 }
 
 // Error says what was requested, how much is free, and when the next address may become free.

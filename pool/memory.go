@@ -287,13 +287,14 @@ func (m *memory) get(_ context.Context, owner string) (*holding, error) {
 }
 
 // find implements [home].
-func (m *memory) find(_ context.Context, addr netip.Addr) (*holding, error) {
+func (m *memory) find(ctx context.Context, addr netip.Addr) (*holding, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if h := m.index.find(addr.WithZone("")); h != nil {
-		return h, nil
+	h, err := m.at(ctx, addr.WithZone(""))
+	if h == nil && err == nil {
+		err = ErrNotFound
 	}
-	return nil, ErrNotFound
+	return h, err
 }
 
 // info implements [home].

@@ -242,7 +242,7 @@ func (v *view) allocate(t *task, h *holding, out *outcome) error {
 	}
 	var err error
 	if granted.Prefixes, err = v.grant(t, out); err != nil {
-		return v.explainTaken(err)
+		return v.explainFully(err)
 	}
 	v.give(t, h, granted, out)
 	out.writes[len(out.writes)-1].ended = h.live()
@@ -350,6 +350,7 @@ func (v *view) takePreferred(t *task, out *outcome) ([]netip.Prefix, error) {
 		return nil, err
 	}
 	v.scratch.requests = requests
+	v.scratch.wants.reset()
 	start, writes := v.space.Mark(), len(out.writes)
 	taken, some := make([]netip.Prefix, len(requests)), false
 	for i := range requests {
@@ -375,7 +376,6 @@ func (r *Request) preferred() netip.Prefix { return netip.PrefixFrom(r.Prefer, r
 
 // admits reports whether the request might get what it prefers if it did not say so.
 func (v *view) admits(r *Request) bool {
-	v.scratch.wants.reset()
 	for _, part := range v.scratch.wants.of(r, v.rules).Tiers {
 		if part == nil || part.Contains(r.preferred()) {
 			return true
@@ -466,11 +466,11 @@ func (s *scratch) inOrder(requests []Request) []int {
 func (v *view) explain(r *Request, err error) error {
 	switch {
 	case errors.Is(err, allocator.ErrExhausted):
-		counts := statsOf(v.space.Counts()).Of(r.Family)
+		counts, refused := statsOf(v.space.Counts()).Of(r.Family), *r
 		return &ExhaustedError{
 			Family: r.Family, Bits: r.Bits, Limited: r.Within != nil || len(v.rules.Bands) > 0,
-			Never: v.neverFits(r), Longest: v.space.Longest(r.Family.inSpace()),
-			Free: counts.Free, Total: counts.Total.Sub(counts.Reserved), Cooling: counts.Cooling, hint: v.hint(r),
+			Free: counts.Free, Total: counts.Total.Sub(counts.Reserved), Cooling: counts.Cooling,
+			hint: v.hint(r), refused: &refused,
 		}
 	case errors.Is(err, allocator.ErrTaken):
 		return &Error{Prefix: r.Exact, Err: &TakenError{Prefix: r.Exact}}
@@ -497,21 +497,34 @@ func (v *view) neverFits(r *Request) bool {
 	return true
 }
 
-// explainTaken adds to the error of a grant, if it is that an exact prefix is taken, whether that cools down.
-func (v *view) explainTaken(err error) error {
+// explainFully adds to the error of a grant what costs something to find out, after the last attempt at it: whether the
+// request could ever be met and the longest free block, or whether an exact prefix cools down.
+func (v *view) explainFully(err error) error {
+	var exhausted *ExhaustedError
+	if errors.As(err, &exhausted) && exhausted.refused != nil {
+		exhausted.Never = v.neverFits(exhausted.refused)
+		exhausted.Longest = v.space.Longest(exhausted.Family.inSpace())
+		exhausted.refused = nil
+	}
 	var taken *TakenError
-	if !errors.As(err, &taken) || v.space.Cooling(space.FamilyOf(taken.Prefix.Addr())).IsZero() {
-		return err
+	if errors.As(err, &taken) {
+		if failed := v.explainTaken(taken); failed != nil {
+			return failed
+		}
 	}
+	return err
+}
+
+func (v *view) explainTaken(taken *TakenError) error {
 	first := taken.Prefix.Addr()
-	h, failed := v.around.at(first)
-	if failed == nil && h == nil && v.space.Tally(space.Aside) > 0 {
-		h, failed = v.asideAt(first)
+	if v.space.Cooling(space.FamilyOf(first)).IsZero() {
+		return nil
 	}
-	if failed != nil {
-		return failed
+	h, err := v.around.at(first)
+	if err == nil && h == nil && v.space.Tally(space.Aside) > 0 {
+		h, err = v.asideAt(first)
 	}
-	if h != nil && h.cooling {
+	if err == nil && h != nil && h.cooling {
 		taken.Cooling = h.Expires
 	}
 	return err
@@ -520,7 +533,7 @@ func (v *view) explainTaken(err error) error {
 // asideAt returns the record aside that the address belongs to; nil if there is none.
 func (v *view) asideAt(addr netip.Addr) (*holding, error) {
 	for h, err := range v.around.aside() {
-		if err != nil || slices.ContainsFunc(h.Prefixes, func(p netip.Prefix) bool { return p.Contains(addr) }) {
+		if err != nil || h.contains(addr) {
 			return h, err
 		}
 	}
