@@ -1,7 +1,6 @@
 package view
 
 import (
-	"cmp"
 	"iter"
 	"net/netip"
 	"slices"
@@ -25,7 +24,10 @@ const nobody = -1
 // sortHeld sorts by address, and by owner where several have the same.
 func sortHeld(all []held) {
 	slices.SortFunc(all, func(a, b held) int {
-		return cmp.Or(a.prefix.Masked().Addr().Compare(b.prefix.Masked().Addr()), strings.Compare(a.owner, b.owner))
+		if byAddr := a.prefix.Masked().Addr().Compare(b.prefix.Masked().Addr()); byAddr != 0 {
+			return byAddr
+		}
+		return strings.Compare(a.owner, b.owner)
 	})
 }
 
