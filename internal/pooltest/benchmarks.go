@@ -2,7 +2,9 @@ package pooltest
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 
@@ -114,6 +116,42 @@ func pairs(b *testing.B, p *pool.Pool, goroutines, n int) {
 		})
 	}
 	all.Wait()
+}
+
+// BenchmarkHeld claims for 2,000 owners in bulk, first when none of them holds anything, and then through another handle,
+// which knows none of them, when all do. The list of the pool is read beside it.
+func BenchmarkHeld(b *testing.B, newPlace func(b *testing.B) Place) {
+	claims := make([]pool.Claim, 2000)
+	for i := range claims {
+		claims[i].Owner = Owner(i)
+	}
+	steps, watch := Allocations(claims), stopwatch{}
+	for b.Loop() {
+		place := newPlace(b)
+		p := place.build(b, Packed(0))
+		s, err := place.Open(b.Context())
+		require.NoError(b, err)
+		again, err := pool.Open(b.Context(), s, p.Name(), nil)
+		require.NoError(b, err)
+		claimAll := func(p *pool.Pool) func() {
+			return func() {
+				for result, err := range p.Each(b.Context(), slices.Values(steps)) {
+					require.NoError(b, errors.Join(err, result.Err))
+				}
+			}
+		}
+		watch.measure("granting", claimAll(p))
+		watch.measure("held", claimAll(again))
+		watch.measure("list", func() {
+			for _, err := range again.Allocations(b.Context()) {
+				require.NoError(b, err)
+			}
+		})
+		require.NoError(b, s.Close())
+	}
+	watch.report(b)
+	b.ReportMetric(watch.median("held")/watch.median("granting"), "held/granting")
+	b.ReportMetric(watch.median("held")/watch.median("list"), "held/list")
 }
 
 // BenchmarkOpen measures a program that runs once for each claim: it opens the store, opens the pool and allocates. The

@@ -28,6 +28,8 @@ func BenchmarkPoolCommit(b *testing.B) { pooltest.BenchmarkCommit(b, newPlace) }
 
 func BenchmarkPoolParallel(b *testing.B) { pooltest.BenchmarkParallel(b, newPlace) }
 
+func BenchmarkPoolHeld(b *testing.B) { pooltest.BenchmarkHeld(b, newPlace) }
+
 func BenchmarkPoolOpen(b *testing.B) { pooltest.BenchmarkOpen(b, "connect", newPlace) }
 
 // BenchmarkPoolBytes also reports how many bytes the server writes to its log. The log has the indexes too and, for the
