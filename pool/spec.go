@@ -225,9 +225,6 @@ func (s Spec) AllFamilies() []Family {
 	return found
 }
 
-// Has reports whether the pool has the family. Cost: O(ranges).
-func (s Spec) Has(family Family) bool { return slices.Contains(s.AllFamilies(), family) }
-
 // Bits returns the prefix length of requests of the family that name none.
 func (s Spec) Bits(family Family) int { return s.of(family).withDefaults(family).Bits }
 

@@ -149,7 +149,7 @@ func (p *picture) colour(h *held) int {
 func (p *picture) shownFamilies() []pool.Family {
 	families := p.info.Spec.AllFamilies()
 	for _, f := range []pool.Family{pool.IPv4, pool.IPv6} {
-		if !p.info.Spec.Has(f) && len(*p.held[f]) > 0 {
+		if !slices.Contains(families, f) && len(*p.held[f]) > 0 {
 			families = append(families, f)
 		}
 	}

@@ -59,8 +59,6 @@ func BenchmarkPoolCommit(b *testing.B) { pooltest.BenchmarkCommit(b, newPlace) }
 
 func BenchmarkPoolParallel(b *testing.B) { pooltest.BenchmarkParallel(b, newPlace) }
 
-func BenchmarkPoolHeld(b *testing.B) { pooltest.BenchmarkHeld(b, newPlace) }
-
 func BenchmarkPoolOpen(b *testing.B) { pooltest.BenchmarkOpen(b, "file", newPlace) }
 
 // BenchmarkPoolBytes measures what a pool hands to any store.
