@@ -118,8 +118,8 @@ func pairs(b *testing.B, p *pool.Pool, goroutines, n int) {
 	all.Wait()
 }
 
-// BenchmarkHeld claims for 2,000 owners in bulk, first when none of them holds anything, and then through another handle,
-// which knows none of them, when all do. The list of the pool is read beside it. A place must bear two stores at once.
+// BenchmarkHeld claims for 2,000 owners in bulk, first when none of them holds anything, and then, when all do, through
+// another handle, which knows none of them. The list of the pool is read beside it. A place must bear two stores at once.
 func BenchmarkHeld(b *testing.B, newPlace func(b *testing.B) Place) {
 	claims := make([]pool.Claim, 2000)
 	for i := range claims {
