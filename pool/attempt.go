@@ -388,7 +388,10 @@ func (a *attempt) planPart(o *op, part *part) error {
 		part.chosen = part.pools[0]
 		return a.planSteps(o, part, a.draft(part.chosen))
 	}
-	candidates := part.pools
+	candidates, err := a.ordered(part)
+	if err != nil {
+		return err
+	}
 	for _, p := range part.pools {
 		h, err := a.holdingIn(o, &part.steps[0], p)
 		if err != nil {
@@ -408,13 +411,16 @@ func (a *attempt) planPart(o *op, part *part) error {
 		if refusal == nil {
 			break
 		}
-		if part.steps[0].outcome.refusal = part.chosen.failed("allocate", part.steps[0].owner, refusal); !isFull(refusal) {
+		if part.steps[0].outcome.refusal = part.chosen.failed("allocate", part.steps[0].owner, refusal); !isElsewhere(refusal) {
 			break
 		}
 		a.rollback(start)
 	}
 	return nil
 }
+
+// isElsewhere reports whether another pool may grant what this one refuses.
+func isElsewhere(err error) bool { return isFull(err) || errors.Is(err, ErrCordoned) }
 
 // isFull reports whether another pool may have what this one has not.
 func isFull(err error) bool {
@@ -610,8 +616,8 @@ func (a *attempt) passOn(s *step, d *draft) error {
 // isRefusal reports whether a task failed because of what it asks for, and not because the store could not be read.
 func isRefusal(err error) bool {
 	for _, refusal := range []error{
-		ErrInvalid, ErrExhausted, ErrTaken, ErrNotInPool, ErrFamily, ErrHeld, ErrScope, ErrNotFound, ErrGeneration,
-		ErrInUse, ErrExists, ErrOrphaned,
+		ErrInvalid, ErrExhausted, ErrTaken, ErrNotInPool, ErrFamily, ErrHeld, ErrScope, ErrCordoned, ErrNotFound,
+		ErrGeneration, ErrInUse, ErrExists, ErrOrphaned,
 		ErrOverlap, ErrOutOfRange, ErrCorrupt, ErrNewerFormat,
 	} {
 		if errors.Is(err, refusal) {

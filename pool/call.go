@@ -57,6 +57,7 @@ type op struct {
 // part is what is asked for in one pool, or in the first of several alternatives that has room.
 type part struct {
 	pools  []*Pool
+	order  Order  // in which to try them
 	steps  []step // no two of one owner
 	chosen *Pool  // the alternative that the last plan found
 }

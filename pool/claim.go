@@ -205,8 +205,13 @@ func (c *Claim) checkRest() error {
 			return err
 		}
 	}
+	return validateLabels(c.Labels)
+}
+
+// validateLabels checks the labels of a claim or of a pool.
+func validateLabels(labels map[string]string) error {
 	size := 0
-	for name, value := range c.Labels {
+	for name, value := range labels {
 		if !utf8.ValidString(name) || !utf8.ValidString(value) {
 			return invalid("the label %q with the value %q is not UTF-8", name, value)
 		}

@@ -55,6 +55,8 @@ var (
 	ErrHeld = errors.New("owner holds something else")
 	// ErrScope is returned when the pool, or what the owner already holds, has a scope other than the claim's.
 	ErrScope = errors.New("other scope")
+	// ErrCordoned is returned when the pool is closed for new claims; see [Spec.Cordoned].
+	ErrCordoned = errors.New("the pool is cordoned")
 	// ErrOutOfRange is returned when a change of the pool would leave allocations out of range. The error is an
 	// [OutOfRangeError].
 	ErrOutOfRange = errors.New("allocations would be out of range")

@@ -61,14 +61,49 @@ func (s *machine) Together(t *rapid.T) {
 	s.all(t, s.handle(t, names[0]), steps, models)
 }
 
+// Select makes a claim in the pools that have some labels, through handles of their own.
+func (s *machine) Select(t *rapid.T) {
+	if s.store == nil {
+		t.Skip("in memory")
+	}
+	wanted := rapid.SampledFrom([]map[string]string{nil, {"zone": "a"}, {"zone": "b"}, {"": "é"}}).Draw(t, "labels")
+	names := slices.DeleteFunc(s.pools(), func(name string) bool {
+		for label, value := range wanted {
+			if got, ok := s.world.Pools[name].Spec.Labels[label]; !ok || got != value {
+				return true
+			}
+		}
+		return false
+	})
+	slices.Sort(names)
+	if len(names) == 0 {
+		t.Skip("there is no such pool")
+	}
+	_, model := s.anyAllocation(t, names, rapid.SampledFrom(owners).Draw(t, "owner"))
+	s.skipIfOpen(t, []world.Step{model})
+	selection, err := pool.Select(s.store, wanted, model.Order, s.options)
+	require.NoError(t, err)
+	s.allBy(t, []world.Step{model}, func(ctx context.Context) ([]pool.Result, error) {
+		got, err := selection.Allocate(ctx, *model.Claim)
+		if err != nil {
+			return nil, err
+		}
+		return []pool.Result{got}, nil
+	})
+}
+
 // all makes a call of several steps.
 func (s *machine) all(t *rapid.T, p *pool.Pool, steps []pool.Step, models []world.Step) {
+	s.allBy(t, models, func(ctx context.Context) ([]pool.Result, error) { return p.All(ctx, steps...) })
+}
+
+func (s *machine) allBy(t *rapid.T, models []world.Step, do func(ctx context.Context) ([]pool.Result, error)) {
 	var got []pool.Result
 	err := s.call(t, func(ctx context.Context) (err error) {
-		got, err = p.All(ctx, steps...)
+		got, err = do(ctx)
 		return err
 	})
-	seen, latest := make([]world.Sight, len(steps)), map[string]int64{}
+	seen, latest := make([]world.Sight, len(models)), map[string]int64{}
 	for i, model := range models {
 		for _, name := range model.Pools {
 			latest[name] = s.latest[name]
@@ -87,7 +122,11 @@ func (s *machine) all(t *rapid.T, p *pool.Pool, steps []pool.Step, models []worl
 	}
 	s.learnAll(t) // also of what later steps have changed again
 	for i, name := range chosen {
-		require.True(t, slices.Contains(s.handles[name], got[i].Pool))
+		if s.store != nil {
+			require.Equal(t, name, got[i].Pool.Name())
+		} else {
+			require.True(t, slices.Contains(s.handles[name], got[i].Pool))
+		}
 		again := slices.ContainsFunc(models[i+1:], func(m world.Step) bool { return m.Held.Owner == models[i].Held.Owner })
 		if again && s.trouble.any() {
 			continue // perhaps it was found out what had become of all of them, and not of each
@@ -129,8 +168,9 @@ func (s *machine) anyAllocation(t *rapid.T, names []string, owner string) (pool.
 			c.Requests = c.Requests[:1]
 		}
 	}
-	model := world.Step{Pools: names, Claim: &c, Held: pool.Held{Owner: owner}}
-	return pool.Allocate(c).In(s.handlesOf(t, names)...), model
+	order := rapid.SampledFrom([]pool.Order{pool.AsGiven, pool.MostFree, pool.LeastUsed}).Draw(t, "order")
+	model := world.Step{Pools: names, Order: order, Claim: &c, Held: pool.Held{Owner: owner}}
+	return pool.Allocate(c).In(s.handlesOf(t, names)...).By(order), model
 }
 
 // handlesOf returns one handle of each pool, the same as often as it is asked in one step of the machine.

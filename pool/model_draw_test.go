@@ -174,6 +174,8 @@ func anyPolicies(t *rapid.T, spec *pool.Spec) {
 	spec.Strategy = rapid.SampledFrom(strategies).Draw(t, "strategy")
 	spec.Cooldown = time.Duration(rapid.SampledFrom([]int{0, 0, 1, 3}).Draw(t, "cooldown")) * time.Minute
 	spec.Scope = rapid.SampledFrom([]string{"", "", "", "team"}).Draw(t, "scope")
+	spec.Labels = rapid.SampledFrom([]map[string]string{nil, {"zone": "a"}, {"zone": "b", "": "é"}}).Draw(t, "labels")
+	spec.Cordoned = rapid.IntRange(0, 5).Draw(t, "cordoned") == 0
 	anyBands(t, spec)
 }
 

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -67,6 +68,15 @@ type Spec struct {
 	// Scope says whom the pool is for: claims with another [Claim.Scope] are refused. Empty admits every claim. The
 	// limits are those of Network.
 	Scope string
+
+	// Labels describe the pool, such as its zone or its site; [Select] finds pools by them. At most [MaxLabelBytes]
+	// bytes in all.
+	Labels map[string]string
+
+	// Cordoned closes the pool for new claims, which are refused with [ErrCordoned], before maintenance or before the
+	// pool is given up. What is held stays held, and can be claimed again, renewed and released. A lease that has ended
+	// is no longer held, nor is what cools down.
+	Cordoned bool
 }
 
 // FamilySpec says how a pool hands out one family. The zero FamilySpec means the defaults. It is a value; it may be
@@ -159,7 +169,16 @@ func (s Spec) clone() Spec {
 		s.Bands[i].Ranges = copied(band.Ranges)
 	}
 	s.Cooldown = s.Cooldown.Truncate(time.Microsecond)
+	s.Labels = copiedLabels(s.Labels)
 	return s
+}
+
+// copiedLabels returns a copy of labels, and nil for none.
+func copiedLabels(from map[string]string) map[string]string {
+	if len(from) == 0 {
+		return nil
+	}
+	return maps.Clone(from)
 }
 
 // copied returns a copy of a slice, and nil for an empty one.
@@ -171,7 +190,8 @@ func copied[E any](from []E) []E { return append([]E(nil), from...) }
 func (s Spec) Equal(other Spec) bool {
 	if !slices.Equal(s.AllFamilies(), other.AllFamilies()) || s.Strategy != other.Strategy ||
 		s.Cooldown.Truncate(time.Microsecond) != other.Cooldown.Truncate(time.Microsecond) ||
-		s.Network != other.Network || s.Scope != other.Scope || !slices.EqualFunc(s.Bands, other.Bands, Band.equal) {
+		s.Network != other.Network || s.Scope != other.Scope || s.Cordoned != other.Cordoned ||
+		!maps.Equal(s.Labels, other.Labels) || !slices.EqualFunc(s.Bands, other.Bands, Band.equal) {
 		return false
 	}
 	for _, family := range s.AllFamilies() {

@@ -13,17 +13,19 @@ import (
 
 // specText is the JSON form of a Spec.
 type specText struct {
-	Ranges   []string     `json:"ranges,omitempty"`
-	Families []Family     `json:"families,omitempty"`
-	Exclude  []string     `json:"exclude,omitempty"`
-	Subnets  []subnetText `json:"subnets,omitempty"`
-	IPv4     familyText   `json:"ipv4,omitzero"`
-	IPv6     familyText   `json:"ipv6,omitzero"`
-	Strategy Strategy     `json:"strategy,omitempty"`
-	Bands    []bandText   `json:"bands,omitempty"`
-	Cooldown string       `json:"cooldown,omitempty"`
-	Network  string       `json:"network,omitempty"`
-	Scope    string       `json:"scope,omitempty"`
+	Ranges   []string          `json:"ranges,omitempty"`
+	Families []Family          `json:"families,omitempty"`
+	Exclude  []string          `json:"exclude,omitempty"`
+	Subnets  []subnetText      `json:"subnets,omitempty"`
+	IPv4     familyText        `json:"ipv4,omitzero"`
+	IPv6     familyText        `json:"ipv6,omitzero"`
+	Strategy Strategy          `json:"strategy,omitempty"`
+	Bands    []bandText        `json:"bands,omitempty"`
+	Cooldown string            `json:"cooldown,omitempty"`
+	Network  string            `json:"network,omitempty"`
+	Scope    string            `json:"scope,omitempty"`
+	Labels   map[string]string `json:"labels,omitempty"`
+	Cordoned bool              `json:"cordoned,omitempty"`
 }
 
 type familyText struct {
@@ -51,13 +53,14 @@ type subnetText struct {
 //	 "ipv4": {"bits": 32, "minBits": 24, "maxBits": 32, "allocateReserved": true}, "ipv6": {"bits": 64},
 //	 "strategy": "next",
 //	 "bands": [{"name": "static", "ranges": ["192.0.2.1-192.0.2.16"], "exclusive": true}],
-//	 "cooldown": "1m0s", "network": "blue", "scope": "team-a"}
+//	 "cooldown": "1m0s", "network": "blue", "scope": "team-a", "labels": {"zone": "eu-1"}, "cordoned": true}
 //
 // Fields with their default value are left out.
 func (s Spec) MarshalJSON() ([]byte, error) {
 	text := specText{
 		Ranges: formatRanges(s.Ranges), Families: s.Families, Exclude: formatRanges(s.Exclude),
 		IPv4: familyText(s.IPv4), IPv6: familyText(s.IPv6), Strategy: s.Strategy, Network: s.Network, Scope: s.Scope,
+		Labels: s.Labels, Cordoned: s.Cordoned,
 	}
 	for _, band := range s.Bands {
 		text.Bands = append(text.Bands, bandText{band.Name, formatRanges(band.Ranges), band.Exclusive})
@@ -84,7 +87,7 @@ func (s *Spec) UnmarshalJSON(b []byte) error {
 	}
 	spec := Spec{
 		Families: text.Families, IPv4: FamilySpec(text.IPv4), IPv6: FamilySpec(text.IPv6),
-		Strategy: text.Strategy, Network: text.Network, Scope: text.Scope,
+		Strategy: text.Strategy, Network: text.Network, Scope: text.Scope, Labels: text.Labels, Cordoned: text.Cordoned,
 	}
 	var err error
 	if spec.Ranges, err = parseRanges(text.Ranges); err != nil {

@@ -216,7 +216,7 @@ func (s Spec) validateRest() error {
 			return err
 		}
 	}
-	return nil
+	return validateLabels(s.Labels)
 }
 
 // validateRoom makes sure that the empty pool has something to hand out of a family, unless that has no ranges yet.

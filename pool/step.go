@@ -19,6 +19,7 @@ type Step struct {
 	held  Held
 	claim Claim
 	pools []*Pool // instead of the pool of the call
+	order Order   // in which to try several
 	err   error   // what is wrong with it
 }
 
@@ -57,6 +58,13 @@ func Decline(held Held, quarantine time.Duration) Step {
 // that has room. Any other step names one pool.
 func (s Step) In(pools ...*Pool) Step {
 	s.pools = pools
+	return s
+}
+
+// By returns the step with the order in which an [Allocate] step over several pools tries them; the default is
+// [AsGiven].
+func (s Step) By(order Order) Step {
+	s.order = order
 	return s
 }
 
@@ -176,6 +184,8 @@ func (s *Step) prepare(p *Pool) error {
 	}
 	switch {
 	case s.err != nil:
+	case s.order > LeastUsed:
+		s.err = invalid("%v is not an order of pools", s.order)
 	case s.task.kind == taskAllocate:
 		s.err = s.claim.prepare(&s.pools[0].sets)
 	case len(s.pools) > 1:
@@ -197,12 +207,12 @@ func opOfSteps(ctx context.Context, steps []Step) (*op, error) {
 		if err := in[0].resolve(ctx, &t); s.held.unlessOptional(err) != nil {
 			return nil, in[0].failedFor(t.kind.String(), s.held, err)
 		} else if err == nil {
-			o.add(in, step{task: t, pool: in[0], byAddr: s.task.owner == ""})
+			o.add(in, s.order, step{task: t, pool: in[0], byAddr: s.task.owner == ""})
 			if err := o.noteOwner(seen, in, &t); err != nil {
 				return nil, in[0].failedFor(t.kind.String(), s.held, err)
 			}
 		} else {
-			o.add(in, step{task: t, pool: in[0], done: true})
+			o.add(in, s.order, step{task: t, pool: in[0], done: true})
 		}
 	}
 	o.noteTransfers()
@@ -224,12 +234,12 @@ func (o *op) noteOwner(seen map[owner]bool, pools []*Pool, t *task) error {
 }
 
 // add adds a step to the op, in the last part if that is for the same pool.
-func (o *op) add(pools []*Pool, s step) {
+func (o *op) add(pools []*Pool, order Order, s step) {
 	if n := len(o.parts); n > 0 && len(pools) == 1 && slices.Equal(o.parts[n-1].pools, pools) {
 		o.parts[n-1].steps = append(o.parts[n-1].steps, s)
 		return
 	}
-	o.parts = append(o.parts, part{pools: pools, steps: []step{s}})
+	o.parts = append(o.parts, part{pools: pools, order: order, steps: []step{s}})
 	for _, p := range pools {
 		if !slices.Contains(o.pools, p) {
 			o.pools = append(o.pools, p)

@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"iter"
@@ -216,6 +217,10 @@ func (v *view) allocate(t *task, h *holding, out *outcome) error {
 	}
 	if h.live() && !h.Expired(v.now) {
 		return v.again(t, h, out)
+	}
+	if v.rules.Cordoned {
+		_, err := t.claim.resolve(v.rules, t.claim.Policy, nil)
+		return cmp.Or(err, ErrCordoned)
 	}
 	if err := v.checkLengths(t.claim); err != nil {
 		return err

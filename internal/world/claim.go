@@ -149,8 +149,13 @@ func (m *Pool) allocate(now time.Time, c pool.Claim, child string, seen Sight) (
 	if live && !r.Expired(now) {
 		return m.again(now, c, child, r)
 	}
-	if wants, err := m.wants(c, c.Policy); err != nil || !m.grantsAll(wants) {
-		return nil, nil, cmp.Or(err, pool.ErrInvalid)
+	switch wants, err := m.wants(c, c.Policy); {
+	case err != nil:
+		return nil, nil, err
+	case m.Spec.Cordoned:
+		return nil, nil, pool.ErrCordoned
+	case !m.grantsAll(wants):
+		return nil, nil, pool.ErrInvalid
 	}
 	granted := &Record{Allocation: pool.Allocation{
 		Owner: c.Owner, Created: now, Scope: c.Scope, Labels: maps.Clone(c.Labels), Child: child,

@@ -1,7 +1,9 @@
 package world
 
 import (
+	"cmp"
 	"errors"
+	"math"
 	"net/netip"
 	"slices"
 	"time"
@@ -11,14 +13,18 @@ import (
 
 // Step is a step of [pool.Pool.All].
 type Step struct {
-	Pools      []string    // in which it is to be done; several for a claim
+	Pools      []string // in which it is to be done; several for a claim
+	Order      pool.Order
 	Claim      *pool.Claim // of [pool.Allocate], else nil
 	Held       pool.Held
 	TTL        time.Duration // of [pool.Renew], else 0
 	Quarantine time.Duration // of [pool.Decline], else 0
 }
 
-// isFull reports whether another pool may grant what one refused with this error.
+// isElsewhere reports whether another pool may grant what one refused with this error.
+func isElsewhere(err error) bool { return isFull(err) || errors.Is(err, pool.ErrCordoned) }
+
+// isFull reports whether the pool has not what was asked for.
 func isFull(err error) bool {
 	return slices.ContainsFunc([]error{pool.ErrExhausted, pool.ErrTaken, pool.ErrNotInPool, pool.ErrFamily},
 		func(full error) bool { return errors.Is(err, full) })
@@ -85,13 +91,45 @@ func transferred(steps []Step, name string) (wanted []netip.Prefix) {
 func (w *World) do(s Step, seen Sight, kept []netip.Prefix) (after *World, chosen string, r *Record, err error) {
 	switch {
 	case s.Claim != nil:
-		return w.allocateIn(*s.Claim, s.Pools, seen)
+		return w.allocateIn(*s.Claim, w.ordered(s), seen)
 	case s.TTL > 0:
 		after, r, err = w.Renew(s.Pools[0], s.Held, s.TTL)
 	default:
 		after, r, err = w.leave(s.Pools[0], s.Held, s.Quarantine, kept)
 	}
 	return after, s.Pools[0], r, err
+}
+
+// ordered are the pools of a step in the order in which they are tried.
+func (w *World) ordered(s Step) []string {
+	names := slices.Clone(s.Pools)
+	if s.Order != pool.AsGiven {
+		slices.SortStableFunc(names, func(a, b string) int {
+			return cmp.Compare(w.Pools[b].room(*s.Claim, s.Order), w.Pools[a].room(*s.Claim, s.Order))
+		})
+	}
+	return names
+}
+
+// room is what an order of pools compares. The universes are small, so a fraction is exact enough.
+func (m *Pool) room(c pool.Claim, order pool.Order) float64 {
+	if m == nil {
+		return -1
+	}
+	wants, err := m.wants(c, c.Policy)
+	if err != nil {
+		return -1
+	}
+	least := math.Inf(1)
+	for _, want := range wants {
+		counts := m.Stats().Of(want.Family)
+		room, all := float64(counts.Free.Uint64()), float64(counts.Total.Sub(counts.Reserved).Uint64())
+		if order == pool.LeastUsed && all > 0 {
+			room /= all
+		}
+		least = min(least, room)
+	}
+	return least
 }
 
 // allocateIn grants a claim in the pool where its owner holds something, or else in the first one that has room.
@@ -110,7 +148,7 @@ func (w *World) allocateIn(
 			return nil, "", nil, pool.ErrNoPool
 		}
 		after, r, err = w.Allocate(chosen, c, seen)
-		if err == nil || !isFull(err) {
+		if err == nil || !isElsewhere(err) {
 			break
 		}
 	}
