@@ -388,10 +388,7 @@ func (a *attempt) planPart(o *op, part *part) error {
 		part.chosen = part.pools[0]
 		return a.planSteps(o, part, a.draft(part.chosen))
 	}
-	candidates, err := a.ordered(part)
-	if err != nil {
-		return err
-	}
+	candidates := a.ordered(part)
 	for _, p := range part.pools {
 		h, err := a.holdingIn(o, &part.steps[0], p)
 		if err != nil {
@@ -411,7 +408,8 @@ func (a *attempt) planPart(o *op, part *part) error {
 		if refusal == nil {
 			break
 		}
-		if part.steps[0].outcome.refusal = part.chosen.failed("allocate", part.steps[0].owner, refusal); !isElsewhere(refusal) {
+		part.steps[0].outcome.refusal = part.chosen.failed("allocate", part.steps[0].owner, refusal)
+		if !isElsewhere(refusal) {
 			break
 		}
 		a.rollback(start)

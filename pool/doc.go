@@ -87,8 +87,8 @@
 // Pools with the same [Spec.Network] must not overlap. No pool of a network may have in its ranges what another one
 // still holds out of range, and none hands out the external addresses that [SetExternal] declares. All of this holds at
 // each commit, whatever other processes create and change at the same time. A pool with a [Spec.Scope] admits only
-// claims of that scope. Cost: creating, changing or deleting a pool in a network also commits the network's record,
-// which has the ranges of all its pools.
+// claims of that scope, and a pool that is [Spec.Cordoned] no new ones. Cost: creating, changing or deleting a pool in a
+// network also commits the network's record, which has the ranges of all its pools.
 //
 // # Pools within pools
 //
@@ -105,7 +105,8 @@
 //
 // A [Step] is one change of what one owner holds: [Allocate], [Release], [Renew] or [Decline]. [Pool.All] does several
 // steps in one commit, all or nothing: an owner exchanges its address for another one, an address is transferred to
-// another owner, or an owner gets something from each of several pools, or from the first of several that has room.
+// another owner, or an owner gets something from each of several pools, or from the first of several that has room, in
+// an [Order] such as [MostFree]. With [Select] a claim names [Spec.Labels] instead of pools.
 //
 // [Pool.Each] does any number of steps, each by itself: to take over a million addresses that are in use already, for
 // example. Cost: one commit for every 4,096 steps, or for as many as the store takes.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ipalloc/ipalloc/cidr"
 	"github.com/ipalloc/ipalloc/pool"
+	"github.com/ipalloc/ipalloc/store"
 )
 
 // The same claims and releases with each strategy.
@@ -46,6 +47,24 @@ func ExampleBand() {
 	// Output:
 	// 10.0.0.4
 	// 10.0.0.1
+}
+
+// A claim names the labels of pools instead of a pool. One pool is closed for maintenance, and of the others the one
+// with the most free addresses is taken.
+func ExampleSelect() {
+	ctx, s := context.Background(), store.NewMemory()
+	for name, cidr := range map[string]string{"rack-1": "10.1.0.0/28", "rack-2": "10.2.0.0/24", "rack-3": "10.3.0.0/16"} {
+		spec := must(pool.ParseSpec(cidr))
+		spec.Labels = map[string]string{"site": "paris"}
+		spec.Cordoned = name == "rack-3"
+		must(pool.Create(ctx, s, name, spec, nil))
+	}
+	paris := must(pool.Select(s, map[string]string{"site": "paris"}, pool.MostFree, nil))
+
+	got := must(paris.Allocate(ctx, pool.Claim{Owner: "vm-1"}))
+	fmt.Println(got.Pool.Name(), got.Allocation.Addrs()[0])
+	must(got.Pool.Release(ctx, pool.Held{Owner: "vm-1"}))
+	// Output: rack-2 10.2.0.1
 }
 
 // A DHCP server's host reservations. An exclusive band keeps these addresses from claims that do not name them.

@@ -41,9 +41,9 @@ func (o Order) String() string {
 }
 
 // ordered returns the pools of a part in the order in which to try them.
-func (a *attempt) ordered(part *part) ([]*Pool, error) {
+func (a *attempt) ordered(part *part) []*Pool {
 	if part.order == AsGiven {
-		return part.pools, nil
+		return part.pools
 	}
 	type candidate struct {
 		pool *Pool
@@ -58,7 +58,7 @@ func (a *attempt) ordered(part *part) ([]*Pool, error) {
 	for i, c := range all {
 		ordered[i] = c.pool
 	}
-	return ordered, nil
+	return ordered
 }
 
 // room is what the order compares: how many addresses of a family are free, or which share of them, of the family with
@@ -91,8 +91,9 @@ func bigOf(c cidr.Count) *big.Int {
 	return n
 }
 
-// Selection is the pools of a store that have certain labels, so that a claim can name these instead of pools: the pools
-// of a site, for example, or of a customer. Pools come into it and leave it as they are created, deleted and changed.
+// Selection is the pools of a store that have certain labels, so that a claim can name these instead of pools: the
+// pools of a site, for example, or of a customer. Pools come into it and leave it as they are created, deleted and
+// changed.
 //
 // The zero Selection is not usable, and a Selection must not be copied. All methods may be called by any number of
 // goroutines at once.
@@ -120,8 +121,8 @@ func Select(s store.Store, labels map[string]string, order Order, options *Optio
 	return &Selection{store: s, labels: maps.Clone(labels), order: order, options: options, pools: map[string]*Pool{}}, nil
 }
 
-// Pools returns handles of the pools that are selected at present, in the order of their names; none if there is no such
-// pool. A pool has the same handle in each call. Cost: O(pools in the store), which are listed.
+// Pools returns handles of the pools that are selected at present, in the order of their names; none if there is no
+// such pool. A pool has the same handle in each call. Cost: O(pools in the store), which are listed.
 func (s *Selection) Pools(ctx context.Context) ([]*Pool, error) {
 	var names []string
 	for info, err := range List(ctx, s.store) {
@@ -204,8 +205,8 @@ func (s *Selection) text() string {
 	return briefText(cmp.Or(strings.Join(all, " "), "none"))
 }
 
-// Get returns what an owner holds in a selected pool, or who holds an address, with the pool; of several pools the first
-// by name.
+// Get returns what an owner holds in a selected pool, or who holds an address, with the pool; of several pools the
+// first by name.
 //
 // Errors: those of [Pool.Get]; [ErrNotFound] if it is in none of the pools. Cost: that of Pools, and up to one read for
 // each of them.

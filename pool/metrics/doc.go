@@ -16,9 +16,9 @@
 //
 // The call is allocate, release, renew or decline; a call of several steps counts once for each. Commits are those to a
 // store, not those of a pool in memory. The result of a call is ok, exhausted, taken, held, not_found, not_in_pool,
-// conflict (too many conflicts), unknown (it is unknown whether the call took effect), canceled (its context ended),
-// invalid (a rule refused it) or error. The result of a commit is ok, conflict, unknown, too_large or error. So the
-// rate of exhaustion is
+// cordoned, conflict (too many conflicts), unknown (it is unknown whether the call took effect), canceled (its context
+// ended), invalid (a rule refused it) or error. The result of a commit is ok, conflict, unknown, too_large or error. So
+// the rate of exhaustion is
 //
 //	rate(ipalloc_calls_total{result="exhausted"}[5m])
 //

@@ -121,6 +121,7 @@ func TestResults(t *testing.T) {
 		{pool.ErrNotInPool, "not_in_pool", "error"},
 		{pool.ErrNoPool, "not_found", "error"},
 		{pool.ErrScope, "invalid", "error"},
+		{pool.ErrCordoned, "cordoned", "error"},
 		{context.Canceled, "canceled", "error"},
 		{errors.New("disk on fire"), "error", "error"},
 	} {

@@ -73,6 +73,7 @@ var callResults = []result{
 	{pool.ErrInvalid, "invalid"},
 	{pool.ErrFamily, "invalid"},
 	{pool.ErrScope, "invalid"},
+	{pool.ErrCordoned, "cordoned"},
 	{pool.ErrGeneration, "invalid"},
 	{pool.ErrInUse, "invalid"},
 	{context.Canceled, "canceled"},

@@ -179,7 +179,7 @@ func TestHostileNames(t *testing.T) {
 		spec := pool.Spec{
 			Ranges:  must(cidr.ParseRanges(fmt.Sprintf("10.0.%d.0/28", i))),
 			Bands:   []pool.Band{{Name: name, Ranges: must(cidr.ParseRanges(fmt.Sprintf("10.0.%d.8/30", i)))}},
-			Network: name, Scope: name,
+			Network: name, Scope: name, Labels: map[string]string{name: name},
 		}
 		p, err := pool.Create(ctx, s, name, spec, nil)
 		require.NoError(t, err)

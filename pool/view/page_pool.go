@@ -3,7 +3,9 @@ package view
 import (
 	"fmt"
 	"html/template"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -171,6 +173,12 @@ func specRows(info pool.Info) []specRow {
 	}
 	add("Network", short(spec.Network, shownLetters))
 	add("Scope", short(spec.Scope, shownLetters))
+	for _, name := range slices.Sorted(maps.Keys(spec.Labels)) {
+		add("Label", short(name+": "+spec.Labels[name], shownLetters))
+	}
+	if spec.Cordoned {
+		add("Cordoned", "closed for new claims")
+	}
 	if parent := info.Parent; parent.Pool != "" {
 		var owners []string
 		for _, grant := range parent.Grants {
