@@ -43,7 +43,9 @@ func addressArgs(key store.Key, p netip.Prefix) []any {
 }
 
 // hasAddresses reports whether table address has the prefixes of records of the kind.
-func hasAddresses(kind store.Kind) bool { return kind == store.KindAllocation || kind == store.KindCooling }
+func hasAddresses(kind store.Kind) bool {
+	return kind == store.KindAllocation || kind == store.KindCooling
+}
 
 // commonBits returns how many of the leading bits of two addresses of one family are the same.
 func commonBits(a, b netip.Addr) int {

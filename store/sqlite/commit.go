@@ -105,7 +105,7 @@ const (
 	putSQL      = "INSERT INTO record (" + columns + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) " +
 		"ON CONFLICT (kind, pool, name) DO UPDATE SET revision = excluded.revision, state = excluded.state, " +
 		"prefixes = excluded.prefixes, created = excluded.created, expires = excluded.expires, data = excluded.data"
-	deleteSQL = "DELETE FROM record WHERE kind = ? AND pool = ? AND name = ?"
+	deleteSQL        = "DELETE FROM record WHERE kind = ? AND pool = ? AND name = ?"
 	deleteAddressSQL = "DELETE FROM address " +
 		"WHERE kind = ? AND pool = ? AND family = ? AND first = ? AND bits = ? AND name = ?"
 	putAddressSQL = "INSERT OR IGNORE INTO address (kind, pool, family, first, bits, name, last, prefix) " +

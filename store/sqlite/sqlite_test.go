@@ -36,3 +36,25 @@ func execute(t testing.TB, path, text string, args ...any) error {
 	_, err = db.ExecContext(t.Context(), text, args...)
 	return err
 }
+
+// requireSound has SQLite check the whole file, and compares table address with the records.
+func requireSound(t testing.TB, path string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", path)
+	require.NoError(t, err)
+	defer db.Close()
+	var result string
+	require.NoError(t, db.QueryRowContext(t.Context(), "PRAGMA integrity_check").Scan(&result))
+	require.Equal(t, "ok", result)
+	const differences = `
+		WITH want AS (
+			SELECT r.kind, r.pool, r.name, p.value FROM record r, json_each(r.prefixes) p WHERE r.kind IN ('allocation', 'cooling')
+		), have AS (SELECT kind, pool, name, prefix FROM address)
+		SELECT count(*) FROM (
+			SELECT * FROM (SELECT * FROM want EXCEPT SELECT * FROM have) UNION ALL
+			SELECT * FROM (SELECT * FROM have EXCEPT SELECT * FROM want)
+		)`
+	var n int
+	require.NoError(t, db.QueryRowContext(t.Context(), differences).Scan(&n))
+	require.Zero(t, n, "rows in which table address differs from the records")
+}
