@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"modernc.org/sqlite"
+
 	"github.com/ipalloc/ipalloc/store"
 )
 
@@ -159,7 +161,17 @@ func (a *conns) open(ctx context.Context) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := c.Raw(keepLog); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
 	return &conn{Conn: c, statements: make(map[string]*sql.Stmt)}, nil
+}
+
+// keepLog has SQLite leave the log and its index where they are when the last connection is closed, and empty the log.
+// Otherwise it would remove what is at their paths, which may belong to another file by then.
+func keepLog(driver any) error {
+	_, err := driver.(sqlite.FileControl).FileControlPersistWAL("main", 1)
+	return err
 }
 
 // put takes a connection back.

@@ -27,13 +27,15 @@ func newFiles(path string, before fs.FileInfo) (files, error) {
 
 // check returns an error if a file is not at its path any more. Cost: two stats.
 func (f files) check() error {
-	for _, one := range f {
+	for i, one := range f {
 		info, err := os.Stat(one.path)
 		switch {
 		case err != nil:
 			return fmt.Errorf("%w: %w", ErrReplaced, err)
 		case !os.SameFile(info, one.info):
 			return fmt.Errorf("%w: another file is at %s", ErrReplaced, one.path)
+		case i == 0 && info.Size() == 0:
+			return fmt.Errorf("%w: it was emptied while it was open", ErrCorrupt)
 		}
 	}
 	return nil

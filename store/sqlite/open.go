@@ -100,13 +100,31 @@ func open(ctx context.Context, path string, opts Options) (*Store, error) {
 func openStore(ctx context.Context, path, absolute string, info fs.FileInfo) (*Store, error) {
 	all, err := newConns(ctx, absolute)
 	if err != nil {
-		return nil, err
+		return nil, explain(err, absolute)
 	}
 	s := &Store{path: path, conns: all, waiting: newWaiting()}
 	if err = s.start(ctx, absolute, info); err != nil {
-		return nil, errors.Join(err, all.close())
+		return nil, explain(errors.Join(err, all.close()), absolute)
 	}
 	return s, nil
+}
+
+// explain adds why SQLite could not open or make the log, of which it says nothing.
+func explain(err error, path string) error {
+	if primary, _ := code(err); primary != lib.SQLITE_CANTOPEN {
+		return err
+	}
+	log, cause := os.OpenFile(path+logSuffix, os.O_RDWR, 0)
+	if cause == nil {
+		return errors.Join(err, log.Close())
+	}
+	if errors.Is(cause, fs.ErrNotExist) {
+		var probe *os.File
+		if probe, cause = os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new-*"); cause == nil {
+			return errors.Join(err, probe.Close(), os.Remove(probe.Name()))
+		}
+	}
+	return fmt.Errorf("%w: %w", err, cause)
 }
 
 // start reads for the first time, which opens the log as well, and joins the line.

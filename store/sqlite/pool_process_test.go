@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -126,4 +127,15 @@ func allocateOnce(t *testing.T, path, owner string) error {
 	}
 	_, err = p.Allocate(t.Context(), pool.Claim{Owner: owner})
 	return err
+}
+
+// countingStore counts the commits that are tried.
+type countingStore struct {
+	store.Store
+	commits atomic.Int64
+}
+
+func (s *countingStore) Commit(ctx context.Context, changes ...store.Change) ([]store.Record, error) {
+	s.commits.Add(1)
+	return s.Store.Commit(ctx, changes...)
 }

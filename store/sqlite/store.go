@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"iter"
 
-	_ "modernc.org/sqlite" // the driver of database/sql
-
 	"github.com/ipalloc/ipalloc/store"
 )
 
