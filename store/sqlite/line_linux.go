@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"os"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -92,23 +93,45 @@ func (l *line) wait(ctx context.Context) (end func(), err error) {
 	if !l.use() {
 		return nil, store.ErrClosed
 	}
-	for {
-		n, ok := l.draw(ctx)
-		if !ok {
-			l.release()
-			return func() {}, ctx.Err()
+	var n uint64
+	served := false
+	unlessCutOff(func() { n, served, err = l.join(ctx) })
+	if !served {
+		l.release()
+		return func() {}, errors.Join(err, ctx.Err())
+	}
+	return sync.OnceFunc(func() {
+		unlessCutOff(func() { l.leave(n) })
+		l.release()
+	}), nil
+}
+
+// unlessCutOff runs do, which ends halfway if the file has been cut off, so that its memory is not there.
+func unlessCutOff(do func()) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if fault := recover(); fault != nil {
+			if _, ok := fault.(interface{ Addr() uintptr }); !ok {
+				panic(fault)
+			}
 		}
-		served, err := l.await(ctx, n)
-		if served {
-			return sync.OnceFunc(func() {
-				l.leave(n)
-				l.release()
-			}), nil
+	}()
+	do()
+}
+
+// join draws tickets until one is served, and returns that. It returns none if there can be no order.
+func (l *line) join(ctx context.Context) (n uint64, served bool, err error) {
+	for {
+		n, drawn := l.draw(ctx)
+		if !drawn {
+			return 0, false, nil
+		}
+		if served, err = l.await(ctx, n); served {
+			return n, true, nil
 		}
 		l.leave(n)
 		if err != nil {
-			l.release()
-			return nil, err
+			return 0, false, err
 		}
 	}
 }

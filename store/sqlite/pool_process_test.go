@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -138,4 +139,19 @@ type countingStore struct {
 func (s *countingStore) Commit(ctx context.Context, changes ...store.Change) ([]store.Record, error) {
 	s.commits.Add(1)
 	return s.Store.Commit(ctx, changes...)
+}
+
+// returns fails the test if do hangs.
+func returns(t *testing.T, what string, do func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		do()
+	}()
+	select {
+	case <-done:
+	case <-time.After(30 * time.Second):
+		require.FailNow(t, what+" hangs")
+	}
 }
