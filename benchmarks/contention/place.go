@@ -18,11 +18,12 @@ import (
 const inMemory = "memory"
 
 // storeNames are the stores that can be measured.
-var storeNames = []string{inMemory, "bolt", "etcd", "postgres", "kube"}
+var storeNames = []string{inMemory, "bolt", "sqlite", "etcd", "postgres", "kube"}
 
 // kinds are the names of the kinds of pools by store: of this library, and bare.
 var kinds = map[string]struct{ ours, bare string }{
 	"bolt":     {"ipalloc on bolt", "bare bbolt"},
+	"sqlite":   {"ipalloc on SQLite", "bare SQLite"},
 	"etcd":     {"ipalloc on etcd", "bare etcd"},
 	"postgres": {"ipalloc on PostgreSQL", "bare PostgreSQL"},
 	"kube":     {"ipalloc on Kubernetes", "bare Kubernetes"},

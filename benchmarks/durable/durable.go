@@ -88,7 +88,8 @@ func swapValue(n int) string { return fmt.Sprintf("%0200d", n) }
 // Kinds are all kinds of places, this library first.
 func Kinds() []Kind {
 	return []Kind{
-		ipallocBolt(), bareBolt(), hostLocalDisk(), goIPAMFile(), ipallocEtcd(), bareEtcd(), goIPAMEtcd(),
+		ipallocBolt(), bareBolt(), ipallocSQLite(), bareSQLite(), hostLocalDisk(), goIPAMFile(), ipallocEtcd(),
+		bareEtcd(), goIPAMEtcd(),
 		ipallocPostgres(), barePostgres(), goIPAMPostgres(), ipallocKube(), bareKube(),
 	}
 }

@@ -1,0 +1,17 @@
+//go:build !linux
+
+package sqlite_test
+
+import (
+	"os"
+	"runtime"
+	"testing"
+)
+
+// asOrdinaryUser calls f, unless the tests run with the right to write to any file.
+func asOrdinaryUser(t *testing.T, _ string, f func()) {
+	if os.Geteuid() == 0 || runtime.GOOS == "windows" {
+		t.Skip("this user may write to any file")
+	}
+	f()
+}
