@@ -32,7 +32,9 @@ func (n nester) BeginCall(ctx context.Context, _ pool.CallBegin) context.Context
 
 func (n nester) EndCall(ctx context.Context, call pool.CallEnd) { n.end(ctx, call.Method) }
 
-func (n nester) BeginCommit(ctx context.Context, _ pool.CommitBegin) context.Context { return n.begin(ctx) }
+func (n nester) BeginCommit(ctx context.Context, _ pool.CommitBegin) context.Context {
+	return n.begin(ctx)
+}
 
 func (n nester) EndCommit(ctx context.Context, _ pool.CommitEnd) { n.end(ctx, "commit") }
 
