@@ -18,7 +18,7 @@
 //   - what other processes and handles do, until an observed handle commits too. A program for which that is too late
 //     calls [Alarms.Look] now and then, with what [pool.Pool.Info] or [pool.List] returned;
 //   - claims that are refused: these make no commit. The pool was reported when it became full;
-//   - leases and cooldowns that end: they count as used until a claim needs their addresses, or until [pool.Pool.Expire]
+//   - leases and cooldowns that end: they count as used until a claim needs their addresses or until [pool.Pool.Expire]
 //     frees them;
 //   - fragmentation: addresses may be free although no prefix of the length that claims ask for is.
 //
