@@ -34,6 +34,7 @@ type attempt struct {
 	took    time.Duration     // how long its commit took
 	one     draft             // the first of drafts
 	callers []context.Context // of whom an observer is told
+	stats   Stats             // that an observer is told
 }
 
 // draft is what an attempt plans in one pool.
@@ -54,6 +55,7 @@ type draft struct {
 	sent    struct {            // of a commit of which an observer is told
 		ctx           context.Context // which BeginCommit returned
 		writes, bytes int
+		revision      int64 // that it made; 0 if it failed
 	}
 }
 

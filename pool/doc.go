@@ -9,7 +9,8 @@
 //	a, err := p.Allocate(ctx, pool.Claim{Owner: containerID})  // the lowest free address
 //	_, err = p.Release(ctx, pool.Held{Owner: containerID})
 //
-// [New] makes a pool that lives in memory, without a store, with the same rules and methods.
+// [New] makes a pool that lives in memory, without a store, with the same rules and methods. Package pool/poolfake is
+// for tests of programs that use pools.
 //
 // # Guarantees
 //

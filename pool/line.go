@@ -282,7 +282,7 @@ func (w *waiter) gone() error {
 		own := *exhausted
 		refusal = &own
 	}
-	return errors.Join(w.ctx.Err(), &Error{Op: w.task.kind.String(), Owner: w.owner, Err: refusal})
+	return errors.Join(w.ctx.Err(), causedBy(refusal, Error{Op: w.task.kind.String(), Owner: w.owner}))
 }
 
 // end takes a call out of the line, and wakes it. The caller holds mu.

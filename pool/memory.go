@@ -213,6 +213,9 @@ func (m *memory) commitObserved(a *attempt) {
 		}
 	}
 	applyAll(a)
+	for _, d := range a.drafts {
+		d.sent.revision = d.pool.home.revision()
+	}
 	err = nil
 }
 

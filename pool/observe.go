@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ipalloc/ipalloc/pool/internal/space"
 	"github.com/ipalloc/ipalloc/store"
 )
 
@@ -166,6 +167,10 @@ type CommitEnd struct {
 	// If Err wraps [store.ErrUnknown], they were freed only if the commit took effect; a later commit may free them
 	// again. After any other error there are none.
 	Freed []Allocation
+	// Revision and Stats are those of the pool after the commit. Both are zero if Err is not nil, and if the commit
+	// deleted the pool. Commits of one pool may be reported out of order; their revisions tell the order.
+	Revision int64
+	Stats    Stats
 	// Err is nil if the commit took effect. It wraps [store.ErrConflict] if another handle was faster, and
 	// [store.ErrUnknown] if it is not known whether the commit took effect, as after a panic. The pool deals with
 	// conflicts and unknown outcomes on its own.
@@ -387,17 +392,23 @@ func (a *attempt) endCommit(took time.Duration, err error) {
 	clear(a.callers)
 	for _, d := range slices.Backward(a.drafts) {
 		if d.sent.ctx != nil {
-			d.endCommit(max(0, took), err)
+			a.endCommitOf(d, max(0, took), err)
 		}
 	}
 }
 
-func (d *draft) endCommit(took time.Duration, err error) {
+func (a *attempt) endCommitOf(d *draft, took time.Duration, err error) {
+	end := CommitEnd{
+		Pool: d.pool.name, Writes: d.sent.writes, Bytes: d.sent.bytes, Freed: d.freed(err), Err: err, Duration: took,
+	}
+	if err == nil && !d.gone {
+		var room [2]space.Counts
+		a.stats = appendStats(a.stats[:0], d.state().space.AppendCounts(room[:0]))
+		end.Revision, end.Stats = d.sent.revision, a.stats
+	}
 	ctx := d.sent.ctx
 	d.sent.ctx = nil
-	d.pool.options.Observer.EndCommit(ctx, CommitEnd{
-		Pool: d.pool.name, Writes: d.sent.writes, Bytes: d.sent.bytes, Freed: d.freed(err), Err: err, Duration: took,
-	})
+	d.pool.options.Observer.EndCommit(ctx, end)
 }
 
 // freed returns the leases that had ended and that the draft frees, unless a commit with this error has not.

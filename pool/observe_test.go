@@ -771,3 +771,71 @@ func TestObserverIsToldOfPanics(t *testing.T) {
 		require.ErrorIs(t, commits[0].Err, store.ErrUnknown)
 	}
 }
+
+// tally keeps the counts that it is told of, and copies them as it must.
+type tally struct {
+	pool.NoObserver
+	ends map[string]pool.CommitEnd
+}
+
+func (y *tally) EndCommit(_ context.Context, end pool.CommitEnd) {
+	end.Stats = slices.Clone(end.Stats)
+	y.ends[end.Pool] = end
+}
+
+// requireCounts checks that the last commit of each pool was reported with the revision and the counts that it has.
+func (y *tally) requireCounts(t *testing.T, pools ...*pool.Pool) {
+	t.Helper()
+	for _, p := range pools {
+		info, err := p.Info(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, y.ends[p.Name()].Err)
+		require.Equal(t, info.Revision, y.ends[p.Name()].Revision)
+		require.Equal(t, info.Stats, y.ends[p.Name()].Stats)
+	}
+}
+
+func TestObserverIsToldTheCountsAfterEachCommit(t *testing.T) {
+	spec := specOf("10.0.0.0/28", "2001:db8::/64")
+	spec.Cooldown = time.Hour
+	seen := &tally{ends: map[string]pool.CommitEnd{}}
+	options := &pool.Options{Observer: seen}
+	memory, err := pool.New(spec, options)
+	require.NoError(t, err)
+	var injector faults.Injector
+	s := injector.Wrap(store.NewMemory())
+	stored, err := pool.Create(t.Context(), s, "blue", spec, options)
+	require.NoError(t, err)
+	seen.requireCounts(t, stored)
+	for _, p := range []*pool.Pool{memory, stored} {
+		allocate(t, p, pool.Claim{Owner: "a", Policy: pool.RequireDualStack})
+		seen.requireCounts(t, p)
+		allocate(t, p, pool.Claim{Owner: "b"})
+		_, err = p.Release(t.Context(), pool.Held{Owner: "a"})
+		require.NoError(t, err)
+		seen.requireCounts(t, p)
+		narrow := specOf("10.0.0.0/29", "2001:db8::/64")
+		require.NoError(t, p.Drain(t.Context(), narrow))
+		seen.requireCounts(t, p)
+		_, err = together(t.Context(), "c", []*pool.Pool{p})
+		require.NoError(t, err)
+		seen.requireCounts(t, p)
+	}
+	claim := pool.Claim{Owner: "node", Requests: []pool.Request{{Family: pool.IPv6, Bits: 80}}}
+	child, _, err := pool.Delegate(t.Context(), stored, claim, "child", pool.Spec{}, options)
+	require.NoError(t, err)
+	seen.requireCounts(t, stored, child)
+
+	injector.ResetCounts()
+	injector.Choose = faults.Script(faults.Fault{Effect: faults.Refuse})
+	_, err = stored.Allocate(t.Context(), pool.Claim{Owner: "d"})
+	require.ErrorIs(t, err, faults.ErrInjected)
+	require.Zero(t, seen.ends["blue"].Revision)
+	require.Nil(t, seen.ends["blue"].Stats)
+	injector.Choose = nil
+	require.NoError(t, pool.Delete(t.Context(), s, "child", options))
+	require.NoError(t, seen.ends["child"].Err)
+	require.Zero(t, seen.ends["child"].Revision)
+	require.Nil(t, seen.ends["child"].Stats)
+	seen.requireCounts(t, stored)
+}

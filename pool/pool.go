@@ -473,12 +473,17 @@ func (p *Pool) failed(operation, owner string, err error) error {
 	if err == nil {
 		return nil
 	}
-	wrapped := &Error{Op: operation, Pool: p.name, Owner: owner, Err: storeError(err)}
+	return causedBy(err, Error{Op: operation, Pool: p.name, Owner: owner})
+}
+
+// causedBy returns e with the cause err. If err is an [*Error] that only names a prefix, e names it instead.
+func causedBy(err error, e Error) *Error {
+	e.Err = storeError(err)
 	var inner *Error
 	if errors.As(err, &inner) && inner.Op == "" {
-		wrapped.Prefix, wrapped.Err = inner.Prefix, inner.Err
+		e.Prefix, e.Err = inner.Prefix, inner.Err
 	}
-	return wrapped
+	return &e
 }
 
 // storeError leaves of the store's error for a missing record only that, and returns other errors unchanged.

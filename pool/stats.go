@@ -41,13 +41,14 @@ func (s Stats) Of(family Family) FamilyStats {
 }
 
 // statsOf are counts of the free space as this package has them.
-func statsOf(counts []space.Counts) Stats {
-	stats := make(Stats, len(counts))
-	for i, c := range counts {
-		stats[i] = FamilyStats{
+func statsOf(counts []space.Counts) Stats { return appendStats(make(Stats, 0, len(counts)), counts) }
+
+func appendStats(stats Stats, counts []space.Counts) Stats {
+	for _, c := range counts {
+		stats = append(stats, FamilyStats{
 			Family: families[c.Family], Total: c.Total, Reserved: c.Reserved, Used: c.Used, Cooling: c.Cooling, Free: c.Free,
 			OutOfRange: c.OutOfRange,
-		}
+		})
 	}
 	return stats
 }

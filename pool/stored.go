@@ -534,6 +534,11 @@ func (s *stored) send(
 	begin := s.options.Clock()
 	records, err = s.store.Commit(ctx, changes...)
 	a.took = s.options.Clock().Sub(begin)
+	if err == nil {
+		for i, d := range changed {
+			d.sent.revision = records[i].Revision
+		}
+	}
 	if errors.Is(err, store.ErrUnknown) {
 		s.options.Logger.Warn("outcome of a commit is unknown, reading again",
 			slog.String("pool", s.name), slog.Any("error", err))

@@ -322,3 +322,18 @@ func TestWatchTellsOfABrokenStore(t *testing.T) {
 	require.ErrorIs(t, last, faults.ErrInjected)
 	require.ErrorAs(t, last, new(*pool.Error))
 }
+
+// TestWaitForAnExactPrefixThatIsTaken expects an error that names the prefix once.
+func TestWaitForAnExactPrefixThatIsTaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, err := pool.New(specOf("10.0.0.0/24"), nil)
+		require.NoError(t, err)
+		allocate(t, p, claim("a", "10.0.0.9"))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_, err = p.AllocateWait(ctx, claim("b", "10.0.0.9"))
+		require.ErrorIs(t, err, pool.ErrTaken)
+		require.EqualError(t, err, `allocate for "b": context deadline exceeded`+"\n"+
+			`allocate for "b": 10.0.0.9/32: taken`)
+	})
+}

@@ -30,6 +30,26 @@
 // The family is IPv4 or IPv6. The states used, free, cooling and reserved add up to the size of the pool. A count of
 // more than 2^53 addresses is rounded, as all floating-point numbers are.
 //
+// # Alerts and a dashboard
+//
+// The folder of this package has two files to use as they are, or to begin with. alerts.yaml are rules for Prometheus:
+// pools that are full, nearly full, or will be soon; claims refused for lack of room; pools that cannot be read; calls
+// that fail; commits that conflict or are slow; addresses that stay out of range. dashboard.json is a dashboard for
+// Grafana: import it, and choose the data source. Both count a store once, however many processes export it. Both are
+// for the default namespace.
+//
+// To be told within the program, without Prometheus, use package pool/alarm.
+//
+// # OpenTelemetry
+//
+// A program that exports its metrics with OpenTelemetry registers the collector as above, and gives the registry to the
+// bridge go.opentelemetry.io/contrib/bridges/prometheus, as a producer of its reader:
+//
+//	bridge := prometheus.NewMetricProducer(prometheus.WithGatherer(registry))
+//	reader := metric.NewPeriodicReader(exporter, metric.WithProducer(bridge))
+//
+// The names and labels stay the same. For traces there is the module pool/tracing.
+//
 // # Cardinality
 //
 // No owner, address or label of an allocation becomes a label. Pools do: only [Options.MaxPools] pools

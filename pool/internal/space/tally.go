@@ -64,8 +64,10 @@ func (s *Space) change() *tallies {
 // Counts counts the addresses: one entry for each family of the rules, in their order, and then one for a family
 // that the rules do not have, if addresses of it are held, with nothing but OutOfRange. The result is the
 // caller's. Cost: O(1).
-func (s *Space) Counts() []Counts {
-	counts := make([]Counts, 0, numFamilies)
+func (s *Space) Counts() []Counts { return s.AppendCounts(make([]Counts, 0, numFamilies)) }
+
+// AppendCounts appends what Counts returns.
+func (s *Space) AppendCounts(counts []Counts) []Counts {
 	for _, f := range s.families {
 		t := s.tallies.families[f.family]
 		counts = append(counts, Counts{
