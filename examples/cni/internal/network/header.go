@@ -54,19 +54,27 @@ const storeFile = "ipalloc.db"
 
 // text is the part of a configuration that a Header is read from.
 type text struct {
-	CNIVersion string
-	Name       string
+	CNIVersion string `json:"cniVersion"`
+	Name       string `json:"name"`
 	IPAM       *struct {
-		Type, Store, DataDir string
-		Range, IPRanges      json.RawMessage
-		Subnet, Ranges       json.RawMessage
-		Addresses            json.RawMessage
-		NetworkName          string          `json:"network_name"`
-		NodeSliceSize        json.RawMessage `json:"node_slice_size"`
-		OverlappingRanges    *bool           `json:"enable_overlapping_ranges"`
-	}
-	RuntimeConfig struct{ IPRanges json.RawMessage }
-	Valid         []types.GCAttachment `json:"cni.dev/valid-attachments"`
+		Type    string `json:"type"`
+		Store   string `json:"store"`
+		DataDir string `json:"dataDir"`
+
+		Range             json.RawMessage `json:"range"`
+		IPRanges          json.RawMessage `json:"ipRanges"`
+		NetworkName       string          `json:"network_name"`
+		NodeSliceSize     json.RawMessage `json:"node_slice_size"`
+		OverlappingRanges *bool           `json:"enable_overlapping_ranges"`
+
+		Subnet    json.RawMessage `json:"subnet"`
+		Ranges    json.RawMessage `json:"ranges"`
+		Addresses json.RawMessage `json:"addresses"`
+	} `json:"ipam"`
+	RuntimeConfig struct {
+		IPRanges json.RawMessage `json:"ipRanges"`
+	} `json:"runtimeConfig"`
+	Valid []types.GCAttachment `json:"cni.dev/valid-attachments"`
 }
 
 // ReadHeader reads the header of the configuration that a plugin gets on its standard input.

@@ -3,7 +3,6 @@ package plugin
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"strings"
 
 	"github.com/ipalloc/ipalloc/cidr"
@@ -70,13 +69,4 @@ func (s *session) namesFrom(beginning string) ([]string, error) {
 		}
 	}
 	return names, nil
-}
-
-// addrSet makes a set of prefixes easy to look up.
-func addrSet(prefixes []netip.Prefix) map[netip.Addr]bool {
-	set := map[netip.Addr]bool{}
-	for _, p := range prefixes {
-		set[p.Addr()] = true
-	}
-	return set
 }
