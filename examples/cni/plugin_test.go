@@ -117,9 +117,9 @@ func (n *node) add(t testing.TB, container, config string, env ...string) *curre
 
 func parse(t testing.TB, stdout []byte) *current.Result {
 	t.Helper()
-	any, err := create.CreateFromBytes(stdout)
+	some, err := create.CreateFromBytes(stdout)
 	require.NoError(t, err)
-	result, err := current.NewResultFromResult(any)
+	result, err := current.NewResultFromResult(some)
 	require.NoError(t, err)
 	return result
 }

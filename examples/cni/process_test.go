@@ -271,7 +271,8 @@ func TestWrongConfigurations(t *testing.T) {
 		{"host bits", `"subnet": "10.0.0.1/24"`, "", "", 7, "10.0.0.0/24"},
 		{"rangeStart outside", hl + `, "rangeStart": "10.0.1.1"`, "", "", 7, "ipam.rangeStart"},
 		{"two systems", hl + `, "range": "10.0.0.0/24"`, "", "", 7, "ipam.range: is a key of whereabouts"},
-		{"two other systems", hl + `, "addresses": [{"address": "10.0.0.7/24"}]`, "", "", 7, "ipam.addresses: is a key of static"},
+		{"two other systems", hl + `, "addresses": [{"address": "10.0.0.7/24"}]`, "", "", 7,
+			"ipam.addresses: is a key of static"},
 		{"overlap", `"ranges": [[{"subnet": "10.0.0.0/24"}], [{"subnet": "10.0.0.0/24"}]]`, "", "", 7, "ipam.ranges[1][0]"},
 		{"routes", hl + `, "routes": [{"dst": "x"}]`, "", "", 7, "ipam.routes[0].dst"},
 		{"resolvConf", hl + `, "resolvConf": "/nowhere/resolv.conf"`, "", "", 5, "ipam.resolvConf: open /nowhere"},
@@ -334,7 +335,8 @@ func TestDrivers(t *testing.T) {
 // What stands in the pool is what people look for.
 func TestLabels(t *testing.T) {
 	n := newNode(t)
-	n.add(t, "a", n.config("net", subnet), "CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAMESPACE=ns;K8S_POD_NAME=web-0;K8S_POD_UID=u1")
+	n.add(t, "a", n.config("net", subnet),
+		"CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAMESPACE=ns;K8S_POD_NAME=web-0;K8S_POD_UID=u1")
 	n.look(t, "net", func(p *pool.Pool) {
 		a, err := p.Get(t.Context(), pool.Held{Owner: "a/eth0"})
 		require.NoError(t, err)

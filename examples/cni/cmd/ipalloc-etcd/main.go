@@ -1,4 +1,4 @@
-// Command ipalloc-etcd is the CNI plugin for nodes that share their addresses in etcd, or keep them in a file.
+// Command ipalloc-etcd is the CNI plugin for nodes that keep their addresses in etcd or in a file.
 package main
 
 import (

@@ -1,4 +1,4 @@
-// Command ipalloc-kube is the CNI plugin for nodes that share their addresses in the Kubernetes API, or keep them in a file.
+// Command ipalloc-kube is the CNI plugin for nodes that keep their addresses in the Kubernetes API or in a file.
 package main
 
 import (

@@ -1,4 +1,4 @@
-// Command ipalloc-postgres is the CNI plugin for nodes that share their addresses in PostgreSQL, or keep them in a file.
+// Command ipalloc-postgres is the CNI plugin for nodes that keep their addresses in PostgreSQL or in a file.
 package main
 
 import (

@@ -12,9 +12,8 @@ import (
 	"github.com/ipalloc/ipalloc/pool"
 )
 
-// SharedPool is the name of the pool of all configurations of Whereabouts with a network_name. Their ranges may overlap,
-// and no address is given twice because they share it. It is also the name of the network of the library that its pools
-// are in.
+// SharedPool is the name of the pool of all configurations of Whereabouts with a network_name. Because they share it,
+// their ranges may overlap, and no address is given twice. It is also the name of the network that the pool is in.
 func SharedPool(networkName string) string { return "whereabouts/" + url.PathEscape(networkName) }
 
 // SlicedPool is the name of the pool that the slices of nodes are cut of. It is in the network of the shared pool, so

@@ -9,6 +9,7 @@ import (
 	current "github.com/containernetworking/cni/pkg/types/100"
 
 	"github.com/ipalloc/ipalloc/config"
+	"github.com/ipalloc/ipalloc/examples/cni/internal/netpools"
 	"github.com/ipalloc/ipalloc/examples/cni/internal/network"
 	"github.com/ipalloc/ipalloc/pool"
 )
@@ -27,7 +28,7 @@ func (p *plugin) add(cmd *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	granted, err := p.grant(n, args, Owner(cmd.ContainerID, cmd.IfName))
+	granted, err := p.grant(n, args, netpools.Owner(cmd.ContainerID, cmd.IfName))
 	if err != nil {
 		return cniError(err)
 	}
@@ -60,9 +61,9 @@ func (p *plugin) grant(n network.Network, args network.Args, owner string) ([]ne
 
 // labels are for people, for GC and for the reconciler.
 func (s *session) labels(args network.Args) map[string]string {
-	labels := map[string]string{LabelNetwork: s.Name, LabelKind: string(s.Kind), LabelNode: s.node}
+	labels := map[string]string{netpools.LabelNetwork: s.Name, netpools.LabelKind: string(s.Kind), netpools.LabelNode: s.node}
 	for name, value := range map[string]string{
-		LabelPodNamespace: args.PodNamespace, LabelPodName: args.PodName, LabelPodUID: args.PodUID,
+		netpools.LabelPodNamespace: args.PodNamespace, netpools.LabelPodName: args.PodName, netpools.LabelPodUID: args.PodUID,
 	} {
 		if value != "" {
 			labels[name] = value

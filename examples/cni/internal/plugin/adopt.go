@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/ipalloc/ipalloc/examples/cni/internal/adopt"
+	"github.com/ipalloc/ipalloc/examples/cni/internal/netpools"
 	"github.com/ipalloc/ipalloc/examples/cni/internal/network"
 	"github.com/ipalloc/ipalloc/pool"
 )
@@ -24,7 +25,7 @@ func (s *session) adopt(of network.Pool) error {
 		return err
 	}
 	for i := range held {
-		held[i].Labels = map[string]string{LabelNetwork: s.Name, LabelKind: string(s.Kind), LabelNode: s.node}
+		held[i].Labels = map[string]string{netpools.LabelNetwork: s.Name, netpools.LabelKind: string(s.Kind), netpools.LabelNode: s.node}
 	}
 	_, err = pool.Import(s, s.store, of.Name, pool.Snapshot{Info: pool.Info{Spec: of.Spec}, Allocations: held}, nil)
 	if errors.Is(err, pool.ErrExists) {

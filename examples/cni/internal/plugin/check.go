@@ -12,6 +12,7 @@ import (
 	current "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/containernetworking/cni/pkg/version"
 
+	"github.com/ipalloc/ipalloc/examples/cni/internal/netpools"
 	"github.com/ipalloc/ipalloc/examples/cni/internal/network"
 	"github.com/ipalloc/ipalloc/pool"
 )
@@ -29,7 +30,7 @@ func (p *plugin) check(cmd *skel.CmdArgs) error {
 	s, err := p.open(h, false)
 	if err == nil {
 		defer s.close()
-		err = s.compare(Owner(cmd.ContainerID, cmd.IfName), returned)
+		err = s.compare(netpools.Owner(cmd.ContainerID, cmd.IfName), returned)
 	}
 	if nothingHeld(err) {
 		return errNothing

@@ -3,6 +3,7 @@ package plugin
 import (
 	"github.com/containernetworking/cni/pkg/skel"
 
+	"github.com/ipalloc/ipalloc/examples/cni/internal/netpools"
 	"github.com/ipalloc/ipalloc/examples/cni/internal/network"
 	"github.com/ipalloc/ipalloc/pool"
 )
@@ -17,7 +18,7 @@ func (p *plugin) del(cmd *skel.CmdArgs) error {
 	s, err := p.open(h, false)
 	if err == nil {
 		defer s.close()
-		err = s.release(Owner(cmd.ContainerID, cmd.IfName))
+		err = s.release(netpools.Owner(cmd.ContainerID, cmd.IfName))
 	}
 	if nothingHeld(err) {
 		return nil

@@ -7,6 +7,7 @@ import (
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
 
+	"github.com/ipalloc/ipalloc/examples/cni/internal/netpools"
 	"github.com/ipalloc/ipalloc/examples/cni/internal/network"
 	"github.com/ipalloc/ipalloc/pool"
 )
@@ -36,7 +37,7 @@ func (p *plugin) gc(cmd *skel.CmdArgs) error {
 func (s *session) collect() error {
 	valid := map[string]bool{}
 	for _, a := range s.Valid {
-		valid[Owner(a.ContainerID, a.IfName)] = true
+		valid[netpools.Owner(a.ContainerID, a.IfName)] = true
 	}
 	pools, err := s.existing()
 	if err != nil {
@@ -71,5 +72,5 @@ func (s *session) live(p *pool.Pool, valid map[string]bool) iter.Seq2[string, er
 // isOurs reports whether this network on this node has made the allocation. A store that is not shared is this node's
 // alone, whatever the node was called before.
 func (s *session) isOurs(a pool.Allocation) bool {
-	return a.Labels[LabelNetwork] == s.Name && (!s.shared || a.Labels[LabelNode] == s.node)
+	return a.Labels[netpools.LabelNetwork] == s.Name && (!s.shared || a.Labels[netpools.LabelNode] == s.node)
 }

@@ -7,13 +7,13 @@ package plugin
 
 import (
 	"context"
-	"os"
 	"time"
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/version"
 
 	"github.com/ipalloc/ipalloc/examples/cni/internal/driver"
+	"github.com/ipalloc/ipalloc/examples/cni/internal/netpools"
 	"github.com/ipalloc/ipalloc/examples/cni/internal/network"
 	"github.com/ipalloc/ipalloc/store"
 )
@@ -23,7 +23,7 @@ const Timeout = time.Minute
 
 // Main is the main function of a plugin with these drivers.
 func Main(drivers driver.Set) {
-	p := plugin{drivers: drivers, node: NodeName}
+	p := plugin{drivers: drivers, node: netpools.NodeName}
 	skel.PluginMainFuncs(skel.CNIFuncs{
 		Add: p.add, Del: p.del, Check: p.check, GC: p.gc, Status: p.status,
 	}, version.All, "CNI plugin ipalloc: addresses for host-local, static and whereabouts configurations")
@@ -33,27 +33,6 @@ type plugin struct {
 	drivers driver.Set
 	node    func() (string, error)
 }
-
-// NodeName is the name of this node: the variable NODENAME, as Whereabouts has it, or else the host's name.
-func NodeName() (string, error) {
-	if name := os.Getenv("NODENAME"); name != "" {
-		return name, nil
-	}
-	return os.Hostname()
-}
-
-// Owner is the name in a pool of an attachment. Neither part can have a slash.
-func Owner(containerID, ifname string) string { return containerID + "/" + ifname }
-
-// The labels of what an attachment holds.
-const (
-	LabelNetwork      = "network" // the name of the CNI network
-	LabelNode         = "node"
-	LabelKind         = "kind" // whose configuration it was
-	LabelPodNamespace = "pod-namespace"
-	LabelPodName      = "pod-name"
-	LabelPodUID       = "pod-uid"
-)
 
 // session is one command on a store that is open.
 type session struct {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/ipalloc/ipalloc/cidr"
+	"github.com/ipalloc/ipalloc/examples/cni/internal/netpools"
 	"github.com/ipalloc/ipalloc/examples/cni/internal/network"
 	"github.com/ipalloc/ipalloc/pool"
 )
@@ -29,7 +30,7 @@ func (s *session) ensureSlice(of network.Pool) (*pool.Pool, error) {
 // sliceClaim is the claim for the node's slice of a number, counted from 0.
 func (s *session) sliceClaim(of network.Pool, number int) pool.Claim {
 	return pool.Claim{
-		Owner: fmt.Sprintf("%s/%d", s.node, number), Labels: map[string]string{LabelNode: s.node},
+		Owner: fmt.Sprintf("%s/%d", s.node, number), Labels: map[string]string{netpools.LabelNode: s.node},
 		Requests: []pool.Request{{Bits: of.SliceBits, Within: cidr.SetOf(of.Spec.Ranges...)}},
 	}
 }

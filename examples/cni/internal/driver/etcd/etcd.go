@@ -1,4 +1,6 @@
-// Package etcd is the driver for etcd: etcd://user:password@10.0.0.1:2379,10.0.0.2:2379/prefix?ca=FILE&cert=FILE&key=FILE.
+// Package etcd is the driver for etcd:
+//
+//	etcd://user:password@10.0.0.1:2379,10.0.0.2:2379/prefix?ca=FILE&cert=FILE&key=FILE
 package etcd
 
 import (

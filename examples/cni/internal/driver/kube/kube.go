@@ -1,5 +1,5 @@
-// Package kube is the driver for the Kubernetes API: kube://NAMESPACE?kubeconfig=FILE. Without a kubeconfig it is that of
-// the pod that the program runs in.
+// Package kube is the driver for the Kubernetes API: kube://NAMESPACE?kubeconfig=FILE. Without a kubeconfig it uses the
+// service account of the pod that the program runs in.
 package kube
 
 import (
