@@ -4,6 +4,7 @@ package adopt
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/netip"
 	"os"
@@ -69,4 +70,42 @@ func allocations(held map[string][]netip.Prefix) []pool.Allocation {
 	}
 	slices.SortFunc(all, func(a, b pool.Allocation) int { return cmp.Compare(a.Owner, b.Owner) })
 	return all
+}
+
+// WriteHostLocal writes the files that host-local has for the allocations. A file that is there already must name the
+// same attachment. Each file is written whole: host-local takes an empty one for an address in use.
+func WriteHostLocal(dataDir, network string, held []pool.Allocation) error {
+	dir := filepath.Join(dataDir, network)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for _, a := range held {
+		container, ifname, _ := strings.Cut(a.Owner, "/")
+		for _, addr := range a.Addrs() {
+			if err := writeNew(filepath.Join(dir, addr.String()), container+"\r\n"+ifname); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// writeNew writes a file that is not there, or has that text already.
+func writeNew(path, text string) error {
+	if there, err := os.ReadFile(path); err == nil {
+		if ownerOf(string(there)) != ownerOf(text) {
+			return fmt.Errorf("%s is there, and names %q", path, there)
+		}
+		return nil
+	}
+	temporary, err := os.CreateTemp(filepath.Dir(path), ".ipalloc-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(temporary.Name())
+	_, err = temporary.WriteString(text)
+	if err = errors.Join(err, temporary.Sync(), temporary.Close()); err != nil {
+		return err
+	}
+	return os.Link(temporary.Name(), path)
 }

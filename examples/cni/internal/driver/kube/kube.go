@@ -28,17 +28,18 @@ func check(u *url.URL) error {
 }
 
 func open(ctx context.Context, u *url.URL, _ bool) (store.Store, error) {
-	config, err := Config(u)
+	config, err := ConfigOf(u.Query().Get("kubeconfig"))
 	if err != nil {
 		return nil, err
 	}
 	return kube.Open(ctx, config, &kube.Options{Namespace: u.Host})
 }
 
-// Config returns how to reach the API server of a URL.
-func Config(u *url.URL) (*rest.Config, error) {
-	if file := u.Query().Get("kubeconfig"); file != "" {
-		return clientcmd.BuildConfigFromFlags("", file)
+// ConfigOf returns how to reach the API server that a file names; if it is empty, that of the cluster whose pod the
+// program runs in.
+func ConfigOf(kubeconfig string) (*rest.Config, error) {
+	if kubeconfig != "" {
+		return clientcmd.BuildConfigFromFlags("", kubeconfig)
 	}
 	return rest.InClusterConfig()
 }
