@@ -2,5 +2,9 @@ package cni_test
 
 import "flag"
 
-// kills is how many ADDs the tests kill.
-var kills = flag.Int("kills", 60, "how many ADDs to kill; 1000 is thorough")
+var (
+	// kills is how many ADDs the tests kill.
+	kills = flag.Int("kills", 60, "how many ADDs to kill; 1000 is thorough")
+	// namespaces is how many containers are added at once.
+	namespaces = flag.Int("namespaces", 100, "how many containers to add at once")
+)
