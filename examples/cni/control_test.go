@@ -232,7 +232,7 @@ func TestMoveFromHostLocalAndBack(t *testing.T) {
 	require.Zero(t, code, stderr)
 	require.Contains(t, stdout, "b/eth0 [10.0.0.5]\n")
 	// What host-local now does is up to host-local itself.
-	hostLocal := &node{plugin: build(t, "github.com/containernetworking/plugins/plugins/ipam/host-local"), dir: n.dir}
+	hostLocal := &node{plugin: tool(t, "github.com/containernetworking/plugins/plugins/ipam/host-local"), dir: n.dir}
 	r := hostLocal.add(t, "d", config)
 	require.NotContains(t, ips(r), "10.0.0.5/")
 	require.NotContains(t, ips(r), "10.0.0.6/")

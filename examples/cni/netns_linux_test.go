@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -63,16 +64,18 @@ type host struct {
 	dir     string // of the network's configuration, and of the programs
 }
 
+// hosts is how many there were.
+var hosts atomic.Int64
+
 // newHost returns a host whose network has a plugin with these keys, and a section ipam with those. Its interface
 // uplink is for plugins that want one.
 func newHost(t testing.TB, plugin, ipam string) *host {
 	t.Helper()
 	requireNamespaces(t)
 	h := &host{node: newNode(t), space: newNamespace(t), dir: t.TempDir()}
-	h.network = fmt.Sprintf("ipalloc-test-%d-%s", os.Getpid(), filepath.Base(t.TempDir()))
-	h.network += "-" + filepath.Base(filepath.Dir(h.dir))
+	h.network = fmt.Sprintf("ipalloc-test-%d-%d", os.Getpid(), hosts.Add(1))
 	for _, program := range []string{"bridge", "macvlan", "ptp"} {
-		path := build(t, "github.com/containernetworking/plugins/plugins/main/"+program)
+		path := tool(t, "github.com/containernetworking/plugins/plugins/main/"+program)
 		require.NoError(t, os.Symlink(path, filepath.Join(h.dir, program)))
 	}
 	require.NoError(t, os.Symlink(h.plugin, filepath.Join(h.dir, "ipalloc")))
@@ -107,10 +110,10 @@ func addUplink() error {
 // cnitool runs a command of cnitool on the host, for a container.
 func (h *host) cnitool(t testing.TB, command string, container ns.NetNS) ([]byte, error) {
 	t.Helper()
-	tool := build(t, "github.com/containernetworking/cni/cnitool")
+	program := tool(t, "github.com/containernetworking/cni/cnitool")
 	var stdout, stderr bytes.Buffer
 	err := h.space.Do(func(ns.NetNS) error {
-		c := exec.CommandContext(t.Context(), tool, command, h.network, container.Path())
+		c := exec.Command(program, command, h.network, container.Path()) // also when the test is over
 		c.Env = []string{"CNI_PATH=" + h.dir, "NETCONFPATH=" + h.dir, "NODENAME=" + h.name, "PATH=" + os.Getenv("PATH")}
 		c.Stdout, c.Stderr = &stdout, &stderr
 		return c.Run()
@@ -210,7 +213,7 @@ func awaitReply(conn *icmp.PacketConn, protocol int, reply icmp.Type, from netip
 	}
 }
 
-// pools are the configurations of the three kinds that each plugin is tried with: v4, v6 and both.
+// ipams are what each plugin is tried with: configurations of v4, v6 and both.
 var ipams = map[string]string{
 	"v4":   `"range": "10.0.0.0/24", "gateway": "10.0.0.1", "routes": [{"dst": "0.0.0.0/0"}]`,
 	"v6":   `"range": "2001:db8::/64", "gateway": "2001:db8::1", "routes": [{"dst": "::/0"}]`,
@@ -289,7 +292,7 @@ func (h *host) lifeCycle(t *testing.T, a ns.NetNS, atA []netip.Addr) {
 	require.Empty(t, h.held(t, h.poolName(t)))
 }
 
-// A hundred containers that are added at once have an address each.
+// Containers that are added at once have an address each.
 func TestManyNamespaces(t *testing.T) {
 	h := newHost(t, `"type": "bridge", "bridge": "br0", "isGateway": true`, ipams["dual"])
 	containers := make([]ns.NetNS, *namespaces)
@@ -330,10 +333,10 @@ func TestKilledChain(t *testing.T) {
 	h.attach(t, container)
 	usual := time.Since(began)
 	h.detach(t, container)
-	tool := build(t, "github.com/containernetworking/cni/cnitool")
+	program := tool(t, "github.com/containernetworking/cni/cnitool")
 	for i := range *kills / 6 {
 		require.NoError(t, h.space.Do(func(ns.NetNS) error {
-			c := exec.CommandContext(t.Context(), tool, "add", h.network, container.Path())
+			c := exec.CommandContext(t.Context(), program, "add", h.network, container.Path())
 			c.Env = []string{"CNI_PATH=" + h.dir, "NETCONFPATH=" + h.dir, "NODENAME=" + h.name}
 			c.SysProcAttr = ownGroup()
 			if err := c.Start(); err != nil {

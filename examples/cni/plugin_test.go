@@ -43,15 +43,29 @@ var built sync.Map // of func() (string, error), by package
 // build builds a program once, and returns its path.
 func build(t testing.TB, pkg string) string {
 	t.Helper()
-	once, _ := built.LoadOrStore(pkg, sync.OnceValues(func() (string, error) {
+	return once(t, pkg, func() (string, error) {
 		path := filepath.Join(binaries, filepath.Base(pkg))
 		output, err := exec.Command("go", "build", "-o", path, pkg).CombinedOutput()
 		if err != nil {
 			err = fmt.Errorf("%w: %s", err, output)
 		}
 		return path, err
-	}))
-	path, err := once.(func() (string, error))()
+	})
+}
+
+// tool is the path of a program of another module, which go.mod names as a tool. Go keeps it when it is built.
+func tool(t testing.TB, pkg string) string {
+	t.Helper()
+	return once(t, pkg, func() (string, error) {
+		path, err := exec.Command("go", "tool", "-n", pkg).Output()
+		return strings.TrimSpace(string(path)), err
+	})
+}
+
+func once(t testing.TB, pkg string, make func() (string, error)) string {
+	t.Helper()
+	first, _ := built.LoadOrStore(pkg, sync.OnceValues(make))
+	path, err := first.(func() (string, error))()
 	require.NoError(t, err)
 	return path
 }
