@@ -3,6 +3,7 @@
 //
 //   - [github.com/ipalloc/ipalloc/config/clusterapi]: pools of the Cluster API in-cluster IPAM provider.
 //   - [github.com/ipalloc/ipalloc/config/hostlocal]: the CNI plugin host-local.
+//   - [github.com/ipalloc/ipalloc/config/static]: the CNI plugin static.
 //   - [github.com/ipalloc/ipalloc/config/whereabouts]: the CNI plugin Whereabouts.
 //
 // Each has a function Parse for bytes and a function ReadFile for a file. Both return the specs of pools, and whatever

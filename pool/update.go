@@ -38,6 +38,41 @@ func (p *Pool) Update(ctx context.Context, spec Spec) error {
 	return p.failed("update", "", p.update(ctx, spec, false))
 }
 
+// UpdateFunc gives the pool the spec that change makes of its present one, as [Pool.Update] does. No other process
+// changes the spec in between, so processes that each add ranges to a pool do not undo what the others add.
+//
+// If other processes change the pool at the same time, change is called again, with the newer spec. The argument is a
+// copy. Change must not use the pool. If it returns an error, UpdateFunc returns that, wrapped, and the pool stays as
+// it is. If it returns the same spec, by [Spec.Equal], nothing is committed.
+//
+// Errors: those of Update and of change. Cost: that of Update; one read if the spec is the same.
+func (p *Pool) UpdateFunc(ctx context.Context, change func(Spec) (Spec, error)) error {
+	err := exclusively(ctx, func(a *attempt) error {
+		d, err := a.present(p)
+		if err != nil {
+			return err
+		}
+		spec, err := change(d.state().rules.clone())
+		if err == nil {
+			err = spec.Validate()
+		}
+		if err == nil && d.state().rules.Equal(spec) {
+			err = errSameSpec
+		}
+		if err != nil {
+			return err
+		}
+		return a.changeAny(d, spec, false)
+	}, p)
+	if errors.Is(err, errSameSpec) {
+		return nil
+	}
+	return p.failed("update", "", err)
+}
+
+// errSameSpec ends a call that would give a pool the spec that it has.
+var errSameSpec = errors.New("the pool has this spec already")
+
 // Drain is [Pool.Update] for a pool that gives up addresses although they are still held. These stay held until they
 // are released or their lease ends, are counted as [FamilyStats.OutOfRange], and are never handed out again. While they
 // are held, other pools of the network must not have them in their ranges.
@@ -57,11 +92,16 @@ func (p *Pool) update(ctx context.Context, spec Spec, drain bool) error {
 		if err != nil {
 			return err
 		}
-		if d.state().parent.isZero() {
-			return a.change(d, spec, drain)
-		}
-		return a.changeChild(d, spec, drain)
+		return a.changeAny(d, spec, drain)
 	}, p)
+}
+
+// changeAny gives the draft's pool another spec.
+func (a *attempt) changeAny(d *draft, spec Spec, drain bool) error {
+	if d.state().parent.isZero() {
+		return a.change(d, spec, drain)
+	}
+	return a.changeChild(d, spec, drain)
 }
 
 // present returns the draft of a pool as it is at present.

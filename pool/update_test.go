@@ -357,3 +357,57 @@ func TestNextFreeKeepsItsPlaceOverAnUpdate(t *testing.T) {
 		require.Equal(t, "10.0.0.2", texts(allocate(t, b.another(t), pool.Claim{Owner: "c"})))
 	})
 }
+
+// TestUpdateFunc has many handles each add a range to one pool at the same time. None undoes what another one added.
+func TestUpdateFunc(t *testing.T) {
+	db := store.NewMemory()
+	p, err := pool.Create(t.Context(), db, "blue", specOf("10.0.0.0-10.0.0.1"), nil)
+	require.NoError(t, err)
+	claims := make([]string, 16)
+	var wait sync.WaitGroup
+	for i := range claims {
+		claims[i] = fmt.Sprintf("10.0.%d.0-10.0.%d.1", i+1, i+1)
+		wait.Go(func() {
+			handle, err := pool.Open(t.Context(), db, "blue", nil)
+			if err == nil {
+				err = handle.UpdateFunc(t.Context(), func(s pool.Spec) (pool.Spec, error) {
+					s.Ranges = append(s.Ranges, specOf(claims[i]).Ranges...)
+					return s, nil
+				})
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wait.Wait()
+	info, err := p.Info(t.Context())
+	require.NoError(t, err)
+	require.True(t, info.Spec.Equal(specOf(append(claims, "10.0.0.0-10.0.0.1")...)), "%v", info.Spec.Ranges)
+}
+
+// A change that fails, breaks a rule, strands what is held or changes nothing leaves the pool at its revision.
+func TestUpdateFuncChangesNothing(t *testing.T) {
+	p, err := pool.Create(t.Context(), store.NewMemory(), "blue", specOf("10.0.0.0/29"), nil)
+	require.NoError(t, err)
+	_, err = p.Allocate(t.Context(), pool.Claim{Owner: "a", Requests: []pool.Request{pool.ExactAddr(addr("10.0.0.5"))}})
+	require.NoError(t, err)
+	before, err := p.Info(t.Context())
+	require.NoError(t, err)
+	refused := errors.New("refused")
+	for _, c := range []struct {
+		change func(pool.Spec) (pool.Spec, error)
+		want   error
+	}{
+		{func(s pool.Spec) (pool.Spec, error) { s.Ranges = nil; return s, refused }, refused},
+		{func(pool.Spec) (pool.Spec, error) { return pool.Spec{}, nil }, pool.ErrInvalid},
+		{func(pool.Spec) (pool.Spec, error) { return specOf("10.0.0.0/30"), nil }, pool.ErrOutOfRange},
+		{func(s pool.Spec) (pool.Spec, error) { return s, nil }, nil},
+		{func(s pool.Spec) (pool.Spec, error) { s.Ranges[0] = specOf("10.9.0.0/30").Ranges[0]; return s, refused }, refused},
+	} {
+		require.ErrorIs(t, p.UpdateFunc(t.Context(), c.change), c.want)
+		after, err := p.Info(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, before, after)
+	}
+}

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strconv"
-	"strings"
 
 	"go4.org/netipx"
 
@@ -113,39 +111,8 @@ func (c *Config) readRest(n cni.Network) {
 	c.DataDir = n.IPAM.Field("dataDir").TextOr(DefaultDataDir)
 	c.Ignored = n.IPAM.Unknown("type", "routes", "resolvConf", "dataDir", "ranges", "rangeFromFile",
 		"subnet", "rangeStart", "rangeEnd", "gateway")
-	for _, path := range [][]string{{"args", "cni", "ips"}, {"runtimeConfig", "ips"}} {
-		for _, item := range descend(n.Plugin, path).Items() {
-			if addr, ok := readRequested(item); ok {
-				c.Requested = append(c.Requested, addr)
-			}
-		}
-	}
-}
-
-// descend is the value at a path of fields, each of which may be missing.
-func descend(o tree.Object, path []string) tree.Value {
-	v := o.Field(path[0])
-	if len(path) == 1 || v.Missing() {
-		return v
-	}
-	inner, ok := v.FoldedObject()
-	if !ok {
-		return tree.Value{}
-	}
-	return descend(inner, path[1:])
-}
-
-// readRequested reads an address, which may have a length.
-func readRequested(v tree.Value) (netip.Addr, bool) {
-	text, ok := v.Text()
-	switch {
-	case !ok:
-		return netip.Addr{}, false
-	case strings.Contains(text, "/"):
-		prefix, ok := v.HostPrefix()
-		return prefix.Addr(), ok
-	}
-	return v.Addr()
+	args, runtime := cni.WantedAddresses(n.Plugin)
+	c.Requested = cni.Addrs(append(args, runtime...)...)
 }
 
 // Requests returns the requests of a claim for one address of each set, in the order of the sets. If a set contains
@@ -173,29 +140,13 @@ func (c Config) Requests(wanted ...netip.Addr) ([]pool.Request, error) {
 	return requests, nil
 }
 
-// checkVersion refuses several addresses of a family before CNI 0.3.0, whose result has no place for them.
-func (c *Config) checkVersion(v tree.Value) {
-	counts := map[pool.Family]int{}
+// families are those of the sets.
+func (c *Config) families() []pool.Family {
+	var families []pool.Family
 	for _, set := range c.Sets {
 		if len(set) > 0 {
-			counts[pool.FamilyOf(set[0].Subnet.Addr())]++
+			families = append(families, familyOf(set[0]))
 		}
 	}
-	if counts[pool.IPv4] < 2 && counts[pool.IPv6] < 2 || sinceCNI03(c.CNIVersion) {
-		return
-	}
-	v.Refuse(fmt.Sprintf("has several sets of one family, which CNI %s does not support", tree.Quote(c.CNIVersion)),
-		`a cniVersion of at least "0.3.0"`)
-}
-
-// sinceCNI03 reports whether the version is 0.3.0 or a later one. None at all means 0.1.0.
-func sinceCNI03(version string) bool {
-	major, rest, _ := strings.Cut(version, ".")
-	minor, _, _ := strings.Cut(rest, ".")
-	first, err := strconv.Atoi(major)
-	if err != nil {
-		return false
-	}
-	second, err := strconv.Atoi(minor)
-	return first > 0 || err == nil && second >= 3
+	return families
 }

@@ -31,7 +31,7 @@ type placed struct {
 func (r *rangeReader) readSets(n cni.Network) {
 	ranges, legacy := n.IPAM.Field("ranges"), n.IPAM.Field("subnet")
 	errors := ranges.Errors()
-	r.readList(descend(n.Plugin, []string{"runtimeConfig", "ipRanges"}))
+	r.readList(cni.Descend(n.Plugin, "runtimeConfig", "ipRanges"))
 	if legacy.Missing() {
 		r.ignoreLegacy(n.IPAM)
 	} else {
@@ -41,7 +41,7 @@ func (r *rangeReader) readSets(n cni.Network) {
 	if len(r.sets) == 0 && ranges.Errors() == errors {
 		refuseNoRanges(ranges, n.IPAM.Field("rangeFromFile"))
 	}
-	r.config.checkVersion(ranges)
+	cni.CheckVersion(ranges, r.config.CNIVersion, "sets", r.config.families()...)
 	if ranges.Errors() == errors {
 		r.checkOverlaps()
 	}

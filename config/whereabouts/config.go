@@ -48,6 +48,9 @@ type Config struct {
 	Gateway netip.Addr
 	// Addresses are further addresses that each container gets, unchanged.
 	Addresses []Address
+	// Requested are the addresses that args.cni.ips and runtimeConfig.ips ask for, without their lengths. Whereabouts
+	// ignores them.
+	Requested []netip.Addr
 	// Routes and DNS are returned by the plugin in its result.
 	Routes []config.Route
 	DNS    config.DNS
@@ -122,6 +125,8 @@ func Parse(data []byte) (Config, error) {
 	}
 	c := Config{Name: network.Name, Namespace: network.Namespace, CNIVersion: network.Version}
 	c.readRest(network.IPAM)
+	args, runtime := cni.WantedAddresses(network.Plugin)
+	c.Requested = cni.Addrs(append(args, runtime...)...)
 	c.readRanges(network.IPAM)
 	c.readSliceSize(network.IPAM.Field("node_slice_size"))
 	if err := report.Err(); err != nil {

@@ -252,3 +252,14 @@ func TestOtherPlugins(t *testing.T) {
 		require.ErrorContains(t, err, "ipam.range: there is no range", file)
 	}
 }
+
+// Whereabouts ignores the addresses that a container asks for; they are read for programs that do not.
+func TestRequested(t *testing.T) {
+	c, err := whereabouts.Parse([]byte(`{"args": {"cni": {"ips": ["192.0.2.7"]}},
+		"runtimeConfig": {"ips": ["192.0.2.8/24"]},
+		"ipam": {"range": "192.0.2.0/24"}}`))
+	require.NoError(t, err)
+	assert.Equal(t, []netip.Addr{netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("192.0.2.8")}, c.Requested)
+	_, err = whereabouts.Parse([]byte(`{"runtimeConfig": {"ips": ["x"]}, "ipam": {"range": "192.0.2.0/24"}}`))
+	assert.ErrorContains(t, err, `runtimeConfig.ips[0]: "x" cannot be parsed`)
+}

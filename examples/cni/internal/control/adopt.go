@@ -1,0 +1,218 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"slices"
+
+	"go4.org/netipx"
+
+	"github.com/ipalloc/ipalloc/examples/cni/internal/adopt"
+	"github.com/ipalloc/ipalloc/examples/cni/internal/netpools"
+	"github.com/ipalloc/ipalloc/examples/cni/internal/network"
+	"github.com/ipalloc/ipalloc/pool"
+)
+
+// adopt takes over what containers hold under another plugin. It may be repeated.
+func (c *Control) adopt(ctx context.Context, args []string) error {
+	flags := c.newFlags("adopt")
+	config := flags.String("config", "", "the `file` of the network's configuration, as in /etc/cni/net.d")
+	ippools := flags.String("ippools", "", "a `file` with Whereabouts' IPPool objects, as kubectl get -A -o json prints "+
+		"them; - for the standard input. Without it, the files of host-local are read")
+	node := flags.String("node", "", "the `name` of the node whose files of host-local are read (default: this node)")
+	dryRun := flags.Bool("dry-run", false, "only print what would be adopted")
+	if err := parse(flags, args); err != nil {
+		return err
+	}
+	n, err := readNetwork(*config)
+	if err != nil {
+		return err
+	}
+	held, err := c.heldElsewhere(n, *ippools, *node)
+	if err != nil {
+		return err
+	}
+	for _, a := range held {
+		fmt.Fprintf(c.Stdout, "%s %v\n", a.Owner, a.Addrs())
+	}
+	if *dryRun || len(held) == 0 {
+		return nil
+	}
+	return c.takeOver(ctx, n, held)
+}
+
+// heldElsewhere reads what the other plugin has given.
+func (c *Control) heldElsewhere(n network.Network, ippools, node string) ([]pool.Allocation, error) {
+	labels := map[string]string{netpools.LabelNetwork: n.Name, netpools.LabelKind: string(n.Kind)}
+	if ippools == "" {
+		if node == "" {
+			var err error
+			if node, err = netpools.NodeName(); err != nil {
+				return nil, err
+			}
+		}
+		labels[netpools.LabelNode] = node
+		held, err := adopt.HostLocal(n.DataDir, n.Name)
+		for i := range held {
+			held[i].Labels = labels
+		}
+		return held, err
+	}
+	text, err := c.readAll(ippools)
+	if err != nil {
+		return nil, err
+	}
+	var ranges []netip.Prefix
+	for _, slot := range n.Slots {
+		for _, net := range slot.Nets {
+			ranges = append(ranges, netip.PrefixFrom(net.Range.From(), net.Bits).Masked())
+		}
+	}
+	return adopt.Whereabouts(text, n.NetworkName, ranges, labels)
+}
+
+// readAll reads a file, or the standard input.
+func (c *Control) readAll(path string) ([]byte, error) {
+	if path == "-" {
+		return io.ReadAll(c.Stdin)
+	}
+	return os.ReadFile(path)
+}
+
+// errNotAdopted is returned if some of what is held could not be adopted.
+var errNotAdopted = errors.New("not adopted")
+
+// takeOver gives the owners in the pool what they hold. The pool gets the addresses too, if it has not got them: a claim
+// is for addresses of its configuration, so nobody else will get them.
+func (c *Control) takeOver(ctx context.Context, n network.Network, held []pool.Allocation) error {
+	if len(n.Pools) != 1 || n.Pools[0].SliceBits != 0 {
+		return fmt.Errorf("%w: the configuration has several pools, or slices of nodes", errNotAdopted)
+	}
+	s, _, err := c.open(ctx, n.Header, true)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	spec := n.Pools[0].Spec
+	for _, a := range held {
+		for _, addr := range a.Addrs() {
+			spec.Ranges = append(spec.Ranges, netipx.IPRangeFrom(addr, addr))
+		}
+	}
+	p, err := netpools.Ensure(ctx, s, n.Pools[0].Name, network.Grown(n.Pools[0].Spec, spec))
+	if err != nil {
+		return err
+	}
+	return c.allocateAll(ctx, p, held)
+}
+
+func (c *Control) allocateAll(ctx context.Context, p *pool.Pool, held []pool.Allocation) error {
+	var failed int
+	for result, err := range p.Each(ctx, steps(held)) {
+		if err != nil {
+			return err
+		}
+		if result.Err != nil {
+			failed++
+			c.Log.ErrorContext(ctx, "not adopted", "error", result.Err)
+		}
+	}
+	if failed > 0 {
+		return fmt.Errorf("%w: %d of %d attachments, whose addresses others hold", errNotAdopted, failed, len(held))
+	}
+	return nil
+}
+
+func steps(held []pool.Allocation) func(yield func(pool.Step) bool) {
+	return func(yield func(pool.Step) bool) {
+		for _, a := range held {
+			claim := pool.Claim{Owner: a.Owner, Labels: a.Labels}
+			for _, addr := range a.Addrs() {
+				claim.Requests = append(claim.Requests, pool.ExactAddr(addr))
+			}
+			if !yield(pool.Allocate(claim)) {
+				return
+			}
+		}
+	}
+}
+
+// apply makes a pool have what one configuration has, and nothing else. What containers hold of the rest stays held.
+func (c *Control) apply(ctx context.Context, args []string) error {
+	flags := c.newFlags("apply")
+	config := flags.String("config", "", "the `file` of the network's configuration, as in /etc/cni/net.d")
+	if err := parse(flags, args); err != nil {
+		return err
+	}
+	n, err := readNetwork(*config)
+	if err != nil {
+		return err
+	}
+	s, _, err := c.open(ctx, n.Header, true)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	for _, of := range n.Pools {
+		p, err := pool.Ensure(ctx, s, of.Name, of.Spec, pool.Drain, nil)
+		if err != nil {
+			return err
+		}
+		info, err := p.Info(ctx)
+		if err != nil {
+			return err
+		}
+		for _, counts := range info.Stats {
+			fmt.Fprintf(c.Stdout, "%s %v: %v in use, %v given up but still held\n",
+				of.Name, counts.Family, counts.Used, counts.OutOfRange)
+		}
+	}
+	return nil
+}
+
+// giveBack writes the files of host-local for what containers of this node hold, so that host-local can take over again.
+func (c *Control) giveBack(ctx context.Context, args []string) error {
+	flags := c.newFlags("give-back")
+	config := flags.String("config", "", "the `file` of the network's configuration, as in /etc/cni/net.d")
+	if err := parse(flags, args); err != nil {
+		return err
+	}
+	n, err := readNetwork(*config)
+	if err != nil {
+		return err
+	}
+	if n.Kind != network.HostLocal {
+		return fmt.Errorf("%w: %s is not a configuration of host-local", ErrUsage, *config)
+	}
+	s, shared, err := c.open(ctx, n.Header, false)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	node, err := netpools.NodeName()
+	if err != nil {
+		return err
+	}
+	p, err := pool.Open(ctx, s, n.Name, nil)
+	if err != nil {
+		return err
+	}
+	var held []pool.Allocation
+	for a, err := range p.Allocations(ctx) {
+		if err != nil {
+			return err
+		}
+		if !shared || a.Labels[netpools.LabelNode] == node {
+			held = append(held, a)
+		}
+	}
+	slices.SortFunc(held, func(a, b pool.Allocation) int { return a.Prefixes[0].Compare(b.Prefixes[0]) })
+	for _, a := range held {
+		fmt.Fprintf(c.Stdout, "%s %v\n", a.Owner, a.Addrs())
+	}
+	return adopt.WriteHostLocal(n.DataDir, n.Name, held)
+}

@@ -1,0 +1,45 @@
+// Package kube is the driver for the Kubernetes API: kube://NAMESPACE?kubeconfig=FILE. Without a kubeconfig it uses the
+// service account of the pod that the program runs in.
+package kube
+
+import (
+	"context"
+	"errors"
+	"net/url"
+
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/ipalloc/ipalloc/examples/cni/internal/driver"
+	"github.com/ipalloc/ipalloc/store"
+	"github.com/ipalloc/ipalloc/store/kube"
+)
+
+// Driver returns the driver.
+func Driver() driver.Driver {
+	return driver.Driver{Scheme: "kube", Shared: true, Check: check, Open: open}
+}
+
+func check(u *url.URL) error {
+	if u.Host == "" || u.Opaque != "" || u.User != nil || u.Path != "" && u.Path != "/" {
+		return errors.New("want the namespace of the objects, as in kube://ipalloc?kubeconfig=/etc/cni/net.d/kubeconfig")
+	}
+	return driver.CheckQuery(u, "kubeconfig")
+}
+
+func open(ctx context.Context, u *url.URL, _ bool) (store.Store, error) {
+	config, err := ConfigOf(u.Query().Get("kubeconfig"))
+	if err != nil {
+		return nil, err
+	}
+	return kube.Open(ctx, config, &kube.Options{Namespace: u.Host})
+}
+
+// ConfigOf returns how to reach the API server that a file names; if it is empty, that of the cluster whose pod the
+// program runs in.
+func ConfigOf(kubeconfig string) (*rest.Config, error) {
+	if kubeconfig != "" {
+		return clientcmd.BuildConfigFromFlags("", kubeconfig)
+	}
+	return rest.InClusterConfig()
+}

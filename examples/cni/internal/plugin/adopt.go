@@ -1,0 +1,35 @@
+package plugin
+
+import (
+	"errors"
+
+	"github.com/ipalloc/ipalloc/examples/cni/internal/adopt"
+	"github.com/ipalloc/ipalloc/examples/cni/internal/netpools"
+	"github.com/ipalloc/ipalloc/examples/cni/internal/network"
+	"github.com/ipalloc/ipalloc/pool"
+)
+
+// adopt makes a pool that does not exist yet of what the node holds under host-local, if there is anything: so that the
+// first ADD of a new configuration gives no address to a second container. It is for stores of one node: the command
+// adopts into others.
+func (s *session) adopt(of network.Pool) error {
+	if s.shared || s.Kind != network.HostLocal {
+		return nil
+	}
+	_, err := pool.Open(s, s.store, of.Name, nil)
+	if !errors.Is(err, pool.ErrNoPool) && !errors.Is(err, pool.ErrUnfinished) {
+		return err
+	}
+	held, err := adopt.HostLocal(s.DataDir, s.Name)
+	if err != nil || len(held) == 0 {
+		return err
+	}
+	for i := range held {
+		held[i].Labels = map[string]string{netpools.LabelNetwork: s.Name, netpools.LabelKind: string(s.Kind), netpools.LabelNode: s.node}
+	}
+	_, err = pool.Import(s, s.store, of.Name, pool.Snapshot{Info: pool.Info{Spec: of.Spec}, Allocations: held}, nil)
+	if errors.Is(err, pool.ErrExists) {
+		return nil
+	}
+	return err
+}
