@@ -168,7 +168,8 @@ type CommitEnd struct {
 	// again. After any other error there are none.
 	Freed []Allocation
 	// Revision and Stats are those of the pool after the commit. Both are zero if Err is not nil, and if the commit
-	// deleted the pool. Commits of one pool may be reported out of order; their revisions tell the order.
+	// deleted the pool. Commits of one pool may be reported out of order; their revisions tell the order. Stats must not
+	// be used after EndCommit has returned.
 	Revision int64
 	Stats    Stats
 	// Err is nil if the commit took effect. It wraps [store.ErrConflict] if another handle was faster, and

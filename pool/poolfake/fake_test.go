@@ -229,6 +229,20 @@ func TestFilledPoolIsFullUntilItIsEmptied(t *testing.T) {
 	}
 }
 
+func TestFillACordonedPool(t *testing.T) {
+	spec := specOf(t, "192.0.2.0/24")
+	spec.Cordoned = true
+	fake, p := created(t, spec)
+	require.NoError(t, fake.Fill(t.Context(), "pods"))
+	filled := info(t, p)
+	require.True(t, filled.Stats.Of(pool.IPv4).Free.IsZero())
+	require.True(t, filled.Spec.Equal(spec))
+	_, err := p.Allocate(t.Context(), pool.Claim{Owner: "new"})
+	require.ErrorIs(t, err, pool.ErrCordoned)
+	require.NoError(t, fake.Empty(t.Context(), "pods"))
+	require.Zero(t, info(t, p).Holders)
+}
+
 func TestFillADelegatedPoolAndManyHoles(t *testing.T) {
 	fake, parent := created(t, specOf(t, "10.0.0.0/16"))
 	claim := pool.Claim{Owner: "node", Requests: []pool.Request{{Bits: 18}}}

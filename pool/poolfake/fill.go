@@ -19,7 +19,7 @@ const filler = "poolfake "
 // full until [Fake.Empty], or until somebody releases something. The owners that hold them have names that begin with
 // "poolfake ". Addresses that cool down stay for their last owners. Calls that allocate meanwhile may get some.
 //
-// If the pool bounds the lengths of prefixes, its spec changes for a moment.
+// If the pool is cordoned, or bounds the lengths of prefixes, its spec changes for a moment.
 //
 // Errors: those of [pool.Open], [pool.Pool.Update] and [pool.Pool.Allocate].
 func (f *Fake) Fill(ctx context.Context, name string) error {
@@ -80,10 +80,11 @@ func with(ctx context.Context, p *pool.Pool, change func(*pool.Spec), do func() 
 
 // fill takes all that is free.
 func fill(ctx context.Context, p *pool.Pool) error {
-	unbounded := func(s *pool.Spec) {
+	open := func(s *pool.Spec) {
+		s.Cordoned = false
 		s.IPv4.MinBits, s.IPv4.MaxBits, s.IPv6.MinBits, s.IPv6.MaxBits = 0, 0, 0, 0
 	}
-	return with(ctx, p, unbounded, func() error {
+	return with(ctx, p, open, func() error {
 		info, err := p.Info(ctx)
 		if err != nil {
 			return err
@@ -144,7 +145,7 @@ func (f *Fake) fullCopy(ctx context.Context, p *pool.Pool) (*pool.Pool, error) {
 		return nil, err
 	}
 	spec := info.Spec
-	spec.Network = ""
+	spec.Network, spec.Cordoned = "", false
 	spec.Exclude = append(slices.Clone(spec.Exclude), withheldOf(info)...)
 	full, err := pool.New(spec, &pool.Options{Clock: f.Now})
 	if err != nil {
