@@ -8,8 +8,8 @@
 // every commit that returned before, in any process. They never wait for a commit, and a commit never waits for them.
 //
 // Commits, of all processes, run one after the other, in the order in which they were called. They wait in one line
-// with turns ([store.Store.Turn]). A process that is killed is passed over within milliseconds, and one that is stopped in
-// its turn after [store.MaxTurn]. Only a process that is stopped in the fraction of a millisecond in which it writes
+// with turns ([store.Store.Turn]). A process that is killed is passed over within milliseconds, and one that is stopped
+// in its turn after [store.MaxTurn]. Only a process that is stopped in the fraction of a millisecond in which it writes
 // keeps the other ones from writing until it goes on or dies. On systems other than Linux, the order is that of the
 // callers of one Store; processes find the file locked by one another, and try again.
 //
