@@ -189,7 +189,7 @@ func (c *conn) admit(changes []store.Change) error {
 
 func (c *conn) admitHead(head store.Record) error {
 	var revision int64
-	_, err := c.find(revisionSQL, head.Key, &revision)
+	err := c.column(revisionSQL, head.Key, &revision)
 	if err != nil || revision == head.Revision {
 		return err
 	}
@@ -200,13 +200,13 @@ func (c *conn) admitHead(head store.Record) error {
 	return &store.ConflictError{Expected: head.Revision, Current: current}
 }
 
-// find scans a column of the record under key, and reports whether there is such a record.
-func (c *conn) find(text string, key store.Key, dest any) (found bool, err error) {
-	err = c.one(text, []any{string(key.Kind), key.Pool, key.Name}, dest)
+// column scans a column of the record under key into dest, which stays as it is if there is no such record.
+func (c *conn) column(text string, key store.Key, dest any) error {
+	err := c.one(text, []any{string(key.Kind), key.Pool, key.Name}, dest)
 	if errors.Is(err, sql.ErrNoRows) {
-		return false, nil
+		return nil
 	}
-	return err == nil, err
+	return err
 }
 
 func (c *conn) put(r store.Record, revision int64) error {
@@ -239,7 +239,7 @@ func (c *conn) moveTo(key store.Key, after []netip.Prefix) error {
 		return nil
 	}
 	text := "[]"
-	if _, err := c.find(prefixesSQL, key, &text); err != nil {
+	if err := c.column(prefixesSQL, key, &text); err != nil {
 		return err
 	}
 	before, err := parsePrefixes(text)

@@ -7,9 +7,9 @@
 // or of the machine each commit is either whole or absent, provided that the disk keeps what it acknowledged. Reads see
 // every commit that returned before, in any process. They never wait for a commit, and a commit never waits for them.
 //
-// Commits, of all processes, run one after the other, in the order in which they were called. They wait in one line with
-// turns ([store.Store.Turn]). A process that is killed is passed over within milliseconds, and one that is stopped in
-// its turn after [store.MaxTurn]. Only a process that is stopped in the fraction of a millisecond in which it writes
+// Commits, of all processes, run one after the other, in the order in which they were called. They wait in one line
+// with turns ([store.Store.Turn]). A process that is killed is passed over within milliseconds, and one that is stopped
+// in its turn after [store.MaxTurn]. Only a process that is stopped in the fraction of a millisecond in which it writes
 // keeps the other ones from writing until it goes on or dies. On systems other than Linux, the order is that of the
 // callers of one Store; processes find the file locked by one another, and try again.
 //
@@ -29,10 +29,10 @@
 //
 // # Tables
 //
-//   - record: all records, with the columns kind, pool, name, revision, state, prefixes (a JSON array), created, expires
-//     and data (JSON). Of kind pool are the pools: name is empty, and data has the specification and the counts. Of kind
-//     allocation is what owners hold (state allocated), and what was released and cools down (state cooling); name is
-//     the owner. Of kind cooling is what cools down while its last owner holds something else.
+//   - record: all records, with the columns kind, pool, name, revision, state, prefixes (a JSON array), created,
+//     expires and data (JSON). Of kind pool are the pools: name is empty, and data has the specification and the
+//     counts. Of kind allocation is what owners hold (state allocated), and what was released and cools down (state
+//     cooling); name is the owner. Of kind cooling is what cools down while its last owner holds something else.
 //   - address: one row for each prefix of an allocation, with its family (4 or 6), and its first and last address in
 //     texts that sort, as 010.000.000.007 does, or 2001:0db8:0000:0000:0000:0000:0000:0001.
 //   - holding: a view that adds state and times from record to address.

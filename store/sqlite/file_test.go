@@ -75,7 +75,8 @@ func database(t *testing.T, text string) []byte {
 	return contents
 }
 
-// TestOpenLeavesOtherFilesAlone opens what is not a store, and expects an error with the path, and the folder as it was.
+// TestOpenLeavesOtherFilesAlone opens what is not a store, and expects an error with the path, and the folder as it
+// was.
 func TestOpenLeavesOtherFilesAlone(t *testing.T) {
 	_, whole := newFile(t)
 	for _, c := range []struct {
@@ -273,7 +274,8 @@ func TestWatchOfReplacedFile(t *testing.T) {
 	require.ErrorIs(t, <-ended, sqlite.ErrReplaced)
 }
 
-// TestLogWithoutFile refuses to make a new file beside the log of one that is gone, which SQLite would take for its own.
+// TestLogWithoutFile refuses to make a new file beside the log of one that is gone, which SQLite would take for its
+// own.
 func TestLogWithoutFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ipalloc.db")
 	s, err := sqlite.Open(t.Context(), path, nil)

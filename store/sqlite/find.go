@@ -10,13 +10,14 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// findSQL returns the last row that begins at an address or before it. Of those that begin at the address, only the ones
-// that are no longer than so many bits count.
+// findSQL returns the last row that begins at an address or before it. Of those that begin at the address, only the
+// ones that are no longer than so many bits count.
 const findSQL = "SELECT prefix, name FROM address WHERE kind = 'allocation' AND pool = ?1 AND family = ?2 " +
 	"AND first <= ?3 AND (first < ?3 OR bits <= ?4) ORDER BY first DESC, bits DESC LIMIT 1"
 
-// Find implements [store.Store]. Cost: one look-up if no prefix in the pool contains another one; otherwise one for each
-// prefix that begins before addr and does not contain it, as many as addr has bits at most.
+// Find implements [store.Store]. Cost: one look-up if the last prefix that begins no later than addr contains it, as
+// always where no prefix of the pool contains another one and addr is held; otherwise a few, at most as many as addr
+// has bits.
 func (s *Store) Find(ctx context.Context, pool string, addr netip.Addr) (store.Record, error) {
 	key := store.Key{Kind: store.KindAllocation, Pool: pool}
 	if err := key.Validate(); err != nil {

@@ -29,9 +29,9 @@ const lineBytes = 64
 
 // line orders the callers of all processes. Each draws a ticket, and the tickets are served one after the other.
 //
-// The caller who has drawn ticket n holds a lock on byte n of the file, which the kernel releases when the process dies.
-// So everybody can tell who is still there. Whoever ends a turn serves the next ticket that is locked. Those who wait
-// serve the next one if the turn has lasted too long, or if its lock is gone.
+// The caller who has drawn ticket n holds a lock on byte n of the file, which the kernel releases when the process
+// dies. So everybody can tell who is still there. Whoever ends a turn serves the next ticket that is locked. Those who
+// wait serve the next one if the turn has lasted too long, or if its lock is gone.
 //
 // The line is a courtesy: no caller relies on being alone. If the file is damaged or cannot be locked, callers go on
 // without an order.
@@ -112,7 +112,7 @@ func unlessCutOff(do func()) {
 	defer func() {
 		if fault := recover(); fault != nil {
 			if _, ok := fault.(interface{ Addr() uintptr }); !ok {
-				panic(fault)
+				panic(fault) //nolint:forbidigo // it is not about the memory
 			}
 		}
 	}()
@@ -165,7 +165,7 @@ func (l *line) unmap() {
 
 // draw returns a new ticket, or none if the file cannot be used.
 func (l *line) draw(ctx context.Context) (n uint64, ok bool) {
-	for begin := time.Now(); time.Since(begin) < store.MaxTurn && ctx.Err() == nil; time.Sleep(drawPause) {
+	for begin := monotonic(); monotonic()-begin < store.MaxTurn && ctx.Err() == nil; time.Sleep(drawPause) {
 		n, ok, err := l.tryDraw()
 		if ok || err != nil {
 			return n, ok
@@ -208,7 +208,7 @@ func (l *line) lock(n uint64, kind int16) error {
 
 // await returns whether ticket n has its turn now. If not, and there is no error, it was passed over.
 func (l *line) await(ctx context.Context, n uint64) (served bool, err error) {
-	before, since := uint64(math.MaxUint64), time.Now()
+	before, since := uint64(math.MaxUint64), monotonic()
 	for {
 		serving := l.shared.serving.Load()
 		if serving >= n {
@@ -218,12 +218,12 @@ func (l *line) await(ctx context.Context, n uint64) (served bool, err error) {
 			return false, err
 		}
 		if serving != before {
-			before, since = serving, time.Now()
+			before, since = serving, monotonic()
 		}
 		switch first := l.first(serving, n); {
 		case first != serving:
 			l.serve(serving, first)
-		case time.Since(since) > store.MaxTurn:
+		case monotonic()-since > store.MaxTurn:
 			l.serve(serving, l.first(serving+1, n))
 		default:
 			l.sleep(serving, n)
@@ -287,13 +287,15 @@ func (l *line) sleep(serving, n uint64) {
 	if ahead := n - serving; ahead < uint64(longestSleep/lookAfter) {
 		pause = time.Duration(ahead) * lookAfter
 	}
-	var now unix.Timespec
-	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) != nil {
-		time.Sleep(pause)
-		return
-	}
-	until := unix.NsecToTimespec(now.Nano() + pause.Nanoseconds())
+	until := unix.NsecToTimespec((monotonic() + pause).Nanoseconds())
 	l.futex(futexWaitBitset, uint32(serving), &until, n)
+}
+
+// monotonic returns the time of the clock by which the futex system call goes.
+func monotonic() time.Duration {
+	var now unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) // which every Linux has
+	return time.Duration(now.Nano())
 }
 
 // The operations of the futex system call: those who wait say by a bit which wake they mean.

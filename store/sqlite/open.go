@@ -228,7 +228,12 @@ func create(path string, mode fs.FileMode) error {
 // refuseLog returns an error if there is a log without its file: SQLite would take it for that of the new file.
 func refuseLog(path string) error {
 	info, err := os.Stat(path + logSuffix)
-	if err != nil || info.Size() == 0 {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case info.Size() == 0:
 		return nil
 	}
 	return fmt.Errorf("%w: it is gone, but %s is not; restore the file, or delete that one to begin a new store",

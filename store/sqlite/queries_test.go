@@ -143,7 +143,8 @@ func TestChangedByHand(t *testing.T) {
 		_, err := s.Watch(t.Context(), headA, head.Revision)
 		changed <- err
 	}()
-	shell(t, path, "UPDATE record SET revision = revision + 1 WHERE kind = 'pool'; UPDATE latest SET revision = revision + 1")
+	shell(t, path, `UPDATE record SET revision = revision + 1 WHERE kind = 'pool';
+		UPDATE latest SET revision = revision + 1`)
 	require.NoError(t, <-changed)
 	shell(t, path, "UPDATE record SET created = 'yesterday' WHERE name = 'owner-1'")
 	_, err = s.Get(t.Context(), allocation(1).Key)

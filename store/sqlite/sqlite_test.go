@@ -48,7 +48,8 @@ func requireSound(t testing.TB, path string) {
 	require.Equal(t, "ok", result)
 	const differences = `
 		WITH want AS (
-			SELECT r.kind, r.pool, r.name, p.value FROM record r, json_each(r.prefixes) p WHERE r.kind IN ('allocation', 'cooling')
+			SELECT r.kind, r.pool, r.name, p.value FROM record r, json_each(r.prefixes) p
+			WHERE r.kind IN ('allocation', 'cooling')
 		), have AS (SELECT kind, pool, name, prefix FROM address)
 		SELECT count(*) FROM (
 			SELECT * FROM (SELECT * FROM want EXCEPT SELECT * FROM have) UNION ALL

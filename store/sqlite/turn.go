@@ -8,8 +8,8 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Turn implements [store.Store]. There is one line for the whole file, in which calls of all processes wait, and commits
-// too; on systems other than Linux it is one for each Store.
+// Turn implements [store.Store]. There is one line for the whole file, in which calls of all processes wait, and
+// commits too; on systems other than Linux it is one for each Store.
 //
 // Cost: some microseconds, one read of each head, and the time for which others have their turns. A process that was
 // killed is noticed within some milliseconds.

@@ -211,7 +211,7 @@ func (s *Store) lookOnce(c *conn, keys []store.Key, before int64) (version int64
 	revisions := make(map[store.Key]int64, len(keys))
 	for _, key := range keys {
 		var revision int64
-		if _, err := c.find(revisionSQL, key, &revision); err != nil {
+		if err := c.column(revisionSQL, key, &revision); err != nil {
 			return -1, err
 		}
 		revisions[key] = revision
