@@ -5,19 +5,43 @@ go 1.25.0
 replace (
 	github.com/ipalloc/ipalloc => ..
 	github.com/ipalloc/ipalloc/config => ../config
+	github.com/ipalloc/ipalloc/pool/metrics => ../pool/metrics
+	github.com/ipalloc/ipalloc/pool/tracing => ../pool/tracing
 	github.com/ipalloc/ipalloc/store/bolt => ../store/bolt
 )
 
 require (
 	github.com/ipalloc/ipalloc v0.1.0
 	github.com/ipalloc/ipalloc/config v0.1.0
+	github.com/ipalloc/ipalloc/pool/metrics v0.1.0
+	github.com/ipalloc/ipalloc/pool/tracing v0.1.0
 	github.com/ipalloc/ipalloc/store/bolt v0.1.0
+	github.com/prometheus/client_golang v1.24.1
 	github.com/stretchr/testify v1.12.1
 	go.etcd.io/bbolt v1.5.0
+	go.opentelemetry.io/contrib/bridges/prometheus v0.71.0
+	go.opentelemetry.io/otel/exporters/stdout/stdoutmetric v1.46.0
+	go.opentelemetry.io/otel/exporters/stdout/stdouttrace v1.46.0
+	go.opentelemetry.io/otel/sdk v1.46.0
+	go.opentelemetry.io/otel/sdk/metric v1.46.0
 	go4.org/netipx v0.0.0-20260823151212-3075585bcbeb
 )
 
 require (
+	github.com/beorn7/perks v1.0.1 // indirect
+	github.com/cespare/xxhash/v2 v2.3.0 // indirect
+	github.com/go-logr/logr v1.4.4 // indirect
+	github.com/go-logr/stdr v1.2.2 // indirect
+	github.com/google/uuid v1.6.0 // indirect
+	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
+	github.com/prometheus/client_model v0.6.2 // indirect
+	github.com/prometheus/common v0.70.1 // indirect
+	github.com/prometheus/procfs v0.21.1 // indirect
+	go.opentelemetry.io/auto/sdk v1.2.1 // indirect
+	go.opentelemetry.io/otel v1.46.0 // indirect
+	go.opentelemetry.io/otel/metric v1.46.0 // indirect
+	go.opentelemetry.io/otel/trace v1.46.0 // indirect
 	go.yaml.in/yaml/v3 v3.0.6 // indirect
-	golang.org/x/sys v0.45.0 // indirect
+	golang.org/x/sys v0.47.0 // indirect
+	google.golang.org/protobuf v1.36.12 // indirect
 )

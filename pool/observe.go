@@ -30,7 +30,7 @@ import (
 // and pointers in their arguments are shared: do not change them, and copy them to use them after the method has
 // returned.
 //
-// Embed [NoObserver] in an implementation: later versions may add methods.
+// Embed [NoObserver] in an implementation: later versions may add methods. [Observers] makes one of several.
 type Observer interface {
 	// BeginCall is called before a call does anything. The calls are those that allocate, release or renew, and
 	// [Pool.Expire] and [Pool.Reconcile]. [Pool.Each] is one call for every batch of up to 4,096 steps. A call over
