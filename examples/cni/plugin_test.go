@@ -45,7 +45,7 @@ func build(t testing.TB, pkg string) string {
 	t.Helper()
 	return once(t, pkg, func() (string, error) {
 		path := filepath.Join(binaries, filepath.Base(pkg))
-		output, err := exec.Command("go", "build", "-o", path, pkg).CombinedOutput()
+		output, err := exec.Command("go", "build", "-ldflags=-s -w", "-o", path, pkg).CombinedOutput()
 		if err != nil {
 			err = fmt.Errorf("%w: %s", err, output)
 		}

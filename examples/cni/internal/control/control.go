@@ -30,6 +30,7 @@ var ErrUsage = errors.New("wrong arguments")
 
 const usage = `usage: ipallocctl COMMAND [flags]
 
+  install     put the plugin on a node
   reconcile   free what containers hold that are gone
   adopt       take over what host-local or Whereabouts have given to containers
   apply       give up the ranges that a configuration does not have
@@ -44,7 +45,7 @@ func (c *Control) Run(ctx context.Context, args []string) error {
 		return fmt.Errorf("%w: %s", ErrUsage, usage)
 	}
 	commands := map[string]func(context.Context, []string) error{
-		"reconcile": c.reconcile, "adopt": c.adopt, "apply": c.apply, "give-back": c.giveBack,
+		"install": c.install, "reconcile": c.reconcile, "adopt": c.adopt, "apply": c.apply, "give-back": c.giveBack,
 	}
 	command, ok := commands[args[0]]
 	if !ok {

@@ -19,7 +19,7 @@ import (
 )
 
 // Timeout is how long a command tries. Runtimes wait longer.
-const Timeout = time.Minute
+const Timeout = 90 * time.Second
 
 // Main is the main function of a plugin with these drivers.
 func Main(drivers driver.Set) {

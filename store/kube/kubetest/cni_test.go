@@ -1,0 +1,42 @@
+package kubetest_test
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ipalloc/ipalloc/internal/cnitest"
+	"github.com/ipalloc/ipalloc/store"
+	"github.com/ipalloc/ipalloc/store/kube"
+)
+
+// TestCNI has the CNI plugin of two nodes share a Kubernetes API server, also while the server restarts.
+func TestCNI(t *testing.T) {
+	s := ownServer(t)
+	ca := filepath.Join(t.TempDir(), "ca.crt")
+	require.NoError(t, os.WriteFile(ca, s.ca, 0o600))
+	cnitest.Cluster{
+		Program: "ipalloc-kube", Modules: "../../..", Server: s.addr,
+		URL: func(t *testing.T, addr string) string {
+			file := filepath.Join(t.TempDir(), "kubeconfig")
+			text := fmt.Sprintf(`{"apiVersion":"v1","kind":"Config","current-context":"x",
+				"clusters":[{"name":"c","cluster":{"server":"https://%s","certificate-authority":%q}}],
+				"users":[{"name":"u","user":{"token":%q}}],"contexts":[{"name":"x","context":{"cluster":"c","user":"u"}}]}`,
+				addr, ca, writer)
+			require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+			return "kube://cni?kubeconfig=" + url.QueryEscape(file)
+		},
+		Restart: func() {
+			s.stop()
+			s.start(t)
+		},
+		Open: func(ctx context.Context) (store.Store, error) {
+			return kube.Open(ctx, s.config(writer), &kube.Options{Namespace: "cni"})
+		},
+	}.Run(t)
+}
