@@ -75,6 +75,10 @@ var inPods = map[string]string{"pool": "pods"}
 
 var inPodsIPv4 = map[string]string{"pool": "pods", "family": "IPv4"}
 
+func instanceOf(name string) map[string]string {
+	return map[string]string{"instance": name, "pod": "agent-" + name}
+}
+
 // once is a scenario in which something happens in one minute.
 func once(at int, do func(*life)) func(*life, int) {
 	return func(l *life, minute int) {
@@ -152,8 +156,8 @@ func scenarios() []scenario {
 				}
 			},
 			[]check{{12, nil}, {30, []firing{
-				{"IPAllocPoolsUnreadable", map[string]string{"instance": "a"}, "a cannot read its pools."},
-				{"IPAllocPoolsUnreadable", map[string]string{"instance": "b"}, "b cannot read its pools."},
+				{"IPAllocPoolsUnreadable", instanceOf("a"), "a cannot read its pools."},
+				{"IPAllocPoolsUnreadable", instanceOf("b"), "b cannot read its pools."},
 			}}, {45, nil}},
 		},
 		{
@@ -300,5 +304,5 @@ func of(series, instance string) string {
 	if labels != "" {
 		labels += ","
 	}
-	return fmt.Sprintf(`%s{%sinstance=%q,job="agent"}`, name, labels, instance)
+	return fmt.Sprintf(`%s{%sinstance=%q,pod="agent-%[3]s",job="agent"}`, name, labels, instance)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -268,6 +269,23 @@ func TestFillADelegatedPoolAndManyHoles(t *testing.T) {
 	}
 }
 
+// TestFillADrainedPool has addresses out of range, and a cooldown and bounds, for which the spec changes for a moment.
+func TestFillADrainedPool(t *testing.T) {
+	fake, p := created(t, specOf(t, "192.0.2.0/24"))
+	allocate(t, p, "a")
+	narrow := specOf(t, "192.0.2.128-192.0.2.130")
+	narrow.Cooldown, narrow.IPv4.MinBits = time.Hour, 32
+	require.NoError(t, p.Drain(t.Context(), narrow))
+	before := info(t, p)
+	require.EqualValues(t, 1, before.Stats.Of(pool.IPv4).OutOfRange.Uint64())
+	require.NoError(t, fake.Fill(t.Context(), "pods"))
+	_, err := p.Allocate(t.Context(), pool.Claim{Owner: "new"})
+	require.ErrorIs(t, err, pool.ErrExhausted)
+	require.NoError(t, fake.Empty(t.Context(), "pods"))
+	require.Equal(t, before.Stats, info(t, p).Stats)
+	requireSound(t, p)
+}
+
 // TestFillTakesWhatHasEnded does not take leases that go on.
 func TestFillTakesWhatHasEnded(t *testing.T) {
 	fake, p := created(t, specOf(t, "192.0.2.1-192.0.2.2"))
@@ -379,6 +397,13 @@ func TestRefuseCallsOfSeveralSteps(t *testing.T) {
 	require.Zero(t, info(t, p).Holders)
 	_, _, err = pool.Delegate(t.Context(), q, pool.Claim{Owner: "c"}, "c", pool.Spec{}, fake.Options())
 	require.ErrorIs(t, err, pool.ErrExhausted)
+	var ended error
+	for result, err := range q.Each(t.Context(), slices.Values([]pool.Step{pool.Allocate(pool.Claim{Owner: "d"})})) {
+		require.ErrorIs(t, errors.Join(result.Err, err), pool.ErrExhausted)
+		ended = err
+	}
+	require.ErrorIs(t, ended, pool.ErrExhausted)
+	require.Zero(t, info(t, q).Holders)
 	fake.Refuse(nil)
 	_, err = p.All(t.Context(), steps...)
 	require.NoError(t, err)

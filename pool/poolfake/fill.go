@@ -21,7 +21,7 @@ const filler = "poolfake "
 //
 // If the pool is cordoned, or bounds the lengths of prefixes, its spec changes for a moment.
 //
-// Errors: those of [pool.Open], [pool.Pool.Update] and [pool.Pool.Allocate].
+// Errors: those of [pool.Open], [pool.Pool.Drain] and [pool.Pool.Allocate].
 func (f *Fake) Fill(ctx context.Context, name string) error {
 	p, err := f.open(ctx, name)
 	if err == nil {
@@ -36,7 +36,7 @@ func (f *Fake) Fill(ctx context.Context, name string) error {
 // Empty releases what [Fake.Fill] has taken. None of it cools down: if the pool has a cooldown, its spec changes for a
 // moment.
 //
-// Errors: those of [pool.Open], [pool.Pool.Update] and [pool.Pool.Release].
+// Errors: those of [pool.Open], [pool.Pool.Drain] and [pool.Pool.Release].
 func (f *Fake) Empty(ctx context.Context, name string) error {
 	p, err := f.open(ctx, name)
 	if err != nil {
@@ -45,7 +45,7 @@ func (f *Fake) Empty(ctx context.Context, name string) error {
 	return with(ctx, p, func(s *pool.Spec) { s.Cooldown = 0 }, func() error {
 		for a, err := range p.Allocations(ctx) {
 			if err == nil && strings.HasPrefix(a.Owner, filler) {
-				_, err = p.Release(ctx, pool.Held{Owner: a.Owner, Generation: a.Generation})
+				_, err = p.Release(ctx, pool.Held{Owner: a.Owner, Optional: true})
 			}
 			if err != nil {
 				return err
@@ -71,11 +71,11 @@ func with(ctx context.Context, p *pool.Pool, change func(*pool.Spec), do func() 
 	if changed.Equal(info.Spec) {
 		return do()
 	}
-	if err := p.Update(ctx, changed); err != nil {
+	if err := p.Drain(ctx, changed); err != nil { // what is out of range already stays so
 		return err
 	}
 	err = do()
-	return errors.Join(err, p.Update(ctx, info.Spec))
+	return errors.Join(err, p.Drain(ctx, info.Spec))
 }
 
 // fill takes all that is free.

@@ -90,8 +90,9 @@ func (c *refusedContext) Err() error { return c.err }
 // refuses the claim.
 //
 // Other claims are not affected, and the pool is not full: its counts, and [pool.Pool.DryRun], say what is really free.
-// A call of several steps is refused whole if one of its steps is, [pool.Pool.Each] too, and so is a step that names
-// several pools. To have a pool that is full for all, see [Fake.Fill].
+// A call of several steps is refused whole if one of its steps is, and so is a step that names several pools.
+// [pool.Pool.Each] ends with the error, where a full pool would refuse single steps. To have a pool that is full for
+// all, see [Fake.Fill].
 func (f *Fake) Refuse(refuses func(pool string, step pool.StepBegin) bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
