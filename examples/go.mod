@@ -1,6 +1,6 @@
 module github.com/ipalloc/ipalloc/examples
 
-go 1.25.0
+go 1.26.0
 
 replace (
 	github.com/ipalloc/ipalloc => ..
@@ -42,6 +42,7 @@ require (
 	go.opentelemetry.io/otel/metric v1.46.0 // indirect
 	go.opentelemetry.io/otel/trace v1.46.0 // indirect
 	go.yaml.in/yaml/v3 v3.0.6 // indirect
-	golang.org/x/sys v0.47.0 // indirect
+	golang.org/x/sync v0.23.0 // indirect
+	golang.org/x/sys v0.48.0 // indirect
 	google.golang.org/protobuf v1.36.12 // indirect
 )
