@@ -88,8 +88,8 @@
 // Pools with the same [Spec.Network] must not overlap. No pool of a network may have in its ranges what another one
 // still holds out of range, and none hands out the external addresses that [SetExternal] declares. All of this holds at
 // each commit, whatever other processes create and change at the same time. A pool with a [Spec.Scope] admits only
-// claims of that scope, and a pool that is [Spec.Cordoned] no new ones. Cost: creating, changing or deleting a pool in a
-// network also commits the network's record, which has the ranges of all its pools.
+// claims of that scope, and a pool that is [Spec.Cordoned] no new ones. Cost: creating, changing or deleting a pool in
+// a network also commits the network's record, which has the ranges of all its pools.
 //
 // # Pools within pools
 //

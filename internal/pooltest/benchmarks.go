@@ -119,7 +119,8 @@ func pairs(b *testing.B, p *pool.Pool, goroutines, n int) {
 }
 
 // BenchmarkHeld claims for 2,000 owners in bulk, first when none of them holds anything, and then, when all do, through
-// another handle, which knows none of them. The list of the pool is read beside it. A place must bear two stores at once.
+// another handle, which knows none of them. The list of the pool is read beside it. A place must bear two stores at
+// once.
 func BenchmarkHeld(b *testing.B, newPlace func(b *testing.B) Place) {
 	claims := make([]pool.Claim, 2000)
 	for i := range claims {

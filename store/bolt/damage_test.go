@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/bbolt"
 
+	"github.com/ipalloc/ipalloc/internal/filetest"
 	"github.com/ipalloc/ipalloc/internal/pooltest"
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
@@ -72,7 +73,7 @@ func useFlipped(t *testing.T, damaged []byte, at int) error {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	commits, err := int64(0), errors.New("it did not return")
-	returns(t, "a call", func() { commits, err = usePool(t, path) })
+	filetest.Returns(t, "a call", func() { commits, err = usePool(t, path) })
 	runtime.ReadMemStats(&after)
 	require.LessOrEqual(t, after.TotalAlloc-before.TotalAlloc, uint64(mostBytes), "bit %d: %v", at, err)
 	require.LessOrEqual(t, commits, int64(mostCommits), "bit %d: %v", at, err)
@@ -87,7 +88,7 @@ func usePool(t *testing.T, path string) (commits int64, err error) {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	counted := &countingStore{Store: s}
+	counted := &filetest.Counting{Store: s}
 	p, err := pool.Open(t.Context(), counted, pooltest.Name, nil)
 	if err != nil {
 		return 0, err
@@ -98,7 +99,7 @@ func usePool(t *testing.T, path string) (commits int64, err error) {
 	_, allocated := p.Allocate(t.Context(), pool.Claim{Owner: "new"})
 	_, renewed := p.Allocate(t.Context(), pool.Claim{Owner: pooltest.Owner(12)})
 	_, released := p.Release(t.Context(), pool.Held{Owner: pooltest.Owner(33)})
-	return counted.commits.Load(), errors.Join(err, allocated, renewed, released)
+	return counted.Commits.Load(), errors.Join(err, allocated, renewed, released)
 }
 
 // TestWrongNumbers changes one number in a page each, to what would make bbolt ask for gigabytes, or recurse without
@@ -162,7 +163,7 @@ func TestWrongNumbers(t *testing.T) {
 			at := changed / page * page
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			returns(t, "a call", func() { refuseWrong(t, damaged, at == leaf) })
+			filetest.Returns(t, "a call", func() { refuseWrong(t, damaged, at == leaf) })
 			runtime.ReadMemStats(&after)
 			require.LessOrEqual(t, after.TotalAlloc-before.TotalAlloc, uint64(mostBytes))
 		})

@@ -6,13 +6,13 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ipalloc/ipalloc/internal/filetest"
 	"github.com/ipalloc/ipalloc/internal/pooltest"
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
@@ -20,39 +20,13 @@ import (
 	"github.com/ipalloc/ipalloc/store/storetest"
 )
 
-// countingStore counts the commits that are tried.
-type countingStore struct {
-	store.Store
-	commits atomic.Int64
-}
-
-func (s *countingStore) Commit(ctx context.Context, changes ...store.Change) ([]store.Record, error) {
-	s.commits.Add(1)
-	return s.Store.Commit(ctx, changes...)
-}
-
-// returns fails the test if do hangs.
-func returns(t *testing.T, what string, do func()) {
-	t.Helper()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		do()
-	}()
-	select {
-	case <-done:
-	case <-time.After(30 * time.Second):
-		require.FailNow(t, what+" hangs")
-	}
-}
-
 // openPool opens the store at path, and a pool in it, which it makes if it is not there.
-func openPool(t *testing.T, path string) (*bolt.Store, *countingStore, *pool.Pool) {
+func openPool(t *testing.T, path string) (*bolt.Store, *filetest.Counting, *pool.Pool) {
 	t.Helper()
 	s, err := bolt.Open(t.Context(), path, nil)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = s.Close() })
-	counted := &countingStore{Store: s}
+	counted := &filetest.Counting{Store: s}
 	p, err := pool.Ensure(t.Context(), counted, pooltest.Name, pooltest.Spec(t), pool.Keep, nil)
 	require.NoError(t, err)
 	return s, counted, p
@@ -85,18 +59,18 @@ func TestCutOff(t *testing.T) {
 				c.size += info.Size()
 			}
 			require.NoError(t, os.Truncate(path, c.size))
-			counted.commits.Store(0)
+			counted.Commits.Store(0)
 			if c.use {
-				returns(t, "a call", func() {
+				filetest.Returns(t, "a call", func() {
 					_, err := p.Allocate(t.Context(), pool.Claim{Owner: "after"})
 					require.ErrorIs(t, err, bolt.ErrCorrupt)
 					require.ErrorContains(t, err, path)
 					_, err = s.Get(t.Context(), store.Key{Kind: store.KindPool, Pool: pooltest.Name})
 					require.ErrorIs(t, err, bolt.ErrCorrupt)
 				})
-				require.LessOrEqual(t, counted.commits.Load(), int64(1))
+				require.LessOrEqual(t, counted.Commits.Load(), int64(1))
 			}
-			returns(t, "Close", func() { require.ErrorIs(t, s.Close(), bolt.ErrCorrupt) })
+			filetest.Returns(t, "Close", func() { require.ErrorIs(t, s.Close(), bolt.ErrCorrupt) })
 			require.NoError(t, s.Close())
 			_, err = s.Get(t.Context(), store.Key{Kind: store.KindPool, Pool: pooltest.Name})
 			require.ErrorIs(t, err, store.ErrClosed)
@@ -130,8 +104,8 @@ func TestCutOffInUse(t *testing.T) {
 		}
 		time.Sleep(5 * time.Millisecond)
 		require.NoError(t, os.Truncate(path, 0))
-		returns(t, "a call", wg.Wait)
-		returns(t, "Close", func() { require.ErrorIs(t, s.Close(), bolt.ErrCorrupt) })
+		filetest.Returns(t, "a call", wg.Wait)
+		filetest.Returns(t, "Close", func() { require.ErrorIs(t, s.Close(), bolt.ErrCorrupt) })
 	}
 }
 
@@ -148,14 +122,14 @@ func TestDamagedWhileOpen(t *testing.T) {
 		_, err = file.WriteAt(make([]byte, info.Size()-first*page), first*page)
 		require.NoError(t, err)
 		require.NoError(t, file.Close())
-		returns(t, "a call", func() {
+		filetest.Returns(t, "a call", func() {
 			for i := range 3 {
 				_, err := p.Allocate(t.Context(), pool.Claim{Owner: fmt.Sprint(i)})
 				require.ErrorIs(t, err, bolt.ErrCorrupt)
 			}
 		})
-		require.LessOrEqual(t, counted.commits.Load(), int64(10))
-		returns(t, "Close", func() { require.ErrorIs(t, s.Close(), bolt.ErrCorrupt) })
+		require.LessOrEqual(t, counted.Commits.Load(), int64(10))
+		filetest.Returns(t, "Close", func() { require.ErrorIs(t, s.Close(), bolt.ErrCorrupt) })
 	}
 }
 
@@ -179,7 +153,7 @@ func writeOld(t *testing.T, read bool) {
 	require.NoError(t, err)
 	require.NoError(t, file.Close())
 
-	counted.commits.Store(0)
+	counted.Commits.Store(0)
 	if read {
 		_, err = s.Get(t.Context(), store.Key{Kind: store.KindAllocation, Pool: pooltest.Name, Name: "a"})
 	} else {
@@ -187,7 +161,7 @@ func writeOld(t *testing.T, read bool) {
 	}
 	require.ErrorIs(t, err, bolt.ErrCorrupt)
 	require.ErrorContains(t, err, "another program")
-	require.LessOrEqual(t, counted.commits.Load(), int64(1))
+	require.LessOrEqual(t, counted.Commits.Load(), int64(1))
 	require.ErrorIs(t, s.Close(), bolt.ErrCorrupt)
 }
 
@@ -213,13 +187,13 @@ func TestReplaced(t *testing.T) {
 			first, counted, p := openPool(t, path)
 			require.NoError(t, replace(path))
 			_, _, q := openPool(t, path)
-			counted.commits.Store(0)
+			counted.Commits.Store(0)
 
 			_, err := p.Allocate(t.Context(), pool.Claim{Owner: "a"})
 			require.ErrorIs(t, err, bolt.ErrReplaced)
 			require.ErrorContains(t, err, path)
 			require.NotErrorIs(t, err, store.ErrUnknown)
-			require.LessOrEqual(t, counted.commits.Load(), int64(1))
+			require.LessOrEqual(t, counted.Commits.Load(), int64(1))
 			_, err = first.Get(t.Context(), store.Key{Kind: store.KindPool, Pool: pooltest.Name})
 			require.ErrorIs(t, err, bolt.ErrReplaced)
 			_, err = q.Allocate(t.Context(), pool.Claim{Owner: "b"})
@@ -281,12 +255,12 @@ func TestReplacedInCommit(t *testing.T) {
 func TestReplacedInAllocate(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ipalloc.db")
 	_, counted, p := openPool(t, path)
-	counted.commits.Store(0)
+	counted.Commits.Store(0)
 	counted.Store = removingStore{counted.Store, path}
 	_, err := p.Allocate(t.Context(), pool.Claim{Owner: "a"})
 	require.ErrorIs(t, err, store.ErrUnknown)
 	require.ErrorIs(t, err, bolt.ErrReplaced)
-	require.LessOrEqual(t, counted.commits.Load(), int64(2))
+	require.LessOrEqual(t, counted.Commits.Load(), int64(2))
 }
 
 // removingStore removes the file while it commits.

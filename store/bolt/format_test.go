@@ -18,7 +18,7 @@ import (
 )
 
 // contents returns what the closed file holds, by bucket and key.
-func contents(t *testing.T, path string) map[string]map[string]string {
+func contents(t testing.TB, path string) map[string]map[string]string {
 	t.Helper()
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: time.Second})
 	require.NoError(t, err)

@@ -1,117 +1,24 @@
 package bolt_test
 
 import (
-	"bytes"
-	"compress/gzip"
-	"encoding/json"
+	"context"
 	"flag"
-	"fmt"
-	"io"
-	"os"
-	"path/filepath"
 	"testing"
 
-	"github.com/stretchr/testify/require"
-
-	"github.com/ipalloc/ipalloc/cidr"
-	"github.com/ipalloc/ipalloc/pool"
+	"github.com/ipalloc/ipalloc/internal/filetest"
+	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/bolt"
 )
 
 var update = flag.Bool("update", false, "write the golden file of the present format")
 
-// goldenFormat is the present format. With a new one, the files of the older ones stay, and are read as before.
-const goldenFormat = 1
-
-// golden returns a file as this format is written.
-func golden(t *testing.T, format int) []byte {
-	t.Helper()
-	path := filepath.Join("testdata", fmt.Sprintf("store-%d.db.gz", format))
-	if *update && format == goldenFormat {
-		var packed bytes.Buffer
-		w := gzip.NewWriter(&packed)
-		_, err := w.Write(present(t))
-		require.NoError(t, err)
-		require.NoError(t, w.Close())
-		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
-		require.NoError(t, os.WriteFile(path, packed.Bytes(), 0o600))
-	}
-	packed, err := os.Open(path)
-	require.NoError(t, err)
-	defer packed.Close()
-	r, err := gzip.NewReader(packed)
-	require.NoError(t, err)
-	file, err := io.ReadAll(r)
-	require.NoError(t, err)
-	return file
-}
-
-// present returns a file of today, which has the pools that package pool has exported into its golden file.
-func present(t *testing.T) []byte {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join("..", "..", "pool", "testdata", "exports-1.json"))
-	require.NoError(t, err)
-	var pools []pool.Snapshot
-	require.NoError(t, json.Unmarshal(text, &pools))
-	path := filepath.Join(t.TempDir(), "ipalloc.db")
-	s, err := bolt.Open(t.Context(), path, nil)
-	require.NoError(t, err)
-	external, err := cidr.ParseRanges("10.0.0.240-10.0.0.254", "2001:db8::ff")
-	require.NoError(t, err)
-	require.NoError(t, pool.SetExternal(t.Context(), s, "lan", external, false, nil))
-	for _, p := range pools {
-		_, err := pool.Import(t.Context(), s, p.Name, p, nil)
-		require.NoError(t, err)
-	}
-	require.NoError(t, s.Close())
-	file, err := os.ReadFile(path)
-	require.NoError(t, err)
-	return file
+// driver is what the tests of package filetest test.
+var driver = filetest.Driver{
+	Open: func(ctx context.Context, path string, mustExist bool) (store.Store, error) {
+		return bolt.Open(ctx, path, &bolt.Options{MustExist: mustExist})
+	},
+	RequireSound: func(t testing.TB, path string) { contents(t, path) },
 }
 
 // A file of each format is opened, its pools verify clean, and are used.
-func TestFilesOfEveryFormat(t *testing.T) {
-	for format := 1; format <= goldenFormat; format++ {
-		path := filepath.Join(t.TempDir(), "ipalloc.db")
-		require.NoError(t, os.WriteFile(path, golden(t, format), 0o600))
-		for range 2 { // the second time reads what the first has written
-			s, err := bolt.Open(t.Context(), path, &bolt.Options{MustExist: true})
-			require.NoError(t, err)
-			var names []string
-			for info, err := range pool.List(t.Context(), s) {
-				require.NoError(t, err)
-				names = append(names, info.Name)
-			}
-			require.Len(t, names, 8)
-			for _, name := range names {
-				p, err := pool.Open(t.Context(), s, name, nil)
-				require.NoError(t, err)
-				verifyAndUse(t, p)
-			}
-			require.NoError(t, s.Close())
-		}
-		contents(t, path) // which checks the pages
-	}
-}
-
-// verifyAndUse allocates and releases, and verifies the pool before and after.
-func verifyAndUse(t *testing.T, p *pool.Pool) {
-	t.Helper()
-	verify := func() {
-		report, err := p.Verify(t.Context())
-		require.NoError(t, err)
-		require.True(t, report.OK(), "%v", report)
-	}
-	verify()
-	info, err := p.Info(t.Context())
-	require.NoError(t, err)
-	if len(info.Spec.Ranges) == 0 {
-		return
-	}
-	a, err := p.Allocate(t.Context(), pool.Claim{Owner: "fresh", Scope: info.Spec.Scope})
-	require.NoError(t, err)
-	released, err := p.Release(t.Context(), pool.Held{Owner: "fresh"})
-	require.NoError(t, err)
-	require.Equal(t, a.Prefixes, released.Prefixes)
-	verify()
-}
+func TestFilesOfEveryFormat(t *testing.T) { driver.Formats(t, 1, *update) }

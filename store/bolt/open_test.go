@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/bbolt"
 
+	"github.com/ipalloc/ipalloc/internal/filetest"
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/bolt"
 	"github.com/ipalloc/ipalloc/store/storetest"
@@ -261,7 +262,7 @@ func TestOpenWhatIsNoFile(t *testing.T) {
 func TestOpenReadOnlyFile(t *testing.T) {
 	path, whole := newFile(t)
 	require.NoError(t, os.Chmod(path, 0o400))
-	asOrdinaryUser(t, path, func() {
+	filetest.AsOrdinaryUser(t, path, func() {
 		_, err := bolt.Open(t.Context(), path, nil)
 		require.ErrorIs(t, err, fs.ErrPermission)
 		require.ErrorContains(t, err, path)

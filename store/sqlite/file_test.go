@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ipalloc/ipalloc/internal/filetest"
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/sqlite"
 	"github.com/ipalloc/ipalloc/store/storetest"
@@ -193,14 +194,14 @@ func TestPathsAndModes(t *testing.T) {
 // TestReadOnly opens a file, and a file in a folder, that this user may only read.
 func TestReadOnly(t *testing.T) {
 	path, contents := newFile(t)
-	asOrdinaryUser(t, path, func() {
+	filetest.AsOrdinaryUser(t, path, func() {
 		require.NoError(t, os.Chmod(path, 0o400))
 		_, err := sqlite.Open(t.Context(), path, nil)
 		require.ErrorIs(t, err, fs.ErrPermission)
 		require.ErrorContains(t, err, path)
 		require.NoError(t, os.Chmod(path, 0o600))
 	})
-	asOrdinaryUser(t, path, func() {
+	filetest.AsOrdinaryUser(t, path, func() {
 		folder := filepath.Join(filepath.Dir(path), "locked")
 		path := filepath.Join(folder, "ipalloc.db")
 		require.NoError(t, os.Mkdir(folder, 0o700))

@@ -1,94 +1,12 @@
 package sqlite_test
 
 import (
-	"context"
-	"fmt"
-	"os"
-	"path/filepath"
-	"syscall"
 	"testing"
-
-	"github.com/stretchr/testify/require"
-
-	"github.com/ipalloc/ipalloc/internal/pooltest"
-	"github.com/ipalloc/ipalloc/pool"
-	"github.com/ipalloc/ipalloc/store/sqlite"
 )
-
-// smallDisk mounts a file system of that size, which resize changes.
-func smallDisk(t *testing.T, size string) (folder string, resize func(size string)) {
-	t.Helper()
-	folder = t.TempDir()
-	if err := syscall.Mount("none", folder, "tmpfs", 0, "size="+size); err != nil {
-		if os.Getenv("CI") == "true" {
-			require.NoError(t, err)
-		}
-		t.Skipf("a file system cannot be mounted here: %v", err)
-	}
-	t.Cleanup(func() { require.NoError(t, syscall.Unmount(folder, 0)) })
-	return folder, func(size string) {
-		require.NoError(t, syscall.Mount("none", folder, "tmpfs", syscall.MS_REMOUNT, "size="+size))
-	}
-}
 
 // TestFullDisk fills a disk with allocations. The first that finds no room fails at once and says so, nothing is lost,
 // and the store goes on when there is room.
-func TestFullDisk(t *testing.T) {
-	folder, resize := smallDisk(t, "1m")
-	path := filepath.Join(folder, "ipalloc.db")
-	s, err := sqlite.Open(t.Context(), path, nil)
-	require.NoError(t, err)
-	counted := &countingStore{Store: s}
-	p, err := pool.Create(t.Context(), counted, pooltest.Name, pooltest.Spec(t), nil)
-	require.NoError(t, err)
-
-	granted := map[string]pool.Allocation{}
-	owner := ""
-	for err == nil {
-		require.Less(t, len(granted), 5000, "the disk does not fill")
-		owner = fmt.Sprint("owner-", len(granted))
-		counted.commits.Store(0)
-		var a pool.Allocation
-		if a, err = p.Allocate(t.Context(), pool.Claim{Owner: owner}); err == nil {
-			granted[owner] = a
-		}
-	}
-	require.ErrorIs(t, err, syscall.ENOSPC)
-	require.ErrorContains(t, err, "no space left on device")
-	require.ErrorContains(t, err, path)
-	require.EqualValues(t, 1, counted.commits.Load(), "commits that were tried")
-	requireGranted(t, p, granted)
-
-	resize("10m")
-	granted[owner], err = p.Allocate(t.Context(), pool.Claim{Owner: owner})
-	require.NoError(t, err)
-	require.NoError(t, s.Close())
-	s, err = sqlite.Open(t.Context(), path, nil)
-	require.NoError(t, err)
-	defer s.Close()
-	p, err = pool.Open(t.Context(), s, pooltest.Name, nil)
-	require.NoError(t, err)
-	requireGranted(t, p, granted)
-}
-
-// requireGranted checks that the pool has these allocations and no others.
-func requireGranted(t *testing.T, p *pool.Pool, granted map[string]pool.Allocation) {
-	t.Helper()
-	found := pooltest.RequireConsistent(t, p)
-	require.Len(t, found, len(granted))
-	for owner, a := range granted {
-		require.Equal(t, a.Prefixes, found[owner].Prefixes)
-	}
-}
+func TestFullDisk(t *testing.T) { driver.FullDisk(t, "1m") }
 
 // TestCreateOnFullDisk leaves nothing behind.
-func TestCreateOnFullDisk(t *testing.T) {
-	folder, _ := smallDisk(t, "16k")
-	path := filepath.Join(folder, "ipalloc.db")
-	_, err := sqlite.Open(context.Background(), path, nil)
-	require.ErrorIs(t, err, syscall.ENOSPC)
-	require.ErrorContains(t, err, path)
-	entries, err := os.ReadDir(folder)
-	require.NoError(t, err)
-	require.Empty(t, entries)
-}
+func TestCreateOnFullDisk(t *testing.T) { driver.CreateOnFullDisk(t, "16k") }

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ipalloc/ipalloc/internal/filetest"
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/sqlite"
 )
@@ -35,7 +36,7 @@ func newStores(t *testing.T, n int) (path string, stores []*sqlite.Store) {
 // holdTurn starts a child that has its turn and does not end it.
 func holdTurn(t *testing.T, path string) *os.Process {
 	t.Helper()
-	child, output := startChild(t, "hold", path)
+	child, output := filetest.StartChild(t, "hold", path)
 	line, err := output.ReadString('\n')
 	require.NoError(t, err)
 	require.Equal(t, "turn\n", line)
@@ -166,7 +167,7 @@ func TestLeaveLine(t *testing.T) {
 			}
 		})
 	}
-	returns(t, "a call of Turn", all.Wait)
+	filetest.Returns(t, "a call of Turn", all.Wait)
 	turn, err := stores[0].Turn(t.Context(), headA)
 	require.NoError(t, err)
 	turn.End()

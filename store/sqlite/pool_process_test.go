@@ -6,9 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -128,30 +126,4 @@ func allocateOnce(t *testing.T, path, owner string) error {
 	}
 	_, err = p.Allocate(t.Context(), pool.Claim{Owner: owner})
 	return err
-}
-
-// countingStore counts the commits that are tried.
-type countingStore struct {
-	store.Store
-	commits atomic.Int64
-}
-
-func (s *countingStore) Commit(ctx context.Context, changes ...store.Change) ([]store.Record, error) {
-	s.commits.Add(1)
-	return s.Store.Commit(ctx, changes...)
-}
-
-// returns fails the test if do hangs.
-func returns(t *testing.T, what string, do func()) {
-	t.Helper()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		do()
-	}()
-	select {
-	case <-done:
-	case <-time.After(30 * time.Second):
-		require.FailNow(t, what+" hangs")
-	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ipalloc/ipalloc/internal/filetest"
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/sqlite"
 	"github.com/ipalloc/ipalloc/store/storetest"
@@ -36,7 +37,7 @@ func TestWatchOtherProcess(t *testing.T) {
 			revision = r.Revision
 		}
 	}()
-	child, output := startChild(t, "commit", path)
+	child, output := filetest.StartChild(t, "commit", path)
 	var latest store.Record
 	for range 5 { // the child goes on meanwhile
 		latest = <-seen
@@ -108,7 +109,7 @@ func TestReadersAreNotBlocked(t *testing.T) {
 	_, err = output.Read(make([]byte, 100))
 	require.NoError(t, err)
 
-	returns(t, "a read", func() {
+	filetest.Returns(t, "a read", func() {
 		for i := range 10 {
 			r, err := s.Get(t.Context(), allocation(i).Key)
 			require.NoError(t, err)

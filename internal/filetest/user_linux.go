@@ -1,4 +1,4 @@
-package bolt_test
+package filetest
 
 import (
 	"os"
@@ -10,9 +10,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// asOrdinaryUser calls f with the rights to files of a user who is not root: of the owner of the file at path. If the
+// AsOrdinaryUser calls f with the rights to files of a user who is not root: of the owner of the file at path. If the
 // tests run as root, the file is given to another user, as whom this thread then opens files.
-func asOrdinaryUser(t *testing.T, path string, f func()) {
+func AsOrdinaryUser(t *testing.T, path string, f func()) {
 	if os.Geteuid() != 0 {
 		f()
 		return

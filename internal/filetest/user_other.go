@@ -1,6 +1,6 @@
 //go:build !linux
 
-package bolt_test
+package filetest
 
 import (
 	"os"
@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// asOrdinaryUser calls f, unless the tests run with the right to write to any file.
-func asOrdinaryUser(t *testing.T, _ string, f func()) {
+// AsOrdinaryUser calls f, unless the tests run with the right to write to any file.
+func AsOrdinaryUser(t *testing.T, _ string, f func()) {
 	if os.Geteuid() == 0 || runtime.GOOS == "windows" {
 		t.Skip("this user may write to any file")
 	}
