@@ -38,7 +38,7 @@ func newNode(t *testing.T, name string, c Cluster) *node {
 		}
 	})
 	require.NoError(t, err)
-	t.Cleanup(func() { listener.Close() })
+	t.Cleanup(func() { _ = listener.Close() })
 	go forward(listener, c.Server)
 	n.url = c.URL(t, listener.Addr().String())
 	return n
