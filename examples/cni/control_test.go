@@ -71,7 +71,8 @@ func TestReconcileByList(t *testing.T) {
 	require.Equal(t, []string{"a/eth0", "b/eth0"}, n.owners(t, "one"))
 	// GC's list is about one network.
 	require.Equal(t, "freed one b/eth0 [10.0.0.3]\n", n.reconcile(t,
-		`{"name": "one", "cni.dev/valid-attachments": [{"containerID": "a", "ifname": "eth0"}]}`, "-from", "gc", "-grace", "0"))
+		`{"name": "one", "cni.dev/valid-attachments": [{"containerID": "a", "ifname": "eth0"}]}`,
+		"-from", "gc", "-grace", "0"))
 }
 
 // Wrong arguments and lists that cannot be right free nothing.
@@ -92,7 +93,8 @@ func TestReconcileRefuses(t *testing.T) {
 		{"b", []string{"-store", url, "-from", "all"}, 2, `-from is "all", want pods, list or gc`},
 		{"b", []string{"-store", url, "-from", "list", "-schedule", "* * * *"}, 2, "-schedule: expected exactly 5 fields"},
 		{"b", []string{"-store", url, "-from", "list", "-schedule", "@daily", "-file", "x"}, 2, "-schedule: "},
-		{"b", []string{"-store", url, "-from", "list", "-schedule", "0 4 * * *"}, 2, "the standard input can be read only once"},
+		{"b", []string{"-store", url, "-from", "list", "-schedule", "0 4 * * *"}, 2,
+			"the standard input can be read only once"},
 		{"b", []string{"-store", url, "-from", "list", "more"}, 2, `"more" is not a flag`},
 		{"b", []string{"-store", url, "-from", "pods", "-kubeconfig", "/nowhere"}, 1, "-kubeconfig: "},
 		{"b", []string{"-store", url + "x", "-from", "list", "-grace", "0"}, 1, "no such file"},
@@ -166,8 +168,8 @@ func TestReconcileByPods(t *testing.T) {
 	n := newNode(t)
 	config := n.config("net", `"range": "10.0.0.0/24"`)
 	add := func(container, namespace, name, uid string) {
-		n.add(t, container, config, fmt.Sprintf("CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAMESPACE=%s;K8S_POD_NAME=%s;K8S_POD_UID=%s",
-			namespace, name, uid))
+		n.add(t, container, config, fmt.Sprintf(
+			"CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAMESPACE=%s;K8S_POD_NAME=%s;K8S_POD_UID=%s", namespace, name, uid))
 	}
 	server := newAPI(t)
 	server.pod("a-b", "c.d", "u1", "Running")
@@ -205,7 +207,9 @@ func TestMoveFromHostLocalAndBack(t *testing.T) {
 	n := newNode(t)
 	folder := filepath.Join(n.dir, "net")
 	require.NoError(t, os.Mkdir(folder, 0o755))
-	for name, text := range map[string]string{"10.0.0.2": "a\r\neth0", "2001:db8::2": "a\r\neth0", "10.0.0.5": "b\r\neth0"} {
+	for name, text := range map[string]string{
+		"10.0.0.2": "a\r\neth0", "2001:db8::2": "a\r\neth0", "10.0.0.5": "b\r\neth0",
+	} {
 		require.NoError(t, os.WriteFile(filepath.Join(folder, name), []byte(text), 0o600))
 	}
 	ipam := fmt.Sprintf(`{"type": "host-local", "dataDir": %q, "store": "file://%s",
@@ -264,7 +268,8 @@ func TestAdoptRefuses(t *testing.T) {
 func TestMoveFromWhereabouts(t *testing.T) {
 	n := newNode(t)
 	file := filepath.Join(n.dir, "net.conf")
-	config := n.config("net", `"ipRanges": [{"range": "192.0.2.0/24"}, {"range": "2001:db8::/32"}], "network_name": "blue"`)
+	config := n.config("net", `"network_name": "blue",
+		"ipRanges": [{"range": "192.0.2.0/24"}, {"range": "2001:db8::/32"}]`)
 	require.NoError(t, os.WriteFile(file, []byte(config), 0o600))
 	objects := `{"apiVersion": "v1", "kind": "List", "items": [
 		{"metadata": {"name": "blue-192.0.2.0-24"}, "spec": {"range": "192.0.2.0/24", "allocations": {

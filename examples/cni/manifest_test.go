@@ -2,6 +2,7 @@ package cni_test
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -45,7 +46,7 @@ func manifest(t *testing.T) []object {
 	for decoder := yaml.NewDecoder(bytes.NewReader(text)); ; {
 		var o object
 		err := decoder.Decode(&o)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return objects
 		}
 		require.NoError(t, err)

@@ -62,9 +62,9 @@ func tool(t testing.TB, pkg string) string {
 	})
 }
 
-func once(t testing.TB, pkg string, make func() (string, error)) string {
+func once(t testing.TB, pkg string, prepare func() (string, error)) string {
 	t.Helper()
-	first, _ := built.LoadOrStore(pkg, sync.OnceValues(make))
+	first, _ := built.LoadOrStore(pkg, sync.OnceValues(prepare))
 	path, err := first.(func() (string, error))()
 	require.NoError(t, err)
 	return path

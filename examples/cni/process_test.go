@@ -178,6 +178,17 @@ func TestDel(t *testing.T) {
 	require.Len(t, n.held(t, "net"), 1)
 }
 
+// DEL finds the store in the folder of the configuration although the runtime gives it no ranges any more.
+func TestDelWithoutRanges(t *testing.T) {
+	n := newNode(t)
+	config := fmt.Sprintf(`{"cniVersion": "1.0.0", "name": "net", "type": "bridge", "ipam": {"type": "ipalloc",
+		"dataDir": %q}`, n.dir)
+	n.add(t, "a", config+`, "runtimeConfig": {"ipRanges": [[{"subnet": "10.0.0.0/24"}]]}}`)
+	require.Len(t, n.held(t, "net"), 1)
+	n.must(t, "DEL", "a", config+"}")
+	require.Empty(t, n.held(t, "net"))
+}
+
 // CHECK compares what is held with what ADD has returned.
 func TestCheck(t *testing.T) {
 	n := newNode(t)

@@ -78,8 +78,8 @@ func runUntil(c *exec.Cmd, n int) (ended bool, err error) {
 	}
 }
 
-// An ADD that is killed at any of the system calls by which it writes has taken effect, or has not. It loses no address,
-// and its container can be added again, or deleted. The first of them makes the file.
+// An ADD that is killed at any of the system calls by which it writes has taken effect, or has not. It loses no
+// address, and its container can be added again, or deleted. In the first round it makes the file.
 func TestKilledAtEachWrite(t *testing.T) {
 	n := newNode(t)
 	config := n.config("net", `"ranges": [[{"subnet": "10.0.0.0/29"}], [{"subnet": "2001:db8::/64"}]]`)

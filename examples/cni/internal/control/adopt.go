@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/netip"
 	"os"
-	"slices"
 
 	"go4.org/netipx"
 
@@ -86,8 +85,8 @@ func (c *Control) readAll(path string) ([]byte, error) {
 // errNotAdopted is returned if some of what is held could not be adopted.
 var errNotAdopted = errors.New("not adopted")
 
-// takeOver gives the owners in the pool what they hold. The pool gets the addresses too, if it has not got them: a claim
-// is for addresses of its configuration, so nobody else will get them.
+// takeOver gives the owners in the pool what they hold. The pool gets the addresses too, if it does not have them: a
+// claim is for addresses of its configuration, so nobody else gets them.
 func (c *Control) takeOver(ctx context.Context, n network.Network, held []pool.Allocation) error {
 	if len(n.Pools) != 1 || n.Pools[0].SliceBits != 0 {
 		return fmt.Errorf("%w: the configuration has several pools, or slices of nodes", errNotAdopted)
@@ -139,80 +138,4 @@ func steps(held []pool.Allocation) func(yield func(pool.Step) bool) {
 			}
 		}
 	}
-}
-
-// apply makes a pool have what one configuration has, and nothing else. What containers hold of the rest stays held.
-func (c *Control) apply(ctx context.Context, args []string) error {
-	flags := c.newFlags("apply")
-	config := flags.String("config", "", "the `file` of the network's configuration, as in /etc/cni/net.d")
-	if err := parse(flags, args); err != nil {
-		return err
-	}
-	n, err := readNetwork(*config)
-	if err != nil {
-		return err
-	}
-	s, _, err := c.open(ctx, n.Header, true)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	for _, of := range n.Pools {
-		p, err := pool.Ensure(ctx, s, of.Name, of.Spec, pool.Drain, nil)
-		if err != nil {
-			return err
-		}
-		info, err := p.Info(ctx)
-		if err != nil {
-			return err
-		}
-		for _, counts := range info.Stats {
-			fmt.Fprintf(c.Stdout, "%s %v: %v in use, %v given up but still held\n",
-				of.Name, counts.Family, counts.Used, counts.OutOfRange)
-		}
-	}
-	return nil
-}
-
-// giveBack writes the files of host-local for what containers of this node hold, so that host-local can take over again.
-func (c *Control) giveBack(ctx context.Context, args []string) error {
-	flags := c.newFlags("give-back")
-	config := flags.String("config", "", "the `file` of the network's configuration, as in /etc/cni/net.d")
-	if err := parse(flags, args); err != nil {
-		return err
-	}
-	n, err := readNetwork(*config)
-	if err != nil {
-		return err
-	}
-	if n.Kind != network.HostLocal {
-		return fmt.Errorf("%w: %s is not a configuration of host-local", ErrUsage, *config)
-	}
-	s, shared, err := c.open(ctx, n.Header, false)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	node, err := netpools.NodeName()
-	if err != nil {
-		return err
-	}
-	p, err := pool.Open(ctx, s, n.Name, nil)
-	if err != nil {
-		return err
-	}
-	var held []pool.Allocation
-	for a, err := range p.Allocations(ctx) {
-		if err != nil {
-			return err
-		}
-		if !shared || a.Labels[netpools.LabelNode] == node {
-			held = append(held, a)
-		}
-	}
-	slices.SortFunc(held, func(a, b pool.Allocation) int { return a.Prefixes[0].Compare(b.Prefixes[0]) })
-	for _, a := range held {
-		fmt.Fprintf(c.Stdout, "%s %v\n", a.Owner, a.Addrs())
-	}
-	return adopt.WriteHostLocal(n.DataDir, n.Name, held)
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// readNetwork reads a file as in /etc/cni/net.d: a configuration of one plugin, or a list of them, of which it takes the
-// first that has a section ipam.
+// readNetwork reads a file as in /etc/cni/net.d: a configuration of one plugin, or a list of them. Of a list it takes
+// the first that has a section ipam.
 func readNetwork(path string) (network.Network, error) {
 	if path == "" {
 		return network.Network{}, fmt.Errorf("%w: -config is missing", ErrUsage)

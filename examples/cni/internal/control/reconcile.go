@@ -77,7 +77,8 @@ func (c *Control) newReconciler(args []string) (*reconciler, error) {
 	from := flags.String("from", "", "what says which containers exist: pods (of the Kubernetes API), list (lines of a "+
 		"container's ID and its interface) or gc (what CNI's GC gets)")
 	file := flags.String("file", "-", "the `file` of the list or of what GC gets; - for the standard input")
-	kubeconfig := flags.String("kubeconfig", "", "the `file` that says how to reach the Kubernetes API (default: as in a pod)")
+	kubeconfig := flags.String("kubeconfig", "", "the `file` that says how to reach the Kubernetes API "+
+		"(default: as in a pod)")
 	node := flags.String("node", "", "the `name` of the node that a list is about (default: this node)")
 	schedule := flags.String("schedule", "", "when to run, as five `fields` of cron (default: once, now)")
 	flags.DurationVar(&r.grace, "grace", 10*time.Minute, "how long a container must be gone; counted from the first run "+

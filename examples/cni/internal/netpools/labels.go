@@ -1,6 +1,10 @@
 package netpools
 
-import "os"
+import (
+	"os"
+
+	"github.com/ipalloc/ipalloc/examples/cni/internal/network"
+)
 
 // NodeName is the name of this node: the variable NODENAME, as Whereabouts has it, or else the host's name.
 func NodeName() (string, error) {
@@ -8,6 +12,11 @@ func NodeName() (string, error) {
 		return name, nil
 	}
 	return os.Hostname()
+}
+
+// Labels returns the labels of what an attachment on a node holds by a configuration.
+func Labels(h network.Header, node string) map[string]string {
+	return map[string]string{LabelNetwork: h.Name, LabelKind: string(h.Kind), LabelNode: node}
 }
 
 // Owner is the name in a pool of an attachment. Neither part can have a slash.

@@ -37,7 +37,8 @@ type Header struct {
 	CNIVersion string
 	// Store is where the pools are.
 	Store *url.URL
-	// DataDir is where host-local keeps its files.
+	// DataDir is where host-local keeps its files. Without its ranges, which DEL may not get, a configuration of
+	// host-local looks like one of static: so any configuration may have it.
 	DataDir string
 	// Sliced reports whether each node has slices of its own, and Overlapping whether ranges that overlap share their
 	// addresses.
@@ -99,7 +100,7 @@ func ReadHeader(data []byte) (Header, error) {
 		Sliced:      kind == Whereabouts && isSet(t.IPAM.NodeSliceSize),
 		Overlapping: t.IPAM.OverlappingRanges == nil || *t.IPAM.OverlappingRanges, Valid: t.Valid,
 	}
-	if h.DataDir == "" || kind != HostLocal {
+	if h.DataDir == "" {
 		h.DataDir = hostlocal.DefaultDataDir
 	}
 	return h, h.readStore(t.IPAM.Store)

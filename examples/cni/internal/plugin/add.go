@@ -61,7 +61,7 @@ func (p *plugin) grant(n network.Network, args network.Args, owner string) ([]ne
 
 // labels are for people, for GC and for the reconciler.
 func (s *session) labels(args network.Args) map[string]string {
-	labels := map[string]string{netpools.LabelNetwork: s.Name, netpools.LabelKind: string(s.Kind), netpools.LabelNode: s.node}
+	labels := netpools.Labels(s.Header, s.node)
 	for name, value := range map[string]string{
 		netpools.LabelPodNamespace: args.PodNamespace, netpools.LabelPodName: args.PodName, netpools.LabelPodUID: args.PodUID,
 	} {

@@ -25,7 +25,7 @@ func (s *session) adopt(of network.Pool) error {
 		return err
 	}
 	for i := range held {
-		held[i].Labels = map[string]string{netpools.LabelNetwork: s.Name, netpools.LabelKind: string(s.Kind), netpools.LabelNode: s.node}
+		held[i].Labels = netpools.Labels(s.Header, s.node)
 	}
 	_, err = pool.Import(s, s.store, of.Name, pool.Snapshot{Info: pool.Info{Spec: of.Spec}, Allocations: held}, nil)
 	if errors.Is(err, pool.ErrExists) {
