@@ -96,3 +96,17 @@ func ExampleNoObserver() {
 	fmt.Println(seen.leases, "lease ended and was freed")
 	// Output: 1 lease ended and was freed
 }
+
+// One handle has several observers: here both are told of the lease that ended.
+func ExampleObservers() {
+	ctx, mine, yours, now := context.Background(), &freed{}, &freed{}, time.Now()
+	options := &pool.Options{
+		Observer: pool.Observers(mine, yours), Clock: func() time.Time { return now },
+	}
+	p := must(pool.New(pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.1"))}, options))
+	must(p.Allocate(ctx, pool.Claim{Owner: "a", TTL: time.Hour}))
+	now = now.Add(time.Hour)
+	must(p.Allocate(ctx, pool.Claim{Owner: "b"}))
+	fmt.Println(mine.leases, yours.leases)
+	// Output: 1 1
+}

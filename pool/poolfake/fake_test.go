@@ -106,6 +106,24 @@ func TestTimeStandsStillUntilItIsMoved(t *testing.T) {
 	requireSound(t, p)
 }
 
+// TestAdvanceWakesAtOnce expects that nobody waits for a time-out.
+func TestAdvanceWakesAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake, p := created(t, specOf(t, "192.0.2.1"))
+		_, err := p.Allocate(t.Context(), pool.Claim{Owner: "a", TTL: time.Hour})
+		require.NoError(t, err)
+		begin, done := time.Now(), make(chan error)
+		go func() {
+			_, err := p.AllocateWait(t.Context(), pool.Claim{Owner: "b"})
+			done <- err
+		}()
+		synctest.Wait()
+		fake.Advance(time.Hour)
+		require.NoError(t, <-done)
+		require.Equal(t, begin, time.Now())
+	})
+}
+
 // TestAdvanceWakesWhoWaits lets the clock move at any moment of calls that wait, on handles of one store and of two.
 func TestAdvanceWakesWhoWaits(t *testing.T) {
 	for range 50 {

@@ -13,17 +13,16 @@ type observer struct {
 	fake *Fake
 }
 
-// call is a call of a pool, and the key under which its contexts have it.
-type call struct{ inner bool }
+// call is a call as one pool is told of it. It is there to be pointed to, so it has a size.
+type call struct{ _ byte }
 
+// callKey is the key under which a context has its call.
 type callKey struct{}
 
 // BeginCall implements [pool.Observer].
 func (o observer) BeginCall(ctx context.Context, begin pool.CallBegin) context.Context {
-	c := &call{inner: ctx.Value(callKey{}) != nil} // of a call over several pools
-	if !c.inner {
-		o.fake.begin(c)
-	}
+	c := &call{}
+	o.fake.begin(c)
 	ctx = context.WithValue(ctx, callKey{}, c)
 	for _, step := range begin.Steps {
 		if step.Kind != pool.StepAllocate {
@@ -38,7 +37,7 @@ func (o observer) BeginCall(ctx context.Context, begin pool.CallBegin) context.C
 
 // EndCall implements [pool.Observer].
 func (o observer) EndCall(ctx context.Context, _ pool.CallEnd) {
-	if c, _ := ctx.Value(callKey{}).(*call); c != nil && !c.inner {
+	if c, ok := ctx.Value(callKey{}).(*call); ok {
 		o.fake.end(c)
 	}
 }
