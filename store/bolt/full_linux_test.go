@@ -35,8 +35,6 @@ func TestFileSizeLimit(t *testing.T) {
 	require.NoError(t, child.Wait(), "%s", said)
 }
 
-func init() { roles["limited"] = limited }
-
 // limited is that child.
 func limited(path string) error {
 	ctx := context.Background()

@@ -137,7 +137,7 @@ func TestOpenLeavesOtherFilesAlone(t *testing.T) {
 				require.Nil(t, s)
 				require.ErrorIs(t, err, c.want)
 				require.ErrorContains(t, err, path)
-				require.Equal(t, c.want == bolt.ErrCorrupt, errors.Is(err, bolt.ErrCorrupt))
+				require.Equal(t, errors.Is(c.want, bolt.ErrCorrupt), errors.Is(err, bolt.ErrCorrupt))
 			}
 			after, err := os.ReadFile(path)
 			require.NoError(t, err)

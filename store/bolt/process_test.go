@@ -13,10 +13,11 @@ import (
 	"github.com/ipalloc/ipalloc/store/bolt"
 )
 
-// roles are what a child of a test may do.
-var roles = map[string]func(path string) error{"hold": hold, "commit": driver.CommitForEver}
-
-func TestMain(m *testing.M) { filetest.Main(m, roles) }
+func TestMain(m *testing.M) {
+	filetest.Main(m, map[string]func(path string) error{
+		"hold": hold, "commit": driver.CommitForEver, "limited": limited,
+	})
+}
 
 // hold opens the store and keeps it open.
 func hold(path string) error {

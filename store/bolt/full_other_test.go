@@ -1,0 +1,8 @@
+//go:build !linux
+
+package bolt_test
+
+import "errors"
+
+// limited is for tests that run on Linux.
+func limited(string) error { return errors.ErrUnsupported }
