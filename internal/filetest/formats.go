@@ -62,8 +62,8 @@ func (d Driver) present(t *testing.T) []byte {
 	return file
 }
 
-// Formats opens the files testdata/store-N.db.gz, one of each format up to the present one. Their pools verify clean, and
-// are used. The file of the present format is written first if update is set; those of older ones stay as they are.
+// Formats opens the files testdata/store-N.db.gz, one of each format up to the present one. Their pools verify clean,
+// and are used. The file of the present format is written first if update is set; those of older ones stay as they are.
 func (d Driver) Formats(t *testing.T, present int, update bool) {
 	for format := 1; format <= present; format++ {
 		path := filepath.Join(t.TempDir(), "ipalloc.db")

@@ -29,8 +29,8 @@ func smallDisk(t *testing.T, size string) (folder string, resize func(size strin
 	}
 }
 
-// FullDisk fills a disk of that size with allocations. The first that finds no room fails at once and says so, nothing is
-// lost, and the store goes on when there is room.
+// FullDisk fills a disk of that size with allocations. The first that finds no room fails at once and says so, nothing
+// is lost, and the store goes on when there is room.
 func (d Driver) FullDisk(t *testing.T, size string) {
 	folder, resize := smallDisk(t, size)
 	path := filepath.Join(folder, "ipalloc.db")

@@ -79,8 +79,8 @@ func crashHead(ctx context.Context, s store.Store) (store.Record, int, error) {
 	return head, n, errors.Join(err, json.Unmarshal(head.Data, &n))
 }
 
-// CommitForEver is what a child does in [Driver.Killed]: it commits one number after the other, and writes each, with its
-// revision, when Commit has returned.
+// CommitForEver is what a child does in [Driver.Killed]: it commits one number after the other, and writes each, with
+// its revision, when Commit has returned.
 func (d Driver) CommitForEver(path string) error {
 	ctx := context.Background()
 	s, err := d.Open(ctx, path, false)
