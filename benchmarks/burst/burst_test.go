@@ -24,8 +24,8 @@ func TestMain(m *testing.M) {
 // atOnce is smaller than in the burst of the targets, which takes minutes for all kinds of pools: -processes=128.
 var atOnce = flag.Int("processes", 40, "how many processes make a burst, at most")
 
-// TestBurst runs a burst on each kind of pool of this library: many processes with 16 claims each. It runs once with all
-// left alone and once with some killed.
+// TestBurst runs a burst on each kind of pool of this library: many processes with 16 claims each. It runs once with
+// all left alone and once with some killed.
 func TestBurst(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts hundreds of processes")
