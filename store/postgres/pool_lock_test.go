@@ -46,7 +46,7 @@ func TestCommitTimeoutWhileAHeadIsLocked(t *testing.T) {
 			pools := createPools(t, open(t, url, schema), options)
 			tx, err := connect(t, url).Begin(t.Context())
 			require.NoError(t, err)
-			defer tx.Rollback(context.WithoutCancel(t.Context())) //nolint:errcheck // it has ended, if all is well
+			defer tx.Rollback(context.WithoutCancel(t.Context())) // which has ended, if all is well
 			rows, err := tx.Exec(t.Context(), "SELECT FROM "+quoted(schema)+".pool WHERE pool = 'a' FOR UPDATE")
 			require.NoError(t, err)
 			require.Equal(t, int64(1), rows.RowsAffected())
