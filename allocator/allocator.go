@@ -267,6 +267,7 @@ func (a *Allocator) Clone() *Allocator {
 	c := *a
 	c.tree.nodes = slices.Clone(a.tree.nodes)
 	c.tree.slab = slices.Clone(a.tree.slab)
+	c.tree.orders = slices.Clone(a.tree.orders)
 	c.universe = slices.Clone(a.universe)
 	return &c
 }

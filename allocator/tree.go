@@ -26,6 +26,8 @@ type tree struct {
 	freeRun  [7]uint32 // heads of the lists of unused runs of 1<<i in slab, linked through their first word
 	unused   int       // words of slab in these lists
 
+	orders []orders // of the free blocks in each node; nil unless they are asked for
+
 	path [maxLevels]uint32 // from the root to the node that is being changed
 	top  uint32            // the node that all that is free lies beneath, if the root has no more to tell; else 0
 }
@@ -316,6 +318,9 @@ func (t *tree) hang(nd *node, s uint, e edge) {
 // path[jointAt], which may have become superfluous.
 func (t *tree) ascend(depth int, x uint128, largest int16, jointAt int) {
 	path := &t.path
+	if t.orders != nil {
+		t.forget(path[:depth+1])
+	}
 	for i := depth; i > 0; i-- {
 		nd := &t.nodes[path[i]]
 		varied := nd.isVaried()
@@ -563,6 +568,10 @@ func (t *tree) newNode(x uint128, level uint) uint32 {
 		t.nodes = append(t.nodes, node{})
 	} else {
 		t.freeNode = t.nodes[n].slots
+	}
+	if t.orders != nil {
+		t.orders = append(t.orders, make([]orders, len(t.nodes)-len(t.orders))...)
+		t.orders[n] = orders{}
 	}
 	nd := &t.nodes[n]
 	nd.base = x.floor(6*level + 6)

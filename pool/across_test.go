@@ -65,7 +65,7 @@ func TestInvariant1NetworkGuardsDelegatedBlocks(t *testing.T) {
 	info, err := child.Info(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, ranges("10.0.0.32-10.0.0.47"), info.Withheld)
-	require.Equal(t, uint64(1), info.Stats.Of(pool.IPv4).OutOfRange.Uint64(), "what it holds stays held")
+	require.Equal(t, uint64(1), info.StatsOf(pool.IPv4).OutOfRange.Uint64(), "what it holds stays held")
 	requireOK(t, child)
 	requireSound(t, s)
 
@@ -75,7 +75,7 @@ func TestInvariant1NetworkGuardsDelegatedBlocks(t *testing.T) {
 	info, err = child.Info(t.Context())
 	require.NoError(t, err)
 	stats := info.Stats
-	require.True(t, stats.Of(pool.IPv4).OutOfRange.IsZero())
+	require.True(t, countsOf(stats, pool.IPv4).OutOfRange.IsZero())
 	requireSound(t, s)
 }
 

@@ -24,7 +24,7 @@ func drawAsked(t *rapid.T, owner string) pool.Asked {
 		return pool.Asked{Owner: owner, TTL: drawTTL(t)}
 	}
 	c := &pool.Claim{
-		Owner: owner, Policy: pool.FamilyPolicy(rapid.IntRange(0, 2).Draw(t, "policy")),
+		Owner: owner, Policy: rapid.SampledFrom(policies).Draw(t, "policy"),
 		Fenced: rapid.Bool().Draw(t, "fenced"), Scope: rapid.StringMatching(`[^\x00]{0,5}`).Draw(t, "scope"),
 	}
 	if rapid.Bool().Draw(t, "lease") {

@@ -34,7 +34,7 @@ type attempt struct {
 	took    time.Duration     // how long its commit took
 	one     draft             // the first of drafts
 	callers []context.Context // of whom an observer is told
-	stats   Stats             // that an observer is told
+	stats   []Stats           // that an observer is told
 }
 
 // draft is what an attempt plans in one pool.
@@ -53,9 +53,9 @@ type draft struct {
 	known   bool                // whether the pool's state is known to the attempt
 	err     error               // why it is not
 	sent    struct {            // of a commit of which an observer is told
-		ctx           context.Context // which BeginCommit returned
-		writes, bytes int
-		revision      int64 // that it made; 0 if it failed
+		ctx      context.Context // which BeginCommit returned
+		commit   Commit
+		revision int64 // that it made; 0 if it failed
 	}
 }
 

@@ -22,8 +22,8 @@ func inBand(owner, band string) pool.Claim {
 }
 
 func TestDynamicClaimsUseABandLast(t *testing.T) {
-	for _, strategy := range []pool.Strategy{pool.LowestFree, pool.NextFree, pool.RandomFree} {
-		t.Run(strategy.String(), func(t *testing.T) {
+	for _, strategy := range everyStrategy {
+		t.Run("strategy="+string(strategy), func(t *testing.T) {
 			inMemoryAndStored(t, banded(false, strategy), func(t *testing.T, b *trial) {
 				band := setOf("10.0.0.0-10.0.0.2")
 				for i := range 8 {
@@ -38,15 +38,15 @@ func TestDynamicClaimsUseABandLast(t *testing.T) {
 }
 
 func TestDynamicClaimsNeverUseAnExclusiveBand(t *testing.T) {
-	for _, strategy := range []pool.Strategy{pool.LowestFree, pool.NextFree, pool.RandomFree} {
-		t.Run(strategy.String(), func(t *testing.T) {
+	for _, strategy := range everyStrategy {
+		t.Run("strategy="+string(strategy), func(t *testing.T) {
 			inMemoryAndStored(t, banded(true, strategy), func(t *testing.T, b *trial) {
 				for i := range 5 {
 					a := allocate(t, b.another(t), pool.Claim{Owner: fmt.Sprint(i)})
 					require.False(t, setOf("10.0.0.0-10.0.0.2").Contains(a.Addrs()[0]))
 				}
 				_, err := b.Allocate(t.Context(), pool.Claim{Owner: "late"})
-				var exhausted *pool.ExhaustedError
+				var exhausted *pool.Error
 				require.ErrorAs(t, err, &exhausted)
 				require.True(t, exhausted.Limited)
 				require.Equal(t, uint64(3), exhausted.Free.Uint64(), "but they are not for this claim")

@@ -212,10 +212,10 @@ func (b *Blocks) take(ctx context.Context) (*Pool, string, error) {
 }
 
 // free is the first owner of a block that has none.
-func (b *Blocks) free(uses []GrantUse) string {
+func (b *Blocks) free(uses []Grant) string {
 	for number := 0; ; number++ {
 		owner := b.owner(number)
-		if !slices.ContainsFunc(uses, func(u GrantUse) bool { return u.Owner == owner }) {
+		if !slices.ContainsFunc(uses, func(u Grant) bool { return u.Owner == owner }) {
 			return owner
 		}
 	}
@@ -224,7 +224,7 @@ func (b *Blocks) free(uses []GrantUse) string {
 // isIdle reports whether nothing of the block is held that the owner has for the pool.
 func isIdle(ctx context.Context, p *Pool, owner string) bool {
 	uses, err := p.Grants(ctx)
-	i := slices.IndexFunc(uses, func(u GrantUse) bool { return u.Owner == owner })
+	i := slices.IndexFunc(uses, func(u Grant) bool { return u.Owner == owner })
 	return err == nil && i >= 0 && uses[i].Idle
 }
 
@@ -274,8 +274,8 @@ func (b *Blocks) giveBackOf(ctx context.Context, a Allocation) error {
 	if err != nil {
 		return ignoring(err, ErrNoPool)
 	}
-	i := slices.IndexFunc(uses, func(u GrantUse) bool { return u.Idle && u.has(a) })
-	if i < 0 || !slices.ContainsFunc(slices.Delete(slices.Clone(uses), i, i+1), func(u GrantUse) bool { return u.Room }) {
+	i := slices.IndexFunc(uses, func(u Grant) bool { return u.Idle && u.has(a) })
+	if i < 0 || !slices.ContainsFunc(slices.Delete(slices.Clone(uses), i, i+1), func(u Grant) bool { return u.Room }) {
 		return nil
 	}
 	_, err = b.giveBack(ctx, p, uses[i].Owner)
@@ -331,7 +331,7 @@ func (b *Blocks) giveBackAll(ctx context.Context, keep int) (given int, err erro
 	if err != nil {
 		return 0, ignoring(err, ErrNoPool)
 	}
-	idle := slices.DeleteFunc(uses, func(u GrantUse) bool { return !u.Idle })
+	idle := slices.DeleteFunc(uses, func(u Grant) bool { return !u.Idle })
 	for len(idle) > max(keep, 0) {
 		gone, err := b.giveBack(ctx, p, idle[len(idle)-1].Owner)
 		if err != nil {
@@ -361,22 +361,13 @@ func (b *Blocks) Get(ctx context.Context, held Held) (Allocation, error) {
 	return p.Get(ctx, held)
 }
 
-// GrantUse says how much of a grant from its parent a pool uses. A GrantUse may be copied; the copy shares Prefixes.
-type GrantUse struct {
-	Grant
-	// Idle reports whether none of it is held or cooling down, so that [Pool.Retract] can give it back.
-	Idle bool
-	// Room reports whether each of its prefixes has a free address.
-	Room bool
-}
-
 // Grants lists what the parent has granted to the pool, in the order of the grants, as of one moment. It is empty for a
 // pool that was not delegated from another one.
 //
 // Errors: [ErrNoPool]; [ErrCorrupt]; those of the store. Cost: one read and O(runs of free addresses); O(allocations)
 // if any are out of range.
-func (p *Pool) Grants(ctx context.Context) ([]GrantUse, error) {
-	var uses []GrantUse
+func (p *Pool) Grants(ctx context.Context) ([]Grant, error) {
+	var uses []Grant
 	err := exclusively(ctx, func(a *attempt) error {
 		d, err := a.present(p)
 		if err != nil {
@@ -392,7 +383,8 @@ func (p *Pool) Grants(ctx context.Context) ([]GrantUse, error) {
 			free[f] = d.state().space.FreeSet(f.inSpace())
 		}
 		for _, g := range d.state().parent.clone().Grants {
-			use := GrantUse{Grant: g, Room: true, Idle: d.state().requireFree(g.Prefixes, outOfRange) == nil}
+			use := g
+			use.Room, use.Idle = true, d.state().requireFree(g.Prefixes, outOfRange) == nil
 			for _, prefix := range g.Prefixes {
 				set := free[FamilyOf(prefix.Addr())]
 				use.Room = use.Room && set != nil && set.OverlapsPrefix(prefix)

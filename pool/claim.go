@@ -153,8 +153,13 @@ func (c *Claim) prepare(sets *setCache) error {
 	if err := c.checkOwnerAndRest(); err != nil {
 		return err
 	}
-	if c.Policy > RequireDualStack {
-		return invalid("%v is not a family policy", c.Policy)
+	switch c.Policy {
+	case "":
+		c.Policy = SingleStack
+	case SingleStack, PreferDualStack, RequireDualStack:
+	default:
+		return invalid("%q is not a family policy, want %q", string(c.Policy),
+			[]FamilyPolicy{SingleStack, PreferDualStack, RequireDualStack})
 	}
 	if err := c.prepareSets(sets); err != nil {
 		return err

@@ -25,13 +25,15 @@ func TestClaimValidate(t *testing.T) {
 	with := func(r pool.Request) pool.Claim { return pool.Claim{Owner: "a", Requests: []pool.Request{r}} }
 	p := newDualStack(t)
 	for want, claim := range map[string]pool.Claim{
-		"the owner is empty":                              {},
-		"is 1025 bytes long, the most is 1024":            {Owner: strings.Repeat("n", store.MaxNameBytes+1)},
-		`the owner "a\x00b" is not UTF-8 without NUL`:     {Owner: "a\x00b"},
-		`the owner "\xff" is not UTF-8 without NUL`:       {Owner: "\xff"},
-		"FamilyPolicy(7) is not a family policy":          {Owner: "a", Policy: 7},
-		"Family(5) is not a family, want IPv4 or IPv6":    with(pool.Request{Family: 5}),
-		"10.0.0.9/24 has host bits set, want 10.0.0.0/24": with(pool.Request{Exact: netip.MustParsePrefix("10.0.0.9/24")}),
+		"the owner is empty":                                  {},
+		"is 1025 bytes long, the most is 1024":                {Owner: strings.Repeat("n", store.MaxNameBytes+1)},
+		`the owner "a\x00b" is not UTF-8 without NUL`:         {Owner: "a\x00b"},
+		`the owner "\xff" is not UTF-8 without NUL`:           {Owner: "\xff"},
+		`"Both" is not a family policy, want ["SingleStack" `: {Owner: "a", Policy: "Both"},
+		"Family(5) is not a family, want IPv4 or IPv6":        with(pool.Request{Family: 5}),
+		"10.0.0.9/24 has host bits set, want 10.0.0.0/24": with(pool.Request{
+			Exact: netip.MustParsePrefix("10.0.0.9/24"),
+		}),
 		"a request for 10.0.0.0/24 has another length, 25": with(pool.Request{
 			Exact: netip.MustParsePrefix("10.0.0.0/24"), Bits: 25,
 		}),
@@ -53,7 +55,7 @@ func TestClaimValidate(t *testing.T) {
 	info, err := p.Info(t.Context())
 	require.NoError(t, err)
 	stats := info.Stats
-	require.True(t, stats.Of(pool.IPv4).Used.IsZero())
+	require.True(t, countsOf(stats, pool.IPv4).Used.IsZero())
 	require.NoError(t, pool.Claim{
 		Owner: "a", Policy: pool.RequireDualStack, Requests: []pool.Request{{Within: set("10.0.0.0/24")}, {Bits: 30}},
 	}.Validate())

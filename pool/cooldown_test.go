@@ -54,14 +54,14 @@ func TestCoolingAddressesAreCountedAsTheirOwnState(t *testing.T) {
 		allocate(t, b.Pool, pool.Claim{Owner: "a", Requests: []pool.Request{{Bits: 31}, {}}})
 		allocate(t, b.Pool, pool.Claim{Owner: "b"})
 		release(t, b.Pool, "a")
-		want := pool.FamilyStats{
+		want := pool.Stats{
 			Family: pool.IPv4, Total: cidr.CountOf(8), Used: cidr.CountOf(1), Cooling: cidr.CountOf(3), Free: cidr.CountOf(4),
 		}
 		require.Equal(t, want, b.stats(t))
 		info, err := b.another(t).Info(t.Context())
 		require.NoError(t, err)
 		fresh := info.Stats
-		require.Equal(t, want, fresh.Of(pool.IPv4), "as it is stored")
+		require.Equal(t, want, countsOf(fresh, pool.IPv4), "as it is stored")
 		report, err := b.Verify(t.Context())
 		require.NoError(t, err)
 		require.True(t, report.OK(), "%v", report)
@@ -85,7 +85,7 @@ func TestExhaustionSaysWhatCoolsDownAndWhenTheNextFrees(t *testing.T) {
 		b.clock.Add(time.Second)
 		release(t, b.Pool, "1")
 		_, err := b.another(t).Allocate(t.Context(), pool.Claim{Owner: "new"})
-		var exhausted *pool.ExhaustedError
+		var exhausted *pool.Error
 		require.ErrorAs(t, err, &exhausted)
 		require.ErrorIs(t, err, pool.ErrExhausted)
 		require.Equal(t, uint64(2), exhausted.Cooling.Uint64())

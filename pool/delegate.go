@@ -68,7 +68,7 @@ func (d *delegation) child(parent *Pool, name string) (*Pool, error) {
 func Delegate(
 	ctx context.Context, parent *Pool, claim Claim, name string, spec Spec, options *Options,
 ) (child *Pool, granted Allocation, err error) {
-	s := StepBegin{Owner: claim.Owner, Claim: claim}
+	s := Allocate(claim)
 	granted, err = parent.observeOne(ctx, "Delegate", s, func(ctx context.Context) (a Allocation, err error) {
 		child, a, err = delegate(ctx, parent, claim, name, spec, options)
 		return a, wrapped(err, Error{Op: "delegate", Pool: cmp.Or(name, parent.name), Owner: claim.Owner})
@@ -132,8 +132,8 @@ func (a *attempt) delegate(from *draft, to *delegation, granted Allocation) erro
 	if err != nil {
 		return err
 	}
-	grants := []Grant{{granted.Owner, slices.Clone(granted.Prefixes)}}
-	child, err := newState(r, Parent{Pool: from.pool.name, Grants: grants}, made.options.Random)
+	grants := []Grant{{Owner: granted.Owner, Prefixes: slices.Clone(granted.Prefixes)}}
+	child, err := newState(r, parentage{Pool: from.pool.name, Grants: grants}, made.options.Random)
 	if err != nil {
 		return err
 	}
@@ -152,12 +152,12 @@ func (a *attempt) delegate(from *draft, to *delegation, granted Allocation) erro
 // [ErrHeld] if another pool was delegated from what the owner holds in the parent. Cost: two or three reads and one
 // commit.
 func (p *Pool) Extend(ctx context.Context, claim Claim) (Allocation, error) {
-	call, ctx := p.observe(ctx, "Extend", StepBegin{Owner: claim.Owner, Claim: claim})
+	call, ctx := p.observe(ctx, "Extend", Allocate(claim))
 	defer call.end()
 	granted, parent, err := p.extend(ctx, claim)
 	err = p.failed("extend", claim.Owner, err)
 	call.in(parent)
-	call.step(StepAllocate, claim.Owner, granted, err)
+	call.step(Allocate(claim), Result{Pool: p, Allocation: granted, Err: err})
 	return granted, call.result(err)
 }
 
@@ -227,7 +227,7 @@ func (a *attempt) extend(d, from *draft, granted Allocation) error {
 	for _, prefix := range granted.Prefixes {
 		spec.Ranges = append(spec.Ranges, netipx.RangeOfPrefix(prefix))
 	}
-	parent.Grants = append(parent.Grants, Grant{granted.Owner, slices.Clone(granted.Prefixes)})
+	parent.Grants = append(parent.Grants, Grant{Owner: granted.Owner, Prefixes: slices.Clone(granted.Prefixes)})
 	withheld := cidr.Difference(parent.granted(), from.state().rules.allowedSet()).Ranges()
 	return a.rebuild(d, spec, withheld, parent, true)
 }
@@ -239,12 +239,12 @@ func (a *attempt) extend(d, from *draft, granted Allocation) error {
 // or cooling down in the pool; [ErrInvalid] if nothing would be left of the pool (use [Delete]); those of the store.
 // Cost: two or three reads and one commit.
 func (p *Pool) Retract(ctx context.Context, owner string) (Allocation, error) {
-	call, ctx := p.observe(ctx, "Retract", StepBegin{Kind: StepRelease, Owner: owner, Held: Held{Owner: owner}})
+	call, ctx := p.observe(ctx, "Retract", Release(Held{Owner: owner}))
 	defer call.end()
 	given, parent, err := p.retract(ctx, owner)
 	err = p.failed("retract", owner, err)
 	call.in(parent)
-	call.step(StepRelease, owner, given, err)
+	call.step(Release(Held{Owner: owner}), Result{Pool: p, Allocation: given, Err: err})
 	return given, call.result(err)
 }
 
@@ -368,7 +368,7 @@ func (a *attempt) takeFromChild(d *draft, h *holding) error {
 }
 
 // giveBack plans that what the draft's pool, which is being deleted, was delegated from goes back to its parent.
-func (a *attempt) giveBack(d *draft, parent Parent) error {
+func (a *attempt) giveBack(d *draft, parent parentage) error {
 	from, err := a.open(d.pool, parent.Pool)
 	if errors.Is(err, ErrNoPool) {
 		return nil // deleted by hand
@@ -398,7 +398,7 @@ func (a *attempt) changeChild(d *draft, spec Spec, drain bool) error {
 }
 
 // admits returns an error unless the ranges of the spec lie in what the parent has granted.
-func (p Parent) admits(spec Spec) error {
+func (p parentage) admits(spec Spec) error {
 	if outside := cidr.Difference(cidr.SetOf(spec.ranges()...), p.granted()); len(outside.Ranges()) > 0 {
 		return invalid("the ranges %v are none that the parent %q has granted", cidr.FormatSet(outside), p.Pool)
 	}

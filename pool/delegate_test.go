@@ -39,8 +39,8 @@ func TestNodeCIDRsAreDelegated(t *testing.T) {
 		require.NoError(t, err)
 		info, err := p.Info(t.Context())
 		require.NoError(t, err)
-		require.Equal(t, "cluster", info.Parent.Pool)
-		require.Equal(t, node, info.Parent.Grants[0].Owner)
+		require.Equal(t, "cluster", info.Parent)
+		require.Equal(t, node, info.Grants[0].Owner)
 		require.Equal(t, ranges(fmt.Sprintf("10.244.%d.0/24", i), fmt.Sprintf("fd00:10:244:%d::/64", i)), info.Spec.Ranges)
 		pod := allocate(t, p, pool.Claim{Owner: "pod", Policy: pool.RequireDualStack})
 		want := []netip.Addr{addr(fmt.Sprintf("10.244.%d.1", i)), addr(fmt.Sprintf("fd00:10:244:%d::1", i))}

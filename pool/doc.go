@@ -53,10 +53,11 @@
 //
 // # Which address
 //
-// The lowest free one, unless [Spec.Strategy] asks for the next after the last ([NextFree]) or for a random one
-// ([RandomFree]). [Request.Prefer] asks for one address rather than any other, and [Request.Exact] for no other.
-// [Spec.Bands] are parts of a pool that are used last, or only by claims that name them or an exact address, such as
-// Kubernetes' band of static Service addresses ([ServiceBand]).
+// The lowest free one, unless [Spec.Strategy] asks for another: the next after the last ([NextFree]), a random one
+// ([RandomFree]), the highest ([HighestFree]), one with room to grow behind it ([SpreadFree]), or one that leaves large
+// blocks whole ([BestFit]). [Request.Prefer] asks for one address rather than any other, and [Request.Exact] for no
+// other. [Spec.Bands] are parts of a pool that are used last, or only by claims that name them or an exact address,
+// such as Kubernetes' band of static Service addresses ([ServiceBand]).
 //
 // Cost: a few microseconds at most for every strategy, however many ranges the pool has. A claim in a band or in a set
 // adds a few searches; a set that the handle has not seen lately is read once.

@@ -39,11 +39,11 @@ var (
 	// released or retracted because the pool that was delegated from it still holds some of its addresses, and when a
 	// pool cannot change its network because other pools were delegated from it.
 	ErrInUse = errors.New("in use")
-	// ErrExhausted is returned when the searched part of the pool has no free prefix of the requested length. The error
-	// is an [ExhaustedError].
+	// ErrExhausted is returned when the searched part of the pool has no free prefix of the requested length. The
+	// [Error] says more.
 	ErrExhausted = sentinel.ErrExhausted
-	// ErrTaken is returned when any part of the requested exact prefix is held or cooling down. The error is a
-	// [TakenError].
+	// ErrTaken is returned when any part of the requested exact prefix is held or cooling down. The [Error] says until
+	// when it cools down.
 	ErrTaken = sentinel.ErrTaken
 	// ErrNotInPool is returned when the pool does not hand out the requested exact prefix. The message says why: it is
 	// outside the ranges, excluded, a gateway, reserved or withheld.
@@ -57,8 +57,8 @@ var (
 	ErrScope = errors.New("other scope")
 	// ErrCordoned is returned when the pool is closed for new claims; see [Spec.Cordoned].
 	ErrCordoned = errors.New("the pool is cordoned")
-	// ErrOutOfRange is returned when a change of the pool would leave allocations out of range. The error is an
-	// [OutOfRangeError].
+	// ErrOutOfRange is returned when a change of the pool would leave allocations out of range (stranded). The [Error]
+	// lists them.
 	ErrOutOfRange = errors.New("allocations would be out of range")
 	// ErrOverlap is returned when ranges overlap with those of another pool in the network, or with addresses that such
 	// a pool still holds out of range.
@@ -83,6 +83,33 @@ type Error struct {
 	Owner  string       // the owner who asked
 	Prefix netip.Prefix // the prefix that it is about
 	Err    error        // the cause
+
+	// Family and Bits are those of the request that could not be met. They and the fields down to Total are set if Err
+	// wraps [ErrExhausted].
+	Family Family
+	Bits   int
+	// Limited reports whether the request was for only a part of the pool: it named a set, or the pool has bands.
+	Limited bool
+	// Never reports whether the request could not be met even if nothing were held: what the pool hands out, or the
+	// requested part of it, contains no prefix of the length. Only another spec helps. If false, the pool is full for
+	// now.
+	Never bool
+	// Longest is the prefix length, in bits, of the largest free block of the family in the whole pool; -1 if no
+	// address is free. A request for that length or a greater one can be met, if it may use the whole pool.
+	Longest int
+	// Free, Cooling and Total count the addresses of the family in the pool. Addresses may be free although none fits
+	// the request.
+	Free, Cooling, Total cidr.Count
+
+	// Until is when the cooldown or quarantine of the first address of an exact prefix ends. Zero if an owner holds it,
+	// and if Err does not wrap [ErrTaken].
+	Until time.Time
+	// Next is when the first lease or cooldown in the pool ends, if nothing changes before then. Zero if there is none,
+	// if that was not looked up, and if Err wraps neither [ErrExhausted] nor [ErrTaken].
+	Next time.Time
+	// Allocations are all those that a change of the pool would leave out of range, at least in part, if Err wraps
+	// [ErrOutOfRange].
+	Allocations []Allocation
 }
 
 // Error returns, for example: pool "blue": allocate for "pod-7": 10.0.0.9/32: taken.
@@ -110,105 +137,102 @@ func wrapped(err error, as Error) error {
 		return err
 	}
 	as.Err = storeError(err)
+	as.explain()
 	return &as
 }
 
-// ExhaustedError says which request could not be met, and why. It matches [ErrExhausted]. It belongs to the caller.
-type ExhaustedError struct {
-	// Family and Bits are those of the request that could not be met.
-	Family Family
-	Bits   int
-	// Limited reports whether the request was for only a part of the pool: it named a set, or the pool has bands.
-	Limited bool
-	// Never reports whether the request could not be met even if nothing were held: what the pool hands out, or the
-	// requested part of it, contains no prefix of the length. Only another spec helps. If false, the pool is full for
-	// now.
-	Never bool
-	// Longest is the prefix length, in bits, of the largest free block of the family in the whole pool; -1 if no
-	// address is free. A request for that length or a greater one can be met, if it may use the whole pool.
-	Longest int
-	// Free, Cooling and Total count the addresses of the family in the pool. Addresses may be free although none fits
-	// the request.
-	Free, Cooling, Total cidr.Count
-	// Next is when the first lease or cooldown in the pool ends, if nothing changes before then; zero if there is none.
-	Next time.Time
+// explain copies the details of the cause.
+func (e *Error) explain() {
+	var exhausted *exhaustedError
+	var taken *takenError
+	var stranded *outOfRangeError
+	switch err := e.Err; {
+	case errors.As(err, &exhausted):
+		e.Family, e.Bits, e.Limited, e.Never = exhausted.family, exhausted.bits, exhausted.limited, exhausted.never
+		e.Longest, e.Free, e.Cooling, e.Total = exhausted.longest, exhausted.free, exhausted.cooling, exhausted.total
+		e.Next = exhausted.next
+	case errors.As(err, &taken):
+		e.Until, e.Next = taken.until, taken.next
+	case errors.As(err, &stranded):
+		e.Allocations = stranded.allocations
+	}
+}
 
-	hint    string
-	refused *Request // until Never and Longest are known
+// exhaustedError is the cause of an [Error] that says which request could not be met, and why: see there.
+type exhaustedError struct {
+	family               Family
+	bits                 int
+	limited, never       bool
+	longest              int
+	free, cooling, total cidr.Count
+	next                 time.Time
+	hint                 string
+	refused              *Request // until never and longest are known
 }
 
 // Error says what was requested, how much is free, and when the next address may become free.
-func (e *ExhaustedError) Error() string {
-	text := fmt.Sprintf("%v: no %v /%d is free", ErrExhausted, e.Family, e.Bits)
-	if e.Never {
-		text = fmt.Sprintf("%v: an %v /%d can never be free", ErrExhausted, e.Family, e.Bits)
+func (e *exhaustedError) Error() string {
+	text := fmt.Sprintf("%v: no %v /%d is free", ErrExhausted, e.family, e.bits)
+	if e.never {
+		text = fmt.Sprintf("%v: an %v /%d can never be free", ErrExhausted, e.family, e.bits)
 	}
-	if e.Limited {
+	if e.limited {
 		text += " in the part of the pool that was asked for"
 	}
-	text += fmt.Sprintf("; free addresses: %v of %v", e.Free, e.Total)
-	if e.Longest >= 0 && e.Longest > e.Bits {
-		text += fmt.Sprintf(", the longest free block is a /%d", e.Longest)
+	text += fmt.Sprintf("; free addresses: %v of %v", e.free, e.total)
+	if e.longest >= 0 && e.longest > e.bits {
+		text += fmt.Sprintf(", the longest free block is a /%d", e.longest)
 	}
-	if !e.Cooling.IsZero() {
-		text += fmt.Sprintf("; %v cool down", e.Cooling)
+	if !e.cooling.IsZero() {
+		text += fmt.Sprintf("; %v cool down", e.cooling)
 	}
-	if !e.Next.IsZero() {
-		text += "; the next one may be free at " + e.Next.Format(time.RFC3339Nano)
+	if !e.next.IsZero() {
+		text += "; the next one may be free at " + e.next.Format(time.RFC3339Nano)
 	}
 	return text + e.hint
 }
 
 // Is makes errors.Is(e, ErrExhausted) true.
-func (e *ExhaustedError) Is(target error) bool { return target == ErrExhausted }
+func (e *exhaustedError) Is(target error) bool { return target == ErrExhausted }
 
-// OutOfRangeError lists the allocations that a change of the pool would leave out of range (stranded). It matches
-// [ErrOutOfRange]. It belongs to the caller.
-type OutOfRangeError struct {
-	// Allocations are all those that would be out of range, at least in part.
-	Allocations []Allocation
-}
+// outOfRangeError is the cause of an [Error] that lists allocations.
+type outOfRangeError struct{ allocations []Allocation }
 
 // Error names the first of the allocations.
-func (e *OutOfRangeError) Error() string {
+func (e *outOfRangeError) Error() string {
 	const few = 3
-	text := fmt.Sprintf("%v: %d", ErrOutOfRange, len(e.Allocations))
+	text := fmt.Sprintf("%v: %d", ErrOutOfRange, len(e.allocations))
 	separator := ": "
-	for _, a := range e.Allocations[:min(few, len(e.Allocations))] {
+	for _, a := range e.allocations[:min(few, len(e.allocations))] {
 		text += fmt.Sprintf("%s%q holds %v", separator, brief(a.Owner), brief(a.Prefixes))
 		separator = ", "
 	}
-	if len(e.Allocations) > few {
+	if len(e.allocations) > few {
 		text += ", …"
 	}
 	return text
 }
 
 // Is makes errors.Is(e, ErrOutOfRange) true.
-func (e *OutOfRangeError) Is(target error) bool { return target == ErrOutOfRange }
+func (e *outOfRangeError) Is(target error) bool { return target == ErrOutOfRange }
 
-// TakenError says why an exact prefix could not be granted. It matches [ErrTaken]. It belongs to the caller.
-type TakenError struct {
-	// Prefix is the requested prefix.
-	Prefix netip.Prefix
-	// Cooling is when the cooldown or quarantine of the prefix's first address ends; zero if an owner holds it.
-	Cooling time.Time
-	// Next is when the first lease or cooldown in the pool ends, if nothing changes before then; zero if there is none,
-	// or if it was not looked up.
-	Next time.Time
+// takenError says why an exact prefix could not be granted.
+type takenError struct {
+	prefix      netip.Prefix
+	until, next time.Time
 }
 
 // Error says whether the prefix is cooling down, and until when. The [*Error] around it names the prefix.
-func (e *TakenError) Error() string {
+func (e *takenError) Error() string {
 	text := ErrTaken.Error()
-	if !e.Cooling.IsZero() {
-		text += ": it cools down until " + e.Cooling.Format(time.RFC3339Nano)
+	if !e.until.IsZero() {
+		text += ": it cools down until " + e.until.Format(time.RFC3339Nano)
 	}
 	return text
 }
 
 // Is makes errors.Is(e, ErrTaken) true.
-func (e *TakenError) Is(target error) bool { return target == ErrTaken }
+func (e *takenError) Is(target error) bool { return target == ErrTaken }
 
 // invalid is an error that wraps [ErrInvalid] and says what is wrong. What it quotes is cut.
 func invalid(format string, args ...any) error {

@@ -21,7 +21,7 @@ func ExamplePool_Update() {
 	must(p.Allocate(ctx, pool.Claim{Owner: "vm-2"}))
 
 	err := p.Update(ctx, pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.10-10.0.0.10"))})
-	var stranded *pool.OutOfRangeError
+	var stranded *pool.Error
 	if errors.As(err, &stranded) {
 		for _, a := range stranded.Allocations {
 			fmt.Println("in the way:", a.Owner, a.Addrs()[0])
@@ -44,7 +44,7 @@ func ExampleEnsure() {
 	must(p.Allocate(ctx, pool.Claim{Owner: "vm-1"}))
 
 	p = must(start("10.0.0.10-10.0.0.99", pool.Update)) // more addresses
-	fmt.Println(must(p.Info(ctx)).Stats.Of(pool.IPv4).Total, "addresses")
+	fmt.Println(must(p.Info(ctx)).StatsOf(pool.IPv4).Total, "addresses")
 
 	_, err := start("10.9.0.10-10.9.0.99", pool.Refuse)
 	fmt.Println(errors.Is(err, pool.ErrDrift), err)
@@ -70,7 +70,7 @@ func ExamplePool_Drain() {
 	must(p.Allocate(ctx, pool.Claim{Owner: "vm-1"}))
 
 	fmt.Println(p.Drain(ctx, pool.Spec{Ranges: must(cidr.ParseRanges("10.9.0.10-10.9.0.19"))}))
-	fmt.Println("out of range:", must(p.Info(ctx)).Stats.Of(pool.IPv4).OutOfRange)
+	fmt.Println("out of range:", must(p.Info(ctx)).StatsOf(pool.IPv4).OutOfRange)
 	fmt.Println("vm-1 still has", must(p.Get(ctx, pool.Held{Owner: "vm-1"})).Addrs()[0])
 	must(p.Release(ctx, pool.Held{Owner: "vm-1"}))
 	fmt.Println("and then gets", must(p.Allocate(ctx, pool.Claim{Owner: "vm-1"})).Addrs()[0])

@@ -29,7 +29,7 @@ func ExampleDelegate() {
 	fmt.Println("in use:", errors.Is(err, pool.ErrInUse))
 	must(subnet.Release(ctx, pool.Held{Owner: "web"}))
 	fmt.Println(pool.Delete(ctx, s, subnet.Name(), nil))
-	fmt.Println("used:", must(vpc.Info(ctx)).Stats.Of(pool.IPv4).Used)
+	fmt.Println("used:", must(vpc.Info(ctx)).StatsOf(pool.IPv4).Used)
 	// Output:
 	// 10.0.0.0/20 is the pool vpc/10.0.0.0/20
 	// 10.0.0.1

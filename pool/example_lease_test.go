@@ -54,9 +54,9 @@ func ExamplePool_Expire() {
 	must(p.Allocate(ctx, pool.Claim{Owner: "laptop", TTL: time.Hour}))
 	now = now.Add(2 * time.Hour)
 
-	fmt.Println("used:", must(p.Info(ctx)).Stats.Of(pool.IPv4).Used)
+	fmt.Println("used:", must(p.Info(ctx)).StatsOf(pool.IPv4).Used)
 	fmt.Println("expired:", must(p.Expire(ctx)))
-	fmt.Println("used:", must(p.Info(ctx)).Stats.Of(pool.IPv4).Used)
+	fmt.Println("used:", must(p.Info(ctx)).StatsOf(pool.IPv4).Used)
 	// Output:
 	// used: 1
 	// expired: 1
@@ -75,7 +75,7 @@ func ExampleSpec_cooldown() {
 	must(p.Release(ctx, pool.Held{Owner: "vm-1"}))
 
 	_, err := p.Allocate(ctx, pool.Claim{Owner: "vm-2"})
-	var exhausted *pool.ExhaustedError
+	var exhausted *pool.Error
 	if errors.As(err, &exhausted) {
 		fmt.Println(exhausted.Cooling, "cools down until", exhausted.Next.Format(time.TimeOnly))
 	}

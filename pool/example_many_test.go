@@ -30,7 +30,7 @@ func ExampleStep_In() {
 		fmt.Println(node, "has", granted[0].Allocation.Addrs()[0], "of", granted[0].Pool.Name(), "and",
 			granted[1].Allocation.Addrs()[0])
 	}
-	fmt.Println("used of v6:", must(v6.Info(ctx)).Stats.Of(pool.IPv6).Used)
+	fmt.Println("used of v6:", must(v6.Info(ctx)).StatsOf(pool.IPv6).Used)
 	// Output:
 	// node-1 has 10.0.1.1 of rack-1 and 2001:db8::1
 	// node-2 has 10.0.2.1 of rack-2 and 2001:db8::2
@@ -73,7 +73,7 @@ func ExamplePool_All() {
 	_, err := p.All(ctx, pool.Allocate(pool.Claim{Owner: "a"}), pool.Allocate(pool.Claim{Owner: "b"}),
 		pool.Allocate(pool.Claim{Owner: "c"}))
 	fmt.Println(err)
-	fmt.Println("used:", must(p.Info(ctx)).Stats.Of(pool.IPv4).Used)
+	fmt.Println("used:", must(p.Info(ctx)).StatsOf(pool.IPv4).Used)
 	// Output:
 	// allocate for "c": exhausted: no IPv4 /32 is free; free addresses: 0 of 2
 	// used: 0

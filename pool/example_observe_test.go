@@ -31,14 +31,14 @@ func endSpan(ctx context.Context, attributes ...any) {
 	fmt.Printf("%v: %v", ctx.Value(spanName{}), fmt.Sprintln(attributes...))
 }
 
-func (tracing) BeginCall(ctx context.Context, call pool.CallBegin) context.Context {
+func (tracing) BeginCall(ctx context.Context, call pool.Call) context.Context {
 	return startSpan(ctx, call.Method+" in "+call.Pool)
 }
 
-func (tracing) EndCall(ctx context.Context, call pool.CallEnd) {
+func (tracing) EndCall(ctx context.Context, call pool.Call) {
 	var attributes []any
-	for _, step := range call.Steps {
-		attributes = append(attributes, step.Owner, step.Allocation.Prefixes)
+	for i, step := range call.Steps {
+		attributes = append(attributes, step.Held.Owner, call.Results[i].Allocation.Prefixes)
 	}
 	if call.Err != nil {
 		attributes = append(attributes, call.Err)
@@ -46,11 +46,11 @@ func (tracing) EndCall(ctx context.Context, call pool.CallEnd) {
 	endSpan(ctx, attributes...)
 }
 
-func (tracing) BeginCommit(ctx context.Context, commit pool.CommitBegin) context.Context {
+func (tracing) BeginCommit(ctx context.Context, commit pool.Commit) context.Context {
 	return startSpan(ctx, "commit") // with links to the spans of commit.Calls, if others share it
 }
 
-func (tracing) EndCommit(ctx context.Context, commit pool.CommitEnd) {
+func (tracing) EndCommit(ctx context.Context, commit pool.Commit) {
 	endSpan(ctx, "writes", commit.Writes, "conflict", errors.Is(commit.Err, store.ErrConflict))
 }
 
@@ -79,7 +79,7 @@ type freed struct {
 	leases int
 }
 
-func (f *freed) EndCommit(_ context.Context, commit pool.CommitEnd) {
+func (f *freed) EndCommit(_ context.Context, commit pool.Commit) {
 	if commit.Err == nil {
 		f.leases += len(commit.Freed)
 	}

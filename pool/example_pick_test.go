@@ -18,10 +18,10 @@ import (
 // The same claims and releases with each strategy.
 func ExampleStrategy() {
 	ctx := context.Background()
-	for _, strategy := range []pool.Strategy{pool.LowestFree, pool.NextFree, pool.RandomFree} {
+	for _, strategy := range everyStrategy {
 		spec := pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.10-10.0.0.99")), Strategy: strategy}
 		p := must(pool.New(spec, &pool.Options{Random: rand.New(rand.NewPCG(1, 2)).Uint64}))
-		fmt.Print(strategy, ":")
+		fmt.Printf("%q:", strategy)
 		for range 3 {
 			fmt.Print(" ", must(p.Allocate(ctx, pool.Claim{Owner: "a"})).Addrs()[0])
 			must(p.Release(ctx, pool.Held{Owner: "a"}))
@@ -29,9 +29,37 @@ func ExampleStrategy() {
 		fmt.Println()
 	}
 	// Output:
-	// lowest: 10.0.0.10 10.0.0.10 10.0.0.10
-	// next: 10.0.0.10 10.0.0.11 10.0.0.12
-	// random: 10.0.0.36 10.0.0.70 10.0.0.24
+	// "": 10.0.0.10 10.0.0.10 10.0.0.10
+	// "next": 10.0.0.10 10.0.0.11 10.0.0.12
+	// "random": 10.0.0.36 10.0.0.70 10.0.0.24
+	// "highest": 10.0.0.99 10.0.0.99 10.0.0.99
+	// "spread": 10.0.0.32 10.0.0.32 10.0.0.32
+	// "best-fit": 10.0.0.10 10.0.0.10 10.0.0.10
+}
+
+// Prefixes of several lengths in one pool, after some have been released: where each strategy puts a /26.
+func ExampleStrategy_prefixes() {
+	ctx := context.Background()
+	for _, strategy := range everyStrategy {
+		if strategy == pool.NextFree || strategy == pool.RandomFree {
+			continue
+		}
+		spec := pool.Spec{
+			Ranges: must(cidr.ParseRanges("10.0.0.0/22")), Strategy: strategy, IPv4: pool.FamilySpec{Bits: 26},
+		}
+		p := must(pool.New(spec, nil))
+		for owner, text := range map[string]string{"a": "10.0.0.0/26", "b": "10.0.2.0/26"} {
+			exactly := pool.Request{Exact: netip.MustParsePrefix(text)}
+			must(p.Allocate(ctx, pool.Claim{Owner: owner, Requests: []pool.Request{exactly}}))
+		}
+		must(p.Release(ctx, pool.Held{Owner: "a"}))
+		fmt.Printf("%q: %v\n", strategy, must(p.Allocate(ctx, pool.Claim{Owner: "c"})).Prefixes[0])
+	}
+	// Output:
+	// "": 10.0.0.0/26
+	// "highest": 10.0.3.192/26
+	// "spread": 10.0.0.0/26
+	// "best-fit": 10.0.2.64/26
 }
 
 // Claims that name the band get its addresses first; other claims get them last.
@@ -135,7 +163,7 @@ func ExamplePool_DryRun() {
 	p := must(pool.New(pool.Spec{Ranges: must(cidr.ParseRanges("10.0.0.1-10.0.0.9"))}, nil))
 
 	fmt.Println("would get", must(p.DryRun(ctx, pool.Claim{Owner: "vm-1"})).Addrs()[0])
-	fmt.Println("used:", must(p.Info(ctx)).Stats.Of(pool.IPv4).Used)
+	fmt.Println("used:", must(p.Info(ctx)).StatsOf(pool.IPv4).Used)
 	// Output:
 	// would get 10.0.0.1
 	// used: 0

@@ -73,7 +73,7 @@ func ExamplePool_Allocate_dualStack() {
 	claim.Owner = "service-c"
 	_, err := p.Allocate(ctx, claim)
 	fmt.Println(err)
-	fmt.Println("IPv6 in use:", must(p.Info(ctx)).Stats.Of(pool.IPv6).Used)
+	fmt.Println("IPv6 in use:", must(p.Info(ctx)).StatsOf(pool.IPv6).Used)
 	// Output:
 	// [10.96.0.1 2001:db8::1]
 	// allocate for "service-c": exhausted: no IPv4 /32 is free; free addresses: 0 of 2
@@ -199,7 +199,7 @@ func ExampleList() {
 		if err != nil {
 			panic(err)
 		}
-		fmt.Println(info.Name, info.Spec.AllFamilies(), info.Stats.Of(pool.IPv4).Free, "free")
+		fmt.Println(info.Name, info.Spec.AllFamilies(), info.StatsOf(pool.IPv4).Free, "free")
 	}
 	// Output: pods [IPv4] 65536 free
 }

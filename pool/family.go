@@ -77,32 +77,18 @@ func (f *Family) UnmarshalText(text []byte) error {
 
 // FamilyPolicy says how many families a claim is for. The names are those of a Kubernetes Service's ipFamilyPolicy, and
 // so is the meaning for a claim without requests. A Service with SingleStack must not name two families, but the
-// requests of a claim with SingleStack may.
-type FamilyPolicy uint8
+// requests of a claim with SingleStack may. The zero FamilyPolicy is SingleStack.
+type FamilyPolicy string
 
 // The family policies.
 const (
 	// SingleStack asks for one address, of the pool's primary family. It has no effect on requests that name their
 	// families. It is the default.
-	SingleStack FamilyPolicy = iota
+	SingleStack FamilyPolicy = "SingleStack"
 	// PreferDualStack asks for one address of each family that the pool has, the primary one first. The claim is
 	// granted a single family only if the pool has no other. If any family of the pool is exhausted, the claim fails.
-	PreferDualStack
+	PreferDualStack FamilyPolicy = "PreferDualStack"
 	// RequireDualStack asks for one address of each family, the primary one first. A pool with only one family refuses
 	// it with [ErrFamily].
-	RequireDualStack
+	RequireDualStack FamilyPolicy = "RequireDualStack"
 )
-
-// String returns the name of the policy, as Kubernetes writes it.
-func (p FamilyPolicy) String() string {
-	switch p {
-	case SingleStack:
-		return "SingleStack"
-	case PreferDualStack:
-		return "PreferDualStack"
-	case RequireDualStack:
-		return "RequireDualStack"
-	default:
-		return fmt.Sprintf("FamilyPolicy(%d)", uint8(p))
-	}
-}

@@ -253,7 +253,7 @@ func goldenExports(t testing.TB, s store.Store) []json.RawMessage {
 	var exports []json.RawMessage
 	for _, children := range []bool{false, true} {
 		for _, p := range allPools(t, s) {
-			if (snapshot(t, p).Parent.Pool != "") == children {
+			if (snapshot(t, p).Parent != "") == children {
 				exports = append(exports, json.RawMessage(export(t, p)))
 			}
 		}

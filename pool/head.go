@@ -31,30 +31,33 @@ type headData struct {
 	Rules string `json:"rules,omitempty"`
 	space.Head
 	// Parent is where the pool was delegated from.
-	Parent *Parent `json:"parent,omitempty"`
+	Parent *parentage `json:"parent,omitempty"`
 }
 
-// Parent names the pool that another pool was delegated from, and lists its grants; see [Delegate]. The zero Parent
-// means that the pool was not delegated. A Parent may be copied; the copy shares Grants.
-type Parent struct {
-	// Pool is the name of the parent.
-	Pool string `json:"pool"`
-	// Grants are what the parent has granted to the pool, in the order of the grants.
+// parentage is where a pool was delegated from; see [Delegate]. The zero parentage is that of a pool that was not.
+type parentage struct {
+	Pool   string  `json:"pool"`
 	Grants []Grant `json:"grants"`
 }
 
 // Grant is an allocation in a parent that became part of a delegated pool. A Grant may be copied; the copy shares
 // Prefixes.
 type Grant struct {
+	// Owner is the owner in the parent.
 	Owner    string         `json:"owner"`
 	Prefixes []netip.Prefix `json:"prefixes"`
+
+	// Idle and Room are set by [Pool.Grants] only. Idle reports whether none of the grant is held or cooling down, so
+	// that [Pool.Retract] can give it back. Room reports whether each of its prefixes has a free address.
+	Idle bool `json:"-"`
+	Room bool `json:"-"`
 }
 
 // isZero reports whether there is no parent.
-func (p Parent) isZero() bool { return p.Pool == "" }
+func (p parentage) isZero() bool { return p.Pool == "" }
 
 // granted is the set of all that the parent has granted.
-func (p Parent) granted() *netipx.IPSet {
+func (p parentage) granted() *netipx.IPSet {
 	var all []netip.Prefix
 	for _, g := range p.Grants {
 		all = append(all, g.Prefixes...)
@@ -63,12 +66,12 @@ func (p Parent) granted() *netipx.IPSet {
 }
 
 // grantOf returns the index of what the parent has granted to the owner; -1 if that is nothing.
-func (p Parent) grantOf(owner string) int {
+func (p parentage) grantOf(owner string) int {
 	return slices.IndexFunc(p.Grants, func(g Grant) bool { return g.Owner == owner })
 }
 
 // clone returns a copy that shares nothing with p.
-func (p Parent) clone() Parent {
+func (p parentage) clone() parentage {
 	p.Grants = slices.Clone(p.Grants)
 	for i, g := range p.Grants {
 		p.Grants[i].Prefixes = slices.Clone(g.Prefixes)
@@ -85,7 +88,7 @@ type state struct {
 	rules  *rules
 	record string // that has the rules; empty if they stand in the head, or are not committed yet
 	space  *space.Space
-	parent Parent
+	parent parentage
 
 	// What follows is memory for plans.
 	view    view
@@ -94,7 +97,7 @@ type state struct {
 }
 
 // newState returns the state of an empty pool.
-func newState(r *rules, parent Parent, random func() uint64) (*state, error) {
+func newState(r *rules, parent parentage, random func() uint64) (*state, error) {
 	free, err := r.newSpace(random)
 	if err != nil {
 		return nil, err
@@ -235,9 +238,9 @@ func badSpec(err error) error {
 func corrupt(err error) error { return fmt.Errorf("%w: %s: %w", ErrCorrupt, headName, err) }
 
 // parentOf is the parent in a head; zero if there is none.
-func (h *headData) parentOf() Parent {
+func (h *headData) parentOf() parentage {
 	if h.Parent == nil {
-		return Parent{}
+		return parentage{}
 	}
 	return *h.Parent
 }
@@ -277,8 +280,9 @@ func infoOf(ctx context.Context, s store.Store, head store.Record) (Info, error)
 	if err := h.check(spec.AllFamilies()); err != nil {
 		return Info{}, err
 	}
+	parent := h.parentOf()
 	return Info{
-		Name: head.Pool, Spec: spec, Created: head.Created, Revision: head.Revision,
-		Stats: statsOf(h.Counts()), Holders: h.Holding, Withheld: withheld, Parent: h.parentOf(),
+		Name: head.Pool, Spec: spec, Created: head.Created, Revision: head.Revision, Stats: statsOf(h.Counts()),
+		Holders: h.Holding, Withheld: withheld, Parent: parent.Pool, Grants: parent.Grants,
 	}, nil
 }

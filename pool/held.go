@@ -89,7 +89,7 @@ func (p *Pool) Renew(ctx context.Context, held Held, ttl time.Duration) (Allocat
 // commit.
 //
 // If held has an Addr, only the prefix that contains it goes into quarantine, and the rest is released as by
-// [Pool.Release]. Otherwise all of it goes into quarantine. Addresses in quarantine count as [FamilyStats.Cooling].
+// [Pool.Release]. Otherwise all of it goes into quarantine. Addresses in quarantine count as [Stats.Cooling].
 // When the quarantine ends they are free.
 //
 // Errors: as for [Pool.Release]; [ErrInvalid] for a quarantine under a microsecond or above [MaxTTL]. Cost: as for
@@ -155,17 +155,16 @@ func (h *holding) contains(addr netip.Addr) bool {
 
 // change does a step about what is held, by itself, for a method.
 func (p *Pool) change(ctx context.Context, method string, s Step) (Allocation, error) {
-	return p.observeOne(ctx, method, s.begin(), func(ctx context.Context) (Allocation, error) {
-		a, err := p.changeNamed(ctx, s)
-		return a, p.failedFor(s.task.kind.String(), s.held, err)
+	return p.observeOne(ctx, method, s, func(ctx context.Context) (a Allocation, err error) {
+		if err = s.plan(); err == nil {
+			a, err = p.changeNamed(ctx, &s)
+		}
+		return a, p.failedFor(s.Op, s.Held, err)
 	})
 }
 
 // changeNamed does it for whoever holds it at that moment.
-func (p *Pool) changeNamed(ctx context.Context, s Step) (Allocation, error) {
-	if s.err != nil {
-		return Allocation{}, s.err
-	}
+func (p *Pool) changeNamed(ctx context.Context, s *Step) (Allocation, error) {
 	if s.task.owner != "" {
 		return p.changeOne(ctx, s.task)
 	}
@@ -174,11 +173,11 @@ func (p *Pool) changeNamed(ctx context.Context, s Step) (Allocation, error) {
 		t.optional = false
 		err := p.resolve(ctx, &t)
 		if err != nil {
-			return Allocation{}, s.held.unlessOptional(err)
+			return Allocation{}, s.Held.unlessOptional(err)
 		}
 		a, err := p.changeOne(ctx, t)
 		if !errors.Is(err, ErrNotFound) || errors.Is(err, ErrNoPool) {
-			return a, s.held.unlessOptional(err)
+			return a, s.Held.unlessOptional(err)
 		} // else somebody else has the address by now, or nobody has
 	}
 	return Allocation{}, ErrBusy
@@ -212,12 +211,4 @@ func (h Held) unlessOptional(err error) error {
 		return nil
 	}
 	return err
-}
-
-// orOwner is the owner of an allocation, or another name if there is none.
-func (a *Allocation) orOwner(name string) string {
-	if a.Owner == "" {
-		return name
-	}
-	return a.Owner
 }

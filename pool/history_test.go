@@ -199,7 +199,7 @@ func used(t testing.TB, p *pool.Pool) uint64 {
 	info, err := p.Info(t.Context())
 	require.NoError(t, err)
 	stats := info.Stats
-	return stats.Of(pool.IPv4).Used.Uint64()
+	return countsOf(stats, pool.IPv4).Used.Uint64()
 }
 
 // belief is what an owner knows of what it holds.

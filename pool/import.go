@@ -240,13 +240,13 @@ func (in *importing) plan(a *attempt, records []*holding, head string) error {
 		return err
 	}
 	r, err := newRules(in.Spec, withheld)
-	if err == nil && in.Parent.isZero() {
+	if err == nil && in.Parent == "" {
 		err = r.requireRoom()
 	}
 	if err != nil {
 		return err
 	}
-	s, err := newState(r, in.Parent.clone(), in.pool.options.Random)
+	s, err := newState(r, in.parentage().clone(), in.pool.options.Random)
 	if err != nil {
 		return err
 	}
@@ -277,7 +277,7 @@ func (in *importing) fill(a *attempt, s *state) error {
 	for _, addr := range in.Next {
 		s.space.SetCursor(addr)
 	}
-	if !in.Parent.isZero() || in.Spec.Network == "" {
+	if in.Parent != "" || in.Spec.Network == "" {
 		return nil
 	}
 	n, err := a.network(in.pool, in.Spec.Network)
@@ -290,7 +290,7 @@ func (in *importing) fill(a *attempt, s *state) error {
 // withheld is what the pool may not hand out: what is external in its network, or what its parent may not hand out.
 func (in *importing) withheld(a *attempt) ([]netipx.IPRange, error) {
 	switch {
-	case !in.Parent.isZero():
+	case in.Parent != "":
 		return in.withheldByParent(a)
 	case in.Spec.Network == "":
 		return nil, nil
@@ -305,9 +305,9 @@ func (in *importing) withheld(a *attempt) ([]netipx.IPRange, error) {
 // withheldByParent returns an error unless the parent has granted what the pool has, and is in the same network. The
 // attempt guards the parent against changes.
 func (in *importing) withheldByParent(a *attempt) ([]netipx.IPRange, error) {
-	from, err := a.open(in.pool, in.Parent.Pool)
+	from, err := a.open(in.pool, in.Parent)
 	if errors.Is(err, ErrNoPool) {
-		return nil, invalid("the parent %q of the pool %q does not exist", in.Parent.Pool, in.pool.name)
+		return nil, invalid("the parent %q of the pool %q does not exist", in.Parent, in.pool.name)
 	}
 	if err != nil {
 		return nil, err
@@ -316,23 +316,23 @@ func (in *importing) withheldByParent(a *attempt) ([]netipx.IPRange, error) {
 	rules := from.state().rules
 	if in.Spec.Network != rules.Network {
 		return nil, invalid("the pool is to be in the network %q, its parent %q is in %q",
-			in.Spec.Network, in.Parent.Pool, rules.Network)
+			in.Spec.Network, in.Parent, rules.Network)
 	}
-	for _, g := range in.Parent.Grants {
+	for _, g := range in.Grants {
 		h, _, err := from.pool.home.holding(a.ctx, g.Owner, true)
 		if err != nil {
 			return nil, err
 		}
 		if !h.live() || h.Child != in.pool.name || !slices.Equal(h.Prefixes, g.Prefixes) {
 			return nil, invalid("the parent %q has not granted %v to %q for the pool %q",
-				in.Parent.Pool, g.Prefixes, g.Owner, in.pool.name)
+				in.Parent, g.Prefixes, g.Owner, in.pool.name)
 		}
 	}
-	granted := in.Parent.granted()
+	granted := in.parentage().granted()
 	for _, h := range in.held {
 		if over := cidr.Difference(setOfPrefixes(h.Prefixes), granted); len(over.Ranges()) > 0 {
 			return nil, invalid("%v of the owner %q is none that the parent %q has granted",
-				cidr.FormatSet(over), h.Owner, in.Parent.Pool)
+				cidr.FormatSet(over), h.Owner, in.Parent)
 		}
 	}
 	return cidr.Difference(granted, rules.allowedSet()).Ranges(), nil
@@ -400,27 +400,27 @@ func (s *Snapshot) checkNext() error {
 
 // checkParent checks what can be told of the parent without looking at it.
 func (s *Snapshot) checkParent(name string) error {
-	if s.Parent.isZero() && len(s.Parent.Grants) == 0 {
+	if s.Parent == "" && len(s.Grants) == 0 {
 		return nil
 	}
-	if err := validateName("parent's name", s.Parent.Pool); err != nil {
+	if err := validateName("parent's name", s.Parent); err != nil {
 		return err
 	}
-	if s.Parent.Pool == name {
+	if s.Parent == name {
 		return invalid("the pool %q is its own parent", name)
 	}
-	for i, g := range s.Parent.Grants {
+	for i, g := range s.Grants {
 		if err := validateOwner(g.Owner); err != nil {
 			return err
 		}
-		if s.Parent.grantOf(g.Owner) != i {
-			return invalid("the owner %q has two grants of the parent %q", g.Owner, s.Parent.Pool)
+		if s.parentage().grantOf(g.Owner) != i {
+			return invalid("the owner %q has two grants of the parent %q", g.Owner, s.Parent)
 		}
 	}
-	if len(s.Parent.Grants) == 0 {
-		return invalid("the parent %q has granted nothing, want at least one grant", s.Parent.Pool)
+	if len(s.Grants) == 0 {
+		return invalid("the parent %q has granted nothing, want at least one grant", s.Parent)
 	}
-	return s.Parent.admits(s.Spec)
+	return s.parentage().admits(s.Spec)
 }
 
 // holdings are what the snapshot says, checked as far as that is possible without a pool.

@@ -89,12 +89,12 @@ func (b *trial) another(t testing.TB) *pool.Pool {
 	return p
 }
 
-func (b *trial) stats(t testing.TB) pool.FamilyStats {
+func (b *trial) stats(t testing.TB) pool.Stats {
 	t.Helper()
 	info, err := b.Info(t.Context())
 	require.NoError(t, err)
 	stats := info.Stats
-	return stats.Of(pool.IPv4)
+	return countsOf(stats, pool.IPv4)
 }
 
 func lease(owner string, ttl time.Duration) pool.Claim { return pool.Claim{Owner: owner, TTL: ttl} }
@@ -105,7 +105,7 @@ func TestLeaseThatHasEndedIsFreeForWhoNeedsItWithoutALoop(t *testing.T) {
 		early := allocate(t, b.Pool, lease("early", time.Minute))
 		require.Equal(t, b.clock.Now().Add(time.Minute), early.Expires)
 		_, err := b.Allocate(t.Context(), pool.Claim{Owner: "new"})
-		var exhausted *pool.ExhaustedError
+		var exhausted *pool.Error
 		require.ErrorAs(t, err, &exhausted)
 		require.Equal(t, early.Expires, exhausted.Next, "which says when to try again")
 
@@ -553,4 +553,9 @@ func TestExpireInAsManyCommitsAsTheStoreNeeds(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 50, expired)
 	requireOK(t, p)
+}
+
+// countsOf are the counts of one family.
+func countsOf(stats []pool.Stats, family pool.Family) pool.Stats {
+	return pool.Info{Stats: stats}.StatsOf(family)
 }

@@ -169,10 +169,12 @@ func TestEnsure(t *testing.T) {
 	requireSpec("10.0.0.0/25")
 	_, err = p.Get(t.Context(), pool.Held{Owner: "a"})
 	require.NoError(t, err)
-	_, err = ensure(9, "10.0.0.0/25")
+	_, err = ensure("", "10.0.0.0/24")
+	require.NoError(t, err, "the default is to update")
+	requireSpec("10.0.0.0/24")
+	_, err = ensure("forget", "10.0.0.0/25")
 	require.ErrorIs(t, err, pool.ErrInvalid)
-	require.Equal(t, "update drain keep refuse Drift(9)",
-		fmt.Sprint(pool.Update, pool.Drain, pool.Keep, pool.Refuse, pool.Drift(9)))
+	require.ErrorContains(t, err, `"forget" is not a Drift, want ["update" "drain" "keep" "refuse"]`)
 }
 
 // TestEnsureInPassing: other processes create, change and delete the pool meanwhile.

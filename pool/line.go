@@ -144,7 +144,7 @@ func demandOf(c *Claim) string {
 		requests = defaultRequests
 	}
 	var name strings.Builder
-	fmt.Fprintf(&name, "%d", c.Policy)
+	fmt.Fprintf(&name, "%q", c.Policy)
 	for i := range requests {
 		r := &requests[i]
 		fmt.Fprintf(&name, " %d/%d %v %q %p", r.Family, r.Bits, r.Exact, r.Band, r.Within)
@@ -277,7 +277,7 @@ func (w *waiter) gone() error {
 		return w.ctx.Err()
 	}
 	refusal := w.demand.refusal
-	var exhausted *ExhaustedError
+	var exhausted *exhaustedError
 	if errors.As(refusal, &exhausted) { // each caller gets its own
 		own := *exhausted
 		refusal = &own

@@ -82,10 +82,11 @@ func (s *machine) tell(t *rapid.T, name string) {
 // requireStranded requires an error, if it is about what would be stranded, to have the whole list for the pool, and
 // nobody but those whom the model has, there or in pools that were delegated from it.
 func (s *machine) requireStranded(t *rapid.T, name string, stranded map[string][]string, err error) {
-	var list *pool.OutOfRangeError
-	if !errors.As(err, &list) {
+	var list *pool.Error
+	if !errors.Is(err, pool.ErrOutOfRange) {
 		return
 	}
+	require.ErrorAs(t, err, &list)
 	got := map[string]bool{}
 	for _, a := range list.Allocations {
 		got[a.Owner] = true

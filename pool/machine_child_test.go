@@ -16,7 +16,7 @@ func anyGrantClaim(t *rapid.T, m *world.Pool) pool.Claim {
 	c := anyClaim(m).Draw(t, "claim")
 	c.TTL = 0
 	if f := m.Families()[0]; rapid.Bool().Draw(t, "block") {
-		c.Policy, c.Requests = 0, []pool.Request{{Family: f, Bits: f.Width() - rapid.IntRange(1, 4).Draw(t, "bits")}}
+		c.Policy, c.Requests = "", []pool.Request{{Family: f, Bits: f.Width() - rapid.IntRange(1, 4).Draw(t, "bits")}}
 	}
 	return c
 }

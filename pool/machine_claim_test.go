@@ -126,9 +126,10 @@ func (s *machine) sight(t *rapid.T, name, owner string, got pool.Allocation, err
 
 // requireNext requires an error about exhaustion to say when the next address frees.
 func requireNext(t *rapid.T, m *world.Pool, now time.Time, err error) {
-	var exhausted *pool.ExhaustedError
-	if errors.As(err, &exhausted) {
-		require.Equal(t, m.Next(now), exhausted.Next)
+	var failed *pool.Error
+	if errors.Is(err, pool.ErrExhausted) {
+		require.ErrorAs(t, err, &failed)
+		require.Equal(t, m.Next(now), failed.Next)
 	}
 }
 

@@ -32,7 +32,7 @@ func (s *machine) Import(t *rapid.T) {
 	if m.IsChild() {
 		_, err := pool.Import(context.Background(), s.base, name, snapshot, s.options)
 		require.Error(t, err)
-		snapshot.Parent = pool.Parent{}
+		snapshot.Parent, snapshot.Grants = "", nil
 	}
 	imported := s.world.Copy(m.Name, name)
 	imported.Spec.Network = rapid.SampledFrom(append(s.networks, m.Spec.Network)).Draw(t, "network")
@@ -79,7 +79,7 @@ func (s *machine) copyTo(t *rapid.T, memory *store.Memory, w *world.World, name 
 	m := s.world.Pools[name]
 	snapshot, imported := exported(t, s.handle(t, name)), s.world.Copy(name, name)
 	if byItself {
-		snapshot.Parent = pool.Parent{}
+		snapshot.Parent, snapshot.Grants = "", nil
 	} else {
 		imported.Parent, imported.Grants = m.Parent, slices.Clone(m.Grants)
 	}
@@ -114,7 +114,7 @@ func (s *machine) tamper(t *rapid.T, m *world.Pool, snapshot *pool.Snapshot) {
 		m.Spec.Network = "another"
 	case 2:
 		m.Grants = []string{"nobody"}
-		snapshot.Parent.Grants = []pool.Grant{{Owner: "nobody", Prefixes: snapshot.Parent.Grants[0].Prefixes}}
+		snapshot.Grants = []pool.Grant{{Owner: "nobody", Prefixes: snapshot.Grants[0].Prefixes}}
 	case 3:
 		f := m.Families()[0]
 		a := anyAddr(m.Universe[f]).Draw(t, "held")

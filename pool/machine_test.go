@@ -289,7 +289,8 @@ func requireSame(t *rapid.T, w *world.World, name string, p *pool.Pool) {
 // wanted is what the model says of a pool of which this is a snapshot.
 func wanted(w *world.World, name string, got pool.Snapshot) pool.Snapshot {
 	want := w.Snapshot(name)
-	want.Created, want.Revision, want.Parent = got.Created, got.Revision, w.ParentOf(w.Pools[name])
+	want.Created, want.Revision = got.Created, got.Revision
+	want.Parent, want.Grants = w.Pools[name].Parent, w.GrantsOf(w.Pools[name])
 	return want
 }
 

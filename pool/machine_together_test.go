@@ -170,7 +170,9 @@ func (s *machine) anyAllocation(t *rapid.T, names []string, owner string) (pool.
 	}
 	order := rapid.SampledFrom([]pool.Order{pool.AsGiven, pool.MostFree, pool.LeastUsed}).Draw(t, "order")
 	model := world.Step{Pools: names, Order: order, Claim: &c, Held: pool.Held{Owner: owner}}
-	return pool.Allocate(c).In(s.handlesOf(t, names)...).By(order), model
+	step := pool.Allocate(c).In(s.handlesOf(t, names)...)
+	step.Order = order
+	return step, model
 }
 
 // handlesOf returns one handle of each pool, the same as often as it is asked in one step of the machine.

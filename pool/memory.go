@@ -98,7 +98,7 @@ func (m *memory) spaceRecords(context.Context) iter.Seq2[store.Key, error] {
 
 // blank implements [home].
 func (m *memory) blank(context.Context) (*state, error) {
-	return newState(m.known.rules, Parent{}, m.options.Random)
+	return newState(m.known.rules, parentage{}, m.options.Random)
 }
 
 // aside implements [home].

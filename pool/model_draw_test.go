@@ -170,8 +170,7 @@ func anyLengths(t *rapid.T, lengths *pool.FamilySpec, f pool.Family) {
 
 // anyPolicies draws the rest of a spec but for the network.
 func anyPolicies(t *rapid.T, spec *pool.Spec) {
-	strategies := []pool.Strategy{pool.LowestFree, pool.NextFree, pool.RandomFree}
-	spec.Strategy = rapid.SampledFrom(strategies).Draw(t, "strategy")
+	spec.Strategy = rapid.SampledFrom(everyStrategy).Draw(t, "strategy")
 	spec.Cooldown = time.Duration(rapid.SampledFrom([]int{0, 0, 1, 3}).Draw(t, "cooldown")) * time.Minute
 	spec.Scope = rapid.SampledFrom([]string{"", "", "", "team"}).Draw(t, "scope")
 	spec.Labels = rapid.SampledFrom([]map[string]string{nil, {"zone": "a"}, {"zone": "b", "": "é"}}).Draw(t, "labels")
@@ -263,11 +262,16 @@ var owners = []string{
 	strings.Repeat("long", 256), "../..",
 }
 
+var everyStrategy = []pool.Strategy{
+	pool.LowestFree, pool.NextFree, pool.RandomFree, pool.HighestFree, pool.SpreadFree, pool.BestFit,
+}
+
+var policies = []pool.FamilyPolicy{"", pool.SingleStack, pool.PreferDualStack, pool.RequireDualStack}
+
 // anyClaim draws a claim that breaks no rule.
 func anyClaim(m *world.Pool) *rapid.Generator[pool.Claim] {
 	return rapid.Custom(func(t *rapid.T) pool.Claim {
 		c := anyOwnersClaim(t, m, rapid.SampledFrom(owners).Draw(t, "owner"))
-		policies := []pool.FamilyPolicy{0, 0, pool.PreferDualStack, pool.RequireDualStack}
 		c.Policy = rapid.SampledFrom(policies).Draw(t, "policy")
 		for range rapid.SampledFrom([]int{0, 0, 1, 1, 1, 2, 3}).Draw(t, "requests") {
 			c.Requests = append(c.Requests, anyRequest(t, m))
@@ -338,7 +342,7 @@ func badClaim(t *rapid.T, m *world.Pool) pool.Claim {
 		{Owner: strings.Repeat("x", store.MaxNameBytes+1)},
 		{Owner: "a\x00b"},
 		{Owner: "a\xffb"},
-		{Owner: "x", Policy: 9},
+		{Owner: "x", Policy: "Both"},
 		{Owner: "x", Requests: []pool.Request{{Family: f, Bits: f.Width() + 1}}},
 		{Owner: "x", Requests: []pool.Request{{Family: f, Bits: -1}}},
 		{Owner: "x", Requests: []pool.Request{{Family: 5}}},

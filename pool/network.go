@@ -260,7 +260,7 @@ func Networks(ctx context.Context, s store.Store) iter.Seq2[Network, error] {
 // pool of the network, and in every pool delegated from one: none of them hands them out. All these pools change in one
 // commit. Pools created later respect the ranges too.
 //
-// If any of the addresses is held, the change is refused with an [OutOfRangeError], and the error names the pool. With
+// If any of the addresses is held, the change is refused with [ErrOutOfRange], and the error names the pool. With
 // drain the addresses stay held, count as out of range, and are not handed out again.
 //
 // Errors: [ErrInvalid], also if nothing would be left of a pool; [ErrOutOfRange]; [ErrBusy]; [store.ErrTooLarge] if it

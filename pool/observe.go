@@ -17,7 +17,7 @@ import (
 // Each Begin method returns a context: the one that it was given, or one derived from it. That context is used from
 // then on, and is passed to the End method. So a span that a Begin method puts into it is the parent of what follows:
 // of the call's commits, and of what the store does. Several calls may share a commit, which has the context of one of
-// them; see [CommitBegin.Calls].
+// them; see [Commit.Calls].
 //
 // Each Begin has exactly one End, after errors and panics too. An observer should not panic itself: a Begin may then
 // have no End. Its panic reaches the caller, and the pool stays usable. If BeginCall panics, nothing was done. If
@@ -39,10 +39,10 @@ type Observer interface {
 	//
 	// [Delegate] is reported to the parent's observer. [Blocks] makes such calls on the writer's pool and on the
 	// parent.
-	BeginCall(ctx context.Context, call CallBegin) context.Context
+	BeginCall(ctx context.Context, call Call) context.Context
 	// EndCall is called with the outcome of the call. The context is the one that BeginCall returned; it may have
 	// ended.
-	EndCall(ctx context.Context, call CallEnd)
+	EndCall(ctx context.Context, call Call)
 
 	// BeginCommit is called before each attempt to commit. Several calls may share an attempt; one of them leads and
 	// commits for all. The context has the values of that call's context, but does not end with it: it ends after
@@ -50,9 +50,9 @@ type Observer interface {
 	// reported once for each of them, nested, as a call over several pools is.
 	//
 	// A pool in memory commits each change too. The context is then the call's.
-	BeginCommit(ctx context.Context, commit CommitBegin) context.Context
+	BeginCommit(ctx context.Context, commit Commit) context.Context
 	// EndCommit is called with the outcome of the attempt. The context is the one that BeginCommit returned.
-	EndCommit(ctx context.Context, commit CommitEnd)
+	EndCommit(ctx context.Context, commit Commit)
 }
 
 // NoObserver is an [Observer] that does nothing. Embed it in an observer, which then needs only the methods that it
@@ -62,68 +62,33 @@ type NoObserver struct{}
 var _ Observer = NoObserver{}
 
 // BeginCall implements [Observer]. It returns ctx.
-func (NoObserver) BeginCall(ctx context.Context, _ CallBegin) context.Context { return ctx }
+func (NoObserver) BeginCall(ctx context.Context, _ Call) context.Context { return ctx }
 
 // EndCall implements [Observer].
-func (NoObserver) EndCall(context.Context, CallEnd) {}
+func (NoObserver) EndCall(context.Context, Call) {}
 
 // BeginCommit implements [Observer]. It returns ctx.
-func (NoObserver) BeginCommit(ctx context.Context, _ CommitBegin) context.Context { return ctx }
+func (NoObserver) BeginCommit(ctx context.Context, _ Commit) context.Context { return ctx }
 
 // EndCommit implements [Observer].
-func (NoObserver) EndCommit(context.Context, CommitEnd) {}
+func (NoObserver) EndCommit(context.Context, Commit) {}
 
-// StepKind is the kind of a [Step]. The zero StepKind is [StepAllocate].
-type StepKind uint8
-
-// The kinds of steps.
-const (
-	StepAllocate StepKind = iota
-	StepRelease
-	StepRenew
-	StepDecline
-)
-
-// String returns "allocate", "release", "renew" or "decline".
-func (k StepKind) String() string {
-	return [...]string{"allocate", "release", "renew", "decline"}[min(k, StepDecline)]
-}
-
-// CallBegin is a call that begins.
-type CallBegin struct {
-	// Pool is the name of the pool; empty for one in memory. For [Delegate] it is the parent.
+// Call is a call, as an [Observer] is told of it.
+type Call struct {
+	// Pool is the name of the pool; empty for one in memory. For [Delegate] it is the parent, and for [Pool.Extend] and
+	// [Pool.Retract] too when they end, if they found it.
 	Pool string
 	// Method is the name of the method or function: "Allocate", for example. Later versions may report more methods.
 	Method string
-	// Steps are what the call asks for in this pool. A single call has one step. A step that names several pools (see
-	// [Step.In]) is reported in each of them. Expire has none, and neither has Reconcile, which finds out later what to
-	// release.
-	Steps []StepBegin
-}
+	// Steps are what the call asks for in this pool. A single call has one step. When the call begins, a step that names
+	// several pools (see [Step.In]) is reported in each of them; when it ends, in the pool in which it was done, or else
+	// in the first. Expire has none. Reconcile finds out what to release, and has these releases when it ends.
+	Steps []Step
 
-// StepBegin is what a call asks for.
-type StepBegin struct {
-	Kind StepKind
-	// Owner is that of Claim or Held; empty if Held has only an address.
-	Owner string
-	// Claim is the claim of a step that allocates; the zero Claim otherwise.
-	Claim Claim
-	// Held identifies what any other step applies to.
-	Held Held
-	// Duration is the time to live of a step that renews, or the quarantine of one that declines.
-	Duration time.Duration
-}
+	// What follows is set when the call ends.
 
-// CallEnd is a call that has ended.
-type CallEnd struct {
-	// Pool is that of the CallBegin. For [Pool.Extend] and [Pool.Retract] it is the parent, if they found it.
-	Pool string
-	// Method is that of the CallBegin.
-	Method string
-	// Steps are the outcomes of the steps of the CallBegin, in the same order. A step that names several pools is
-	// reported in the pool in which it was done, or else in the first. For Reconcile they are its releases. There are
-	// none after a panic.
-	Steps []StepEnd
+	// Results are the outcomes of the steps, in the same order. There are neither after a panic.
+	Results []Result
 	// Err is what the call returned. For [Pool.Each] it may be nil although steps have failed. After a panic it wraps
 	// [store.ErrUnknown].
 	Err error
@@ -131,37 +96,24 @@ type CallEnd struct {
 	Duration time.Duration
 }
 
-// StepEnd is the outcome of a step.
-type StepEnd struct {
-	Kind  StepKind
-	Owner string // empty if it is not known
-	// Allocation is what was granted, released or renewed; zero if Err is not nil, or if nothing was held and
-	// [Held.Optional] is set.
-	Allocation Allocation
-	// Err is why the step was not done: [ErrExhausted], for example.
-	Err error
-}
-
-// CommitBegin is an attempt to commit that begins.
-type CommitBegin struct {
+// Commit is an attempt to commit, as an [Observer] is told of it.
+type Commit struct {
 	Pool string // empty for a pool in memory
 	// Attempt is the number of the attempt for the call that leads, counted from 1. It starts again when some steps are
 	// done.
 	Attempt int
 	// Calls are the contexts of the calls that share the attempt, as BeginCall returned them: for links between spans.
-	// A call listed here may get no result from this attempt, and be part of another one.
+	// A call listed here may get no result from this attempt, and be part of another one. Empty when the attempt ends.
 	Calls []context.Context
 	// Others is the number of calls of other handles that share the attempt and wait for their turn meanwhile.
 	Others int
-}
-
-// CommitEnd is an attempt to commit that has ended.
-type CommitEnd struct {
-	Pool string // empty for a pool in memory
 	// Writes is the number of records beside the head.
 	Writes int
 	// Bytes is the size of the data of the head and of these records; 0 for a pool in memory.
 	Bytes int
+
+	// What follows is set when the attempt ends.
+
 	// Freed are the ended leases whose addresses the commit took from their owners: because a claim needed them, by
 	// [Pool.Expire], or because the owner itself claimed something else. Releases and ended cooldowns are not included.
 	// If Err wraps [store.ErrUnknown], they were freed only if the commit took effect; a later commit may free them
@@ -171,7 +123,7 @@ type CommitEnd struct {
 	// deleted the pool. Commits of one pool may be reported out of order; their revisions tell the order. Stats must not
 	// be used after EndCommit has returned.
 	Revision int64
-	Stats    Stats
+	Stats    []Stats
 	// Err is nil if the commit took effect. It wraps [store.ErrConflict] if another handle was faster, and
 	// [store.ErrUnknown] if it is not known whether the commit took effect, as after a panic. The pool deals with
 	// conflicts and unknown outcomes on its own.
@@ -188,10 +140,10 @@ type observed struct {
 	pool  *Pool
 	ctx   context.Context // which BeginCall returned
 	start time.Time
-	last  CallEnd
+	last  Call
 	one   struct { // room for a call of one step
-		begin [1]StepBegin
-		end   [1]StepEnd
+		steps   [1]Step
+		results [1]Result
 	}
 }
 
@@ -200,7 +152,7 @@ var observations = sync.Pool{New: func() any { return new(observed) }}
 
 // observe tells the pool's observer, if there is one, that a call begins. It returns the context for the rest of the
 // call.
-func (p *Pool) observe(ctx context.Context, method string, steps ...StepBegin) (*observed, context.Context) {
+func (p *Pool) observe(ctx context.Context, method string, steps ...Step) (*observed, context.Context) {
 	if p.options.Observer == nil {
 		return nil, ctx
 	}
@@ -208,17 +160,17 @@ func (p *Pool) observe(ctx context.Context, method string, steps ...StepBegin) (
 	return c, c.begin(ctx, p, method, steps)
 }
 
-func (c *observed) begin(ctx context.Context, p *Pool, method string, steps []StepBegin) context.Context {
-	c.pool, c.last = p, CallEnd{Pool: p.name, Method: method, Err: errPanicked}
-	c.ctx = p.options.Observer.BeginCall(ctx, CallBegin{Pool: p.name, Method: method, Steps: steps})
+func (c *observed) begin(ctx context.Context, p *Pool, method string, steps []Step) context.Context {
+	c.pool, c.last = p, Call{Pool: p.name, Method: method, Err: errPanicked}
+	c.ctx = p.options.Observer.BeginCall(ctx, Call{Pool: p.name, Method: method, Steps: steps})
 	c.start = p.options.Clock()
 	return c.ctx
 }
 
 // step notes what became of a step.
-func (c *observed) step(kind StepKind, owner string, a Allocation, err error) {
+func (c *observed) step(s Step, r Result) {
 	if c != nil {
-		c.last.Steps = append(c.last.Steps, StepEnd{Kind: kind, Owner: a.orOwner(owner), Allocation: a, Err: err})
+		c.last.Steps, c.last.Results = append(c.last.Steps, s), append(c.last.Results, r)
 	}
 }
 
@@ -247,22 +199,22 @@ func (c *observed) end() {
 
 // observeOne does a call of one step.
 func (p *Pool) observeOne(
-	ctx context.Context, method string, s StepBegin, do func(context.Context) (Allocation, error),
+	ctx context.Context, method string, s Step, do func(context.Context) (Allocation, error),
 ) (Allocation, error) {
 	if p.options.Observer == nil {
 		return do(ctx)
 	}
 	c := observations.Get().(*observed)
-	c.one.begin[0] = s
-	ctx = c.begin(ctx, p, method, c.one.begin[:])
+	c.one.steps[0] = s
+	ctx = c.begin(ctx, p, method, c.one.steps[:])
 	defer func() {
 		c.end()
 		*c = observed{}
 		observations.Put(c)
 	}()
 	a, err := do(ctx)
-	c.last.Steps = c.one.end[:0]
-	c.step(s.Kind, s.Owner, a, err)
+	c.one.results[0] = Result{Pool: p, Allocation: a, Err: err}
+	c.last.Steps, c.last.Results = c.one.steps[:], c.one.results[:]
 	return a, c.result(err)
 }
 
@@ -277,10 +229,10 @@ func (p *Pool) observeSteps(ctx context.Context, method string, steps []Step) (o
 		if q.options.Observer == nil || calls.of(q) != nil {
 			return
 		}
-		var asked []StepBegin
+		var asked []Step
 		for i := range steps {
 			if steps[i].isIn(p, q) {
-				asked = append(asked, steps[i].begin())
+				asked = append(asked, steps[i])
 			}
 		}
 		var c *observed
@@ -291,10 +243,10 @@ func (p *Pool) observeSteps(ctx context.Context, method string, steps []Step) (o
 		begin(p)
 	}
 	for i := range steps {
-		if len(steps[i].pools) == 0 {
+		if len(steps[i].Pools) == 0 {
 			begin(p)
 		}
-		for _, q := range steps[i].pools {
+		for _, q := range steps[i].Pools {
 			begin(q)
 		}
 	}
@@ -303,24 +255,10 @@ func (p *Pool) observeSteps(ctx context.Context, method string, steps []Step) (o
 
 // isIn reports whether the step of a call of p may be done in q.
 func (s *Step) isIn(p, q *Pool) bool {
-	if len(s.pools) == 0 {
+	if len(s.Pools) == 0 {
 		return p == q
 	}
-	return slices.Contains(s.pools, q)
-}
-
-// begin is what observers are told of the step.
-func (s *Step) begin() StepBegin {
-	b := StepBegin{Kind: s.kind(), Owner: s.held.Owner, Held: s.held}
-	switch b.Kind {
-	case StepAllocate:
-		b.Claim, b.Held = s.claim, Held{}
-	case StepRenew:
-		b.Duration = s.task.ttl
-	case StepDecline:
-		b.Duration = s.task.quarantine
-	}
-	return b
+	return slices.Contains(s.Pools, q)
 }
 
 // of returns the call in the pool; nil if its observer is not told.
@@ -357,8 +295,8 @@ func (a *attempt) beginCommit(ctx context.Context, d *draft, change *store.Chang
 	if !d.isObserved() {
 		return ctx
 	}
-	d.sent.writes, d.sent.bytes = sizeOf(d, change)
-	begin := CommitBegin{Pool: d.pool.name, Attempt: a.batch[0].attempts + 1}
+	begin := Commit{Pool: d.pool.name, Attempt: a.batch[0].attempts + 1}
+	begin.Writes, begin.Bytes = sizeOf(d, change)
 	a.callers = a.callers[:0]
 	for _, o := range a.batch {
 		switch {
@@ -371,6 +309,7 @@ func (a *attempt) beginCommit(ctx context.Context, d *draft, change *store.Chang
 			a.callers = append(a.callers, o.ctx)
 		}
 	}
+	d.sent.commit = begin
 	begin.Calls = a.callers
 	d.sent.ctx = d.pool.options.Observer.BeginCommit(ctx, begin)
 	return d.sent.ctx
@@ -399,9 +338,8 @@ func (a *attempt) endCommit(took time.Duration, err error) {
 }
 
 func (a *attempt) endCommitOf(d *draft, took time.Duration, err error) {
-	end := CommitEnd{
-		Pool: d.pool.name, Writes: d.sent.writes, Bytes: d.sent.bytes, Freed: d.freed(err), Err: err, Duration: took,
-	}
+	end := d.sent.commit
+	end.Freed, end.Err, end.Duration = d.freed(err), err, took
 	if err == nil && !d.gone {
 		var room [2]space.Counts
 		a.stats = appendStats(a.stats[:0], d.state().space.AppendCounts(room[:0]))

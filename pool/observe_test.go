@@ -25,10 +25,10 @@ type witness struct {
 	mu      sync.Mutex
 	last    int // the span that began last
 	open    map[int]string
-	begins  []pool.CallBegin
-	calls   []pool.CallEnd
-	started []pool.CommitBegin
-	commits []pool.CommitEnd
+	begins  []pool.Call
+	calls   []pool.Call
+	started []pool.Commit
+	commits []pool.Commit
 	parents []string // of the commits
 }
 
@@ -66,7 +66,7 @@ func (w *witness) end(ctx context.Context, name string) *span {
 	return s
 }
 
-func (w *witness) BeginCall(ctx context.Context, call pool.CallBegin) context.Context {
+func (w *witness) BeginCall(ctx context.Context, call pool.Call) context.Context {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	call.Steps = slices.Clone(call.Steps)
@@ -74,15 +74,15 @@ func (w *witness) BeginCall(ctx context.Context, call pool.CallBegin) context.Co
 	return w.begin(ctx, call.Method)
 }
 
-func (w *witness) EndCall(ctx context.Context, call pool.CallEnd) {
+func (w *witness) EndCall(ctx context.Context, call pool.Call) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	call.Steps = slices.Clone(call.Steps)
+	call.Steps, call.Results = slices.Clone(call.Steps), slices.Clone(call.Results)
 	w.calls = append(w.calls, call)
 	w.end(ctx, call.Method)
 }
 
-func (w *witness) BeginCommit(ctx context.Context, commit pool.CommitBegin) context.Context {
+func (w *witness) BeginCommit(ctx context.Context, commit pool.Commit) context.Context {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	commit.Calls = slices.Clone(commit.Calls)
@@ -90,7 +90,7 @@ func (w *witness) BeginCommit(ctx context.Context, commit pool.CommitBegin) cont
 	return w.begin(ctx, "commit")
 }
 
-func (w *witness) EndCommit(ctx context.Context, commit pool.CommitEnd) {
+func (w *witness) EndCommit(ctx context.Context, commit pool.Commit) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.commits = append(w.commits, commit)
@@ -102,7 +102,7 @@ func (w *witness) EndCommit(ctx context.Context, commit pool.CommitEnd) {
 }
 
 // take returns what has ended since, and forgets it. All that began must have ended.
-func (w *witness) take() ([]pool.CallEnd, []pool.CommitEnd) {
+func (w *witness) take() ([]pool.Call, []pool.Commit) {
 	w.t.Helper()
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -138,7 +138,7 @@ func observed(
 
 // did is what a test expects of a step.
 type did struct {
-	kind  pool.StepKind
+	op    string
 	owner string
 	err   error
 }
@@ -158,22 +158,27 @@ func (w *witness) requireCall(in, method string, want ...did) {
 	if method != "Reconcile" {
 		require.Len(w.t, begins[0].Steps, len(want))
 	}
+	require.Len(w.t, calls[0].Results, len(want))
 	for i, step := range calls[0].Steps {
-		require.Equal(w.t, want[i].kind, step.Kind)
-		require.Equal(w.t, want[i].owner, step.Owner)
+		require.Equal(w.t, want[i].op, step.Op)
+		require.Equal(w.t, want[i].owner, step.Held.Owner)
 		if len(begins[0].Steps) > 0 {
 			asked := begins[0].Steps[i]
-			require.Equal(w.t, want[i].kind, asked.Kind)
-			require.Equal(w.t, want[i].owner, asked.Owner)
-			require.Equal(w.t, want[i].owner, asked.Claim.Owner+asked.Held.Owner, "one of them")
+			require.Equal(w.t, want[i].op, asked.Op)
+			require.Equal(w.t, want[i].owner, asked.Held.Owner)
+			if asked.Op == "allocate" {
+				require.Equal(w.t, want[i].owner, asked.Claim.Owner)
+			}
 		}
 		if want[i].err != nil {
-			require.ErrorIs(w.t, step.Err, want[i].err)
-			require.Empty(w.t, step.Allocation)
+			require.ErrorIs(w.t, calls[0].Results[i].Err, want[i].err)
+			require.Empty(w.t, calls[0].Results[i].Allocation)
 		} else {
-			require.NoError(w.t, step.Err)
-			require.Equal(w.t, step.Owner, step.Allocation.Owner)
-			require.NotEmpty(w.t, step.Allocation.Prefixes)
+			result := calls[0].Results[i]
+			require.NoError(w.t, result.Err)
+			require.Equal(w.t, in, result.Pool.Name())
+			require.Equal(w.t, want[i].owner, result.Allocation.Owner)
+			require.NotEmpty(w.t, result.Allocation.Prefixes)
 		}
 	}
 }
@@ -184,43 +189,43 @@ func TestObserverIsToldOfEachCall(t *testing.T) {
 			w.requireCall(p.Name(), method, want...)
 		}
 		allocate(t, p, lease("a", time.Hour))
-		require1("Allocate", did{pool.StepAllocate, "a", nil})
+		require1("Allocate", did{"allocate", "a", nil})
 		_, _ = p.Renew(ctx, pool.Held{Owner: "a"}, 2*time.Hour)
-		require1("Renew", did{pool.StepRenew, "a", nil})
+		require1("Renew", did{"renew", "a", nil})
 		_, _ = p.Renew(ctx, pool.Held{Owner: "x"}, time.Hour)
-		require1("Renew", did{pool.StepRenew, "x", pool.ErrNotFound})
+		require1("Renew", did{"renew", "x", pool.ErrNotFound})
 		_, _ = p.Allocate(ctx, ofBits("b", 31))
-		require1("Allocate", did{pool.StepAllocate, "b", pool.ErrExhausted})
+		require1("Allocate", did{"allocate", "b", pool.ErrExhausted})
 		_, _ = p.Allocate(ctx, pool.Claim{})
-		require1("Allocate", did{pool.StepAllocate, "", pool.ErrInvalid})
+		require1("Allocate", did{"allocate", "", pool.ErrInvalid})
 		_, _ = p.AllocateWait(ctx, pool.Claim{Owner: "w"})
-		require1("AllocateWait", did{pool.StepAllocate, "w", nil})
+		require1("AllocateWait", did{"allocate", "w", nil})
 		ended, cancel := context.WithCancel(ctx)
 		cancel()
 		_, _ = p.AllocateWait(ended, pool.Claim{Owner: "v"})
-		require1("AllocateWait", did{pool.StepAllocate, "v", context.Canceled})
+		require1("AllocateWait", did{"allocate", "v", context.Canceled})
 		_, _ = p.Decline(ctx, pool.Held{Owner: "w"}, time.Second)
-		require1("Decline", did{pool.StepDecline, "w", nil})
+		require1("Decline", did{"decline", "w", nil})
 		release(t, p, "a")
-		require1("Release", did{pool.StepRelease, "a", nil})
+		require1("Release", did{"release", "a", nil})
 		_, _ = p.Release(ctx, pool.Held{Owner: "a"})
-		require1("Release", did{pool.StepRelease, "a", pool.ErrNotFound})
+		require1("Release", did{"release", "a", pool.ErrNotFound})
 
 		_, _ = allocateMany(ctx, p, claimsOf("b", "c", ""))
-		require1("Each", did{pool.StepAllocate, "b", nil}, did{pool.StepAllocate, "c", pool.ErrExhausted},
-			did{pool.StepAllocate, "", pool.ErrInvalid})
+		require1("Each", did{"allocate", "b", nil}, did{"allocate", "c", pool.ErrExhausted},
+			did{"allocate", "", pool.ErrInvalid})
 		_, _ = allocateAll(ctx, p, claimsOf("d", "e"))
-		require1("All", did{pool.StepAllocate, "d", pool.ErrExhausted}, did{pool.StepAllocate, "e", pool.ErrExhausted})
+		require1("All", did{"allocate", "d", pool.ErrExhausted}, did{"allocate", "e", pool.ErrExhausted})
 		_, _ = releaseMany(ctx, p, []string{"b", "c"})
-		require1("Each", did{pool.StepRelease, "b", nil}, did{pool.StepRelease, "c", pool.ErrNotFound})
+		require1("Each", did{"release", "b", nil}, did{"release", "c", pool.ErrNotFound})
 		_, err := together(ctx, "a", []*pool.Pool{p})
 		require.NoError(t, err)
-		require1("All", did{pool.StepAllocate, "a", nil})
+		require1("All", did{"allocate", "a", nil})
 		_, _ = p.All(ctx)
 		require1("All")
 		_, err = releaseTogether(ctx, "a", p)
 		require.NoError(t, err)
-		require1("All", did{pool.StepRelease, "a", nil})
+		require1("All", did{"release", "a", nil})
 		_, _ = p.Expire(ctx)
 		require1("Expire")
 
@@ -236,12 +241,27 @@ func TestObserverIsToldOfEachCall(t *testing.T) {
 		reconcile(t, p, live(), &pool.ReconcileOptions{Grace: time.Hour})
 		require1("Reconcile")
 		reconcile(t, p, live(), nil)
-		require1("Reconcile", did{pool.StepRelease, "b", nil})
+		require1("Reconcile", did{"release", "b", nil})
 		_, err = p.Reconcile(ctx, pool.Mark{}, live(), nil)
 		require.ErrorIs(t, err, pool.ErrInvalid)
 		calls, _ = w.take()
 		require.Len(t, calls, 1)
 		require.Equal(t, err, calls[0].Err)
+	})
+}
+
+// A step that an observer was told of can be changed and done.
+func TestObservedStepIsUsedAgain(t *testing.T) {
+	observed(t, specOf("10.0.0.0/24"), func(t *testing.T, p *pool.Pool, w *witness, _ *faults.Injector) {
+		_, err := each(t.Context(), p, []pool.Step{pool.Allocate(pool.Claim{Owner: "a", TTL: -1})})
+		require.NoError(t, err)
+		calls, _ := w.take()
+		require.ErrorIs(t, calls[0].Results[0].Err, pool.ErrInvalid)
+		again := calls[0].Steps[0]
+		again.Claim.TTL = 0
+		results, err := p.All(t.Context(), again)
+		require.NoError(t, err)
+		require.Equal(t, "10.0.0.0", texts(results[0].Allocation))
 	})
 }
 
@@ -258,13 +278,13 @@ func TestObserverIsToldOfTheClaim(t *testing.T) {
 		require.NoError(t, err)
 		_, err = p.Decline(t.Context(), pool.Held{Addr: addr("10.0.0.1")}, time.Minute)
 		require.NoError(t, err)
-		require.Equal(t, [][]pool.StepBegin{
-			{{Owner: "a", Claim: asked}},
-			{{Kind: pool.StepRenew, Owner: "a", Held: held, Duration: 2 * time.Hour}},
-			{{Kind: pool.StepDecline, Held: pool.Held{Addr: addr("10.0.0.1")}, Duration: time.Minute}},
-		}, [][]pool.StepBegin{w.begins[0].Steps, w.begins[1].Steps, w.begins[2].Steps})
+		require.Equal(t, [][]pool.Step{
+			{pool.Allocate(asked)},
+			{{Op: "renew", Held: held, Duration: 2 * time.Hour}},
+			{{Op: "decline", Held: pool.Held{Addr: addr("10.0.0.1")}, Duration: time.Minute}},
+		}, [][]pool.Step{w.begins[0].Steps, w.begins[1].Steps, w.begins[2].Steps})
 		calls, _ := w.take()
-		require.Equal(t, "a", calls[2].Steps[0].Owner, "which turned out")
+		require.Equal(t, "a", calls[2].Results[0].Allocation.Owner, "which turned out")
 	})
 }
 
@@ -279,7 +299,7 @@ func TestObserverIsToldOfGrantsInTheParent(t *testing.T) {
 	require.Equal(t, []string{"commit", "Delegate"}, w.parents, "of the commits, one within the other")
 	calls, commits := w.take()
 	require.Equal(t, "parent", calls[0].Pool)
-	require.Equal(t, "node", calls[0].Steps[0].Allocation.Owner)
+	require.Equal(t, "node", calls[0].Results[0].Allocation.Owner)
 	require.ElementsMatch(t, []string{"parent", "child"}, []string{commits[0].Pool, commits[1].Pool})
 	_, _, err = pool.Delegate(t.Context(), parent, ofBits("node", 30), "parent", pool.Spec{}, options)
 	require.ErrorIs(t, err, pool.ErrInvalid)
@@ -288,14 +308,14 @@ func TestObserverIsToldOfGrantsInTheParent(t *testing.T) {
 
 	for _, want := range []struct {
 		method string
-		kind   pool.StepKind
+		op     string
 		err    error
 	}{
-		{"Extend", pool.StepAllocate, nil},
-		{"Retract", pool.StepRelease, nil},
-		{"Retract", pool.StepRelease, pool.ErrNotFound},
+		{"Extend", "allocate", nil},
+		{"Retract", "release", nil},
+		{"Retract", "release", pool.ErrNotFound},
 	} {
-		if want.kind == pool.StepAllocate {
+		if want.op == "allocate" {
 			_, err = child.Extend(t.Context(), ofBits("more", 30))
 		} else {
 			_, err = child.Retract(t.Context(), "more")
@@ -310,8 +330,8 @@ func TestObserverIsToldOfGrantsInTheParent(t *testing.T) {
 		require.Equal(t, want.method, calls[0].Method)
 		require.Equal(t, "parent", calls[0].Pool)
 		require.Equal(t, err, calls[0].Err)
-		require.Equal(t, want.kind, calls[0].Steps[0].Kind)
-		require.Equal(t, "more", calls[0].Steps[0].Owner)
+		require.Equal(t, want.op, calls[0].Steps[0].Op)
+		require.Equal(t, "more", calls[0].Steps[0].Held.Owner)
 	}
 }
 
@@ -494,10 +514,10 @@ func TestObserversOfSeveralPools(t *testing.T) {
 		require.Len(t, commits, 2)
 		require.Len(t, calls[0].Steps, 1)
 		require.Len(t, calls[1].Steps, 1)
-		require.Equal(t, "2001:db8::1", texts(calls[0].Steps[0].Allocation))
+		require.Equal(t, "2001:db8::1", texts(calls[0].Results[0].Allocation))
 		calls, commits = other.take()
 		require.Len(t, calls, 1)
-		require.Equal(t, "10.1.0.1", texts(calls[0].Steps[0].Allocation))
+		require.Equal(t, "10.1.0.1", texts(calls[0].Results[0].Allocation))
 		require.Len(t, commits, 1)
 
 		// A step with alternatives ends where it was done, or else in the first.
@@ -707,19 +727,19 @@ func (b *breaks) tell(what string) {
 	}
 }
 
-func (b *breaks) BeginCall(ctx context.Context, _ pool.CallBegin) context.Context {
+func (b *breaks) BeginCall(ctx context.Context, _ pool.Call) context.Context {
 	b.tell("begin")
 	return ctx
 }
 
-func (b *breaks) EndCall(context.Context, pool.CallEnd) { b.tell("end") }
+func (b *breaks) EndCall(context.Context, pool.Call) { b.tell("end") }
 
-func (b *breaks) BeginCommit(ctx context.Context, _ pool.CommitBegin) context.Context {
+func (b *breaks) BeginCommit(ctx context.Context, _ pool.Commit) context.Context {
 	b.tell("begin commit")
 	return ctx
 }
 
-func (b *breaks) EndCommit(context.Context, pool.CommitEnd) { b.tell("end commit") }
+func (b *breaks) EndCommit(context.Context, pool.Commit) { b.tell("end commit") }
 
 // A panic of an observer reaches the caller, and leaves the pool as good as any panic does.
 func TestObserverThatPanics(t *testing.T) {
@@ -775,10 +795,10 @@ func TestObserverIsToldOfPanics(t *testing.T) {
 // tally keeps the counts that it is told of, and copies them as it must.
 type tally struct {
 	pool.NoObserver
-	ends map[string]pool.CommitEnd
+	ends map[string]pool.Commit
 }
 
-func (y *tally) EndCommit(_ context.Context, end pool.CommitEnd) {
+func (y *tally) EndCommit(_ context.Context, end pool.Commit) {
 	end.Stats = slices.Clone(end.Stats)
 	y.ends[end.Pool] = end
 }
@@ -798,7 +818,7 @@ func (y *tally) requireCounts(t *testing.T, pools ...*pool.Pool) {
 func TestObserverIsToldTheCountsAfterEachCommit(t *testing.T) {
 	spec := specOf("10.0.0.0/28", "2001:db8::/64")
 	spec.Cooldown = time.Hour
-	seen := &tally{ends: map[string]pool.CommitEnd{}}
+	seen := &tally{ends: map[string]pool.Commit{}}
 	options := &pool.Options{Observer: seen}
 	memory, err := pool.New(spec, options)
 	require.NoError(t, err)

@@ -38,21 +38,21 @@ func (s several) end(ctx context.Context, end func(Observer, context.Context)) {
 }
 
 // BeginCall implements [Observer].
-func (s several) BeginCall(ctx context.Context, call CallBegin) context.Context {
+func (s several) BeginCall(ctx context.Context, call Call) context.Context {
 	return s.begin(ctx, func(o Observer, ctx context.Context) context.Context { return o.BeginCall(ctx, call) })
 }
 
 // EndCall implements [Observer].
-func (s several) EndCall(ctx context.Context, call CallEnd) {
+func (s several) EndCall(ctx context.Context, call Call) {
 	s.end(ctx, func(o Observer, ctx context.Context) { o.EndCall(ctx, call) })
 }
 
 // BeginCommit implements [Observer].
-func (s several) BeginCommit(ctx context.Context, commit CommitBegin) context.Context {
+func (s several) BeginCommit(ctx context.Context, commit Commit) context.Context {
 	return s.begin(ctx, func(o Observer, ctx context.Context) context.Context { return o.BeginCommit(ctx, commit) })
 }
 
 // EndCommit implements [Observer].
-func (s several) EndCommit(ctx context.Context, commit CommitEnd) {
+func (s several) EndCommit(ctx context.Context, commit Commit) {
 	s.end(ctx, func(o Observer, ctx context.Context) { o.EndCommit(ctx, commit) })
 }

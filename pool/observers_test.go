@@ -28,15 +28,15 @@ func (n nester) end(ctx context.Context, what string) {
 	*n.log = append(*n.log, fmt.Sprint(n.name, " ends ", what, " of ", ctx.Value(nesterKey{})))
 }
 
-func (n nester) BeginCall(ctx context.Context, _ pool.CallBegin) context.Context { return n.begin(ctx) }
+func (n nester) BeginCall(ctx context.Context, _ pool.Call) context.Context { return n.begin(ctx) }
 
-func (n nester) EndCall(ctx context.Context, call pool.CallEnd) { n.end(ctx, call.Method) }
+func (n nester) EndCall(ctx context.Context, call pool.Call) { n.end(ctx, call.Method) }
 
-func (n nester) BeginCommit(ctx context.Context, _ pool.CommitBegin) context.Context {
+func (n nester) BeginCommit(ctx context.Context, _ pool.Commit) context.Context {
 	return n.begin(ctx)
 }
 
-func (n nester) EndCommit(ctx context.Context, _ pool.CommitEnd) { n.end(ctx, "commit") }
+func (n nester) EndCommit(ctx context.Context, _ pool.Commit) { n.end(ctx, "commit") }
 
 func TestEachOfSeveralObserversGetsItsOwnContexts(t *testing.T) {
 	var log []string
@@ -51,5 +51,5 @@ func TestEachOfSeveralObserversGetsItsOwnContexts(t *testing.T) {
 		"c ends commit of abcabc", "b ends commit of abcab", "a ends commit of abca",
 		"c ends Allocate of abc", "b ends Allocate of ab", "a ends Allocate of a",
 	}, log)
-	pool.Observers().EndCall(pool.Observers().BeginCall(t.Context(), pool.CallBegin{}), pool.CallEnd{})
+	pool.Observers().EndCall(pool.Observers().BeginCall(t.Context(), pool.Call{}), pool.Call{})
 }

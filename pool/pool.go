@@ -115,7 +115,7 @@ func New(spec Spec, options *Options) (*Pool, error) {
 	if err != nil {
 		return nil, &Error{Op: "new", Err: err}
 	}
-	s, err := newState(r, Parent{}, p.options.Random)
+	s, err := newState(r, parentage{}, p.options.Random)
 	if err != nil {
 		return nil, &Error{Op: "new", Err: err}
 	}
@@ -202,7 +202,7 @@ func (a *attempt) create(p *Pool, spec Spec) error {
 		return err
 	}
 	d.created = a.now
-	d.next, err = newState(r, Parent{}, p.options.Random)
+	d.next, err = newState(r, parentage{}, p.options.Random)
 	return err
 }
 
@@ -240,27 +240,19 @@ func Open(ctx context.Context, s store.Store, name string, options *Options) (*P
 }
 
 // Drift says what [Ensure] does if the pool exists with another spec. The zero Drift is Update.
-type Drift uint8
+type Drift string
 
 const (
 	// Update gives the pool the spec, as [Pool.Update] does. It is refused if it would leave allocations out of range.
-	Update Drift = iota
+	Update Drift = "update"
 	// Drain gives the pool the spec, as [Pool.Drain] does. Allocations that are then out of range stay held until they
 	// are released.
-	Drain
+	Drain Drift = "drain"
 	// Keep leaves the pool as it is.
-	Keep
+	Keep Drift = "keep"
 	// Refuse returns [ErrDrift].
-	Refuse
+	Refuse Drift = "refuse"
 )
-
-// String returns "update", "drain", "keep" or "refuse".
-func (d Drift) String() string {
-	if d > Refuse {
-		return fmt.Sprintf("Drift(%d)", uint8(d))
-	}
-	return [...]string{"update", "drain", "keep", "refuse"}[d]
-}
 
 // Ensure makes sure that a pool of that name exists, and returns a handle of it. It is for a program that carries its
 // pool's spec: at each start Ensure creates the pool, changes it, or leaves it as it is. drift says what happens to a
@@ -275,8 +267,10 @@ func Ensure(
 	ctx context.Context, s store.Store, name string, spec Spec, drift Drift, options *Options,
 ) (*Pool, error) {
 	return makeWith(s, name, spec, options, "ensure", func(p *Pool) error {
-		if drift > Refuse {
-			return invalid("%v is not a Drift, want Update, Drain, Keep or Refuse", drift)
+		switch drift {
+		case "", Update, Drain, Keep, Refuse:
+		default:
+			return invalid("%q is not a Drift, want %q", string(drift), []Drift{Update, Drain, Keep, Refuse})
 		}
 		for range p.options.Attempts {
 			err := p.ensure(ctx, spec, drift)
@@ -297,12 +291,12 @@ func (p *Pool) ensure(ctx context.Context, spec Spec, drift Drift) error {
 		return err
 	}
 	switch drift {
-	case Update:
-		return p.Update(ctx, spec)
+	case Refuse:
+		return ErrDrift
 	case Drain:
 		return p.Drain(ctx, spec)
 	default:
-		return ErrDrift
+		return p.Update(ctx, spec)
 	}
 }
 
@@ -316,16 +310,23 @@ type Info struct {
 	Created time.Time
 	// Revision rises with every change of the pool.
 	Revision int64
-	Stats    Stats
+	// Stats has the counts of each family, the primary one first. A family that the pool has given up keeps its counts
+	// while any of its addresses is held.
+	Stats []Stats
 	// Holders is the number of owners that hold something. It includes the owners of leases that have ended, until a
 	// claim needs their addresses; see [Pool.Expire].
 	Holders int
 	// Withheld are the addresses that the pool must not hand out although its own spec allows it: those that are
 	// external in its network and, in a delegated pool, those that its parent must not hand out.
 	Withheld []netipx.IPRange
-	// Parent is the pool that this one was delegated from, and its grants; zero if there is none.
-	Parent Parent
+	// Parent is the name of the pool that this one was delegated from; empty if there is none. Grants are what the
+	// parent has granted to it, in the order of the grants.
+	Parent string
+	Grants []Grant
 }
+
+// StatsOf returns the counts of one family; all zero if the pool does not have it.
+func (i Info) StatsOf(family Family) Stats { return countsOf(i.Stats, family) }
 
 // List iterates over the pools in the store, in the store's order. It omits pools whose [Import] is unfinished. An
 // error ends the iteration. Cost: O(pools).
@@ -368,10 +369,11 @@ func (p *Pool) Info(ctx context.Context) (Info, error) {
 // infoNow describes the pool as it is known to whoever leads.
 func (p *Pool) infoNow() Info {
 	s := p.home.state()
+	parent := s.parent.clone()
 	return Info{
 		Name: p.name, Spec: s.rules.Spec.clone(), Created: p.home.created(), Revision: p.home.revision(),
 		Stats: statsOf(s.space.Counts()), Holders: s.space.Tally(space.Holding), Withheld: s.rules.withheld,
-		Parent: s.parent.clone(),
+		Parent: parent.Pool, Grants: parent.Grants,
 	}
 }
 
@@ -437,8 +439,7 @@ func (p *Pool) look(ctx context.Context, f func(*state) error) error {
 //
 // Cost: one round trip to the store if no other process has changed the pool in between, however large and full it is.
 func (p *Pool) Allocate(ctx context.Context, claim Claim) (Allocation, error) {
-	s := StepBegin{Owner: claim.Owner, Claim: claim}
-	return p.observeOne(ctx, "Allocate", s, func(ctx context.Context) (Allocation, error) {
+	return p.observeOne(ctx, "Allocate", Allocate(claim), func(ctx context.Context) (Allocation, error) {
 		err := claim.prepare(&p.sets)
 		var a Allocation
 		if err == nil {
@@ -483,6 +484,7 @@ func causedBy(err error, e Error) *Error {
 	if errors.As(err, &inner) && inner.Op == "" {
 		e.Prefix, e.Err = inner.Prefix, inner.Err
 	}
+	e.explain()
 	return &e
 }
 

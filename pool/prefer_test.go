@@ -92,37 +92,38 @@ func TestLeaseIsNeverShorterThanAsked(t *testing.T) {
 
 func TestTakenSaysWhatCoolsDown(t *testing.T) {
 	inMemoryAndStored(t, cooling("10.0.0.0/29"), func(t *testing.T, b *trial) {
-		exactly := func(address string) *pool.TakenError {
+		exactly := func(address string) *pool.Error {
 			_, err := b.Allocate(t.Context(), claim("x", address))
 			require.ErrorIs(t, err, pool.ErrTaken)
-			var taken *pool.TakenError
+			var taken *pool.Error
 			require.ErrorAs(t, err, &taken)
 			require.Equal(t, prefix(address+"/32"), taken.Prefix)
-			if !taken.Cooling.IsZero() {
-				require.ErrorContains(t, err, "taken: it cools down until "+taken.Cooling.Format(time.RFC3339Nano))
+			if !taken.Until.IsZero() {
+				require.ErrorContains(t, err, "taken: it cools down until "+taken.Until.Format(time.RFC3339Nano))
 			}
 			return taken
 		}
 		allocate(t, b.Pool, pool.Claim{Owner: "a"})
 		allocate(t, b.Pool, pool.Claim{Owner: "b"})
-		require.Zero(t, exactly("10.0.0.0").Cooling)
+		require.Zero(t, exactly("10.0.0.0").Until)
 		until := b.clock.Now().Add(time.Minute)
 		release(t, b.Pool, "a")
-		require.Equal(t, until, exactly("10.0.0.0").Cooling)
-		require.Zero(t, exactly("10.0.0.1").Cooling)
+		require.Equal(t, until, exactly("10.0.0.0").Until)
+		require.Zero(t, exactly("10.0.0.1").Until)
 		allocate(t, b.Pool, claim("a", "10.0.0.5")) // puts aside what it had
-		require.Equal(t, until, exactly("10.0.0.0").Cooling)
+		require.Equal(t, until, exactly("10.0.0.0").Until)
 		_, err := b.Decline(t.Context(), pool.Held{Owner: "b"}, time.Hour)
 		require.NoError(t, err)
-		require.Equal(t, b.clock.Now().Add(time.Hour), exactly("10.0.0.1").Cooling)
+		require.Equal(t, b.clock.Now().Add(time.Hour), exactly("10.0.0.1").Until)
 	})
 }
 
 func TestExhaustedTellsFullFromNeverAndTheLongestBlock(t *testing.T) {
 	inMemoryAndStored(t, specOf("10.0.0.0/28"), func(t *testing.T, b *trial) {
-		refused := func(r pool.Request) *pool.ExhaustedError {
+		refused := func(r pool.Request) *pool.Error {
 			_, err := b.Allocate(t.Context(), pool.Claim{Owner: "x", Requests: []pool.Request{r}})
-			var exhausted *pool.ExhaustedError
+			require.ErrorIs(t, err, pool.ErrExhausted)
+			var exhausted *pool.Error
 			require.ErrorAs(t, err, &exhausted)
 			return exhausted
 		}

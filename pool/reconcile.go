@@ -165,7 +165,8 @@ func (p *Pool) releaseMissing(ctx context.Context, r *reconciliation, call *obse
 	results, err := p.doAll(ctx, r.releases)
 	r.Released = nil
 	for i, result := range results {
-		call.step(StepRelease, r.releases[i].owner, result.Allocation, result.Err)
+		t := &r.releases[i]
+		call.step(Release(Held{Owner: t.owner, Generation: t.generation}), result)
 		if result.Err == nil {
 			r.Released = append(r.Released, result.Allocation)
 		}

@@ -57,7 +57,7 @@ func (a *attempt) recover(p *Pool, spec Spec) error {
 	if err != nil {
 		return err
 	}
-	if d.next, err = newState(r, Parent{}, p.options.Random); err != nil {
+	if d.next, err = newState(r, parentage{}, p.options.Random); err != nil {
 		return err
 	}
 	for _, h := range held {

@@ -117,7 +117,7 @@ func (r *rules) requireRoom() error {
 
 // newSpace returns the free space of an empty pool.
 func (r *rules) newSpace(random func() uint64) (*space.Space, error) {
-	in := space.Rules{Strategy: space.Strategy(r.Strategy)}
+	in := space.Rules{Strategy: r.Strategy.inSpace()}
 	for _, family := range r.families {
 		i := family.index()
 		in.Families = append(in.Families, space.FamilyRules{

@@ -17,32 +17,31 @@ import (
 
 // Order says which of several pools a claim is granted from, if its owner holds something in none of them. The first
 // pool in the order that has room grants it. Pools that are cordoned grant nothing. The zero Order is [AsGiven].
-type Order uint8
+type Order string
 
 // The orders. With MostFree and LeastUsed, what counts is what is free at the commit. Of several families that a claim
 // asks for, the one with the least room counts. Pools that are equal are tried as they are given.
 const (
 	// AsGiven tries the pools as they are given, or selected: one is filled before the next is begun.
-	AsGiven Order = iota
+	AsGiven Order = "as given"
 	// MostFree tries the pool with the most free addresses first.
-	MostFree
+	MostFree Order = "most free"
 	// LeastUsed tries the pool first of which the smallest share is held or cools down.
-	LeastUsed
+	LeastUsed Order = "least used"
 )
 
-var orderNames = [...]string{"as given", "most free", "least used"}
-
-// String returns "as given", "most free" or "least used".
-func (o Order) String() string {
-	if int(o) < len(orderNames) {
-		return orderNames[o]
+// validate returns an error if there is no such order.
+func (o Order) validate() error {
+	switch o {
+	case "", AsGiven, MostFree, LeastUsed:
+		return nil
 	}
-	return fmt.Sprintf("Order(%d)", uint8(o))
+	return invalid("%q is not an order of pools, want %q", string(o), []Order{AsGiven, MostFree, LeastUsed})
 }
 
 // ordered returns the pools of a part in the order in which to try them.
 func (a *attempt) ordered(part *part) []*Pool {
-	if part.order == AsGiven {
+	if part.order == "" || part.order == AsGiven {
 		return part.pools
 	}
 	type candidate struct {
@@ -71,7 +70,7 @@ func (d *draft) room(c *Claim, order Order) *big.Rat {
 	}
 	stats := statsOf(state.space.Counts())
 	for i, r := range requests {
-		counts := stats.Of(r.Family)
+		counts := countsOf(stats, r.Family)
 		room := new(big.Rat).SetInt(bigOf(counts.Free))
 		if all := counts.Total.Sub(counts.Reserved); order == LeastUsed && !all.IsZero() {
 			room.Quo(room, new(big.Rat).SetInt(bigOf(all)))
@@ -115,8 +114,8 @@ func Select(s store.Store, labels map[string]string, order Order, options *Optio
 	if err := validateLabels(labels); err != nil {
 		return nil, wrapped(err, Error{Op: "select"})
 	}
-	if order > LeastUsed {
-		return nil, wrapped(invalid("%v is not an order of pools", order), Error{Op: "select"})
+	if err := order.validate(); err != nil {
+		return nil, wrapped(err, Error{Op: "select"})
 	}
 	return &Selection{store: s, labels: maps.Clone(labels), order: order, options: options, pools: map[string]*Pool{}}, nil
 }
@@ -189,7 +188,9 @@ func (s *Selection) Allocate(ctx context.Context, claim Claim) (Result, error) {
 		err := errorf("%w that has the labels %s", ErrNoPool, s.text())
 		return Result{}, wrapped(err, Error{Op: "allocate", Owner: claim.Owner})
 	}
-	results, err := pools[0].allFor(ctx, "Allocate", []Step{Allocate(claim).In(pools...).By(s.order)})
+	step := Allocate(claim).In(pools...)
+	step.Order = s.order
+	results, err := pools[0].allFor(ctx, "Allocate", []Step{step})
 	if err != nil {
 		return Result{}, err
 	}

@@ -72,7 +72,7 @@ func TestOrdersAmongPools(t *testing.T) {
 		pool.AsGiven: "small small small small", pool.MostFree: "large large large middle",
 		pool.LeastUsed: "small middle small middle",
 	} {
-		t.Run(order.String(), func(t *testing.T) {
+		t.Run(string(order), func(t *testing.T) {
 			s := store.NewMemory()
 			var pools []*pool.Pool
 			for _, c := range []struct {
@@ -88,7 +88,8 @@ func TestOrdersAmongPools(t *testing.T) {
 			}
 			var got []string
 			for i := range 4 {
-				step := pool.Allocate(pool.Claim{Owner: fmt.Sprint("new-", i)}).In(pools...).By(order)
+				step := pool.Allocate(pool.Claim{Owner: fmt.Sprint("new-", i)}).In(pools...)
+				step.Order = order
 				results, err := pools[0].All(t.Context(), step)
 				require.NoError(t, err)
 				got = append(got, results[0].Pool.Name())
@@ -96,10 +97,23 @@ func TestOrdersAmongPools(t *testing.T) {
 			require.Equal(t, want, strings.Join(got, " "))
 		})
 	}
-	p := create(t, store.NewMemory(), specOf("10.0.0.0/28"))
-	_, err := p.All(t.Context(), pool.Allocate(pool.Claim{Owner: "a"}).By(9))
+	s := store.NewMemory()
+	p := create(t, s, specOf("10.0.0.0/28"))
+	larger, err := pool.Create(t.Context(), s, "larger", specOf("10.1.0.0/24"), nil)
+	require.NoError(t, err)
+	step := pool.Allocate(pool.Claim{Owner: "a"}).In(p, larger)
+	for _, in := range step.Pools {
+		allocate(t, in, pool.Claim{Owner: "a"})
+	}
+	for _, step.Order = range []pool.Order{pool.AsGiven, pool.MostFree, pool.LeastUsed} {
+		results, err := p.All(t.Context(), step)
+		require.NoError(t, err)
+		require.Equal(t, p.Name(), results[0].Pool.Name(), "what is held in several pools does not go by the order")
+	}
+	step.Order = "alphabetical"
+	_, err = p.All(t.Context(), step)
 	require.ErrorIs(t, err, pool.ErrInvalid)
-	require.ErrorContains(t, err, "Order(9)")
+	require.ErrorContains(t, err, `"alphabetical" is not an order of pools, want ["as given" "most free" "least used"]`)
 }
 
 func TestSelection(t *testing.T) {
@@ -172,7 +186,7 @@ func TestSelectionsThatCannotBe(t *testing.T) {
 		spec.Labels = labels
 		require.ErrorIs(t, spec.Validate(), pool.ErrInvalid)
 	}
-	_, err := pool.Select(store.NewMemory(), nil, 9, nil)
+	_, err := pool.Select(store.NewMemory(), nil, "alphabetical", nil)
 	require.ErrorIs(t, err, pool.ErrInvalid)
 }
 

@@ -98,6 +98,9 @@ func (a *attempt) walk(p *Pool, begin func(Info) error, each func(*holding) erro
 	return fmt.Errorf("%w: the pool did not stay the same for long enough to read it all", ErrBusy)
 }
 
+// parentage is where the pool was delegated from.
+func (i Info) parentage() parentage { return parentage{Pool: i.Parent, Grants: i.Grants} }
+
 // snapshotText is the JSON form of a Snapshot.
 type snapshotText struct {
 	Format      int              `json:"format"`
@@ -105,10 +108,10 @@ type snapshotText struct {
 	Spec        Spec             `json:"spec"`
 	Created     time.Time        `json:"created,omitzero"`
 	Revision    int64            `json:"revision"`
-	Parent      *Parent          `json:"parent,omitempty"`
+	Parent      *parentage       `json:"parent,omitempty"`
 	Withheld    []string         `json:"withheld,omitempty"`
 	Next        []netip.Addr     `json:"next,omitempty"`
-	Stats       Stats            `json:"stats"`
+	Stats       []Stats          `json:"stats"`
 	Allocations []allocationText `json:"allocations"`
 }
 
@@ -132,8 +135,8 @@ func (s Snapshot) MarshalJSON() ([]byte, error) {
 		Format: snapshotFormat, Name: s.Name, Spec: s.Spec, Created: s.Created, Revision: s.Revision,
 		Withheld: formatRanges(s.Withheld), Next: s.Next, Stats: s.Stats, Allocations: []allocationText{},
 	}
-	if !s.Parent.isZero() {
-		text.Parent = &s.Parent
+	if parent := s.parentage(); !parent.isZero() {
+		text.Parent = &parent
 	}
 	for i, list := range [][]Allocation{s.Allocations, s.Cooling} {
 		for _, a := range list {
@@ -160,7 +163,7 @@ func (s *Snapshot) UnmarshalJSON(b []byte) error {
 		Next: text.Next,
 	}
 	if text.Parent != nil {
-		read.Parent = *text.Parent
+		read.Parent, read.Grants = text.Parent.Pool, text.Parent.Grants
 	}
 	if read.Withheld, err = parseRanges(text.Withheld); err != nil {
 		return err

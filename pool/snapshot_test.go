@@ -225,7 +225,7 @@ func TestSnapshotIsOfOneMoment(t *testing.T) {
 			}
 			require.NoError(t, err)
 			taken++
-			require.Len(t, s.Allocations, int(s.Stats.Of(pool.IPv4).Used.Uint64()))
+			require.Len(t, s.Allocations, int(s.StatsOf(pool.IPv4).Used.Uint64()))
 			p, err := pool.Import(t.Context(), store.NewMemory(), "copy", s, nil)
 			require.NoError(t, err, "and so it can be imported")
 			requireOK(t, p)
@@ -409,10 +409,10 @@ func breakRules() map[string]func(*pool.Snapshot) {
 			a := held(s, "a", "10.0.0.5/32")
 			a.Child, a.Expires = "child", time.Unix(1, 0)
 		},
-		"a parent without a name":   func(s *pool.Snapshot) { s.Parent = pool.Parent{Grants: []pool.Grant{{Owner: "a"}}} },
-		"a parent without an owner": func(s *pool.Snapshot) { s.Parent = pool.Parent{Pool: "a"} },
+		"a parent without a name":   func(s *pool.Snapshot) { s.Grants = []pool.Grant{{Owner: "a"}} },
+		"a parent without an owner": func(s *pool.Snapshot) { s.Parent = "a" },
 		"its own parent": func(s *pool.Snapshot) {
-			s.Parent = pool.Parent{Pool: "blue", Grants: []pool.Grant{{Owner: "a"}}}
+			s.Parent, s.Grants = "blue", []pool.Grant{{Owner: "a"}}
 		},
 		"a next address with zone":                func(s *pool.Snapshot) { s.Next = []netip.Addr{addr("fe80::1%eth0")} },
 		"a next address of a family that is none": func(s *pool.Snapshot) { s.Next = []netip.Addr{addr("2001:db8::1")} },

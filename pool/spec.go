@@ -170,6 +170,7 @@ func (s Spec) clone() Spec {
 	}
 	s.Cooldown = s.Cooldown.Truncate(time.Microsecond)
 	s.Labels = copiedLabels(s.Labels)
+	s.Strategy = s.Strategy.canonical()
 	return s
 }
 
@@ -188,7 +189,7 @@ func copied[E any](from []E) []E { return append([]E(nil), from...) }
 // subnets, with the same defaults, the same bounds and the same primary family. The notation of ranges, and their order
 // within a family, do not matter. Cost: O(n log n) for n ranges.
 func (s Spec) Equal(other Spec) bool {
-	if !slices.Equal(s.AllFamilies(), other.AllFamilies()) || s.Strategy != other.Strategy ||
+	if !slices.Equal(s.AllFamilies(), other.AllFamilies()) || s.Strategy.canonical() != other.Strategy.canonical() ||
 		s.Cooldown.Truncate(time.Microsecond) != other.Cooldown.Truncate(time.Microsecond) ||
 		s.Network != other.Network || s.Scope != other.Scope || s.Cordoned != other.Cordoned ||
 		!maps.Equal(s.Labels, other.Labels) || !slices.EqualFunc(s.Bands, other.Bands, Band.equal) {

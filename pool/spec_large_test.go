@@ -186,7 +186,7 @@ func TestLargeSpecIsImportedInSeveralCommits(t *testing.T) {
 	require.NoError(t, err)
 	requireOK(t, p)
 	require.Len(t, rulesRecords(t, memory), 1)
-	require.Equal(t, "300", must(p.Info(t.Context())).Stats.Of(pool.IPv4).Used.String())
+	require.Equal(t, "300", must(p.Info(t.Context())).StatsOf(pool.IPv4).Used.String())
 }
 
 // Specs that are replaced while others read them, and commits that are lost or late, leave a pool that can be read.

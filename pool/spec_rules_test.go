@@ -183,7 +183,7 @@ func TestEmptyPool(t *testing.T) {
 		require.ErrorIs(t, err, pool.ErrNotInPool)
 		require.ErrorContains(t, err, "outside of the ranges")
 		stats := must(b.Info(t.Context())).Stats
-		require.Equal(t, pool.Stats{{Family: pool.IPv6}, {Family: pool.IPv4}}, stats)
+		require.Equal(t, []pool.Stats{{Family: pool.IPv6}, {Family: pool.IPv4}}, stats)
 		require.True(t, must(b.Info(t.Context())).Spec.Equal(spec))
 		requireOK(t, b.Pool)
 
@@ -317,7 +317,11 @@ func TestErrorsAreShort(t *testing.T) {
 		"network":     pool.SetExternal(t.Context(), s, text, nil, false, nil),
 		"adopt":       errOf(p.Get(t.Context(), pool.Held{Owner: text})),
 		"family":      new(pool.Family).UnmarshalText([]byte(text)),
-		"strategy":    new(pool.Strategy).UnmarshalText([]byte(text)),
+		"strategy":    pool.Spec{Strategy: pool.Strategy(text), Families: []pool.Family{pool.IPv4}}.Validate(),
+		"policy":      pool.Claim{Owner: "a", Policy: pool.FamilyPolicy(text)}.Validate(),
+		"drift":       errOf(pool.Ensure(t.Context(), s, name, specOf("10.0.0.0/24"), pool.Drift(text), nil)),
+		"order":       errOf(pool.Select(s, nil, pool.Order(text), nil)),
+		"step":        errOf(p.All(t.Context(), pool.Step{Op: text})),
 		"cooldown":    json.Unmarshal([]byte(`{"cooldown":"`+strings.Repeat("é", long)+`"}`), &pool.Spec{}),
 	} {
 		require.Error(t, err, what)

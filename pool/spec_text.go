@@ -59,7 +59,8 @@ type subnetText struct {
 func (s Spec) MarshalJSON() ([]byte, error) {
 	text := specText{
 		Ranges: formatRanges(s.Ranges), Families: s.Families, Exclude: formatRanges(s.Exclude),
-		IPv4: familyText(s.IPv4), IPv6: familyText(s.IPv6), Strategy: s.Strategy, Network: s.Network, Scope: s.Scope,
+		IPv4: familyText(s.IPv4), IPv6: familyText(s.IPv6), Strategy: s.Strategy.canonical(),
+		Network: s.Network, Scope: s.Scope,
 		Labels: s.Labels, Cordoned: s.Cordoned,
 	}
 	for _, band := range s.Bands {
@@ -87,7 +88,11 @@ func (s *Spec) UnmarshalJSON(b []byte) error {
 	}
 	spec := Spec{
 		Families: text.Families, IPv4: FamilySpec(text.IPv4), IPv6: FamilySpec(text.IPv6),
-		Strategy: text.Strategy, Network: text.Network, Scope: text.Scope, Labels: text.Labels, Cordoned: text.Cordoned,
+		Strategy: text.Strategy.canonical(), Network: text.Network, Scope: text.Scope, Labels: text.Labels,
+		Cordoned: text.Cordoned,
+	}
+	if err := spec.Strategy.validate(); err != nil {
+		return err
 	}
 	var err error
 	if spec.Ranges, err = parseRanges(text.Ranges); err != nil {

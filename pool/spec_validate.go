@@ -202,10 +202,10 @@ func (f FamilySpec) validate(family Family, has bool) error {
 }
 
 func (s Spec) validateRest() error {
-	switch {
-	case s.Strategy > RandomFree:
-		return invalid("%v is not a strategy", s.Strategy)
-	case s.Cooldown != 0 && s.Cooldown < time.Microsecond || s.Cooldown > MaxTTL:
+	if err := s.Strategy.validate(); err != nil {
+		return err
+	}
+	if s.Cooldown != 0 && s.Cooldown < time.Microsecond || s.Cooldown > MaxTTL {
 		return invalid("the cooldown %v is out of range, want 0 or %v to %v", s.Cooldown, time.Microsecond, MaxTTL)
 	}
 	for _, name := range []struct{ what, text string }{{"network", s.Network}, {"scope", s.Scope}} {

@@ -5,9 +5,9 @@ import (
 	"github.com/ipalloc/ipalloc/pool/internal/space"
 )
 
-// FamilyStats counts the addresses of one family of a pool. Total is the sum of Reserved, Used, Cooling and Free. It
+// Stats counts the addresses of one family of a pool. Total is the sum of Reserved, Used, Cooling and Free. It
 // is a value; it may be copied and compared.
-type FamilyStats struct {
+type Stats struct {
 	Family Family `json:"family"`
 	// Total is the number of addresses in the ranges.
 	Total cidr.Count `json:"total"`
@@ -26,29 +26,27 @@ type FamilyStats struct {
 	OutOfRange cidr.Count `json:"outOfRange,omitzero"`
 }
 
-// Stats are the counts of a pool: one entry for each family, the primary one first. A family that the pool has given up
-// keeps its entry while any of its addresses is held.
-type Stats []FamilyStats
-
-// Of returns the counts of one family; all zero if the pool does not have it.
-func (s Stats) Of(family Family) FamilyStats {
-	for _, f := range s {
-		if f.Family == family {
-			return f
-		}
-	}
-	return FamilyStats{Family: family}
+// statsOf are counts of the free space as this package has them.
+func statsOf(counts []space.Counts) []Stats {
+	return appendStats(make([]Stats, 0, len(counts)), counts)
 }
 
-// statsOf are counts of the free space as this package has them.
-func statsOf(counts []space.Counts) Stats { return appendStats(make(Stats, 0, len(counts)), counts) }
-
-func appendStats(stats Stats, counts []space.Counts) Stats {
+func appendStats(stats []Stats, counts []space.Counts) []Stats {
 	for _, c := range counts {
-		stats = append(stats, FamilyStats{
+		stats = append(stats, Stats{
 			Family: families[c.Family], Total: c.Total, Reserved: c.Reserved, Used: c.Used, Cooling: c.Cooling, Free: c.Free,
 			OutOfRange: c.OutOfRange,
 		})
 	}
 	return stats
+}
+
+// countsOf are the counts of one family; all zero if there are none.
+func countsOf(stats []Stats, family Family) Stats {
+	for _, s := range stats {
+		if s.Family == family {
+			return s
+		}
+	}
+	return Stats{Family: family}
 }

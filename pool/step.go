@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,71 +16,75 @@ import (
 //
 // The zero Step is refused with [ErrInvalid]. A Step may be copied; the copies share the slices and maps of the claim.
 type Step struct {
-	task  task
-	held  Held
-	claim Claim
-	pools []*Pool // instead of the pool of the call
-	order Order   // in which to try several
-	err   error   // what is wrong with it
+	// Op is what the step does: "allocate", "release", "renew" or "decline".
+	Op string
+	// Claim is the claim of a step that allocates. Other steps do not use it.
+	Claim Claim
+	// Held identifies what any other step applies to. For a step that allocates, its Owner is that of the claim.
+	Held Held
+	// Duration is the time to live of a step that renews, or the quarantine of one that declines.
+	Duration time.Duration
+	// Pools are where the step may be done; see [Step.In]. None means the pool of the call.
+	Pools []*Pool
+	// Order says in which order an allocate step tries several pools. Default: [AsGiven].
+	Order Order
+
+	task task
+	err  error // what is wrong with it
 }
+
+// The operations of steps.
+const (
+	opAllocate = "allocate"
+	opRelease  = "release"
+	opRenew    = "renew"
+	opDecline  = "decline"
+)
 
 // Allocate is a step that does what [Pool.Allocate] does.
 func Allocate(claim Claim) Step {
-	return Step{
-		task: task{kind: taskAllocate, owner: claim.Owner}, held: Held{Owner: claim.Owner}, claim: claim,
-	}
+	return Step{Op: opAllocate, Claim: claim, Held: Held{Owner: claim.Owner}}
 }
 
 // Release is a step that does what [Pool.Release] does.
-func Release(held Held) Step {
-	return Step{task: held.task(taskRelease), held: held, err: held.check()}
-}
+func Release(held Held) Step { return Step{Op: opRelease, Held: held} }
 
 // Renew is a step that does what [Pool.Renew] does.
-func Renew(held Held, ttl time.Duration) Step {
-	s := Step{task: held.task(taskRenew), held: held, err: held.check()}
-	if s.task.ttl = ttl; s.err == nil {
-		s.err = checkTime("time to live", ttl)
-	}
-	return s
-}
+func Renew(held Held, ttl time.Duration) Step { return Step{Op: opRenew, Held: held, Duration: ttl} }
 
 // Decline is a step that does what [Pool.Decline] does.
 func Decline(held Held, quarantine time.Duration) Step {
-	s := Step{task: held.task(taskRelease), held: held, err: held.check()}
-	if s.task.quarantine = quarantine; s.err == nil {
-		s.err = checkTime("quarantine", quarantine)
-	}
-	return s
+	return Step{Op: opDecline, Held: held, Duration: quarantine}
 }
 
 // In returns the step for pools other than the one whose method is called; all must be in one store. An [Allocate] step
-// may name several pools: it is done in the pool in which the owner already holds something, or else in the first one
-// that has room. Any other step names one pool.
+// may name several pools: it is done in the first of them, as given, in which the owner already holds something, or
+// else in the first one that has room, in the step's Order. Any other step names one pool.
 func (s Step) In(pools ...*Pool) Step {
-	s.pools = pools
+	s.Pools = pools
 	return s
 }
 
-// By returns the step with the order in which an [Allocate] step over several pools tries them; the default is
-// [AsGiven].
-func (s Step) By(order Order) Step {
-	s.order = order
-	return s
-}
-
-// kind is the kind of the step.
-func (s *Step) kind() StepKind {
-	switch {
-	case s.task.kind == taskAllocate:
-		return StepAllocate
-	case s.task.kind == taskRenew:
-		return StepRenew
-	case s.task.quarantine != 0:
-		return StepDecline
+// plan makes the task of the step, which must be a copy of the caller's. It returns an error, and keeps it, if nothing
+// held could meet the step.
+func (s *Step) plan() error {
+	s.err = nil // of a step that an observer was told of, and that is used again
+	switch s.Op {
+	case opAllocate:
+		s.Held = Held{Owner: s.Claim.Owner}
+		s.task = task{kind: taskAllocate, owner: s.Claim.Owner}
+	case opRelease:
+		s.task, s.err = s.Held.task(taskRelease), s.Held.check()
+	case opRenew:
+		s.task, s.err = s.Held.task(taskRenew), cmp.Or(s.Held.check(), checkTime("time to live", s.Duration))
+		s.task.ttl = s.Duration
+	case opDecline:
+		s.task, s.err = s.Held.task(taskRelease), cmp.Or(s.Held.check(), checkTime("quarantine", s.Duration))
+		s.task.quarantine = s.Duration
 	default:
-		return StepRelease
+		s.err = invalid("%q is not what a step can do, want %q", s.Op, []string{opAllocate, opRelease, opRenew, opDecline})
 	}
+	return s.err
 }
 
 // Result is the outcome of a step. A Result may be copied; the copies share the slices and maps of the Allocation.
@@ -127,10 +132,10 @@ func (p *Pool) allFor(ctx context.Context, method string, steps []Step) ([]Resul
 		in, a := p, Allocation{}
 		if err == nil {
 			in, a = results[i].Pool, results[i].Allocation
-		} else if len(s.pools) > 0 {
-			in = s.pools[0]
+		} else if len(s.Pools) > 0 {
+			in = s.Pools[0]
 		}
-		calls.of(in).step(s.kind(), s.held.Owner, a, err)
+		calls.of(in).step(*s, Result{Pool: in, Allocation: a, Err: err})
 	}
 	return results, calls.result(err)
 }
@@ -139,7 +144,7 @@ func (p *Pool) all(ctx context.Context, steps []Step) ([]Result, error) {
 	steps = slices.Clone(steps)
 	for i := range steps {
 		if err := steps[i].prepare(p); err != nil {
-			return nil, p.failedFor(steps[i].task.kind.String(), steps[i].held, err)
+			return nil, p.failedFor(steps[i].name(), steps[i].Held, err)
 		}
 	}
 	if len(steps) == 0 {
@@ -173,23 +178,30 @@ func (s *step) refusal(err error) error {
 	if errors.As(err, &inner) && inner.Op != "" {
 		return err
 	}
-	return s.pool.failed(s.kind.String(), s.owner, err)
+	return s.pool.failed(s.op(), s.owner, err)
+}
+
+// name is what errors call the step.
+func (s *Step) name() string {
+	switch s.Op {
+	case opAllocate, opRelease, opRenew, opDecline:
+		return s.Op
+	}
+	return "step"
 }
 
 // prepare makes the step, which must be a copy of the caller's, one in the pool, unless it names others. It returns an
 // error, and keeps it, if no pool could do the step.
 func (s *Step) prepare(p *Pool) error {
-	if len(s.pools) == 0 {
-		s.pools = []*Pool{p}
+	if len(s.Pools) == 0 {
+		s.Pools = []*Pool{p}
 	}
-	switch {
+	switch s.err = cmp.Or(s.plan(), s.Order.validate()); {
 	case s.err != nil:
-	case s.order > LeastUsed:
-		s.err = invalid("%v is not an order of pools", s.order)
-	case s.task.kind == taskAllocate:
-		s.err = s.claim.prepare(&s.pools[0].sets)
-	case len(s.pools) > 1:
-		s.err = invalid("a step to %v names %d pools, want one", s.task.kind, len(s.pools))
+	case s.Op == opAllocate:
+		s.err = s.Claim.prepare(&s.Pools[0].sets)
+	case len(s.Pools) > 1:
+		s.err = invalid("a step to %s names %d pools, want one", s.Op, len(s.Pools))
 	}
 	return s.err
 }
@@ -199,20 +211,20 @@ func opOfSteps(ctx context.Context, steps []Step) (*op, error) {
 	o := &op{ctx: ctx, whole: true}
 	seen := make(map[owner]bool, len(steps))
 	for i := range steps {
-		s, in := &steps[i], steps[i].pools
+		s, in := &steps[i], steps[i].Pools
 		t := s.task
 		if t.kind == taskAllocate {
-			t.claim = &s.claim
+			t.claim = &s.Claim
 		}
-		if err := in[0].resolve(ctx, &t); s.held.unlessOptional(err) != nil {
-			return nil, in[0].failedFor(t.kind.String(), s.held, err)
+		if err := in[0].resolve(ctx, &t); s.Held.unlessOptional(err) != nil {
+			return nil, in[0].failedFor(s.Op, s.Held, err)
 		} else if err == nil {
-			o.add(in, s.order, step{task: t, pool: in[0], byAddr: s.task.owner == ""})
+			o.add(in, s.Order, step{task: t, pool: in[0], byAddr: s.task.owner == ""})
 			if err := o.noteOwner(seen, in, &t); err != nil {
-				return nil, in[0].failedFor(t.kind.String(), s.held, err)
+				return nil, in[0].failedFor(s.Op, s.Held, err)
 			}
 		} else {
-			o.add(in, s.order, step{task: t, pool: in[0], done: true})
+			o.add(in, s.Order, step{task: t, pool: in[0], done: true})
 		}
 	}
 	o.noteTransfers()
@@ -352,7 +364,7 @@ func (c *chunk) hasRoom(s *Step) bool {
 	switch {
 	case len(c.steps) == 0:
 		return true
-	case !slices.Equal(s.pools, c.steps[0].pools) || s.isAlone() || c.steps[0].isAlone():
+	case !slices.Equal(s.Pools, c.steps[0].Pools) || s.isAlone() || c.steps[0].isAlone():
 		return false
 	}
 	return len(c.steps) < maxBatch && !c.owners[s.task.owner]
@@ -360,7 +372,7 @@ func (c *chunk) hasRoom(s *Step) bool {
 
 // isAlone reports whether the step is to have a commit of its own: it is over several pools, or about whoever turns out
 // to have an address.
-func (s *Step) isAlone() bool { return s.err == nil && (len(s.pools) > 1 || s.task.owner == "") }
+func (s *Step) isAlone() bool { return s.err == nil && (len(s.Pools) > 1 || s.task.owner == "") }
 
 func (c *chunk) add(s Step) {
 	if c.owners == nil {
@@ -380,7 +392,7 @@ func (c *chunk) flush(yield func(Result, error) bool) bool {
 	if len(steps) == 0 {
 		return true
 	}
-	p := steps[0].pools[0]
+	p := steps[0].Pools[0]
 	var results []Result
 	var err error
 	if s := &steps[0]; s.isAlone() {
@@ -402,7 +414,7 @@ func (c *chunk) flush(yield func(Result, error) bool) bool {
 // alone does a step that shares no commit with others.
 func (p *Pool) alone(ctx context.Context, s Step) ([]Result, error) {
 	r := Result{Pool: p}
-	if len(s.pools) == 1 {
+	if len(s.Pools) == 1 {
 		r.Allocation, r.Err = p.change(ctx, "Each", s)
 	} else if all, err := p.allFor(ctx, "Each", []Step{s}); err == nil {
 		r = all[0]
@@ -424,13 +436,13 @@ func (p *Pool) share(ctx context.Context, steps []Step) ([]Result, error) {
 	var places []int
 	for i := range steps {
 		s := &steps[i]
-		results[i] = Result{Pool: p, Err: p.failedFor(s.task.kind.String(), s.held, s.err)}
+		results[i] = Result{Pool: p, Err: p.failedFor(s.name(), s.Held, s.err)}
 		if results[i].Err != nil {
 			continue
 		}
 		t := s.task
 		if t.kind == taskAllocate {
-			t.claim = &s.claim
+			t.claim = &s.Claim
 		}
 		tasks, places = append(tasks, t), append(places, i)
 	}
@@ -439,7 +451,7 @@ func (p *Pool) share(ctx context.Context, steps []Step) ([]Result, error) {
 		results[places[i]] = r
 	}
 	for i, r := range results {
-		calls.of(p).step(steps[i].kind(), steps[i].task.owner, r.Allocation, r.Err)
+		calls.of(p).step(steps[i], r)
 	}
 	return results, calls.result(p.failed("each", "", err))
 }
@@ -458,7 +470,7 @@ func (p *Pool) doTasks(ctx context.Context, tasks []task) ([]Result, error) {
 		if err != nil && !s.done {
 			s.err = err
 		}
-		results[i] = Result{Pool: p, Allocation: s.result, Err: p.failed(s.kind.String(), s.owner, s.err)}
+		results[i] = Result{Pool: p, Allocation: s.result, Err: p.failed(s.op(), s.owner, s.err)}
 	}
 	return results, err
 }

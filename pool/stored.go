@@ -251,7 +251,7 @@ func (s *stored) load(ctx context.Context, head store.Record) (gone bool, err er
 		return false, err
 	}
 	if s.known == nil || s.known.rules != r {
-		if s.known, err = newState(r, Parent{}, s.options.Random); err != nil {
+		if s.known, err = newState(r, parentage{}, s.options.Random); err != nil {
 			return false, badSpec(err)
 		}
 	}

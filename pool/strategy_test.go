@@ -1,6 +1,7 @@
 package pool_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -220,19 +221,33 @@ func TestRandomFreePrefixesAreAlignedAndSpread(t *testing.T) {
 
 func TestStrategyAsText(t *testing.T) {
 	for strategy, text := range map[pool.Strategy]string{
-		pool.LowestFree: "lowest", pool.NextFree: "next", pool.RandomFree: "random",
+		pool.LowestFree: "", pool.NextFree: `, "strategy": "next"`, pool.RandomFree: `, "strategy": "random"`,
+		pool.HighestFree: `, "strategy": "highest"`, pool.SpreadFree: `, "strategy": "spread"`,
+		pool.BestFit: `, "strategy": "best-fit"`,
 	} {
-		require.Equal(t, text, strategy.String())
-		b, err := strategy.MarshalText()
+		b, err := json.Marshal(pool.Spec{Ranges: ranges("10.0.0.0/24"), Strategy: strategy})
 		require.NoError(t, err)
-		var back pool.Strategy
-		require.NoError(t, back.UnmarshalText(b))
-		require.Equal(t, strategy, back)
+		require.JSONEq(t, `{"ranges": ["10.0.0.0/24"]`+text+`}`, string(b))
+		var back pool.Spec
+		require.NoError(t, json.Unmarshal(b, &back))
+		require.Equal(t, strategy, back.Strategy)
 	}
-	_, err := pool.Strategy(9).MarshalText()
+	var lowest pool.Spec
+	require.NoError(t, json.Unmarshal([]byte(`{"ranges": ["10.0.0.0/24"], "strategy": "lowest"}`), &lowest))
+	require.Equal(t, pool.LowestFree, lowest.Strategy)
+
+	named := specWith("lowest", "10.0.0.0/24")
+	require.True(t, named.Equal(specOf("10.0.0.0/24")))
+	p, err := pool.New(named, nil)
+	require.NoError(t, err)
+	require.Equal(t, pool.LowestFree, must(p.Info(t.Context())).Spec.Strategy)
+	require.Equal(t, "10.0.0.0", allocate(t, p, pool.Claim{Owner: "a"}).Addrs()[0].String())
+
+	const rule = `"best" is not a strategy, want one of ["lowest" "next" "random" "highest" "spread" "best-fit"]`
+	err = json.Unmarshal([]byte(`{"ranges": ["10.0.0.0/24"], "strategy": "best"}`), &lowest)
 	require.ErrorIs(t, err, pool.ErrInvalid)
-	require.Equal(t, "Strategy(9)", pool.Strategy(9).String())
-	require.ErrorIs(t, new(pool.Strategy).UnmarshalText([]byte("best")), pool.ErrInvalid)
-	_, err = pool.New(specWith(9, "10.0.0.0/24"), nil)
+	require.ErrorContains(t, err, rule)
+	_, err = pool.New(specWith("best", "10.0.0.0/24"), nil)
 	require.ErrorIs(t, err, pool.ErrInvalid)
+	require.ErrorContains(t, err, rule)
 }

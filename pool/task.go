@@ -34,6 +34,14 @@ func (k taskKind) String() string {
 	return [...]string{"allocate", "release", "renew", "mark", "expire"}[k]
 }
 
+// op is what the task does, as errors and observers have it.
+func (t *task) op() string {
+	if t.quarantine != 0 {
+		return opDecline
+	}
+	return t.kind.String()
+}
+
 // task is what is asked for one owner. It does not change once it is made.
 type task struct {
 	kind        taskKind
@@ -471,14 +479,14 @@ func (s *scratch) inOrder(requests []Request) []int {
 func (v *view) explain(r *Request, err error) error {
 	switch {
 	case errors.Is(err, allocator.ErrExhausted):
-		counts, refused := statsOf(v.space.Counts()).Of(r.Family), *r
-		return &ExhaustedError{
-			Family: r.Family, Bits: r.Bits, Limited: r.Within != nil || len(v.rules.Bands) > 0,
-			Free: counts.Free, Total: counts.Total.Sub(counts.Reserved), Cooling: counts.Cooling,
+		counts, refused := countsOf(statsOf(v.space.Counts()), r.Family), *r
+		return &exhaustedError{
+			family: r.Family, bits: r.Bits, limited: r.Within != nil || len(v.rules.Bands) > 0,
+			free: counts.Free, total: counts.Total.Sub(counts.Reserved), cooling: counts.Cooling,
 			hint: v.hint(r), refused: &refused,
 		}
 	case errors.Is(err, allocator.ErrTaken):
-		return &Error{Prefix: r.Exact, Err: &TakenError{Prefix: r.Exact}}
+		return &Error{Prefix: r.Exact, Err: &takenError{prefix: r.Exact}}
 	case errors.Is(err, allocator.ErrOutside):
 		why := v.rules.sets[r.Family.index()].whyNot(r.Exact)
 		return &Error{Prefix: r.Exact, Err: fmt.Errorf("%w: %s", ErrNotInPool, why)}
@@ -505,13 +513,13 @@ func (v *view) neverFits(r *Request) bool {
 // explainFully adds to the error of a grant what costs something to find out, after the last attempt at it: whether the
 // request could ever be met and the longest free block, or whether an exact prefix cools down.
 func (v *view) explainFully(err error) error {
-	var exhausted *ExhaustedError
+	var exhausted *exhaustedError
 	if errors.As(err, &exhausted) && exhausted.refused != nil {
-		exhausted.Never = v.neverFits(exhausted.refused)
-		exhausted.Longest = v.space.Longest(exhausted.Family.inSpace())
+		exhausted.never = v.neverFits(exhausted.refused)
+		exhausted.longest = v.space.Longest(exhausted.family.inSpace())
 		exhausted.refused = nil
 	}
-	var taken *TakenError
+	var taken *takenError
 	if errors.As(err, &taken) {
 		if failed := v.explainTaken(taken); failed != nil {
 			return failed
@@ -520,8 +528,8 @@ func (v *view) explainFully(err error) error {
 	return err
 }
 
-func (v *view) explainTaken(taken *TakenError) error {
-	first := taken.Prefix.Addr()
+func (v *view) explainTaken(taken *takenError) error {
+	first := taken.prefix.Addr()
 	if v.space.Cooling(space.FamilyOf(first)).IsZero() {
 		return nil
 	}
@@ -530,7 +538,7 @@ func (v *view) explainTaken(taken *TakenError) error {
 		h, err = v.asideAt(first)
 	}
 	if err == nil && h != nil && h.cooling {
-		taken.Cooling = h.Expires
+		taken.until = h.Expires
 	}
 	return err
 }
@@ -588,13 +596,13 @@ func (v *view) takeEnded(t *task, out *outcome, refusal error) ([]netip.Prefix, 
 
 // untilNext adds to the error of a grant when the next address may become free.
 func untilNext(err error, next time.Time) error {
-	var exhausted *ExhaustedError
-	var taken *TakenError
+	var exhausted *exhaustedError
+	var taken *takenError
 	switch {
 	case errors.As(err, &exhausted):
-		exhausted.Next = next
+		exhausted.next = next
 	case errors.As(err, &taken):
-		taken.Next = next
+		taken.next = next
 	}
 	return err
 }

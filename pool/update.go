@@ -26,7 +26,7 @@ import (
 // Other handles, in other processes too, follow the new spec from their next change on.
 //
 // Errors: [ErrInvalid], also if a delegated pool would get another network, or ranges that its parent has not granted;
-// [ErrOutOfRange] with a list of the allocations (see [OutOfRangeError]; [Pool.Drain] keeps them); [ErrOverlap] if the
+// [ErrOutOfRange] with a list of the allocations ([Pool.Drain] keeps them); [ErrOverlap] if the
 // ranges overlap with those of another pool in the network, or with addresses that such a pool still holds out of
 // range; [ErrInUse] if the network would change although pools were delegated from this one; [ErrBusy];
 // [store.ErrTooLarge] if it affects more delegated pools than the store takes in one commit; those of the store. After
@@ -74,7 +74,7 @@ func (p *Pool) UpdateFunc(ctx context.Context, change func(Spec) (Spec, error)) 
 var errSameSpec = errors.New("the pool has this spec already")
 
 // Drain is [Pool.Update] for a pool that gives up addresses although they are still held. These stay held until they
-// are released or their lease ends, are counted as [FamilyStats.OutOfRange], and are never handed out again. While they
+// are released or their lease ends, are counted as [Stats.OutOfRange], and are never handed out again. While they
 // are held, other pools of the network must not have them in their ranges.
 //
 // Errors: those of Update, except [ErrOutOfRange]; [ErrOverlap] also if what is held outside the ranges overlaps with
@@ -123,13 +123,13 @@ func (a *attempt) change(d *draft, spec Spec, drain bool) error {
 		}
 	}
 	if spec.Network == "" {
-		return a.rebuild(d, spec, nil, Parent{}, drain)
+		return a.rebuild(d, spec, nil, parentage{}, drain)
 	}
 	n, err := a.network(d.pool, spec.Network)
 	if err != nil {
 		return err
 	}
-	if err := a.rebuild(d, spec, n.externalIn(spec), Parent{}, drain); err != nil {
+	if err := a.rebuild(d, spec, n.externalIn(spec), parentage{}, drain); err != nil {
 		return err
 	}
 	if err := d.next.rules.requireRoom(); err != nil {
@@ -153,7 +153,7 @@ func (a *attempt) leave(p *Pool, network string) error {
 // rebuild gives the draft's pool another spec, other withheld addresses and other grants, and keeps what it
 // holds. Unless drain is set, an address that is held and would no longer be handed out is an error. The
 // pools that are delegated from it follow.
-func (a *attempt) rebuild(d *draft, spec Spec, withheld []netipx.IPRange, parent Parent, drain bool) error {
+func (a *attempt) rebuild(d *draft, spec Spec, withheld []netipx.IPRange, parent parentage, drain bool) error {
 	r, err := newRules(spec, withheld)
 	if err != nil {
 		return err
@@ -169,7 +169,7 @@ func (a *attempt) rebuild(d *draft, spec Spec, withheld []netipx.IPRange, parent
 
 // takeOver returns a state with the rules r and all that the draft's pool holds now. It notes in the draft
 // what of that is outside of the ranges.
-func (a *attempt) takeOver(d *draft, now *state, r *rules, parent Parent, drain bool) (*state, error) {
+func (a *attempt) takeOver(d *draft, now *state, r *rules, parent parentage, drain bool) (*state, error) {
 	random := d.pool.options.Random
 	next, err := newState(r, parent, random)
 	if err != nil {
@@ -198,7 +198,7 @@ func (a *attempt) takeOver(d *draft, now *state, r *rules, parent Parent, drain 
 		all.add(h)
 	}
 	if len(stranded) > 0 && !drain {
-		return nil, &OutOfRangeError{stranded}
+		return nil, &outOfRangeError{stranded}
 	}
 	next.space.Keep()
 	d.outside = all.of(r.Spec)

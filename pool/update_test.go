@@ -31,7 +31,7 @@ func gateway(prefixText, gatewayText string) func(*pool.Spec) {
 func stranded(t testing.TB, err error) []string {
 	t.Helper()
 	require.ErrorIs(t, err, pool.ErrOutOfRange)
-	var refusal *pool.OutOfRangeError
+	var refusal *pool.Error
 	require.ErrorAs(t, err, &refusal)
 	owners := []string{}
 	for _, a := range refusal.Allocations {
@@ -191,8 +191,8 @@ func TestDrainOfAFamilyThatIsHeld(t *testing.T) {
 		require.NoError(t, err)
 		stats := info.Stats
 		require.Len(t, stats, 2, "what is left of it is still counted")
-		require.Equal(t, uint64(2), stats.Of(pool.IPv6).OutOfRange.Uint64())
-		require.True(t, stats.Of(pool.IPv6).Total.IsZero())
+		require.Equal(t, uint64(2), countsOf(stats, pool.IPv6).OutOfRange.Uint64())
+		require.True(t, countsOf(stats, pool.IPv6).Total.IsZero())
 		requireOK(t, b.Pool)
 		require.Equal(t, "10.0.0.0 2001:db8::", texts(release(t, b.another(t), "dual")))
 		require.Equal(t, "2001:db8::3", texts(release(t, b.another(t), "six")))
@@ -271,7 +271,7 @@ func TestUpdateWhileOthersAllocate(t *testing.T) {
 	info, err := p.Info(t.Context())
 	require.NoError(t, err)
 	stats := info.Stats
-	require.True(t, stats.Of(pool.IPv4).OutOfRange.IsZero(), "Update strands nothing")
+	require.True(t, countsOf(stats, pool.IPv4).OutOfRange.IsZero(), "Update strands nothing")
 	requireOK(t, p)
 }
 

@@ -153,7 +153,7 @@ func TestVerifyFindsAndRepairRestores(t *testing.T) {
 			info, err := p.Info(t.Context())
 			require.NoError(t, err)
 			stats := info.Stats
-			require.Equal(t, uint64(256), stats.Of(pool.IPv4).Total.Uint64())
+			require.Equal(t, uint64(256), countsOf(stats, pool.IPv4).Total.Uint64())
 		})
 	}
 }

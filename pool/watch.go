@@ -36,8 +36,7 @@ import (
 // with a read only if leases or cooldowns are in the way, and one commit if any claim can be granted. Joining a line
 // costs one read.
 func (p *Pool) AllocateWait(ctx context.Context, claim Claim) (Allocation, error) {
-	s := StepBegin{Owner: claim.Owner, Claim: claim}
-	return p.observeOne(ctx, "AllocateWait", s, func(ctx context.Context) (Allocation, error) {
+	return p.observeOne(ctx, "AllocateWait", Allocate(claim), func(ctx context.Context) (Allocation, error) {
 		err := claim.prepare(&p.sets)
 		if err == nil {
 			err = ctx.Err()
@@ -53,13 +52,13 @@ func (p *Pool) AllocateWait(ctx context.Context, claim Claim) (Allocation, error
 
 // nextEnd is when a lease or a cooldown ends that may be why a claim was refused; zero if there is none.
 func nextEnd(err error) time.Time {
-	var exhausted *ExhaustedError
-	var taken *TakenError
+	var exhausted *exhaustedError
+	var taken *takenError
 	switch {
 	case errors.As(err, &exhausted):
-		return exhausted.Next
+		return exhausted.next
 	case errors.As(err, &taken):
-		return taken.Next
+		return taken.next
 	}
 	return time.Time{}
 }
@@ -73,7 +72,7 @@ type Change struct {
 	// it are in Taken if they were free.
 	Freed, Taken []netipx.IPRange
 	// Stats are the counts after the change.
-	Stats Stats
+	Stats []Stats
 }
 
 // Watch iterates over the changes of the pool, made through any handle in any process, after the revision since: that

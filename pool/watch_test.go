@@ -176,7 +176,7 @@ func TestWatch(t *testing.T) {
 		require.Equal(t, ranges("10.0.0.0", "2001:db8::"), second.Taken)
 		require.Empty(t, second.Freed)
 		require.Greater(t, second.Revision, first.Revision)
-		require.Equal(t, uint64(7), second.Stats.Of(pool.IPv4).Free.Uint64())
+		require.Equal(t, uint64(7), countsOf(second.Stats, pool.IPv4).Free.Uint64())
 
 		// Changes that come close together come up as one.
 		release(t, other, "a")
@@ -277,7 +277,7 @@ func TestChangesMakeTheFreeSet(t *testing.T) {
 			free, err := p.FreeSet(ctx, pool.IPv4)
 			require.NoError(t, err)
 			require.Equal(t, free.Ranges(), known.Ranges())
-			require.Equal(t, cidr.Size(known), change.Stats.Of(pool.IPv4).Free)
+			require.Equal(t, cidr.Size(known), countsOf(change.Stats, pool.IPv4).Free)
 		}
 		follow()
 		for range rapid.IntRange(1, 10).Draw(t, "looks") {

@@ -1,10 +1,12 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"iter"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -96,16 +98,34 @@ func (m *Memory) List(ctx context.Context, kind Kind, pool string) iter.Seq2[Rec
 			yield(Record{}, err)
 			return
 		}
+		var copies copier
 		for _, r := range m.shared.list(kind, pool) {
 			if err := m.usable(ctx); err != nil {
 				yield(Record{}, err)
 				return
 			}
-			if !yield(r.Canonical(), nil) {
+			if !yield(copies.of(r), nil) {
 				return
 			}
 		}
 	}
+}
+
+// copier copies records of the store. The prefixes of several copies share an array, which none of them can append to.
+type copier struct{ room []netip.Prefix }
+
+func (c *copier) of(r *Record) Record {
+	const most = 64 // prefixes in an array, since one copy that is kept keeps all of it
+	if n := len(r.Prefixes); cap(c.room)-len(c.room) < n {
+		c.room = make([]netip.Prefix, 0, max(n, most))
+	}
+	start, cp := len(c.room), *r
+	c.room = append(c.room, r.Prefixes...)
+	cp.Prefixes, cp.Data = nil, bytes.Clone(r.Data)
+	if end := len(c.room); end > start {
+		cp.Prefixes = c.room[start:end:end]
+	}
+	return cp
 }
 
 // Find implements [Store].
@@ -227,9 +247,10 @@ type tableKey struct {
 
 // table holds the records of one kind and pool, of which there is at least one.
 type table struct {
-	byName map[string]*Record
-	index  *prefixIndex // of the prefixes, in tables of allocations; else nil
-	expiry *expiryTree  // of the records that have Expires, from the first such record on; else nil
+	all    []*Record      // in no order, but most of those that were written together stand together
+	byName map[string]int // where they stand
+	index  *prefixIndex   // of the prefixes, in tables of allocations; else nil
+	expiry *expiryTree    // of the records that have Expires, from the first such record on; else nil
 }
 
 func (s *records) get(key Key) *Record {
@@ -237,28 +258,54 @@ func (s *records) get(key Key) *Record {
 	if t == nil {
 		return nil
 	}
-	return t.byName[key.Name]
+	return t.get(key.Name)
+}
+
+// get returns the record of that name; nil if there is none.
+func (t *table) get(name string) *Record {
+	if i, ok := t.byName[name]; ok {
+		return t.all[i]
+	}
+	return nil
+}
+
+// put puts the record in the place of the one that has its name.
+func (t *table) put(r *Record) {
+	i, ok := t.byName[r.Name]
+	if ok {
+		t.all[i] = r
+		return
+	}
+	t.byName[r.Name] = len(t.all)
+	t.all = append(t.all, r)
+}
+
+// remove removes a record that is there. The last one takes its place.
+func (t *table) remove(name string) {
+	i, end := t.byName[name], len(t.all)-1
+	last := t.all[end]
+	t.all[i], t.byName[last.Name] = last, i
+	t.all[end] = nil
+	t.all = t.all[:end]
+	delete(t.byName, name)
+	if end < cap(t.all)/4 {
+		t.all = slices.Clone(t.all)
+	}
 }
 
 func (s *records) list(kind Kind, pool string) []*Record {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	var found []*Record
-	add := func(t *table) {
-		for _, r := range t.byName {
-			found = append(found, r)
-		}
-	}
 	if pool != "" {
 		if t := s.tables[tableKey{kind, pool}]; t != nil {
-			found = make([]*Record, 0, len(t.byName))
-			add(t)
+			return slices.Clone(t.all)
 		}
-		return found
+		return nil
 	}
+	var found []*Record
 	for key, t := range s.tables {
 		if key.kind == kind {
-			add(t)
+			found = append(found, t.all...)
 		}
 	}
 	return found
@@ -270,7 +317,7 @@ func (s *records) find(pool string, addr netip.Addr) *Record {
 		return nil
 	}
 	if name, ok := t.index.longest(addr); ok {
-		return t.byName[name]
+		return t.get(name)
 	}
 	return nil
 }
@@ -356,18 +403,18 @@ func (s *records) put(r Record, revision int64) {
 	key := tableKey{r.Kind, r.Pool}
 	t := s.tables[key]
 	if t == nil {
-		t = &table{byName: make(map[string]*Record)}
+		t = &table{byName: make(map[string]int)}
 		if r.Kind == KindAllocation {
 			t.index = &prefixIndex{holders: make(map[netip.Prefix]holders)}
 		}
 		s.tables[key] = t
 	}
 	if t.index != nil || t.expiry != nil || !r.Expires.IsZero() {
-		old := t.byName[r.Name]
+		old := t.get(r.Name)
 		t.reindex(old, &r)
 		t.reorder(old, &r)
 	}
-	t.byName[r.Name] = &r
+	t.put(&r)
 	s.wake(r.Key)
 }
 
@@ -377,15 +424,15 @@ func (s *records) remove(k Key) {
 	if t == nil {
 		return
 	}
-	old := t.byName[k.Name]
+	old := t.get(k.Name)
 	if old == nil {
 		return
 	}
 	t.reindex(old, nil)
 	t.reorder(old, nil)
-	delete(t.byName, k.Name)
+	t.remove(k.Name)
 	s.wake(k)
-	if len(t.byName) == 0 {
+	if len(t.all) == 0 {
 		delete(s.tables, key)
 	}
 }

@@ -81,7 +81,7 @@ func openHandle(ctx context.Context, open func(context.Context) (store.Store, er
 }
 
 // EndCommit implements [pool.Observer]. It counts commits and conflicts.
-func (h *handle) EndCommit(_ context.Context, e pool.CommitEnd) {
+func (h *handle) EndCommit(_ context.Context, e pool.Commit) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {

@@ -100,7 +100,7 @@ func (p ourPool) Audit(ctx context.Context) (map[string]netip.Addr, error) {
 			return nil, err
 		}
 		names = append(names, info.Name)
-		for _, grant := range info.Parent.Grants {
+		for _, grant := range info.Grants {
 			delegated[grant.Owner] = true
 		}
 	}

@@ -40,7 +40,7 @@ func allocationTable(allocations []pool.Allocation) string {
 	})
 }
 
-func statsTable(stats pool.Stats) string {
+func statsTable(stats []pool.Stats) string {
 	return table(func(row func(...any)) {
 		row("FAMILY", "TOTAL", "USED", "FREE", "RESERVED")
 		for _, s := range stats {

@@ -30,9 +30,12 @@ func Fair(t *testing.T, open func() store.Store) {
 	var full atomic.Bool
 	var calls [handles]atomic.Int64
 	var all sync.WaitGroup
-	for h := range handles {
-		p, err := pool.Open(t.Context(), open(), Name, &pool.Options{Observer: &observed})
+	var pools [handles]*pool.Pool
+	for h := range pools {
+		pools[h], err = pool.Open(t.Context(), open(), Name, &pool.Options{Observer: &observed})
 		require.NoError(t, err)
+	}
+	for h, p := range pools { // when all are open, so that none has a lead
 		for g := range each {
 			all.Go(func() {
 				for n := 0; !full.Load(); n++ {
@@ -72,7 +75,7 @@ type rivalry struct {
 }
 
 // EndCommit implements [pool.Observer].
-func (r *rivalry) EndCommit(_ context.Context, e pool.CommitEnd) {
+func (r *rivalry) EndCommit(_ context.Context, e pool.Commit) {
 	switch {
 	case errors.Is(e.Err, store.ErrConflict):
 		r.conflicts.Add(1)

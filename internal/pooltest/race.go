@@ -21,6 +21,8 @@ const raceWriter = "POOLTEST_RACE_WRITER"
 // raceClaims is how many claims a writer makes, of which it releases each fourth.
 const raceClaims = 16
 
+var policies = []pool.FamilyPolicy{pool.SingleStack, pool.PreferDualStack, pool.RequireDualStack}
+
 // Race is what a child of a [Racing] does with the store. It takes the results of opening the store, and
 // fails the test if one is an error.
 func Race(t *testing.T, s store.Store, err error) {
@@ -37,7 +39,7 @@ func race(ctx context.Context, s store.Store, writer string) error {
 	}
 	for n := range raceClaims {
 		owner := fmt.Sprint(writer, "/", n)
-		_, err := p.Allocate(ctx, pool.Claim{Owner: owner, Policy: pool.FamilyPolicy(n % 3)})
+		_, err := p.Allocate(ctx, pool.Claim{Owner: owner, Policy: policies[n%3]})
 		if err == nil && n%4 == 0 {
 			_, err = p.Release(ctx, pool.Held{Owner: owner})
 		}

@@ -214,7 +214,7 @@ func (c *actor) doImport() {
 		return
 	}
 	name, s := one(c, imports...), one(c, c.saved...)
-	s.Parent, s.Allocations = pool.Parent{}, slices.Clone(s.Allocations)
+	s.Parent, s.Grants, s.Allocations = "", nil, slices.Clone(s.Allocations)
 	s.Spec.Network = one(c, s.Spec.Network, networkN, networkM, "")
 	for i := range s.Allocations {
 		a := &s.Allocations[i]

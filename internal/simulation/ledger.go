@@ -174,7 +174,7 @@ func (l *ledger) writeHead(head store.Record) (changed bool) {
 		return false
 	}
 	var spec pool.Spec
-	var parent pool.Parent
+	var parent parentFacts
 	if err := json.Unmarshal(facts.Spec, &spec); err != nil {
 		return true // which the library finds too
 	}
@@ -186,8 +186,14 @@ func (l *ledger) writeHead(head store.Record) (changed bool) {
 	return true
 }
 
+// parentFacts is what a head says of where its pool was delegated from.
+type parentFacts struct {
+	Pool   string
+	Grants []pool.Grant
+}
+
 // describe takes over what the pool is.
-func (p *page) describe(spec pool.Spec, parent pool.Parent) {
+func (p *page) describe(spec pool.Spec, parent parentFacts) {
 	p.network, p.parent, p.granted = spec.Network, parent.Pool, 0
 	p.ranges, p.own = addressesIn(spec.Ranges...), addressesIn(spec.Set(pool.IPv4).Ranges()...)
 	for _, g := range parent.Grants {

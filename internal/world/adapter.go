@@ -8,24 +8,20 @@ import (
 
 // Where package pool and the model differ in how they put the same thing.
 
-// parentIn is the parent that a pool has, and the owners in it of what the pool was delegated from.
-func parentIn(p pool.Parent) (parent string, grants []string) {
-	for _, grant := range p.Grants {
-		grants = append(grants, grant.Owner)
+// ownersOf are the owners in the parent of what a pool was delegated from.
+func ownersOf(grants []pool.Grant) (owners []string) {
+	for _, grant := range grants {
+		owners = append(owners, grant.Owner)
 	}
-	return p.Pool, grants
+	return owners
 }
 
-// ParentOf is the parent of a pool in the terms of [pool.Info].
-func (w *World) ParentOf(m *Pool) pool.Parent {
-	if !m.IsChild() {
-		return pool.Parent{}
-	}
-	parent := pool.Parent{Pool: m.Parent}
+// GrantsOf are what the parent of a pool has granted to it, in the terms of [pool.Info].
+func (w *World) GrantsOf(m *Pool) (grants []pool.Grant) {
 	for _, owner := range m.Grants {
-		parent.Grants = append(parent.Grants, pool.Grant{Owner: owner, Prefixes: w.Pools[m.Parent].Find(owner).Prefixes})
+		grants = append(grants, pool.Grant{Owner: owner, Prefixes: w.Pools[m.Parent].Find(owner).Prefixes})
 	}
-	return parent
+	return grants
 }
 
 // name begins the owners in the parent of a writer's blocks, before a slash and a number.

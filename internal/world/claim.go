@@ -49,7 +49,8 @@ func (m *Pool) wants(c pool.Claim, policy pool.FamilyPolicy) ([]pool.Request, er
 	if policy == pool.RequireDualStack && len(families) < 2 {
 		return nil, pool.ErrFamily
 	}
-	if policy == pool.SingleStack {
+	single := policy == "" || policy == pool.SingleStack
+	if single {
 		families = families[:1]
 	}
 	requests := c.Requests
@@ -70,7 +71,7 @@ func (m *Pool) wants(c pool.Claim, policy pool.FamilyPolicy) ([]pool.Request, er
 	}
 	for _, f := range families {
 		named := slices.ContainsFunc(wants, func(r pool.Request) bool { return r.Family == f })
-		if policy != pool.SingleStack && !named {
+		if !single && !named {
 			wants = append(wants, pool.Request{Family: f})
 		}
 	}

@@ -15,8 +15,8 @@ import (
 // What can be seen of a pool.
 
 // Stats counts each address.
-func (m *Pool) Stats() pool.Stats {
-	var stats pool.Stats
+func (m *Pool) Stats() []pool.Stats {
+	var stats []pool.Stats
 	taken := m.Taken()
 	all := m.Families()
 	for _, f := range []pool.Family{pool.IPv4, pool.IPv6} {
@@ -36,7 +36,7 @@ func (m *Pool) Stats() pool.Stats {
 			count(&out, !m.Allowed[a] && r != nil)
 		}
 		if slices.Contains(m.Families(), f) || out > 0 {
-			stats = append(stats, pool.FamilyStats{
+			stats = append(stats, pool.Stats{
 				Family: f, Total: cidr.CountOf(total), Reserved: cidr.CountOf(total - allowed),
 				Used: cidr.CountOf(used), Cooling: cidr.CountOf(cooling), Free: cidr.CountOf(free),
 				OutOfRange: cidr.CountOf(out),

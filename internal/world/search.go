@@ -48,9 +48,10 @@ func (m *Pool) take(wants []pool.Request, preferred map[int]netip.Prefix, seen S
 				return nil, pool.ErrTaken
 			}
 		}
+		in := everywhere
 		for _, tier := range m.tiers(w) {
 			if len(free) == 0 {
-				free = m.free(w, taken, tier)
+				free, in = m.free(w, taken, tier), tier
 			}
 		}
 		if len(free) == 0 {
@@ -66,6 +67,12 @@ func (m *Pool) take(wants []pool.Request, preferred map[int]netip.Prefix, seen S
 			if next := slices.IndexFunc(free, behind); next > 0 {
 				got[i] = free[next]
 			}
+		case m.Spec.Strategy == pool.HighestFree:
+			got[i] = free[len(free)-1]
+		case m.Spec.Strategy == pool.SpreadFree:
+			got[i] = netip.PrefixFrom(m.largest(w, taken, in).Addr(), w.Bits)
+		case m.Spec.Strategy == pool.BestFit && w.Within == nil && !m.hasBands(w.Family):
+			got[i] = netip.PrefixFrom(m.smallest(w, taken).Addr(), w.Bits)
 		}
 		m.moveCursor(cursor, got[i])
 		for _, a := range AddrsOf(got[i]) {
@@ -190,6 +197,37 @@ func (m *Pool) free(w pool.Request, taken map[netip.Addr]*Record, tier func(neti
 		}
 	}
 	return free
+}
+
+// largest is the lowest of the largest free blocks for a want, of which there is one, in a part of the pool.
+func (m *Pool) largest(w pool.Request, taken map[netip.Addr]*Record, tier func(netip.Addr) bool) netip.Prefix {
+	for w.Bits = m.Universe[w.Family].Bits(); ; w.Bits++ {
+		if blocks := m.free(w, taken, tier); len(blocks) > 0 {
+			return blocks[0]
+		}
+	}
+}
+
+// hasBands reports whether any band has addresses of the family.
+func (m *Pool) hasBands(f pool.Family) bool {
+	return slices.ContainsFunc(m.Spec.Bands, func(b pool.Band) bool {
+		return slices.ContainsFunc(b.Ranges, func(r netipx.IPRange) bool { return pool.FamilyOf(r.From()) == f })
+	})
+}
+
+// smallest is the lowest of the smallest free blocks that have room for a want, of which there is one. They are no
+// parts of larger ones.
+func (m *Pool) smallest(w pool.Request, taken map[netip.Addr]*Record) netip.Prefix {
+	for ; ; w.Bits-- {
+		larger := w
+		larger.Bits--
+		halves := m.free(larger, taken, everywhere)
+		for _, p := range m.free(w, taken, everywhere) {
+			if !slices.Contains(halves, netip.PrefixFrom(p.Addr(), larger.Bits).Masked()) {
+				return p
+			}
+		}
+	}
 }
 
 func (m *Pool) isFree(p netip.Prefix, taken map[netip.Addr]*Record, tier func(netip.Addr) bool) bool {

@@ -91,7 +91,7 @@ func transferred(steps []Step, name string) (wanted []netip.Prefix) {
 func (w *World) do(s Step, seen Sight, kept []netip.Prefix) (after *World, chosen string, r *Record, err error) {
 	switch {
 	case s.Claim != nil:
-		return w.allocateIn(*s.Claim, w.ordered(s), seen)
+		return w.allocateIn(*s.Claim, s.Pools, w.ordered(s), seen)
 	case s.TTL > 0:
 		after, r, err = w.Renew(s.Pools[0], s.Held, s.TTL)
 	default:
@@ -122,7 +122,7 @@ func (m *Pool) room(c pool.Claim, order pool.Order) float64 {
 	}
 	least := math.Inf(1)
 	for _, want := range wants {
-		counts := m.Stats().Of(want.Family)
+		counts := pool.Info{Stats: m.Stats()}.StatsOf(want.Family)
 		room, all := float64(counts.Free.Uint64()), float64(counts.Total.Sub(counts.Reserved).Uint64())
 		if order == pool.LeastUsed && all > 0 {
 			room /= all
@@ -132,16 +132,17 @@ func (m *Pool) room(c pool.Claim, order pool.Order) float64 {
 	return least
 }
 
-// allocateIn grants a claim in the pool where its owner holds something, or else in the first one that has room.
+// allocateIn grants a claim in the first pool, as given, where its owner holds something, or else in the first one in
+// the order that has room.
 func (w *World) allocateIn(
-	c pool.Claim, names []string, seen Sight,
+	c pool.Claim, given, names []string, seen Sight,
 ) (after *World, chosen string, r *Record, err error) {
 	holds := func(name string) bool {
 		m := w.Pools[name]
 		return m != nil && m.Live(c.Owner) != nil && !m.Live(c.Owner).Expired(w.Now)
 	}
-	if first := slices.IndexFunc(names, holds); first >= 0 {
-		names = names[first : first+1]
+	if first := slices.IndexFunc(given, holds); first >= 0 {
+		names = given[first : first+1]
 	}
 	for _, chosen = range names {
 		if w.Pools[chosen] == nil {

@@ -18,7 +18,7 @@ type Event struct {
 	Raised bool
 	// Stats are the counts of the family that the alarm is about. If the pool was deleted, or gave up the family, only
 	// Family is set.
-	Stats pool.FamilyStats
+	Stats pool.Stats
 	// Revision is that of the pool with these counts; 0 if the pool was deleted.
 	Revision int64
 }
@@ -76,7 +76,7 @@ func New(tell func(Event), rules ...Rule) (*Alarms, error) {
 }
 
 // EndCommit implements [pool.Observer].
-func (a *Alarms) EndCommit(_ context.Context, commit pool.CommitEnd) { a.end(commit.Pool, commit) }
+func (a *Alarms) EndCommit(_ context.Context, commit pool.Commit) { a.end(commit.Pool, commit) }
 
 // Named returns an observer for a pool in memory, which has no name of its own.
 func (a *Alarms) Named(name string) pool.Observer { return named{alarms: a, name: name} }
@@ -88,9 +88,9 @@ type named struct {
 }
 
 // EndCommit implements [pool.Observer].
-func (n named) EndCommit(_ context.Context, commit pool.CommitEnd) { n.alarms.end(n.name, commit) }
+func (n named) EndCommit(_ context.Context, commit pool.Commit) { n.alarms.end(n.name, commit) }
 
-func (a *Alarms) end(name string, commit pool.CommitEnd) {
+func (a *Alarms) end(name string, commit pool.Commit) {
 	switch {
 	case commit.Err != nil:
 	case commit.Stats == nil:
@@ -115,11 +115,11 @@ func (a *Alarms) Forget(name string) {
 	}
 	delete(a.pools, name)
 	for _, r := range w.raised {
-		a.tell(Event{Pool: name, Rule: a.rules[r.rule], Stats: pool.FamilyStats{Family: r.family}})
+		a.tell(Event{Pool: name, Rule: a.rules[r.rule], Stats: pool.Stats{Family: r.family}})
 	}
 }
 
-func (a *Alarms) look(name string, revision int64, stats pool.Stats) {
+func (a *Alarms) look(name string, revision int64, stats []pool.Stats) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	w := a.pools[name]
@@ -138,7 +138,8 @@ func (a *Alarms) look(name string, revision int64, stats pool.Stats) {
 			if rule.family != 0 && rule.family != family {
 				continue
 			}
-			if s := stats.Of(family); w.changes(raised{i, family}, rule, s) {
+			s := pool.Info{Stats: stats}.StatsOf(family)
+			if w.changes(raised{i, family}, rule, s) {
 				a.tell(Event{Pool: name, Rule: rule, Raised: w.has(raised{i, family}), Stats: s, Revision: revision})
 			}
 		}
@@ -148,7 +149,7 @@ func (a *Alarms) look(name string, revision int64, stats pool.Stats) {
 func (w *watched) has(alarm raised) bool { return slices.Contains(w.raised, alarm) }
 
 // changes raises or clears an alarm if the counts say so, and reports whether it did.
-func (w *watched) changes(alarm raised, rule Rule, s pool.FamilyStats) bool {
+func (w *watched) changes(alarm raised, rule Rule, s pool.Stats) bool {
 	before := w.has(alarm)
 	now := rule.raised(s, before)
 	switch {

@@ -182,7 +182,7 @@ func TestDeletedPoolsAreForgotten(t *testing.T) {
 		require.Len(t, seen.take(), 1)
 		alarms.Forget("pods")
 		require.Equal(t, []alarm.Event{{
-			Pool: "pods", Rule: alarm.Free(1, 1), Stats: pool.FamilyStats{Family: pool.IPv4},
+			Pool: "pods", Rule: alarm.Free(1, 1), Stats: pool.Stats{Family: pool.IPv4},
 		}}, seen.events)
 		seen.take()
 		alarms.Forget("pods")
@@ -211,7 +211,7 @@ func TestZeroAlarms(t *testing.T) {
 }
 
 // naive is whether an alarm is raised, by the definition of its levels.
-func naive(percent bool, raise, clearAt uint64, s pool.FamilyStats, before bool) bool {
+func naive(percent bool, raise, clearAt uint64, s pool.Stats, before bool) bool {
 	size, _ := new(big.Int).SetString(s.Total.Sub(s.Reserved).String(), 10)
 	left, _ := new(big.Int).SetString(s.Free.String(), 10)
 	if size.Sign() == 0 {
@@ -250,7 +250,7 @@ func TestAgreesWithNaive(t *testing.T) {
 		latest, raised := int64(0), false
 		for range rapid.IntRange(1, 20).Draw(t, "commits") {
 			s := drawStats(t)
-			info := pool.Info{Name: "p", Revision: rapid.Int64Range(1, 100).Draw(t, "revision"), Stats: pool.Stats{s}}
+			info := pool.Info{Name: "p", Revision: rapid.Int64Range(1, 100).Draw(t, "revision"), Stats: []pool.Stats{s}}
 			events = nil
 			alarms.Look(info)
 			if info.Revision <= latest {
@@ -270,7 +270,7 @@ func TestAgreesWithNaive(t *testing.T) {
 }
 
 // drawStats draws counts of a family, up to those of all addresses.
-func drawStats(t *rapid.T) pool.FamilyStats {
+func drawStats(t *rapid.T) pool.Stats {
 	size := cidr.Pow2(rapid.IntRange(0, 128).Draw(t, "bits")).Sub(cidr.CountOf(rapid.Uint64Range(0, 3).Draw(t, "less")))
 	left, _ := size.Div(cidr.CountOf(rapid.Uint64Range(1, 200).Draw(t, "part")))
 	left = left.Add(cidr.CountOf(rapid.Uint64Range(0, 3).Draw(t, "more")))
@@ -278,7 +278,7 @@ func drawStats(t *rapid.T) pool.FamilyStats {
 		left = size
 	}
 	reserved := cidr.CountOf(rapid.Uint64Range(0, 5).Draw(t, "reserved"))
-	return pool.FamilyStats{
+	return pool.Stats{
 		Family: pool.IPv4, Total: size.Add(reserved), Reserved: reserved, Used: size.Sub(left), Free: left,
 	}
 }
@@ -322,7 +322,7 @@ func TestManyHandlesAtOnce(t *testing.T) {
 	for _, p := range handles[:2] {
 		info, err := p.Info(t.Context())
 		require.NoError(t, err)
-		used := info.Stats.Of(pool.IPv4).Used.Uint64()
+		used := info.StatsOf(pool.IPv4).Used.Uint64()
 		require.Equal(t, used >= 3, last[p.Name()].Raised, "%d used: %v", used, last)
 	}
 }
@@ -330,13 +330,13 @@ func TestManyHandlesAtOnce(t *testing.T) {
 func BenchmarkEndCommit(b *testing.B) {
 	alarms, err := alarm.New(func(alarm.Event) {}, alarm.Used(90, 80), alarm.Free(16, 64))
 	require.NoError(b, err)
-	stats := pool.Stats{{
+	stats := []pool.Stats{{
 		Family: pool.IPv4, Total: cidr.CountOf(254), Used: cidr.CountOf(100), Free: cidr.CountOf(154),
 	}}
 	revision := int64(0)
 	b.ReportAllocs()
 	for b.Loop() {
 		revision++
-		alarms.EndCommit(b.Context(), pool.CommitEnd{Pool: "pods", Revision: revision, Stats: stats})
+		alarms.EndCommit(b.Context(), pool.Commit{Pool: "pods", Revision: revision, Stats: stats})
 	}
 }

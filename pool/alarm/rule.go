@@ -69,7 +69,7 @@ func (r Rule) validate() error {
 }
 
 // raised reports whether the alarm is raised with these counts, if it was so before or not.
-func (r Rule) raised(s pool.FamilyStats, before bool) bool {
+func (r Rule) raised(s pool.Stats, before bool) bool {
 	size := s.Total.Sub(s.Reserved)
 	switch {
 	case size.IsZero():

@@ -105,7 +105,7 @@ func (m *Metrics) forgetDeleted(name string, p *pool.Pool) {
 	}
 }
 
-func (m *Metrics) add(sums map[series]cidr.Count, name string, stats pool.Stats) {
+func (m *Metrics) add(sums map[series]cidr.Count, name string, stats []pool.Stats) {
 	label := otherPools
 	m.mu.Lock()
 	if m.take(name) != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -111,7 +112,7 @@ func TestResults(t *testing.T) {
 		call, commit string
 	}{
 		{nil, "ok", "ok"},
-		{&pool.Error{Op: "allocate", Err: &pool.ExhaustedError{}}, "exhausted", "error"},
+		{&pool.Error{Op: "allocate", Err: pool.ErrExhausted}, "exhausted", "error"},
 		{fmt.Errorf("%w: cut off: %w", store.ErrUnknown, context.DeadlineExceeded), "unknown", "unknown"},
 		{pool.ErrBusy, "conflict", "error"},
 		{&store.ConflictError{}, "error", "conflict"},
@@ -126,8 +127,8 @@ func TestResults(t *testing.T) {
 		{errors.New("disk on fire"), "error", "error"},
 	} {
 		m := metrics.New(nil)
-		m.EndCommit(t.Context(), pool.CommitEnd{Pool: "p", Err: test.err})
-		m.EndCall(t.Context(), pool.CallEnd{Pool: "p", Steps: []pool.StepEnd{{Err: test.err}}})
+		m.EndCommit(t.Context(), pool.Commit{Pool: "p", Err: test.err})
+		m.EndCall(t.Context(), pool.Call{Pool: "p", Steps: allocates(1), Results: []pool.Result{{Err: test.err}}})
 		gathered(t, m, fmt.Sprintf(`
 # HELP ipalloc_calls_total Calls that allocate, release or renew, by how they ended.
 # TYPE ipalloc_calls_total counter
@@ -139,14 +140,17 @@ ipalloc_commits_total{pool="p",result=%q} 1
 	}
 }
 
+// allocates are n steps that allocate.
+func allocates(n int) []pool.Step { return slices.Repeat([]pool.Step{pool.Allocate(pool.Claim{})}, n) }
+
 func TestDurationsAreInSeconds(t *testing.T) {
 	m := metrics.New(&metrics.Options{
 		Namespace: "net", Buckets: []float64{0.1, 1}, ConstLabels: prometheus.Labels{"store": "main"},
 	})
-	m.EndCall(t.Context(), pool.CallEnd{
-		Pool: "p", Steps: []pool.StepEnd{{Kind: pool.StepRenew}}, Duration: 250 * time.Millisecond,
+	m.EndCall(t.Context(), pool.Call{
+		Pool: "p", Steps: []pool.Step{{Op: "renew"}}, Results: make([]pool.Result, 1), Duration: 250 * time.Millisecond,
 	})
-	m.EndCommit(t.Context(), pool.CommitEnd{Pool: "p", Duration: 50 * time.Millisecond})
+	m.EndCommit(t.Context(), pool.Commit{Pool: "p", Duration: 50 * time.Millisecond})
 	gathered(t, m, `
 # HELP net_call_duration_seconds How long calls took, waiting for their turn included.
 # TYPE net_call_duration_seconds histogram
@@ -173,7 +177,7 @@ func TestLint(t *testing.T) {
 	_, err = p.Allocate(t.Context(), pool.Claim{Owner: "a"})
 	require.NoError(t, err)
 	require.Zero(t, testutil.CollectAndCount(m, "ipalloc_commits_total"), "none is to a store")
-	m.EndCommit(t.Context(), pool.CommitEnd{Pool: "memory"})
+	m.EndCommit(t.Context(), pool.Commit{Pool: "memory"})
 	problems, err := testutil.CollectAndLint(m)
 	require.NoError(t, err)
 	require.Empty(t, problems)
@@ -203,7 +207,7 @@ ipalloc_calls_total{call="allocate",pool="block-1",result="ok"} 1
 	require.InDelta(t, 50, sumOf(t, m, "used")+sumOf(t, m, "free"), 0)
 
 	m.Forget("block-0")
-	m.EndCall(t.Context(), pool.CallEnd{Pool: "block-3", Steps: make([]pool.StepEnd, 1)})
+	m.EndCall(t.Context(), pool.Call{Pool: "block-3", Steps: allocates(1), Results: make([]pool.Result, 1)})
 	require.Equal(t, 3, testutil.CollectAndCount(m, "ipalloc_calls_total"),
 		"block-1, block-3 in the place of block-0, and the others")
 }
@@ -273,13 +277,13 @@ func TestDeletedPoolsLeave(t *testing.T) {
 func TestUnknownPoolsLeave(t *testing.T) {
 	m := metrics.New(&metrics.Options{MaxPools: 3})
 	for i := range 10 {
-		m.EndCommit(t.Context(), pool.CommitEnd{Pool: fmt.Sprint("goes-", i)})
+		m.EndCommit(t.Context(), pool.Commit{Pool: fmt.Sprint("goes-", i)})
 		for range 4 {
-			m.EndCommit(t.Context(), pool.CommitEnd{Pool: "stays"})
+			m.EndCommit(t.Context(), pool.Commit{Pool: "stays"})
 			require.LessOrEqual(t, slots(t, m), 3)
 		}
 	}
-	m.EndCommit(t.Context(), pool.CommitEnd{Pool: "new"})
+	m.EndCommit(t.Context(), pool.Commit{Pool: "new"})
 	gathered(t, m, `
 # HELP ipalloc_commits_total Attempts to commit to the store, by how they ended.
 # TYPE ipalloc_commits_total counter
@@ -389,7 +393,7 @@ func TestConcurrent(t *testing.T) {
 
 func BenchmarkEndCall(b *testing.B) {
 	m := metrics.New(nil)
-	e := pool.CallEnd{Pool: "pods", Steps: make([]pool.StepEnd, 1), Duration: time.Millisecond}
+	e := pool.Call{Pool: "pods", Steps: allocates(1), Results: make([]pool.Result, 1), Duration: time.Millisecond}
 	b.ReportAllocs()
 	for b.Loop() {
 		m.EndCall(b.Context(), e)

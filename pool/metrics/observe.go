@@ -9,21 +9,21 @@ import (
 )
 
 // EndCall counts each step of a call as one. It is for package pool.
-func (m *Metrics) EndCall(_ context.Context, e pool.CallEnd) {
+func (m *Metrics) EndCall(_ context.Context, e pool.Call) {
 	if len(e.Steps) == 0 {
 		return
 	}
 	label := m.enter(e.Pool, errors.Is(e.Err, pool.ErrNoPool))
 	defer m.leave()
 	for i := range e.Steps {
-		call := e.Steps[i].Kind.String()
-		m.calls.WithLabelValues(label, call, outcome.OfCall(e.Steps[i].Err)).Inc()
+		call := e.Steps[i].Op
+		m.calls.WithLabelValues(label, call, outcome.OfCall(e.Results[i].Err)).Inc()
 		m.callDurations.WithLabelValues(label, call).Observe(e.Duration.Seconds())
 	}
 }
 
 // EndCommit counts an attempt to commit to the store. It is for package pool.
-func (m *Metrics) EndCommit(_ context.Context, e pool.CommitEnd) {
+func (m *Metrics) EndCommit(_ context.Context, e pool.Commit) {
 	if e.Pool == "" { // in memory
 		return
 	}
@@ -42,12 +42,12 @@ type named struct {
 	name string
 }
 
-func (n named) EndCall(ctx context.Context, e pool.CallEnd) {
+func (n named) EndCall(ctx context.Context, e pool.Call) {
 	e.Pool = n.name
 	n.Metrics.EndCall(ctx, e)
 }
 
-func (n named) EndCommit(ctx context.Context, e pool.CommitEnd) {
+func (n named) EndCommit(ctx context.Context, e pool.Commit) {
 	if e.Pool != "" {
 		e.Pool = n.name
 	}

@@ -135,7 +135,7 @@ func scenarios() []scenario {
 			"claims refused", 60, func(l *life, minute int) {
 				switch minute {
 				case 10, 11:
-					l.fake.Refuse(func(string, pool.StepBegin) bool { return true })
+					l.fake.Refuse(func(string, pool.Claim) bool { return true })
 				case 12:
 					l.fake.Refuse(nil)
 				}

@@ -6,7 +6,7 @@
 //
 //	fake.Advance(time.Hour)                          // leases and cooldowns end
 //	err := fake.Fill(ctx, "pods")                    // nothing is free, until Empty
-//	fake.Refuse(func(_ string, s pool.StepBegin) bool { return s.Owner == "pod-7" })
+//	fake.Refuse(func(_ string, c pool.Claim) bool { return c.Owner == "pod-7" })
 //	fake.InjectNext(poolfake.Unknown(true))          // the outcome of the next call is not known
 //	fake.Inject(poolfake.Unreachable)                // until Inject(nil)
 //

@@ -99,7 +99,7 @@ func ExampleFake_Fill() {
 func ExampleFake_Refuse() {
 	fake, claims := poolfake.New(time.Now()), 0
 	agent := newAgent(fake.Store(), fake.Options())
-	fake.Refuse(func(string, pool.StepBegin) bool {
+	fake.Refuse(func(string, pool.Claim) bool {
 		claims++
 		return claims == 2
 	})

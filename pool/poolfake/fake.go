@@ -24,7 +24,7 @@ type Fake struct {
 	choose  func(faults.Call) faults.Fault
 	next    bool  // choose is for the next call to begin
 	only    *call // which has begun
-	refuses func(pool string, step pool.StepBegin) bool
+	refuses func(pool string, claim pool.Claim) bool
 	refused chan struct{} // closed when refuses changes
 
 	asking sync.Mutex // held while refuses is called

@@ -254,7 +254,7 @@ func TestFillACordonedPool(t *testing.T) {
 	fake, p := created(t, spec)
 	require.NoError(t, fake.Fill(t.Context(), "pods"))
 	filled := info(t, p)
-	require.True(t, filled.Stats.Of(pool.IPv4).Free.IsZero())
+	require.True(t, filled.StatsOf(pool.IPv4).Free.IsZero())
 	require.True(t, filled.Spec.Equal(spec))
 	_, err := p.Allocate(t.Context(), pool.Claim{Owner: "new"})
 	require.ErrorIs(t, err, pool.ErrCordoned)
@@ -295,7 +295,7 @@ func TestFillADrainedPool(t *testing.T) {
 	narrow.Cooldown, narrow.IPv4.MinBits = time.Hour, 32
 	require.NoError(t, p.Drain(t.Context(), narrow))
 	before := info(t, p)
-	require.EqualValues(t, 1, before.Stats.Of(pool.IPv4).OutOfRange.Uint64())
+	require.EqualValues(t, 1, before.StatsOf(pool.IPv4).OutOfRange.Uint64())
 	require.NoError(t, fake.Fill(t.Context(), "pods"))
 	_, err := p.Allocate(t.Context(), pool.Claim{Owner: "new"})
 	require.ErrorIs(t, err, pool.ErrExhausted)
@@ -314,7 +314,7 @@ func TestFillTakesWhatHasEnded(t *testing.T) {
 	fake.Advance(time.Hour)
 	require.NoError(t, fake.Fill(t.Context(), "pods"))
 	_, err := p.Allocate(t.Context(), pool.Claim{Owner: "new"})
-	var exhausted *pool.ExhaustedError
+	var exhausted *pool.Error
 	require.ErrorAs(t, err, &exhausted)
 	require.Equal(t, noon.Add(2*time.Hour), exhausted.Next)
 	fake.Advance(time.Hour)
@@ -344,7 +344,7 @@ func TestRefusalsAreThoseOfAFullPool(t *testing.T) {
 					claim.Scope = spec.Scope
 				}
 				refusing, p := created(t, spec)
-				refusing.Refuse(func(name string, s pool.StepBegin) bool { return name == "pods" && s.Owner == "new" })
+				refusing.Refuse(func(name string, c pool.Claim) bool { return name == "pods" && c.Owner == "new" })
 				before := info(t, p)
 				_, got := p.Allocate(t.Context(), claim)
 				require.Equal(t, before, info(t, p))
@@ -365,13 +365,11 @@ func causeOf(t *testing.T, err error) []any {
 	var failed *pool.Error
 	require.ErrorAs(t, err, &failed)
 	cause := []any{failed.Op, failed.Pool, failed.Owner, failed.Prefix}
-	var exhausted *pool.ExhaustedError
-	var taken *pool.TakenError
-	if errors.As(err, &exhausted) {
-		return append(cause, exhausted.Family, exhausted.Bits, exhausted.Free, exhausted.Total, exhausted.Never)
+	if errors.Is(err, pool.ErrExhausted) {
+		return append(cause, failed.Family, failed.Bits, failed.Free, failed.Total, failed.Never)
 	}
-	if errors.As(err, &taken) {
-		return append(cause, *taken)
+	if errors.Is(err, pool.ErrTaken) {
+		return append(cause, failed.Until, failed.Next)
 	}
 	return append(cause, errors.Is(err, pool.ErrInvalid), errors.Is(err, pool.ErrScope))
 }
@@ -380,7 +378,7 @@ func TestRefuseOnlyWhatItIsAskedFor(t *testing.T) {
 	fake, p := created(t, specOf(t, "10.0.0.0/16"))
 	held := allocate(t, p, "bad holder")
 	count := 0
-	fake.Refuse(func(_ string, s pool.StepBegin) bool { count++; return s.Owner[:3] == "bad" })
+	fake.Refuse(func(_ string, c pool.Claim) bool { count++; return c.Owner[:3] == "bad" })
 	var wg sync.WaitGroup
 	for i := range 64 {
 		wg.Go(func() {
@@ -406,7 +404,7 @@ func TestRefuseOnlyWhatItIsAskedFor(t *testing.T) {
 
 func TestRefuseCallsOfSeveralSteps(t *testing.T) {
 	fake, p, q := two(t)
-	fake.Refuse(func(name string, s pool.StepBegin) bool { return name == "other" })
+	fake.Refuse(func(name string, c pool.Claim) bool { return name == "other" })
 	steps := []pool.Step{
 		pool.Allocate(pool.Claim{Owner: "a"}), pool.Allocate(pool.Claim{Owner: "b"}).In(q),
 	}
@@ -430,14 +428,14 @@ func TestRefuseCallsOfSeveralSteps(t *testing.T) {
 // waiting begins a call of AllocateWait that is refused, and returns when the fake knows of it.
 func waiting(ctx context.Context, fake *poolfake.Fake, p *pool.Pool) (done chan error) {
 	asked := make(chan struct{}, 1)
-	fake.Refuse(func(_ string, s pool.StepBegin) bool {
-		if s.Owner == "waits" {
+	fake.Refuse(func(_ string, c pool.Claim) bool {
+		if c.Owner == "waits" {
 			select {
 			case asked <- struct{}{}:
 			default:
 			}
 		}
-		return s.Owner == "waits"
+		return c.Owner == "waits"
 	})
 	done = make(chan error)
 	go func() {
@@ -462,7 +460,7 @@ func TestRefusedCallsThatWait(t *testing.T) {
 
 	done = waiting(t.Context(), fake, p)
 	allocate(t, p, "other")
-	fake.Refuse(func(_ string, s pool.StepBegin) bool { return s.Owner == "other" })
+	fake.Refuse(func(_ string, c pool.Claim) bool { return c.Owner == "other" })
 	require.NoError(t, <-done)
 	require.Equal(t, 2, info(t, p).Holders)
 }
@@ -471,7 +469,7 @@ func TestRefusedCallsThatWait(t *testing.T) {
 func TestWaitsEndAsThoseOfAFullPool(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		refusing, p := created(t, specOf(t, "192.0.2.0/24"))
-		refusing.Refuse(func(string, pool.StepBegin) bool { return true })
+		refusing.Refuse(func(string, pool.Claim) bool { return true })
 		filled, full := created(t, specOf(t, "192.0.2.0/24"))
 		require.NoError(t, filled.Fill(t.Context(), "pods"))
 		errs := make([]error, 2)

@@ -20,12 +20,12 @@ type call struct{ _ byte }
 type callKey struct{}
 
 // BeginCall implements [pool.Observer].
-func (o observer) BeginCall(ctx context.Context, begin pool.CallBegin) context.Context {
+func (o observer) BeginCall(ctx context.Context, begin pool.Call) context.Context {
 	c := &call{}
 	o.fake.begin(c)
 	ctx = context.WithValue(ctx, callKey{}, c)
 	for _, step := range begin.Steps {
-		if step.Kind != pool.StepAllocate {
+		if step.Op != "allocate" {
 			continue
 		}
 		if err := o.fake.refusalOf(ctx, begin, step); err != nil {
@@ -36,7 +36,7 @@ func (o observer) BeginCall(ctx context.Context, begin pool.CallBegin) context.C
 }
 
 // EndCall implements [pool.Observer].
-func (o observer) EndCall(ctx context.Context, _ pool.CallEnd) {
+func (o observer) EndCall(ctx context.Context, _ pool.Call) {
 	if c, ok := ctx.Value(callKey{}).(*call); ok {
 		o.fake.end(c)
 	}
@@ -80,7 +80,7 @@ func (c *refusedContext) Done() <-chan struct{} { return c.done }
 func (c *refusedContext) Err() error { return c.err }
 
 // Refuse makes claims fail as if the pool were full, from now on: those for which refuses returns true. It is called
-// with the name of a pool in the fake's store and with each step that allocates there, for one step at a time, and must
+// with the name of a pool in the fake's store and with each claim there, one at a time, and must
 // not use the Fake or the pool. nil refuses none, as at first. It is for handles with [Fake.Options].
 //
 // A claim that a full pool would not refuse goes through: that of an owner that already holds something. Otherwise the
@@ -92,7 +92,7 @@ func (c *refusedContext) Err() error { return c.err }
 // A call of several steps is refused whole if one of its steps is, and so is a step that names several pools.
 // [pool.Pool.Each] ends with the error, where a full pool would refuse single steps. To have a pool that is full for
 // all, see [Fake.Fill].
-func (f *Fake) Refuse(refuses func(pool string, step pool.StepBegin) bool) {
+func (f *Fake) Refuse(refuses func(pool string, claim pool.Claim) bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.refuses = refuses
@@ -102,7 +102,7 @@ func (f *Fake) Refuse(refuses func(pool string, step pool.StepBegin) bool) {
 
 // refusalOf returns the error with which a step is refused; nil if it is not. A call that waits is refused only when
 // its context has ended.
-func (f *Fake) refusalOf(ctx context.Context, begin pool.CallBegin, step pool.StepBegin) error {
+func (f *Fake) refusalOf(ctx context.Context, begin pool.Call, step pool.Step) error {
 	for ctx.Err() == nil {
 		chosen, changed := f.chooses(begin.Pool, step)
 		if !chosen {
@@ -118,7 +118,7 @@ func (f *Fake) refusalOf(ctx context.Context, begin pool.CallBegin, step pool.St
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			refusal.Op, refusal.Owner = step.Kind.String(), step.Owner
+			refusal.Op, refusal.Owner = step.Op, step.Claim.Owner
 			return errors.Join(ctx.Err(), refusal)
 		}
 	}
@@ -126,7 +126,7 @@ func (f *Fake) refusalOf(ctx context.Context, begin pool.CallBegin, step pool.St
 }
 
 // chooses reports whether the step is one to refuse. The channel is closed when the answer may be another one.
-func (f *Fake) chooses(name string, step pool.StepBegin) (chosen bool, changed <-chan struct{}) {
+func (f *Fake) chooses(name string, step pool.Step) (chosen bool, changed <-chan struct{}) {
 	f.mu.Lock()
 	refuses, changed := f.refuses, f.refused
 	f.mu.Unlock()
@@ -135,5 +135,5 @@ func (f *Fake) chooses(name string, step pool.StepBegin) (chosen bool, changed <
 	}
 	f.asking.Lock()
 	defer f.asking.Unlock()
-	return refuses(name, step), changed
+	return refuses(name, step.Claim), changed
 }

@@ -1,6 +1,7 @@
 package tracing
 
 import (
+	"cmp"
 	"context"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -56,7 +57,7 @@ type tracing struct {
 }
 
 // BeginCall implements [pool.Observer].
-func (t *tracing) BeginCall(ctx context.Context, call pool.CallBegin) context.Context {
+func (t *tracing) BeginCall(ctx context.Context, call pool.Call) context.Context {
 	ctx, span := t.tracer.Start(ctx, "pool."+call.Method)
 	if !span.IsRecording() {
 		return ctx
@@ -64,14 +65,14 @@ func (t *tracing) BeginCall(ctx context.Context, call pool.CallBegin) context.Co
 	setPool(span, call.Pool)
 	span.SetAttributes(stepsKey.Int(len(call.Steps)))
 	if len(call.Steps) == 1 {
-		span.SetAttributes(stepKey.String(call.Steps[0].Kind.String()))
-		t.setOwner(span, call.Steps[0].Owner)
+		span.SetAttributes(stepKey.String(call.Steps[0].Op))
+		t.setOwner(span, call.Steps[0].Held.Owner)
 	}
 	return ctx
 }
 
 // EndCall implements [pool.Observer].
-func (t *tracing) EndCall(ctx context.Context, call pool.CallEnd) {
+func (t *tracing) EndCall(ctx context.Context, call pool.Call) {
 	span := trace.SpanFromContext(ctx)
 	defer span.End()
 	if !span.IsRecording() {
@@ -82,8 +83,8 @@ func (t *tracing) EndCall(ctx context.Context, call pool.CallEnd) {
 		span.SetAttributes(stepsKey.Int(len(call.Steps)))
 	}
 	failed := 0
-	for i := range call.Steps {
-		if call.Steps[i].Err != nil {
+	for i := range call.Results {
+		if call.Results[i].Err != nil {
 			failed++
 		}
 	}
@@ -91,7 +92,7 @@ func (t *tracing) EndCall(ctx context.Context, call pool.CallEnd) {
 		span.SetAttributes(failedKey.Int(failed))
 	}
 	if len(call.Steps) == 1 {
-		t.setAllocation(span, &call.Steps[0])
+		t.setAllocation(span, &call.Steps[0], &call.Results[0].Allocation)
 	}
 	if call.Err != nil {
 		t.fail(span, call.Err, outcome.OfCall(call.Err))
@@ -110,13 +111,13 @@ func (t *tracing) setOwner(span trace.Span, owner string) {
 	}
 }
 
-func (t *tracing) setAllocation(span trace.Span, step *pool.StepEnd) {
-	t.setOwner(span, step.Owner)
-	if len(step.Allocation.Prefixes) == 0 || t.OmitOwners {
+func (t *tracing) setAllocation(span trace.Span, step *pool.Step, a *pool.Allocation) {
+	t.setOwner(span, cmp.Or(a.Owner, step.Held.Owner))
+	if len(a.Prefixes) == 0 || t.OmitOwners {
 		return
 	}
-	texts := make([]string, len(step.Allocation.Prefixes))
-	for i, p := range step.Allocation.Prefixes {
+	texts := make([]string, len(a.Prefixes))
+	for i, p := range a.Prefixes {
 		texts[i] = p.String()
 	}
 	span.SetAttributes(prefixesKey.StringSlice(texts))
@@ -138,7 +139,7 @@ func (t *tracing) fail(span trace.Span, err error, kind string) {
 }
 
 // BeginCommit implements [pool.Observer].
-func (t *tracing) BeginCommit(ctx context.Context, commit pool.CommitBegin) context.Context {
+func (t *tracing) BeginCommit(ctx context.Context, commit pool.Commit) context.Context {
 	ctx, span := t.tracer.Start(ctx, "pool.commit", trace.WithLinks(linksTo(ctx, commit.Calls)...))
 	if span.IsRecording() {
 		setPool(span, commit.Pool)
@@ -162,7 +163,7 @@ func linksTo(parent context.Context, calls []context.Context) (links []trace.Lin
 }
 
 // EndCommit implements [pool.Observer].
-func (t *tracing) EndCommit(ctx context.Context, commit pool.CommitEnd) {
+func (t *tracing) EndCommit(ctx context.Context, commit pool.Commit) {
 	span := trace.SpanFromContext(ctx)
 	defer span.End()
 	if !span.IsRecording() {

@@ -178,7 +178,7 @@ func TestCallsOverSeveralPoolsNest(t *testing.T) {
 // TestErrors has each kind of error name its type, as the conventions say.
 func TestErrors(t *testing.T) {
 	for want, inject := range map[string]func(w *traced){
-		"exhausted": func(w *traced) { w.fake.Refuse(func(string, pool.StepBegin) bool { return true }) },
+		"exhausted": func(w *traced) { w.fake.Refuse(func(string, pool.Claim) bool { return true }) },
 		"unknown":   func(w *traced) { w.fake.InjectNext(poolfake.Unknown(true)) },
 		"conflict":  func(w *traced) { w.options.Attempts = 1; w.fake.Inject(poolfake.Busy) },
 		"_OTHER":    func(w *traced) { w.fake.Inject(poolfake.Unreachable) },
@@ -362,8 +362,11 @@ func BenchmarkCall(b *testing.B) {
 	for name, sampler := range map[string]sdk.Sampler{"recorded": sdk.AlwaysSample(), "dropped": sdk.NeverSample()} {
 		b.Run(name, func(b *testing.B) {
 			o := tracing.New(sdk.NewTracerProvider(sdk.WithSampler(sampler)), nil)
-			begin := pool.CallBegin{Pool: "pods", Method: "Allocate", Steps: []pool.StepBegin{{Owner: "a"}}}
-			end := pool.CallEnd{Pool: "pods", Method: "Allocate", Steps: []pool.StepEnd{{Owner: "a"}}}
+			begin := pool.Call{
+				Pool: "pods", Method: "Allocate", Steps: []pool.Step{pool.Allocate(pool.Claim{Owner: "a"})},
+			}
+			end := begin
+			end.Results = make([]pool.Result, 1)
 			b.ReportAllocs()
 			for b.Loop() {
 				o.EndCall(o.BeginCall(b.Context(), begin), end)

@@ -103,7 +103,7 @@ type statsRow struct {
 	Part                                             float64 // the same as a number
 }
 
-func statsRows(stats pool.Stats) []statsRow {
+func statsRows(stats []pool.Stats) []statsRow {
 	rows := make([]statsRow, len(stats))
 	for i, s := range stats {
 		inUse := number(s.Used) + number(s.Cooling)

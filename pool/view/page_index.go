@@ -52,13 +52,13 @@ type indexJSON struct {
 }
 
 type indexJSONPool struct {
-	Name     string     `json:"name"`
-	Path     string     `json:"path"`
-	Created  time.Time  `json:"created,omitzero"`
-	Revision int64      `json:"revision"`
-	Network  string     `json:"network,omitempty"`
-	Scope    string     `json:"scope,omitempty"`
-	Stats    pool.Stats `json:"stats"`
+	Name     string       `json:"name"`
+	Path     string       `json:"path"`
+	Created  time.Time    `json:"created,omitzero"`
+	Revision int64        `json:"revision"`
+	Network  string       `json:"network,omitempty"`
+	Scope    string       `json:"scope,omitempty"`
+	Stats    []pool.Stats `json:"stats"`
 }
 
 func pathOf(name string) string { return "pool/" + segmentOf(name) }

@@ -92,7 +92,7 @@ func (h *handler) find(r *http.Request, addr netip.Addr) ([]found, error) {
 	var all []found
 	for _, info := range infos {
 		state := stateOf(info, addr)
-		if state == outside && info.Stats.Of(pool.FamilyOf(addr)).OutOfRange.IsZero() {
+		if state == outside && info.StatsOf(pool.FamilyOf(addr)).OutOfRange.IsZero() {
 			continue
 		}
 		a, err := h.holder(r.Context(), info.Name, addr)

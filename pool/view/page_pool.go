@@ -1,6 +1,7 @@
 package view
 
 import (
+	"cmp"
 	"fmt"
 	"html/template"
 	"maps"
@@ -33,11 +34,17 @@ type poolJSON struct {
 	Spec        pool.Spec         `json:"spec"`
 	Created     time.Time         `json:"created,omitzero"`
 	Revision    int64             `json:"revision"`
-	Parent      *pool.Parent      `json:"parent,omitempty"`
+	Parent      *jsonParent       `json:"parent,omitempty"`
 	Withheld    []string          `json:"withheld,omitempty"`
-	Stats       pool.Stats        `json:"stats"`
+	Stats       []pool.Stats      `json:"stats"`
 	TooLarge    bool              `json:"tooLarge,omitempty"`
 	Allocations []*jsonAllocation `json:"allocations"`
+}
+
+// jsonParent is where a pool was delegated from.
+type jsonParent struct {
+	Pool   string       `json:"pool"`
+	Grants []pool.Grant `json:"grants"`
 }
 
 func (h *handler) pool(r *http.Request, name string) (*answer, error) {
@@ -80,8 +87,8 @@ func newPoolJSON(read *reading, pager pager) poolJSON {
 		pager: pager, Name: s.Name, Spec: s.Spec, Created: s.Created, Revision: s.Revision,
 		Withheld: formatRanges(s.Withheld), Stats: s.Stats, TooLarge: read.tooLarge, Allocations: []*jsonAllocation{},
 	}
-	if s.Parent.Pool != "" {
-		j.Parent = &s.Parent
+	if s.Parent != "" {
+		j.Parent = &jsonParent{s.Parent, s.Grants}
 	}
 	for _, l := range read.rows(pager) {
 		j.Allocations = append(j.Allocations, newJSONAllocation(l.Allocation, l.state()))
@@ -167,7 +174,7 @@ func specRows(info pool.Info) []specRow {
 			add(fmt.Sprintf("%v prefixes", family), fmt.Sprintf("/%d", bits))
 		}
 	}
-	add("Strategy", spec.Strategy.String())
+	add("Strategy", cmp.Or(string(spec.Strategy), "lowest"))
 	if spec.Cooldown > 0 {
 		add("Cooldown", spec.Cooldown.String())
 	}
@@ -179,13 +186,13 @@ func specRows(info pool.Info) []specRow {
 	if spec.Cordoned {
 		add("Cordoned", "closed for new claims")
 	}
-	if parent := info.Parent; parent.Pool != "" {
+	if info.Parent != "" {
 		var owners []string
-		for _, grant := range parent.Grants {
+		for _, grant := range info.Grants {
 			owners = append(owners, grant.Owner)
 		}
 		held := short(strings.Join(owners, ", "), shownLetters)
-		add("Delegated from", fmt.Sprintf("%s, held there by %s", short(parent.Pool, shownLetters), held))
+		add("Delegated from", fmt.Sprintf("%s, held there by %s", short(info.Parent, shownLetters), held))
 	}
 	add("Created", formatTime(info.Created).String())
 	add("Revision", fmt.Sprint(info.Revision))

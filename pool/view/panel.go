@@ -5,6 +5,7 @@ import (
 	"math/bits"
 	"net/netip"
 	"slices"
+	"sort"
 
 	"go4.org/netipx"
 
@@ -113,13 +114,29 @@ func visible(spec pool.Spec, family pool.Family, held []held) *netipx.IPSet {
 		}
 	}
 	shown, _ := b.Clone().IPSet() // nothing invalid was added
-	for _, h := range held {
-		if r := netipx.RangeOfPrefix(h.prefix); !shown.Contains(r.From()) || !shown.Contains(r.To()) {
-			b.AddRange(r)
+	ranges := shown.Ranges()
+	var around netipx.IPRange // one of its ranges, which had the one before
+	for i := range held {
+		first, last := held[i].prefix.Addr(), held[i].last()
+		if around.Contains(first) && around.Contains(last) {
+			continue
+		}
+		if around = rangeAround(ranges, first); !around.Contains(last) {
+			b.AddPrefix(held[i].prefix)
 		}
 	}
 	shown, _ = b.IPSet()
 	return shown
+}
+
+// rangeAround returns the range that contains addr, of ranges in order; the zero range if there is none. Cost: O(log
+// ranges).
+func rangeAround(ranges []netipx.IPRange, addr netip.Addr) netipx.IPRange {
+	i := sort.Search(len(ranges), func(i int) bool { return !ranges[i].To().Less(addr) })
+	if i < len(ranges) && ranges[i].Contains(addr) {
+		return ranges[i]
+	}
+	return netipx.IPRange{}
 }
 
 // rangesOf returns the ranges of the spec that are of the family. None at all means all of the subnets.

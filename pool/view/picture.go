@@ -29,10 +29,18 @@ type picture struct {
 
 // held is a prefix of an allocation, held or cooling.
 type held struct {
-	prefix netip.Prefix
+	prefix netip.Prefix // without host bits
 	owner  string
 	value  int // the number of the label's value, or noValue
 	class  class
+}
+
+// last is its last address.
+func (h *held) last() netip.Addr {
+	if h.prefix.IsSingleIP() {
+		return h.prefix.Addr()
+	}
+	return netipx.PrefixLastIP(h.prefix)
 }
 
 const noValue = -1
@@ -47,7 +55,7 @@ type familyPicture struct {
 // panelPicture is a panel with its cells.
 type panelPicture struct {
 	panel
-	held  []held // of the family, in order
+	held  []held // of the family
 	cells []cell
 	bands []int // for each cell the index of the band that it is in, or nobody; nil if the pool has no bands here
 }
@@ -59,17 +67,24 @@ type cell struct {
 	record  int                  // what holds all of it, of what the panel has as held, or nobody
 }
 
-// newPicture returns the picture of a pool of which nothing is held, so far.
-func newPicture(info pool.Info, o Options) *picture {
-	return &picture{
+// newPicture returns the picture of a pool of which nothing is held, so far, with room for at most so many prefixes of
+// each family.
+func newPicture(info pool.Info, o Options, most int) *picture {
+	p := &picture{
 		info: info, name: o.Label, byLabel: o.Label != "", values: map[string]int{}, counts: map[string]cidr.Count{},
 		held: map[pool.Family]*[]held{pool.IPv4: {}, pool.IPv6: {}},
 	}
+	for _, s := range info.Stats {
+		if !s.Used.IsZero() {
+			*p.held[s.Family] = make([]held, 0, min(info.Holders, most))
+		}
+	}
+	return p
 }
 
 // pictureOf returns the picture of the snapshot. Cost: O(cells + records·log records).
 func pictureOf(s *pool.Snapshot, o Options, most limits) *picture {
-	p := newPicture(s.Info, o)
+	p := newPicture(s.Info, o, len(s.Allocations))
 	for i := range s.Allocations {
 		p.add(&s.Allocations[i], taken)
 	}
@@ -91,16 +106,8 @@ func (p *picture) add(a *pool.Allocation, c class) {
 			continue
 		}
 		of := p.held[pool.FamilyOf(prefix.Addr())]
-		*of = appendDoubling(*of, held{prefix, a.Owner, value, c})
+		*of = append(*of, held{prefix.Masked(), a.Owner, value, c})
 	}
-}
-
-// appendDoubling appends to a slice that becomes large. Append alone grows it in smaller steps, which copy more.
-func appendDoubling(all []held, h held) []held {
-	if len(all) == cap(all) {
-		all = slices.Grow(all, len(all)+1)
-	}
-	return append(all, h)
 }
 
 // count adds an allocation to the count of its value, and returns the value's number.
@@ -159,7 +166,6 @@ func (p *picture) shownFamilies() []pool.Family {
 func (p *picture) family(family pool.Family, most limits) familyPicture {
 	f := familyPicture{family: family}
 	held := *p.held[family]
-	sortHeld(held)
 	sets := groundSets(p.info, family)
 	var ground []tile
 	for _, panel := range panelsOf(visible(p.info.Spec, family, held), most) {

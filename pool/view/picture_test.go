@@ -135,7 +135,7 @@ func TestCellsAddUpToTheCounts(t *testing.T) {
 		s := somePool(t)
 		maxCells := rapid.SampledFrom([]int{12, 16, 64, 100, 1024, 16384}).Draw(t, "cells")
 		for _, d := range view.Draw(s, maxCells) {
-			stats := s.Stats.Of(d.Family)
+			stats := s.StatsOf(d.Family)
 			require.Equal(t, stats.Used.Add(stats.Cooling).Add(stats.OutOfRange),
 				d.Counts["taken"].Add(d.Counts["cooling"]).Add(d.Counts["out of range"]))
 			require.Equal(t, stats.Used, d.Counts["taken"])

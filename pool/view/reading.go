@@ -77,7 +77,7 @@ func (r *reading) pool(ctx context.Context, source Source, name string) error {
 	err = p.Walk(ctx, func(info pool.Info) error {
 		r.info, r.n, r.first, r.past = info, 0, nil, netip.Addr{}
 		r.info.Name = name
-		r.picture = newPicture(r.info, r.options)
+		r.picture = newPicture(r.info, r.options, r.most)
 		return nil
 	}, r.add)
 	if errors.Is(err, errTooLarge) {

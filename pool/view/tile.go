@@ -4,7 +4,6 @@ import (
 	"iter"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"go4.org/netipx"
 
@@ -21,34 +20,65 @@ type tile struct {
 
 const nobody = -1
 
-// sortHeld sorts by address, and by owner where several have the same.
-func sortHeld(all []held) {
-	slices.SortFunc(all, func(a, b held) int {
-		if byAddr := a.prefix.Masked().Addr().Compare(b.prefix.Masked().Addr()); byAddr != 0 {
-			return byAddr
-		}
-		return strings.Compare(a.owner, b.owner)
-	})
+// place is where something that is held begins, and its index.
+type place struct {
+	position
+	index int
 }
 
-// tilesOf iterates over the tiles of what is held, which is sorted. If two have the same address, which no pool allows,
-// the first one counts.
-func tilesOf(all []held) iter.Seq[tile] {
-	return func(yield func(tile) bool) {
-		var last netip.Addr
-		for i, h := range all {
-			t := tile{h.prefix.Masked().Addr(), netipx.PrefixLastIP(h.prefix), h.class, i}
-			if i > 0 && !last.Less(t.from) {
+// placesOf returns where all begin, in the order of the addresses; those that begin at one address are in the order of
+// all. It sorts by the bytes of the addresses, the lowest first, but for those that all have in common. Cost: O(all).
+func placesOf(all []held) []place {
+	places, sorted := make([]place, len(all)), make([]place, len(all))
+	var differ position
+	for i := range all {
+		places[i] = place{positionOf(all[i].prefix.Addr()), i}
+		differ.hi |= places[i].hi ^ places[0].hi
+		differ.lo |= places[i].lo ^ places[0].lo
+	}
+	for low := 0; low < 128; low += 8 {
+		if differ.bits(low, 8) == 0 {
+			continue
+		}
+		var next [256]int // where the next one with that byte comes
+		for _, p := range places {
+			next[p.bits(low, 8)]++
+		}
+		sum := 0
+		for i := range next {
+			next[i], sum = sum, sum+next[i]
+		}
+		for _, p := range places {
+			b := p.bits(low, 8)
+			sorted[next[b]] = p
+			next[b]++
+		}
+		places, sorted = sorted, places
+	}
+	return places
+}
+
+// tilesOf returns a function that returns the next tile of what is held, in the order of the addresses, and false when
+// there is none left. If two have the same address, which no pool allows, the first one counts.
+func tilesOf(all []held) func() (tile, bool) {
+	places := placesOf(all)
+	var last netip.Addr
+	return func() (tile, bool) {
+		for len(places) > 0 {
+			i := places[0].index
+			places = places[1:]
+			h := &all[i]
+			t := tile{h.prefix.Addr(), h.last(), h.class, i}
+			if last.IsValid() && !last.Less(t.from) {
 				if !last.Less(t.to) {
 					continue
 				}
 				t.from = last.Next()
 			}
 			last = t.to
-			if !yield(t) {
-				return
-			}
+			return t, true
 		}
+		return tile{}, false
 	}
 }
 
@@ -100,12 +130,10 @@ func groundTiles(sets *[classes]*netipx.IPSet, p netip.Prefix) []tile {
 	return tiles
 }
 
-// overlay iterates over the ground with what is held on it. Both are in order; the ground has all of held. Cost:
-// O(both).
-func overlay(ground []tile, held iter.Seq[tile]) iter.Seq[tile] {
+// overlay iterates over the ground with what is held on it, of which next returns one tile after the other. Both are
+// in order; the ground has all that is held. Cost: O(both).
+func overlay(ground []tile, next func() (tile, bool)) iter.Seq[tile] {
 	return func(yield func(tile) bool) {
-		next, stop := iter.Pull(held)
-		defer stop()
 		on, more := next()
 		for _, rest := range ground {
 			for left := true; left; {

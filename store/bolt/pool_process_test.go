@@ -71,8 +71,9 @@ func runOnce(t *testing.T, path string) {
 	require.NoError(t, err)
 	p, err := pool.Open(t.Context(), s, pooltest.Name, nil)
 	require.NoError(t, err)
+	policies := []pool.FamilyPolicy{pool.SingleStack, pool.PreferDualStack, pool.RequireDualStack}
 	for n := range runOwners {
-		c := pool.Claim{Owner: runOwner(line, run, n), Policy: pool.FamilyPolicy(n % 3)}
+		c := pool.Claim{Owner: runOwner(line, run, n), Policy: policies[n%3]}
 		require.NoError(t, pooltest.Allocate(t.Context(), p, c))
 	}
 	for n := range runReleases {

@@ -12,7 +12,14 @@ import (
 	"github.com/ipalloc/ipalloc/pool/internal/space"
 )
 
-var strategies = map[string]space.Strategy{"lowest": space.Lowest, "next": space.Next, "random": space.Random}
+var everyStrategy = []space.Strategy{
+	space.Lowest, space.Next, space.Random, space.Highest, space.Spread, space.Best,
+}
+
+var strategies = map[string]space.Strategy{
+	"lowest": space.Lowest, "next": space.Next, "random": space.Random, "highest": space.Highest, "spread": space.Spread,
+	"best": space.Best,
+}
 
 func prefix(text string) netip.Prefix { return netip.MustParsePrefix(text) }
 

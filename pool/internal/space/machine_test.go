@@ -60,7 +60,7 @@ func newMachine(t *rapid.T) *machine {
 	m := &machine{
 		shelf: &shelf{}, wants: map[*space.Space][]*space.Want{}, now: &model{cursors: map[space.Family]netip.Addr{}},
 	}
-	strategy := rapid.SampledFrom([]space.Strategy{space.Lowest, space.Next, space.Random}).Draw(t, "strategy")
+	strategy := rapid.SampledFrom(everyStrategy).Draw(t, "strategy")
 	m.drawRules(t, strategy)
 	m.space = m.fresh(t)
 	m.shelf.commit(t, m.space)

@@ -138,11 +138,39 @@ func (m *model) choices(w *space.Want, strategy space.Strategy) []netip.Prefix {
 		tiers = []*space.Part{nil}
 	}
 	for _, tier := range tiers {
-		if all := m.candidates(w, tier); len(all) > 0 {
+		switch all := m.candidates(w, tier); {
+		case len(all) == 0:
+		case strategy == space.Spread:
+			return []netip.Prefix{netip.PrefixFrom(m.largest(w, tier).Addr(), w.Bits)}
+		case strategy == space.Best && tier == nil:
+			return []netip.Prefix{netip.PrefixFrom(m.smallest(w).Addr(), w.Bits)}
+		default:
 			return m.pick(all, w.Family, strategy)
 		}
 	}
 	return nil
+}
+
+// largest is the lowest of the largest free blocks that the tier has for the want.
+func (m *model) largest(w *space.Want, tier *space.Part) netip.Prefix {
+	for bits := range w.Bits + 1 {
+		if all := m.candidates(&space.Want{Family: w.Family, Bits: bits}, tier); len(all) > 0 {
+			return all[0]
+		}
+	}
+	return netip.Prefix{}
+}
+
+// smallest is the lowest of the smallest free blocks that have room for the want, and are no part of larger ones.
+func (m *model) smallest(w *space.Want) netip.Prefix {
+	for bits := w.Bits; ; bits-- {
+		larger := m.candidates(&space.Want{Family: w.Family, Bits: bits - 1}, nil)
+		for _, p := range m.candidates(&space.Want{Family: w.Family, Bits: bits}, nil) {
+			if !slices.Contains(larger, netip.PrefixFrom(p.Addr(), bits-1).Masked()) {
+				return p
+			}
+		}
+	}
 }
 
 func (m *model) pick(all []netip.Prefix, f space.Family, strategy space.Strategy) []netip.Prefix {
@@ -150,6 +178,8 @@ func (m *model) pick(all []netip.Prefix, f space.Family, strategy space.Strategy
 	switch {
 	case strategy == space.Random:
 		return all
+	case strategy == space.Highest:
+		return all[len(all)-1:]
 	case strategy == space.Next && cursor.IsValid():
 		for _, p := range all {
 			if !p.Addr().Less(cursor) {

@@ -123,9 +123,46 @@ func (p *Part) firstFree(free searcher, bits, i int, addr netip.Addr) (netip.Pre
 	return netip.Prefix{}, i, errPartFull
 }
 
+// lastFree returns the highest free prefix of the length that lies in one range of the part. It goes down as firstFree
+// goes up, at the same cost.
+func (p *Part) lastFree(free searcher, bits int) (netip.Prefix, error) {
+	for i := len(p.ranges) - 1; i >= 0; {
+		start, ok := lastStart(p.ranges[i].To(), bits)
+		if !ok {
+			break
+		}
+		found, err := free.LastFree(start, bits)
+		if err != nil {
+			return netip.Prefix{}, err
+		}
+		if !found.Addr().Less(p.ranges[i].From()) {
+			return found, nil
+		}
+		i = min(i-1, p.from(found.Addr())) // those between begin above it
+	}
+	return netip.Prefix{}, errPartFull
+}
+
+// lastStart returns where the highest prefix of the length begins that ends at addr or below; false if there is none.
+func lastStart(addr netip.Addr, bits int) (netip.Addr, bool) {
+	p, err := addr.Prefix(bits)
+	if err != nil {
+		return addr, true // and the search says what is wrong with the length
+	}
+	if netipx.PrefixLastIP(p) == addr {
+		return p.Addr(), true
+	}
+	below := p.Addr().Prev()
+	if !below.IsValid() {
+		return below, false
+	}
+	return netip.PrefixFrom(below, bits).Masked().Addr(), true
+}
+
 // searcher is what is searched: an [allocator.Allocator], but for tests.
 type searcher interface {
 	FirstFree(addr netip.Addr, bits int) (netip.Prefix, error)
+	LastFree(addr netip.Addr, bits int) (netip.Prefix, error)
 }
 
 // errPartFull is why a search in a part finds nothing.

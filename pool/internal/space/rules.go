@@ -23,6 +23,13 @@ const (
 	// Random gives any. It tries addresses at random until one is free, up to 16 times, so that each free one is as
 	// likely as any other unless nearly all are taken; then it takes the next free one behind the last try.
 	Random
+	// Highest gives the highest.
+	Highest
+	// Spread gives the beginning of the largest free aligned block, of several of these of the lowest.
+	Spread
+	// Best gives the beginning of the smallest free aligned block that has room, of several of these of the lowest. In
+	// a tier that is not the whole family it gives the lowest.
+	Best
 )
 
 // Rules say what a space hands out. They are not changed after [New]. The zero Rules are not valid.
@@ -61,8 +68,8 @@ type Want struct {
 
 // check returns what is wrong with the rules.
 func (r Rules) check(random func() uint64) error {
-	if r.Strategy > Random {
-		return fmt.Errorf("%w: strategy %d: want Lowest, Next or Random", allocator.ErrInvalid, r.Strategy)
+	if r.Strategy > Best {
+		return fmt.Errorf("%w: strategy %d: want one of Lowest to Best", allocator.ErrInvalid, r.Strategy)
 	}
 	if r.Strategy == Random && random == nil {
 		return fmt.Errorf("%w: the strategy Random needs a source of random numbers", allocator.ErrInvalid)

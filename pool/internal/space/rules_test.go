@@ -24,7 +24,7 @@ func TestRulesAreChecked(t *testing.T) {
 		"three families":        {Families: []space.FamilyRules{good, family(space.V6, nil, 0), good}},
 		"a family twice":        {Families: []space.FamilyRules{good, good}},
 		"an unknown family":     {Families: []space.FamilyRules{family(2, nil, 0)}},
-		"an unknown strategy":   {Families: []space.FamilyRules{good}, Strategy: 3},
+		"an unknown strategy":   {Families: []space.FamilyRules{good}, Strategy: 6},
 		"a total that is small": {Families: []space.FamilyRules{family(space.V4, v4, 255)}},
 		"the other family":      {Families: []space.FamilyRules{family(space.V6, v4, 256)}},
 		"both families":         {Families: []space.FamilyRules{{Set: cidr.Union(v4, v6), Total: cidr.Pow2(65)}}},

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"sort"
 
 	"go4.org/netipx"
 
@@ -74,6 +75,12 @@ func (s *Space) search(f *familySpace, w *Want, part *Part) (netip.Prefix, error
 		return s.takeFrom(f, s.tallies.families[f.family].cursor, w.Bits, part)
 	case Random:
 		return s.takeRandom(f, w.Bits, part)
+	case Highest:
+		return f.takeHighest(w.Bits, part)
+	case Spread:
+		return f.takeSpread(w.Bits, part)
+	case Best:
+		return f.takeBest(w.Bits, part)
 	default:
 		return f.takeLowest(w.Bits, part, &w.at)
 	}
@@ -91,6 +98,55 @@ func (f *familySpace) takeLowest(bits int, part *Part, at *int) (netip.Prefix, e
 	}
 	*at = i
 	return p, f.free.Take(p)
+}
+
+// takeHighest takes the highest free prefix.
+func (f *familySpace) takeHighest(bits int, part *Part) (p netip.Prefix, err error) {
+	if part == nil {
+		p, err = f.free.LastFree(f.family.all().To(), bits)
+	} else {
+		p, err = part.lastFree(f.free, bits)
+	}
+	return f.takeFound(p, err)
+}
+
+// takeFound takes what was found, if there is no error.
+func (f *familySpace) takeFound(p netip.Prefix, err error) (netip.Prefix, error) {
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	return p, f.free.Take(p)
+}
+
+// takeSpread takes the beginning of the lowest one of the largest free blocks.
+func (f *familySpace) takeSpread(bits int, part *Part) (netip.Prefix, error) {
+	longest, ok := f.free.LargestFree()
+	if !ok || longest > bits {
+		return f.takeLowest(bits, part, new(int)) // which finds nothing, and says so
+	}
+	first := func(length int) (p netip.Prefix, err error) {
+		if part == nil {
+			return f.free.FirstFree(f.family.all().From(), length)
+		}
+		p, _, err = part.firstFree(f.free, length, 0, netip.Addr{})
+		return p, err
+	}
+	if part != nil { // what has a free block of a length also has one of each greater length
+		longest += sort.Search(bits-longest, func(more int) bool {
+			_, err := first(longest + more)
+			return err == nil
+		})
+	}
+	block, err := first(longest)
+	return f.takeFound(netip.PrefixFrom(block.Addr(), bits), err)
+}
+
+// takeBest takes the beginning of the lowest one of the smallest free blocks that have room.
+func (f *familySpace) takeBest(bits int, part *Part) (netip.Prefix, error) {
+	if part != nil {
+		return f.takeLowest(bits, part, new(int))
+	}
+	return f.takeFound(f.free.BestFree(bits))
 }
 
 // takeFrom takes the lowest free prefix at addr or above or, if there is none, of all. The zero Addr is the bottom.

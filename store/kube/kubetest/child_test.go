@@ -147,7 +147,7 @@ func startChild(t testing.TB, j job) (wait func() (said told, killed bool)) {
 }
 
 func (s *server) job(namespace, name string) job {
-	return job{Host: "https://" + s.addr, CA: s.ca, Namespace: namespace, Name: name, Owners: 2}
+	return job{Host: "https://" + s.Addr, CA: s.CA, Namespace: namespace, Name: name, Owners: 2}
 }
 
 // createPool creates the pool lab.

@@ -19,9 +19,9 @@ import (
 func TestCNI(t *testing.T) {
 	s := ownServer(t)
 	ca := filepath.Join(t.TempDir(), "ca.crt")
-	require.NoError(t, os.WriteFile(ca, s.ca, 0o600))
+	require.NoError(t, os.WriteFile(ca, s.CA, 0o600))
 	cnitest.Cluster{
-		Program: "ipalloc-kube", Modules: "../../..", Server: s.addr,
+		Program: "ipalloc-kube", Modules: "../../..", Server: s.Addr,
 		URL: func(t *testing.T, addr string) string {
 			file := filepath.Join(t.TempDir(), "kubeconfig")
 			text := fmt.Sprintf(`{"apiVersion":"v1","kind":"Config","current-context":"x",
@@ -32,8 +32,8 @@ func TestCNI(t *testing.T) {
 			return "kube://cni?kubeconfig=" + url.QueryEscape(file)
 		},
 		Restart: func() {
-			s.stop()
-			s.start(t)
+			s.Stop()
+			s.Start(t)
 		},
 		Open: func(ctx context.Context) (store.Store, error) {
 			return kube.Open(ctx, s.config(writer), &kube.Options{Namespace: "cni"})

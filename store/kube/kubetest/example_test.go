@@ -56,8 +56,7 @@ func cluster() (config *rest.Config, done func()) {
 	}
 	s := startServer(t, dir)
 	return s.config(writer), func() {
-		s.stop()
-		s.etcd.Close()
+		s.Close()
 		os.RemoveAll(dir)
 	}
 }

@@ -36,7 +36,7 @@ func ownWay(t *testing.T) (w way, ok bool) {
 func newWay(t *testing.T) way {
 	t.Helper()
 	server := sharedServer(t)
-	return way{"https://" + server.addr, server.ca, newNamespace()}
+	return way{"https://" + server.Addr, server.CA, newNamespace()}
 }
 
 // TestPoolKilled kills a child whose workers allocate and release.

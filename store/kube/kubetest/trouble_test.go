@@ -240,7 +240,7 @@ func TestNetwork(t *testing.T) {
 	var all sync.WaitGroup
 	var mu sync.Mutex
 	said, granted := told{}, 0
-	proxy := proxy.New(t, server.addr)
+	proxy := proxy.New(t, server.Addr)
 	config := server.config(writer)
 	config.Host = "https://" + proxy.Addr()
 	config.Timeout = time.Second
@@ -278,8 +278,8 @@ func TestNetwork(t *testing.T) {
 			proxy.Refuse()
 			proxy.Cut()
 			if round > 12 {
-				server.stop()
-				server.start(t)
+				server.Stop()
+				server.Start(t)
 			}
 		}
 		proxy.Heal()

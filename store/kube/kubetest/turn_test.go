@@ -21,7 +21,7 @@ import (
 // that use one address stand in one line.
 func (s *server) elsewhere(t *testing.T) *rest.Config {
 	config := s.config(writer)
-	config.Host = "https://" + proxy.New(t, s.addr).Addr()
+	config.Host = "https://" + proxy.New(t, s.Addr).Addr()
 	return config
 }
 

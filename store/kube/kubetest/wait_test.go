@@ -197,9 +197,10 @@ func pendingOwners(t *testing.T, s *kube.Store) (owners []any) {
 
 // TestServerWithALimit commits many records at once to a server that does two requests at a time, and refuses more.
 func TestServerWithALimit(t *testing.T) {
-	server := &server{dir: t.TempDir(), rules: newRules(t), inFlight: 2}
-	server.run(t)
-	t.Cleanup(server.end)
+	server := newServer(t, t.TempDir())
+	server.MaxInFlight = 2
+	server.Run(t, kube.CRDs())
+	t.Cleanup(server.Close)
 	var refused atomic.Int64
 	config := server.config(writer)
 	config.Wrap(func(next http.RoundTripper) http.RoundTripper {

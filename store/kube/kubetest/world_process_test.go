@@ -44,10 +44,10 @@ func TestWorld(t *testing.T) {
 		t.Skip("starts and kills processes")
 	}
 	server, namespace := sharedServer(t), newNamespace()
-	at := func(addr string) way { return way{"https://" + addr, server.ca, namespace} }
+	at := func(addr string) way { return way{"https://" + addr, server.CA, namespace} }
 	pooltest.World{
-		Open:    at(server.addr).open,
-		Network: func(t *testing.T) pooltest.Network { return proxy.New(t, server.addr) },
+		Open:    at(server.Addr).open,
+		Network: func(t *testing.T) pooltest.Network { return proxy.New(t, server.Addr) },
 		Child: func(addr string) []string {
 			text, err := json.Marshal(at(addr))
 			require.NoError(t, err)

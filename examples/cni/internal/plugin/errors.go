@@ -34,14 +34,14 @@ func cniError(err error) error {
 }
 
 func describe(err error) (uint, string) {
-	var full *pool.ExhaustedError
-	var taken *pool.TakenError
+	failed := &pool.Error{}
+	errors.As(err, &failed)
 	switch {
-	case errors.As(err, &full) && full.Never:
+	case failed.Never:
 		return types.ErrInvalidNetworkConfig, "the ranges have no address that could be handed out"
 	case errors.Is(err, pool.ErrExhausted):
 		return types.ErrTryAgainLater, "all addresses are in use"
-	case errors.As(err, &taken) && !taken.Cooling.IsZero():
+	case !failed.Until.IsZero():
 		return types.ErrTryAgainLater, "an address that is asked for is withheld"
 	case errors.Is(err, pool.ErrTaken):
 		return CodeTaken, "an address that is asked for is in use"
