@@ -22,7 +22,7 @@ type entry struct {
 // readV1alpha2 reads the spec of a pool of addresses in v1alpha2.
 func (p *Pool) readV1alpha2(spec tree.Object) tree.Value {
 	spec.RefuseUnknown("addresses", "prefix", "gateway", "excludedAddresses", "allocateReservedIPAddresses",
-		"addressReuseGracePeriodSeconds")
+		"addressReuseGracePeriodSeconds", "network", "externalAddresses", "drain", "dualStackPool")
 	reserved := spec.Field("allocateReservedIPAddresses").Flag(false)
 	p.Spec.IPv4.AllocateReserved, p.Spec.IPv6.AllocateReserved = reserved, reserved
 	p.readGracePeriod(spec.Field("addressReuseGracePeriodSeconds"))
@@ -33,6 +33,12 @@ func (p *Pool) readV1alpha2(spec tree.Object) tree.Value {
 	}
 	p.Prefix = readLength(spec.Field("prefix"), 1, addresses)
 	p.setAddresses(spec, addresses, readEntries(spec.Field("excludedAddresses")))
+	if other := spec.Field("dualStackPool"); !other.Missing() {
+		p.DualStackPool = readName(other)
+	}
+	if len(addresses) > 0 {
+		p.readNetwork(spec, pool.FamilyOf(addresses[0].addresses.From()))
+	}
 	return list
 }
 

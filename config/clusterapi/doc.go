@@ -14,6 +14,15 @@
 //   - A grace period begins with the release, not with the deletion of a claim, and the last owner can get its address
 //     back before it ends.
 //
+// # More than the provider has
+//
+// In v1alpha2 a spec may have four more fields, which are in the definitions of examples/clusterapi:
+//
+//	network: blue                          # pools of one network must not overlap
+//	externalAddresses: [192.0.2.200-192.0.2.250]  # what others hand out in the network, such as a DHCP server
+//	drain: true                            # the pool may give up addresses that are held
+//	dualStackPool: machines-v6             # where a claim gets its address of the other family; not for prefixes
+//
 // # Version v1alpha1
 //
 // Its subnet, start, end, prefix and addresses are read as the provider converts them to v1alpha2. With a subnet, a

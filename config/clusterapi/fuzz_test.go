@@ -11,6 +11,7 @@ import (
 	"github.com/ipalloc/ipalloc/config"
 	"github.com/ipalloc/ipalloc/config/clusterapi"
 	"github.com/ipalloc/ipalloc/pool"
+	"github.com/ipalloc/ipalloc/store"
 )
 
 // FuzzParse checks that an accepted document makes a pool that keeps the rules of the format, and
@@ -64,7 +65,7 @@ func checkError(t *testing.T, err error) {
 
 func checkPool(t *testing.T, p clusterapi.Pool) {
 	t.Helper()
-	if _, err := pool.New(p.Spec, nil); err != nil {
+	if _, err := pool.Create(t.Context(), store.NewMemory(), "made", p.Spec, nil); err != nil {
 		t.Fatalf("no pool can be made: %v", err)
 	}
 	global := p.Kind == clusterapi.KindGlobal || p.Kind == clusterapi.KindGlobalPrefix

@@ -29,12 +29,17 @@ func (p *Pool) readMetadata(v tree.Value) {
 		name.Refuse("is missing", "the name of the pool")
 		return
 	}
-	text, ok := name.Text()
+	p.Name = readName(name)
+}
+
+// readName reads the name of an object.
+func readName(v tree.Value) string {
+	text, ok := v.Text()
 	if ok && (len(text) > maxNameBytes || !dnsSubdomain.MatchString(text)) {
-		name.Refuse("is not a Kubernetes name",
+		v.Refuse("is not a Kubernetes name",
 			"at most 253 lower-case letters, digits, '-' and '.', with a letter or digit at both ends of each part")
 	}
-	p.Name = text
+	return text
 }
 
 func (p *Pool) readNamespace(namespace tree.Value) {

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"strings"
 
+	"go4.org/netipx"
+
 	"github.com/ipalloc/ipalloc/config/internal/tree"
 	"github.com/ipalloc/ipalloc/pool"
 )
@@ -47,6 +49,14 @@ type Pool struct {
 	// Spec is valid. Equal pools have equal specs, however their addresses are ordered and divided. Its Scope is empty:
 	// set it to Namespace for a pool that refuses the claims of other namespaces.
 	Spec pool.Spec
+	// External are the addresses that others hand out in the pool's network, such as a DHCP server. They are not in
+	// Spec: declare them with [pool.SetExternal], or exclude them if the pool has no network. From externalAddresses.
+	External []netipx.IPRange
+	// Drain reports whether the pool may give up addresses that are held; see [pool.Pool.Drain]. From drain.
+	Drain bool
+	// DualStackPool is the name of the pool of the same kind, and in the same namespace, that has the other family; empty
+	// if there is none. From dualStackPool.
+	DualStackPool string
 }
 
 // StoreName returns a name for the pool in a store: namespace/name, or only the name if the pool is global, after

@@ -16,6 +16,7 @@ import (
 	"github.com/ipalloc/ipalloc/config"
 	"github.com/ipalloc/ipalloc/config/clusterapi"
 	"github.com/ipalloc/ipalloc/pool"
+	"github.com/ipalloc/ipalloc/store"
 )
 
 const fixtures = "testdata"
@@ -42,7 +43,7 @@ func one(t *testing.T, yaml string) clusterapi.Pool {
 	pools, err := clusterapi.Parse([]byte(yaml))
 	require.NoError(t, err)
 	require.Len(t, pools, 1)
-	_, err = pool.New(pools[0].Spec, nil)
+	_, err = pool.Create(t.Context(), store.NewMemory(), "made", pools[0].Spec, nil)
 	require.NoError(t, err)
 	return pools[0]
 }
@@ -541,4 +542,32 @@ func TestReadFileRefusesUnread(t *testing.T) {
 	require.NoError(t, os.WriteFile(large, make([]byte, 1<<20+1), 0o600))
 	_, err = clusterapi.ReadFile(large)
 	require.EqualError(t, err, large+": has 1048577 bytes, want at most 1048576")
+}
+
+// TestMoreThanTheProvider has the fields that only this library knows.
+func TestMoreThanTheProvider(t *testing.T) {
+	p := one(t, v1alpha2("addresses: [10.0.0.0/24]", "prefix: 24", "network: blue", "drain: true",
+		"externalAddresses: [10.0.0.200-10.0.0.210, 10.0.0.211]", "dualStackPool: blue-v6"))
+	assert.Equal(t, "blue", p.Spec.Network)
+	assert.True(t, p.Drain)
+	assert.Equal(t, "blue-v6", p.DualStackPool)
+	assert.Equal(t, "10.0.0.200-10.0.0.211", fmt.Sprint(p.External[0]))
+	assert.Len(t, p.External, 1)
+	plain := one(t, v1alpha2("addresses: [10.0.0.0/24]", "prefix: 24"))
+	assert.Empty(t, plain.Spec.Network)
+	assert.False(t, plain.Drain)
+	assert.Empty(t, plain.External)
+	prefixes := one(t, strings.Replace(v1alpha2("prefixes: ['2001:db8::/48']", "network: blue", "drain: true",
+		"externalAddresses: ['2001:db8:0:9::/64']"), "InClusterIPPool", clusterapi.KindPrefix, 1))
+	assert.Equal(t, "blue", prefixes.Spec.Network)
+	assert.True(t, prefixes.Drain)
+	assert.Len(t, prefixes.External, 1)
+	_, err := clusterapi.Parse([]byte(v1alpha2("addresses: [10.0.0.0/24]", "prefix: 24", "network: 3", "drain: 1",
+		"externalAddresses: ['2001:db8::1', x]", "dualStackPool: A_b")))
+	var fields []string
+	for _, wrong := range config.FieldErrors(err) {
+		fields = append(fields, wrong.Field)
+	}
+	assert.ElementsMatch(t, []string{"spec.network", "spec.drain", "spec.externalAddresses[0]",
+		"spec.externalAddresses[1]", "spec.dualStackPool"}, fields)
 }

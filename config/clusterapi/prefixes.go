@@ -15,7 +15,8 @@ const defaultPrefixBits = 64
 
 // readPrefixes reads the spec of a pool of IPv6 prefixes.
 func (p *Pool) readPrefixes(spec tree.Object) tree.Value {
-	spec.RefuseUnknown("prefixes", "allocationPrefixLength", "gateway", "excludedPrefixes")
+	spec.RefuseUnknown("prefixes", "allocationPrefixLength", "gateway", "excludedPrefixes", "network",
+		"externalAddresses", "drain")
 	list, length := spec.Field("prefixes"), spec.Field("allocationPrefixLength")
 	if !length.Missing() {
 		p.Prefix, _ = length.Number(0, pool.IPv6.Width(), "1 to 128, the length of the prefixes to hand out")
@@ -42,6 +43,7 @@ func (p *Pool) readPrefixes(spec tree.Object) tree.Value {
 		Ranges: merge(prefixes), Exclude: merge(excluded),
 		IPv6: pool.FamilySpec{Bits: p.Prefix, AllocateReserved: true}, // which matters where each prefix is one address
 	}
+	p.readNetwork(spec, pool.IPv6)
 	return list
 }
 
