@@ -122,6 +122,13 @@ func (g *golden) everySetting() {
 	reconcile(t, p, live(alive...), &pool.ReconcileOptions{Grace: time.Hour})
 	allocate(t, p, team(claim("gone", "10.0.0.111")))
 	release(t, p, "gone")
+	reserve(t, p, team(claim("kept", "10.0.0.112")))
+	reserve(t, p, team(claim("held and reserved", "10.0.0.113")))
+	allocate(t, p, team(lease("held and reserved", time.Hour)))
+	reserve(t, p, team(claim("reserved and declined", "10.0.0.114")))
+	allocate(t, p, team(lease("reserved and declined", time.Hour)))
+	_, err = p.Decline(t.Context(), pool.Held{Owner: "reserved and declined"}, time.Hour)
+	require.NoError(t, err)
 }
 
 // outOfRange makes a pool that holds what it would not hand out any more: addresses, and a whole family.
@@ -294,7 +301,8 @@ func TestTheFormatIsAsItWas(t *testing.T) {
 	}
 	require.Len(t, kinds, 5, "of all kinds")
 	require.ElementsMatch(t, []string{
-		"pool active", "network active", "allocation allocated", "allocation cooling", "cooling cooling", "cooling declined",
+		"pool active", "network active", "allocation allocated", "allocation cooling", "allocation reserved",
+		"allocation declined", "cooling cooling", "cooling declined",
 		"space free space", "space rules",
 	}, slices.Collect(maps.Keys(states)), "in all states")
 	text := string(compacted(t, records))

@@ -65,7 +65,7 @@ func snapshotOf(t testing.TB, text string) pool.Snapshot {
 // withoutRevisions is a snapshot without what another store makes anew: name, revision and generations.
 func withoutRevisions(s pool.Snapshot) pool.Snapshot {
 	s.Name, s.Revision = "", 0
-	for _, list := range [][]pool.Allocation{s.Allocations, s.Cooling} {
+	for _, list := range [][]pool.Allocation{s.Allocations, s.Cooling, s.Kept} {
 		for i := range list {
 			list[i].Generation = 0
 		}
