@@ -280,6 +280,8 @@ func requireSame(t *rapid.T, w *world.World, name string, p *pool.Pool) {
 	info, err := p.Info(context.Background())
 	require.NoError(t, err)
 	require.Equal(t, textOf(t, pool.Snapshot{Info: want.Info}), textOf(t, pool.Snapshot{Info: info}))
+	require.Equal(t, want.Reservations, info.Reservations)
+	require.Equal(t, want.Quotas, info.Quotas)
 	report, err := p.Verify(context.Background())
 	require.NoError(t, err)
 	slices.SortFunc(report.OutOfRange, world.ByAddr)

@@ -304,10 +304,10 @@ func (m *memory) find(ctx context.Context, addr netip.Addr) (*holding, error) {
 func (m *memory) info(context.Context) (Info, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	s := m.known.space
+	s, stats := m.known.space, statsOf(m.known.space.Counts())
 	return Info{
-		Spec: m.known.rules.Spec.clone(), Revision: m.clock, Stats: statsOf(s.Counts()), Holders: s.Tally(space.Holding),
-		Reservations: s.Tally(space.Reserved),
+		Spec: m.known.rules.Spec.clone(), Revision: m.clock, Stats: stats, Holders: s.Tally(space.Holding),
+		Reservations: s.Tally(space.Reserved), Quotas: quotaUses(m.known.rules.Quotas, stats, s.Owned()),
 	}, nil
 }
 

@@ -175,7 +175,29 @@ func anyPolicies(t *rapid.T, spec *pool.Spec) {
 	spec.Scope = rapid.SampledFrom([]string{"", "", "", "team"}).Draw(t, "scope")
 	spec.Labels = rapid.SampledFrom([]map[string]string{nil, {"zone": "a"}, {"zone": "b", "": "é"}}).Draw(t, "labels")
 	spec.Cordoned = rapid.IntRange(0, 5).Draw(t, "cordoned") == 0
+	anyQuotas(t, spec)
 	anyBands(t, spec)
+}
+
+// anyQuotas draws quotas of scopes and nodes, mostly none.
+func anyQuotas(t *rapid.T, spec *pool.Spec) {
+	spec.Quotas = nil
+	for range rapid.SampledFrom([]int{0, 0, 0, 1, 1, 3}).Draw(t, "quotas") {
+		q := pool.Quota{
+			Label:     rapid.SampledFrom([]string{"", "node"}).Draw(t, "label"),
+			Family:    rapid.SampledFrom([]pool.Family{0, pool.IPv4, pool.IPv6}).Draw(t, "quota of family"),
+			Addresses: cidr.CountOf(uint64(rapid.SampledFrom([]int{1, 2, 3, 8}).Draw(t, "addresses"))),
+		}
+		if rapid.Bool().Draw(t, "of one value") {
+			q.Value = rapid.SampledFrom([]string{"team", "n1"}).Draw(t, "value")
+		}
+		if rapid.Bool().Draw(t, "in percent") {
+			q.Addresses, q.Percent = cidr.Count{}, rapid.SampledFrom([]int{1, 5, 33, 100}).Draw(t, "percent")
+		}
+		if spec.Quotas = append(spec.Quotas, q); spec.Validate() != nil {
+			spec.Quotas = spec.Quotas[:len(spec.Quotas)-1] // two that are about the same
+		}
+	}
 }
 
 func anyBands(t *rapid.T, spec *pool.Spec) {

@@ -105,7 +105,7 @@ func (w *World) Snapshot(name string) pool.Snapshot {
 			s.Allocations = append(s.Allocations, r.Allocation)
 		}
 	}
-	s.Holders = len(s.Allocations)
+	s.Holders, s.Quotas = len(s.Allocations), m.quotas()
 	slices.SortFunc(s.Allocations, ByAddr)
 	slices.SortFunc(s.Cooling, ByAddr)
 	slices.SortFunc(s.Kept, ByAddr)
