@@ -86,12 +86,11 @@ const (
 
 // holdingData is what the record of a holding has as its data, beside the record's own fields. It is empty for most.
 type holdingData struct {
-	Owner      string            `json:"owner,omitempty"`      // if it is not the name of the record
-	Generation int64             `json:"generation,omitempty"` // if it is not the revision of the record
-	Scope      string            `json:"scope,omitempty"`
-	Labels     map[string]string `json:"labels,omitempty"`
-	Child      string            `json:"child,omitempty"`
-	Missing    *time.Time        `json:"missing,omitempty"`
+	Owner      string     `json:"owner,omitempty"`      // if it is not the name of the record
+	Generation int64      `json:"generation,omitempty"` // if it is not the revision of the record
+	Scope      string     `json:"scope,omitempty"`
+	Child      string     `json:"child,omitempty"`
+	Missing    *time.Time `json:"missing,omitempty"`
 }
 
 func (h *holding) key(pool string) store.Key {
@@ -103,12 +102,13 @@ func (h *holding) key(pool string) store.Key {
 
 func (h *holding) record(pool string) (store.Record, error) {
 	r := store.Record{
-		Key: h.key(pool), State: h.state(), Prefixes: h.Prefixes, Created: h.Created, Expires: h.Expires,
+		Key: h.key(pool), State: h.state(), Prefixes: h.Prefixes, Labels: h.Labels, Created: h.Created,
+		Expires: h.Expires,
 	}
-	if h.Generation == 0 && h.Scope == "" && len(h.Labels) == 0 && h.Child == "" && h.missing.IsZero() && !h.stray {
+	if h.Generation == 0 && h.Scope == "" && h.Child == "" && h.missing.IsZero() && !h.stray {
 		return r, nil
 	}
-	data := holdingData{Generation: h.Generation, Scope: h.Scope, Labels: h.Labels, Child: h.Child}
+	data := holdingData{Generation: h.Generation, Scope: h.Scope, Child: h.Child}
 	if h.stray {
 		data.Owner = h.Owner
 	}
@@ -141,7 +141,7 @@ func readHolding(r store.Record) (holding, error) {
 	h := holding{
 		Allocation: Allocation{
 			Owner: r.Name, Prefixes: r.Prefixes, Generation: r.Revision, Created: r.Created, Expires: r.Expires,
-			Declined: r.State == stateDeclined,
+			Labels: r.Labels, Declined: r.State == stateDeclined,
 		},
 		cooling: r.State == stateCooling || r.State == stateDeclined, stray: r.Kind == store.KindCooling,
 	}
@@ -152,7 +152,7 @@ func readHolding(r store.Record) (holding, error) {
 	if err := json.Unmarshal(r.Data, &data); err != nil {
 		return h, fmt.Errorf("%w: the record %v: %w", ErrCorrupt, r.Key, err)
 	}
-	h.Scope, h.Labels, h.Child = data.Scope, data.Labels, data.Child
+	h.Scope, h.Child = data.Scope, data.Child
 	if h.stray {
 		h.Owner = data.Owner
 	}

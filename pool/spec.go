@@ -69,8 +69,8 @@ type Spec struct {
 	// limits are those of Network.
 	Scope string
 
-	// Labels describe the pool, such as its zone or its site; [Select] finds pools by them. At most [MaxLabelBytes]
-	// bytes in all.
+	// Labels describe the pool, such as its zone or its site; [Select] finds pools by them. The limits are those of
+	// [Claim.Labels].
 	Labels map[string]string
 
 	// Cordoned closes the pool for new claims, which are refused with [ErrCordoned], before maintenance or before the

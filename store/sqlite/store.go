@@ -23,8 +23,9 @@ type Store struct {
 }
 
 var (
-	_ store.Store  = (*Store)(nil)
-	_ store.Reader = (*Store)(nil)
+	_ store.Store    = (*Store)(nil)
+	_ store.Reader   = (*Store)(nil)
+	_ store.Labeller = (*Store)(nil)
 )
 
 // Path returns the path that was given to Open. It may be called after Close.
@@ -62,7 +63,7 @@ const getSQL = "SELECT " + columns + " FROM record WHERE kind = ? AND pool = ? A
 func (c *conn) get(key store.Key) (*row, error) {
 	var r row
 	err := c.one(getSQL, []any{string(key.Kind), key.Pool, key.Name},
-		&r.kind, &r.pool, &r.name, &r.revision, &r.state, &r.prefixes, &r.created, &r.expires, &r.data)
+		&r.kind, &r.pool, &r.name, &r.revision, &r.state, &r.prefixes, &r.labels, &r.created, &r.expires, &r.data)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}
