@@ -48,12 +48,8 @@ func (s *Store) Commit(ctx context.Context, changes ...store.Change) (heads []st
 
 // commit makes the transaction of a commit.
 func (s *Store) commit(ctx context.Context, changes []store.Change) ([]store.Record, error) {
-	c, err := s.conns.take(ctx)
+	c, err := s.take(ctx)
 	if err != nil {
-		return nil, err
-	}
-	if err := s.files.check(); err != nil {
-		s.conns.put(c)
 		return nil, err
 	}
 	_, err = retry(ctx, func() (struct{}, error) { return struct{}{}, c.do("BEGIN IMMEDIATE") })
