@@ -32,21 +32,22 @@ func goldenFile(what string, format int) string {
 
 // goldenRecord is a record in a golden file.
 type goldenRecord struct {
-	Kind     store.Kind      `json:"kind"`
-	Pool     string          `json:"pool"`
-	Name     string          `json:"name,omitempty"`
-	Revision int64           `json:"revision"`
-	State    string          `json:"state,omitempty"`
-	Prefixes []netip.Prefix  `json:"prefixes,omitempty"`
-	Created  time.Time       `json:"created,omitzero"`
-	Expires  time.Time       `json:"expires,omitzero"`
-	Data     json.RawMessage `json:"data,omitempty"`
+	Kind     store.Kind        `json:"kind"`
+	Pool     string            `json:"pool"`
+	Name     string            `json:"name,omitempty"`
+	Revision int64             `json:"revision"`
+	State    string            `json:"state,omitempty"`
+	Prefixes []netip.Prefix    `json:"prefixes,omitempty"`
+	Labels   map[string]string `json:"labels,omitempty"`
+	Created  time.Time         `json:"created,omitzero"`
+	Expires  time.Time         `json:"expires,omitzero"`
+	Data     json.RawMessage   `json:"data,omitempty"`
 }
 
 func (g goldenRecord) record() store.Record {
 	return store.Record{
 		Key: store.Key{Kind: g.Kind, Pool: g.Pool, Name: g.Name}, Revision: g.Revision, State: g.State,
-		Prefixes: g.Prefixes, Created: g.Created, Expires: g.Expires, Data: g.Data,
+		Prefixes: g.Prefixes, Labels: g.Labels, Created: g.Created, Expires: g.Expires, Data: g.Data,
 	}
 }
 
@@ -58,7 +59,7 @@ func goldenRecords(t testing.TB, s store.Store) []goldenRecord {
 	var all []goldenRecord
 	for key, r := range allRecords(t, s) {
 		all = append(all, goldenRecord{
-			key.Kind, key.Pool, key.Name, r.Revision, r.State, r.Prefixes, r.Created, r.Expires, r.Data,
+			key.Kind, key.Pool, key.Name, r.Revision, r.State, r.Prefixes, r.Labels, r.Created, r.Expires, r.Data,
 		})
 	}
 	slices.SortFunc(all, func(a, b goldenRecord) int {

@@ -322,6 +322,7 @@ func (s *machine) claims() map[string]func(*rapid.T) {
 		"reserve": s.Reserve, "reserve what is held": s.ReserveHeld, "unreserve": s.Unreserve, "reservations": s.Reservations,
 		"renew": s.Renew, "expire": s.Expire, "reconcile": s.Reconcile,
 		"each": s.Each, "all": s.All, "together": s.Together, "update": s.Update, "get": s.Get, "list": s.List,
+		"find":  s.Find,
 		"watch": s.Watch, "spoil": s.Spoil, "repair": s.Repair, "copy": s.Copy,
 	}
 }

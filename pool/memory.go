@@ -27,6 +27,7 @@ type memory struct {
 	held   map[string]*holding
 	strays map[netip.Prefix]*holding
 	index  index
+	labels labelIndex
 	expiry expiry
 
 	waiting chan struct{} // closed with the next change; nil if nobody waits
@@ -39,6 +40,7 @@ func newMemory(s *state, options *Options) *memory {
 	return &memory{
 		options: options, order: memories.Add(1), known: s,
 		held: map[string]*holding{}, strays: map[netip.Prefix]*holding{}, index: newIndex(),
+		labels: labelIndex{},
 	}
 }
 
@@ -271,10 +273,12 @@ func (m *memory) replace(w write) {
 	}
 	if w.op == store.Delete {
 		m.expiry.replace(old, nil)
+		m.labels.replace(old, nil)
 		delete(m.held, h.Owner)
 		return
 	}
 	m.expiry.replace(old, h)
+	m.labels.replace(old, h)
 	m.held[h.Owner] = h
 	m.index.add(h)
 }

@@ -461,7 +461,8 @@ func singleAddr(addr netip.Addr) netip.Prefix {
 }
 
 // Allocations iterates over all allocations, in no particular order. One that is granted or released meanwhile may or
-// may not be included. An error ends the iteration. Cost: O(allocations).
+// may not be included. An error ends the iteration. Cost: O(allocations). To find those with a label, or to read them
+// in the order of their addresses or in pages, see [Pool.Find].
 func (p *Pool) Allocations(ctx context.Context) iter.Seq2[Allocation, error] {
 	return p.list(ctx, (*holding).live)
 }

@@ -74,12 +74,12 @@ type Spec struct {
 	// What is held stays held if a quota is lowered below it. No two quotas are about the same label, value and family.
 	// At most [MaxQuotas].
 	//
-	// Cost: a claim costs O(quotas) more. Counts stand in the head: each commit writes about 60 bytes for each scope or
+	// Cost: a claim costs a few look-ups in memory more. Counts stand in the head: each commit writes about 60 bytes for each scope or
 	// value that counts and holds something. Which are counted is not changed without reading all allocations.
 	Quotas []Quota
 
-	// Labels describe the pool, such as its zone or its site; [Select] finds pools by them. At most [MaxLabelBytes]
-	// bytes in all.
+	// Labels describe the pool, such as its zone or its site; [Select] finds pools by them. The limits are those of
+	// [Claim.Labels].
 	Labels map[string]string
 
 	// Cordoned closes the pool for new claims, which are refused with [ErrCordoned], before maintenance or before the
