@@ -255,7 +255,8 @@ type takenError struct {
 	reserved    bool // for another owner
 }
 
-// Error says whether the prefix is cooling down, and until when, or that it is reserved. The [*Error] around it names the prefix.
+// Error says whether the prefix is cooling down, and until when, or that it is reserved. The [*Error] around it names
+// the prefix.
 func (e *takenError) Error() string {
 	text := ErrTaken.Error()
 	if e.reserved {

@@ -157,8 +157,8 @@ func (r *runner) try(batch []*op) bool {
 	return true
 }
 
-// stir lets the claims that wait in the pool's line be tried again if a guest has freed something: in the commit in which
-// they were refused, so that no later change of the pool tells of it.
+// stir lets the claims that wait in the pool's line be tried again if a guest has freed something: in the commit in
+// which they were refused, so that no later change of the pool tells of it.
 func (r *runner) stir(p *Pool) {
 	for _, g := range r.guests {
 		if slices.ContainsFunc(g.ops, (*op).mayFree) {

@@ -226,11 +226,14 @@ func (v *view) keepQuota(t *task, w space.Whose, f Family, out *outcome) error {
 		return nil
 	}
 	refusal := &quotaError{whose: w, family: f, most: most}
+	counts := func(h *holding) bool {
+		return v.rules.counted.has(h, w) && slices.ContainsFunc(h.Prefixes, f.isOf)
+	}
 	for h, err := range v.around.ending() {
 		switch {
 		case err != nil:
 			return err
-		case !v.rules.counted.has(h, w) || !slices.ContainsFunc(h.Prefixes, f.isOf) || h.Owner == t.owner:
+		case !counts(h) || h.Owner == t.owner || out.writing(h):
 			continue
 		case !h.due(v.now):
 			refusal.next = h.Expires
@@ -249,6 +252,11 @@ func (v *view) keepQuota(t *task, w space.Whose, f Family, out *outcome) error {
 	}
 	refusal.held = v.space.OwnedBy(w, f.inSpace())
 	return refusal
+}
+
+// writing reports whether the task itself writes or deletes the record of h.
+func (out *outcome) writing(h *holding) bool {
+	return slices.ContainsFunc(out.writes, func(w write) bool { return w.holding.recordName() == h.recordName() })
 }
 
 // endFor frees what h held, whose time is over, unless something else is done with it.

@@ -129,6 +129,26 @@ func TestWhatCountsForAQuota(t *testing.T) {
 	})
 }
 
+// A lease that has ended, and whose address the claim takes, is freed once.
+func TestQuotaAfterTakingOverALease(t *testing.T) {
+	inMemoryAndStored(t, specOf("10.0.0.0-10.0.0.3"), func(t *testing.T, p *trial) {
+		allocate(t, p.Pool, ofTenant("a", "acme"))
+		ended := ofTenant("b", "acme")
+		ended.TTL = time.Minute
+		allocate(t, p.Pool, ended)
+		p.clock.Add(time.Minute)
+		spec := withQuotas("10.0.0.0-10.0.0.3", pool.Quota{Label: "tenant", Addresses: cidr.CountOf(1)})
+		require.NoError(t, p.Update(t.Context(), spec))
+		c := ofTenant("c", "acme")
+		c.Requests = []pool.Request{pool.ExactAddr(addr("10.0.0.1"))}
+		_, err := p.Allocate(t.Context(), c)
+		require.ErrorIs(t, err, pool.ErrQuota)
+		release(t, p.Pool, "a")
+		allocate(t, p.Pool, c)
+		require.Equal(t, [4]uint64{1, 0, 0, 3}, countsV4(t, p.Pool))
+	})
+}
+
 // However many handles and goroutines claim at once, exactly as many are granted as the quota allows.
 func TestQuotaIsExact(t *testing.T) {
 	const most, claims, handles = 50, 200, 4
@@ -199,12 +219,14 @@ func TestQuotaElsewhere(t *testing.T) {
 func TestQuotaRules(t *testing.T) {
 	ten := cidr.CountOf(10)
 	for want, quotas := range map[string][]pool.Quota{
-		"has 0 addresses and 0 percent":              {{Label: "tenant"}},
-		"has 10 addresses and 5 percent":             {{Label: "tenant", Addresses: ten, Percent: 5}},
-		"is 101 percent, want 1 to 100":              {{Label: "tenant", Percent: 101}},
-		"is -1 percent":                              {{Percent: -1}},
-		"is for Family(7)":                           {{Addresses: ten, Family: 7}},
-		`two quotas are about the label "t" = "v"`:   {{Label: "t", Value: "v", Percent: 1}, {Label: "t", Value: "v", Percent: 2}},
+		"has 0 addresses and 0 percent":  {{Label: "tenant"}},
+		"has 10 addresses and 5 percent": {{Label: "tenant", Addresses: ten, Percent: 5}},
+		"is 101 percent, want 1 to 100":  {{Label: "tenant", Percent: 101}},
+		"is -1 percent":                  {{Percent: -1}},
+		"is for Family(7)":               {{Addresses: ten, Family: 7}},
+		`two quotas are about the label "t" = "v"`: {
+			{Label: "t", Value: "v", Percent: 1}, {Label: "t", Value: "v", Percent: 2},
+		},
 		"two quotas are about the scope":             {{Percent: 1}, {Addresses: ten}},
 		"is not UTF-8":                               {{Label: "\xff", Percent: 1}},
 		"bytes of label and value, the most is 4096": {{Label: strings.Repeat("l", 5000), Percent: 1}},

@@ -74,8 +74,9 @@ type Spec struct {
 	// What is held stays held if a quota is lowered below it. No two quotas are about the same label, value and family.
 	// At most [MaxQuotas].
 	//
-	// Cost: a claim costs a few look-ups in memory more. Counts stand in the head: each commit writes about 60 bytes for each scope or
-	// value that counts and holds something. Which are counted is not changed without reading all allocations.
+	// Cost: a claim costs a few look-ups in memory more. Counts stand in the head: each commit writes about 60 bytes for
+	// each scope or value that counts and holds something. Which are counted is not changed without reading all
+	// allocations.
 	Quotas []Quota
 
 	// Labels describe the pool, such as its zone or its site; [Select] finds pools by them. The limits are those of
@@ -201,7 +202,8 @@ func (s Spec) Equal(other Spec) bool {
 	if !slices.Equal(s.AllFamilies(), other.AllFamilies()) || s.Strategy.canonical() != other.Strategy.canonical() ||
 		s.Cooldown.Truncate(time.Microsecond) != other.Cooldown.Truncate(time.Microsecond) ||
 		s.Network != other.Network || s.Scope != other.Scope || s.Cordoned != other.Cordoned ||
-		!maps.Equal(s.Labels, other.Labels) || !sameElements(s.Quotas, other.Quotas) || !slices.EqualFunc(s.Bands, other.Bands, Band.equal) {
+		!maps.Equal(s.Labels, other.Labels) || !sameElements(s.Quotas, other.Quotas) ||
+		!slices.EqualFunc(s.Bands, other.Bands, Band.equal) {
 		return false
 	}
 	for _, family := range s.AllFamilies() {

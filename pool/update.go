@@ -33,8 +33,8 @@ import (
 // any error except [store.ErrUnknown], nothing has changed.
 //
 // Cost: one commit, and O(runs of free addresses); O(allocations) if any are out of range, before or after, if quotas
-// count other scopes or labels, or if pools were delegated from this one. Each delegated pool whose addresses the change
-// affects costs one read more.
+// count other scopes or labels, or if pools were delegated from this one. Each delegated pool whose addresses the
+// change affects costs one read more.
 func (p *Pool) Update(ctx context.Context, spec Spec) error {
 	return p.failed("update", "", p.update(ctx, spec, false))
 }
@@ -327,7 +327,8 @@ func (a *attempt) cooling(d *draft) iter.Seq2[*holding, error] {
 // to its parent. Delete also removes what an unfinished [Import] has left behind.
 //
 // Errors: [ErrNoPool]; [ErrInUse] if any of its addresses is held, and then nothing has changed; [ErrBusy]; those of
-// the store. Addresses that are cooling down or only reserved do not prevent it. Cost: two or three reads and one commit.
+// the store. Addresses that are cooling down or only reserved do not prevent it. Cost: two or three reads and one
+// commit.
 func Delete(ctx context.Context, s store.Store, name string, options *Options) error {
 	p, err := newHandle(s, name, options)
 	if err == nil {

@@ -97,11 +97,12 @@ func (w *World) Snapshot(name string) pool.Snapshot {
 		if r.Reserved {
 			s.Reservations++
 		}
-		if r.Kept {
+		switch {
+		case r.Kept:
 			s.Kept = append(s.Kept, r.Allocation)
-		} else if r.Cooling {
+		case r.Cooling:
 			s.Cooling = append(s.Cooling, r.Allocation)
-		} else {
+		default:
 			s.Allocations = append(s.Allocations, r.Allocation)
 		}
 	}

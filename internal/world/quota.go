@@ -21,7 +21,9 @@ func valueOf(r *Record, label string) string {
 }
 
 // isAbout reports whether a quota is about a value of its label.
-func isAbout(q pool.Quota, value string) bool { return value != "" && (q.Value == "" || q.Value == value) }
+func isAbout(q pool.Quota, value string) bool {
+	return value != "" && (q.Value == "" || q.Value == value)
+}
 
 // held is how many addresses of a family those hold, or have reserved, that have a value of a label.
 func (m *Pool) held(label, value string, f pool.Family) (n uint64) {
