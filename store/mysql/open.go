@@ -61,6 +61,7 @@ func Open(ctx context.Context, dsn string, opts *Options) (*Store, error) {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	config.InterpolateParams, config.MaxAllowedPacket = true, maxPacket
+	config.Logger = &mysql.NopLogger{} // what it would write is in the errors that calls return
 	mysqlConnector, err := mysql.NewConnector(config)
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)

@@ -182,7 +182,7 @@ func (s *server) command() (*exec.Cmd, error) {
 		"--port=" + port, "--pid-file=" + filepath.Join(s.dir, "pid"), "--init-file=" + filepath.Join(s.dir, initFile),
 		"--max-connections=400", "--innodb-buffer-pool-size=64M", "--innodb-log-file-size=32M",
 		// The tests kill the server, not the machine: what it has written outlives it without reaching the disk.
-		"--innodb-flush-log-at-trx-commit=2",
+		"--innodb-flush-log-at-trx-commit=2", "--innodb-flush-method=nosync", "--debug-no-sync",
 	}, s.options...)...)
 	command.SysProcAttr, command.Dir = attributes, s.dir
 	return command, nil
@@ -378,6 +378,9 @@ func execute(t testing.TB, dsn, schema string, statements ...string) {
 		require.NoError(t, err, text)
 	}
 }
+
+// schemaMark is what tells a call in the schema from others in the text of a statement.
+func schemaMark(schema string) string { return quoted(schema) + "." }
 
 // quoted is a name in SQL.
 func quoted(name string) string { return "`" + strings.ReplaceAll(name, "`", "``") + "`" }
