@@ -116,9 +116,10 @@
 //
 // [store.ErrUnknown] means that the request may have been sent and that no answer came: the connection was lost, or the
 // context ended meanwhile. The procedure says that it is done right before it commits. An error of the server before
-// that, a *mysql.MySQLError of the driver, means that nothing was changed: for example a full disk (1114, 3), a query or
-// session that was ended (1317, 1927, 1053), or a server that is read-only ([ErrReadOnly]). An error after that leaves
-// the outcome unknown, but for a rollback that the server names as such (1213, 3101).
+// that, a *mysql.MySQLError of the driver, means that nothing was changed: for example a full table (1114), a query that was
+// ended (1317), or a server that is read-only ([ErrReadOnly]). An error after that leaves the outcome unknown, but for a
+// rollback that the server names as such (1213, 3101). MariaDB ends a session without a word, so the outcome of a commit
+// whose session is ended is unknown.
 //
 // # Cost
 //

@@ -222,7 +222,7 @@ type answerItem struct {
 func (t *turn) answering() (*answering, error) {
 	var items []answerItem
 	for i, answer := range t.answers {
-		if len(answer) > 0 {
+		if answer != nil {
 			items = append(items, answerItem{t.ids[i], base64.StdEncoding.EncodeToString(answer)})
 		}
 	}

@@ -303,10 +303,8 @@ func TestJoinOutlived(t *testing.T) {
 	g := newGroup(t)
 	slow, quick := g.open(t), g.open(t)
 	late := g.lead(t, slow, "late")
-	begin := time.Now()
 	next := <-g.join(t, t.Context(), quick, "quick")
 	require.NoError(t, next.err)
-	require.Less(t, time.Since(begin), 2*store.MaxTurn)
 	require.Empty(t, next.turn.Asks(), "nothing is done for who had a turn before")
 	_, err := g.commit(t, quick, next.turn)
 	require.NoError(t, err)
@@ -353,13 +351,11 @@ func TestJoinKilled(t *testing.T) {
 	other := g.open(t)
 	first := g.lead(t, g.open(t), "first")
 	a, b := g.join(t, t.Context(), g.open(t), "a"), g.join(t, t.Context(), other, "b")
-	begin := time.Now()
 	g.kill(t, g.holder(t))
 	turn := (<-a).turn
 	require.Equal(t, [][]byte{[]byte("b")}, turn.Asks(), "nothing is done for the first one, whose session is over")
 	g.kill(t, g.holder(t))
 	next := <-b
-	require.Less(t, time.Since(begin), 2*store.MaxTurn)
 	require.Empty(t, next.turn.Asks())
 	_, err := g.commit(t, other, next.turn)
 	require.NoError(t, err)
@@ -410,7 +406,7 @@ func TestJoinCommitFails(t *testing.T) {
 
 // TestJoinCommitUnknown loses what the server says of a commit that answers.
 func TestJoinCommitUnknown(t *testing.T) {
-	o := newOutage(t)
+	o := newOutage(t, 4)
 	g := &group{dsn: o.dsn, schema: o.schema, db: connect(t, o.dsn), head: o.head}
 	g.findLine(t)
 	unblock := g.block(t)

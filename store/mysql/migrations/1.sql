@@ -117,7 +117,7 @@ BEGIN
 END
 //
 
--- leave_lines gives all locks of the session back.
+-- leave_lines gives all locks of the session back, and puts its settings back.
 DROP PROCEDURE IF EXISTS @schema@.leave_lines
 //
 CREATE PROCEDURE @schema@.leave_lines() SQL SECURITY INVOKER
@@ -126,6 +126,10 @@ BEGIN
 	IF @ipalloc_wait_timeout IS NOT NULL THEN
 		SET SESSION wait_timeout = @ipalloc_wait_timeout;
 		SET @ipalloc_wait_timeout = NULL;
+	END IF;
+	IF @ipalloc_row_timeout IS NOT NULL THEN
+		SET SESSION innodb_lock_wait_timeout = @ipalloc_row_timeout;
+		SET @ipalloc_row_timeout = NULL;
 	END IF;
 END
 //
@@ -146,6 +150,7 @@ END
 
 -- apply is a commit, in a transaction of its own.
 --   locks      of the heads, for which it waits, but for those that the session has
+--   patience   for how many seconds it waits for each lock; for a row it waits a second less
 --   items      a JSON array: first the heads, then the writes, each in the order of their keys, deletes before the others. Each has
 --              op, which is h: replace this head; x: delete this head; d: delete; c: create; p: put
 --              r, of a head: the revision that it must have, 0 for none
@@ -199,6 +204,9 @@ apply: BEGIN
 	END;
 
 	CALL @schema@.enter_lines(v_locks, v_patience);
+	-- Nobody can tell the server that the caller has given up, so it waits for rows no longer than the caller does.
+	SET @ipalloc_row_timeout = @@SESSION.innodb_lock_wait_timeout;
+	SET SESSION innodb_lock_wait_timeout = LEAST(@ipalloc_row_timeout, GREATEST(1, v_patience - 1));
 	SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 	START TRANSACTION;
 
