@@ -20,12 +20,13 @@ import (
 )
 
 const (
-	mysqlServer = "MariaDB"
-	mysqlUser   = "mysql"
+	mysqlServer  = "MariaDB"
+	mysqlAccount = "mysql" // of the system, as which the server runs
+	mysqlUser    = "bench"
 )
 
 // startMySQL starts a MariaDB server on the loopback interface, with its defaults. It needs the programs of such a
-// server. As root it also needs a user mysql, as whom it runs the server, with the data in a folder of that user.
+// server. As root it also needs a user mysql, as which it runs the server, with the data in a folder of that user.
 func startMySQL(string) (address string, stop func() error, err error) {
 	dir, err := os.MkdirTemp("", "ipalloc-mysql-")
 	if err != nil {
@@ -53,7 +54,7 @@ func runMySQL(dir string) (*exec.Cmd, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	attributes, err := serverAttributes(dir, mysqlUser)
+	attributes, err := serverAttributes(dir, mysqlAccount)
 	if err != nil {
 		return nil, "", err
 	}
@@ -64,7 +65,7 @@ func runMySQL(dir string) (*exec.Cmd, string, error) {
 	if output, err := installing.CombinedOutput(); err != nil {
 		return nil, "", fmt.Errorf("mariadb-install-db: %w: %s", err, output)
 	}
-	text := "CREATE USER IF NOT EXISTS " + mysqlUser + "@'%'; GRANT ALL ON *.* TO " + mysqlUser + "@'%';\n"
+	text := "CREATE USER IF NOT EXISTS " + mysqlUser + "@'%';\nGRANT ALL ON *.* TO " + mysqlUser + "@'%';\n"
 	if err := os.WriteFile(users, []byte(text), 0o644); err != nil {
 		return nil, "", err
 	}

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/ipalloc/ipalloc/store"
 )
@@ -142,7 +141,7 @@ func patience(ctx context.Context) int {
 	if !ok {
 		return longestWait
 	}
-	return min(longestWait, int(time.Until(end).Seconds())+1)
+	return min(longestWait, int(end.Sub(now()).Seconds())+1)
 }
 
 // batch is what the procedure apply is given.

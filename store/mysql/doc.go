@@ -12,8 +12,8 @@
 //     prefix of the same record, with pool, family, first and last (its first and last address, as INET6_ATON gives
 //     them), kind, name and prefix;
 //   - revision: the counter from which revisions come. It has no rows;
-//   - ask: the asks of callers that wait for their turn at a head. A row is in a transaction that is never committed, so
-//     it takes a dirty read to see it, and it goes with the caller's session;
+//   - ask: the asks of callers that wait for their turn at a head. A row is in a transaction that is never committed,
+//     so it takes a dirty read to see it, and it goes with the caller's session;
 //   - answer: the answers, and the asks that were withdrawn. Rows older than ten minutes are removed by later answers
 //     at the same head;
 //   - migration: the versions of the tables;
@@ -26,8 +26,8 @@
 // # Overlap
 //
 // A commit after which two records of kind allocation or cooling hold overlapping addresses in one pool fails with an
-// [OverlapError]. Package pool never tries that. This is stricter than the contract of [store.Store], which lets records
-// overlap. Two mechanisms see to it:
+// [OverlapError]. Package pool never tries that. This is stricter than the contract of [store.Store], which lets
+// records overlap. Two mechanisms see to it:
 //
 //   - the primary key of table address, (pool, family, first): no two rows begin with the same address, whoever writes
 //     them;
@@ -82,11 +82,11 @@
 // # Consistency
 //
 // A commit is one call of the procedure apply, which makes one transaction and commits it. It waits for a lock of each
-// head (GET_LOCK) in the order of their keys, locks the rows of the heads, and compares their revisions; then it writes.
-// The isolation level is READ COMMITTED, whatever the default is: what a commit decides on, it reads with a lock
-// (FOR UPDATE), which sees the newest rows under any level, and without the locks on gaps that REPEATABLE READ adds,
-// commits to different pools do not wait for one another. A commit that the server ends because of a deadlock (1213) or
-// a time limit for row locks (1205) is tried again, up to 20 times.
+// head (GET_LOCK) in the order of their keys, locks the rows of the heads, and compares their revisions; then it
+// writes. The isolation level is READ COMMITTED, whatever the default is: what a commit decides on, it reads with a
+// lock (FOR UPDATE), which sees the newest rows under any level, and without the locks on gaps that REPEATABLE READ
+// adds, commits to different pools do not wait for one another. A commit that the server ends because of a deadlock
+// (1213) or a time limit for row locks (1205) is tried again, up to 20 times.
 //
 // All reads are single statements in autocommit mode. They are linearizable on the one server that takes the writes.
 // [Open] refuses servers that are read-only, at each new connection; all connections of a db that is given to [New]
@@ -101,10 +101,10 @@
 // and with a binary log set sync_binlog to 1; this package cannot set them for a session, and does not check them.
 //
 // With asynchronous replicas, the default, a failover loses the last commits: addresses that were handed out may be
-// handed out again. With semi-synchronous ones a commit that has returned is on a replica, as long as the server has not
-// given up waiting (rpl_semi_sync_source_timeout, rpl_semi_sync_master_timeout: ten seconds by default, after which it
-// goes on as if there were none). Make that time limit very long, and let only a replica that is up to date take over.
-// The old primary must be fenced, or at least be read-only: a commit to it then fails with [ErrReadOnly], and the
+// handed out again. With semi-synchronous ones a commit that has returned is on a replica, as long as the server has
+// not given up waiting (rpl_semi_sync_source_timeout, rpl_semi_sync_master_timeout: ten seconds by default, after which
+// it goes on as if there were none). Make that time limit very long, and let only a replica that is up to date take
+// over. The old primary must be fenced, or at least be read-only: a commit to it then fails with [ErrReadOnly], and the
 // connection is given up.
 //
 // Clusters that take writes on several servers, such as Galera and the multi-primary mode of group replication: let all
@@ -116,10 +116,10 @@
 //
 // [store.ErrUnknown] means that the request may have been sent and that no answer came: the connection was lost, or the
 // context ended meanwhile. The procedure says that it is done right before it commits. An error of the server before
-// that, a *mysql.MySQLError of the driver, means that nothing was changed: for example a full table (1114), a query that was
-// ended (1317), or a server that is read-only ([ErrReadOnly]). An error after that leaves the outcome unknown, but for a
-// rollback that the server names as such (1213, 3101). MariaDB ends a session without a word, so the outcome of a commit
-// whose session is ended is unknown.
+// that, a *mysql.MySQLError of the driver, means that nothing was changed: for example a full table (1114), a query
+// that was ended (1317), or a server that is read-only ([ErrReadOnly]). An error after that leaves the outcome unknown,
+// but for a rollback that the server names as such (1213, 3101). MariaDB ends a session without a word, so the outcome
+// of a commit whose session is ended is unknown.
 //
 // # Cost
 //
@@ -130,10 +130,10 @@
 //
 // A turn ([store.Store.Turn]) takes one round trip, which waits in the server in the queue of the lock. It holds a
 // connection until its commit. A commit without a turn waits in the same queue. If the process is killed, the server
-// gives its locks on at once. If it is stopped, or its machine vanishes, the calls that wait end its session (KILL, which
-// a user may do to its own sessions) after about 1.5 times [store.MaxTurn]; if they use other users, the server does so
-// after a second of silence (wait_timeout), which is later than the contract of [store.Store] says. A call that waits
-// for longer than 60 ms asks 16 times a second who has the lock, through another connection.
+// gives its locks on at once. If it is stopped, or its machine vanishes, the calls that wait end its session (KILL,
+// which a user may do to its own sessions) after about 1.5 times [store.MaxTurn]; if they use other users, the server
+// does so after a second of silence (wait_timeout), which is later than the contract of [store.Store] says. A call that
+// waits for longer than 60 ms asks 16 times a second who has the lock, through another connection.
 //
 // [Store.Join] waits in the same queue as Turn, and takes one round trip, whether or not another turn's commit answers
 // it; that commit answers in its own transaction, without another round trip. An ask is written and rolled back, so it
@@ -143,8 +143,8 @@
 //
 // # Watch
 //
-// MySQL cannot notify. All waiting calls of Watch of one Store share a goroutine that asks for their revisions ten times
-// a second, in one statement. The goroutine ends with the last of these calls, or with Close.
+// MySQL cannot notify. All waiting calls of Watch of one Store share a goroutine that asks for their revisions ten
+// times a second, in one statement. The goroutine ends with the last of these calls, or with Close.
 //
 // # Limits and caveats
 //
@@ -156,15 +156,16 @@
 //
 // The connections must be in autocommit mode and have the character set utf8mb4, as is the default of the driver.
 // Poolers that share server sessions between clients, such as ProxySQL with multiplexing, must not do that for this
-// package's user, because turns are locks of a session. All user-level locks of a session that this package has used are
-// released at the end of each call (RELEASE_ALL_LOCKS).
+// package's user, because turns are locks of a session. All user-level locks of a session that this package has used
+// are released at the end of each call (RELEASE_ALL_LOCKS).
 //
-// A user that only uses the tables needs these rights; ending sessions of its own needs none:
+// These rights are all that a user of the tables needs, also to end sessions of its own:
 //
 //	GRANT SELECT, INSERT, UPDATE, DELETE, EXECUTE ON ipalloc.* TO user
 //
 // To create them it also needs CREATE, DROP, INDEX, ALTER, CREATE VIEW, CREATE ROUTINE and ALTER ROUTINE. Statements
-// that create tables take effect one by one in MySQL; if a process is killed amid them, the next one runs them all again.
+// that create tables take effect one by one in MySQL; if a process is killed amid them, the next one runs them all
+// again.
 //
 // Tested with MariaDB 10.11. The SQL keeps to what MySQL 8.0 documents too, but none of it has been run on a MySQL
 // server. To run the tests on one, set IPALLOC_MYSQL_DSN to a DSN of a user with all rights.

@@ -44,8 +44,8 @@ func (e *OverlapError) Error() string {
 // Is makes errors.Is(e, ErrOverlap) true.
 func (e *OverlapError) Is(target error) bool { return target == ErrOverlap }
 
-// The numbers of the errors of MySQL and MariaDB that are told apart, see their documentation. Those from 1,900 to 3,000
-// are MariaDB's, those above are MySQL's.
+// The numbers of the errors of MySQL and MariaDB that are told apart, see their documentation. Those from 1,900 to
+// 3,000 are MariaDB's, those above are MySQL's.
 const (
 	errDBAccessDenied      = 1044
 	errBadDB               = 1049

@@ -86,7 +86,7 @@ func (t *turn) join(ctx context.Context, key store.Key, ask []byte) error {
 	heads, over := recordsWith([]store.Key{key}), false
 	err = t.enter(ctx, func(conn *sql.Conn) error {
 		if len(ask) > 0 {
-			t.own, t.asked = newID(), time.Now()
+			t.own, t.asked = newID(), now()
 		}
 		args := []any{t.lines[0], patience(ctx), text, t.own, bytes.Clone(ask)}
 		return call(ctx, conn, t.store.sql.join, args, func(r *reply) error {
@@ -192,7 +192,7 @@ func (t *turn) withdraw() {
 
 // tryWithdraw tries it once.
 func (t *turn) tryWithdraw(ctx context.Context) error {
-	if time.Since(t.asked) > askLife {
+	if now().Sub(t.asked) > askLife {
 		return errLost
 	}
 	conn, err := t.store.acquire(ctx)

@@ -168,7 +168,8 @@ func (g *group) join(t *testing.T, ctx context.Context, s *mysql.Store, ask stri
 			turn.End()
 		}
 	})
-	require.Eventually(t, func() bool { return len(g.waiting(t)) > before || len(done) > 0 }, 2*time.Minute, time.Millisecond)
+	waits := func() bool { return len(g.waiting(t)) > before || len(done) > 0 }
+	require.Eventually(t, waits, 2*time.Minute, time.Millisecond)
 	return done
 }
 
@@ -433,8 +434,8 @@ func TestJoinCommitUnknown(t *testing.T) {
 func TestJoinSwept(t *testing.T) {
 	g := newGroup(t)
 	for id, age := range map[string]string{"old": "11 MINUTE", "new": "9 MINUTE"} {
-		_, err := g.db.ExecContext(t.Context(), "INSERT INTO "+quoted(g.schema)+".answer (line, id, answer, at) VALUES (?, ?, 'x', "+
-			"UTC_TIMESTAMP(6) - INTERVAL "+age+")", g.line, id)
+		_, err := g.db.ExecContext(t.Context(), "INSERT INTO "+quoted(g.schema)+".answer (line, id, answer, at) "+
+			"VALUES (?, ?, 'x', UTC_TIMESTAMP(6) - INTERVAL "+age+")", g.line, id)
 		require.NoError(t, err)
 	}
 	unblock, leader := g.block(t), g.open(t)

@@ -23,8 +23,8 @@ var migrationFiles embed.FS
 type Migration struct {
 	// Version is the version to which it brings the schema from the version before.
 	Version int
-	// SQL is all its statements, as the client programs mysql and mariadb take them, which read the word DELIMITER. It may
-	// be run again if it was interrupted.
+	// SQL is all its statements, as the client programs mysql and mariadb take them, which read the word DELIMITER. It
+	// may be run again if it was interrupted.
 	SQL string
 }
 

@@ -17,13 +17,13 @@ import (
 // kept.
 type Options struct {
 	// Schema is the name of the schema of the tables, which MySQL also calls a database: at most 64 characters. It is
-	// used as it is, quoted in all SQL; it must not contain control characters or characters beyond U+FFFF, nor end with
-	// a space. Stores with different schemas share nothing. The default, "", is [DefaultSchema].
+	// used as it is, quoted in all SQL; it must not contain control characters or characters beyond U+FFFF, nor end
+	// with a space. Stores with different schemas share nothing. The default, "", is [DefaultSchema].
 	Schema string
 
 	// MustExist makes Open and New fail with [ErrNoSchema] instead of creating the tables or bringing them to a newer
-	// version. It is for programs whose user lacks the right to do so, or to which a missing schema means that the server
-	// is the wrong one.
+	// version. It is for programs whose user lacks the right to do so, or to which a missing schema means that the
+	// server is the wrong one.
 	MustExist bool
 }
 
@@ -83,8 +83,8 @@ func Open(ctx context.Context, dsn string, opts *Options) (*Store, error) {
 // the zero Options.
 //
 // The driver of db must be github.com/go-sql-driver/mysql, its connections in autocommit mode, with the character set
-// utf8mb4, and all of them to one server. Set interpolateParams in its DSN, or each call takes another round trip. Set a
-// limit of open connections; through a db of one connection, turns are in order within this Store only.
+// utf8mb4, and all of them to one server. Set interpolateParams in its DSN, or each call takes another round trip. Set
+// a limit of open connections; through a db of one connection, turns are in order within this Store only.
 //
 // It creates the schema and its tables if they do not exist, and brings older ones to [Version]; any number of
 // processes may do so at once. This needs a user with the right to create them. A database administrator can do it
@@ -138,7 +138,8 @@ func prepareSchema(ctx context.Context, db *sql.DB, schema string, mustExist boo
 // checkServer checks that the session is one that this package can use.
 func checkServer(ctx context.Context, conn *sql.Conn) (packet int, err error) {
 	var readOnly, autocommit, charset string
-	err = conn.QueryRowContext(ctx, "SELECT @@max_allowed_packet, @@GLOBAL.read_only, @@autocommit, @@character_set_client").
+	err = conn.QueryRowContext(ctx,
+		"SELECT @@max_allowed_packet, @@GLOBAL.read_only, @@autocommit, @@character_set_client").
 		Scan(&packet, &readOnly, &autocommit, &charset)
 	switch {
 	case err != nil:

@@ -96,7 +96,7 @@ func TestOpenUsers(t *testing.T) {
 	require.ErrorIs(t, err, mysql.ErrNoSchema)
 	require.ErrorContains(t, err, "denied")
 
-	all := documentedQueries(t)["A user that only uses the tables needs these rights; ending sessions of its own needs none:"]
+	all := documentedQueries(t)["These rights are all that a user of the tables needs, also to end sessions of its own:"]
 	grant := strings.NewReplacer("ipalloc.", schemaMark(schema), "TO user", "TO plain@'%'").Replace(all)
 	execute(t, server.dsn(), "", grant, strings.NewReplacer("plain", "creator", "GRANT ",
 		"GRANT CREATE, DROP, INDEX, ALTER, CREATE VIEW, CREATE ROUTINE, ALTER ROUTINE, ").Replace(grant))

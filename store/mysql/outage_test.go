@@ -308,7 +308,8 @@ func TestDeadlock(t *testing.T) {
 		done <- err
 	}()
 	awaitBlocked(t, connect(t, o.dsn), o.schema)
-	_, err = tx.ExecContext(t.Context(), "UPDATE "+quoted(o.schema)+".record SET state = '' WHERE kind = 'pool' AND pool = 'a'")
+	_, err = tx.ExecContext(t.Context(), "UPDATE "+quoted(o.schema)+
+		".record SET state = '' WHERE kind = 'pool' AND pool = 'a' AND name = ''")
 	var deadlock *driver.MySQLError
 	if err != nil {
 		require.ErrorAs(t, err, &deadlock)
@@ -318,7 +319,8 @@ func TestDeadlock(t *testing.T) {
 	require.NoError(t, <-done)
 }
 
-// TestLockWaitTimeout has rows be locked for longer than the server waits. The commit is tried again until they are not.
+// TestLockWaitTimeout has rows be locked for longer than the server waits. The commit is tried again until they are
+// not.
 func TestLockWaitTimeout(t *testing.T) {
 	o := newOutage(t, 4)
 	db := connect(t, o.dsn, func(config *driver.Config) {
@@ -365,8 +367,8 @@ func TestTooLarge(t *testing.T) {
 	require.Equal(t, h, got)
 }
 
-// TestDurable has the server crash after each few commits, and restart. The same handle finds it again, with all that it
-// was told is stored.
+// TestDurable has the server crash after each few commits, and restart. The same handle finds it again, with all that
+// it was told is stored.
 func TestDurable(t *testing.T) {
 	server := ownServer(t)
 	s := open(t, server.dsn(), newSchema())

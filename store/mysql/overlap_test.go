@@ -134,7 +134,8 @@ func TestOverlapAsPrefixes(t *testing.T) {
 	overlapped := 0
 	for range 300 {
 		a, b := relatedPrefixes(random)
-		h, err = storetest.CommitOne(t.Context(), s, h, put(allocation("a", "x", a.String())), remove(allocation("a", "y", "")))
+		h, err = storetest.CommitOne(t.Context(), s, h, put(allocation("a", "x", a.String())),
+			remove(allocation("a", "y", "")))
 		require.NoError(t, err)
 		next, err := storetest.CommitOne(t.Context(), s, h, put(allocation("a", "y", b.String())))
 		if a.Overlaps(b) {

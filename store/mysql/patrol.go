@@ -8,17 +8,17 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// How often a call that waits looks who has the lock, and after which time it ends the turn of a session that has had it
-// all the while and does nothing: later than the caller with the turn itself gives it up, and so early that the next one
-// goes on before twice MaxTurn has passed.
+// How often a call that waits looks who has the lock, and after which time it ends the turn of a session that has had
+// it all the while and does nothing: later than the caller with the turn itself gives it up, and so early that the next
+// one goes on before twice MaxTurn has passed.
 const (
 	patrolInterval = store.MaxTurn / 4
 	patrolPatience = store.MaxTurn * 5 / 4
 )
 
-// patrol sees to it, for a call that is about to wait for locks, that none of those before it keeps a lock for too long.
-// Locks are given in order, so a session that was seen to have a lock since the call began, and again, had it all the
-// while. The call calls stop when it waits no more.
+// patrol sees to it, for a call that is about to wait for locks, that none of those before it keeps a lock for too
+// long. Locks are given in order, so a session that was seen to have a lock since the call began, and again, had it all
+// the while. The call calls stop when it waits no more.
 func (s *Store) patrol(lines ...string) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	timer := time.AfterFunc(patrolInterval, func() { s.walk(ctx, lines) })
@@ -59,9 +59,9 @@ func (s *Store) inspect(line string, before holder) holder {
 		return holder{}
 	}
 	if before.session != session.Int64 {
-		return holder{session.Int64, time.Now()}
+		return holder{session.Int64, now()}
 	}
-	if time.Since(before.since) >= patrolPatience {
+	if now().Sub(before.since) >= patrolPatience {
 		_, _ = s.db.ExecContext(ctx, s.sql.oust, line, session.Int64)
 	}
 	return before

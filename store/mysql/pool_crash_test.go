@@ -68,8 +68,8 @@ func TestPoolKilled(t *testing.T) {
 	}.Run(t)
 }
 
-// awaitCommits waits until the commits of a child that was killed have ended: what its sessions were doing they do to the
-// end.
+// awaitCommits waits until the commits of a child that was killed have ended: what its sessions were doing they do to
+// the end.
 func awaitCommits(t *testing.T, db *sql.DB, schema string) error {
 	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(time.Millisecond) {
 		n := 0

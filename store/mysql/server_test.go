@@ -24,8 +24,9 @@ import (
 	"github.com/ipalloc/ipalloc/store/mysql"
 )
 
-// server is a server of the tests' own, in a folder of its own, on a port of 127.0.0.1. If the variable IPALLOC_MYSQL_DSN
-// is set, the shared one is the server that it names, such as a MySQL 8, and the user must have all rights.
+// server is a server of the tests' own, in a folder of its own, on a port of 127.0.0.1. If the variable
+// IPALLOC_MYSQL_DSN is set, the shared one is the server that it names, such as a MySQL 8, and the user must have all
+// rights.
 type server struct {
 	dsnOf   *driver.Config
 	dir     string
@@ -51,7 +52,7 @@ func program(name string) (string, error) {
 	if path, err := exec.LookPath(name); err == nil {
 		return path, nil
 	}
-	path := filepath.Join("/usr/sbin", name)
+	path := "/usr/sbin/" + name
 	if _, err := os.Stat(path); err != nil {
 		return "", errNoServer
 	}
@@ -68,8 +69,8 @@ func findServer() error {
 	return errors.Join(err1, err2)
 }
 
-// The user of the tests, and the file by which each start of a server makes sure that there is one. Its password must be
-// sent, because MariaDB takes a user without one only on the server's machine.
+// The user of the tests, and the file by which each start of a server makes sure that there is one. Its password must
+// be sent, because MariaDB takes a user without one only on the server's machine.
 const (
 	testUser  = "tester"
 	initFile  = "init.sql"
@@ -279,11 +280,10 @@ func removeStarted(started *atomic.Bool, get func() (*server, error)) error {
 	if !started.Load() {
 		return nil
 	}
-	s, err := get()
-	if err != nil || s.process == nil {
-		return nil // the tests have said so
+	if s, err := get(); err == nil && s.process != nil {
+		return s.remove()
 	}
-	return s.remove()
+	return nil // the tests have said why
 }
 
 // sharedServer returns the server that tests share. It skips the test if none is installed, unless this is CI.
@@ -316,8 +316,8 @@ func requireServer(t testing.TB, err error) {
 	require.NoError(t, err)
 }
 
-// restless is the server of the tests that stop theirs, or change its settings for a while. It writes to the disk before
-// it answers a commit, so a commit that waits for the disk is often under way when it is killed.
+// restless is the server of the tests that stop theirs, or change its settings for a while. It writes to the disk
+// before it answers a commit, so a commit that waits for the disk is often under way when it is killed.
 var restless = sync.OnceValues(func() (*server, error) {
 	s, err := newServer()
 	if err != nil {

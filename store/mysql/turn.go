@@ -16,14 +16,15 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Turn implements [store.Store]. The order is that in which MySQL gives the locks of the heads to sessions that wait for
-// them (GET_LOCK). Commits without a turn wait in the same order, so they overtake no turn. Only one call of a Store at
-// a time waits in the server for each head.
+// Turn implements [store.Store]. The order is that in which MySQL gives the locks of the heads to sessions that wait
+// for them (GET_LOCK). Commits without a turn wait in the same order, so they overtake no turn. Only one call of a
+// Store at a time waits in the server for each head.
 //
 // A turn takes a connection until it ends; reads by the caller meanwhile may need a second one. Through a db of one
 // connection, turns are in order within this Store only.
 //
-// Cost: one round trip, and the time for which others have their turns. A turn that ends without a commit takes another.
+// Cost: one round trip, and the time for which others have their turns. A turn that ends without a commit takes
+// another.
 func (s *Store) Turn(ctx context.Context, keys ...store.Key) (store.Turn, error) {
 	if err := s.begin(ctx); err != nil {
 		return nil, s.wrap(err)
@@ -97,7 +98,7 @@ func (t *turn) enter(ctx context.Context, do func(*sql.Conn) error) error {
 		}
 		err = do(conn)
 		if err == nil {
-			t.conn, t.free, t.began = conn, free, time.Now()
+			t.conn, t.free, t.began = conn, free, now()
 			return nil
 		}
 		discard(conn)
@@ -128,11 +129,11 @@ func (s *Store) turnOf(changes []store.Change) *turn {
 // errTurnOver says that a turn ended before its commit, of which nothing has happened.
 var errTurnOver = errors.New("the turn is over")
 
-// apply sends the batch in the session of the turn, which gives the locks back. The turn has no session any more then. A
-// turn that has lasted for too long does not: others may have ended the session, and whether the batch arrives would not
-// be known.
+// apply sends the batch in the session of the turn, which gives the locks back. The turn has no session any more then.
+// A turn that has lasted for too long does not: others may have ended the session, and whether the batch arrives would
+// not be known.
 func (t *turn) apply(ctx context.Context, b *batch) ([]store.Record, error) {
-	if time.Since(t.began) > store.MaxTurn {
+	if now().Sub(t.began) > store.MaxTurn {
 		return nil, errTurnOver
 	}
 	locks, others := "", slices.DeleteFunc(slices.Clone(b.lines), func(line string) bool {
