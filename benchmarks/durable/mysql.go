@@ -88,7 +88,7 @@ func mysqlProgram(name string) (string, error) {
 	if path, err := exec.LookPath(name); err == nil {
 		return path, nil
 	}
-	path := filepath.Join("/usr/sbin", name)
+	path := "/usr/sbin/" + name
 	if _, err := os.Stat(path); err != nil {
 		return "", errors.New("no MariaDB server is installed")
 	}
