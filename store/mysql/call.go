@@ -58,7 +58,7 @@ func (r *reply) number(column int) (int64, error) {
 }
 
 // recordColumns is how many values a reply with a record has: its number, and those of fields.
-const recordColumns = 7
+const recordColumns = 8
 
 // record returns the record under key that the reply has.
 func (r *reply) record(key store.Key) (store.Record, error) {
@@ -70,7 +70,7 @@ func (r *reply) record(key store.Key) (store.Record, error) {
 		return store.Record{}, err
 	}
 	v := r.values
-	f := fields{revision, v[2].String, v[3].String, v[4], v[5], v[6]}
+	f := fields{revision, v[2].String, v[3].String, v[4].String, v[5], v[6], v[7]}
 	return f.record(key)
 }
 

@@ -114,7 +114,7 @@ func (s *Store) enter(ctx context.Context) (leave func(), err error) {
 // back, or closes it.
 func (s *Store) send(ctx context.Context, conn *sql.Conn, b *batch, locks string) ([]store.Record, error) {
 	result, done := b.newResult(), false
-	args := []any{locks, patience(ctx), b.items, b.addresses, b.answering.lineOf(), b.answering.text()}
+	args := []any{locks, patience(ctx), b.items, b.addresses, b.labels, b.answering.lineOf(), b.answering.text()}
 	err := s.checkSize(args)
 	if err == nil {
 		err = call(ctx, conn, s.sql.apply, args, func(r *reply) error {
@@ -151,6 +151,7 @@ type batch struct {
 	lines     []string // of the heads, in order
 	items     string
 	addresses any        // JSON, or nil if there are none
+	labels    any        // the same
 	answering *answering // nil if it gives no answers
 }
 
@@ -196,6 +197,7 @@ type item struct {
 	Name     string `json:"n"`
 	State    string `json:"s"`
 	Prefixes string `json:"a"`
+	Labels   string `json:"l"`
 	Created  string `json:"b,omitempty"`
 	Expires  string `json:"e,omitempty"`
 	Data     string `json:"d,omitempty"`
@@ -203,7 +205,7 @@ type item struct {
 
 func (s *Store) encodeBatch(changes []store.Change) (*batch, error) {
 	b := &batch{rows: rowsOf(changes), heads: len(changes)}
-	items, addresses := make([]item, len(b.rows)), []address(nil)
+	items, addresses, labels := make([]item, len(b.rows)), []address(nil), []label(nil)
 	for i := range b.rows {
 		w := &b.rows[i]
 		if i < b.heads {
@@ -215,6 +217,7 @@ func (s *Store) encodeBatch(changes []store.Change) (*batch, error) {
 		}
 		if w.op != opDelete && w.op != opDeleteHead {
 			addresses = append(addresses, addressesOf(&w.record)...)
+			labels = append(labels, labelsOf(&w.record)...)
 		}
 	}
 	var err error
@@ -222,7 +225,12 @@ func (s *Store) encodeBatch(changes []store.Change) (*batch, error) {
 		return nil, err
 	}
 	if len(addresses) > 0 {
-		b.addresses, err = jsonText(addresses)
+		if b.addresses, err = jsonText(addresses); err != nil {
+			return nil, err
+		}
+	}
+	if len(labels) > 0 {
+		b.labels, err = jsonText(labels)
 	}
 	return b, err
 }
@@ -266,10 +274,11 @@ func newItem(w *row) (item, error) {
 	if w.op == opHead || w.op == opDeleteHead {
 		it.Expected = r.Revision
 	}
-	if len(r.Prefixes) == 0 {
-		return it, nil
-	}
 	var err error
+	if it.Labels, err = labelsText(r.Labels); err != nil || len(r.Prefixes) == 0 {
+		return it, err
+	}
+	it.Labels = strings.TrimSuffix(it.Labels, "\n")
 	it.Prefixes, err = jsonText(r.Prefixes)
 	it.Prefixes = strings.TrimSuffix(it.Prefixes, "\n")
 	return it, err

@@ -97,7 +97,9 @@ func TestSearchesUseIndexes(t *testing.T) {
 		writes := make([]store.Write, 0, 1000)
 		for i := range 1000 {
 			prefix := fmt.Sprintf("10.%d.%d.%d/32", part, i/200, i%200)
-			writes = append(writes, create(allocation("a", fmt.Sprint(part, " ", i), prefix)))
+			r := allocation("a", fmt.Sprint(part, " ", i), prefix)
+			r.Labels = map[string]string{"node": fmt.Sprint(i % 10)}
+			writes = append(writes, create(r))
 		}
 		var err error
 		h, err = storetest.CommitOne(t.Context(), s, h, writes...)
@@ -110,6 +112,8 @@ func TestSearchesUseIndexes(t *testing.T) {
 			"ORDER BY expires, name LIMIT 8",
 		"SELECT last FROM " + in + "address WHERE pool = 'a' AND family = 4 AND first <= INET6_ATON('10.1.0.7') " +
 			"ORDER BY first DESC LIMIT 1",
+		"SELECT name FROM " + in + "label WHERE pool = 'a' AND hash = UNHEX(SHA2('4:node7', 256)) AND name > '1 5' " +
+			"ORDER BY name LIMIT 32",
 	} {
 		rows, err := db.QueryContext(t.Context(), "EXPLAIN "+query)
 		require.NoError(t, err)

@@ -41,7 +41,9 @@ func TestDocumentedQueries(t *testing.T) {
 	require.NoError(t, err)
 	_, err = p.Allocate(t.Context(), pool.Claim{Owner: "vm-1", Policy: pool.RequireDualStack})
 	require.NoError(t, err)
-	_, err = p.Allocate(t.Context(), pool.Claim{Owner: "vm-2", TTL: 30 * time.Minute})
+	_, err = p.Allocate(t.Context(), pool.Claim{
+		Owner: "vm-2", TTL: 30 * time.Minute, Labels: map[string]string{"node": "n1"},
+	})
 	require.NoError(t, err)
 	_, err = p.Allocate(t.Context(), pool.Claim{Owner: "vm-3", TTL: 2 * time.Hour})
 	require.NoError(t, err)
@@ -65,6 +67,7 @@ func TestDocumentedQueries(t *testing.T) {
 		"What an owner holds in a pool, found with the primary key, whose columns are bytes:": {
 			{`["10.0.0.0/32","fd00::/128"]`, "allocated"},
 		},
+		"Who has the label node with the value n1 in a pool, found with the index of labels:": {{"vm-2"}},
 	} {
 		query, ok := queries[title]
 		require.True(t, ok, title)

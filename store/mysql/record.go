@@ -16,29 +16,31 @@ const timeLayout = "2006-01-02 15:04:05.000000"
 
 // columns are the columns of table record that fields are read from, of an alias r. The driver would read times in one
 // of two ways, so they are texts.
-const columns = "r.revision, r.state, r.prefixes, CAST(r.created AS CHAR), CAST(r.expires AS CHAR), r.data"
+const columns = "r.revision, r.state, r.prefixes, r.labels, CAST(r.created AS CHAR), CAST(r.expires AS CHAR), r.data"
 
 // fields are columns as they are read.
 type fields struct {
 	revision         int64
 	state, prefixes  string
+	labels           string
 	created, expires sql.NullString
 	data             sql.NullString
 }
 
 // into are where the columns are read to.
 func (f *fields) into() []any {
-	return []any{&f.revision, &f.state, &f.prefixes, &f.created, &f.expires, &f.data}
+	return []any{&f.revision, &f.state, &f.prefixes, &f.labels, &f.created, &f.expires, &f.data}
 }
 
 // record returns the record under key that has the fields, or an error that wraps [store.ErrDamaged]. With revision 0
 // it has only the key.
 func (f *fields) record(key store.Key) (store.Record, error) {
 	record := store.Record{Key: key, Revision: f.revision, State: f.state}
-	var errs [3]error
+	var errs [4]error
 	record.Prefixes, errs[0] = parsePrefixes(f.prefixes)
 	record.Created, errs[1] = parseTime(f.created)
 	record.Expires, errs[2] = parseTime(f.expires)
+	record.Labels, errs[3] = parseLabels(f.labels)
 	if f.data.Valid {
 		record.Data = json.RawMessage(f.data.String)
 	}
@@ -60,6 +62,24 @@ func parsePrefixes(text string) (prefixes []netip.Prefix, err error) {
 		return nil, fmt.Errorf("the prefixes %.80q: %w", text, err)
 	}
 	return prefixes, nil
+}
+
+// labelsText is labels as a JSON object.
+func labelsText(labels map[string]string) (string, error) {
+	if len(labels) == 0 {
+		return "{}", nil
+	}
+	return jsonText(labels)
+}
+
+func parseLabels(text string) (labels map[string]string, err error) {
+	if text == "{}" {
+		return nil, nil
+	}
+	if err := json.Unmarshal([]byte(text), &labels); err != nil {
+		return nil, fmt.Errorf("the labels %.80q: %w", text, err)
+	}
+	return labels, nil
 }
 
 func parseTime(text sql.NullString) (time.Time, error) {

@@ -42,6 +42,7 @@ func newStore(db *sql.DB, schema string, packet int) *Store {
 // statements are the texts of what is sent, for one schema.
 type statements struct {
 	get, listPool, listAll, byExpiry, find string
+	byLabel                                string
 	apply, turn, join, leave, withdraw     string
 	getAll, revisions, oust                string
 }
@@ -56,13 +57,16 @@ func statementsFor(schema string) statements {
 		listAll: "(" + selected + "r.pool = ? AND r.name > ? ORDER BY r.name LIMIT ?) UNION ALL (" +
 			selected + "r.pool > ? ORDER BY r.pool, r.name LIMIT ?) ORDER BY pool, name LIMIT ?",
 		byExpiry: "(" + selected + "r.pool = ? AND r.expires = ? AND r.name > ? ORDER BY r.name LIMIT ?) UNION ALL (" +
-			selected + "r.pool = ? AND r.expires > ? ORDER BY r.expires, r.name LIMIT ?) ORDER BY 8, name LIMIT ?",
+			selected + "r.pool = ? AND r.expires > ? ORDER BY r.expires, r.name LIMIT ?) ORDER BY 9, name LIMIT ?",
 		// Rows of a pool do not overlap, so only the last one that begins no later than the address can contain it.
 		find: "SELECT r.kind, r.pool, r.name, " + columns + " FROM (SELECT a.kind, a.pool, a.name, a.last FROM " + in +
 			"address a WHERE a.pool = ? AND a.family = ? AND a.first <= UNHEX(?) ORDER BY a.first DESC LIMIT 1) a JOIN " +
 			in + "record r ON r.kind = a.kind AND r.pool = a.pool AND r.name = a.name" +
 			" WHERE a.kind = 'allocation' AND a.last >= UNHEX(?)",
-		apply:     "CALL " + in + "apply(?, ?, ?, ?, ?, ?)",
+		byLabel: "SELECT r.kind, r.pool, r.name, " + columns + " FROM " + in + "label l STRAIGHT_JOIN " + in +
+			"record r ON r.kind = 'allocation' AND r.pool = l.pool AND r.name = l.name" +
+			" WHERE l.pool = ? AND l.hash = UNHEX(?) AND (? OR l.name > ?) ORDER BY l.name LIMIT ?",
+		apply:     "CALL " + in + "apply(?, ?, ?, ?, ?, ?, ?)",
 		turn:      "CALL " + in + "take_turn(?, ?, ?)",
 		join:      "CALL " + in + "join_line(?, ?, ?, ?, ?)",
 		leave:     "CALL " + in + "leave_lines()",

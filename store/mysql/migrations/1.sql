@@ -29,6 +29,7 @@ CREATE TABLE IF NOT EXISTS @schema@.record (
 	revision bigint NOT NULL,
 	state    varchar(1024) NOT NULL,
 	prefixes longtext NOT NULL, -- a JSON array
+	labels   longtext NOT NULL, -- a JSON object
 	created  datetime(6), -- this and the next are in UTC
 	expires  datetime(6),
 	data     longtext, -- JSON, kept as it came; the type json of MySQL would round numbers
@@ -50,6 +51,19 @@ CREATE TABLE IF NOT EXISTS @schema@.address (
 	PRIMARY KEY (pool, family, first),
 	KEY address_first (family, first),
 	KEY address_holder (pool, name, kind)
+) ENGINE = InnoDB ROW_FORMAT = DYNAMIC CHARACTER SET utf8mb4 COLLATE utf8mb4_bin
+//
+
+-- The labels of the records of kind allocation, in one row for each. A label may be longer than what an index takes, so that has its hash: the
+-- SHA-256 of the length of its name in bytes, a colon, its name and its value.
+CREATE TABLE IF NOT EXISTS @schema@.label (
+	pool  varbinary(1024) NOT NULL,
+	hash  binary(32) NOT NULL,
+	name  varbinary(1024) NOT NULL, -- of the record
+	label longtext NOT NULL,
+	value longtext NOT NULL,
+	PRIMARY KEY (pool, hash, name),
+	KEY label_holder (pool, name)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC CHARACTER SET utf8mb4 COLLATE utf8mb4_bin
 //
 
@@ -86,14 +100,14 @@ CREATE OR REPLACE SQL SECURITY INVOKER VIEW @schema@.pool AS
 -- Who holds what, in one row for each owner.
 CREATE OR REPLACE SQL SECURITY INVOKER VIEW @schema@.allocation AS
 	SELECT CONVERT(r.kind USING utf8mb4) AS kind, CONVERT(r.pool USING utf8mb4) AS pool, CONVERT(r.name USING utf8mb4) AS owner,
-		r.state, r.prefixes, r.created, r.expires, r.revision, r.data
+		r.state, r.prefixes, r.labels, r.created, r.expires, r.revision, r.data
 	FROM @schema@.record r WHERE r.kind IN ('allocation', 'cooling')
 //
 
 -- Who holds what, in one row for each prefix. The columns family, first and last are searched with an index.
 CREATE OR REPLACE SQL SECURITY INVOKER VIEW @schema@.holding AS
 	SELECT a.prefix, CONVERT(a.pool USING utf8mb4) AS pool, CONVERT(a.kind USING utf8mb4) AS kind, CONVERT(a.name USING utf8mb4) AS owner,
-		r.state, r.created, r.expires, a.family, a.first, a.last, r.revision
+		r.state, r.labels, r.created, r.expires, a.family, a.first, a.last, r.revision
 	FROM @schema@.address a JOIN @schema@.record r ON r.kind = a.kind AND r.pool = a.pool AND r.name = a.name
 //
 
@@ -154,8 +168,9 @@ END
 --   items      a JSON array: first the heads, then the writes, each in the order of their keys, deletes before the others. Each has
 --              op, which is h: replace this head; x: delete this head; d: delete; c: create; p: put
 --              r, of a head: the revision that it must have, 0 for none
---              k, p, n, s, a, b, e, d: kind, pool, name, state, prefixes, created, expires, data
+--              k, p, n, s, a, l, b, e, d: kind, pool, name, state, prefixes, labels, created, expires, data
 --   addresses  a JSON array of what the records that it writes are to hold: k, p, n, f, l, a for kind, pool, name, first, last, prefix
+--   labels     a JSON array of the labels of the allocations that it writes: p, n, h, l, v for pool, name, hash, label, value
 --   line       if it gives answers: in which the asks wait
 --   answers    a JSON array of these: i, a for id, answer
 -- It first returns one of
@@ -169,7 +184,8 @@ DROP PROCEDURE IF EXISTS @schema@.apply
 //
 CREATE PROCEDURE @schema@.apply(
 	IN v_locks longtext CHARACTER SET ascii, IN v_patience integer, IN v_items longtext CHARACTER SET utf8mb4,
-	IN v_addresses longtext CHARACTER SET utf8mb4, IN v_line char(32) CHARACTER SET ascii, IN v_answers longtext CHARACTER SET utf8mb4
+	IN v_addresses longtext CHARACTER SET utf8mb4, IN v_labels longtext CHARACTER SET utf8mb4, IN v_line char(32) CHARACTER SET ascii,
+	IN v_answers longtext CHARACTER SET utf8mb4
 ) SQL SECURITY INVOKER
 apply: BEGIN
 	DECLARE v_new, v_expected, v_found bigint DEFAULT 0;
@@ -178,10 +194,11 @@ apply: BEGIN
 	DECLARE v_op char(1) CHARACTER SET ascii;
 	DECLARE v_kind, v_pool, v_name varbinary(1024);
 	DECLARE v_state varchar(1024) CHARACTER SET utf8mb4;
-	DECLARE v_prefixes, v_data longtext CHARACTER SET utf8mb4;
+	DECLARE v_prefixes, v_own_labels, v_data longtext CHARACTER SET utf8mb4;
 	DECLARE v_created, v_expires datetime(6);
 	DECLARE v_items_cursor CURSOR FOR
-		SELECT w.number, w.op, w.expected, w.kind, w.pool, w.name, w.state, w.prefixes, w.created, w.expires, w.data
+		SELECT w.number, w.op, w.expected, w.kind, w.pool, w.name, w.state, w.prefixes, w.labels, w.created, w.expires,
+			w.data
 		FROM JSON_TABLE(v_items, '$[*]' COLUMNS (
 			number FOR ORDINALITY,
 			op varchar(1) CHARACTER SET utf8mb4 PATH '$.o' ERROR ON ERROR,
@@ -191,6 +208,7 @@ apply: BEGIN
 			name varchar(1024) CHARACTER SET utf8mb4 PATH '$.n' ERROR ON ERROR,
 			state varchar(1024) CHARACTER SET utf8mb4 PATH '$.s' ERROR ON ERROR,
 			prefixes longtext CHARACTER SET utf8mb4 PATH '$.a' ERROR ON ERROR,
+			labels longtext CHARACTER SET utf8mb4 PATH '$.l' ERROR ON ERROR,
 			created varchar(26) CHARACTER SET utf8mb4 PATH '$.b' NULL ON EMPTY ERROR ON ERROR,
 			expires varchar(26) CHARACTER SET utf8mb4 PATH '$.e' NULL ON EMPTY ERROR ON ERROR,
 			data longtext CHARACTER SET utf8mb4 PATH '$.d' NULL ON EMPTY ERROR ON ERROR
@@ -212,7 +230,8 @@ apply: BEGIN
 
 	OPEN v_items_cursor;
 	items: LOOP
-		FETCH v_items_cursor INTO v_number, v_op, v_expected, v_kind, v_pool, v_name, v_state, v_prefixes, v_created, v_expires, v_data;
+		FETCH v_items_cursor INTO v_number, v_op, v_expected, v_kind, v_pool, v_name, v_state, v_prefixes, v_own_labels, v_created,
+			v_expires, v_data;
 		IF v_over THEN
 			LEAVE items;
 		END IF;
@@ -221,7 +240,7 @@ apply: BEGIN
 				FROM @schema@.record r WHERE r.kind = v_kind AND r.pool = v_pool AND r.name = v_name FOR UPDATE;
 			IF v_found <> v_expected THEN
 				SELECT 'conflict' AS outcome, v_number AS number, COALESCE(r.revision, 0), COALESCE(r.state, ''), COALESCE(r.prefixes, '[]'),
-					CAST(r.created AS CHAR), CAST(r.expires AS CHAR), r.data
+					COALESCE(r.labels, '{}'), CAST(r.created AS CHAR), CAST(r.expires AS CHAR), r.data
 					FROM (SELECT 1 AS one) o LEFT JOIN @schema@.record r ON r.kind = v_kind AND r.pool = v_pool AND r.name = v_name;
 				ROLLBACK;
 				CALL @schema@.leave_lines();
@@ -242,6 +261,9 @@ apply: BEGIN
 		IF v_op <> 'c' AND v_kind IN ('allocation', 'cooling') THEN
 			DELETE FROM @schema@.address WHERE pool = v_pool AND name = v_name AND kind = v_kind;
 		END IF;
+		IF v_op <> 'c' AND v_kind = 'allocation' THEN
+			DELETE FROM @schema@.label WHERE pool = v_pool AND name = v_name;
+		END IF;
 
 		CASE
 			WHEN v_op IN ('d', 'x') THEN
@@ -250,23 +272,24 @@ apply: BEGIN
 				SIGNAL SQLSTATE 'IPA01' SET MESSAGE_TEXT = 'a record was written meanwhile by a later commit';
 			WHEN v_op IN ('h', 'p') AND v_found > 0 THEN
 				UPDATE @schema@.record
-					SET revision = v_new, state = v_state, prefixes = v_prefixes, created = v_created, expires = v_expires, data = v_data
+					SET revision = v_new, state = v_state, prefixes = v_prefixes, labels = v_own_labels, created = v_created,
+						expires = v_expires, data = v_data
 					WHERE kind = v_kind AND pool = v_pool AND name = v_name;
 			WHEN v_op = 'c' THEN
 				BEGIN
 					DECLARE CONTINUE HANDLER FOR 1062 SET v_exists = TRUE;
-					INSERT INTO @schema@.record (kind, pool, name, revision, state, prefixes, created, expires, data)
-						VALUES (v_kind, v_pool, v_name, v_new, v_state, v_prefixes, v_created, v_expires, v_data);
+					INSERT INTO @schema@.record (kind, pool, name, revision, state, prefixes, labels, created, expires, data)
+						VALUES (v_kind, v_pool, v_name, v_new, v_state, v_prefixes, v_own_labels, v_created, v_expires, v_data);
 				END;
 			ELSE
-				INSERT INTO @schema@.record (kind, pool, name, revision, state, prefixes, created, expires, data)
-					VALUES (v_kind, v_pool, v_name, v_new, v_state, v_prefixes, v_created, v_expires, v_data);
+				INSERT INTO @schema@.record (kind, pool, name, revision, state, prefixes, labels, created, expires, data)
+					VALUES (v_kind, v_pool, v_name, v_new, v_state, v_prefixes, v_own_labels, v_created, v_expires, v_data);
 		END CASE;
 	END LOOP;
 	CLOSE v_items_cursor;
 
 	IF v_exists THEN
-		SELECT 'exists' AS outcome, w.number, r.revision, r.state, r.prefixes, CAST(r.created AS CHAR), CAST(r.expires AS CHAR), r.data
+		SELECT 'exists' AS outcome, w.number, r.revision, r.state, r.prefixes, r.labels, CAST(r.created AS CHAR), CAST(r.expires AS CHAR), r.data
 			FROM JSON_TABLE(v_items, '$[*]' COLUMNS (
 				number FOR ORDINALITY,
 				op varchar(1) CHARACTER SET utf8mb4 PATH '$.o' ERROR ON ERROR,
@@ -288,6 +311,18 @@ apply: BEGIN
 			CALL @schema@.leave_lines();
 			LEAVE apply;
 		END IF;
+	END IF;
+
+	IF v_labels IS NOT NULL THEN
+		INSERT INTO @schema@.label (pool, hash, name, label, value)
+			SELECT CAST(w.pool AS BINARY), UNHEX(w.hash), CAST(w.name AS BINARY), w.label, w.value
+			FROM JSON_TABLE(v_labels, '$[*]' COLUMNS (
+				pool varchar(1024) CHARACTER SET utf8mb4 PATH '$.p' ERROR ON ERROR,
+				name varchar(1024) CHARACTER SET utf8mb4 PATH '$.n' ERROR ON ERROR,
+				hash varchar(64) CHARACTER SET utf8mb4 PATH '$.h' ERROR ON ERROR,
+				label longtext CHARACTER SET utf8mb4 PATH '$.l' ERROR ON ERROR,
+				value longtext CHARACTER SET utf8mb4 PATH '$.v' ERROR ON ERROR
+			)) AS w;
 	END IF;
 
 	IF v_answers IS NOT NULL THEN
@@ -399,7 +434,7 @@ DROP PROCEDURE IF EXISTS @schema@.get_all
 //
 CREATE PROCEDURE @schema@.get_all(IN v_keys longtext CHARACTER SET utf8mb4) SQL SECURITY INVOKER
 BEGIN
-	SELECT 'record' AS outcome, w.number, r.revision, r.state, r.prefixes, CAST(r.created AS CHAR), CAST(r.expires AS CHAR), r.data
+	SELECT 'record' AS outcome, w.number, r.revision, r.state, r.prefixes, r.labels, CAST(r.created AS CHAR), CAST(r.expires AS CHAR), r.data
 		FROM JSON_TABLE(v_keys, '$[*]' COLUMNS (
 			number FOR ORDINALITY,
 			kind varchar(1024) CHARACTER SET utf8mb4 PATH '$.k' ERROR ON ERROR,
