@@ -124,11 +124,14 @@ func (s *Store) send(ctx context.Context, conn *sql.Conn, b *batch, locks string
 		})
 		err = judge(withContext(ctx, err), done)
 	}
-	if err != nil {
+	if err != nil && !isCleanedUp(err) {
 		discard(conn)
 		return nil, err
 	}
 	_ = conn.Close() // which gives it back
+	if err != nil {
+		return nil, err
+	}
 	return result.heads, result.err()
 }
 

@@ -113,8 +113,14 @@ func retriable(err error) bool {
 	if errors.Is(err, driver.ErrBadConn) || errors.Is(err, errVanished) || isTurnOver(err) {
 		return true
 	}
+	return isCleanedUp(err)
+}
+
+// isCleanedUp reports whether the error is one after which the procedure has rolled back and given its locks back, so
+// that the session is as it was before. Others may have ended the procedure before it could.
+func isCleanedUp(err error) bool {
 	var refused *mysql.MySQLError
-	if !errors.As(err, &refused) {
+	if errors.Is(err, store.ErrUnknown) || !errors.As(err, &refused) {
 		return false
 	}
 	switch refused.Number {

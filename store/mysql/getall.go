@@ -2,6 +2,7 @@ package mysql
 
 import (
 	"context"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 
@@ -33,14 +34,24 @@ func (s *Store) getAll(ctx context.Context, keys []store.Key) ([]store.Record, e
 	if err != nil {
 		return nil, err
 	}
-	conn, err := s.acquire(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close()
 	records := recordsWith(keys)
-	err = call(ctx, conn, s.sql.getAll, []any{text}, func(r *reply) error { return r.intoOneOf(records) })
-	return records, s.ended(ctx, err)
+	err = s.call(ctx, s.sql.getAll, text, func(r *reply) error { return r.intoOneOf(records) })
+	return records, err
+}
+
+// call calls a procedure that only reads. If it turns out that a connection was lost before, it takes another.
+func (s *Store) call(ctx context.Context, text, arg string, do func(*reply) error) error {
+	for attempt := 1; ; attempt++ {
+		conn, err := s.acquire(ctx)
+		if err != nil {
+			return err
+		}
+		err = call(ctx, conn, text, []any{arg}, do)
+		_ = conn.Close() // which gives it back, or closes it if it is lost
+		if !errors.Is(err, driver.ErrBadConn) || attempt == maxAttempts {
+			return s.ended(ctx, err)
+		}
+	}
 }
 
 // ended is the error of a call whose outcome does not matter.

@@ -136,8 +136,8 @@ func TestServerDown(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// TestConnectionLostBefore has a connection be lost when the first byte is to be sent. A commit, a turn and an ask find
-// that, and take another connection.
+// TestConnectionLostBefore has a connection be lost when the first byte is to be sent. A commit, a read, a turn and
+// an ask find that, and take another connection.
 func TestConnectionLostBefore(t *testing.T) {
 	g := newGroup(t)
 	var armed atomic.Bool
@@ -155,6 +155,10 @@ func TestConnectionLostBefore(t *testing.T) {
 	}
 	lose(func() (err error) {
 		g.head, err = storetest.CommitOne(t.Context(), s, g.head)
+		return err
+	})
+	lose(func() error {
+		_, err := s.GetAll(t.Context(), g.head.Key)
 		return err
 	})
 	lose(func() error {
@@ -217,7 +221,7 @@ func TestSessionEnded(t *testing.T) {
 		_, err = storetest.CommitOne(t.Context(), o.direct, o.head)
 	})
 	require.Error(t, err)
-	require.NoError(t, awaitCommits(t, connect(t, o.dsn), o.schema))
+	require.NoError(t, awaitNone(t, connect(t, o.dsn), atWork))
 	o.requireHead(t, false)
 	_, err = storetest.CommitOne(t.Context(), o.direct, o.head)
 	require.NoError(t, err)
@@ -454,7 +458,7 @@ func TestPoolOutages(t *testing.T) {
 	o.proxy.Heal()
 	t.Logf("of %d claims %d ended with an error, %d of them with an unknown outcome", workers*each, len(unsure), unknown)
 
-	require.NoError(t, awaitCommits(t, connect(t, o.dsn), o.schema))
+	require.NoError(t, awaitNone(t, connect(t, o.dsn), atWork))
 	direct, err := pool.Open(t.Context(), o.direct, pooltest.Name, nil)
 	require.NoError(t, err)
 	found := pooltest.RequireConsistent(t, direct)

@@ -124,13 +124,8 @@ func (s *Store) revisions(ctx context.Context, keys []store.Key) ([]int64, error
 	if err != nil {
 		return nil, err
 	}
-	conn, err := s.acquire(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close()
 	revisions := make([]int64, len(keys))
-	err = call(ctx, conn, s.sql.revisions, []any{text}, func(r *reply) error {
+	err = s.call(ctx, s.sql.revisions, text, func(r *reply) error {
 		i, err := r.index(len(keys))
 		revision, err2 := r.number(1)
 		if err := errors.Join(err, err2); err != nil {

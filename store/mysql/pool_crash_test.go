@@ -58,25 +58,32 @@ func TestPoolKilled(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts and kills processes")
 	}
-	dsn, schema := sharedServer(t).dsn(), newSchema()
-	at, db := place{dsn, schema}, connect(t, dsn)
+	server, schema := sharedServer(t), newSchema()
+	db, children := connect(t, server.dsn()), server.dsnOf.Clone()
+	children.DBName = childDB
+	execute(t, server.dsn(), "", "CREATE DATABASE IF NOT EXISTS "+childDB)
 	pooltest.Killing{
-		Open:    at.open,
-		Child:   at.child(),
-		Recover: func() error { return awaitCommits(t, db, schema) },
+		Open:    place{server.dsn(), schema}.open,
+		Child:   place{children.FormatDSN(), schema}.child(),
+		Recover: func() error { return awaitNone(t, db, "db = '"+childDB+"'") },
 		Rounds:  4, Calls: 500,
 	}.Run(t)
 }
 
-// awaitCommits waits until the commits of a child that was killed have ended: what its sessions were doing they do to
-// the end.
-func awaitCommits(t *testing.T, db *sql.DB, schema string) error {
+// childDB is the database that children name when they connect, by which their sessions are known.
+const childDB = "children"
+
+// atWork are the sessions of tests that are not idle.
+const atWork = "command <> 'Sleep' AND user = '" + testUser + "'"
+
+// awaitNone waits until no other session is of a kind: what those of a lost client were doing they do to the end.
+func awaitNone(t *testing.T, db *sql.DB, where string) error {
 	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(time.Millisecond) {
 		n := 0
 		err := db.QueryRowContext(t.Context(), "SELECT COUNT(*) FROM information_schema.processlist "+
-			"WHERE command <> 'Sleep' AND id <> CONNECTION_ID() AND INSTR(info, ?) > 0", schemaMark(schema)).Scan(&n)
+			"WHERE id <> CONNECTION_ID() AND "+where).Scan(&n)
 		if err == nil && n > 0 && time.Now().After(deadline) {
-			err = fmt.Errorf("%d sessions of a killed process are still there", n)
+			err = fmt.Errorf("%d sessions of a lost client are still there", n)
 		}
 		if err != nil || n == 0 {
 			return err
