@@ -88,10 +88,10 @@ func (q *Query) wants(h *holding) bool {
 // Errors: [ErrInvalid] if the query breaks a rule of [Query]; those of the store.
 //
 // Cost: with a store that has an index of labels ([store.Labeller]), O(allocations that have the label), read page by
-// page, wherever it begins; without one, O(allocations of the pool). Of several labels, the store is asked for the one
-// with the longest value, and the others are compared. With ByAddress, all of these are read before the first one is
-// yielded, and once more for every 4,096 that are yielded; at most 8,192 allocations are in memory. A claim without
-// labels costs nothing for this, and one with labels what the driver says.
+// page, wherever it begins; without one, O(allocations of the pool), and those with the label are in memory. Of several
+// labels, the store is asked for the one with the longest value, and the others are compared. With ByAddress, all of
+// these are read before the first one is yielded, and once more for every 4,096 that are yielded; at most 8,192
+// allocations are in memory. A claim without labels costs nothing for this, and one with labels what the driver says.
 func (p *Pool) Find(ctx context.Context, q Query) iter.Seq2[Allocation, error] {
 	return func(yield func(Allocation, error) bool) {
 		err := q.validate()
