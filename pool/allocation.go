@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ipalloc/ipalloc/pool/internal/space"
 	"github.com/ipalloc/ipalloc/store"
 )
 
@@ -28,7 +29,8 @@ type Allocation struct {
 	Created time.Time
 	// Expires is when the lease ends, in UTC, to the microsecond; zero for a permanent allocation. A lease that has
 	// ended is still listed, and still belongs to its owner, until a claim needs its addresses or [Pool.Expire] is
-	// called. For an allocation that is cooling down, Expires is when the cooldown ends; see [Snapshot].
+	// called. For an allocation that is cooling down, Expires is when the cooldown ends; see [Snapshot]. For one that is
+	// Kept, it is when the cooldown or quarantine ends that its last release began; zero if there is none.
 	Expires time.Time
 	// Scope is the scope of the claim.
 	Scope string
@@ -37,6 +39,9 @@ type Allocation struct {
 	// Declined reports whether an allocation that is cooling down was declined by its owner. Then nobody gets it before
 	// Expires, not even that owner; see [Pool.Decline].
 	Declined bool
+	// Reserved reports whether the addresses are reserved for the owner, who gets them back after a release; see
+	// [Pool.Reserve]. Kept reports whether the owner does not hold them at present.
+	Reserved, Kept bool
 	// Child is the name of the pool that was delegated from it; see [Delegate]. Empty if there is none.
 	Child string
 }
@@ -66,12 +71,12 @@ func (a *Allocation) unshare() {
 	a.Prefixes, a.Labels = slices.Clone(a.Prefixes), maps.Clone(a.Labels)
 }
 
-// holding is a record of the pool: an allocation, or what is left of one while it cools down.
+// holding is a record of the pool: an allocation, or what is left of one while it cools down or is reserved.
 // It is never changed, but replaced.
 type holding struct {
 	Allocation // Expires is when the lease, or the cooldown, ends
 
-	cooling bool
+	cooling bool      // nobody holds it; if it is Kept, for as long as it is reserved
 	stray   bool      // it cools down under its first prefix, since its owner holds something else
 	missing time.Time // since when [Pool.Reconcile] has not found the owner; zero if it has
 	place   int       // in memory: where it stands in the heap of those that expire, from 1
@@ -82,6 +87,7 @@ const (
 	stateAllocated = "allocated"
 	stateCooling   = "cooling"
 	stateDeclined  = "declined" // as cooling, but its last owner does not get it either
+	stateReserved  = "reserved" // for an owner that does not hold it
 )
 
 // holdingData is what the record of a holding has as its data, beside the record's own fields. It is empty for most.
@@ -92,6 +98,8 @@ type holdingData struct {
 	Labels     map[string]string `json:"labels,omitempty"`
 	Child      string            `json:"child,omitempty"`
 	Missing    *time.Time        `json:"missing,omitempty"`
+	Reserved   bool              `json:"reserved,omitempty"`
+	Ends       *time.Time        `json:"ends,omitempty"` // of what is reserved: its Expires, when nothing becomes free
 }
 
 func (h *holding) key(pool string) store.Key {
@@ -103,12 +111,18 @@ func (h *holding) key(pool string) store.Key {
 
 func (h *holding) record(pool string) (store.Record, error) {
 	r := store.Record{
-		Key: h.key(pool), State: h.state(), Prefixes: h.Prefixes, Created: h.Created, Expires: h.Expires,
+		Key: h.key(pool), State: h.state(), Prefixes: h.Prefixes, Created: h.Created, Expires: h.frees(),
 	}
-	if h.Generation == 0 && h.Scope == "" && len(h.Labels) == 0 && h.Child == "" && h.missing.IsZero() && !h.stray {
+	if h.Generation == 0 && h.Scope == "" && len(h.Labels) == 0 && h.Child == "" && h.missing.IsZero() && !h.stray &&
+		!h.Reserved {
 		return r, nil
 	}
-	data := holdingData{Generation: h.Generation, Scope: h.Scope, Labels: h.Labels, Child: h.Child}
+	data := holdingData{
+		Generation: h.Generation, Scope: h.Scope, Labels: h.Labels, Child: h.Child, Reserved: h.Reserved,
+	}
+	if h.Reserved && !h.Expires.IsZero() {
+		data.Ends = &h.Expires
+	}
 	if h.stray {
 		data.Owner = h.Owner
 	}
@@ -125,6 +139,8 @@ func (h *holding) state() string {
 	switch {
 	case h.Declined:
 		return stateDeclined
+	case h.Kept:
+		return stateReserved
 	case h.cooling:
 		return stateCooling
 	default:
@@ -143,7 +159,7 @@ func readHolding(r store.Record) (holding, error) {
 			Owner: r.Name, Prefixes: r.Prefixes, Generation: r.Revision, Created: r.Created, Expires: r.Expires,
 			Declined: r.State == stateDeclined,
 		},
-		cooling: r.State == stateCooling || r.State == stateDeclined, stray: r.Kind == store.KindCooling,
+		cooling: r.State != stateAllocated, stray: r.Kind == store.KindCooling,
 	}
 	if len(r.Data) == 0 {
 		return h, nil
@@ -153,6 +169,10 @@ func readHolding(r store.Record) (holding, error) {
 		return h, fmt.Errorf("%w: the record %v: %w", ErrCorrupt, r.Key, err)
 	}
 	h.Scope, h.Labels, h.Child = data.Scope, data.Labels, data.Child
+	h.Reserved, h.Kept = data.Reserved, data.Reserved && h.cooling
+	if data.Ends != nil {
+		h.Expires = data.Ends.UTC()
+	}
 	if h.stray {
 		h.Owner = data.Owner
 	}
@@ -172,8 +192,28 @@ func (h *holding) copy() *holding {
 	return &c
 }
 
+// frees is when its addresses become free for others; zero if they do not by themselves.
+func (h *holding) frees() time.Time {
+	if h.Reserved {
+		return time.Time{}
+	}
+	return h.Expires
+}
+
 // due tells whether its addresses are free for others at the time now: its lease or its cooldown has ended.
-func (h *holding) due(now time.Time) bool { return h.Expired(now) }
+func (h *holding) due(now time.Time) bool { return h.Expired(now) && !h.Reserved }
+
+// use is what its addresses are used for.
+func (h *holding) use() space.Use {
+	switch {
+	case h.Kept:
+		return space.Kept
+	case h.cooling:
+		return space.Cooling
+	default:
+		return space.Held
+	}
+}
 
 // live tells whether its owner holds it, though perhaps by a lease that has ended.
 func (h *holding) live() bool { return h != nil && !h.cooling }

@@ -78,6 +78,7 @@ type answerStep struct {
 	Scope      string            `json:"scope,omitempty"`
 	Labels     map[string]string `json:"labels,omitempty"`
 	Child      string            `json:"child,omitempty"`
+	Reserved   bool              `json:"reserved,omitempty"`
 }
 
 // asked is what a batch asks others for.
@@ -98,7 +99,7 @@ func (o *op) canAsk() bool {
 func (s *step) canAsk() bool {
 	switch s.kind {
 	case taskAllocate:
-		return s.delegate == nil && s.line == nil && s.claim.canAsk()
+		return s.delegate == nil && s.line == nil && !s.reserve && s.claim.canAsk()
 	case taskRelease:
 		return s.missing.IsZero() && s.child == "" && len(s.transferred) == 0
 	case taskRenew:
@@ -355,7 +356,7 @@ func (s *step) answer() *answerStep {
 	a := &s.outcome.result
 	return &answerStep{
 		Owner: a.Owner, Prefixes: a.Prefixes, Generation: a.Generation, Created: a.Created, Expires: a.Expires,
-		Scope: a.Scope, Labels: a.Labels, Child: a.Child,
+		Scope: a.Scope, Labels: a.Labels, Child: a.Child, Reserved: a.Reserved,
 	}
 }
 
@@ -422,7 +423,7 @@ func (a *answerStep) allocation(revision int64) Allocation {
 	}
 	return Allocation{
 		Owner: a.Owner, Prefixes: a.Prefixes, Generation: a.Generation, Created: a.Created.UTC(), Expires: a.Expires.UTC(),
-		Scope: a.Scope, Labels: a.Labels, Child: a.Child,
+		Scope: a.Scope, Labels: a.Labels, Child: a.Child, Reserved: a.Reserved,
 	}
 }
 

@@ -396,7 +396,7 @@ func (a *attempt) planPart(o *op, part *part) error {
 		if err != nil {
 			return err
 		}
-		if h.live() && !h.Expired(a.now) {
+		if h.live() && !h.Expired(a.now) || h != nil && h.Reserved {
 			candidates = []*Pool{p}
 			break
 		}
@@ -559,7 +559,7 @@ const maxWaits = 3
 
 // planWith plans a step for an owner that holds h, nil if nothing, and adds what it writes to the draft.
 func (a *attempt) planWith(o *op, s *step, d *draft, h *holding) error {
-	if s.releasing != 0 && (!h.live() || (s.generation != 0 || o.repeats) && h.Generation != s.releasing) {
+	if s.releasing != 0 && (s.isUndone(h) || (s.generation != 0 || o.repeats) && h.Generation != s.releasing) {
 		// Either an earlier commit of this call has released it, or another process had done so before; nothing tells
 		// which. If the owner holds something again, that is released too, unless the call names a generation, or has other
 		// steps of the same owner: these come later, and may have granted it.
@@ -596,7 +596,7 @@ func (a *attempt) planWith(o *op, s *step, d *draft, h *holding) error {
 			return s.outcome.refusal
 		}
 	}
-	if s.kind == taskRelease {
+	if s.undoes() {
 		s.result = s.outcome.result
 	}
 	return nil

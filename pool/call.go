@@ -145,7 +145,7 @@ func (o *op) mayFree() bool {
 	for i := range o.parts {
 		for j := range o.parts[i].steps {
 			s := &o.parts[i].steps[j]
-			if s.kind == taskRelease || s.kind == taskExpire || len(s.outcome.writes) > 1 {
+			if s.undoes() || s.kind == taskExpire || len(s.outcome.writes) > 1 {
 				return true
 			}
 		}
@@ -218,7 +218,7 @@ func (o *op) doubt(timeout time.Duration, cause error) {
 		for j := range o.parts[i].steps {
 			s := &o.parts[i].steps[j]
 			switch {
-			case s.kind != taskRelease || s.done:
+			case !s.undoes() || s.done:
 			case s.outcome.verdict == verdictWrite:
 				s.releasing = s.outcome.result.Generation
 			case o.repeats && s.outcome.verdict == verdictDone:

@@ -167,6 +167,14 @@ func (c *Claim) prepare(sets *setCache) error {
 	return c.checkRequests()
 }
 
+// prepareFor is prepare for a step.
+func (c *Claim) prepareFor(op string, sets *setCache) error {
+	if op == opReserve && c.TTL != 0 {
+		return invalid("a reservation does not end by itself, and has no time to live; the claim has %v", c.TTL)
+	}
+	return c.prepare(sets)
+}
+
 // prepareSets fills in the parts that the requests are to be within, in requests of its own.
 func (c *Claim) prepareSets(sets *setCache) error {
 	if !slices.ContainsFunc(c.Requests, func(r Request) bool { return r.Within != nil }) || len(c.Requests) > MaxRequests {

@@ -204,7 +204,11 @@ func (e *outOfRangeError) Error() string {
 	text := fmt.Sprintf("%v: %d", ErrOutOfRange, len(e.allocations))
 	separator := ": "
 	for _, a := range e.allocations[:min(few, len(e.allocations))] {
-		text += fmt.Sprintf("%s%q holds %v", separator, brief(a.Owner), brief(a.Prefixes))
+		has := "holds"
+		if a.Kept {
+			has = "has reserved"
+		}
+		text += fmt.Sprintf("%s%q %s %v", separator, brief(a.Owner), has, brief(a.Prefixes))
 		separator = ", "
 	}
 	if len(e.allocations) > few {
@@ -220,11 +224,15 @@ func (e *outOfRangeError) Is(target error) bool { return target == ErrOutOfRange
 type takenError struct {
 	prefix      netip.Prefix
 	until, next time.Time
+	reserved    bool // for another owner
 }
 
-// Error says whether the prefix is cooling down, and until when. The [*Error] around it names the prefix.
+// Error says whether the prefix is cooling down, and until when, or that it is reserved. The [*Error] around it names the prefix.
 func (e *takenError) Error() string {
 	text := ErrTaken.Error()
+	if e.reserved {
+		text += ": it is reserved for another owner"
+	}
 	if !e.until.IsZero() {
 		text += ": it cools down until " + e.until.Format(time.RFC3339Nano)
 	}

@@ -11,7 +11,7 @@ type expiry []*holding
 
 // Len, Less, Swap, Push and Pop are for package heap.
 func (e expiry) Len() int           { return len(e) }
-func (e expiry) Less(i, j int) bool { return e[i].Expires.Before(e[j].Expires) }
+func (e expiry) Less(i, j int) bool { return e[i].frees().Before(e[j].frees()) }
 func (e expiry) Swap(i, j int) {
 	e[i], e[j] = e[j], e[i]
 	e[i].place, e[j].place = i+1, j+1
@@ -34,7 +34,7 @@ func (e *expiry) Pop() any {
 
 // replace puts in h, if it expires, in the place of old, if that does. Either may be nil.
 func (e *expiry) replace(old, h *holding) {
-	expires := h != nil && !h.Expires.IsZero()
+	expires := h != nil && !h.frees().IsZero()
 	switch {
 	case old == nil || old.place == 0:
 		if expires {

@@ -283,6 +283,6 @@ func infoOf(ctx context.Context, s store.Store, head store.Record) (Info, error)
 	parent := h.parentOf()
 	return Info{
 		Name: head.Pool, Spec: spec, Created: head.Created, Revision: head.Revision, Stats: statsOf(h.Counts()),
-		Holders: h.Holding, Withheld: withheld, Parent: parent.Pool, Grants: parent.Grants,
+		Holders: h.Holding, Reservations: h.Reservations, Withheld: withheld, Parent: parent.Pool, Grants: parent.Grants,
 	}, nil
 }

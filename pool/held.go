@@ -50,7 +50,7 @@ func (h Held) task(kind taskKind) task {
 // matches returns an error unless h, what the owner holds, is what the task names.
 func (t *task) matches(h *holding) error {
 	switch {
-	case !h.live():
+	case !t.appliesTo(h):
 		return ErrNotFound
 	case t.generation != 0 && h.Generation != t.generation:
 		return fmt.Errorf("%w: the owner holds generation %d, not %d", ErrGeneration, h.Generation, t.generation)
@@ -60,9 +60,18 @@ func (t *task) matches(h *holding) error {
 	return nil
 }
 
+// appliesTo reports whether the task is about something like h: what is held or, to end a reservation, reserved.
+func (t *task) appliesTo(h *holding) bool {
+	if t.kind == taskUnreserve {
+		return h != nil && h.Reserved
+	}
+	return h.live()
+}
+
 // Release frees everything that the owner holds, and returns it. The addresses can be handed out again at once, or
-// after the pool's cooldown; until then the owner gets them back if it claims the same. If a pool was delegated from
-// the allocation (see [Delegate]), that pool loses the addresses too, and is deleted if it has no others.
+// after the pool's cooldown; until then the owner gets them back if it claims the same. Addresses that are reserved for
+// the owner stay so; see [Pool.Reserve]. If a pool was delegated from the allocation (see [Delegate]), that pool loses
+// the addresses too, and is deleted if it has no others.
 //
 // Errors: [ErrNotFound] if nothing matches held; [ErrGeneration]; [ErrInUse] if a pool that was delegated from the
 // allocation still holds any of the addresses; otherwise as for [Pool.Allocate]. Cost: one round trip if this handle
@@ -90,7 +99,8 @@ func (p *Pool) Renew(ctx context.Context, held Held, ttl time.Duration) (Allocat
 //
 // If held has an Addr, only the prefix that contains it goes into quarantine, and the rest is released as by
 // [Pool.Release]. Otherwise all of it goes into quarantine. Addresses in quarantine count as [Stats.Cooling].
-// When the quarantine ends they are free.
+// When the quarantine ends they are free. What is reserved for the owner goes into quarantine as a whole, counts as
+// [Stats.Kept], and stays reserved: until the quarantine ends the owner's claims are refused with [ErrTaken].
 //
 // Errors: as for [Pool.Release]; [ErrInvalid] for a quarantine under a microsecond or above [MaxTTL]. Cost: as for
 // [Pool.Release].
@@ -196,7 +206,7 @@ func (p *Pool) resolve(ctx context.Context, t *task) error {
 		return nil
 	}
 	h, err := p.home.find(ctx, t.addr)
-	if err == nil && !h.live() {
+	if err == nil && !t.appliesTo(h) {
 		err = ErrNotFound
 	}
 	if err == nil {

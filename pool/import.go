@@ -12,6 +12,7 @@ import (
 	"go4.org/netipx"
 
 	"github.com/ipalloc/ipalloc/cidr"
+	"github.com/ipalloc/ipalloc/pool/internal/space"
 	"github.com/ipalloc/ipalloc/store"
 )
 
@@ -425,17 +426,17 @@ func (s *Snapshot) checkParent(name string) error {
 
 // holdings are what the snapshot says, checked as far as that is possible without a pool.
 func (s *Snapshot) holdings() ([]*holding, error) {
-	held := make([]*holding, 0, len(s.Allocations)+len(s.Cooling))
+	held := make([]*holding, 0, len(s.Allocations)+len(s.Kept)+len(s.Cooling))
 	owners := map[string]bool{}
 	// Of what one owner has released, the last is what it gets back; the rest is aside.
 	cooling := slices.SortedStableFunc(slices.Values(s.Cooling), func(a, b Allocation) int {
 		return cmp.Or(cmp.Compare(b.Generation, a.Generation), b.Expires.Compare(a.Expires))
 	})
-	for i, list := range [][]Allocation{s.Allocations, cooling} {
+	for i, list := range [][]Allocation{s.Allocations, s.Kept, cooling} {
 		for _, a := range list {
-			h := &holding{Allocation: a.clone(), cooling: i == 1}
-			h.Generation = 0
-			h.stray = h.cooling && (owners[a.Owner] || a.Declined)
+			h := &holding{Allocation: a.clone(), cooling: i > 0}
+			h.Generation, h.Kept = 0, i == 1
+			h.stray = h.use() == space.Cooling && (owners[a.Owner] || a.Declined)
 			if !h.stray && owners[a.Owner] {
 				return nil, invalid("the owner %q has two allocations", a.Owner)
 			}
@@ -469,8 +470,11 @@ func (h *holding) check() error {
 	if len(h.Prefixes) == 0 {
 		return invalid("the owner %q has an allocation without prefixes", h.Owner)
 	}
-	if h.cooling && h.Expires.IsZero() {
-		return invalid("what %q has released cools down for ever, want a time", h.Owner)
+	if h.use() == space.Cooling && (h.Expires.IsZero() || h.Reserved) {
+		return invalid("what %q has released cools down for ever, want a time, or a reservation", h.Owner)
+	}
+	if h.Kept && !h.Reserved || h.Declined && h.Expires.IsZero() {
+		return invalid("what is kept for %q is not reserved, or declined for ever", h.Owner)
 	}
 	for _, prefix := range h.Prefixes {
 		r := Request{Exact: prefix}

@@ -91,7 +91,7 @@ func (s *machine) requireStranded(t *rapid.T, name string, stranded map[string][
 	for _, a := range list.Allocations {
 		got[a.Owner] = true
 		known := slices.ContainsFunc(s.world.Family(name), func(each string) bool {
-			r := s.world.Pools[each].Live(a.Owner)
+			r := s.world.Pools[each].Find(a.Owner)
 			return r != nil && slices.Contains(stranded[each], a.Owner) && reflect.DeepEqual(r.Allocation, a)
 		})
 		require.True(t, known, "%v is not stranded: %v", a, stranded)

@@ -203,7 +203,7 @@ func sameNetwork(a, b pool.Network) bool {
 // learnGenerations fills in the generations that the model does not know.
 func (s *machine) learnGenerations(m *world.Pool, got pool.Snapshot) {
 	for _, r := range m.Records {
-		for _, a := range slices.Concat(got.Allocations, got.Cooling) {
+		for _, a := range slices.Concat(got.Allocations, got.Cooling, got.Kept) {
 			if r.Generation == 0 && a.Owner == r.Owner && slices.Equal(a.Prefixes, r.Prefixes) {
 				r.Generation = a.Generation
 				s.latest[m.Name] = max(s.latest[m.Name], a.Generation)
@@ -317,6 +317,7 @@ func (s *machine) claims() map[string]func(*rapid.T) {
 		"a moment passes": s.Tick, "reopen": s.Reopen, "": s.Check, "audit": s.Audit,
 		"allocate": s.Allocate, "allocate default": s.AllocateDefault, "allocate again": s.AllocateAgain,
 		"allocate bad": s.AllocateBad, "release": s.Release, "decline": s.Decline,
+		"reserve": s.Reserve, "reserve what is held": s.ReserveHeld, "unreserve": s.Unreserve, "reservations": s.Reservations,
 		"renew": s.Renew, "expire": s.Expire, "reconcile": s.Reconcile,
 		"each": s.Each, "all": s.All, "together": s.Together, "update": s.Update, "get": s.Get, "list": s.List,
 		"watch": s.Watch, "spoil": s.Spoil, "repair": s.Repair, "copy": s.Copy,

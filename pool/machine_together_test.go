@@ -138,9 +138,16 @@ func (s *machine) allBy(t *rapid.T, models []world.Step, do func(ctx context.Con
 // anyStep draws a step for the owner in the first of these pools or, if it allocates, in the first that has room.
 func (s *machine) anyStep(t *rapid.T, names []string, owner string) (pool.Step, world.Step) {
 	m := s.world.Pools[names[0]]
-	kind := rapid.IntRange(0, 5).Draw(t, "step")
+	kind := rapid.IntRange(0, 7).Draw(t, "step")
 	if kind < 3 {
 		return s.anyAllocation(t, names, owner)
+	}
+	if kind == 3 {
+		_, model := s.anyAllocation(t, names, owner)
+		model.Claim.TTL, model.Reserve = 0, true
+		step := pool.Reserve(*model.Claim).In(s.handlesOf(t, names)...)
+		step.Order = model.Order
+		return step, model
 	}
 	model := world.Step{Pools: names[:1], Held: s.anyName(t, m)}
 	if model.Held.Owner != "" {
@@ -148,9 +155,12 @@ func (s *machine) anyStep(t *rapid.T, names []string, owner string) (pool.Step, 
 	}
 	var step pool.Step
 	switch kind {
-	case 3:
-		step = pool.Release(model.Held)
 	case 4:
+		step = pool.Release(model.Held)
+	case 5:
+		model.Unreserve = true
+		step = pool.Unreserve(model.Held)
+	case 6:
 		model.TTL = anyTTL(t) + time.Minute
 		step = pool.Renew(model.Held, model.TTL)
 	default:

@@ -307,6 +307,7 @@ func (m *memory) info(context.Context) (Info, error) {
 	s := m.known.space
 	return Info{
 		Spec: m.known.rules.Spec.clone(), Revision: m.clock, Stats: statsOf(s.Counts()), Holders: s.Tally(space.Holding),
+		Reservations: s.Tally(space.Reserved),
 	}, nil
 }
 

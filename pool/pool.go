@@ -316,6 +316,9 @@ type Info struct {
 	// Holders is the number of owners that hold something. It includes the owners of leases that have ended, until a
 	// claim needs their addresses; see [Pool.Expire].
 	Holders int
+	// Reservations is the number of owners for whom something is reserved, whether they hold it or not; see
+	// [Pool.Reserve].
+	Reservations int
 	// Withheld are the addresses that the pool must not hand out although its own spec allows it: those that are
 	// external in its network and, in a delegated pool, those that its parent must not hand out.
 	Withheld []netipx.IPRange
@@ -372,7 +375,8 @@ func (p *Pool) infoNow() Info {
 	parent := s.parent.clone()
 	return Info{
 		Name: p.name, Spec: s.rules.Spec.clone(), Created: p.home.created(), Revision: p.home.revision(),
-		Stats: statsOf(s.space.Counts()), Holders: s.space.Tally(space.Holding), Withheld: s.rules.withheld,
+		Stats: statsOf(s.space.Counts()), Holders: s.space.Tally(space.Holding),
+		Reservations: s.space.Tally(space.Reserved), Withheld: s.rules.withheld,
 		Parent: parent.Pool, Grants: parent.Grants,
 	}
 }
@@ -456,13 +460,18 @@ func singleAddr(addr netip.Addr) netip.Prefix {
 // Allocations iterates over all allocations, in no particular order. One that is granted or released meanwhile may or
 // may not be included. An error ends the iteration. Cost: O(allocations).
 func (p *Pool) Allocations(ctx context.Context) iter.Seq2[Allocation, error] {
+	return p.list(ctx, (*holding).live)
+}
+
+// list iterates over what is held or kept, as far as it is wanted.
+func (p *Pool) list(ctx context.Context, wanted func(*holding) bool) iter.Seq2[Allocation, error] {
 	return func(yield func(Allocation, error) bool) {
 		for h, err := range p.home.records(ctx, false) {
 			switch {
 			case err != nil:
 				yield(Allocation{}, p.failed("list", "", err))
 				return
-			case h.live() && !yield(h.Allocation.clone(), nil):
+			case wanted(h) && !yield(h.Allocation.clone(), nil):
 				return
 			}
 		}

@@ -10,15 +10,17 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/ipalloc/ipalloc/pool/internal/space"
 )
 
 // Snapshot is a whole pool as of one moment: to draw, to look at, and to keep or move as JSON. It belongs to the
 // caller. The zero Snapshot describes no pool. A copy shares its slices.
 type Snapshot struct {
 	Info
-	// Allocations are what is held. Cooling are released allocations whose addresses are withheld until Expires. Both
-	// are in the order of the first prefix.
-	Allocations, Cooling []Allocation
+	// Allocations are what is held. Cooling are released allocations whose addresses are withheld until Expires. Kept are
+	// reservations whose owners hold nothing. All are in the order of the first prefix.
+	Allocations, Cooling, Kept []Allocation
 	// Next is where a pool with [NextFree] looks first: at most one address for each family.
 	Next []netip.Addr
 }
@@ -41,11 +43,7 @@ func (a *attempt) snapshot(p *Pool) (s Snapshot, err error) {
 		s = Snapshot{Info: info, Next: p.home.state().space.Cursors()}
 		return nil
 	}, func(h *holding) error {
-		if h.live() {
-			s.Allocations = append(s.Allocations, h.Allocation)
-		} else {
-			s.Cooling = append(s.Cooling, h.Allocation)
-		}
+		s.add(h)
 		return nil
 	})
 	if err != nil {
@@ -55,8 +53,20 @@ func (a *attempt) snapshot(p *Pool) (s Snapshot, err error) {
 	return s, nil
 }
 
+// add adds what a record says.
+func (s *Snapshot) add(h *holding) {
+	list := &s.Allocations
+	switch h.use() {
+	case space.Cooling:
+		list = &s.Cooling
+	case space.Kept:
+		list = &s.Kept
+	}
+	*list = append(*list, h.Allocation)
+}
+
 func (s *Snapshot) sort() {
-	for _, list := range [][]Allocation{s.Allocations, s.Cooling} {
+	for _, list := range [][]Allocation{s.Allocations, s.Cooling, s.Kept} {
 		slices.SortFunc(list, func(a, b Allocation) int {
 			byAddr := func(a, b netip.Prefix) int { return a.Addr().Compare(b.Addr()) }
 			return cmp.Or(slices.CompareFunc(a.Prefixes, b.Prefixes, byAddr), strings.Compare(a.Owner, b.Owner))
@@ -65,7 +75,7 @@ func (s *Snapshot) sort() {
 }
 
 // Walk reads the whole pool, as of one moment, without holding it in memory. It calls begin with a description of the
-// pool, and then each for every allocation that is held or cooling down, in no particular order. If other processes
+// pool, and then each for every allocation that is held, cooling down or kept, in no particular order. If other processes
 // change the pool meanwhile, Walk starts again by calling begin: discard what was reported before.
 //
 // The allocations belong to the caller. The functions must not use the pool: other calls through this handle wait for
@@ -125,10 +135,11 @@ type allocationText struct {
 	Scope      string            `json:"scope,omitempty"`
 	Labels     map[string]string `json:"labels,omitempty"`
 	Child      string            `json:"child,omitempty"`
+	Reserved   bool              `json:"reserved,omitempty"`
 }
 
 // MarshalJSON writes the snapshot for people and for [Import]: its spec as [Spec.MarshalJSON] writes it, and each
-// allocation with its owner, prefixes, state ("allocated", "cooling" or "declined") and times. docs/formats.md in the
+// allocation with its owner, prefixes, state ("allocated", "cooling", "declined" or "reserved") and times. docs/formats.md in the
 // repository describes the format.
 func (s Snapshot) MarshalJSON() ([]byte, error) {
 	text := snapshotText{
@@ -138,11 +149,12 @@ func (s Snapshot) MarshalJSON() ([]byte, error) {
 	if parent := s.parentage(); !parent.isZero() {
 		text.Parent = &parent
 	}
-	for i, list := range [][]Allocation{s.Allocations, s.Cooling} {
+	for i, list := range [][]Allocation{s.Allocations, s.Cooling, s.Kept} {
 		for _, a := range list {
-			state := (&holding{Allocation: a, cooling: i == 1}).state()
-			text.Allocations = append(text.Allocations,
-				allocationText{a.Owner, state, a.Prefixes, a.Generation, a.Created, a.Expires, a.Scope, a.Labels, a.Child})
+			state := (&holding{Allocation: a, cooling: i > 0}).state()
+			text.Allocations = append(text.Allocations, allocationText{
+				a.Owner, state, a.Prefixes, a.Generation, a.Created, a.Expires, a.Scope, a.Labels, a.Child, a.Reserved,
+			})
 		}
 	}
 	return json.Marshal(text)
@@ -169,23 +181,32 @@ func (s *Snapshot) UnmarshalJSON(b []byte) error {
 		return err
 	}
 	for _, a := range text.Allocations {
-		allocation := Allocation{
-			Owner: a.Owner, Prefixes: a.Prefixes, Generation: a.Generation, Created: a.Created, Expires: a.Expires,
-			Scope: a.Scope, Labels: a.Labels, Child: a.Child, Declined: a.State == stateDeclined,
+		h, err := a.holding()
+		if err != nil {
+			return err
 		}
-		switch a.State {
-		case stateAllocated:
-			read.Allocations = append(read.Allocations, allocation)
-		case stateCooling, stateDeclined:
-			read.Cooling = append(read.Cooling, allocation)
-		default:
-			return invalid("what %q has is in the state %q, want %q, %q or %q",
-				a.Owner, a.State, stateAllocated, stateCooling, stateDeclined)
-		}
+		read.add(h)
 	}
 	read.Holders = len(read.Allocations)
 	*s = read
 	return nil
+}
+
+// holding returns what the text says, or an error for a state that there is not.
+func (a *allocationText) holding() (*holding, error) {
+	h := &holding{Allocation: Allocation{
+		Owner: a.Owner, Prefixes: a.Prefixes, Generation: a.Generation, Created: a.Created, Expires: a.Expires,
+		Scope: a.Scope, Labels: a.Labels, Child: a.Child, Reserved: a.Reserved || a.State == stateReserved,
+	}}
+	switch a.State {
+	case stateAllocated:
+		return h, nil
+	case stateCooling, stateDeclined, stateReserved:
+		h.cooling, h.Declined, h.Kept = true, a.State == stateDeclined, h.Reserved
+		return h, nil
+	}
+	return nil, invalid("what %q has is in the state %q, want %q",
+		a.Owner, a.State, []string{stateAllocated, stateCooling, stateDeclined, stateReserved})
 }
 
 // Export writes the whole pool as JSON, indented, as of one moment; see [Snapshot.MarshalJSON]. Errors and cost: as

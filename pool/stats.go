@@ -5,8 +5,8 @@ import (
 	"github.com/ipalloc/ipalloc/pool/internal/space"
 )
 
-// Stats counts the addresses of one family of a pool. Total is the sum of Reserved, Used, Cooling and Free. It
-// is a value; it may be copied and compared.
+// Stats counts the addresses of one family of a pool. Total is the sum of Reserved, Used, Cooling, Kept and Free. It is
+// a value; it may be copied and compared.
 type Stats struct {
 	Family Family `json:"family"`
 	// Total is the number of addresses in the ranges.
@@ -19,9 +19,11 @@ type Stats struct {
 	Used cidr.Count `json:"used"`
 	// Cooling is the number of addresses that were released and are still withheld; see [Spec.Cooldown].
 	Cooling cidr.Count `json:"cooling,omitzero"`
+	// Kept is the number of addresses that are kept for owners that do not hold them; see [Pool.Reserve].
+	Kept cidr.Count `json:"kept,omitzero"`
 	// Free is the number of the remaining addresses.
 	Free cidr.Count `json:"free"`
-	// OutOfRange is the number of addresses that are held or cooling down but, since [Pool.Drain] changed the pool, are
+	// OutOfRange is the number of addresses that are held, cooling down or kept but, since [Pool.Drain] changed the pool, are
 	// not in Total or are Reserved. Such addresses are also called stranded. They are never handed out again.
 	OutOfRange cidr.Count `json:"outOfRange,omitzero"`
 }
@@ -34,8 +36,8 @@ func statsOf(counts []space.Counts) []Stats {
 func appendStats(stats []Stats, counts []space.Counts) []Stats {
 	for _, c := range counts {
 		stats = append(stats, Stats{
-			Family: families[c.Family], Total: c.Total, Reserved: c.Reserved, Used: c.Used, Cooling: c.Cooling, Free: c.Free,
-			OutOfRange: c.OutOfRange,
+			Family: families[c.Family], Total: c.Total, Reserved: c.Reserved, Used: c.Used, Cooling: c.Cooling, Kept: c.Kept,
+			Free: c.Free, OutOfRange: c.OutOfRange,
 		})
 	}
 	return stats

@@ -11,16 +11,17 @@ import (
 	"time"
 )
 
-// Step is one change to what one owner holds: [Allocate], [Release], [Renew] or [Decline]. [Pool.All] does several
+// Step is one change to what one owner holds: [Allocate], [Release], [Renew], [Decline], [Reserve]
+// or [Unreserve]. [Pool.All] does several
 // steps in one commit, all of them or none. [Pool.Each] does any number of independent steps in few commits.
 //
 // The zero Step is refused with [ErrInvalid]. A Step may be copied; the copies share the slices and maps of the claim.
 type Step struct {
-	// Op is what the step does: "allocate", "release", "renew" or "decline".
+	// Op is what the step does: "allocate", "release", "renew", "decline", "reserve" or "unreserve".
 	Op string
-	// Claim is the claim of a step that allocates. Other steps do not use it.
+	// Claim is the claim of a step that allocates or reserves. Other steps do not use it.
 	Claim Claim
-	// Held identifies what any other step applies to. For a step that allocates, its Owner is that of the claim.
+	// Held identifies what any other step applies to. For a step with a claim, its Owner is that of the claim.
 	Held Held
 	// Duration is the time to live of a step that renews, or the quarantine of one that declines.
 	Duration time.Duration
@@ -35,11 +36,15 @@ type Step struct {
 
 // The operations of steps.
 const (
-	opAllocate = "allocate"
-	opRelease  = "release"
-	opRenew    = "renew"
-	opDecline  = "decline"
+	opAllocate  = "allocate"
+	opRelease   = "release"
+	opRenew     = "renew"
+	opDecline   = "decline"
+	opReserve   = "reserve"
+	opUnreserve = "unreserve"
 )
+
+var stepOps = []string{opAllocate, opRelease, opRenew, opDecline, opReserve, opUnreserve}
 
 // Allocate is a step that does what [Pool.Allocate] does.
 func Allocate(claim Claim) Step {
@@ -70,9 +75,9 @@ func (s Step) In(pools ...*Pool) Step {
 func (s *Step) plan() error {
 	s.err = nil // of a step that an observer was told of, and that is used again
 	switch s.Op {
-	case opAllocate:
+	case opAllocate, opReserve:
 		s.Held = Held{Owner: s.Claim.Owner}
-		s.task = task{kind: taskAllocate, owner: s.Claim.Owner}
+		s.task = task{kind: taskAllocate, owner: s.Claim.Owner, reserve: s.Op == opReserve}
 	case opRelease:
 		s.task, s.err = s.Held.task(taskRelease), s.Held.check()
 	case opRenew:
@@ -81,8 +86,10 @@ func (s *Step) plan() error {
 	case opDecline:
 		s.task, s.err = s.Held.task(taskRelease), cmp.Or(s.Held.check(), checkTime("quarantine", s.Duration))
 		s.task.quarantine = s.Duration
+	case opUnreserve:
+		s.task, s.err = s.Held.task(taskUnreserve), s.Held.check()
 	default:
-		s.err = invalid("%q is not what a step can do, want %q", s.Op, []string{opAllocate, opRelease, opRenew, opDecline})
+		s.err = invalid("%q is not what a step can do, want %q", s.Op, stepOps)
 	}
 	return s.err
 }
@@ -183,8 +190,7 @@ func (s *step) refusal(err error) error {
 
 // name is what errors call the step.
 func (s *Step) name() string {
-	switch s.Op {
-	case opAllocate, opRelease, opRenew, opDecline:
+	if slices.Contains(stepOps, s.Op) {
 		return s.Op
 	}
 	return "step"
@@ -198,8 +204,8 @@ func (s *Step) prepare(p *Pool) error {
 	}
 	switch s.err = cmp.Or(s.plan(), s.Order.validate()); {
 	case s.err != nil:
-	case s.Op == opAllocate:
-		s.err = s.Claim.prepare(&s.Pools[0].sets)
+	case s.task.kind == taskAllocate:
+		s.err = s.Claim.prepareFor(s.Op, &s.Pools[0].sets)
 	case len(s.Pools) > 1:
 		s.err = invalid("a step to %s names %d pools, want one", s.Op, len(s.Pools))
 	}

@@ -27,17 +27,21 @@ const (
 	taskRenew
 	taskMark   // notes whether the owner is missing, for Reconcile
 	taskExpire // is for no owner
+	taskUnreserve
 )
 
 // String returns the operation as errors name it.
 func (k taskKind) String() string {
-	return [...]string{"allocate", "release", "renew", "mark", "expire"}[k]
+	return [...]string{opAllocate, opRelease, opRenew, "mark", "expire", opUnreserve}[k]
 }
 
 // op is what the task does, as errors and observers have it.
 func (t *task) op() string {
-	if t.quarantine != 0 {
+	switch {
+	case t.quarantine != 0:
 		return opDecline
+	case t.reserve:
+		return opReserve
 	}
 	return t.kind.String()
 }
@@ -47,6 +51,7 @@ type task struct {
 	kind        taskKind
 	owner       string
 	claim       *Claim         // of taskAllocate
+	reserve     bool           // of taskAllocate: only to reserve
 	generation  int64          // the one that is meant; 0 for any
 	ttl         time.Duration  // of taskRenew
 	missing     time.Time      // of taskMark; of taskRelease, since when the owner must still be missing, if not zero
@@ -155,6 +160,8 @@ func (v *view) plan(out *outcome, t *task, h *holding, writes []write) {
 		err = v.mark(t, h, out)
 	case taskExpire:
 		err = v.expireAll(t, out)
+	case taskUnreserve:
+		err = v.unreserve(t, h, out)
 	}
 	switch {
 	case err != nil:
@@ -213,10 +220,11 @@ func (v *view) count(before, after *holding) {
 
 // counters say of which records the head has a count.
 var counters = [...]func(*holding) bool{
-	space.Expiring:  func(h *holding) bool { return !h.Expires.IsZero() },
+	space.Expiring:  func(h *holding) bool { return !h.frees().IsZero() },
 	space.Aside:     func(h *holding) bool { return h.stray },
 	space.Delegated: func(h *holding) bool { return h.Child != "" },
 	space.Holding:   (*holding).live,
+	space.Reserved:  func(h *holding) bool { return h.Reserved },
 }
 
 func (v *view) allocate(t *task, h *holding, out *outcome) error {
@@ -225,6 +233,11 @@ func (v *view) allocate(t *task, h *holding, out *outcome) error {
 	}
 	if h.live() && !h.Expired(v.now) {
 		return v.again(t, h, out)
+	}
+	if h != nil && h.Reserved && v.covers(h.Prefixes) {
+		if done, err := v.ofReserved(t, h, out); done || err != nil {
+			return err
+		}
 	}
 	if v.rules.Cordoned {
 		_, err := t.claim.resolve(v.rules, t.claim.Policy, nil)
@@ -236,16 +249,16 @@ func (v *view) allocate(t *task, h *holding, out *outcome) error {
 	granted := &holding{Allocation: Allocation{
 		Owner: t.owner, Created: v.now, Scope: t.claim.Scope, Labels: maps.Clone(t.claim.Labels),
 	}}
+	if t.reserve {
+		granted.Reserved, granted.Kept, granted.cooling = true, true, true
+	}
 	if t.claim.TTL > 0 {
 		granted.Expires = v.now.Add(t.claim.TTL).Truncate(time.Microsecond)
 	}
 	if h != nil && v.isMet(t.claim, h.Prefixes) && v.covers(h.Prefixes) {
 		// What the owner had, nobody else has had since.
-		granted.Prefixes = h.Prefixes
-		if h.cooling {
-			v.warm(h.Prefixes)
-		}
-		v.give(t, h, granted, out)
+		v.give(t, h, granted.with(h), out)
+		v.use(h.Prefixes, h.use(), granted.use())
 		return nil
 	}
 	if h != nil {
@@ -258,8 +271,21 @@ func (v *view) allocate(t *task, h *holding, out *outcome) error {
 		return v.explainFully(err)
 	}
 	v.give(t, h, granted, out)
+	v.use(granted.Prefixes, space.Held, granted.use())
 	out.writes[len(out.writes)-1].ended = h.live()
 	return nil
+}
+
+// with is h with the prefixes of what its owner had, and if these are reserved, with that.
+func (h *holding) with(had *holding) *holding {
+	h.Prefixes = had.Prefixes
+	if had.Reserved {
+		h.Reserved = true
+		if len(h.Labels) == 0 {
+			h.Labels = had.Labels
+		}
+	}
+	return h
 }
 
 // give plans that the owner holds what is granted in the place of h.
@@ -274,7 +300,7 @@ func checkScope(spec Spec, scope string, h *holding) error {
 	switch {
 	case spec.Scope != "" && scope != spec.Scope:
 		return errorf("%w: the pool is for %q, the claim is of %q", ErrScope, spec.Scope, scope)
-	case h.live() && h.Scope != scope:
+	case (h.live() || h != nil && h.Reserved) && h.Scope != scope:
 		return errorf("%w: what the owner holds is of %q, the claim is of %q", ErrScope, h.Scope, scope)
 	}
 	return nil
@@ -298,6 +324,8 @@ func (v *view) again(t *task, h *holding, out *outcome) error {
 	kept := h.copy()
 	kept.missing = time.Time{} // an owner that asks is there
 	switch until := v.now.Add(t.claim.TTL).Truncate(time.Microsecond); {
+	case t.reserve:
+		kept.Reserved = true
 	case t.claim.TTL == 0:
 		kept.Expires = time.Time{}
 	case !h.Expires.IsZero() && h.Expires.Before(until):
@@ -308,7 +336,7 @@ func (v *view) again(t *task, h *holding, out *outcome) error {
 	}
 	out.result = kept.Allocation
 	switch {
-	case !kept.Expires.Equal(h.Expires) || !h.missing.IsZero() || kept.Child != h.Child:
+	case !kept.Expires.Equal(h.Expires) || !h.missing.IsZero() || kept.Child != h.Child || kept.Reserved != h.Reserved:
 		v.put(out, h, kept)
 		out.delegated = kept.Child != h.Child
 	case t.claim.Fenced:
@@ -319,7 +347,7 @@ func (v *view) again(t *task, h *holding, out *outcome) error {
 
 // vacate makes room for what the owner gets in the place of h, which cools down or is a lease that has ended.
 func (v *view) vacate(h *holding, out *outcome) error {
-	if !h.cooling || h.due(v.now) {
+	if !h.cooling || h.due(v.now) || h.Kept {
 		return v.free(h)
 	}
 	aside := h.copy()
@@ -530,7 +558,7 @@ func (v *view) explainFully(err error) error {
 
 func (v *view) explainTaken(taken *takenError) error {
 	first := taken.prefix.Addr()
-	if v.space.Cooling(space.FamilyOf(first)).IsZero() {
+	if v.space.InUse(space.FamilyOf(first), space.Cooling).IsZero() && v.space.Tally(space.Reserved) == 0 {
 		return nil
 	}
 	h, err := v.around.at(first)
@@ -538,7 +566,7 @@ func (v *view) explainTaken(taken *takenError) error {
 		h, err = v.asideAt(first)
 	}
 	if err == nil && h != nil && h.cooling {
-		taken.until = h.Expires
+		taken.until, taken.reserved = h.frees(), h.Reserved
 	}
 	return err
 }
@@ -644,7 +672,7 @@ func (v *view) takeOwnAside(t *task, out *outcome) ([]netip.Prefix, error) {
 	if last == nil {
 		return nil, nil
 	}
-	v.warm(last.Prefixes)
+	v.use(last.Prefixes, space.Cooling, space.Held)
 	v.remove(out, last)
 	return last.Prefixes, nil
 }
@@ -685,6 +713,10 @@ func (t *task) unlessOptional(err error) error {
 // letGo frees the prefixes of h, or withholds them for a time.
 func (v *view) letGo(t *task, h *holding, out *outcome) error {
 	cooldown := v.rules.Cooldown.Truncate(time.Microsecond)
+	if h.Reserved && v.coversSome(h.Prefixes) {
+		v.keep(t, h, cooldown, out)
+		return nil
+	}
 	cools := cooldown > 0 && !h.Expired(v.now) && v.coversSome(h.Prefixes)
 	if !cools && t.quarantine == 0 {
 		out.owned = true
@@ -718,10 +750,8 @@ func (v *view) letGo(t *task, h *holding, out *outcome) error {
 // withheld is what remains of h, the prefixes of which nobody else gets for a time.
 func (v *view) withheld(h *holding, prefixes []netip.Prefix, d time.Duration) *holding {
 	cooling := &holding{Allocation: h.Allocation, cooling: true}
-	cooling.Prefixes, cooling.Expires, cooling.Child = prefixes, v.now.Add(d), ""
-	for _, p := range prefixes {
-		v.space.Cool(p)
-	}
+	cooling.Prefixes, cooling.Expires, cooling.Child, cooling.Reserved = prefixes, v.now.Add(d), "", false
+	v.use(prefixes, space.Held, space.Cooling)
 	return cooling
 }
 
@@ -784,17 +814,17 @@ func (v *view) expireAll(t *task, out *outcome) error {
 // free gives back what h holds or has held.
 func (v *view) free(h *holding) error {
 	for _, p := range h.Prefixes {
-		if err := v.space.Free(p, h.cooling); err != nil {
+		if err := v.space.Free(p, h.use()); err != nil {
 			return fmt.Errorf("%w: %v is held, but not taken in the pool: %w", ErrCorrupt, p, err)
 		}
 	}
 	return nil
 }
 
-// warm ends the cooldown of prefixes, which stay taken.
-func (v *view) warm(prefixes []netip.Prefix) {
+// use notes that prefixes, which stay taken, are used for something else.
+func (v *view) use(prefixes []netip.Prefix, from, to space.Use) {
 	for _, p := range prefixes {
-		v.space.Warm(p)
+		v.space.Change(p, from, to)
 	}
 }
 

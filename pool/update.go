@@ -190,7 +190,7 @@ func (a *attempt) takeOver(d *draft, now *state, r *rules, parent parentage, dra
 		if err != nil {
 			return nil, err
 		}
-		if h.live() && !h.Expired(a.now) &&
+		if (h.Reserved || h.live() && !h.Expired(a.now)) &&
 			slices.ContainsFunc(h.Prefixes, func(p netip.Prefix) bool { return strands(now, next, p) }) {
 			stranded = append(stranded, h.Allocation.clone())
 		}
@@ -222,7 +222,7 @@ func (s *state) hold(h *holding) (twice []netip.Prefix) {
 		}
 	}
 	for _, p := range h.Prefixes {
-		if s.space.Hold(p, h.cooling) {
+		if s.space.Hold(p, h.use()) {
 			twice = append(twice, p)
 		}
 	}
@@ -315,7 +315,7 @@ func (a *attempt) records(d *draft) iter.Seq2[*holding, error] {
 // cooling iterates over the records of the draft's pool, of which nothing in range is held.
 func (a *attempt) cooling(d *draft) iter.Seq2[*holding, error] {
 	s := d.state().space
-	if !s.AnyOutOfRange() && s.Tally(space.Expiring) == 0 {
+	if !s.AnyOutOfRange() && s.Tally(space.Expiring) == 0 && s.Tally(space.Reserved) == 0 {
 		return func(func(*holding, error) bool) {}
 	}
 	return a.records(d)
@@ -325,7 +325,7 @@ func (a *attempt) cooling(d *draft) iter.Seq2[*holding, error] {
 // to its parent. Delete also removes what an unfinished [Import] has left behind.
 //
 // Errors: [ErrNoPool]; [ErrInUse] if any of its addresses is held, and then nothing has changed; [ErrBusy]; those of
-// the store. Addresses that are cooling down do not prevent it. Cost: two or three reads and one commit.
+// the store. Addresses that are cooling down or only reserved do not prevent it. Cost: two or three reads and one commit.
 func Delete(ctx context.Context, s store.Store, name string, options *Options) error {
 	p, err := newHandle(s, name, options)
 	if err == nil {

@@ -189,7 +189,8 @@ func compare(now, rebuilt *state, records iter.Seq2[*holding, error]) (Report, e
 	rebuilt.space.KeepCursors(now.space)
 	for _, f := range families {
 		i := f.inSpace()
-		report.count("cooling "+f.String(), now.space.Cooling(i), rebuilt.space.Cooling(i))
+		report.count("cooling "+f.String(), now.space.InUse(i, space.Cooling), rebuilt.space.InUse(i, space.Cooling))
+		report.count("kept "+f.String(), now.space.InUse(i, space.Kept), rebuilt.space.InUse(i, space.Kept))
 		report.count("out of range "+f.String(), now.space.OutOfRange(i), rebuilt.space.OutOfRange(i))
 		taken, want := now.space.TakenSet(i), rebuilt.space.TakenSet(i)
 		report.Leaked = append(report.Leaked, cidr.Difference(taken, want).Ranges()...)
@@ -201,7 +202,7 @@ func compare(now, rebuilt *state, records iter.Seq2[*holding, error]) (Report, e
 	}
 	for counter, what := range [...]string{
 		space.Expiring: "records that expire", space.Aside: "records aside", space.Delegated: "records that were delegated",
-		space.Holding: "holders",
+		space.Holding: "holders", space.Reserved: "reservations",
 	} {
 		report.count(what, now.space.Tally(space.Counter(counter)), rebuilt.space.Tally(space.Counter(counter)))
 	}
@@ -215,7 +216,7 @@ func (s *state) keepLeaked(r Report) {
 	}
 	for _, leaked := range r.Leaked {
 		for _, prefix := range leaked.Prefixes() {
-			s.space.Hold(prefix, false)
+			s.space.Hold(prefix, space.Held)
 		}
 	}
 	s.space.Keep()

@@ -71,6 +71,9 @@ func poolOf(s pool.Snapshot) *Pool {
 	for _, a := range s.Allocations {
 		m.Records = append(m.Records, &Record{Allocation: a})
 	}
+	for _, a := range s.Kept {
+		m.Records = append(m.Records, &Record{Allocation: a, Cooling: true})
+	}
 	for _, a := range s.Cooling {
 		aside := slices.ContainsFunc(m.Records, func(r *Record) bool { return r.Owner == a.Owner })
 		m.Records = append(m.Records, &Record{Allocation: a, Cooling: true, Aside: aside})

@@ -1,7 +1,6 @@
 package world
 
 import (
-	"cmp"
 	"errors"
 	"slices"
 	"strings"
@@ -38,8 +37,7 @@ func (b Blocks) Of(w *World) []Block {
 			}
 		}
 	}
-	slices.SortStableFunc(blocks, func(a, b Block) int { return cmp.Compare(len(a.Owner), len(b.Owner)) })
-	return blocks // by number: of two of one length, the names are in order already
+	return blocks
 }
 
 // pools are the names of the pools of these, each once.

@@ -89,7 +89,7 @@ func (w *World) Stranded(after *World, names []string) map[string][]string {
 			out := slices.ContainsFunc(r.addrs(), func(a netip.Addr) bool {
 				return before.Allowed[a] && !now.Allowed[a]
 			})
-			if out && !r.Cooling && !r.Expired(w.Now) {
+			if out && (r.Reserved || !r.Cooling && !r.Expired(w.Now)) {
 				stranded[name] = append(stranded[name], r.Owner)
 			}
 		}

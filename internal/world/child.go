@@ -24,7 +24,7 @@ func (w *World) Delegate(
 		no = append(no, pool.ErrInvalid)
 	}
 	old := w.Pools[parent].Live(c.Owner)
-	m, granted, err := w.Pools[parent].allocate(w.Now, c, child.Name, seen)
+	m, granted, err := w.Pools[parent].allocate(w.Now, c, child.Name, false, seen)
 	if err != nil {
 		return nil, nil, append(no, err)
 	}
@@ -49,7 +49,7 @@ func (w *World) Extend(name string, c pool.Claim, seen Sight) (after *World, gra
 	if !child.IsChild() {
 		return nil, nil, Refusals{pool.ErrInvalid}
 	}
-	parent, granted, err := w.Pools[child.Parent].allocate(w.Now, c, name, seen)
+	parent, granted, err := w.Pools[child.Parent].allocate(w.Now, c, name, false, seen)
 	if err != nil {
 		return nil, nil, Refusals{err}
 	}

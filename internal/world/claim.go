@@ -130,25 +130,53 @@ func (m *Pool) meetsNow(c pool.Claim, held []netip.Prefix) bool {
 // Allocate is what [pool.Pool.Allocate] does: the world after it, and what the owner has then, of generation 0 if it is
 // granted now.
 func (w *World) Allocate(name string, c pool.Claim, seen Sight) (*World, *Record, error) {
-	after, r, err := w.Pools[name].allocate(w.Now, c, "", seen)
+	after, r, err := w.Pools[name].allocate(w.Now, c, "", false, seen)
 	if err != nil {
 		return nil, nil, err
 	}
 	return w.with(after), r, nil
 }
 
-// allocate is that in one pool. With a child it is for Delegate.
-func (m *Pool) allocate(now time.Time, c pool.Claim, child string, seen Sight) (*Pool, *Record, error) {
+// Reserve is what [pool.Pool.Reserve] does, as Allocate is.
+func (w *World) Reserve(name string, c pool.Claim, seen Sight) (*World, *Record, error) {
+	after, r, err := w.Pools[name].allocate(w.Now, c, "", true, seen)
+	if err != nil {
+		return nil, nil, err
+	}
+	return w.with(after), r, nil
+}
+
+// allocate is Allocate or Reserve in one pool. With a child it is for Delegate.
+func (m *Pool) allocate(
+	now time.Time, c pool.Claim, child string, reserve bool, seen Sight,
+) (*Pool, *Record, error) {
+	if reserve && c.TTL != 0 {
+		return nil, nil, pool.ErrInvalid
+	}
 	if asksTwice(c) {
 		return nil, nil, pool.ErrInvalid
 	}
 	after, r := m.clone(), m.Find(c.Owner)
 	live := r != nil && !r.Cooling
-	if m.Spec.Scope != "" && c.Scope != m.Spec.Scope || live && c.Scope != r.Scope {
+	reserved := r != nil && r.Reserved
+	if m.Spec.Scope != "" && c.Scope != m.Spec.Scope || (live || reserved) && c.Scope != r.Scope {
 		return nil, nil, pool.ErrScope
 	}
 	if live && !r.Expired(now) {
-		return m.again(now, c, child, r)
+		return m.again(now, c, child, reserve, r)
+	}
+	if reserved && m.allows(r.addrs()) {
+		switch _, err := m.wants(c, c.Policy); {
+		case m.meets(c, r.Prefixes) && reserve:
+			return after, r, nil
+		case m.meets(c, r.Prefixes) && r.Declined && !r.Expired(now):
+			return nil, nil, pool.ErrTaken
+		case m.meets(c, r.Prefixes):
+		case err != nil:
+			return nil, nil, err
+		default:
+			return nil, nil, pool.ErrHeld
+		}
 	}
 	switch wants, err := m.wants(c, c.Policy); {
 	case err != nil:
@@ -164,12 +192,19 @@ func (m *Pool) allocate(now time.Time, c pool.Claim, child string, seen Sight) (
 	if c.TTL != 0 {
 		granted.Expires = now.Add(c.TTL)
 	}
+	if reserve {
+		granted.Reserved, granted.Kept, granted.Cooling = true, true, true
+	}
 	switch {
 	case r == nil:
 	case m.meets(c, r.Prefixes) && m.allows(r.addrs()): // nobody has had it since
 		granted.Prefixes = r.Prefixes
+		granted.Reserved = reserve || reserved
+		if reserved && len(c.Labels) == 0 {
+			granted.Labels = r.Labels
+		}
 		return after, after.add(granted, r), nil
-	case r.Expired(now):
+	case r.Expired(now), reserved:
 		after.remove(r)
 	default:
 		aside := *r
@@ -208,7 +243,9 @@ func (m *Pool) ownAside(c pool.Claim) (found *Record) {
 }
 
 // again is for an owner that holds r.
-func (m *Pool) again(now time.Time, c pool.Claim, child string, r *Record) (*Pool, *Record, error) {
+func (m *Pool) again(
+	now time.Time, c pool.Claim, child string, reserve bool, r *Record,
+) (*Pool, *Record, error) {
 	if !m.meets(c, r.Prefixes) {
 		if _, err := m.wants(c, c.Policy); err != nil {
 			return nil, nil, err
@@ -218,6 +255,8 @@ func (m *Pool) again(now time.Time, c pool.Claim, child string, r *Record) (*Poo
 	kept := *r
 	kept.Missing = time.Time{} // who asks is there
 	switch until := now.Add(c.TTL); {
+	case reserve:
+		kept.Reserved = true
 	case c.TTL == 0:
 		kept.Expires = time.Time{}
 	case !kept.Expires.IsZero() && kept.Expires.Before(until):
@@ -261,7 +300,7 @@ func (m *Pool) grant(now time.Time, c pool.Claim, seen Sight) ([]netip.Prefix, e
 func (m *Pool) ended(now time.Time, seen Sight) []*Record {
 	var ended []*Record
 	for _, r := range m.Records {
-		if r.Expired(now) && r.Child == "" {
+		if r.Expired(now) && r.Child == "" && !r.Reserved {
 			ended = append(ended, r)
 		}
 	}

@@ -17,11 +17,11 @@ func (w *World) Copy(from, name string) *Pool {
 		again := *r
 		again.Generation, again.Missing = 0, time.Time{}
 		// What the owner released last, or what it holds, is what it has; the rest is aside, and so is what it declined.
-		again.Aside = r.Declined || r.Cooling && slices.ContainsFunc(m.Records, func(other *Record) bool {
-			return other.Owner == r.Owner && other != r && !other.Declined &&
-				(!other.Cooling ||
+		again.Aside = !r.Kept && (r.Declined || r.Cooling && slices.ContainsFunc(m.Records, func(other *Record) bool {
+			return other.Owner == r.Owner && other != r && (other.Kept || !other.Declined) &&
+				(!other.Cooling || other.Kept ||
 					cmp.Or(cmp.Compare(other.Generation, r.Generation), other.Expires.Compare(r.Expires)) > 0)
-		})
+		}))
 		imported.Records = append(imported.Records, &again)
 	}
 	return imported

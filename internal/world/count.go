@@ -25,21 +25,22 @@ func (m *Pool) Stats() []pool.Stats {
 		}
 	}
 	for _, f := range all {
-		var total, allowed, used, cooling, free, out uint64
+		var total, allowed, used, cooling, kept, free, out uint64
 		for _, a := range AddrsOf(m.Universe[f]) {
 			r := taken[a]
 			count(&total, slices.Contains(m.Families(), f) && inAny(Ranges(m.Spec), a))
 			count(&allowed, m.Allowed[a])
 			count(&free, m.Allowed[a] && r == nil)
-			count(&cooling, m.Allowed[a] && r != nil && r.Cooling)
+			count(&cooling, m.Allowed[a] && r != nil && r.Cooling && !r.Kept)
+			count(&kept, m.Allowed[a] && r != nil && r.Kept)
 			count(&used, m.Allowed[a] && r != nil && !r.Cooling)
 			count(&out, !m.Allowed[a] && r != nil)
 		}
 		if slices.Contains(m.Families(), f) || out > 0 {
 			stats = append(stats, pool.Stats{
 				Family: f, Total: cidr.CountOf(total), Reserved: cidr.CountOf(total - allowed),
-				Used: cidr.CountOf(used), Cooling: cidr.CountOf(cooling), Free: cidr.CountOf(free),
-				OutOfRange: cidr.CountOf(out),
+				Used: cidr.CountOf(used), Cooling: cidr.CountOf(cooling), Kept: cidr.CountOf(kept),
+				Free: cidr.CountOf(free), OutOfRange: cidr.CountOf(out),
 			})
 		}
 	}
@@ -93,7 +94,12 @@ func (w *World) Snapshot(name string) pool.Snapshot {
 	m := w.Pools[name]
 	s := pool.Snapshot{Info: pool.Info{Name: m.Name, Spec: m.Spec, Stats: m.Stats(), Withheld: w.withheldRanges(m)}}
 	for _, r := range m.Records {
-		if r.Cooling {
+		if r.Reserved {
+			s.Reservations++
+		}
+		if r.Kept {
+			s.Kept = append(s.Kept, r.Allocation)
+		} else if r.Cooling {
 			s.Cooling = append(s.Cooling, r.Allocation)
 		} else {
 			s.Allocations = append(s.Allocations, r.Allocation)
@@ -102,6 +108,7 @@ func (w *World) Snapshot(name string) pool.Snapshot {
 	s.Holders = len(s.Allocations)
 	slices.SortFunc(s.Allocations, ByAddr)
 	slices.SortFunc(s.Cooling, ByAddr)
+	slices.SortFunc(s.Kept, ByAddr)
 	for _, f := range []pool.Family{pool.IPv4, pool.IPv6} {
 		if m.Cursor[f].IsValid() {
 			s.Next = append(s.Next, m.Cursor[f])

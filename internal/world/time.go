@@ -12,11 +12,17 @@ import (
 
 // named returns what a Held names; nil and an error if that is nothing, or nil and none if it is optional.
 func (m *Pool) named(held pool.Held) (*Record, error) {
-	r := m.Live(held.Owner)
+	return m.namedSuch(held, func(r *Record) bool { return !r.Cooling })
+}
+
+// namedSuch is that among the records for which such is true.
+func (m *Pool) namedSuch(held pool.Held, such func(*Record) bool) (*Record, error) {
+	r := m.Find(held.Owner)
 	if held.Owner == "" {
-		if r = m.Taken()[held.Addr]; r != nil && r.Cooling {
-			r = nil
-		}
+		r = m.Taken()[held.Addr]
+	}
+	if r != nil && (r.Aside || !such(r)) {
+		r = nil
 	}
 	var err error
 	switch {
@@ -83,9 +89,20 @@ func (m *Pool) release(
 ) *Pool {
 	after := m.clone()
 	after.remove(r)
+	if r.Reserved && m.allowsSome(r.addrs()) {
+		kept := &Record{Allocation: r.Allocation, Cooling: true}
+		kept.Kept, kept.Child, kept.Expires = true, "", time.Time{}
+		if kept.Declined = quarantine > 0; kept.Declined {
+			kept.Expires = now.Add(quarantine)
+		} else if m.Spec.Cooldown > 0 && !r.Expired(now) {
+			kept.Expires = now.Add(m.Spec.Cooldown)
+		}
+		after.add(kept, nil)
+		return after
+	}
 	cools := m.Spec.Cooldown > 0 && !r.Expired(now) && m.allowsSome(r.addrs())
 	cooling := &Record{Allocation: r.Allocation, Cooling: true}
-	cooling.Prefixes, cooling.Expires, cooling.Child = nil, now.Add(m.Spec.Cooldown), ""
+	cooling.Prefixes, cooling.Expires, cooling.Child, cooling.Reserved = nil, now.Add(m.Spec.Cooldown), "", false
 	apart := &Record{Allocation: cooling.Allocation, Cooling: true, Aside: true}
 	apart.Expires, apart.Declined = now.Add(quarantine), true
 	for _, p := range r.Prefixes {
@@ -103,6 +120,24 @@ func (m *Pool) release(
 		}
 	}
 	return after
+}
+
+// Unreserve is what [pool.Pool.Unreserve] does: the world after it, and what was reserved; nil for nothing.
+func (w *World) Unreserve(name string, held pool.Held) (*World, *Record, error) {
+	m := w.Pools[name]
+	r, err := m.namedSuch(held, func(r *Record) bool { return r.Reserved })
+	if r == nil || err != nil {
+		return w, nil, err
+	}
+	plain := *r
+	plain.Reserved, plain.Kept, plain.Aside = false, false, r.Declined
+	after := m.clone()
+	if withheld := !r.Expires.IsZero() && !r.Expired(w.Now) && m.allowsSome(r.addrs()); r.Kept && !withheld {
+		after.remove(r)
+	} else {
+		after.add(&plain, r)
+	}
+	return w.with(after), r, nil
 }
 
 // freed is the pool without what the owner holds.
@@ -151,7 +186,7 @@ func (w *World) Expire(name string) (*World, int) {
 func (m *Pool) Next(now time.Time) time.Time {
 	var next time.Time
 	for _, r := range m.Records {
-		if r.Expires.After(now) && (next.IsZero() || r.Expires.Before(next)) {
+		if !r.Reserved && r.Expires.After(now) && (next.IsZero() || r.Expires.Before(next)) {
 			next = r.Expires
 		}
 	}

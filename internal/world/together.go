@@ -19,6 +19,8 @@ type Step struct {
 	Held       pool.Held
 	TTL        time.Duration // of [pool.Renew], else 0
 	Quarantine time.Duration // of [pool.Decline], else 0
+	Reserve    bool          // the claim is of [pool.Reserve]
+	Unreserve  bool          // it is [pool.Unreserve]
 }
 
 // isElsewhere reports whether another pool may grant what one refused with this error.
@@ -43,7 +45,9 @@ func (w *World) All(steps []Step, seen []Sight) (after *World, chosen []string, 
 			continue
 		}
 		if s.Claim == nil && s.Held.Owner == "" { // it is about whoever holds the address at the beginning
-			r, err := w.Pools[s.Pools[0]].named(pool.Held{Addr: s.Held.Addr})
+			r, err := w.Pools[s.Pools[0]].namedSuch(pool.Held{Addr: s.Held.Addr}, func(r *Record) bool {
+				return s.Unreserve && r.Reserved || !s.Unreserve && !r.Cooling
+			})
 			switch {
 			case err == nil:
 				s.Held.Owner = r.Owner
@@ -57,7 +61,7 @@ func (w *World) All(steps []Step, seen []Sight) (after *World, chosen []string, 
 		}
 		for _, name := range s.Pools {
 			key := [2]string{name, s.Held.Owner}
-			if releases := s.Claim == nil && s.TTL == 0; releases && keeps[key] {
+			if releases := s.Claim == nil && s.TTL == 0 && !s.Unreserve; releases && keeps[key] {
 				no = append(no, pool.ErrInvalid)
 			} else {
 				keeps[key] = keeps[key] || !releases
@@ -91,7 +95,9 @@ func transferred(steps []Step, name string) (wanted []netip.Prefix) {
 func (w *World) do(s Step, seen Sight, kept []netip.Prefix) (after *World, chosen string, r *Record, err error) {
 	switch {
 	case s.Claim != nil:
-		return w.allocateIn(*s.Claim, s.Pools, w.ordered(s), seen)
+		return w.allocateIn(s, w.ordered(s), seen)
+	case s.Unreserve:
+		after, r, err = w.Unreserve(s.Pools[0], s.Held)
 	case s.TTL > 0:
 		after, r, err = w.Renew(s.Pools[0], s.Held, s.TTL)
 	default:
@@ -135,20 +141,28 @@ func (m *Pool) room(c pool.Claim, order pool.Order) float64 {
 // allocateIn grants a claim in the first pool, as given, where its owner holds something, or else in the first one in
 // the order that has room.
 func (w *World) allocateIn(
-	c pool.Claim, given, names []string, seen Sight,
+	s Step, names []string, seen Sight,
 ) (after *World, chosen string, r *Record, err error) {
 	holds := func(name string) bool {
 		m := w.Pools[name]
-		return m != nil && m.Live(c.Owner) != nil && !m.Live(c.Owner).Expired(w.Now)
+		if m == nil || m.Find(s.Claim.Owner) == nil {
+			return false
+		}
+		r := m.Find(s.Claim.Owner)
+		return r.Reserved || !r.Cooling && !r.Expired(w.Now)
 	}
-	if first := slices.IndexFunc(given, holds); first >= 0 {
-		names = given[first : first+1]
+	if first := slices.IndexFunc(s.Pools, holds); first >= 0 {
+		names = s.Pools[first : first+1]
+	}
+	call := w.Allocate
+	if s.Reserve {
+		call = w.Reserve
 	}
 	for _, chosen = range names {
 		if w.Pools[chosen] == nil {
 			return nil, "", nil, pool.ErrNoPool
 		}
-		after, r, err = w.Allocate(chosen, c, seen)
+		after, r, err = call(chosen, *s.Claim, seen)
 		if err == nil || !isElsewhere(err) {
 			break
 		}

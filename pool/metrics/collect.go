@@ -20,6 +20,7 @@ func (m *Metrics) Describe(descs chan<- *prometheus.Desc) {
 	m.commits.Describe(descs)
 	m.commitDurations.Describe(descs)
 	descs <- m.addresses
+	descs <- m.reservations
 	descs <- m.up
 }
 
@@ -37,10 +38,19 @@ func (m *Metrics) Collect(metrics chan<- prometheus.Metric) {
 		m.options.Logger.Warn("pools could not be read for metrics", "error", err)
 	}
 	metrics <- prometheus.MustNewConstMetric(m.up, prometheus.GaugeValue, up)
-	for key, count := range sums {
+	for key, count := range sums.addresses {
 		metrics <- prometheus.MustNewConstMetric(m.addresses, prometheus.GaugeValue, float(count),
 			key.pool, key.family.String(), key.state)
 	}
+	for name, n := range sums.reservations {
+		metrics <- prometheus.MustNewConstMetric(m.reservations, prometheus.GaugeValue, float64(n), name)
+	}
+}
+
+// sums are what all pools of one name have together.
+type sums struct {
+	addresses    map[series]cidr.Count
+	reservations map[string]int
 }
 
 // series is one of the addresses.
@@ -51,7 +61,7 @@ type series struct {
 }
 
 // read adds up the counts of all pools. It goes on after an error, and returns the first.
-func (m *Metrics) read() (map[series]cidr.Count, error) {
+func (m *Metrics) read() (sums, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), m.options.Timeout)
 	defer cancel()
 	m.mu.RLock()
@@ -64,7 +74,7 @@ func (m *Metrics) read() (map[series]cidr.Count, error) {
 			first = err
 		}
 	}
-	sums, found := map[series]cidr.Count{}, map[string]bool{}
+	sums, found := sums{map[series]cidr.Count{}, map[string]int{}}, map[string]bool{}
 	for _, name := range slices.Sorted(maps.Keys(pools)) {
 		info, err := pools[name].Info(ctx)
 		if errors.Is(err, pool.ErrNoPool) {
@@ -75,7 +85,7 @@ func (m *Metrics) read() (map[series]cidr.Count, error) {
 			failed(err)
 			continue
 		}
-		m.add(sums, name, info.Stats)
+		m.add(sums, name, info)
 	}
 	for _, s := range stores {
 		for info, err := range pool.List(ctx, s) {
@@ -85,7 +95,7 @@ func (m *Metrics) read() (map[series]cidr.Count, error) {
 			}
 			found[info.Name] = true
 			if pools[info.Name] == nil {
-				m.add(sums, info.Name, info.Stats)
+				m.add(sums, info.Name, info)
 			}
 		}
 	}
@@ -105,23 +115,25 @@ func (m *Metrics) forgetDeleted(name string, p *pool.Pool) {
 	}
 }
 
-func (m *Metrics) add(sums map[series]cidr.Count, name string, stats []pool.Stats) {
+// add adds what a pool of that name has.
+func (m *Metrics) add(sums sums, name string, info pool.Info) {
 	label := otherPools
 	m.mu.Lock()
 	if m.take(name) != nil {
 		label = name
 	}
 	m.mu.Unlock()
-	for _, s := range stats {
+	sums.reservations[label] += info.Reservations
+	for _, s := range info.Stats {
 		for _, part := range []struct {
 			state string
 			count cidr.Count
 		}{
-			{"used", s.Used}, {"free", s.Free}, {"cooling", s.Cooling}, {"reserved", s.Reserved},
+			{"used", s.Used}, {"free", s.Free}, {"cooling", s.Cooling}, {"kept", s.Kept}, {"reserved", s.Reserved},
 			{"out_of_range", s.OutOfRange},
 		} {
 			key := series{label, s.Family, part.state}
-			sums[key] = sums[key].Add(part.count)
+			sums.addresses[key] = sums.addresses[key].Add(part.count)
 		}
 	}
 }

@@ -11,24 +11,26 @@
 //	ipalloc_call_duration_seconds{pool, call}      how long they took, waiting for their turn included (histogram)
 //	ipalloc_commits_total{pool, result}            attempts to commit to the store, by how they ended
 //	ipalloc_commit_duration_seconds{pool}          how long the store took (histogram)
-//	ipalloc_addresses{pool, family, state}         addresses: used, free, cooling, reserved, out_of_range
+//	ipalloc_addresses{pool, family, state}         addresses: used, free, cooling, kept, reserved, out_of_range
+//	ipalloc_reservations{pool}                     owners with a reservation, see pool.Pool.Reserve
 //	ipalloc_up                                     1 if all pools could be read at this scrape, else 0
 //
-// The call is allocate, release, renew or decline; a call of several steps counts once for each. Commits are those to a
-// store, not those of a pool in memory. The result of a call is ok, exhausted, taken, held, not_found, not_in_pool,
-// cordoned, conflict (too many conflicts), unknown (it is unknown whether the call took effect), canceled (its context
-// ended), invalid (a rule refused it) or error. The result of a commit is ok, conflict, unknown, too_large or error. So
-// the rate of exhaustion is
+// The call is allocate, release, renew, decline, reserve or unreserve; a call of several steps counts once for each.
+// Commits are those to a store, not those of a pool in memory. The result of a call is ok, exhausted, taken, held,
+// not_found, not_in_pool, cordoned, conflict (too many conflicts), unknown (it is unknown whether the call took
+// effect), canceled (its context ended), invalid (a rule refused it) or error. The result of a commit is ok, conflict,
+// unknown, too_large or error. So the rate of exhaustion is
 //
 //	rate(ipalloc_calls_total{result="exhausted"}[5m])
 //
 // and how full a pool is
 //
-//	sum by (pool, family) (ipalloc_addresses{state=~"used|cooling"})
-//	  / sum by (pool, family) (ipalloc_addresses{state=~"used|cooling|free"})
+//	sum by (pool, family) (ipalloc_addresses{state=~"used|cooling|kept"})
+//	  / sum by (pool, family) (ipalloc_addresses{state=~"used|cooling|kept|free"})
 //
-// The family is IPv4 or IPv6. The states used, free, cooling and reserved add up to the size of the pool. A count of
-// more than 2^53 addresses is rounded, as all floating-point numbers are.
+// The family is IPv4 or IPv6. The states used, free, cooling, kept and reserved add up to the size of the pool; kept
+// are those that are reserved for an owner that does not hold them. A count of more than 2^53 addresses is rounded, as
+// all floating-point numbers are.
 //
 // # Alerts and a dashboard
 //

@@ -55,6 +55,7 @@ func Example() {
 	// # TYPE ipalloc_addresses gauge
 	// ipalloc_addresses{family="IPv4",pool="pods",state="cooling"} 0
 	// ipalloc_addresses{family="IPv4",pool="pods",state="free"} 0
+	// ipalloc_addresses{family="IPv4",pool="pods",state="kept"} 0
 	// ipalloc_addresses{family="IPv4",pool="pods",state="out_of_range"} 0
 	// ipalloc_addresses{family="IPv4",pool="pods",state="reserved"} 2
 	// ipalloc_addresses{family="IPv4",pool="pods",state="used"} 6

@@ -71,7 +71,9 @@ type Metrics struct {
 	callDurations   *prometheus.HistogramVec
 	commits         *prometheus.CounterVec
 	commitDurations *prometheus.HistogramVec
-	addresses, up   *prometheus.Desc
+	addresses       *prometheus.Desc
+	reservations    *prometheus.Desc
+	up              *prometheus.Desc
 
 	mu      sync.RWMutex
 	slots   map[string]*slot // by the names of the pools that have metrics of their own
@@ -110,6 +112,7 @@ func New(options *Options) *Metrics {
 		commits:         counter("commits_total", "Attempts to commit to the store, by how they ended.", "pool", "result"),
 		commitDurations: histogram("commit_duration_seconds", "How long the store took for an attempt to commit.", "pool"),
 		addresses:       gauge("addresses", "Addresses of the pool by their state.", "pool", "family", "state"),
+		reservations:    gauge("reservations", "Owners for whom something is reserved.", "pool"),
 		up:              gauge("up", "1 if all pools could be read at this scrape, else 0."),
 		slots:           map[string]*slot{},
 		pools:           map[string]*pool.Pool{},

@@ -62,11 +62,13 @@ func TestCountsCallsAndCommits(t *testing.T) {
 # TYPE ipalloc_addresses gauge
 ipalloc_addresses{family="IPv4",pool="pods",state="cooling"} 0
 ipalloc_addresses{family="IPv4",pool="pods",state="free"} 1
+ipalloc_addresses{family="IPv4",pool="pods",state="kept"} 0
 ipalloc_addresses{family="IPv4",pool="pods",state="out_of_range"} 0
 ipalloc_addresses{family="IPv4",pool="pods",state="reserved"} 0
 ipalloc_addresses{family="IPv4",pool="pods",state="used"} 1
 ipalloc_addresses{family="IPv6",pool="pods",state="cooling"} 0
 ipalloc_addresses{family="IPv6",pool="pods",state="free"} 1
+ipalloc_addresses{family="IPv6",pool="pods",state="kept"} 0
 ipalloc_addresses{family="IPv6",pool="pods",state="out_of_range"} 0
 ipalloc_addresses{family="IPv6",pool="pods",state="reserved"} 0
 ipalloc_addresses{family="IPv6",pool="pods",state="used"} 0
@@ -203,7 +205,7 @@ ipalloc_calls_total{call="allocate",pool="_other",result="ok"} 3
 ipalloc_calls_total{call="allocate",pool="block-0",result="ok"} 1
 ipalloc_calls_total{call="allocate",pool="block-1",result="ok"} 1
 `, "ipalloc_calls_total")
-	require.Equal(t, 3*5, testutil.CollectAndCount(m, "ipalloc_addresses"))
+	require.Equal(t, 3*6, testutil.CollectAndCount(m, "ipalloc_addresses"))
 	require.InDelta(t, 50, sumOf(t, m, "used")+sumOf(t, m, "free"), 0)
 
 	m.Forget("block-0")
@@ -343,6 +345,7 @@ func TestScrapeErrorLosesNothingElse(t *testing.T) {
 # TYPE ipalloc_addresses gauge
 ipalloc_addresses{family="IPv4",pool="memory",state="cooling"} 0
 ipalloc_addresses{family="IPv4",pool="memory",state="free"} 1
+ipalloc_addresses{family="IPv4",pool="memory",state="kept"} 0
 ipalloc_addresses{family="IPv4",pool="memory",state="out_of_range"} 0
 ipalloc_addresses{family="IPv4",pool="memory",state="reserved"} 0
 ipalloc_addresses{family="IPv4",pool="memory",state="used"} 0

@@ -8,11 +8,12 @@ const (
 	free                    // could be handed out
 	taken                   // held
 	cooling                 // released and withheld
+	kept                    // reserved for an owner that does not hold it
 	reserved                // the first or last of a subnet, or one that no pool hands out
 	excluded                // as the spec says
 	external                // somebody else's in the network
 	gateway                 // of a subnet, in the ranges or not
-	outOfRange              // held, or cooling, though the pool does not hand it out any more
+	outOfRange              // held, cooling or kept, though the pool does not hand it out any more
 	classes    = int(outOfRange) + 1
 )
 
@@ -29,6 +30,7 @@ var looks = [classes]look{
 	free:       {"free", "f", "·", 245},
 	taken:      {"taken", "t", "█", 32},
 	cooling:    {"cooling", "c", "~", 80},
+	kept:       {"kept", "p", "=", 117},
 	reserved:   {"reserved", "r", "-", 243},
 	excluded:   {"excluded", "e", "x", 243},
 	external:   {"external", "n", "#", 137},
@@ -37,7 +39,7 @@ var looks = [classes]look{
 }
 
 // held reports whether somebody has, or had, the addresses.
-func (c class) held() bool { return c == taken || c == cooling || c == outOfRange }
+func (c class) held() bool { return c == taken || c == cooling || c == kept || c == outOfRange }
 
 // legendOrder is how legends list the classes; outside is in none.
-var legendOrder = []class{taken, free, cooling, outOfRange, gateway, reserved, excluded, external}
+var legendOrder = []class{taken, free, cooling, kept, outOfRange, gateway, reserved, excluded, external}

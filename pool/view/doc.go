@@ -13,9 +13,9 @@
 // the map, and each aligned block, a /28 or a /60, is a square or a rectangle of 2:1. Neighbours that look the same are
 // drawn as one block. Hold the pointer over a block to see its addresses, its counts, and its owner if it has one.
 //
-// Every address is taken, free, cooling (released and withheld), out of range (held, but no longer handed out by the
-// pool), a gateway, reserved, excluded, external, or not in the pool. Gateways outside the ranges are shown too. Bands
-// have an outline.
+// Every address is taken, free, cooling (released and withheld), kept (for an owner with a reservation that does not
+// hold it), out of range (held, but no longer handed out by the pool), a gateway, reserved, excluded, external, or not
+// in the pool. Gateways outside the ranges are shown too. Bands have an outline.
 //
 // A cell stands for one address; in a large pool it stands for more, so that the map has at most [Options.MaxCells].
 // Held addresses always show, however few they are: the cell has the colour of most of them, which is stronger the

@@ -89,9 +89,9 @@ func ExampleHandler() {
 		fmt.Print(w.Body)
 	}
 	// Output:
-	// POOL    FAMILY  TAKEN  FREE  COOLING  RESERVED  OUT OF RANGE  TOTAL
-	// leases  IPv4    19     33    1        11        0             64
-	// pods    IPv4    1      253   0        2         0             256
+	// POOL    FAMILY  TAKEN  FREE  COOLING  KEPT  RESERVED  OUT OF RANGE  TOTAL
+	// leases  IPv4    19     33    1        0     11        0             64
+	// pods    IPv4    1      253   0        0     2         0             256
 	// 192.0.2.1 in pool leases: gateway
 	// 192.0.2.1 in pool pods: held by pod-7/eth0, [192.0.2.1/32]
 }

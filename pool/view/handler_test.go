@@ -96,7 +96,7 @@ func TestHandler(t *testing.T) {
 		{"lookup?addr=10.9.0.1&format=json", "", 200, "application/json", []string{`"owner": "dhcp-1"`, `"pool": "leases"`}},
 		{"lookup?addr=192.0.2.1&format=text", "", 200, "text/plain; charset=utf-8",
 			[]string{"192.0.2.1 in pool pods: gateway"}},
-		{"lookup?addr=192.0.2.230&format=text", "", 200, "text/plain; charset=utf-8", []string{"free or cooling"}},
+		{"lookup?addr=192.0.2.230&format=text", "", 200, "text/plain; charset=utf-8", []string{"free, cooling or kept"}},
 		{"lookup?addr=192.0.2.100&format=text", "", 200, "text/plain; charset=utf-8", []string{"held by pod-"}},
 		{"lookup?addr=8.8.8.8", "", 200, "text/html; charset=utf-8", []string{"No pool has <strong>8.8.8.8</strong>"}},
 		{"lookup?addr=8.8.8.8&format=json", "", 200, "application/json", []string{`"pools": []`}},

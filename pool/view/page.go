@@ -97,23 +97,23 @@ func newPager(r *http.Request, items, rows int) (pager, error) {
 
 // statsRow are the counts of a family for people.
 type statsRow struct {
-	Family                                           pool.Family
-	Used, Free, Cooling, Reserved, OutOfRange, Total string
-	Percent                                          string  // of what can be handed out, how much is held or cools down
-	Part                                             float64 // the same as a number
+	Family                                                 pool.Family
+	Used, Free, Cooling, Kept, Reserved, OutOfRange, Total string
+	Percent                                                string  // of what can be handed out, how much is not free
+	Part                                                   float64 // the same as a number
 }
 
 func statsRows(stats []pool.Stats) []statsRow {
 	rows := make([]statsRow, len(stats))
 	for i, s := range stats {
-		inUse := number(s.Used) + number(s.Cooling)
+		inUse := number(s.Used) + number(s.Cooling) + number(s.Kept)
 		percent := 0.0
 		if all := inUse + number(s.Free); all > 0 {
 			percent = 100 * inUse / all
 		}
 		rows[i] = statsRow{
 			s.Family, formatCount(s.Used), formatCount(s.Free), formatCount(s.Cooling),
-			formatCount(s.Reserved), formatCount(s.OutOfRange),
+			formatCount(s.Kept), formatCount(s.Reserved), formatCount(s.OutOfRange),
 			formatCount(s.Total), formatPercent(percent), percent,
 		}
 	}
@@ -214,6 +214,7 @@ func newJSONAllocation(a pool.Allocation, state string) *jsonAllocation {
 }
 
 const (
-	stateHeld    = "allocated"
-	stateCooling = "cooling"
+	stateHeld     = "allocated"
+	stateCooling  = "cooling"
+	stateReserved = "reserved"
 )

@@ -102,11 +102,11 @@ func (h *handler) index(r *http.Request) (*answer, error) {
 
 func (a *answer) indexText(infos []pool.Info, pager pager) {
 	table := tabwriter.NewWriter(&a.body, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "POOL\tFAMILY\tTAKEN\tFREE\tCOOLING\tRESERVED\tOUT OF RANGE\tTOTAL")
+	fmt.Fprintln(table, "POOL\tFAMILY\tTAKEN\tFREE\tCOOLING\tKEPT\tRESERVED\tOUT OF RANGE\tTOTAL")
 	for _, info := range infos {
 		for _, s := range info.Stats {
-			fmt.Fprintf(table, "%s\t%v\t%v\t%v\t%v\t%v\t%v\t%v\n", short(info.Name, shownLetters),
-				s.Family, s.Used, s.Free, s.Cooling, s.Reserved, s.OutOfRange, s.Total)
+			fmt.Fprintf(table, "%s\t%v\t%v\t%v\t%v\t%v\t%v\t%v\t%v\n", short(info.Name, shownLetters),
+				s.Family, s.Used, s.Free, s.Cooling, s.Kept, s.Reserved, s.OutOfRange, s.Total)
 		}
 	}
 	table.Flush() //nolint:errcheck // a Buffer takes everything

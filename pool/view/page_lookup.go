@@ -103,7 +103,7 @@ func (h *handler) find(r *http.Request, addr netip.Addr) ([]found, error) {
 		case !errors.Is(err, pool.ErrNotFound):
 			return nil, err
 		case state == free:
-			all = append(all, found{info.Name, "free or cooling", nil})
+			all = append(all, found{info.Name, "free, cooling or kept", nil})
 		case state != outside:
 			all = append(all, found{info.Name, looks[state].name, nil})
 		}

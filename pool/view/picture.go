@@ -91,6 +91,9 @@ func pictureOf(s *pool.Snapshot, o Options, most limits) *picture {
 	for i := range s.Cooling {
 		p.add(&s.Cooling[i], cooling)
 	}
+	for i := range s.Kept {
+		p.add(&s.Kept[i], kept)
+	}
 	p.finish(most)
 	return p
 }
@@ -287,7 +290,7 @@ type face struct {
 // face returns the face of the cell. If any address is held, it is the class and the colour of most of the held
 // addresses, however few they are; else it is the class of most addresses.
 func (c *cell) face() face {
-	heldPart := c.amounts[taken] + c.amounts[cooling] + c.amounts[outOfRange]
+	heldPart := c.amounts[taken] + c.amounts[cooling] + c.amounts[kept] + c.amounts[outOfRange]
 	f := face{class: c.most(heldPart > 0), record: c.record}
 	if !f.class.held() {
 		return f

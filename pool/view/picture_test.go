@@ -56,8 +56,12 @@ func somePool(t *rapid.T) pool.Snapshot {
 		if rapid.Bool().Draw(t, "exact") {
 			request = pool.ExactAddr(addr.Draw(t, "address"))
 		}
-		_, err := p.Allocate(ctx, pool.Claim{Owner: owner, Requests: []pool.Request{request}})
-		if err == nil && rapid.IntRange(0, 3).Draw(t, "release") == 0 {
+		call := p.Allocate
+		if rapid.IntRange(0, 5).Draw(t, "reserve") == 0 {
+			call = p.Reserve
+		}
+		a, err := call(ctx, pool.Claim{Owner: owner, Requests: []pool.Request{request}})
+		if err == nil && !a.Kept && rapid.IntRange(0, 3).Draw(t, "release") == 0 {
 			_, err := p.Release(ctx, pool.Held{Owner: owner})
 			require.NoError(t, err)
 		}
@@ -82,13 +86,15 @@ func classOf(s *pool.Snapshot, addr netip.Addr) string {
 	}
 	isGateway := slices.ContainsFunc(s.Spec.Subnets, func(n pool.Subnet) bool { return n.Gateway == addr })
 	allowed := s.Spec.Set(pool.IPv4).Contains(addr) && !within(s.Withheld)
-	switch held, cools := holds(s.Allocations), holds(s.Cooling); {
-	case (held || cools) && !allowed:
+	switch held, cools, kept := holds(s.Allocations), holds(s.Cooling), holds(s.Kept); {
+	case (held || cools || kept) && !allowed:
 		return "out of range"
 	case held:
 		return "taken"
 	case cools:
 		return "cooling"
+	case kept:
+		return "kept"
 	case isGateway:
 		return "gateway"
 	case !within(s.Spec.Ranges):
@@ -121,7 +127,7 @@ func TestEachAddressIsOfOneClass(t *testing.T) {
 			}
 		}
 		require.NotZero(t, shown)
-		for _, a := range slices.Concat(s.Allocations, s.Cooling) {
+		for _, a := range slices.Concat(s.Allocations, s.Cooling, s.Kept) {
 			require.True(t, slices.ContainsFunc(view.Draw(s, 64)[0].Panels, func(p netip.Prefix) bool {
 				return p.Contains(a.Prefixes[0].Addr())
 			}))
@@ -136,10 +142,11 @@ func TestCellsAddUpToTheCounts(t *testing.T) {
 		maxCells := rapid.SampledFrom([]int{12, 16, 64, 100, 1024, 16384}).Draw(t, "cells")
 		for _, d := range view.Draw(s, maxCells) {
 			stats := s.StatsOf(d.Family)
-			require.Equal(t, stats.Used.Add(stats.Cooling).Add(stats.OutOfRange),
-				d.Counts["taken"].Add(d.Counts["cooling"]).Add(d.Counts["out of range"]))
+			require.Equal(t, stats.Used.Add(stats.Cooling).Add(stats.Kept).Add(stats.OutOfRange),
+				d.Counts["taken"].Add(d.Counts["cooling"]).Add(d.Counts["kept"]).Add(d.Counts["out of range"]))
 			require.Equal(t, stats.Used, d.Counts["taken"])
 			require.Equal(t, stats.Cooling, d.Counts["cooling"])
+			require.Equal(t, stats.Kept, d.Counts["kept"])
 			require.Equal(t, stats.Free, d.Counts["free"])
 
 			cells, sums := 0, map[string]float64{}
@@ -210,7 +217,7 @@ func svgOf(t require.TestingT, s pool.Snapshot, o *view.Options) (string, []rect
 // What is drawn: with a cell for each address, the area of each class is its count.
 func TestAreasAreTheCounts(t *testing.T) {
 	styles := map[string]string{
-		"t": "taken", "f": "free", "c": "cooling", "w": "out of range", "g": "gateway",
+		"t": "taken", "f": "free", "c": "cooling", "p": "kept", "w": "out of range", "g": "gateway",
 		"r": "reserved", "e": "excluded", "n": "external", "o": "not in the pool",
 	}
 	rapid.Check(t, func(t *rapid.T) {

@@ -37,7 +37,10 @@ type listed struct {
 }
 
 func (l *listed) state() string {
-	if l.cooling {
+	switch {
+	case l.Kept:
+		return stateReserved
+	case l.cooling:
 		return stateCooling
 	}
 	return stateHeld
@@ -96,7 +99,10 @@ func (r *reading) add(a pool.Allocation, isCooling bool) error {
 		return errTooLarge
 	}
 	class := taken
-	if isCooling {
+	switch {
+	case a.Kept:
+		class = kept
+	case isCooling:
 		class = cooling
 	}
 	r.picture.add(&a, class)

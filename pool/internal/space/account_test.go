@@ -26,7 +26,7 @@ func requireCounts(t *testing.T, s *space.Space, used, cooling, free, outOfRange
 func TestPartlyOutOfRange(t *testing.T) {
 	s := spaceOf(t, "10.0.0.4-10.0.0.9", "10.0.0.11", "10.0.0.14-10.0.0.40")
 	wide := prefix("10.0.0.0/28") // 9 of 16 may be handed out
-	require.False(t, s.Hold(wide, false))
+	require.False(t, s.Hold(wide, space.Held))
 	requireCounts(t, s, 9, 0, 25, 7)
 	in, outside := s.Inside(wide)
 	require.Equal(t, []netip.Prefix{
@@ -34,18 +34,18 @@ func TestPartlyOutOfRange(t *testing.T) {
 	}, in)
 	require.Equal(t, count(7), outside)
 
-	s.Cool(wide)
+	s.Change(wide, space.Held, space.Cooling)
 	requireCounts(t, s, 0, 9, 25, 7)
-	s.Warm(wide)
+	s.Change(wide, space.Cooling, space.Held)
 	requireCounts(t, s, 9, 0, 25, 7)
-	s.Cool(wide)
+	s.Change(wide, space.Held, space.Cooling)
 	start := s.Mark()
-	require.NoError(t, s.Free(wide, true))
+	require.NoError(t, s.Free(wide, space.Cooling))
 	requireCounts(t, s, 0, 0, 34, 0)
 	require.True(t, s.IsFreeWithin(wide))
 	s.Rollback(start)
 	requireCounts(t, s, 0, 9, 25, 7)
-	require.NoError(t, s.Free(wide, true))
+	require.NoError(t, s.Free(wide, space.Cooling))
 	s.Keep()
 	requireCounts(t, s, 0, 0, 34, 0)
 }
@@ -53,14 +53,14 @@ func TestPartlyOutOfRange(t *testing.T) {
 // A prefix of which the second part is free already is given back not at all.
 func TestFreeIsAllOrNothing(t *testing.T) {
 	s := spaceOf(t, "10.0.0.0-10.0.0.3", "10.0.0.8-10.0.0.11")
-	require.False(t, s.Hold(prefix("10.0.0.0/28"), false))
-	require.NoError(t, s.Free(prefix("10.0.0.8/31"), false))
+	require.False(t, s.Hold(prefix("10.0.0.0/28"), space.Held))
+	require.NoError(t, s.Free(prefix("10.0.0.8/31"), space.Held))
 	before := viewOf(s)
 	mark := s.Mark()
-	require.ErrorIs(t, s.Free(prefix("10.0.0.0/28"), true), allocator.ErrNotTaken)
-	require.ErrorIs(t, s.Free(prefix("10.0.0.8/31"), true), allocator.ErrNotTaken)
+	require.ErrorIs(t, s.Free(prefix("10.0.0.0/28"), space.Cooling), allocator.ErrNotTaken)
+	require.ErrorIs(t, s.Free(prefix("10.0.0.8/31"), space.Cooling), allocator.ErrNotTaken)
 	for _, p := range []netip.Prefix{{}, netip.PrefixFrom(addr("10.0.0.1"), 28)} {
-		require.ErrorIs(t, s.Free(p, false), allocator.ErrInvalid)
+		require.ErrorIs(t, s.Free(p, space.Held), allocator.ErrInvalid)
 	}
 	require.Equal(t, before, viewOf(s))
 	require.Equal(t, mark, s.Mark())
@@ -69,27 +69,27 @@ func TestFreeIsAllOrNothing(t *testing.T) {
 // Two records that overlap clash; what both hold is taken once.
 func TestHoldTellsClashes(t *testing.T) {
 	s := spaceOf(t, "10.0.0.0/24")
-	require.False(t, s.Hold(prefix("10.0.0.5/32"), false))
-	require.False(t, s.Hold(prefix("10.0.0.8/29"), true))
-	require.False(t, s.Hold(prefix("192.0.2.0/24"), false))
-	require.True(t, s.Hold(prefix("10.0.0.0/28"), false))
-	require.True(t, s.Hold(prefix("10.0.0.0/28"), false))
+	require.False(t, s.Hold(prefix("10.0.0.5/32"), space.Held))
+	require.False(t, s.Hold(prefix("10.0.0.8/29"), space.Cooling))
+	require.False(t, s.Hold(prefix("192.0.2.0/24"), space.Held))
+	require.True(t, s.Hold(prefix("10.0.0.0/28"), space.Held))
+	require.True(t, s.Hold(prefix("10.0.0.0/28"), space.Held))
 	require.Equal(t, []netip.Prefix{prefix("10.0.0.0/28")}, s.TakenSet(space.V4).Prefixes())
 	requireCounts(t, s, 8, 8, 240, 256)
 	require.False(t, s.Changed())
-	s.Hold(netip.Prefix{}, true)
+	s.Hold(netip.Prefix{}, space.Cooling)
 	requireCounts(t, s, 8, 8, 240, 256)
 }
 
 // A family that the rules do not have is counted after those that they have, and leaves when nothing of it is held.
 func TestFamilyThatIsLeft(t *testing.T) {
 	s, sh := spaceOf(t, "2001:db8::/64"), &shelf{}
-	require.False(t, s.Hold(prefix("10.0.0.0/30"), true))
+	require.False(t, s.Hold(prefix("10.0.0.0/30"), space.Cooling))
 	require.Equal(t, []space.Counts{
 		{Family: space.V6, Total: cidr.Pow2(64), Free: cidr.Pow2(64)},
 		{Family: space.V4, OutOfRange: count(4)},
 	}, s.Counts())
-	require.True(t, s.Cooling(space.V4).IsZero())
+	require.True(t, s.InUse(space.V4, space.Cooling).IsZero())
 	sh.commit(t, s)
 	require.Contains(t, string(sh.head), `"left":[{"family":"IPv4"`)
 	other := spaceOf(t, "2001:db8::/64")
@@ -98,9 +98,9 @@ func TestFamilyThatIsLeft(t *testing.T) {
 	require.Equal(t, s.Counts(), sh.read(t).Counts())
 	require.False(t, spaceOf(t, "2001:db8::/48").TakeOver(s))
 
-	require.NoError(t, other.Free(prefix("10.0.0.0/31"), true))
+	require.NoError(t, other.Free(prefix("10.0.0.0/31"), space.Cooling))
 	require.Equal(t, count(2), other.OutOfRange(space.V4))
-	require.NoError(t, other.Free(prefix("10.0.0.2/31"), true))
+	require.NoError(t, other.Free(prefix("10.0.0.2/31"), space.Cooling))
 	require.Len(t, other.Counts(), 1)
 	sh.commit(t, other)
 	require.NotContains(t, string(sh.head), "left")
@@ -110,7 +110,7 @@ func TestFamilyThatIsLeft(t *testing.T) {
 func TestTakeOver(t *testing.T) {
 	old := newSpace(t, rulesOf(space.Next, 2, setOf(t, "10.0.0.0/24"), setOf(t, "2001:db8::/64")))
 	take(t, old, &space.Want{Bits: 28})
-	old.Cool(prefix("10.0.0.0/28"))
+	old.Change(prefix("10.0.0.0/28"), space.Held, space.Cooling)
 	old.Add(space.Expiring, 1)
 	old.Add(space.Aside, 2)
 	old.Add(space.Delegated, 3)
@@ -137,7 +137,7 @@ func TestTakeOver(t *testing.T) {
 // spaceWith is a space in which a prefix is held.
 func spaceWith(t *testing.T, rules space.Rules, held string) *space.Space {
 	s := newSpace(t, rules)
-	s.Hold(prefix(held), false)
+	s.Hold(prefix(held), space.Held)
 	return s
 }
 

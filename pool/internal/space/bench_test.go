@@ -44,7 +44,7 @@ func BenchmarkTakeFree(b *testing.B) {
 					if err != nil {
 						b.Fatal(err)
 					}
-					if err := s.Free(p, false); err != nil {
+					if err := s.Free(p, space.Held); err != nil {
 						b.Fatal(err)
 					}
 					s.Keep()
@@ -69,7 +69,7 @@ func BenchmarkEncode(b *testing.B) {
 			a := netip.AddrFrom4([4]byte{first[0], first[1], byte(x >> 8), byte(x)})
 			p := netip.PrefixFrom(a, 32)
 			if _, err := s.Take(&space.Want{Exact: p}); err != nil {
-				if err := s.Free(p, false); err != nil {
+				if err := s.Free(p, space.Held); err != nil {
 					b.Fatal(err)
 				}
 			}

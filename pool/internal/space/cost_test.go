@@ -17,7 +17,7 @@ func TestNoHeapAllocations(t *testing.T) {
 				s := strategic(t, strategy, pool)
 				f := space.FamilyOf(prefix(pool).Addr())
 				alternate(t, s, netip.PrefixFrom(prefix(pool).Addr(), f.Width()-12))
-				s.Hold(outOfRange(f), true)
+				s.Hold(outOfRange(f), space.Cooling)
 				wants := []*space.Want{
 					{Family: f, Bits: f.Width()},
 					{Family: f, Bits: f.Width() - 3},
@@ -32,14 +32,14 @@ func TestNoHeapAllocations(t *testing.T) {
 						if taken[i], err = s.Take(wants[i]); err != nil {
 							t.Fatal(err)
 						}
-						s.Cool(taken[i])
+						s.Change(taken[i], space.Held, space.Cooling)
 					}
 					half := s.Mark()
-					if s.Free(outOfRange(f), true) != nil {
+					if s.Free(outOfRange(f), space.Cooling) != nil {
 						t.Fatal("out of range")
 					}
 					for _, p := range taken {
-						if s.Free(p, true) != nil {
+						if s.Free(p, space.Cooling) != nil {
 							t.Fatal(p)
 						}
 					}

@@ -33,7 +33,7 @@ func TestEmptySet(t *testing.T) {
 			require.Empty(t, s.FreeSet(space.V4).Ranges())
 			require.Empty(t, s.TakenSet(space.V4).Ranges())
 
-			require.False(t, s.Hold(prefix("10.0.0.0/30"), true))
+			require.False(t, s.Hold(prefix("10.0.0.0/30"), space.Cooling))
 			require.Equal(t, count(4), s.OutOfRange(space.V4))
 			_, err := s.Take(&space.Want{Family: space.V6, Bits: 128})
 			require.NoError(t, err)
@@ -43,7 +43,7 @@ func TestEmptySet(t *testing.T) {
 			requireSame(t, s, other)
 			next := newSpace(t, rules)
 			require.False(t, next.TakeOver(other), "something is out of range")
-			require.NoError(t, other.Free(prefix("10.0.0.0/30"), true))
+			require.NoError(t, other.Free(prefix("10.0.0.0/30"), space.Cooling))
 			require.True(t, next.TakeOver(other))
 			requireCountsZero(t, other.Counts()[0])
 		}

@@ -11,14 +11,14 @@ import (
 )
 
 // Free gives back p, which was taken, in one or in parts, or was counted as out of range: what may be handed out
-// of it becomes free, and the rest leaves the count. cooling is whether p was noted with [Space.Cool]. After an
+// of it becomes free, and the rest leaves the count. use is what p was used for, see [Space.Change]. After an
 // error nothing has changed.
 //
 // Errors: [allocator.ErrNotTaken] if any of p is free already; [allocator.ErrInvalid] for a prefix that is not
 // valid or has host bits; [ErrCorrupt] after a failed Load.
 //
 // Cost: O(levels), and nothing on the heap in steady state; O(ranges in p) for what is partly out of range.
-func (s *Space) Free(p netip.Prefix, cooling bool) error {
+func (s *Space) Free(p netip.Prefix, use Use) error {
 	if s.broken {
 		return errBroken
 	}
@@ -30,9 +30,7 @@ func (s *Space) Free(p netip.Prefix, cooling bool) error {
 		if err := s.release(f, p); err != nil {
 			return err
 		}
-		if cooling {
-			s.Warm(p)
-		}
+		s.Change(p, use, Held)
 		return nil
 	}
 	start := s.Mark()
@@ -45,9 +43,7 @@ func (s *Space) Free(p netip.Prefix, cooling bool) error {
 	}
 	t := &s.change().families[family]
 	t.outOfRange = t.outOfRange.Sub(outside)
-	if cooling {
-		t.cooling = t.cooling.Sub(cidr.PrefixSize(p).Sub(outside))
-	}
+	t.count(use, cidr.Count{}, cidr.PrefixSize(p).Sub(outside))
 	return nil
 }
 
@@ -61,11 +57,11 @@ func (s *Space) release(f *familySpace, p netip.Prefix) error {
 }
 
 // Hold takes what may be handed out of p and is free, and counts the rest as out of range. It reports whether
-// anything of p was taken before. cooling is whether p cools down.
+// anything of p was taken before. use is what p is used for.
 //
 // It is for making a space anew from the records that say who holds what: it does not fail, and ends the
 // transaction as [Space.Keep] does. Cost: O(levels), and more where p is partly taken.
-func (s *Space) Hold(p netip.Prefix, cooling bool) (clash bool) {
+func (s *Space) Hold(p netip.Prefix, use Use) (clash bool) {
 	p = p.Masked()
 	family := FamilyOf(p.Addr())
 	inside, outside := s.Inside(p)
@@ -77,9 +73,7 @@ func (s *Space) Hold(p netip.Prefix, cooling bool) (clash bool) {
 	}
 	t := &s.tallies.families[family]
 	t.outOfRange = t.outOfRange.Add(outside)
-	if cooling {
-		t.cooling = t.cooling.Add(cidr.PrefixSize(p).Sub(outside))
-	}
+	t.count(use, cidr.PrefixSize(p).Sub(outside), cidr.Count{})
 	s.Keep()
 	return clash
 }
@@ -94,7 +88,7 @@ func (f *familySpace) takeRest(p netip.Prefix) {
 	f.takeRest(netip.PrefixFrom(netipx.PrefixLastIP(p), bits).Masked())
 }
 
-// TakeOver makes a new space hold what an old one does, under other rules: what is taken and what cools down,
+// TakeOver makes a new space hold what an old one does, under other rules: what is taken and for what use,
 // and the counters of records. It is false if old has addresses out of range, or ones taken that s may not hand
 // out; then s is to be thrown away, and the records have to say what belongs together, see [Space.Hold]. It ends
 // the transaction of s as [Space.Keep] does, and does not change old. The cursors are left out; see
@@ -109,7 +103,7 @@ func (s *Space) TakeOver(old *Space) bool {
 		if !t.outOfRange.IsZero() {
 			return false
 		}
-		s.tallies.families[i].cooling = t.cooling
+		s.tallies.families[i].uses = t.uses
 	}
 	for _, from := range old.families {
 		for r := range from.free.TakenRanges() {

@@ -85,7 +85,7 @@ func smallShelf(t testing.TB) (*shelf, space.Rules) {
 		if s.IsFreeWithin(prefix(p)) {
 			take(t, s, exactly(p))
 		} else {
-			require.NoError(t, s.Free(prefix(p), false))
+			require.NoError(t, s.Free(prefix(p), space.Held))
 		}
 	}
 	s.Add(space.Aside, 1)

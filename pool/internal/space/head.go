@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+
+	"github.com/ipalloc/ipalloc/cidr"
 )
 
 // ErrCorrupt is returned when what a store had is not what [Space.Encode] made. The message says what is wrong
@@ -23,11 +25,12 @@ type Head struct {
 	Spaces []headSpace `json:"spaces"`
 	// Left counts what is held of a family that the rules do not have.
 	Left []Counts `json:"left,omitempty"`
-	// Expiring, Aside, Delegated and Holding are the counters of records.
-	Expiring  int `json:"expiring,omitempty"`
-	Aside     int `json:"aside,omitempty"`
-	Delegated int `json:"delegated,omitempty"`
-	Holding   int `json:"holding,omitempty"`
+	// Expiring, Aside, Delegated, Holding and Reservations are the counters of records.
+	Expiring     int `json:"expiring,omitempty"`
+	Aside        int `json:"aside,omitempty"`
+	Delegated    int `json:"delegated,omitempty"`
+	Holding      int `json:"holding,omitempty"`
+	Reservations int `json:"reservations,omitempty"`
 }
 
 // headSpace is one family of a head.
@@ -57,7 +60,7 @@ func (h *Head) Check(families []Family) error {
 			return fmt.Errorf("%w: the head counts %v twice", ErrCorrupt, left.Family)
 		}
 	}
-	if min(h.Expiring, h.Aside, h.Delegated, h.Holding) < 0 {
+	if min(h.Expiring, h.Aside, h.Delegated, h.Holding, h.Reservations) < 0 {
 		return fmt.Errorf("%w: the head has negative counts of records", ErrCorrupt)
 	}
 	ids := h.PieceIDs()
@@ -122,9 +125,12 @@ func (h *Head) PieceIDs() []string {
 // tallies are those of a head that was checked.
 func (h *Head) tallies() tallies {
 	var t tallies
-	t.records = [numCounters]int{Expiring: h.Expiring, Aside: h.Aside, Delegated: h.Delegated, Holding: h.Holding}
+	t.records = [numCounters]int{
+		Expiring: h.Expiring, Aside: h.Aside, Delegated: h.Delegated, Holding: h.Holding, Reserved: h.Reservations,
+	}
 	for _, s := range h.Spaces {
-		t.families[s.Family] = tally{s.Cooling, s.OutOfRange, s.Cursor}
+		uses := [numUses]cidr.Count{Cooling: s.Cooling, Kept: s.Kept}
+		t.families[s.Family] = tally{uses, s.OutOfRange, s.Cursor}
 	}
 	for _, left := range h.Left {
 		t.families[left.Family].outOfRange = left.OutOfRange
@@ -150,6 +156,7 @@ func (s *Space) Encode(base int64) (Head, []PieceWrite, error) {
 	h := Head{
 		Spaces: make([]headSpace, len(s.families)), Left: counts[len(s.families):],
 		Expiring: records[Expiring], Aside: records[Aside], Delegated: records[Delegated], Holding: records[Holding],
+		Reservations: records[Reserved],
 	}
 	d := &draft{limits: s.limits, base: base}
 	for i, f := range s.families {

@@ -202,7 +202,7 @@ func (m *machine) drawHeld(t *rapid.T) int {
 func (m *machine) Free(t *rapid.T) {
 	i := m.drawHeld(t)
 	h := m.now.held[i]
-	require.NoError(t, m.space.Free(h.prefix, h.cooling))
+	require.NoError(t, m.space.Free(h.prefix, h.use))
 	m.now.held = slices.Delete(m.now.held, i, i+1)
 }
 
@@ -215,7 +215,7 @@ func (m *machine) FreePart(t *rapid.T) {
 		t.Skip("an address")
 	}
 	high, _ := cidr.Subnet(h.prefix, h.prefix.Bits()+1, cidr.CountOf(1))
-	require.NoError(t, m.space.Free(low, h.cooling))
+	require.NoError(t, m.space.Free(low, h.use))
 	h.prefix = high
 }
 
@@ -227,22 +227,21 @@ func (m *machine) FreeWrong(t *rapid.T) {
 		t.Skip("nothing of it is free")
 	}
 	before := m.space.Mark()
-	require.ErrorIs(t, m.space.Free(p, rapid.Bool().Draw(t, "cooling")), allocator.ErrNotTaken)
+	require.ErrorIs(t, m.space.Free(p, drawUse(t)), allocator.ErrNotTaken)
 	require.Equal(t, before, m.space.Mark())
 }
 
-func (m *machine) CoolOrWarm(t *rapid.T) {
-	h := &m.now.held[m.drawHeld(t)]
-	if h.cooling {
-		m.space.Warm(h.prefix)
-	} else {
-		m.space.Cool(h.prefix)
-	}
-	h.cooling = !h.cooling
+func drawUse(t *rapid.T) space.Use { return space.Use(rapid.IntRange(0, 2).Draw(t, "use")) }
+
+// UseFor uses what is held for something else.
+func (m *machine) UseFor(t *rapid.T) {
+	h, use := &m.now.held[m.drawHeld(t)], drawUse(t)
+	m.space.Change(h.prefix, h.use, use)
+	h.use = use
 }
 
 func (m *machine) Add(t *rapid.T) {
-	c, by := rapid.IntRange(0, 3).Draw(t, "counter"), rapid.IntRange(-2, 3).Draw(t, "by")
+	c, by := rapid.IntRange(0, 4).Draw(t, "counter"), rapid.IntRange(-2, 3).Draw(t, "by")
 	m.space.Add(space.Counter(c), by)
 	m.now.records[c] = max(0, m.now.records[c]+by)
 }
@@ -320,8 +319,8 @@ func (m *machine) Reload(t *rapid.T) {
 
 // Change gives the pool other rules: what is held moves as a whole if it can, and else one by one.
 func (m *machine) Change(t *rapid.T) {
-	_, _, out4 := m.now.count(space.V4)
-	_, _, out6 := m.now.count(space.V6)
+	_, out4 := m.now.count(space.V4)
+	_, out6 := m.now.count(space.V6)
 	m.drawRules(t, m.rules.Strategy)
 	movable := out4+out6 == 0
 	for a := range m.now.taken() {
@@ -351,7 +350,7 @@ func (m *machine) Change(t *rapid.T) {
 
 func (m *machine) holdAll(t *rapid.T) {
 	for _, h := range m.now.held {
-		require.False(t, m.space.Hold(h.prefix, h.cooling))
+		require.False(t, m.space.Hold(h.prefix, h.use))
 	}
 	for c, n := range m.now.records {
 		m.space.Add(space.Counter(c), n)
@@ -391,8 +390,9 @@ func (m *machine) Check(t *rapid.T) {
 	for _, f := range []space.Family{space.V4, space.V6} {
 		require.Equal(t, asSet(m.now.of(f, false)).Ranges(), s.FreeSet(f).Ranges())
 		require.Equal(t, asSet(m.now.of(f, true)).Ranges(), s.TakenSet(f).Ranges())
-		_, cooling, outOfRange := m.now.count(f)
-		require.Equal(t, cidr.CountOf(cooling), s.Cooling(f))
+		uses, outOfRange := m.now.count(f)
+		require.Equal(t, cidr.CountOf(uses[space.Cooling]), s.InUse(f, space.Cooling))
+		require.Equal(t, cidr.CountOf(uses[space.Kept]), s.InUse(f, space.Kept))
 		require.Equal(t, cidr.CountOf(outOfRange), s.OutOfRange(f))
 		if c := m.now.cursors[f]; c.IsValid() {
 			cursors = append(cursors, c)

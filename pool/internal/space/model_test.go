@@ -16,14 +16,14 @@ import (
 type model struct {
 	allowed map[netip.Addr]bool
 	held    []held
-	records [4]int
+	records [5]int
 	cursors map[space.Family]netip.Addr
 }
 
 // held is one prefix that is held or cools down. It may be out of range, in part too.
 type held struct {
-	prefix  netip.Prefix
-	cooling bool
+	prefix netip.Prefix
+	use    space.Use
 }
 
 // clone returns a copy that changes by itself. What may be handed out never changes.
@@ -66,38 +66,37 @@ func (m *model) of(f space.Family, taken bool) []netip.Addr {
 	return out
 }
 
-// count counts the addresses of a family that are held or cool down.
-func (m *model) count(f space.Family) (used, cooling, outOfRange uint64) {
+// count counts the addresses of a family that are taken, by use, and those of them that are out of range.
+func (m *model) count(f space.Family) (uses [3]uint64, outOfRange uint64) {
 	for _, h := range m.held {
 		for _, a := range addrsOf(h.prefix) {
 			switch {
 			case space.FamilyOf(a) != f:
 			case !m.allowed[a]:
 				outOfRange++
-			case h.cooling:
-				cooling++
 			default:
-				used++
+				uses[h.use]++
 			}
 		}
 	}
-	return used, cooling, outOfRange
+	return uses, outOfRange
 }
 
 // counts are what Space.Counts is to return, where reserved addresses of each family are never handed out.
 func (m *model) counts(families []space.Family, reserved uint64) []space.Counts {
 	var out []space.Counts
 	for _, f := range families {
-		used, cooling, outOfRange := m.count(f)
+		uses, outOfRange := m.count(f)
+		used, cooling, kept := uses[space.Held], uses[space.Cooling], uses[space.Kept]
 		free := uint64(len(m.of(f, false)))
 		out = append(out, space.Counts{
-			Family: f, Total: cidr.CountOf(used + cooling + free + reserved), Reserved: cidr.CountOf(reserved),
-			Used: cidr.CountOf(used), Cooling: cidr.CountOf(cooling), Free: cidr.CountOf(free),
-			OutOfRange: cidr.CountOf(outOfRange),
+			Family: f, Total: cidr.CountOf(used + cooling + kept + free + reserved), Reserved: cidr.CountOf(reserved),
+			Used: cidr.CountOf(used), Cooling: cidr.CountOf(cooling), Kept: cidr.CountOf(kept),
+			Free: cidr.CountOf(free), OutOfRange: cidr.CountOf(outOfRange),
 		})
 	}
 	for _, f := range []space.Family{space.V4, space.V6} {
-		if _, _, outOfRange := m.count(f); outOfRange > 0 && !slices.Contains(families, f) {
+		if _, outOfRange := m.count(f); outOfRange > 0 && !slices.Contains(families, f) {
 			out = append(out, space.Counts{Family: f, OutOfRange: cidr.CountOf(outOfRange)})
 		}
 	}

@@ -79,7 +79,7 @@ func TestWantGoesOn(t *testing.T) {
 		require.Equal(t, i/2, space.RangeOf(w))
 	}
 	require.ErrorIs(t, refused(s, w), allocator.ErrExhausted)
-	require.NoError(t, s.Free(prefix("10.0.0.1/32"), false))
+	require.NoError(t, s.Free(prefix("10.0.0.1/32"), space.Held))
 	require.Equal(t, "10.0.0.1/32", take(t, s, w), "what was freed since is found")
 	start := s.Mark()
 	require.ErrorIs(t, refused(s, w), allocator.ErrExhausted)

@@ -46,7 +46,7 @@ func TestPiecesAgainstSets(t *testing.T) {
 					require.Equal(t, p.String(), take(t, s, exactly(p.String())))
 					free = cidr.Difference(free, one)
 				} else if !cidr.Overlaps(free, one) {
-					require.NoError(t, s.Free(p, false))
+					require.NoError(t, s.Free(p, space.Held))
 					free = cidr.Union(free, one)
 				}
 			}
@@ -95,7 +95,7 @@ func TestCommitsAreSmall(t *testing.T) {
 		if s.IsFreeWithin(p) {
 			take(t, s, exactly(p.String()))
 		} else {
-			require.NoError(t, s.Free(p, false))
+			require.NoError(t, s.Free(p, space.Held))
 		}
 		before := ids(sh.records)
 		sh.commit(t, s)
@@ -113,15 +113,15 @@ func TestCommitsAreSmall(t *testing.T) {
 	sh.load(t, other)
 	requireSame(t, s, other)
 	for _, p := range s.TakenSet(space.V4).Prefixes() {
-		require.NoError(t, s.Free(p, false))
+		require.NoError(t, s.Free(p, space.Held))
 	}
 	for range 40 { // one piece is replaced with each
 		sh.commit(t, s)
-		require.NoError(t, s.Free(prefix(take(t, s, &space.Want{Bits: 32})), false))
+		require.NoError(t, s.Free(prefix(take(t, s, &space.Want{Bits: 32})), space.Held))
 	}
 	for i := range 1000 {
 		p := take(t, s, exactly(fmt.Sprintf("10.%d.%d.%d/32", i%4, i%256, i/4%256)))
-		require.NoError(t, s.Free(prefix(p), false))
+		require.NoError(t, s.Free(prefix(p), space.Held))
 		sh.commit(t, s)
 	}
 	require.Empty(t, sh.records)
@@ -136,7 +136,7 @@ func TestWhatTheJournalDoesNotHaveIsCommitted(t *testing.T) {
 			take(t, s, exactly("10.0.0.7/32"))
 			s.Keep()
 		},
-		"held": func(s *space.Space) { require.False(t, s.Hold(prefix("10.0.0.7/32"), false)) },
+		"held": func(s *space.Space) { require.False(t, s.Hold(prefix("10.0.0.7/32"), space.Held)) },
 		"taken over": func(s *space.Space) {
 			old := spaceOf(t, "10.0.0.0/16")
 			take(t, old, exactly("10.0.0.7/32"))
@@ -177,13 +177,13 @@ func TestPrefixInSeveralPieces(t *testing.T) {
 	other := spaceOf(t, "10.0.0.0/16")
 	sh.load(t, other)
 	for _, p := range s.TakenSet(space.V4).Prefixes() {
-		require.NoError(t, s.Free(p, false))
+		require.NoError(t, s.Free(p, space.Held))
 	}
 	records := ids(sh.records)
 	for _, change := range []func(){
 		func() { take(t, s, exactly("10.0.0.0/16")) },
-		func() { require.NoError(t, s.Free(prefix("10.0.0.0/19"), false)) },
-		func() { require.NoError(t, s.Free(prefix("10.0.128.0/17"), false)) },
+		func() { require.NoError(t, s.Free(prefix("10.0.0.0/19"), space.Held)) },
+		func() { require.NoError(t, s.Free(prefix("10.0.128.0/17"), space.Held)) },
 	} {
 		change()
 		sh.commit(t, s)

@@ -38,7 +38,7 @@ func TestNextGoesRound(t *testing.T) {
 	for i := range 20 {
 		p := take(t, s, &space.Want{Bits: 32})
 		require.Equal(t, netip.PrefixFrom(netip.AddrFrom4([4]byte{255, 255, 255, 248 + byte(i%8)}), 32).String(), p)
-		require.NoError(t, s.Free(prefix(p), false))
+		require.NoError(t, s.Free(prefix(p), space.Held))
 	}
 	require.Equal(t, []netip.Addr{addr("255.255.255.252")}, s.Cursors())
 	take(t, s, exactly("255.255.255.250/32"))
@@ -77,7 +77,7 @@ func TestRandomIsEven(t *testing.T) {
 			for range 8000 {
 				p := take(t, s, w)
 				seen[p]++
-				require.NoError(t, s.Free(prefix(p), false))
+				require.NoError(t, s.Free(prefix(p), space.Held))
 			}
 			delete(seen, "10.0.0.64/32")
 			require.Len(t, seen, 7)

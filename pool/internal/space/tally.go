@@ -20,12 +20,29 @@ const (
 	Delegated
 	// Holding counts the records of owners that hold something.
 	Holding
+	// Reserved counts the records of owners for whom something is reserved, whether they hold it or not.
+	Reserved
 
-	numCounters = 4
+	numCounters = 5
 )
 
-// Counts are the numbers of addresses of one family. Total is the sum of Reserved, Used, Cooling and Free. It is
-// a value; it may be copied and compared.
+// Use is what taken addresses are used for.
+type Use uint8
+
+// The uses.
+const (
+	// Held addresses are held by an owner.
+	Held Use = iota
+	// Cooling addresses were released, and are withheld for a time.
+	Cooling
+	// Kept addresses are reserved for an owner that does not hold them.
+	Kept
+
+	numUses = 3
+)
+
+// Counts are the numbers of addresses of one family. Total is the sum of Reserved, Used, Cooling, Kept and Free.
+// It is a value; it may be copied and compared.
 type Counts struct {
 	Family Family `json:"family"`
 	// Total is the number of addresses in the ranges.
@@ -36,9 +53,11 @@ type Counts struct {
 	Used cidr.Count `json:"used"`
 	// Cooling are those that were released and are withheld.
 	Cooling cidr.Count `json:"cooling,omitzero"`
+	// Kept are those that are reserved for owners that do not hold them.
+	Kept cidr.Count `json:"kept,omitzero"`
 	// Free are those that are left.
 	Free cidr.Count `json:"free"`
-	// OutOfRange are addresses that are held, or cool down, but may not be handed out.
+	// OutOfRange are addresses that are taken, for any use, but may not be handed out.
 	OutOfRange cidr.Count `json:"outOfRange,omitzero"`
 }
 
@@ -50,9 +69,9 @@ type tallies struct {
 
 // tally is that for one family.
 type tally struct {
-	cooling    cidr.Count // addresses of the space that are taken, and cool down
-	outOfRange cidr.Count // addresses that are held, or cool down, but may not be handed out
-	cursor     netip.Addr // where Next looks first; the zero Addr is the bottom
+	uses       [numUses]cidr.Count // addresses of the space that are taken, by use; those that are held are not counted
+	outOfRange cidr.Count          // addresses that are taken, but may not be handed out
+	cursor     netip.Addr          // where Next looks first; the zero Addr is the bottom
 }
 
 // change returns the tallies, to be changed, and remembers what they were.
@@ -72,7 +91,8 @@ func (s *Space) AppendCounts(counts []Counts) []Counts {
 		t := s.tallies.families[f.family]
 		counts = append(counts, Counts{
 			Family: f.family, Total: f.free.Total().Add(f.reserved), Reserved: f.reserved,
-			Used: f.free.Taken().Sub(t.cooling), Cooling: t.cooling, Free: f.free.Free(), OutOfRange: t.outOfRange,
+			Used: f.free.Taken().Sub(t.uses[Cooling]).Sub(t.uses[Kept]), Cooling: t.uses[Cooling], Kept: t.uses[Kept],
+			Free: f.free.Free(), OutOfRange: t.outOfRange,
 		})
 	}
 	for f, t := range s.tallies.families {
@@ -112,24 +132,30 @@ func (s *Space) AnyOutOfRange() bool {
 	return !s.OutOfRange(V4).IsZero() || !s.OutOfRange(V6).IsZero()
 }
 
-// Cooling returns how many addresses of the family cool down, those out of range excepted.
-func (s *Space) Cooling(f Family) cidr.Count {
-	if f >= numFamilies {
+// InUse returns how many addresses of the family are taken for a use other than [Held], those out of range excepted.
+func (s *Space) InUse(f Family, use Use) cidr.Count {
+	if f >= numFamilies || use >= numUses {
 		return cidr.Count{}
 	}
-	return s.tallies.families[f].cooling
+	return s.tallies.families[f].uses[use]
 }
 
-// Cool notes that p, which is taken, cools down from now on. What may not be handed out of p does not count.
-func (s *Space) Cool(p netip.Prefix) {
+// Change notes that p, which is taken, is used for something else from now on. What may not be handed out of p does not
+// count.
+func (s *Space) Change(p netip.Prefix, from, to Use) {
+	if from == to {
+		return
+	}
 	size, t := s.sizeInside(p), &s.change().families[FamilyOf(p.Addr())]
-	t.cooling = t.cooling.Add(size)
+	t.count(from, cidr.Count{}, size)
+	t.count(to, size, cidr.Count{})
 }
 
-// Warm undoes what [Space.Cool] noted: p stays taken, and cools down no more.
-func (s *Space) Warm(p netip.Prefix) {
-	size, t := s.sizeInside(p), &s.change().families[FamilyOf(p.Addr())]
-	t.cooling = t.cooling.Sub(size)
+// count counts addresses of a use. Those that are held need no count.
+func (t *tally) count(use Use, more, fewer cidr.Count) {
+	if use != Held && use < numUses {
+		t.uses[use] = t.uses[use].Add(more).Sub(fewer)
+	}
 }
 
 // Cursors returns where [Next] looks first, IPv4 before IPv6, without those that are at the bottom. Each goes
