@@ -318,7 +318,8 @@ func TestDeclinedAddressIsNotGivenToTheClientThatDeclinedIt(t *testing.T) {
 	_, err = s.reply(discover(t, 4))
 	require.ErrorIs(t, err, pool.ErrExhausted)
 	s.advance(25 * time.Hour)
-	s.requireIP("10.7.0.10", s.must(discover(t, 5, dhcpv4.WithOption(dhcpv4.OptRequestedIPAddress(ack.YourIPAddr)))))
+	s.open("authoritative: true", "")
+	s.requireIP("10.7.0.10", s.must(rebooting(t, 5, "10.7.0.10")))
 }
 
 func TestQuotaBoundsTheIdentitiesOfOneHardwareAddress(t *testing.T) {

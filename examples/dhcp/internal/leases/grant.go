@@ -3,6 +3,7 @@ package leases
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -84,7 +85,8 @@ type plan struct {
 	// nil means nothing.
 	exchange bool
 	instead  *plan
-	hostname string
+	// reserved is the reservation that the claim is for, if any.
+	reserved *reservation
 }
 
 func (l *Leases) plan(n *Network, c Client, want Want, ttl time.Duration) (plan, error) {
@@ -102,11 +104,9 @@ func (l *Leases) plan(n *Network, c Client, want Want, ttl time.Duration) (plan,
 	if want.Exact && want.Prefer != r.prefix.Addr() {
 		return plan{}, errOther
 	}
-	p := plan{
-		claim:    pool.Claim{Owner: r.owner, TTL: ttl, Labels: labels, Requests: []pool.Request{{Exact: r.prefix}}},
-		sources:  []*Source{r.source},
-		hostname: r.hostname,
-	}
+	p := plan{claim: r.claim(), sources: []*Source{r.source}, reserved: &r}
+	maps.Copy(p.claim.Labels, labels)
+	p.claim.TTL = ttl
 	if !want.Exact && err == nil {
 		// Somebody else may still have the address from the time before the reservation.
 		p.instead = &usual
@@ -131,11 +131,6 @@ func (n *Network) usual(want Want, claim pool.Claim) (plan, error) {
 	}
 	request := pool.Request{Prefer: want.Prefer}
 	if want.Exact {
-		for _, r := range n.reserved[want.Kind] {
-			if r.prefix.Contains(want.Prefer) && r.owner != want.Owner {
-				return plan{}, pool.ErrTaken
-			}
-		}
 		request = pool.ExactAddr(want.Prefer)
 	}
 	claim.Requests = []pool.Request{request}
@@ -155,12 +150,19 @@ func (p *plan) steps() []pool.Step {
 	for i, s := range p.sources {
 		pools[i] = s.Pool
 	}
-	allocate := pool.Allocate(p.claim).In(pools...)
-	if !p.exchange {
-		return []pool.Step{allocate}
+	var steps []pool.Step
+	if p.exchange {
+		held := pool.Held{Owner: p.claim.Owner, Optional: true}
+		steps = append(steps, pool.Release(held).In(pools[0]))
 	}
-	return []pool.Step{pool.Release(pool.Held{Owner: p.claim.Owner, Optional: true}).In(pools[0]), allocate}
+	if p.reserves() {
+		steps = append(steps, pool.Reserve(p.reserved.claim()).In(pools...))
+	}
+	return append(steps, pool.Allocate(p.claim).In(pools...))
 }
+
+// reserves reports whether the plan keeps what the configuration reserves and the pool does not keep yet.
+func (p *plan) reserves() bool { return p.reserved != nil && !p.reserved.kept.Load() }
 
 // commit does all plans in one commit. A plan that fails gets another try if there is one, or leaves the others alone.
 func commit(ctx context.Context, plans []plan) error {
@@ -168,7 +170,11 @@ func commit(ctx context.Context, plans []plan) error {
 		results, err := do(ctx, plans)
 		if err == nil {
 			for i, p := range plans {
-				p.grant.Prefix, p.grant.Hostname = results[i].Allocation.Prefixes[0], p.hostname
+				p.grant.Prefix = results[i].Allocation.Prefixes[0]
+				if p.reserved != nil {
+					p.grant.Hostname = p.reserved.hostname
+					p.reserved.kept.Store(true)
+				}
 				j := slices.IndexFunc(p.sources, func(s *Source) bool { return s.Pool == results[i].Pool })
 				p.grant.Source = p.sources[j]
 			}
@@ -195,7 +201,7 @@ func commit(ctx context.Context, plans []plan) error {
 // do does the plans in one commit, or none of them, and returns the results of the claims.
 func do(ctx context.Context, plans []plan) ([]pool.Result, error) {
 	first := plans[0].sources[0].Pool
-	if len(plans) == 1 && len(plans[0].sources) == 1 && !plans[0].exchange {
+	if len(plans) == 1 && len(plans[0].sources) == 1 && !plans[0].exchange && !plans[0].reserves() {
 		a, err := first.Allocate(ctx, plans[0].claim)
 		return []pool.Result{{Pool: first, Allocation: a}}, err
 	}

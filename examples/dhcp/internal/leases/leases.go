@@ -73,10 +73,12 @@ func Open(ctx context.Context, s store.Store, c *config.Config, options *pool.Op
 				if err := source.open(ctx, s, options); err != nil {
 					return nil, fmt.Errorf("network %q: %w", n.Name, err)
 				}
+				if err := n.reserve(ctx, source); err != nil {
+					return nil, fmt.Errorf("network %q: %w", n.Name, err)
+				}
 				n.sources[source.Kind] = append(n.sources[source.Kind], source)
 			}
 		}
-		n.reserve()
 		l.Networks = append(l.Networks, n)
 	}
 	if err := l.count(ctx); err != nil {
@@ -97,27 +99,16 @@ func sourcesOf(c *config.Config, n *config.Network, s *config.Subnet) []*Source 
 	addresses.spec.Families = []pool.Family{family}
 	addresses.spec.Subnets = []pool.Subnet{{Prefix: s.Subnet, Gateway: s.Gateway}}
 	addresses.spec.Ranges, addresses.spec.Exclude = s.PoolRanges(), s.Excluded()
-	var kept []netipx.IPRange
-	for _, r := range s.Reservations {
-		if r.Address.IsValid() {
-			kept = append(kept, netipx.IPRangeFrom(r.Address, r.Address))
-		}
+	if kept := aside(s); len(kept) > 0 {
+		addresses.spec.Ranges = append(addresses.spec.Ranges, kept...)
+		addresses.spec.Bands = []pool.Band{{Name: "reservations", Ranges: kept, Exclusive: true}}
 	}
-	addresses.spec.Ranges = append(addresses.spec.Ranges, kept...)
-	addresses.spec.Bands = keptBand(kept)
 	if len(addresses.spec.Ranges) > 0 {
 		sources = append(sources, addresses)
 	}
 	for _, d := range s.Prefixes {
 		source := &Source{Kind: PD, Subnet: s, Within: d.Prefix, bits: d.Length, spec: common}
 		source.spec.Ranges = []netipx.IPRange{netipx.RangeOfPrefix(d.Prefix)}
-		var kept []netipx.IPRange
-		for _, r := range s.Reservations {
-			if r.Prefix.IsValid() && d.Prefix.Contains(r.Prefix.Addr()) {
-				kept = append(kept, netipx.RangeOfPrefix(r.Prefix))
-			}
-		}
-		source.spec.Bands = keptBand(kept)
 		source.spec.IPv6 = pool.FamilySpec{Bits: d.Length, MinBits: d.Length, MaxBits: d.Length, AllocateReserved: true}
 		sources = append(sources, source)
 	}
