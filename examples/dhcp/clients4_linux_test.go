@@ -83,7 +83,7 @@ func TestClientGetsRenewsAndReleases(t *testing.T) {
 			client.renew(run)
 			log.await(t, `(?i)event=renew ip=10\.7\.0\.10/`)
 			client.release(h, run, "client")
-			server.awaitPage(`/lookup?addr=10.7.0.10&format=json`, `cooling`)
+			server.awaitState("10.7.0.0/24", "10.7.0.10", "cooling")
 		})
 	}
 }
@@ -128,7 +128,7 @@ func TestReleasedAddressStaysWithItsClient(t *testing.T) {
 	run, log := a.udhcpc("a")
 	require.Equal(t, "10.7.0.10", log.await(t, bound)[1])
 	run.signal(syscall.SIGUSR2)
-	server.awaitPage(`/lookup?addr=10.7.0.10&format=json`, `cooling`)
+	server.awaitState("10.7.0.0/24", "10.7.0.10", "cooling")
 	require.Equal(t, "10.7.0.11", b.requireBound("b"))
 	require.Equal(t, "10.7.0.10", a.requireBound("again"))
 }
@@ -140,7 +140,7 @@ func TestDeclinedAddressIsGivenToNobody(t *testing.T) {
 	squatter.plug("eth0", sw, "10.7.0.10/24")
 	a, b := l.client("a", sw), l.client("b", sw)
 	require.Equal(t, "10.7.0.11", a.requireBound("a", "-a", "-A", "1"))
-	server.awaitPage(`/lookup?addr=10.7.0.10&format=json`, `declined`)
+	server.awaitState("10.7.0.0/24", "10.7.0.10", "cooling")
 	require.Equal(t, "10.7.0.12", b.requireBound("b"))
 }
 

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -263,4 +264,20 @@ func (h *host) page(path string) string {
 func (h *host) awaitPage(path, pattern string) []string {
 	h.Helper()
 	return await(h, func() string { return h.page(path) }, pattern)
+}
+
+func writeFile(path, text string) error { return os.WriteFile(path, []byte(text), 0o600) }
+
+// awaitState waits until an address or a prefix is in a state, as the debug page of its pool says.
+func (h *host) awaitState(pool, prefix, state string) {
+	h.Helper()
+	var path strings.Builder
+	for _, c := range []byte(pool) {
+		if c >= '0' && c <= '9' || c >= 'a' && c <= 'z' {
+			path.WriteByte(c)
+		} else {
+			fmt.Fprintf(&path, "~%02X", c)
+		}
+	}
+	h.awaitPage("/pool/"+path.String()+"?format=text", `(?m)^.*\b`+regexp.QuoteMeta(prefix)+`\b.*\b`+state+`\b`)
 }
