@@ -57,10 +57,18 @@ var clients4 = []client4{
 	}},
 	{"dhcpcd", func(h *host, name string, more ...string) (*process, events) {
 		script, log := h.script(name, "")
-		args := append([]string{"dhcpcd", "-4", "-B", "-f", "/dev/null", "-c", script, "-A", "-o",
+		args := append([]string{"-4", "-B", "-f", "/dev/null", "-c", script, "-A", "-o",
 			"domain_name_servers,domain_name,classless_static_routes,routers"}, more...)
-		return h.start(append(args, "eth0")...), log
-	}, func(*process) {}, func(h *host, _ *process, _ string) { h.run("dhcpcd", "-4", "-k", "eth0") }},
+		return h.dhcpcd(args...), log
+	}, func(*process) {}, func(_ *host, p *process, _ string) { p.signal(syscall.SIGALRM) }},
+}
+
+// dhcpcd starts dhcpcd for eth0 with folders of its own, so that it remembers nothing, and others can run.
+func (h *host) dhcpcd(args ...string) *process {
+	h.Helper()
+	script := "for d in /run/dhcpcd /var/lib/dhcpcd; do mkdir -p $d && mount -t tmpfs none $d || exit 1; done; " +
+		`exec dhcpcd "$@" eth0`
+	return h.start(append([]string{"sh", "-c", script, "dhcpcd"}, args...)...)
 }
 
 func TestClientGetsRenewsAndReleases(t *testing.T) {

@@ -3,6 +3,7 @@ package main_test
 import (
 	"fmt"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -32,7 +33,7 @@ networks:
 type client6 struct {
 	program string
 	start   func(h *host, name string) (*process, events)
-	release func(h *host, name string)
+	release func(h *host, p *process, name string)
 }
 
 func dhclient6(h *host, name, script string, more ...string) []string {
@@ -45,15 +46,15 @@ var clients6 = []client6{
 	{"dhclient", func(h *host, name string) (*process, events) {
 		script, log := h.script(name, "")
 		return h.start(dhclient6(h, name, script, "-d", "-N", "-P")...), log
-	}, func(h *host, name string) {
+	}, func(h *host, _ *process, name string) {
 		h.run(dhclient6(h, name, filepath.Join(h.dir, name+".sh"), "-N", "-P", "-r")...)
 	}},
 	{"dhcpcd", func(h *host, name string) (*process, events) {
 		script, log := h.script(name, "")
 		require.NoError(h, writeFile(filepath.Join(h.dir, name+".conf"),
 			"noipv6rs\nipv6only\ninterface eth0\nia_na 1\nia_pd 2\noption dhcp6_name_servers\n"))
-		return h.start("dhcpcd", "-6", "-B", "-f", filepath.Join(h.dir, name+".conf"), "-c", script, "eth0"), log
-	}, func(h *host, _ string) { h.run("dhcpcd", "-6", "-k", "eth0") }},
+		return h.dhcpcd("-6", "-B", "-f", filepath.Join(h.dir, name+".conf"), "-c", script), log
+	}, func(_ *host, p *process, _ string) { p.signal(syscall.SIGALRM) }},
 }
 
 func TestClient6GetsRenewsAndReleases(t *testing.T) {
@@ -65,12 +66,12 @@ func TestClient6GetsRenewsAndReleases(t *testing.T) {
 			server.plug("eth0", sw)
 			h := l.client("c", sw)
 			server.serve("server", l.office6("interface: eth0"))
-			_, log := client.start(h, "client")
+			run, log := client.start(h, "client")
 			log.await(t, `event=BOUND6 .*2001:db8:7::53`)
 			server.awaitPage(`/lookup?addr=2001:db8:7::1000&format=json`, `duid:[0-9a-f]*/na/`)
 			server.awaitPage(`/lookup?addr=2001:db8:f000::&format=json`, `duid:[0-9a-f]*/pd/`)
 			log.await(t, `event=RENEW6`)
-			client.release(h, "client")
+			client.release(h, run, "client")
 			server.awaitState("2001:db8:7::/64", "2001:db8:7::1000", "cooling")
 			server.awaitState("pd 2001:db8:f000::/40", "2001:db8:f000::/56", "cooling")
 		})

@@ -54,7 +54,8 @@ type Config struct {
 	// CircuitQuota bounds how many a circuit of a relay may hold: option 82's circuit and remote id (RFC 3046), or
 	// DHCPv6's interface id. It is for relays that name a circuit for each customer. Default: 0, no bound.
 	CircuitQuota int `yaml:"circuitQuota"`
-	// Busy bounds how many packets are being worked on at once. More are dropped. Default: 4096.
+	// Busy bounds how many messages are being worked on at once; a quarter of them may be of clients that have nothing
+	// yet. More are dropped, and their clients send them again. Default: 4096.
 	Busy int `yaml:"busy"`
 
 	Networks []Network `yaml:"networks"`

@@ -35,6 +35,7 @@ type Server struct {
 	v6      *dhcp6.Server
 
 	places  chan struct{} // one for each message that is being worked on
+	fresh   chan struct{} // one for each of these that is from a client that has nothing yet
 	sockets []socket
 	readers sync.WaitGroup
 	workers sync.WaitGroup
@@ -60,6 +61,7 @@ type link struct {
 // what it has received.
 func Run(ctx context.Context, c *config.Config, db store.Store, log *slog.Logger, ready func()) error {
 	s := &Server{config: c, log: log, metrics: newMetrics(db), places: make(chan struct{}, c.Busy)}
+	s.fresh = make(chan struct{}, (c.Busy+3)/4)
 	links, own, err := linksOf(c)
 	if err != nil {
 		return err
@@ -261,6 +263,20 @@ func familyOf(s socket) string {
 	return "v6"
 }
 
+// errBusy is returned for a message of a client that has nothing yet, while a quarter of all places is taken by such ones.
+// So those that were offered something, or have it, get through a flood.
+var errBusy = errors.New("busy")
+
+// admit takes a place for a client that has nothing yet.
+func (s *Server) admit() (leave func(), err error) {
+	select {
+	case s.fresh <- struct{}{}:
+		return func() { <-s.fresh }, nil
+	default:
+		return nil, errBusy
+	}
+}
+
 // work answers one message. A panic is that of a parser: it costs this message, and no other.
 func (s *Server) work(from socket, peer netip.AddrPort, packet []byte) {
 	defer func() {
@@ -288,6 +304,13 @@ func (s *Server) answer4(ctx context.Context, from *socket4, peer netip.AddrPort
 	if err != nil {
 		return fmt.Errorf("%w: %w", dhcp4.ErrMalformed, err)
 	}
+	if in.MessageType() == dhcpv4.MessageTypeDiscover {
+		leave, err := s.admit()
+		if err != nil {
+			return err
+		}
+		defer leave()
+	}
 	receipt := dhcp4.Receipt{Interface: from.link.Name, Local: from.link.v4}
 	if addr := peer.Addr().Unmap(); !addr.IsUnspecified() {
 		receipt.From = addr
@@ -309,6 +332,13 @@ func (s *Server) answer6(ctx context.Context, from *socket6, peer netip.AddrPort
 	if err != nil {
 		return fmt.Errorf("%w: %w", dhcp6.ErrMalformed, err)
 	}
+	if inner, err := in.GetInnerMessage(); err == nil && inner.MessageType == dhcpv6.MessageTypeSolicit {
+		leave, err := s.admit()
+		if err != nil {
+			return err
+		}
+		defer leave()
+	}
 	out, err := s.v6.Reply(ctx, in, dhcp6.Receipt{Interface: from.link.Name, From: peer.Addr()})
 	if err != nil {
 		return err
@@ -323,7 +353,7 @@ func reason(err error) string {
 		err  error
 		name string
 	}{
-		{dhcp4.ErrMalformed, "malformed"}, {dhcp6.ErrMalformed, "malformed"},
+		{errBusy, "busy"}, {dhcp4.ErrMalformed, "malformed"}, {dhcp6.ErrMalformed, "malformed"},
 		{leases.ErrQuota, "quota"}, {pool.ErrExhausted, "exhausted"},
 		{dhcp4.ErrNotOurs, "not_ours"}, {dhcp6.ErrNotOurs, "not_ours"}, {dhcp4.ErrNone, "none"},
 	} {
