@@ -173,4 +173,3 @@ func TestReservations(t *testing.T) {
 	require.Contains(t, log.String(), "host=node-7")
 	require.Equal(t, "10.7.0.10", third.requireBound("third", "-C", "-x", "0x3d:ff0001"))
 }
-

@@ -38,7 +38,9 @@ func (h *host) relay(addr, server string) *relay {
 	return r
 }
 
-func hardware(n int) net.HardwareAddr { return net.HardwareAddr{2, 0, 7, byte(n >> 16), byte(n >> 8), byte(n)} }
+func hardware(n int) net.HardwareAddr {
+	return net.HardwareAddr{2, 0, 7, byte(n >> 16), byte(n >> 8), byte(n)}
+}
 
 // discover and request are the messages of the n-th client; a request without an offer is that of a client that reboots.
 func (r *relay) discover(n int) *dhcpv4.DHCPv4 {

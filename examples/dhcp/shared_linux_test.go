@@ -134,8 +134,10 @@ func join(in net.Conn, to string) {
 // sharedStores start a server for a store that several DHCP servers share, and return its address and the URL of the
 // store when it is reached at 127.0.0.1:9999.
 var sharedStores = map[string]func(t testing.TB) (addr, url string){
-	"etcd":     func(t testing.TB) (string, string) { return startEtcd(t), "etcd://127.0.0.1:9999/dhcp" },
-	"postgres": func(t testing.TB) (string, string) { return startPostgres(t), "postgres://postgres@127.0.0.1:9999/postgres" },
+	"etcd": func(t testing.TB) (string, string) { return startEtcd(t), "etcd://127.0.0.1:9999/dhcp" },
+	"postgres": func(t testing.TB) (string, string) {
+		return startPostgres(t), "postgres://postgres@127.0.0.1:9999/postgres"
+	},
 }
 
 // Two servers never give one address to two clients, and when one is killed, its clients keep theirs with the other.

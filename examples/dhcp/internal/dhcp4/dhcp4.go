@@ -54,7 +54,7 @@ type request struct {
 	client  leases.Client
 	owner   string
 	near    netip.Addr // in the subnet that comes first
-	id      netip.Addr  // the server's identifier, for this client
+	id      netip.Addr // the server's identifier, for this client
 }
 
 // Reply returns the answer to a message. The answer may be sent at once: what it promises is in the store.

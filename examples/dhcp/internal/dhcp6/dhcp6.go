@@ -226,6 +226,9 @@ func (r *request) confirm() (dhcpv6.DHCPv6, error) {
 	}
 	status, some := statusOf(iana.StatusSuccess, "all addresses are on the link"), false
 	for _, ia := range ias {
+		if ia.kind == leases.PD {
+			continue // a prefix is not on the link
+		}
 		for _, has := range ia.has {
 			some = true
 			if !r.network.Contains(has.Addr()) {

@@ -76,6 +76,17 @@ func (l *Leases) Grant(ctx context.Context, n *Network, c Client, ttl time.Durat
 	return grants, err
 }
 
+// labelsOf are the labels of what a client holds.
+func labelsOf(c Client) map[string]string {
+	labels := map[string]string{}
+	for name, value := range map[string]string{hardwareLabel: c.Hardware, circuitLabel: c.Circuit, hostLabel: c.Hostname} {
+		if value != "" {
+			labels[name] = value
+		}
+	}
+	return labels
+}
+
 // plan is how a want is met.
 type plan struct {
 	grant   *Grant
@@ -90,12 +101,7 @@ type plan struct {
 }
 
 func (l *Leases) plan(n *Network, c Client, want Want, ttl time.Duration) (plan, error) {
-	labels := map[string]string{}
-	for name, value := range map[string]string{hardwareLabel: c.Hardware, circuitLabel: c.Circuit, "host": c.Hostname} {
-		if value != "" {
-			labels[name] = value
-		}
-	}
+	labels := labelsOf(c)
 	usual, err := n.usual(want, pool.Claim{Owner: want.Owner, TTL: ttl, Labels: labels})
 	r, reserved := n.reservationOf(want.Kind, c.Names)
 	if !reserved || !want.First {

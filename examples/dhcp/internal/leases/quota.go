@@ -103,10 +103,11 @@ func (q *quota) sweep(now time.Time) {
 	}
 }
 
-// The labels from which count knows the parties after a restart.
+// The labels of what clients hold. From the first two count knows the parties after a restart.
 const (
 	hardwareLabel = "hardware"
 	circuitLabel  = "circuit"
+	hostLabel     = "host"
 )
 
 // count counts what is held already.

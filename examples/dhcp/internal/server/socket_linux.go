@@ -31,8 +31,10 @@ type udp struct {
 	link *link
 }
 
-func (u *udp) receive(buffer []byte) (int, netip.AddrPort, error) { return u.ReadFromUDPAddrPort(buffer) }
-func (u *udp) iface() *link                                       { return u.link }
+func (u *udp) receive(buffer []byte) (int, netip.AddrPort, error) {
+	return u.ReadFromUDPAddrPort(buffer)
+}
+func (u *udp) iface() *link { return u.link }
 
 // stop makes receive return os.ErrDeadlineExceeded from now on. Answers can still be sent.
 func (u *udp) stop()        { _ = u.SetReadDeadline(time.Unix(1, 0)) }
