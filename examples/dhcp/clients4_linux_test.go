@@ -42,8 +42,8 @@ type client4 struct {
 var clients4 = []client4{
 	{"udhcpc", func(h *host, name string, more ...string) (*process, events) {
 		script, log := h.script(name, "")
-		args := append([]string{"udhcpc", "-f", "-i", "eth0", "-s", script, "-t", "20", "-T", "1", "-R", "-O", "121"}, more...)
-		return h.start(args...), log
+		args := []string{"udhcpc", "-f", "-i", "eth0", "-s", script, "-t", "20", "-T", "1", "-R", "-O", "121"}
+		return h.start(append(args, more...)...), log
 	}, func(p *process) { p.signal(syscall.SIGUSR1) }, func(_ *host, p *process, _ string) { p.signal(syscall.SIGUSR2) }},
 	{"dhclient", func(h *host, name string, more ...string) (*process, events) {
 		script, log := h.script(name, "")
@@ -53,7 +53,8 @@ var clients4 = []client4{
 		return h.start(append(args, "eth0")...), log
 	}, func(*process) {}, func(h *host, _ *process, name string) {
 		file := filepath.Join(h.dir, name)
-		h.run("dhclient", "-4", "-r", "-cf", "/dev/null", "-lf", file+".leases", "-pf", file+".pid", "-sf", file+".sh", "eth0")
+		h.run("dhclient", "-4", "-r", "-cf", "/dev/null", "-lf", file+".leases", "-pf", file+".pid",
+			"-sf", file+".sh", "eth0")
 	}},
 	{"dhcpcd", func(h *host, name string, more ...string) (*process, events) {
 		script, log := h.script(name, "")

@@ -38,8 +38,8 @@ type client6 struct {
 
 func dhclient6(h *host, name, script string, more ...string) []string {
 	file := filepath.Join(h.dir, name)
-	args := append([]string{"dhclient", "-6", "-cf", "/dev/null", "-lf", file + ".leases", "-pf", file + ".pid", "-sf", script}, more...)
-	return append(args, "eth0")
+	args := []string{"dhclient", "-6", "-cf", "/dev/null", "-lf", file + ".leases", "-pf", file + ".pid", "-sf", script}
+	return append(append(args, more...), "eth0")
 }
 
 var clients6 = []client6{
@@ -102,7 +102,8 @@ func TestRelay6(t *testing.T) {
 	relay.plug("downlink", far, "2001:db8:7::1/64")
 	server.run("ip", "route", "add", "2001:db8:7::/64", "via", "2001:db8:1::9")
 	server.serve("server", l.office6("relayed: true"))
-	relay.start("dhcrelay", "-6", "-d", "-I", "-l", "downlink", "-u", "2001:db8:1::5%uplink", "-pf", filepath.Join(l.dir, "relay.pid"))
+	relay.start("dhcrelay", "-6", "-d", "-I", "-l", "downlink", "-u", "2001:db8:1::5%uplink",
+		"-pf", filepath.Join(l.dir, "relay.pid"))
 	h := l.client("c", far)
 	_, log := clients6[0].start(h, "client")
 	log.await(t, `event=BOUND6 .*ip6=2001:db8:7::1000`)

@@ -26,9 +26,9 @@ func TestCNIPluginDHCP(t *testing.T) {
 	l := newLab(t, "udhcpc")
 	plugins := filepath.Join(l.dir, "plugins")
 	require.NoError(t, os.Mkdir(plugins, 0o755))
-	const reference = "github.com/containernetworking/plugins/plugins/"
-	for _, pkg := range []string{reference + "ipam/dhcp", reference + "main/macvlan", "github.com/containernetworking/cni/cnitool"} {
-		tool(t, plugins, pkg)
+	const project = "github.com/containernetworking/"
+	for _, pkg := range []string{"plugins/plugins/ipam/dhcp", "plugins/plugins/main/macvlan", "cni/cnitool"} {
+		tool(t, plugins, project+pkg)
 	}
 	sw, server, node, container := l.segment("sw"), l.host("srv"), l.host("node"), l.host("pod")
 	server.plug("eth0", sw, "10.7.0.5/24")

@@ -261,9 +261,9 @@ func (h *host) page(path string) string {
 }
 
 // awaitPage waits until the debug page matches the pattern.
-func (h *host) awaitPage(path, pattern string) []string {
+func (h *host) awaitPage(path, pattern string) {
 	h.Helper()
-	return await(h, func() string { return h.page(path) }, pattern)
+	await(h, func() string { return h.page(path) }, pattern)
 }
 
 func writeFile(path, text string) error { return os.WriteFile(path, []byte(text), 0o600) }

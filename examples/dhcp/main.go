@@ -51,7 +51,8 @@ type program struct {
 }
 
 var commands = map[string]func(*program, context.Context, *config.Config, store.Store) error{
-	"serve": (*program).serve, "check": nil, "adopt": (*program).adopt, "keep": (*program).keep, "unkeep": (*program).unkeep,
+	"serve": (*program).serve, "check": nil, "adopt": (*program).adopt,
+	"keep": (*program).keep, "unkeep": (*program).unkeep,
 }
 
 func run(ctx context.Context, args []string, stdout io.Writer) error {

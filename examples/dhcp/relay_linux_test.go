@@ -11,7 +11,8 @@ import (
 var relays = map[string]func(h *host){
 	"dhcrelay": func(h *host) {
 		// With option 82.
-		h.start("dhcrelay", "-4", "-d", "-a", "-id", "downlink", "-iu", "uplink", "-pf", filepath.Join(h.dir, "relay.pid"), "10.6.0.5")
+		h.start("dhcrelay", "-4", "-d", "-a", "-id", "downlink", "-iu", "uplink", "-pf",
+			filepath.Join(h.dir, "relay.pid"), "10.6.0.5")
 	},
 	"dnsmasq": func(h *host) {
 		h.start("dnsmasq", "-k", "-C", "/dev/null", "-p", "0", "--dhcp-relay=10.7.0.1,10.6.0.5", "-i", "downlink",

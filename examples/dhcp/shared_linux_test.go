@@ -78,7 +78,8 @@ func startPostgres(t testing.TB) string {
 		c.Dir, c.SysProcAttr = dir, &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid)}}
 		return c
 	}
-	output, err := as("initdb", "-D", dir+"/data", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "--no-sync").CombinedOutput()
+	initdb := as("initdb", "-D", dir+"/data", "-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C", "--no-sync")
+	output, err := initdb.CombinedOutput()
 	require.NoError(t, err, "%s", output)
 	addr := freeAddr(t)
 	host, port, _ := net.SplitHostPort(addr)
@@ -157,7 +158,11 @@ func TestTwoServersShareAPool(t *testing.T) {
 store: %q
 authoritative: true
 networks:
-- {name: office, interface: eth0, relayed: true, lease: 16s, subnets: [{subnet: 10.7.0.0/16, pools: [10.7.1.0-10.7.8.255]}]}
+- name: office
+  interface: eth0
+  relayed: true
+  lease: 20s
+  subnets: [{subnet: 10.7.0.0/16, pools: [10.7.1.0-10.7.8.255]}]
 `, url)))
 			}
 			got := map[string]events{}
@@ -184,23 +189,25 @@ networks:
 // each other, nor with what others have.
 func requireApart(t testing.TB, l *lab, sw *host, others map[string]events) {
 	t.Helper()
-	leased := make(chan map[int]net.IP)
+	type result struct {
+		got map[int]net.IP
+		err error
+	}
+	leased := make(chan result, 2)
 	for i := range 2 {
 		h := l.host(fmt.Sprintf("r%d", i))
 		h.plug("eth0", sw, fmt.Sprintf("10.7.0.%d/16", 20+i))
 		r := h.relay(fmt.Sprintf("10.7.0.%d", 20+i), fmt.Sprintf("10.7.0.%d", 5+i))
 		go func() {
-			defer func() { leased <- nil }()
-			leased <- r.lease(t, 1000*i, 200)
+			got, err := r.lease(1000*i, 200)
+			leased <- result{got, err}
 		}()
 	}
 	seen := map[string]bool{}
-	for done := 0; done < 2; {
-		got := <-leased
-		if got == nil {
-			done++
-		}
-		for _, ip := range got {
+	for range 2 {
+		r := <-leased
+		require.NoError(t, r.err)
+		for _, ip := range r.got {
 			require.False(t, seen[ip.String()], ip)
 			require.NotContains(t, others, ip.String())
 			seen[ip.String()] = true

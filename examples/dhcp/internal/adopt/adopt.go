@@ -48,13 +48,15 @@ func (l *list) all() []leases.Known {
 	return slices.DeleteFunc(l.known, func(k leases.Known) bool { return !k.Prefix.IsValid() })
 }
 
-// known4 is a lease of a DHCPv4 client with a hardware address, an identifier or both, the latter in any form of digits.
+// known4 is a lease of a DHCPv4 client with a hardware address, an identifier or both, the latter in any form of
+// digits.
 func known4(addr, hardware string, id []byte, hostname string, ends time.Time) (leases.Known, error) {
 	ip, err := netip.ParseAddr(addr)
 	if err != nil || !ip.Is4() {
 		return leases.Known{}, fmt.Errorf("%q is no IPv4 address", addr)
 	}
-	k := leases.Known{Kind: leases.V4, Prefix: netip.PrefixFrom(ip, 32), Ends: ends, Client: leases.Client{Hostname: hostname}}
+	k := leases.Known{Kind: leases.V4, Prefix: netip.PrefixFrom(ip, 32), Ends: ends}
+	k.Client.Hostname = hostname
 	if hardware != "" {
 		mac, err := net.ParseMAC(hardware)
 		if err != nil {
@@ -265,7 +267,7 @@ func ISC(text []byte) ([]leases.Known, error) {
 }
 
 func iscOne(addr, body string) (k leases.Known, active bool, err error) {
-	if state := iscState.FindStringSubmatch(body); state != nil && state[1] != "active" {
+	if state := iscState.FindStringSubmatch(body); len(state) > 1 && state[1] != "active" {
 		return k, false, nil
 	}
 	first := func(re *regexp.Regexp) []string { return append(re.FindStringSubmatch(body), "", "", "", "") }
@@ -293,7 +295,8 @@ func iscOne(addr, body string) (k leases.Known, active bool, err error) {
 	return k, true, err
 }
 
-// unescape reads a string in which bytes are written as a backslash and three octal digits, or a backslash and the byte.
+// unescape reads a string in which bytes are written as a backslash and three octal digits, or a backslash and the
+// byte.
 func unescape(text string) ([]byte, error) {
 	var out []byte
 	for i := 0; i < len(text); i++ {

@@ -55,10 +55,10 @@ func TestFiles(t *testing.T) {
 
 func TestWrongFilesAreRefused(t *testing.T) {
 	for text, want := range map[string]string{
-		"isc:ia-na \"x\" {\n}\n":                                    `leases of DHCPv6 ("ia-na ")`,
-		"isc:lease 10.0.0.1 {\n  binding state active;\n}\n":        "lease 10.0.0.1: it has no end",
-		"isc:hello":                                                 "no lease is in it",
-		"dnsmasq:1 2 3":                                             `line 1: "1 2 3" has 3 fields`,
+		"isc:ia-na \"x\" {\n}\n":                             `leases of DHCPv6 ("ia-na ")`,
+		"isc:lease 10.0.0.1 {\n  binding state active;\n}\n": "lease 10.0.0.1: it has no end",
+		"isc:hello":     "no lease is in it",
+		"dnsmasq:1 2 3": `line 1: "1 2 3" has 3 fields`,
 		"dnsmasq:soon 02:00:00:00:00:01 10.0.0.1 * *":               `"soon" is no time`,
 		"dnsmasq:0 zz 10.0.0.1 * *":                                 `"zz" is no hardware address`,
 		"dnsmasq:0 02:00:00:00:00:01 fe80::1 * *":                   `"fe80::1" is no IPv4 address`,

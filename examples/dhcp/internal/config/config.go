@@ -1,5 +1,5 @@
-// Package config reads the configuration of the server: one file of YAML (or JSON, which is YAML too). A key that it does
-// not know is an error, and so is everything that cannot work.
+// Package config reads the configuration of the server: one file of YAML (or JSON, which is YAML too). A key that it
+// does not know is an error, and so is everything that cannot work.
 package config
 
 import (

@@ -95,7 +95,8 @@ func (s *Server) read(in *dhcpv4.DHCPv4, receipt Receipt) (*request, error) {
 	return r, nil
 }
 
-// identify finds out who asks: the client identifier if there is one, else the hardware address (RFC 2131, section 4.2).
+// identify finds out who asks: the client identifier if there is one, else the hardware address (RFC 2131, section
+// 4.2).
 func (r *request) identify() error {
 	if hw := r.in.ClientHWAddr; len(hw) > 0 {
 		r.owner = "hw:" + hw.String()
@@ -152,14 +153,15 @@ func (r *request) link() *leases.Network {
 		return nil
 	}
 	direct := r.Leases.On(r.receipt.Interface)
-	if has := addrOf(r.in.ClientIPAddr); has.IsValid() && r.receipt.From == has && (direct == nil || !direct.Contains(has)) {
+	has := addrOf(r.in.ClientIPAddr)
+	if has.IsValid() && r.receipt.From == has && (direct == nil || !direct.Contains(has)) {
 		return r.Leases.At(has)
 	}
 	return direct
 }
 
-// identifyServer chooses the server's identifier, and reports whether the message is for this server. A relay may put its
-// own address in place of the server's (RFC 5107).
+// identifyServer chooses the server's identifier, and reports whether the message is for this server. A relay may put
+// its own address in place of the server's (RFC 5107).
 func (r *request) identifyServer() bool {
 	var named netip.Addr
 	for _, local := range r.receipt.Local {

@@ -288,7 +288,8 @@ func TestRelayGetsItsOptionBack(t *testing.T) {
 	override := dhcpv4.OptGeneric(dhcpv4.ServerIdentifierOverrideSubOption, []byte{10, 8, 0, 1})
 	in := discover(t, 1, via("10.8.0.1", circuit, override))
 	out := s.must(in)
-	require.Equal(t, in.GetOneOption(dhcpv4.OptionRelayAgentInformation), out.GetOneOption(dhcpv4.OptionRelayAgentInformation))
+	const option82 = dhcpv4.OptionRelayAgentInformation
+	require.Equal(t, in.GetOneOption(option82), out.GetOneOption(option82))
 	require.Equal(t, "10.8.0.1", out.ServerIdentifier().String(), "RFC 5107")
 	require.Equal(t, dhcpv4.MessageTypeAck, s.must(selecting(t, out, via("10.8.0.1", circuit, override))).MessageType())
 }
@@ -312,7 +313,8 @@ func TestDeclinedAddressIsNotGivenToTheClientThatDeclinedIt(t *testing.T) {
 	_, err := s.reply(discover(t, 1, dhcpv4.WithMessageType(dhcpv4.MessageTypeDecline),
 		dhcpv4.WithOption(dhcpv4.OptRequestedIPAddress(ack.YourIPAddr))))
 	require.ErrorIs(t, err, dhcp4.ErrDone)
-	s.requireIP("10.7.0.11", s.must(selecting(t, s.must(discover(t, 1, dhcpv4.WithOption(dhcpv4.OptRequestedIPAddress(ack.YourIPAddr)))))))
+	wish := dhcpv4.WithOption(dhcpv4.OptRequestedIPAddress(ack.YourIPAddr))
+	s.requireIP("10.7.0.11", s.must(selecting(t, s.must(discover(t, 1, wish)))))
 	s.lease(2)
 	s.lease(3)
 	_, err = s.reply(discover(t, 4))

@@ -108,7 +108,8 @@ func (r *request) ifAsked(out *dhcpv4.DHCPv4, option dhcpv4.Option) {
 	}
 }
 
-// routes are those of the subnet, and the default route: a client that gets this option ignores the gateway's (RFC 3442).
+// routes are those of the subnet, and the default route: a client that gets this option ignores the gateway's (RFC
+// 3442).
 func routes(s *config.Subnet) []*dhcpv4.Route {
 	var found []*dhcpv4.Route
 	add := func(to netip.Prefix, via netip.Addr) {

@@ -93,13 +93,13 @@ func prefixOf(n *net.IPNet) netip.Prefix {
 
 // assign answers Solicit, Request, Renew and Rebind: RFC 8415, sections 18.3.1, 18.3.2, 18.3.4 and 18.3.5. All
 // associations that can be met are met in one commit.
-func (r *request) assign(ctx context.Context, ias []association) (dhcpv6.DHCPv6, error) {
+func (r *request) assign(ctx context.Context, ias []association) (*dhcpv6.Message, error) {
 	if r.in.MessageType == dhcpv6.MessageTypeRebind && !r.Authoritative {
 		if err := r.known(ctx, ias); err != nil {
 			return nil, err
 		}
 	}
-	out, ttl, kept := r.answer(dhcpv6.MessageTypeReply), r.ttl(ias), time.Duration(0)
+	out, ttl, kept := r.answer(), r.ttl(ias), time.Duration(0)
 	if kept = ttl; r.in.MessageType == dhcpv6.MessageTypeSolicit {
 		if r.RapidCommit && r.in.GetOneOption(dhcpv6.OptionRapidCommit) != nil {
 			dhcpv6.WithRapidCommit(out)
@@ -217,7 +217,7 @@ func (a association) option(t1, t2 time.Duration, options dhcpv6.Options) dhcpv6
 func (r *request) end(
 	ctx context.Context, ias []association,
 	end func(context.Context, *leases.Network, leases.Client, ...leases.Want) ([]bool, error),
-) (dhcpv6.DHCPv6, error) {
+) (*dhcpv6.Message, error) {
 	var wants []leases.Want
 	var of []int
 	for i, ia := range ias {
@@ -234,7 +234,7 @@ func (r *request) end(
 	if err != nil {
 		return nil, err
 	}
-	out := r.answer(dhcpv6.MessageTypeReply)
+	out := r.answer()
 	out.AddOption(statusOf(iana.StatusSuccess, "done"))
 	for i, ia := range ias {
 		some := false

@@ -68,10 +68,13 @@ func (s *Server) Reply(ctx context.Context, packet dhcpv6.DHCPv6, receipt Receip
 		return nil, err
 	}
 	out, err := r.reply(ctx)
-	if err != nil || outer == nil {
-		return out, err
+	switch {
+	case err != nil:
+		return nil, err
+	case outer == nil:
+		return out, nil
 	}
-	return dhcpv6.NewRelayReplFromRelayForw(outer, out.(*dhcpv6.Message)) //nolint:errcheck // reply returns messages
+	return dhcpv6.NewRelayReplFromRelayForw(outer, out)
 }
 
 // read takes a message out of those of the relays, and finds out whose it is and which link it is from.
@@ -187,12 +190,12 @@ func (r *request) check() error {
 	return nil
 }
 
-func (r *request) reply(ctx context.Context) (dhcpv6.DHCPv6, error) {
+func (r *request) reply(ctx context.Context) (*dhcpv6.Message, error) {
 	switch r.in.MessageType {
 	case dhcpv6.MessageTypeConfirm:
 		return r.confirm()
 	case dhcpv6.MessageTypeInformationRequest:
-		out := r.answer(dhcpv6.MessageTypeReply)
+		out := r.answer()
 		r.options(out)
 		return out, nil
 	}
@@ -209,8 +212,9 @@ func (r *request) reply(ctx context.Context) (dhcpv6.DHCPv6, error) {
 	return r.assign(ctx, ias)
 }
 
-func (r *request) answer(of dhcpv6.MessageType) *dhcpv6.Message {
-	out := &dhcpv6.Message{MessageType: of, TransactionID: r.in.TransactionID}
+// answer returns a Reply with what all answers have.
+func (r *request) answer() *dhcpv6.Message {
+	out := &dhcpv6.Message{MessageType: dhcpv6.MessageTypeReply, TransactionID: r.in.TransactionID}
 	if id := r.in.GetOneOption(dhcpv6.OptionClientID); id != nil {
 		out.AddOption(id)
 	}
@@ -219,7 +223,7 @@ func (r *request) answer(of dhcpv6.MessageType) *dhcpv6.Message {
 }
 
 // confirm answers a client that may have moved: RFC 8415, section 18.3.3. It changes nothing.
-func (r *request) confirm() (dhcpv6.DHCPv6, error) {
+func (r *request) confirm() (*dhcpv6.Message, error) {
 	ias, err := r.associations()
 	if err != nil {
 		return nil, err
@@ -239,7 +243,7 @@ func (r *request) confirm() (dhcpv6.DHCPv6, error) {
 	if !some {
 		return nil, fmt.Errorf("%w: a Confirm without an address", ErrMalformed)
 	}
-	out := r.answer(dhcpv6.MessageTypeReply)
+	out := r.answer()
 	out.AddOption(status)
 	return out, nil
 }

@@ -287,7 +287,7 @@ func TestQuotaBoundsTheIdentitiesOfOnePeer(t *testing.T) {
 	s.lease(1) // an address and a prefix
 	out := s.lease(2)
 	addr, prefix := granted(out)
-	require.True(t, (addr == "") != (prefix == ""), "one more: %q %q", addr, prefix)
+	require.NotEqual(t, addr == "", prefix == "", "one more: %q %q", addr, prefix)
 }
 
 // FuzzReply has any bytes answered. It must not panic, and it grants only what the link has.

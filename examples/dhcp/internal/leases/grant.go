@@ -49,9 +49,10 @@ type Grant struct {
 // Addr returns the address.
 func (g Grant) Addr() netip.Addr { return g.Prefix.Addr() }
 
-// Grant gives a client what it wants, as leases that last for ttl, in one commit, which is durable when Grant returns. A
-// client that holds it already gets it again: RFC 2131, section 4.3.1, and RFC 8415, section 18.3. What cannot be had has
-// its error in its result, and does not keep the client from the rest. The error is that of the store.
+// Grant gives a client what it wants, as leases that last for ttl, in one commit, which is durable when Grant
+// returns. A client that holds it already gets it again: RFC 2131, section 4.3.1, and RFC 8415, section 18.3. What
+// cannot be had has its error in its result, and does not keep the client from the rest. The error is that of the
+// store.
 func (l *Leases) Grant(ctx context.Context, n *Network, c Client, ttl time.Duration, wants ...Want) ([]Grant, error) {
 	grants, undos := make([]Grant, len(wants)), make([]func(), len(wants))
 	plans := make([]plan, 0, len(wants))

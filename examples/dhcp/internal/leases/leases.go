@@ -1,6 +1,7 @@
 // Package leases is what a DHCP server decides, without packets: which client gets which address or prefix, of which
-// subnet of its link, and until when. The addresses themselves are pools of the library: one for each subnet, and one for
-// each prefix that is delegated from. So all that must hold when servers crash or share a store is the library's work.
+// subnet of its link, and until when. The addresses themselves are pools of the library: one for each subnet, and one
+// for each prefix that is delegated from. So all that must hold when servers crash or share a store is the library's
+// work.
 package leases
 
 import (

@@ -131,8 +131,8 @@ func (r reservation) claim() pool.Claim {
 	}
 }
 
-// reservationOf returns what is kept for a client that has these names. A reservation for its hardware comes first: that
-// is the name that it has before it has booted a system, too.
+// reservationOf returns what is kept for a client that has these names. A reservation for its hardware comes first:
+// that is the name that it has before it has booted a system, too.
 func (n *Network) reservationOf(kind Kind, names []string) (reservation, bool) {
 	for _, name := range names {
 		if r, ok := n.reserved[kind][name]; ok {
@@ -142,8 +142,8 @@ func (n *Network) reservationOf(kind Kind, names []string) (reservation, bool) {
 	return reservation{}, false
 }
 
-// Keep makes reservations of all leases that have not ended: their clients keep what they have. It returns them, and may
-// be repeated.
+// Keep makes reservations of all leases that have not ended: their clients keep what they have. It returns them, and
+// may be repeated.
 func (l *Leases) Keep(ctx context.Context) ([]pool.Allocation, error) {
 	var kept []pool.Allocation
 	now := l.clock()

@@ -1,4 +1,5 @@
-// Package server runs the DHCP server: it receives messages on the interfaces, has them answered, and sends the answers.
+// Package server runs the DHCP server: it receives messages on the interfaces, has them answered, and sends the
+// answers.
 package server
 
 import (
@@ -188,8 +189,8 @@ func linksOf(c *config.Config) (links []*link, own []netip.Addr, err error) {
 	return links, own, nil
 }
 
-// checkInterface returns an error if the interface has no address in any of the IPv4 subnets of its network: it would be
-// the wrong one, and clients could not reach the server to renew.
+// checkInterface returns an error if the interface has no address in any of the IPv4 subnets of its network: it would
+// be the wrong one, and clients could not reach the server to renew.
 func checkInterface(n *config.Network, addrs []netip.Addr) error {
 	var v4 []netip.Prefix
 	for _, s := range n.Subnets {
@@ -263,8 +264,8 @@ func familyOf(s socket) string {
 	return "v6"
 }
 
-// errBusy is returned for a message of a client that has nothing yet, while a quarter of all places is taken by such ones.
-// So those that were offered something, or have it, get through a flood.
+// errBusy is returned for a message of a client that has nothing yet, while a quarter of all places is taken by such
+// ones. So those that were offered something, or have it, get through a flood.
 var errBusy = errors.New("busy")
 
 // admit takes a place for a client that has nothing yet.
@@ -324,7 +325,7 @@ func (s *Server) answer4(ctx context.Context, from *socket4, peer netip.AddrPort
 		return err
 	}
 	s.metrics.answered.WithLabelValues("v4", out.MessageType().String()).Inc()
-	return from.send(out, peer)
+	return from.send(out)
 }
 
 func (s *Server) answer6(ctx context.Context, from *socket6, peer netip.AddrPort, packet []byte) error {

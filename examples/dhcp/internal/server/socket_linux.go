@@ -101,11 +101,10 @@ func (s *socket4) close() error { return errors.Join(s.Close(), unix.Close(s.pac
 
 // send sends an answer to where RFC 2131, section 4.1, says: to the relay; to the address that the client has; to its
 // hardware if it has none yet; to all if it asks for that.
-func (s *socket4) send(out *dhcpv4.DHCPv4, peer netip.AddrPort) error {
+func (s *socket4) send(out *dhcpv4.DHCPv4) error {
 	has, relay := out.ClientIPAddr.To4(), out.GatewayIPAddr.To4()
 	switch {
 	case relay != nil && !relay.IsUnspecified():
-		// To the relay's port, which is 67 unless it says otherwise (RFC 8357).
 		return s.sendTo(out, netip.AddrPortFrom(netip.AddrFrom4([4]byte(relay)), server4))
 	case out.MessageType() == dhcpv4.MessageTypeNak:
 	case has != nil && !has.IsUnspecified():
