@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"time"
 
 	"go4.org/netipx"
@@ -121,6 +122,9 @@ func (s *Subnet) validate() error {
 	return s.validateReservations()
 }
 
+// domainName is labels of 1 to 63 letters, digits, hyphens and underscores: RFC 1035, section 2.3.4.
+var domainName = regexp.MustCompile(`^[0-9A-Za-z_-]{1,63}(\.[0-9A-Za-z_-]{1,63})*\.?$`)
+
 func (s *Subnet) validateOptions() error {
 	v4 := s.Subnet.Addr().Is4()
 	for name, addrs := range map[string][]netip.Addr{"dns": s.DNS, "ntp": s.NTP} {
@@ -132,6 +136,13 @@ func (s *Subnet) validateOptions() error {
 	}
 	if !v4 && (s.Gateway.IsValid() || len(s.Routes) > 0 || s.MTU != 0) {
 		return errors.New("gateway, routes and mtu: DHCPv6 has none of these, router advertisements tell them")
+	}
+	for name, domains := range map[string][]string{"domain": {s.Domain}, "search": s.Search} {
+		for _, domain := range domains {
+			if domain != "" && (!domainName.MatchString(domain) || len(domain) > 253) {
+				return fmt.Errorf("%s: %q is no domain name", name, domain)
+			}
+		}
 	}
 	if s.MTU != 0 && s.MTU < 68 {
 		return fmt.Errorf("mtu: %d is under 68", s.MTU)

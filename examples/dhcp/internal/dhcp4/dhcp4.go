@@ -175,7 +175,7 @@ func (r *request) identifyServer() bool {
 		}
 	}
 	if named = addrOf(r.in.ServerIdentifier()); !named.IsValid() || named == r.id {
-		return true
+		return r.id.IsValid()
 	}
 	for _, local := range r.receipt.Local {
 		if named == local {
