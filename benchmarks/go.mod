@@ -7,6 +7,7 @@ replace (
 	github.com/ipalloc/ipalloc/store/bolt => ../store/bolt
 	github.com/ipalloc/ipalloc/store/etcd => ../store/etcd
 	github.com/ipalloc/ipalloc/store/kube => ../store/kube
+	github.com/ipalloc/ipalloc/store/mysql => ../store/mysql
 	github.com/ipalloc/ipalloc/store/postgres => ../store/postgres
 	github.com/ipalloc/ipalloc/store/sqlite => ../store/sqlite
 )
@@ -15,10 +16,12 @@ require (
 	github.com/cilium/cilium v1.20.2
 	github.com/containernetworking/cni v1.3.1
 	github.com/containernetworking/plugins v1.9.1
+	github.com/go-sql-driver/mysql v1.10.1
 	github.com/ipalloc/ipalloc v0.1.0
 	github.com/ipalloc/ipalloc/store/bolt v0.1.0
 	github.com/ipalloc/ipalloc/store/etcd v0.1.0
 	github.com/ipalloc/ipalloc/store/kube v0.1.0
+	github.com/ipalloc/ipalloc/store/mysql v0.1.0
 	github.com/ipalloc/ipalloc/store/postgres v0.1.0
 	github.com/ipalloc/ipalloc/store/sqlite v0.1.0
 	github.com/metal-stack/go-ipam v1.14.14
@@ -35,6 +38,7 @@ require (
 	codeberg.org/go-fonts/liberation v0.5.0 // indirect
 	codeberg.org/go-latex/latex v0.2.0 // indirect
 	codeberg.org/go-pdf/fpdf v0.11.1 // indirect
+	filippo.io/edwards25519 v1.2.0 // indirect
 	git.sr.ht/~sbinet/gg v0.7.0 // indirect
 	github.com/NYTimes/gziphandler v1.1.1 // indirect
 	github.com/ajstarks/svgo v0.0.0-20211024235047-1546f124cd8b // indirect

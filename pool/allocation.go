@@ -92,14 +92,13 @@ const (
 
 // holdingData is what the record of a holding has as its data, beside the record's own fields. It is empty for most.
 type holdingData struct {
-	Owner      string            `json:"owner,omitempty"`      // if it is not the name of the record
-	Generation int64             `json:"generation,omitempty"` // if it is not the revision of the record
-	Scope      string            `json:"scope,omitempty"`
-	Labels     map[string]string `json:"labels,omitempty"`
-	Child      string            `json:"child,omitempty"`
-	Missing    *time.Time        `json:"missing,omitempty"`
-	Reserved   bool              `json:"reserved,omitempty"`
-	Ends       *time.Time        `json:"ends,omitempty"` // of what is reserved: its Expires, when nothing becomes free
+	Owner      string     `json:"owner,omitempty"`      // if it is not the name of the record
+	Generation int64      `json:"generation,omitempty"` // if it is not the revision of the record
+	Scope      string     `json:"scope,omitempty"`
+	Child      string     `json:"child,omitempty"`
+	Missing    *time.Time `json:"missing,omitempty"`
+	Reserved   bool       `json:"reserved,omitempty"`
+	Ends       *time.Time `json:"ends,omitempty"` // of what is reserved: its Expires, when nothing becomes free
 }
 
 func (h *holding) key(pool string) store.Key {
@@ -111,15 +110,13 @@ func (h *holding) key(pool string) store.Key {
 
 func (h *holding) record(pool string) (store.Record, error) {
 	r := store.Record{
-		Key: h.key(pool), State: h.state(), Prefixes: h.Prefixes, Created: h.Created, Expires: h.frees(),
+		Key: h.key(pool), State: h.state(), Prefixes: h.Prefixes, Labels: h.Labels, Created: h.Created,
+		Expires: h.frees(),
 	}
-	if h.Generation == 0 && h.Scope == "" && len(h.Labels) == 0 && h.Child == "" && h.missing.IsZero() && !h.stray &&
-		!h.Reserved {
+	if h.Generation == 0 && h.Scope == "" && h.Child == "" && h.missing.IsZero() && !h.stray && !h.Reserved {
 		return r, nil
 	}
-	data := holdingData{
-		Generation: h.Generation, Scope: h.Scope, Labels: h.Labels, Child: h.Child, Reserved: h.Reserved,
-	}
+	data := holdingData{Generation: h.Generation, Scope: h.Scope, Child: h.Child, Reserved: h.Reserved}
 	if h.Reserved && !h.Expires.IsZero() {
 		data.Ends = &h.Expires
 	}
@@ -157,7 +154,7 @@ func readHolding(r store.Record) (holding, error) {
 	h := holding{
 		Allocation: Allocation{
 			Owner: r.Name, Prefixes: r.Prefixes, Generation: r.Revision, Created: r.Created, Expires: r.Expires,
-			Declined: r.State == stateDeclined,
+			Labels: r.Labels, Declined: r.State == stateDeclined,
 		},
 		cooling: r.State != stateAllocated, stray: r.Kind == store.KindCooling,
 	}
@@ -168,7 +165,7 @@ func readHolding(r store.Record) (holding, error) {
 	if err := json.Unmarshal(r.Data, &data); err != nil {
 		return h, fmt.Errorf("%w: the record %v: %w", ErrCorrupt, r.Key, err)
 	}
-	h.Scope, h.Labels, h.Child = data.Scope, data.Labels, data.Child
+	h.Scope, h.Child = data.Scope, data.Child
 	h.Reserved, h.Kept = data.Reserved, data.Reserved && h.cooling
 	if data.Ends != nil {
 		h.Expires = data.Ends.UTC()

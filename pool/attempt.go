@@ -420,7 +420,9 @@ func (a *attempt) planPart(o *op, part *part) error {
 }
 
 // isElsewhere reports whether another pool may grant what this one refuses.
-func isElsewhere(err error) bool { return isFull(err) || errors.Is(err, ErrCordoned) }
+func isElsewhere(err error) bool {
+	return isFull(err) || errors.Is(err, ErrCordoned) || errors.Is(err, ErrQuota)
+}
 
 // isFull reports whether another pool may have what this one has not.
 func isFull(err error) bool {
@@ -616,7 +618,7 @@ func (a *attempt) passOn(s *step, d *draft) error {
 // isRefusal reports whether a task failed because of what it asks for, and not because the store could not be read.
 func isRefusal(err error) bool {
 	for _, refusal := range []error{
-		ErrInvalid, ErrExhausted, ErrTaken, ErrNotInPool, ErrFamily, ErrHeld, ErrScope, ErrCordoned, ErrNotFound,
+		ErrInvalid, ErrExhausted, ErrTaken, ErrNotInPool, ErrFamily, ErrHeld, ErrScope, ErrCordoned, ErrQuota, ErrNotFound,
 		ErrGeneration, ErrInUse, ErrExists, ErrOrphaned,
 		ErrOverlap, ErrOutOfRange, ErrCorrupt, ErrNewerFormat,
 	} {

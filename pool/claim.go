@@ -55,8 +55,9 @@ type Claim struct {
 	// "Owners and generations" in the package comment.
 	Fenced bool
 
-	// Labels are stored with the allocation, for people and for drawings: a pod's name, a node. They do not affect what
-	// is granted. An owner that claims again keeps its first labels. At most [MaxLabelBytes] bytes in all.
+	// Labels are stored with the allocation, for people, for drawings, and for [Pool.Find]: a pod's name, a node, an
+	// order's number. They do not affect what is granted. An owner that claims again keeps its first labels. A name is not
+	// empty; names and values are UTF-8 without NUL. At most [MaxLabels], of at most [MaxLabelBytes] bytes in all.
 	Labels map[string]string
 }
 
@@ -65,8 +66,10 @@ const (
 	MaxRequests = 4096
 	// MaxPreferences is the largest number of requests in a claim that set [Request.Prefer].
 	MaxPreferences = 16
+	// MaxLabels is how many labels a claim may have.
+	MaxLabels = store.MaxLabels
 	// MaxLabelBytes is the largest size in bytes of all labels of a claim, names and values together.
-	MaxLabelBytes = 4096
+	MaxLabelBytes = store.MaxLabelBytes
 	// MaxTTL is the longest duration of a lease or a cooldown: 100 years of 365 days.
 	MaxTTL = 100 * 365 * 24 * time.Hour
 )
@@ -222,19 +225,7 @@ func (c *Claim) checkRest() error {
 }
 
 // validateLabels checks the labels of a claim or of a pool.
-func validateLabels(labels map[string]string) error {
-	size := 0
-	for name, value := range labels {
-		if !utf8.ValidString(name) || !utf8.ValidString(value) {
-			return invalid("the label %q with the value %q is not UTF-8", name, value)
-		}
-		size += len(name) + len(value)
-	}
-	if size > MaxLabelBytes {
-		return invalid("the labels have %d bytes, the most is %d", size, MaxLabelBytes)
-	}
-	return nil
-}
+func validateLabels(labels map[string]string) error { return store.ValidateLabels(labels) }
 
 // checkRequests checks each request, and that none asks for what another one does.
 func (c *Claim) checkRequests() error {

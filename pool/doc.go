@@ -120,10 +120,11 @@
 //
 // [Pool.AllocateWait] waits for an address, and [Pool.Watch] reports what became free or taken. Both cost next to
 // nothing while nothing happens. Calls that wait on one handle are served in order; handles share what becomes free.
-// [Pool.DryRun] returns what a claim would get. An [Observer] is told when calls and commits begin and end, and which
-// ended leases were freed: for metrics and traces. [Pool.Snapshot] and [Pool.Export] return a whole pool as of one
-// moment, at O(allocations), and [Import] makes a pool of it in this store or another. Package pool/view draws a pool,
-// and the module pool/metrics counts for Prometheus.
+// [Pool.Get] returns what an owner holds, or who holds an address, and [Pool.Find] everything that has certain
+// [Claim.Labels], page by page, by address if asked. [Pool.DryRun] returns what a claim would get. An [Observer] is
+// told when calls and commits begin and end, and which ended leases were freed: for metrics and traces. [Pool.Snapshot]
+// and [Pool.Export] return a whole pool as of one moment, at O(allocations), and [Import] makes a pool of it in this
+// store or another. Package pool/view draws a pool, and the module pool/metrics counts for Prometheus.
 //
 // # Stores and processes
 //

@@ -8,6 +8,7 @@ import (
 
 	"github.com/ipalloc/ipalloc/cidr"
 	"github.com/ipalloc/ipalloc/internal/sentinel"
+	"github.com/ipalloc/ipalloc/pool/internal/space"
 	"github.com/ipalloc/ipalloc/store"
 )
 
@@ -55,6 +56,8 @@ var (
 	ErrHeld = errors.New("owner holds something else")
 	// ErrScope is returned when the pool, or what the owner already holds, has a scope other than the claim's.
 	ErrScope = errors.New("other scope")
+	// ErrQuota is returned when a claim would exceed a quota; see [Spec.Quotas]. The [Error] has the figures.
+	ErrQuota = errors.New("over quota")
 	// ErrCordoned is returned when the pool is closed for new claims; see [Spec.Cordoned].
 	ErrCordoned = errors.New("the pool is cordoned")
 	// ErrOutOfRange is returned when a change of the pool would leave allocations out of range (stranded). The [Error]
@@ -104,9 +107,12 @@ type Error struct {
 	// Until is when the cooldown or quarantine of the first address of an exact prefix ends. Zero if an owner holds it,
 	// and if Err does not wrap [ErrTaken].
 	Until time.Time
-	// Next is when the first lease or cooldown in the pool ends, if nothing changes before then. Zero if there is none,
-	// if that was not looked up, and if Err wraps neither [ErrExhausted] nor [ErrTaken].
+	// Next is when the first lease or cooldown in the pool ends, or with [ErrQuota] the first lease that counts, if
+	// nothing changes before then. Zero if there is none, if that was not looked up, and if Err wraps none of
+	// [ErrExhausted], [ErrTaken] and ErrQuota.
 	Next time.Time
+	// Quota is the quota that the claim would exceed, with what would count with the claim, if Err wraps [ErrQuota].
+	Quota QuotaUse
 	// Allocations are all those that a change of the pool would leave out of range, at least in part, if Err wraps
 	// [ErrOutOfRange].
 	Allocations []Allocation
@@ -156,6 +162,7 @@ func (e *Error) explain() {
 	case errors.As(err, &stranded):
 		e.Allocations = stranded.allocations
 	}
+	e.asQuotaError()
 }
 
 // exhaustedError is the cause of an [Error] that says which request could not be met, and why: see there.
@@ -220,6 +227,27 @@ func (e *outOfRangeError) Error() string {
 // Is makes errors.Is(e, ErrOutOfRange) true.
 func (e *outOfRangeError) Is(target error) bool { return target == ErrOutOfRange }
 
+// quotaError says which quota a claim would exceed.
+type quotaError struct {
+	whose      space.Whose
+	family     Family
+	held, most cidr.Count
+	next       time.Time
+	many       bool // there are too many others that count
+}
+
+// Error says whose quota it is, and how much of it is used.
+func (e *quotaError) Error() string {
+	of := Quota{Label: e.whose.Label, Value: e.whose.Value}.of()
+	if e.many {
+		return fmt.Sprintf("%v: %s cannot be counted beside %d others", ErrQuota, of, MaxQuotaValues)
+	}
+	return fmt.Sprintf("%v: %s would hold %v of at most %v %v addresses", ErrQuota, of, e.held, e.most, e.family)
+}
+
+// Is makes errors.Is(e, ErrQuota) true.
+func (e *quotaError) Is(target error) bool { return target == ErrQuota }
+
 // takenError says why an exact prefix could not be granted.
 type takenError struct {
 	prefix      netip.Prefix
@@ -227,7 +255,8 @@ type takenError struct {
 	reserved    bool // for another owner
 }
 
-// Error says whether the prefix is cooling down, and until when, or that it is reserved. The [*Error] around it names the prefix.
+// Error says whether the prefix is cooling down, and until when, or that it is reserved. The [*Error] around it names
+// the prefix.
 func (e *takenError) Error() string {
 	text := ErrTaken.Error()
 	if e.reserved {

@@ -92,3 +92,6 @@ const (
 	// it with [ErrFamily].
 	RequireDualStack FamilyPolicy = "RequireDualStack"
 )
+
+// isOf reports whether the prefix is of the family.
+func (f Family) isOf(p netip.Prefix) bool { return FamilyOf(p.Addr()) == f }

@@ -32,21 +32,22 @@ func goldenFile(what string, format int) string {
 
 // goldenRecord is a record in a golden file.
 type goldenRecord struct {
-	Kind     store.Kind      `json:"kind"`
-	Pool     string          `json:"pool"`
-	Name     string          `json:"name,omitempty"`
-	Revision int64           `json:"revision"`
-	State    string          `json:"state,omitempty"`
-	Prefixes []netip.Prefix  `json:"prefixes,omitempty"`
-	Created  time.Time       `json:"created,omitzero"`
-	Expires  time.Time       `json:"expires,omitzero"`
-	Data     json.RawMessage `json:"data,omitempty"`
+	Kind     store.Kind        `json:"kind"`
+	Pool     string            `json:"pool"`
+	Name     string            `json:"name,omitempty"`
+	Revision int64             `json:"revision"`
+	State    string            `json:"state,omitempty"`
+	Prefixes []netip.Prefix    `json:"prefixes,omitempty"`
+	Labels   map[string]string `json:"labels,omitempty"`
+	Created  time.Time         `json:"created,omitzero"`
+	Expires  time.Time         `json:"expires,omitzero"`
+	Data     json.RawMessage   `json:"data,omitempty"`
 }
 
 func (g goldenRecord) record() store.Record {
 	return store.Record{
 		Key: store.Key{Kind: g.Kind, Pool: g.Pool, Name: g.Name}, Revision: g.Revision, State: g.State,
-		Prefixes: g.Prefixes, Created: g.Created, Expires: g.Expires, Data: g.Data,
+		Prefixes: g.Prefixes, Labels: g.Labels, Created: g.Created, Expires: g.Expires, Data: g.Data,
 	}
 }
 
@@ -58,7 +59,7 @@ func goldenRecords(t testing.TB, s store.Store) []goldenRecord {
 	var all []goldenRecord
 	for key, r := range allRecords(t, s) {
 		all = append(all, goldenRecord{
-			key.Kind, key.Pool, key.Name, r.Revision, r.State, r.Prefixes, r.Created, r.Expires, r.Data,
+			key.Kind, key.Pool, key.Name, r.Revision, r.State, r.Prefixes, r.Labels, r.Created, r.Expires, r.Data,
 		})
 	}
 	slices.SortFunc(all, func(a, b goldenRecord) int {
@@ -122,6 +123,13 @@ func (g *golden) everySetting() {
 	reconcile(t, p, live(alive...), &pool.ReconcileOptions{Grace: time.Hour})
 	allocate(t, p, team(claim("gone", "10.0.0.111")))
 	release(t, p, "gone")
+	reserve(t, p, team(claim("kept", "10.0.0.112")))
+	reserve(t, p, team(claim("held and reserved", "10.0.0.113")))
+	allocate(t, p, team(lease("held and reserved", time.Hour)))
+	reserve(t, p, team(claim("reserved and declined", "10.0.0.114")))
+	allocate(t, p, team(lease("reserved and declined", time.Hour)))
+	_, err = p.Decline(t.Context(), pool.Held{Owner: "reserved and declined"}, time.Hour)
+	require.NoError(t, err)
 }
 
 // outOfRange makes a pool that holds what it would not hand out any more: addresses, and a whole family.
@@ -294,7 +302,8 @@ func TestTheFormatIsAsItWas(t *testing.T) {
 	}
 	require.Len(t, kinds, 5, "of all kinds")
 	require.ElementsMatch(t, []string{
-		"pool active", "network active", "allocation allocated", "allocation cooling", "cooling cooling", "cooling declined",
+		"pool active", "network active", "allocation allocated", "allocation cooling", "allocation reserved",
+		"allocation declined", "cooling cooling", "cooling declined",
 		"space free space", "space rules",
 	}, slices.Collect(maps.Keys(states)), "in all states")
 	text := string(compacted(t, records))

@@ -280,9 +280,10 @@ func infoOf(ctx context.Context, s store.Store, head store.Record) (Info, error)
 	if err := h.check(spec.AllFamilies()); err != nil {
 		return Info{}, err
 	}
-	parent := h.parentOf()
+	parent, stats := h.parentOf(), statsOf(h.Counts())
 	return Info{
-		Name: head.Pool, Spec: spec, Created: head.Created, Revision: head.Revision, Stats: statsOf(h.Counts()),
+		Name: head.Pool, Spec: spec, Created: head.Created, Revision: head.Revision, Stats: stats,
+		Quotas:  quotaUses(spec.Quotas, stats, h.Owned),
 		Holders: h.Holding, Reservations: h.Reservations, Withheld: withheld, Parent: parent.Pool, Grants: parent.Grants,
 	}, nil
 }

@@ -86,6 +86,9 @@ type home interface {
 	// records iterates over all records that hold addresses; without aside, it leaves out those that cool down beside
 	// what their owner holds. In memory they are as of one moment.
 	records(ctx context.Context, aside bool) iter.Seq2[*holding, error]
+	// labelled iterates over the records with a label that hold addresses, but for those that cool down beside what their
+	// owner holds, in an order of their owners that is always the same. In memory they are as of one moment.
+	labelled(ctx context.Context, l store.Labelled) iter.Seq2[*holding, error]
 	// current is the present revision, or nearly so.
 	current(ctx context.Context) (int64, error)
 	// wait returns when the pool has another revision, or at the time until, unless that is zero. After an

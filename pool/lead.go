@@ -149,11 +149,23 @@ func (r *runner) try(batch []*op) bool {
 	a.committed()
 	if len(r.guests) > 0 {
 		own[0].pools[0].home.(*stored).rivalry = mostRivalry
+		r.stir(own[0].pools[0])
 	}
 	if r.shared != nil {
 		r.serve(context.WithoutCancel(ctx), own[0].pools[0])
 	}
 	return true
+}
+
+// stir lets the claims that wait in the pool's line be tried again if a guest has freed something: in the commit in
+// which they were refused, so that no later change of the pool tells of it.
+func (r *runner) stir(p *Pool) {
+	for _, g := range r.guests {
+		if slices.ContainsFunc(g.ops, (*op).mayFree) {
+			p.line.stir()
+			return
+		}
+	}
 }
 
 // start begins an attempt for a batch, in the turn that the runner has.

@@ -256,6 +256,40 @@ func (o *orderly) rest(t *rapid.T) {
 	require.Equal(t, held, n)
 }
 
+// What another handle asks this one to release comes free in the very commit in which the claims of the line were
+// refused. They are tried again, for no later change of the pool tells of it.
+func TestLineIsToldOfWhatGuestsRelease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for i := range 625 { // releases at all sorts of moments within two commits
+			memory := store.NewMemory()
+			_, err := pool.Create(t.Context(), memory, "blue", specOf("10.0.0.0/30"), nil)
+			require.NoError(t, err)
+			var handles [3]*pool.Pool
+			for h := range handles {
+				s := &gauge{Memory: memory.Open(), commit: 300 * time.Microsecond, read: 100 * time.Microsecond}
+				handles[h], err = pool.Open(t.Context(), s, "blue", nil)
+				require.NoError(t, err)
+			}
+			for owner := range 4 {
+				allocate(t, handles[0], pool.Claim{Owner: fmt.Sprint(owner)})
+			}
+			for _, p := range handles {
+				p.Contend()
+			}
+			waits := queueAll(t.Context(), handles[0], anyOf("a", "b", "c", "d")...)
+			var wg sync.WaitGroup
+			for owner, through := range []int{1, 0, 2, 1} {
+				wg.Go(func() {
+					time.Sleep(time.Duration(i/[]int{1, 5, 25, 125}[owner]%5) * 150 * time.Microsecond)
+					release(t, handles[through], fmt.Sprint(owner))
+				})
+			}
+			wg.Wait()
+			require.Equal(t, []string{"a", "b", "c", "d"}, served(waits), i)
+		}
+	})
+}
+
 // A claim that cannot be met does not hold up those behind it that ask for something else, and these do not take what
 // it could have.
 func TestClaimThatCannotBeMetHoldsUpNobodyElse(t *testing.T) {

@@ -3,6 +3,7 @@ package pool_test
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -122,7 +123,7 @@ func (s *machine) AllocateInBlock(t *rapid.T) {
 
 // blockSeen is what was seen of a new block.
 func blockSeen(parent pool.Snapshot, fresh world.Block) (seen world.Sight) {
-	for _, a := range append(parent.Allocations, parent.Cooling...) {
+	for _, a := range slices.Concat(parent.Cooling, parent.Allocations) { // what it holds, or else has given back
 		if a.Owner == fresh.Owner {
 			seen.Prefixes = a.Prefixes
 		}

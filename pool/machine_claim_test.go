@@ -108,7 +108,9 @@ func (s *machine) sight(t *rapid.T, name, owner string, got pool.Allocation, err
 		if err != nil {
 			return world.Sight{}
 		}
-		got, _ = p.Get(context.Background(), pool.Held{Owner: owner})
+		if got, err = p.Get(context.Background(), pool.Held{Owner: owner}); err != nil {
+			got = keptFor(p, owner)
+		}
 	}
 	seen := world.Sight{Prefixes: slices.Clone(got.Prefixes)}
 	if m := s.world.Pools[name]; m == nil || !m.Tied(s.world.Now) {
@@ -122,6 +124,16 @@ func (s *machine) sight(t *rapid.T, name, owner string, got pool.Allocation, err
 		})
 	}
 	return seen
+}
+
+// keptFor is what is reserved for an owner.
+func keptFor(p *pool.Pool, owner string) (kept pool.Allocation) {
+	for a, err := range p.Reservations(context.Background()) {
+		if err == nil && a.Owner == owner {
+			kept = a
+		}
+	}
+	return kept
 }
 
 // requireNext requires an error about exhaustion to say when the next address frees.

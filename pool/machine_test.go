@@ -280,6 +280,8 @@ func requireSame(t *rapid.T, w *world.World, name string, p *pool.Pool) {
 	info, err := p.Info(context.Background())
 	require.NoError(t, err)
 	require.Equal(t, textOf(t, pool.Snapshot{Info: want.Info}), textOf(t, pool.Snapshot{Info: info}))
+	require.Equal(t, want.Reservations, info.Reservations)
+	require.Equal(t, want.Quotas, info.Quotas)
 	report, err := p.Verify(context.Background())
 	require.NoError(t, err)
 	slices.SortFunc(report.OutOfRange, world.ByAddr)
@@ -320,6 +322,7 @@ func (s *machine) claims() map[string]func(*rapid.T) {
 		"reserve": s.Reserve, "reserve what is held": s.ReserveHeld, "unreserve": s.Unreserve, "reservations": s.Reservations,
 		"renew": s.Renew, "expire": s.Expire, "reconcile": s.Reconcile,
 		"each": s.Each, "all": s.All, "together": s.Together, "update": s.Update, "get": s.Get, "list": s.List,
+		"find":  s.Find,
 		"watch": s.Watch, "spoil": s.Spoil, "repair": s.Repair, "copy": s.Copy,
 	}
 }

@@ -27,6 +27,7 @@ type memory struct {
 	held   map[string]*holding
 	strays map[netip.Prefix]*holding
 	index  index
+	labels labelIndex
 	expiry expiry
 
 	waiting chan struct{} // closed with the next change; nil if nobody waits
@@ -39,6 +40,7 @@ func newMemory(s *state, options *Options) *memory {
 	return &memory{
 		options: options, order: memories.Add(1), known: s,
 		held: map[string]*holding{}, strays: map[netip.Prefix]*holding{}, index: newIndex(),
+		labels: labelIndex{},
 	}
 }
 
@@ -271,10 +273,12 @@ func (m *memory) replace(w write) {
 	}
 	if w.op == store.Delete {
 		m.expiry.replace(old, nil)
+		m.labels.replace(old, nil)
 		delete(m.held, h.Owner)
 		return
 	}
 	m.expiry.replace(old, h)
+	m.labels.replace(old, h)
 	m.held[h.Owner] = h
 	m.index.add(h)
 }
@@ -304,10 +308,10 @@ func (m *memory) find(ctx context.Context, addr netip.Addr) (*holding, error) {
 func (m *memory) info(context.Context) (Info, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	s := m.known.space
+	s, stats := m.known.space, statsOf(m.known.space.Counts())
 	return Info{
-		Spec: m.known.rules.Spec.clone(), Revision: m.clock, Stats: statsOf(s.Counts()), Holders: s.Tally(space.Holding),
-		Reservations: s.Tally(space.Reserved),
+		Spec: m.known.rules.Spec.clone(), Revision: m.clock, Stats: stats, Holders: s.Tally(space.Holding),
+		Reservations: s.Tally(space.Reserved), Quotas: quotaUses(m.known.rules.Quotas, stats, s.Owned()),
 	}, nil
 }
 

@@ -173,9 +173,31 @@ func anyPolicies(t *rapid.T, spec *pool.Spec) {
 	spec.Strategy = rapid.SampledFrom(everyStrategy).Draw(t, "strategy")
 	spec.Cooldown = time.Duration(rapid.SampledFrom([]int{0, 0, 1, 3}).Draw(t, "cooldown")) * time.Minute
 	spec.Scope = rapid.SampledFrom([]string{"", "", "", "team"}).Draw(t, "scope")
-	spec.Labels = rapid.SampledFrom([]map[string]string{nil, {"zone": "a"}, {"zone": "b", "": "é"}}).Draw(t, "labels")
+	spec.Labels = rapid.SampledFrom([]map[string]string{nil, {"zone": "a"}, {"zone": "b", "é": ""}}).Draw(t, "labels")
 	spec.Cordoned = rapid.IntRange(0, 5).Draw(t, "cordoned") == 0
+	anyQuotas(t, spec)
 	anyBands(t, spec)
+}
+
+// anyQuotas draws quotas of scopes and nodes, mostly none.
+func anyQuotas(t *rapid.T, spec *pool.Spec) {
+	spec.Quotas = nil
+	for range rapid.SampledFrom([]int{0, 0, 0, 1, 1, 3}).Draw(t, "quotas") {
+		q := pool.Quota{
+			Label:     rapid.SampledFrom([]string{"", "node"}).Draw(t, "label"),
+			Family:    rapid.SampledFrom([]pool.Family{0, pool.IPv4, pool.IPv6}).Draw(t, "quota of family"),
+			Addresses: cidr.CountOf(uint64(rapid.SampledFrom([]int{1, 2, 3, 8}).Draw(t, "addresses"))),
+		}
+		if rapid.Bool().Draw(t, "of one value") {
+			q.Value = rapid.SampledFrom([]string{"team", "n1"}).Draw(t, "value")
+		}
+		if rapid.Bool().Draw(t, "in percent") {
+			q.Addresses, q.Percent = cidr.Count{}, rapid.SampledFrom([]int{1, 5, 33, 100}).Draw(t, "percent")
+		}
+		if spec.Quotas = append(spec.Quotas, q); spec.Validate() != nil {
+			spec.Quotas = spec.Quotas[:len(spec.Quotas)-1] // two that are about the same
+		}
+	}
 }
 
 func anyBands(t *rapid.T, spec *pool.Spec) {
@@ -290,9 +312,18 @@ func anyOwnersClaim(t *rapid.T, m *world.Pool, owner string) pool.Claim {
 		c.Scope = rapid.SampledFrom([]string{"", "team", "others"}).Draw(t, "scope")
 	}
 	if rapid.IntRange(0, 3).Draw(t, "labelled") == 0 {
-		c.Labels = map[string]string{"node": rapid.SampledFrom([]string{"", "n1", "ñ"}).Draw(t, "label")}
+		c.Labels = anyLabels(t)
 	}
 	return c
+}
+
+// anyLabels draws labels of which many claims have the same.
+func anyLabels(t *rapid.T) map[string]string {
+	labels := map[string]string{"node": rapid.SampledFrom([]string{"", "n1", "n1", "ñ"}).Draw(t, "label")}
+	if rapid.IntRange(0, 2).Draw(t, "two labels") == 0 {
+		labels["k8s.io/pod"] = rapid.SampledFrom([]string{"web", "a b/%"}).Draw(t, "other label")
+	}
+	return labels
 }
 
 // anyTTL draws how long a lease lasts; 0 for ever. All are whole minutes, and each call is made at another millisecond
@@ -366,6 +397,8 @@ func badClaim(t *rapid.T, m *world.Pool) pool.Claim {
 		{Owner: "x", TTL: pool.MaxTTL + 1},
 		{Owner: "x", Labels: map[string]string{"x": strings.Repeat("x", pool.MaxLabelBytes)}},
 		{Owner: "x", Labels: map[string]string{"x": "\xff"}},
+		{Owner: "x", Labels: map[string]string{"x": "\x00"}},
+		{Owner: "x", Labels: map[string]string{"": "x"}},
 	}
 	c := rapid.SampledFrom(bad).Draw(t, "bad claim")
 	c.Scope = m.Spec.Scope

@@ -319,6 +319,9 @@ type Info struct {
 	// Reservations is the number of owners for whom something is reserved, whether they hold it or not; see
 	// [Pool.Reserve].
 	Reservations int
+	// Quotas are how much of the quotas of the spec is used, in the order of labels and values: of each value that a
+	// quota names and, for quotas of each value, of those that hold something.
+	Quotas []QuotaUse
 	// Withheld are the addresses that the pool must not hand out although its own spec allows it: those that are
 	// external in its network and, in a delegated pool, those that its parent must not hand out.
 	Withheld []netipx.IPRange
@@ -372,10 +375,10 @@ func (p *Pool) Info(ctx context.Context) (Info, error) {
 // infoNow describes the pool as it is known to whoever leads.
 func (p *Pool) infoNow() Info {
 	s := p.home.state()
-	parent := s.parent.clone()
+	parent, stats := s.parent.clone(), statsOf(s.space.Counts())
 	return Info{
 		Name: p.name, Spec: s.rules.Spec.clone(), Created: p.home.created(), Revision: p.home.revision(),
-		Stats: statsOf(s.space.Counts()), Holders: s.space.Tally(space.Holding),
+		Quotas: quotaUses(s.rules.Quotas, stats, s.space.Owned()), Stats: stats, Holders: s.space.Tally(space.Holding),
 		Reservations: s.space.Tally(space.Reserved), Withheld: s.rules.withheld,
 		Parent: parent.Pool, Grants: parent.Grants,
 	}
@@ -458,7 +461,8 @@ func singleAddr(addr netip.Addr) netip.Prefix {
 }
 
 // Allocations iterates over all allocations, in no particular order. One that is granted or released meanwhile may or
-// may not be included. An error ends the iteration. Cost: O(allocations).
+// may not be included. An error ends the iteration. Cost: O(allocations). To find those with a label, or to read them
+// in the order of their addresses or in pages, see [Pool.Find].
 func (p *Pool) Allocations(ctx context.Context) iter.Seq2[Allocation, error] {
 	return p.list(ctx, (*holding).live)
 }

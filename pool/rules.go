@@ -8,6 +8,7 @@ import (
 
 	"go4.org/netipx"
 
+	"github.com/ipalloc/ipalloc/cidr"
 	"github.com/ipalloc/ipalloc/pool/internal/space"
 )
 
@@ -21,6 +22,8 @@ type rules struct {
 	tiers    [2]tiers
 	bands    map[string]*[2]*space.Part // by name, then by Family.index
 	bounded  bool                       // claims may not ask for any length
+	sizes    [2]cidr.Count              // of allowed; only if there are quotas
+	counted  *counted                   // whose addresses are counted; nil if there are no quotas
 
 	encoded func() (encodedRules, error)
 }
@@ -33,10 +36,14 @@ func newRules(spec Spec, withheld []netipx.IPRange) (*rules, error) {
 	}
 	own := spec.clone() // so that the caller's slices are not shared
 	r := &rules{Spec: own, families: own.AllFamilies(), withheld: withheld, sets: sets, bands: own.bandParts()}
+	r.counted = countedBy(own.Quotas)
 	r.encoded = sync.OnceValues(r.encode)
 	for _, family := range r.families {
 		i, lengths := family.index(), own.of(family)
 		r.allowed[i] = sets[i].allowed.minus(setOf(ofFamily(withheld, family)))
+		if len(own.Quotas) > 0 {
+			r.sizes[i] = r.allowed[i].size()
+		}
 		r.tiers[i] = own.tiersOf(family, sets[i].ranges)
 		r.bounded = r.bounded || lengths.MinBits != 0 || lengths.MaxBits != 0
 	}

@@ -75,8 +75,8 @@ func (s *Snapshot) sort() {
 }
 
 // Walk reads the whole pool, as of one moment, without holding it in memory. It calls begin with a description of the
-// pool, and then each for every allocation that is held, cooling down or kept, in no particular order. If other processes
-// change the pool meanwhile, Walk starts again by calling begin: discard what was reported before.
+// pool, and then each for every allocation that is held, cooling down or kept, in no particular order. If other
+// processes change the pool meanwhile, Walk starts again by calling begin: discard what was reported before.
 //
 // The allocations belong to the caller. The functions must not use the pool: other calls through this handle wait for
 // them. An error of a function ends Walk, which returns it wrapped.
@@ -139,8 +139,8 @@ type allocationText struct {
 }
 
 // MarshalJSON writes the snapshot for people and for [Import]: its spec as [Spec.MarshalJSON] writes it, and each
-// allocation with its owner, prefixes, state ("allocated", "cooling", "declined" or "reserved") and times. docs/formats.md in the
-// repository describes the format.
+// allocation with its owner, prefixes, state ("allocated", "cooling", "declined" or "reserved") and times.
+// docs/formats.md in the repository describes the format.
 func (s Snapshot) MarshalJSON() ([]byte, error) {
 	text := snapshotText{
 		Format: snapshotFormat, Name: s.Name, Spec: s.Spec, Created: s.Created, Revision: s.Revision,

@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ipalloc/ipalloc/cidr"
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/storetest/faults"
@@ -27,7 +28,10 @@ func fullSpec() pool.Spec {
 		Ranges: ranges("10.0.0.0/24", "2001:db8::/64"), Exclude: ranges("10.0.0.200-10.0.0.210"),
 		Subnets:  []pool.Subnet{{Prefix: prefix("10.0.0.0/24"), Gateway: addr("10.0.0.1")}},
 		Strategy: pool.NextFree, Bands: []pool.Band{{Name: "static", Ranges: ranges("10.0.0.2-10.0.0.9"), Exclusive: true}},
-		Cooldown: time.Minute, Scope: "team-a",
+		Cooldown: time.Minute, Scope: "team-a", Labels: map[string]string{"zone": "eu"},
+		Quotas: []pool.Quota{
+			{Percent: 50}, {Label: "pod", Value: "web-0", Family: pool.IPv4, Addresses: cidr.CountOf(3)},
+		},
 	}
 }
 
@@ -65,7 +69,7 @@ func snapshotOf(t testing.TB, text string) pool.Snapshot {
 // withoutRevisions is a snapshot without what another store makes anew: name, revision and generations.
 func withoutRevisions(s pool.Snapshot) pool.Snapshot {
 	s.Name, s.Revision = "", 0
-	for _, list := range [][]pool.Allocation{s.Allocations, s.Cooling} {
+	for _, list := range [][]pool.Allocation{s.Allocations, s.Cooling, s.Kept} {
 		for i := range list {
 			list[i].Generation = 0
 		}

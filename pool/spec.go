@@ -69,8 +69,18 @@ type Spec struct {
 	// limits are those of Network.
 	Scope string
 
-	// Labels describe the pool, such as its zone or its site; [Select] finds pools by them. At most [MaxLabelBytes]
-	// bytes in all.
+	// Quotas bound how many addresses the owners of one scope, or with one value of a label, hold together. A claim that
+	// would exceed one is refused with [ErrQuota], at its commit, so however many processes claim, the bound is exact.
+	// What is held stays held if a quota is lowered below it. No two quotas are about the same label, value and family.
+	// At most [MaxQuotas].
+	//
+	// Cost: a claim costs a few look-ups in memory more. Counts stand in the head: each commit writes about 60 bytes for
+	// each scope or value that counts and holds something. Which are counted is not changed without reading all
+	// allocations.
+	Quotas []Quota
+
+	// Labels describe the pool, such as its zone or its site; [Select] finds pools by them. The limits are those of
+	// [Claim.Labels].
 	Labels map[string]string
 
 	// Cordoned closes the pool for new claims, which are refused with [ErrCordoned], before maintenance or before the
@@ -169,7 +179,7 @@ func (s Spec) clone() Spec {
 		s.Bands[i].Ranges = copied(band.Ranges)
 	}
 	s.Cooldown = s.Cooldown.Truncate(time.Microsecond)
-	s.Labels = copiedLabels(s.Labels)
+	s.Labels, s.Quotas = copiedLabels(s.Labels), copied(s.Quotas)
 	s.Strategy = s.Strategy.canonical()
 	return s
 }
@@ -192,7 +202,8 @@ func (s Spec) Equal(other Spec) bool {
 	if !slices.Equal(s.AllFamilies(), other.AllFamilies()) || s.Strategy.canonical() != other.Strategy.canonical() ||
 		s.Cooldown.Truncate(time.Microsecond) != other.Cooldown.Truncate(time.Microsecond) ||
 		s.Network != other.Network || s.Scope != other.Scope || s.Cordoned != other.Cordoned ||
-		!maps.Equal(s.Labels, other.Labels) || !slices.EqualFunc(s.Bands, other.Bands, Band.equal) {
+		!maps.Equal(s.Labels, other.Labels) || !sameElements(s.Quotas, other.Quotas) ||
+		!slices.EqualFunc(s.Bands, other.Bands, Band.equal) {
 		return false
 	}
 	for _, family := range s.AllFamilies() {
@@ -203,16 +214,16 @@ func (s Spec) Equal(other Spec) bool {
 			return false
 		}
 	}
-	return sameSubnets(s.Subnets, other.Subnets)
+	return sameElements(s.Subnets, other.Subnets)
 }
 
-// sameSubnets reports whether both have the same subnets, in whatever order.
-func sameSubnets(some, others []Subnet) bool {
-	known := make(map[Subnet]bool, len(others))
-	for _, subnet := range others {
-		known[subnet] = true
+// sameElements reports whether both have the same elements, in whatever order.
+func sameElements[E comparable](some, others []E) bool {
+	known := make(map[E]bool, len(others))
+	for _, e := range others {
+		known[e] = true
 	}
-	return len(some) == len(others) && !slices.ContainsFunc(some, func(s Subnet) bool { return !known[s] })
+	return len(some) == len(others) && !slices.ContainsFunc(some, func(e E) bool { return !known[e] })
 }
 
 // ranges are Ranges, or if there are none all of Subnets.

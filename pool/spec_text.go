@@ -24,8 +24,17 @@ type specText struct {
 	Cooldown string            `json:"cooldown,omitempty"`
 	Network  string            `json:"network,omitempty"`
 	Scope    string            `json:"scope,omitempty"`
+	Quotas   []quotaText       `json:"quotas,omitempty"`
 	Labels   map[string]string `json:"labels,omitempty"`
 	Cordoned bool              `json:"cordoned,omitempty"`
+}
+
+type quotaText struct {
+	Label     string     `json:"label,omitempty"`
+	Value     string     `json:"value,omitempty"`
+	Family    Family     `json:"family,omitempty"`
+	Addresses cidr.Count `json:"addresses,omitzero"`
+	Percent   int        `json:"percent,omitempty"`
 }
 
 type familyText struct {
@@ -53,7 +62,9 @@ type subnetText struct {
 //	 "ipv4": {"bits": 32, "minBits": 24, "maxBits": 32, "allocateReserved": true}, "ipv6": {"bits": 64},
 //	 "strategy": "next",
 //	 "bands": [{"name": "static", "ranges": ["192.0.2.1-192.0.2.16"], "exclusive": true}],
-//	 "cooldown": "1m0s", "network": "blue", "scope": "team-a", "labels": {"zone": "eu-1"}, "cordoned": true}
+//	 "cooldown": "1m0s", "network": "blue", "scope": "team-a",
+//	 "quotas": [{"label": "tenant", "value": "acme", "family": "IPv4", "addresses": "100"}, {"percent": 20}],
+//	 "labels": {"zone": "eu-1"}, "cordoned": true}
 //
 // Fields with their default value are left out.
 func (s Spec) MarshalJSON() ([]byte, error) {
@@ -62,6 +73,9 @@ func (s Spec) MarshalJSON() ([]byte, error) {
 		IPv4: familyText(s.IPv4), IPv6: familyText(s.IPv6), Strategy: s.Strategy.canonical(),
 		Network: s.Network, Scope: s.Scope,
 		Labels: s.Labels, Cordoned: s.Cordoned,
+	}
+	for _, q := range s.Quotas {
+		text.Quotas = append(text.Quotas, quotaText(q))
 	}
 	for _, band := range s.Bands {
 		text.Bands = append(text.Bands, bandText{band.Name, formatRanges(band.Ranges), band.Exclusive})
@@ -100,6 +114,9 @@ func (s *Spec) UnmarshalJSON(b []byte) error {
 	}
 	if spec.Exclude, err = parseRanges(text.Exclude); err != nil {
 		return err
+	}
+	for _, q := range text.Quotas {
+		spec.Quotas = append(spec.Quotas, Quota(q))
 	}
 	for _, t := range text.Bands {
 		band := Band{Name: t.Name, Exclusive: t.Exclusive}

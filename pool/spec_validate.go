@@ -216,6 +216,9 @@ func (s Spec) validateRest() error {
 			return err
 		}
 	}
+	if err := s.validateQuotas(); err != nil {
+		return err
+	}
 	return validateLabels(s.Labels)
 }
 

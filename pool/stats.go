@@ -23,8 +23,8 @@ type Stats struct {
 	Kept cidr.Count `json:"kept,omitzero"`
 	// Free is the number of the remaining addresses.
 	Free cidr.Count `json:"free"`
-	// OutOfRange is the number of addresses that are held, cooling down or kept but, since [Pool.Drain] changed the pool, are
-	// not in Total or are Reserved. Such addresses are also called stranded. They are never handed out again.
+	// OutOfRange is the number of addresses that are held, cooling down or kept but, since [Pool.Drain] changed the
+	// pool, are not in Total or are Reserved. Such addresses are also called stranded. They are never handed out again.
 	OutOfRange cidr.Count `json:"outOfRange,omitzero"`
 }
 

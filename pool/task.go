@@ -204,6 +204,8 @@ func (v *view) expire(out *outcome, h *holding) error {
 
 // count notes what the head counts of records: before goes and after comes, either may be nil.
 func (v *view) count(before, after *holding) {
+	v.rules.counted.own(v.space, before, false)
+	v.rules.counted.own(v.space, after, true)
 	for counter, of := range counters {
 		by := 0
 		if after != nil && of(after) {
@@ -257,9 +259,8 @@ func (v *view) allocate(t *task, h *holding, out *outcome) error {
 	}
 	if h != nil && v.isMet(t.claim, h.Prefixes) && v.covers(h.Prefixes) {
 		// What the owner had, nobody else has had since.
-		v.give(t, h, granted.with(h), out)
 		v.use(h.Prefixes, h.use(), granted.use())
-		return nil
+		return v.give(t, h, granted.with(h), out)
 	}
 	if h != nil {
 		if err := v.vacate(h, out); err != nil {
@@ -270,10 +271,8 @@ func (v *view) allocate(t *task, h *holding, out *outcome) error {
 	if granted.Prefixes, err = v.grant(t, out); err != nil {
 		return v.explainFully(err)
 	}
-	v.give(t, h, granted, out)
 	v.use(granted.Prefixes, space.Held, granted.use())
-	out.writes[len(out.writes)-1].ended = h.live()
-	return nil
+	return v.give(t, h, granted, out)
 }
 
 // with is h with the prefixes of what its owner had, and if these are reserved, with that.
@@ -289,10 +288,17 @@ func (h *holding) with(had *holding) *holding {
 }
 
 // give plans that the owner holds what is granted in the place of h.
-func (v *view) give(t *task, h, granted *holding, out *outcome) {
+func (v *view) give(t *task, h, granted *holding, out *outcome) error {
 	granted.Child = t.delegate.childOf(v.pool, granted.Prefixes)
 	v.put(out, h, granted)
+	if h.live() && !slices.Equal(h.Prefixes, granted.Prefixes) {
+		out.writes[len(out.writes)-1].ended = true
+	}
 	out.result, out.delegated = granted.Allocation, granted.Child != ""
+	if h != nil && h.Reserved && granted.Reserved { // which has counted already
+		return nil
+	}
+	return v.keepQuotas(t, granted, out)
 }
 
 // checkScope returns an error unless the pool, and what the owner holds, admit a claim of the scope.

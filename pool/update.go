@@ -32,8 +32,9 @@ import (
 // [store.ErrTooLarge] if it affects more delegated pools than the store takes in one commit; those of the store. After
 // any error except [store.ErrUnknown], nothing has changed.
 //
-// Cost: one commit, and O(runs of free addresses); O(allocations) if any are out of range, before or after, or if pools
-// were delegated from this one. Each delegated pool whose addresses the change affects costs one read more.
+// Cost: one commit, and O(runs of free addresses); O(allocations) if any are out of range, before or after, if quotas
+// count other scopes or labels, or if pools were delegated from this one. Each delegated pool whose addresses the
+// change affects costs one read more.
 func (p *Pool) Update(ctx context.Context, spec Spec) error {
 	return p.failed("update", "", p.update(ctx, spec, false))
 }
@@ -176,10 +177,10 @@ func (a *attempt) takeOver(d *draft, now *state, r *rules, parent parentage, dra
 		return nil, err
 	}
 	next.space.KeepCursors(now.space)
-	if d.outside = nil; next.space.TakeOver(now.space) {
+	if d.outside = nil; r.counted.equal(now.rules.counted) && next.space.TakeOver(now.space) {
 		return next, nil
 	}
-	// Some of what is held is out of range, or will be: only the records say what belongs together.
+	// Some of what is held is out of range, or will be, or is to be counted: only the records say what belongs together.
 	if next, err = newState(r, parent, random); err != nil {
 		return nil, err
 	}
@@ -221,6 +222,7 @@ func (s *state) hold(h *holding) (twice []netip.Prefix) {
 			s.space.Add(space.Counter(counter), 1)
 		}
 	}
+	s.rules.counted.own(s.space, h, true)
 	for _, p := range h.Prefixes {
 		if s.space.Hold(p, h.use()) {
 			twice = append(twice, p)
@@ -325,7 +327,8 @@ func (a *attempt) cooling(d *draft) iter.Seq2[*holding, error] {
 // to its parent. Delete also removes what an unfinished [Import] has left behind.
 //
 // Errors: [ErrNoPool]; [ErrInUse] if any of its addresses is held, and then nothing has changed; [ErrBusy]; those of
-// the store. Addresses that are cooling down or only reserved do not prevent it. Cost: two or three reads and one commit.
+// the store. Addresses that are cooling down or only reserved do not prevent it. Cost: two or three reads and one
+// commit.
 func Delete(ctx context.Context, s store.Store, name string, options *Options) error {
 	p, err := newHandle(s, name, options)
 	if err == nil {

@@ -196,6 +196,7 @@ func compare(now, rebuilt *state, records iter.Seq2[*holding, error]) (Report, e
 		report.Leaked = append(report.Leaked, cidr.Difference(taken, want).Ranges()...)
 		report.Unguarded = append(report.Unguarded, cidr.Difference(want, taken).Ranges()...)
 	}
+	report.count("owned addresses", fmt.Sprint(now.space.Owned()), fmt.Sprint(rebuilt.space.Owned()))
 	rebuilt.keepLeaked(report)
 	if len(report.Damaged) > 0 { // it cannot be told how many of them are held
 		rebuilt.space.Add(space.Holding, now.space.Tally(space.Holding)-rebuilt.space.Tally(space.Holding))

@@ -17,7 +17,7 @@ import (
 )
 
 // plain is a driver whose backend has no index and no notification.
-type plain struct{ *store.Memory }
+type plain struct{ store.Store }
 
 func (p plain) ByExpiry(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
 	return store.ByExpiryFromList(ctx, p.List, kind, pool)

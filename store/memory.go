@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -25,7 +26,7 @@ import (
 // also takes O(log n) for each record with Expires, for n such records of its kind and pool. List first notes which
 // records there are, at about 10 ns and 8 bytes each, and holds up commits meanwhile; then it yields them without a
 // lock, as they were at that moment. Find takes one look-up for each prefix length among the pool's allocations.
-// ByExpiry takes O(records yielded).
+// ByExpiry takes O(records yielded). ByLabel first notes and sorts the records that have the label.
 type Memory struct {
 	shared *records
 	closed atomic.Bool
@@ -33,9 +34,10 @@ type Memory struct {
 }
 
 var (
-	_ Store   = (*Memory)(nil)
-	_ Grouper = (*Memory)(nil)
-	_ Reader  = (*Memory)(nil)
+	_ Store    = (*Memory)(nil)
+	_ Grouper  = (*Memory)(nil)
+	_ Reader   = (*Memory)(nil)
+	_ Labeller = (*Memory)(nil)
 )
 
 // NewMemory returns a handle on a new, empty in-memory store.
@@ -121,7 +123,7 @@ func (c *copier) of(r *Record) Record {
 	}
 	start, cp := len(c.room), *r
 	c.room = append(c.room, r.Prefixes...)
-	cp.Prefixes, cp.Data = nil, bytes.Clone(r.Data)
+	cp.Prefixes, cp.Labels, cp.Data = nil, maps.Clone(r.Labels), bytes.Clone(r.Data)
 	if end := len(c.room); end > start {
 		cp.Prefixes = c.room[start:end:end]
 	}
@@ -250,6 +252,7 @@ type table struct {
 	all    []*Record      // in no order, but most of those that were written together stand together
 	byName map[string]int // where they stand
 	index  *prefixIndex   // of the prefixes, in tables of allocations; else nil
+	labels labelIndex     // of the labels, in tables of allocations; else nil
 	expiry *expiryTree    // of the records that have Expires, from the first such record on; else nil
 }
 
@@ -405,7 +408,7 @@ func (s *records) put(r Record, revision int64) {
 	if t == nil {
 		t = &table{byName: make(map[string]int)}
 		if r.Kind == KindAllocation {
-			t.index = &prefixIndex{holders: make(map[netip.Prefix]holders)}
+			t.index, t.labels = &prefixIndex{holders: make(map[netip.Prefix]holders)}, labelIndex{}
 		}
 		s.tables[key] = t
 	}
@@ -437,15 +440,18 @@ func (s *records) remove(k Key) {
 	}
 }
 
-// reindex notes in the index of prefixes, if there is one, that after takes the place of before. Either may be nil.
+// reindex notes in the indexes of prefixes and labels, if there are any, that after takes the place of before. Either
+// may be nil.
 func (t *table) reindex(before, after *Record) {
 	if t.index == nil {
 		return
 	}
 	if before != nil {
 		t.index.remove(before)
+		t.labels.remove(before)
 	}
 	if after != nil {
 		t.index.add(after)
+		t.labels.add(after)
 	}
 }

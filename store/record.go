@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -14,8 +15,8 @@ import (
 // Record is one record of a store. Its named fields are for people and for queries: a driver shows them in the way that
 // suits its backend (columns, printer columns, plain JSON). Everything else is in Data.
 //
-// The zero Record is not valid: it has no key. A Record may be copied; the copy shares Prefixes and Data. [Store] says
-// who may change these.
+// The zero Record is not valid: it has no key. A Record may be copied; the copy shares Prefixes, Labels and Data.
+// [Store] says who may change these.
 type Record struct {
 	Key
 
@@ -29,6 +30,10 @@ type Record struct {
 	// Prefixes are the addresses that the record is about, in the order in which they were requested. They are masked,
 	// have no zone and are not 4in6. May be empty.
 	Prefixes []netip.Prefix
+
+	// Labels are names with values, by which [ByLabel] finds allocations. A name is not empty. Names and values are valid
+	// UTF-8 without NUL. There are at most [MaxLabels], of at most [MaxLabelBytes] bytes together. May be empty.
+	Labels map[string]string
 
 	// Created and Expires are in the years 1 to 9999. A store cuts them to the microsecond, without rounding, and returns
 	// them in UTC. The zero time means that there is none, and is returned as the zero time.
@@ -60,6 +65,9 @@ func (r Record) Validate() error {
 			return fmt.Errorf("%w: the prefix %v of record %v is 4in6", ErrInvalid, p, r.Key)
 		}
 	}
+	if err := ValidateLabels(r.Labels); err != nil {
+		return fmt.Errorf("%w of record %v", err, r.Key)
+	}
 	for _, t := range []time.Time{r.Created, r.Expires} {
 		if year := t.UTC().Year(); year < 1 || year > 9999 {
 			return fmt.Errorf("%w: a time of record %v is in the year %d, want 1 to 9999", ErrInvalid, r.Key, year)
@@ -72,16 +80,19 @@ func (r Record) Validate() error {
 }
 
 // Canonical returns r as a store keeps it: a deep copy with its times cut to the microsecond and in UTC,
-// and with empty Prefixes and Data as nil. It does not validate. Cost: O(bytes of r).
+// and with empty Prefixes, Labels and Data as nil. It does not validate. Cost: O(bytes of r).
 func (r Record) Canonical() Record {
 	r.Created, r.Expires = canonicalTime(r.Created), canonicalTime(r.Expires)
 	if len(r.Prefixes) == 0 {
 		r.Prefixes = nil
 	}
+	if len(r.Labels) == 0 {
+		r.Labels = nil
+	}
 	if len(r.Data) == 0 {
 		r.Data = nil
 	}
-	r.Prefixes, r.Data = slices.Clone(r.Prefixes), bytes.Clone(r.Data)
+	r.Prefixes, r.Labels, r.Data = slices.Clone(r.Prefixes), maps.Clone(r.Labels), bytes.Clone(r.Data)
 	return r
 }
 

@@ -8,7 +8,8 @@
 // Package store knows nothing about pools. To allocate addresses, use package pool with a driver, such as store/bolt or
 // this package's [Memory]. To write a driver, implement [Store] and run the conformance suite of store/storetest. A
 // driver whose backend has no index, or cannot notify, implements the methods that need one with [FindByList],
-// [ByExpiryFromList] and [WatchByPolling], in a line each.
+// [ByExpiryFromList] and [WatchByPolling], in a line each. What only some backends do better is an optional interface
+// with a function beside it that does without: [Reader], [Labeller], [Auditor] and [Grouper].
 package store
 
 import (

@@ -18,7 +18,7 @@ import (
 const inMemory = "memory"
 
 // storeNames are the stores that can be measured.
-var storeNames = []string{inMemory, "bolt", "sqlite", "etcd", "postgres", "kube"}
+var storeNames = []string{inMemory, "bolt", "sqlite", "etcd", "postgres", "mysql", "kube"}
 
 // kinds are the names of the kinds of pools by store: of this library, and bare.
 var kinds = map[string]struct{ ours, bare string }{
@@ -26,6 +26,7 @@ var kinds = map[string]struct{ ours, bare string }{
 	"sqlite":   {"ipalloc on SQLite", "bare SQLite"},
 	"etcd":     {"ipalloc on etcd", "bare etcd"},
 	"postgres": {"ipalloc on PostgreSQL", "bare PostgreSQL"},
+	"mysql":    {"ipalloc on MariaDB", "bare MariaDB"},
 	"kube":     {"ipalloc on Kubernetes", "bare Kubernetes"},
 }
 

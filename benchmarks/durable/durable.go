@@ -90,7 +90,7 @@ func Kinds() []Kind {
 	return []Kind{
 		ipallocBolt(), bareBolt(), ipallocSQLite(), bareSQLite(), hostLocalDisk(), goIPAMFile(), ipallocEtcd(),
 		bareEtcd(), goIPAMEtcd(),
-		ipallocPostgres(), barePostgres(), goIPAMPostgres(), ipallocKube(), bareKube(),
+		ipallocPostgres(), barePostgres(), goIPAMPostgres(), ipallocMySQL(), bareMySQL(), ipallocKube(), bareKube(),
 	}
 }
 

@@ -51,7 +51,7 @@ func startPostgres(string) (address string, stop func() error, err error) {
 }
 
 func runPostgres(programs, dir string) (*exec.Cmd, string, error) {
-	attributes, err := postgresAttributes(dir)
+	attributes, err := serverAttributes(dir, postgresUser)
 	if err != nil {
 		return nil, "", err
 	}

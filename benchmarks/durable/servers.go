@@ -62,7 +62,7 @@ func (s *Servers) Close() error {
 // Start starts all of them at once, so that no case has to wait for one, and does not wait itself. If a server cannot
 // be started, the cases that need it get the reason.
 func (s *Servers) Start() {
-	for _, sort := range []string{etcdServer, postgresServer, kubeServer} {
+	for _, sort := range []string{etcdServer, postgresServer, mysqlServer, kubeServer} {
 		s.server(sort)
 	}
 }
@@ -176,7 +176,7 @@ func RunServer() bool {
 
 func serve(job serverJob) error {
 	sorts := map[string]func(dir string) (address string, stop func() error, err error){
-		etcdServer: startEtcd, postgresServer: startPostgres, kubeServer: startKube,
+		etcdServer: startEtcd, postgresServer: startPostgres, mysqlServer: startMySQL, kubeServer: startKube,
 	}
 	start, ok := sorts[job.Sort]
 	if !ok {

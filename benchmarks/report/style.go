@@ -34,6 +34,7 @@ func colorOf(name string, n int) color.Color {
 		{"SQLite", color.RGBA{R: 0x10, G: 0x90, B: 0x90, A: 0xff}},
 		{"etcd", color.RGBA{R: 0x1f, G: 0x5f, B: 0xd0, A: 0xff}},
 		{"PostgreSQL", color.RGBA{R: 0x20, G: 0x90, B: 0x30, A: 0xff}},
+		{"MariaDB", color.RGBA{R: 0xd0, G: 0x60, B: 0x90, A: 0xff}},
 		{"Kubernetes", color.RGBA{R: 0x80, G: 0x30, B: 0xa0, A: 0xff}},
 	} {
 		if strings.HasSuffix(name, " "+backend.name) || strings.HasSuffix(name, " b"+backend.name) {

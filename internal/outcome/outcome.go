@@ -30,6 +30,7 @@ var ofCalls = []outcome{
 	{pool.ErrFamily, "invalid"},
 	{pool.ErrScope, "invalid"},
 	{pool.ErrCordoned, "cordoned"},
+	{pool.ErrQuota, "over_quota"},
 	{pool.ErrGeneration, "invalid"},
 	{pool.ErrInUse, "invalid"},
 	{context.Canceled, "canceled"},

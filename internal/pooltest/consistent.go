@@ -1,6 +1,7 @@
 package pooltest
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
 
@@ -10,8 +11,8 @@ import (
 	"github.com/ipalloc/ipalloc/pool"
 )
 
-// RequireConsistent checks that no address is held twice, that Verify finds nothing wrong, and that the counts equal
-// a recount. It returns what is held.
+// RequireConsistent checks that no address is held twice, that Verify finds nothing wrong, that the counts equal a
+// recount, and that labels find what has them. It returns what is held.
 func RequireConsistent(t testing.TB, p *pool.Pool) map[string]pool.Allocation {
 	t.Helper()
 	found, holders, used := map[string]pool.Allocation{}, map[netip.Addr]string{}, map[pool.Family]uint64{}
@@ -37,7 +38,26 @@ func RequireConsistent(t testing.TB, p *pool.Pool) map[string]pool.Allocation {
 		require.Equal(t, free, s.Free, "%v", s.Family)
 		require.Equal(t, s.Total, s.Used.Add(s.Free).Add(s.Reserved), "%v", s.Family)
 	}
+	requireLabels(t, p, found)
 	return found
+}
+
+// requireLabels checks that each value of the label "node" finds what has it.
+func requireLabels(t testing.TB, p *pool.Pool, held map[string]pool.Allocation) {
+	t.Helper()
+	for n := range nodes {
+		value, want, got := fmt.Sprint(n), map[string]pool.Allocation{}, map[string]pool.Allocation{}
+		for owner, a := range held {
+			if has, ok := a.Labels["node"]; ok && has == value {
+				want[owner] = a
+			}
+		}
+		for a, err := range p.Find(t.Context(), pool.Query{Labels: map[string]string{"node": value}}) {
+			require.NoError(t, err)
+			got[a.Owner] = a
+		}
+		require.Equal(t, want, got, "what has the label node=%s", value)
+	}
 }
 
 // addrsOf are the addresses of prefixes, of which none is large.

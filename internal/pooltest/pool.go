@@ -38,7 +38,7 @@ func Spec(t testing.TB) pool.Spec {
 // Claim is the claim of the n-th owner of a worker, always the same one: so asking again must give the same answer. The
 // addresses asked for exactly are far from the lowest free ones.
 func Claim(worker, n int) pool.Claim {
-	c := pool.Claim{Owner: fmt.Sprintf("worker-%d/%d", worker, n)}
+	c := pool.Claim{Owner: fmt.Sprintf("worker-%d/%d", worker, n), Labels: nodeLabels(n)}
 	switch n % 4 {
 	case 0: // one IPv4 address
 	case 1:
@@ -49,6 +49,17 @@ func Claim(worker, n int) pool.Claim {
 		c.Requests = scattered(128, worker*workerOwners+n)
 	}
 	return c
+}
+
+// nodes is how many values the label "node" has.
+const nodes = 3
+
+// nodeLabels are the labels of the n-th owner, which two of three have.
+func nodeLabels(n int) map[string]string {
+	if n%3 == 0 {
+		return nil
+	}
+	return map[string]string{"node": fmt.Sprint(n / 3 % nodes)}
 }
 
 func settledClaim(n int) pool.Claim {

@@ -87,7 +87,7 @@ func worldSpec(name string, moving bool) (spec pool.Spec, ranges []netip.Prefix)
 
 // worldClaim is the claim of the n-th owner of a kind, always the same one: so asking again must give the same answer.
 func worldClaim(kind string, n int) pool.Claim {
-	c := pool.Claim{Owner: fmt.Sprintf("%s-%d", kind, n)}
+	c := pool.Claim{Owner: fmt.Sprintf("%s-%d", kind, n), Labels: nodeLabels(n)}
 	switch n % 4 {
 	case 1:
 		c.Requests = []pool.Request{{}, {}}

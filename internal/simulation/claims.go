@@ -29,7 +29,7 @@ func (c *actor) claim() {
 
 // claimOf is what an owner claims: the first one of each process a lease.
 func (c *actor) claimOf(owner string) pool.Claim {
-	claim := pool.Claim{Owner: owner, Fenced: c.chance(3)}
+	claim := pool.Claim{Owner: owner, Fenced: c.chance(3), Labels: map[string]string{"n": owner[len(owner)-1:]}}
 	if owner[len(owner)-1] == '0' {
 		claim.TTL = leaseTime
 	}

@@ -18,6 +18,8 @@ import (
 //   - The head of each pool agrees with its records; see [pool.Pool.Verify].
 //   - What is free in a pool is all that it may hand out and that nobody holds. A pool delegated from another may hand
 //     out nothing that its parent may not.
+//   - A label finds just the records that have it; see [store.ByLabel]. (A label that no record has finds none: that is
+//     not looked at, as there is no end of them.)
 //   - The records of the networks name the ranges of their pools.
 //
 // Nobody else may change the store meanwhile. Cost: O(allocations) of all pools.
@@ -92,6 +94,9 @@ func (w *World) auditPool(ctx context.Context, s store.Store, m *Pool) error {
 	}
 	if !report.OK() {
 		return fmt.Errorf("head and records do not agree: %v", report)
+	}
+	if err := auditLabels(ctx, s, m.Name); err != nil {
+		return err
 	}
 	for _, f := range m.Families() {
 		got, err := p.FreeSet(ctx, f)

@@ -203,7 +203,13 @@ func (m *Pool) allocate(
 		if reserved && len(c.Labels) == 0 {
 			granted.Labels = r.Labels
 		}
-		return after, after.add(granted, r), nil
+		taken := after.add(granted, r)
+		if !reserved {
+			if err := after.keepQuotas(now, taken, seen); err != nil {
+				return nil, nil, err
+			}
+		}
+		return after, taken, nil
 	case r.Expired(now), reserved:
 		after.remove(r)
 	default:
@@ -214,12 +220,20 @@ func (m *Pool) allocate(
 	var err error
 	before := after.clone()
 	if granted.Prefixes, err = after.grant(now, c, seen); err == nil {
-		return after, after.add(granted, nil), nil
+		after.add(granted, nil)
+		if err := after.keepQuotas(now, granted, seen); err != nil {
+			return nil, nil, err
+		}
+		return after, granted, nil
 	}
 	full := errors.Is(err, pool.ErrExhausted) || errors.Is(err, pool.ErrTaken)
 	if old := before.ownAside(c); old != nil && full {
 		granted.Prefixes = old.Prefixes
-		return before, before.add(granted, old), nil
+		before.add(granted, old)
+		if err := before.keepQuotas(now, granted, seen); err != nil {
+			return nil, nil, err
+		}
+		return before, granted, nil
 	}
 	return nil, nil, err
 }

@@ -97,15 +97,16 @@ func (w *World) Snapshot(name string) pool.Snapshot {
 		if r.Reserved {
 			s.Reservations++
 		}
-		if r.Kept {
+		switch {
+		case r.Kept:
 			s.Kept = append(s.Kept, r.Allocation)
-		} else if r.Cooling {
+		case r.Cooling:
 			s.Cooling = append(s.Cooling, r.Allocation)
-		} else {
+		default:
 			s.Allocations = append(s.Allocations, r.Allocation)
 		}
 	}
-	s.Holders = len(s.Allocations)
+	s.Holders, s.Quotas = len(s.Allocations), m.quotas()
 	slices.SortFunc(s.Allocations, ByAddr)
 	slices.SortFunc(s.Cooling, ByAddr)
 	slices.SortFunc(s.Kept, ByAddr)

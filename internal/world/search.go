@@ -100,8 +100,8 @@ func (m *Pool) takePreferred(now time.Time, owner string, wants []pool.Request, 
 			continue
 		}
 		r := taken[w.Prefer]
-		if r != nil && r.Expired(now) && !r.Aside && !r.Reserved && r.Child == "" && r.Owner != owner && i < len(seen.Prefixes) &&
-			seen.Prefixes[i] == p {
+		over := r != nil && r.Expired(now) && !r.Aside && !r.Reserved && r.Child == ""
+		if over && r.Owner != owner && i < len(seen.Prefixes) && seen.Prefixes[i] == p {
 			after.remove(r)
 			for _, a := range r.addrs() {
 				delete(taken, a)

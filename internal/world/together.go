@@ -24,7 +24,9 @@ type Step struct {
 }
 
 // isElsewhere reports whether another pool may grant what one refused with this error.
-func isElsewhere(err error) bool { return isFull(err) || errors.Is(err, pool.ErrCordoned) }
+func isElsewhere(err error) bool {
+	return isFull(err) || errors.Is(err, pool.ErrCordoned) || errors.Is(err, pool.ErrQuota)
+}
 
 // isFull reports whether the pool has not what was asked for.
 func isFull(err error) bool {

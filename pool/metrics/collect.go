@@ -21,6 +21,8 @@ func (m *Metrics) Describe(descs chan<- *prometheus.Desc) {
 	m.commitDurations.Describe(descs)
 	descs <- m.addresses
 	descs <- m.reservations
+	descs <- m.quotaHeld
+	descs <- m.quotaMost
 	descs <- m.up
 }
 
@@ -42,6 +44,12 @@ func (m *Metrics) Collect(metrics chan<- prometheus.Metric) {
 		metrics <- prometheus.MustNewConstMetric(m.addresses, prometheus.GaugeValue, float(count),
 			key.pool, key.family.String(), key.state)
 	}
+	for key, use := range sums.quotas {
+		for desc, count := range map[*prometheus.Desc]cidr.Count{m.quotaHeld: use.Held, m.quotaMost: use.Most} {
+			metrics <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float(count),
+				key.pool, key.label, key.value, key.family.String())
+		}
+	}
 	for name, n := range sums.reservations {
 		metrics <- prometheus.MustNewConstMetric(m.reservations, prometheus.GaugeValue, float64(n), name)
 	}
@@ -51,6 +59,13 @@ func (m *Metrics) Collect(metrics chan<- prometheus.Metric) {
 type sums struct {
 	addresses    map[series]cidr.Count
 	reservations map[string]int
+	quotas       map[quotaSeries]pool.QuotaUse
+}
+
+// quotaSeries is one of the quotas.
+type quotaSeries struct {
+	pool, label, value string
+	family             pool.Family
 }
 
 // series is one of the addresses.
@@ -58,6 +73,10 @@ type series struct {
 	pool   string
 	family pool.Family
 	state  string
+}
+
+func newSums() sums {
+	return sums{map[series]cidr.Count{}, map[string]int{}, map[quotaSeries]pool.QuotaUse{}}
 }
 
 // read adds up the counts of all pools. It goes on after an error, and returns the first.
@@ -74,7 +93,7 @@ func (m *Metrics) read() (sums, error) {
 			first = err
 		}
 	}
-	sums, found := sums{map[series]cidr.Count{}, map[string]int{}}, map[string]bool{}
+	sums, found := newSums(), map[string]bool{}
 	for _, name := range slices.Sorted(maps.Keys(pools)) {
 		info, err := pools[name].Info(ctx)
 		if errors.Is(err, pool.ErrNoPool) {
@@ -124,6 +143,11 @@ func (m *Metrics) add(sums sums, name string, info pool.Info) {
 	}
 	m.mu.Unlock()
 	sums.reservations[label] += info.Reservations
+	if label == name { // those of other pools cannot be added up
+		for _, use := range info.Quotas {
+			sums.quotas[quotaSeries{name, use.Label, use.Value, use.Family}] = use
+		}
+	}
 	for _, s := range info.Stats {
 		for _, part := range []struct {
 			state string

@@ -13,13 +13,15 @@
 //	ipalloc_commit_duration_seconds{pool}          how long the store took (histogram)
 //	ipalloc_addresses{pool, family, state}         addresses: used, free, cooling, kept, reserved, out_of_range
 //	ipalloc_reservations{pool}                     owners with a reservation, see pool.Pool.Reserve
+//	ipalloc_quota_held{pool, label, value, family} addresses that count for a quota, see pool.QuotaUse
+//	ipalloc_quota_most{pool, label, value, family} addresses that the quota allows
 //	ipalloc_up                                     1 if all pools could be read at this scrape, else 0
 //
 // The call is allocate, release, renew, decline, reserve or unreserve; a call of several steps counts once for each.
 // Commits are those to a store, not those of a pool in memory. The result of a call is ok, exhausted, taken, held,
-// not_found, not_in_pool, cordoned, conflict (too many conflicts), unknown (it is unknown whether the call took
-// effect), canceled (its context ended), invalid (a rule refused it) or error. The result of a commit is ok, conflict,
-// unknown, too_large or error. So the rate of exhaustion is
+// not_found, not_in_pool, cordoned, over_quota, conflict (too many conflicts), unknown (it is unknown whether the call
+// took effect), canceled (its context ended), invalid (a rule refused it) or error. The result of a commit is ok,
+// conflict, unknown, too_large or error. So the rate of exhaustion is
 //
 //	rate(ipalloc_calls_total{result="exhausted"}[5m])
 //

@@ -73,6 +73,8 @@ type Metrics struct {
 	commitDurations *prometheus.HistogramVec
 	addresses       *prometheus.Desc
 	reservations    *prometheus.Desc
+	quotaHeld       *prometheus.Desc
+	quotaMost       *prometheus.Desc
 	up              *prometheus.Desc
 
 	mu      sync.RWMutex
@@ -113,9 +115,13 @@ func New(options *Options) *Metrics {
 		commitDurations: histogram("commit_duration_seconds", "How long the store took for an attempt to commit.", "pool"),
 		addresses:       gauge("addresses", "Addresses of the pool by their state.", "pool", "family", "state"),
 		reservations:    gauge("reservations", "Owners for whom something is reserved.", "pool"),
-		up:              gauge("up", "1 if all pools could be read at this scrape, else 0."),
-		slots:           map[string]*slot{},
-		pools:           map[string]*pool.Pool{},
+		quotaHeld: gauge("quota_held", "Addresses that count for a quota: see pool.QuotaUse.",
+			"pool", "label", "value", "family"),
+		quotaMost: gauge("quota_most", "Addresses that the least of the quotas allows: see pool.QuotaUse.",
+			"pool", "label", "value", "family"),
+		up:    gauge("up", "1 if all pools could be read at this scrape, else 0."),
+		slots: map[string]*slot{},
+		pools: map[string]*pool.Pool{},
 	}
 }
 

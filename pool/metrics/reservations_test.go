@@ -11,6 +11,33 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
+// How much of each quota is used, with the label and the value that it is about.
+func TestQuotas(t *testing.T) {
+	spec, err := pool.ParseSpec("192.0.2.0-192.0.2.7")
+	require.NoError(t, err)
+	spec.Quotas = []pool.Quota{{Label: "tenant", Percent: 50}}
+	p, err := pool.New(spec, nil)
+	require.NoError(t, err)
+	m := metrics.New(nil)
+	m.AddPool("pods", p)
+	for _, tenant := range []string{"acme", "other", "acme"} {
+		_, err = p.Allocate(t.Context(), pool.Claim{
+			Owner: "owner of " + tenant, Labels: map[string]string{"tenant": tenant},
+		})
+		require.NoError(t, err)
+	}
+	gathered(t, m, `
+# HELP ipalloc_quota_held Addresses that count for a quota: see pool.QuotaUse.
+# TYPE ipalloc_quota_held gauge
+ipalloc_quota_held{family="IPv4",label="tenant",pool="pods",value="acme"} 1
+ipalloc_quota_held{family="IPv4",label="tenant",pool="pods",value="other"} 1
+# HELP ipalloc_quota_most Addresses that the least of the quotas allows: see pool.QuotaUse.
+# TYPE ipalloc_quota_most gauge
+ipalloc_quota_most{family="IPv4",label="tenant",pool="pods",value="acme"} 3
+ipalloc_quota_most{family="IPv4",label="tenant",pool="pods",value="other"} 3
+`, "ipalloc_quota_held", "ipalloc_quota_most")
+}
+
 // What is reserved is counted by owner, whether it is held or not, and what is kept by address.
 func TestReservations(t *testing.T) {
 	spec, err := pool.ParseSpec("192.0.2.0-192.0.2.7")

@@ -118,7 +118,7 @@ func (s *Store) settleFailed(err error) error {
 
 // writer makes a commit within its transaction.
 type writer struct {
-	records, prefixes, expiry bucket
+	records, prefixes, expiry, labels bucket
 }
 
 // newWriter checks the pages that every commit replaces: the list of free pages, and the roots of the buckets.
@@ -135,7 +135,10 @@ func (s *Store) newWriter(tx *bbolt.Tx) (w writer, err error) {
 	if w.prefixes, err = p.bucket(tx, bucketPrefixes); err != nil {
 		return w, err
 	}
-	w.expiry, err = p.bucket(tx, bucketExpiry)
+	if w.expiry, err = p.bucket(tx, bucketExpiry); err != nil {
+		return w, err
+	}
+	w.labels, err = p.bucket(tx, bucketLabels)
 	return w, err
 }
 
@@ -290,6 +293,9 @@ func (w writer) reindex(r store.Record) error {
 	}
 	if r.Kind == store.KindAllocation {
 		if err := w.reindexPrefixes(r.Key, old.Prefixes, r.Prefixes); err != nil {
+			return err
+		}
+		if err := w.reindexLabels(r.Key, old.Labels, r.Labels); err != nil {
 			return err
 		}
 	}

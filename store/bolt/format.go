@@ -20,6 +20,7 @@ const (
 	bucketRecords  = "records"
 	bucketPrefixes = "prefixes"
 	bucketExpiry   = "expiry"
+	bucketLabels   = "labels"
 
 	keyName    = "name"
 	keyVersion = "version"
@@ -34,7 +35,7 @@ func initialise(path string) error {
 		return err
 	}
 	err = db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range []string{bucketRecords, bucketPrefixes, bucketExpiry} {
+		for _, name := range []string{bucketRecords, bucketPrefixes, bucketExpiry, bucketLabels} {
 			if _, err := tx.CreateBucket([]byte(name)); err != nil {
 				return err
 			}
@@ -81,7 +82,7 @@ func verifyFormat(tx *bbolt.Tx, p *pages) error {
 		return fmt.Errorf("%w: the file has version %d, this program knows up to %d", store.ErrNewerFormat, version,
 			formatVersion)
 	}
-	for _, name := range []string{bucketRecords, bucketPrefixes, bucketExpiry} {
+	for _, name := range []string{bucketRecords, bucketPrefixes, bucketExpiry, bucketLabels} {
 		if _, err := p.bucketTree(tx, name); err != nil {
 			return err
 		}

@@ -54,6 +54,7 @@ func TestFormat(t *testing.T) {
 		Key:      store.Key{Kind: store.KindAllocation, Pool: "lab", Name: "vm-1"},
 		State:    "allocated",
 		Prefixes: []netip.Prefix{netip.MustParsePrefix("10.0.0.5/32"), netip.MustParsePrefix("2001:db8::/64")},
+		Labels:   map[string]string{"node": "n1", "pod": "<a>"},
 		Created:  time.Date(2024, 5, 6, 7, 8, 9, 12_345_678, time.UTC),
 		Expires:  time.Date(2024, 5, 6, 8, 8, 9, 0, time.UTC),
 	}})
@@ -64,13 +65,14 @@ func TestFormat(t *testing.T) {
 		"records": {
 			"pool\x00lab\x00": `{"revision":2,"data":{"ranges":"<10.0.0.0/24>"}}`,
 			"allocation\x00lab\x00vm-1": `{"revision":2,"state":"allocated",` +
-				`"prefixes":["10.0.0.5/32","2001:db8::/64"],` +
+				`"prefixes":["10.0.0.5/32","2001:db8::/64"],"labels":{"node":"n1","pod":"<a>"},` +
 				`"created":"2024-05-06T07:08:09.012345Z","expires":"2024-05-06T08:08:09Z"}`,
 		},
 		"prefixes": {
 			"lab\x004\x60\x0a\x00\x00\x05vm-1":                                 "10.0.0.5/32",
 			"lab\x006\x40\x20\x01\x0d\xb8" + string(make([]byte, 12)) + "vm-1": "2001:db8::/64",
 		},
+		"labels": {"lab\x00node\x00n1\x00vm-1": "", "lab\x00pod\x00<a>\x00vm-1": ""},
 		"expiry": {
 			"allocation\x00lab\x00\x00\xe2\xd7\xc3\x91\x10\xcc\x40vm-1": "2024-05-06T08:08:09Z",
 		},
@@ -90,6 +92,9 @@ func TestIndexFollowsRecords(t *testing.T) {
 			r.Prefixes = append(r.Prefixes,
 				netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(random.IntN(16))}), bits).Masked())
 		}
+		for _, name := range []string{"node", "pod"}[:random.IntN(3)] {
+			r.Labels = map[string]string{name: fmt.Sprint(random.IntN(3))}
+		}
 		if random.IntN(2) == 0 {
 			r.Expires = time.UnixMicro(random.Int64N(50))
 		}
@@ -97,11 +102,14 @@ func TestIndexFollowsRecords(t *testing.T) {
 			store.Write{Op: []store.Op{store.Put, store.Put, store.Delete}[random.IntN(3)], Record: r})
 		require.NoError(t, err)
 	}
-	want, wantExpiry := map[string]bool{}, map[string]bool{}
+	want, wantExpiry, wantLabels := map[string]bool{}, map[string]bool{}, map[string]string{}
 	for r, err := range s.List(t.Context(), store.KindAllocation, "a") {
 		require.NoError(t, err)
 		for _, p := range r.Prefixes {
 			want[fmt.Sprint(p, " ", r.Name)] = true
+		}
+		for name, value := range r.Labels {
+			wantLabels["a\x00"+name+"\x00"+value+"\x00"+r.Name] = ""
 		}
 		if !r.Expires.IsZero() {
 			wantExpiry[r.Expires.Format(time.RFC3339Nano)+" "+r.Name] = true
@@ -120,4 +128,6 @@ func TestIndexFollowsRecords(t *testing.T) {
 	}
 	require.NotEmpty(t, wantExpiry)
 	require.Equal(t, wantExpiry, gotExpiry)
+	require.NotEmpty(t, wantLabels)
+	require.Equal(t, wantLabels, contents(t, path)["labels"])
 }

@@ -17,3 +17,10 @@ func TestPoolFair(t *testing.T) {
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
 	pooltest.Fair(t, func() store.Store { return s })
 }
+
+func TestPoolOperators(t *testing.T) {
+	s, err := bolt.Open(t.Context(), filepath.Join(t.TempDir(), "ipalloc.db"), nil)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	pooltest.Operators(t, func() store.Store { return s })
+}

@@ -13,12 +13,13 @@ import (
 
 // document is a record as the file keeps it, under the record's key. The revision comes first, see revisionOf.
 type document struct {
-	Revision int64           `json:"revision"`
-	State    string          `json:"state,omitempty"`
-	Prefixes []netip.Prefix  `json:"prefixes,omitempty"`
-	Created  time.Time       `json:"created,omitzero"`
-	Expires  time.Time       `json:"expires,omitzero"`
-	Data     json.RawMessage `json:"data,omitempty"`
+	Revision int64             `json:"revision"`
+	State    string            `json:"state,omitempty"`
+	Prefixes []netip.Prefix    `json:"prefixes,omitempty"`
+	Labels   map[string]string `json:"labels,omitempty"`
+	Created  time.Time         `json:"created,omitzero"`
+	Expires  time.Time         `json:"expires,omitzero"`
+	Data     json.RawMessage   `json:"data,omitempty"`
 }
 
 // encodeKey returns the key under which the file keeps the record.
@@ -54,7 +55,7 @@ func encodeRecord(r store.Record) ([]byte, error) {
 	var buffer bytes.Buffer
 	encoder := json.NewEncoder(&buffer)
 	encoder.SetEscapeHTML(false)
-	err := encoder.Encode(document{r.Revision, r.State, r.Prefixes, r.Created, r.Expires, r.Data})
+	err := encoder.Encode(document{r.Revision, r.State, r.Prefixes, r.Labels, r.Created, r.Expires, r.Data})
 	if err != nil {
 		return nil, fmt.Errorf("encode record %v: %w", r.Key, err)
 	}
@@ -68,7 +69,7 @@ func decodeRecord(key store.Key, value []byte) (store.Record, error) {
 		return store.Record{}, fmt.Errorf("%w: record %v: %w", ErrCorrupt, key, err)
 	}
 	return store.Record{
-		Key: key, Revision: d.Revision, State: d.State, Prefixes: d.Prefixes,
+		Key: key, Revision: d.Revision, State: d.State, Prefixes: d.Prefixes, Labels: d.Labels,
 		Created: d.Created.UTC(), Expires: d.Expires.UTC(), Data: d.Data,
 	}, nil
 }

@@ -27,9 +27,10 @@ type Store struct {
 }
 
 var (
-	_ store.Store   = (*Store)(nil)
-	_ store.Grouper = (*Store)(nil)
-	_ store.Reader  = (*Store)(nil)
+	_ store.Store    = (*Store)(nil)
+	_ store.Grouper  = (*Store)(nil)
+	_ store.Reader   = (*Store)(nil)
+	_ store.Labeller = (*Store)(nil)
 )
 
 // Path returns the path that was given to Open. It may be called after Close.

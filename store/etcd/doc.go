@@ -38,6 +38,7 @@
 //     record exists and there are more than eight.
 //   - Find: two; one for an IPv4 address that no allocation has.
 //   - List, ByExpiry: one for each page of about a mebibyte.
+//   - ByLabel: one for each page of the index, of up to 2,000 names, and one for each [Options.MaxTxnOps] records.
 //   - Watch: one to begin, and one when the record has changed.
 //   - Turn: one if nobody else has a ticket, else three and a watch. A turn lasts for at most [store.MaxTurn], or the
 //     time of twenty round trips if that is longer; callers that wait notice its end after at most twice that time. A
@@ -45,15 +46,17 @@
 //   - Join: one, if it is answered or nobody else has a ticket; else two. The first Join of a handle opens a watch.
 //   - GetAll: one for each [Options.MaxTxnOps] records.
 //
-// A record is written once, and a copy of it if it expires. Each prefix of an allocation is a key with an empty value.
+// A record is written once, and a copy of it if it expires. Each prefix and each label of an allocation is a key with
+// an empty value. A label costs one operation of the transaction, and the bytes of that key, when the allocation is
+// granted, one when it goes, and none when it is renewed.
 //
 // # Limits
 //
-// A commit has at most 128 heads and writes together (about 125 if these are allocations, which have index entries),
-// and 1.5 MiB: the defaults of etcd's --max-txn-ops and --max-request-bytes. For servers with other limits, set
-// [Options.MaxTxnOps] and [Options.MaxRequestBytes] to match; a commit that exceeds them fails with a
-// [store.TooLargeError]. An allocation has at most about 4,000 prefixes. Package pool splits what it commits together
-// so that it fits.
+// A commit has at most 128 heads and writes together (about 125 if these are allocations, which have index entries, and
+// about 120 if these have four labels each), and 1.5 MiB: the defaults of etcd's --max-txn-ops and --max-request-bytes.
+// For servers with other limits, set [Options.MaxTxnOps] and [Options.MaxRequestBytes] to match; a commit that exceeds
+// them fails with a [store.TooLargeError]. An allocation has at most about 4,000 prefixes. Package pool splits what it
+// commits together so that it fits.
 //
 // # Layout
 //
@@ -61,18 +64,20 @@
 //
 //	/ipalloc/records/KIND/POOL/NAME               a record, as JSON
 //	/ipalloc/prefixes/POOL/ADDRESS/BITS/NAME      the allocation with that prefix; empty
+//	/ipalloc/labels/POOL/LABEL/VALUE/NAME         the allocation with that label; empty
 //	/ipalloc/expiry/KIND/POOL/TIME/NAME           a record that expires then: a copy
 //	/ipalloc/turns/KIND/POOL/NAME/TICKET          of a handle that waits for its turn, and what it asks for; with a lease
 //	/ipalloc/answers/HANDLE/NUMBER                an answer to it, or the word that it has the turn; with the same lease
 //	/ipalloc/revision                             what a commit writes that has nothing else to write
 //
 // So etcdctl get --prefix /ipalloc/records/allocation/blue/ shows who holds what in the pool blue, and get --prefix
-// /ipalloc/prefixes/blue/10.0.0.5/ who holds an address. In KIND, POOL and NAME, slashes, percent signs, spaces,
-// control characters, and characters that change the direction of text are escaped as in a URL: %2F. All other
-// characters are unchanged. A value has the name, state, prefixes, created, expires and data of the record.
+// /ipalloc/prefixes/blue/10.0.0.5/ who holds an address, and --keys-only --prefix /ipalloc/labels/blue/node/n1/ who has
+// the label node=n1. In KIND, POOL, NAME, LABEL and VALUE, slashes, percent signs, spaces, control characters, and
+// characters that change the direction of text are escaped as in a URL: %2F. All other characters are unchanged. A
+// value has the name, state, prefixes, labels, created, expires and data of the record.
 //
-// The two indexes are exact at every revision, because each commit changes them in its transaction. Do not change keys
-// by hand: nothing corrects an index that differs from its records.
+// The three indexes are exact at every revision, because each commit changes them in its transaction. Do not change
+// keys by hand: nothing corrects an index that differs from its records.
 //
 // # Caveats
 //

@@ -15,12 +15,13 @@ import (
 //
 //	records/KIND/POOL/NAME          the record
 //	prefixes/POOL/PREFIX/NAME       for Find: a record of KindAllocation with that prefix
+//	labels/POOL/LABEL/VALUE/NAME    for ByLabel: a record of KindAllocation with that label
 //	expiry/KIND/POOL/TIME/NAME      for ByExpiry: a record that expires then
 //	turns/KIND/POOL/NAME/TICKET     of a process that waits for its turn at a head
 //	answers/HANDLE/NUMBER           to what a process asked for that waits
 //	revision                        written by a commit that would write nothing else
 //
-// KIND, POOL and NAME are escaped, so that they contain no slash.
+// KIND, POOL, NAME, LABEL and VALUE are escaped, so that they contain no slash.
 type keyspace string
 
 func (k keyspace) marker() string { return string(k) + "revision" }
@@ -64,6 +65,11 @@ func (k keyspace) parseRecord(text []byte) (store.Key, error) {
 // holders returns what the keys of the index by prefix begin with for the allocations of pool with the prefix.
 func (k keyspace) holders(pool string, prefix netip.Prefix) string {
 	return string(k) + "prefixes/" + escape(pool) + "/" + prefix.String() + "/"
+}
+
+// labelled returns what the keys of the index by label begin with for the allocations of pool with the label.
+func (k keyspace) labelled(pool, name, value string) string {
+	return string(k) + "labels/" + escape(pool) + "/" + escape(name) + "/" + escape(value) + "/"
 }
 
 // expiring returns what the keys of the index by expiry begin with for the records of the kind in pool.

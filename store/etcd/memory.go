@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -13,14 +14,15 @@ import (
 // nothing.
 type indexed struct {
 	revision int64
-	prefixes []netip.Prefix // of a record of KindAllocation
+	prefixes []netip.Prefix    // of a record of KindAllocation
+	labels   map[string]string // the same
 	expires  time.Time
 }
 
 func indexedOf(r store.Record) indexed {
 	known := indexed{revision: r.Revision, expires: r.Expires}
 	if r.Kind == store.KindAllocation {
-		known.prefixes = slices.Clone(r.Prefixes)
+		known.prefixes, known.labels = slices.Clone(r.Prefixes), maps.Clone(r.Labels)
 	}
 	return known
 }

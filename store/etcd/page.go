@@ -12,6 +12,7 @@ import (
 const (
 	firstListPage   = 16
 	firstExpiryPage = 64
+	firstLabelPage  = 64
 	growth          = 8
 	mostPage        = 2000
 	targetPageBytes = 1 << 20

@@ -142,11 +142,32 @@ func (s *Store) planWrite(p *plan, w store.Write, role role, old indexed) error 
 	for entry, value := range entries {
 		p.thens = append(p.thens, clientv3.OpPut(entry, value))
 	}
+	var labels map[string]string
+	if w.Op != store.Delete && key.Kind == store.KindAllocation {
+		labels = w.Record.Labels
+	}
+	s.planLabels(p, key, old.labels, labels)
 	return nil
 }
 
-// entries returns what the indexes have of a record: the keys, and under those by expiry a copy of the record, since
-// who finds one wants the records of a whole page.
+// planLabels adds the writes by which the index by label has a record with other labels. Entries of those that stay are
+// not written again: what they say is in their keys, and the record alone has its revision.
+func (s *Store) planLabels(p *plan, key store.Key, before, after map[string]string) {
+	name := escape(key.Name)
+	for label, value := range before {
+		if now, ok := after[label]; !ok || now != value {
+			p.thens = append(p.thens, clientv3.OpDelete(s.keys.labelled(key.Pool, label, value)+name))
+		}
+	}
+	for label, value := range after {
+		if had, ok := before[label]; !ok || had != value {
+			p.thens = append(p.thens, clientv3.OpPut(s.keys.labelled(key.Pool, label, value)+name, ""))
+		}
+	}
+}
+
+// entries returns what the indexes by prefix and expiry have of a record: the keys, and under those by expiry a copy of
+// the record, since who finds one wants the records of a whole page.
 func (k keyspace) entries(key store.Key, r indexed, value string) map[string]string {
 	entries := make(map[string]string, len(r.prefixes)+1)
 	for _, p := range r.prefixes {

@@ -100,9 +100,10 @@ type Store struct {
 }
 
 var (
-	_ store.Store   = (*Store)(nil)
-	_ store.Grouper = (*Store)(nil)
-	_ store.Reader  = (*Store)(nil)
+	_ store.Store    = (*Store)(nil)
+	_ store.Grouper  = (*Store)(nil)
+	_ store.Reader   = (*Store)(nil)
+	_ store.Labeller = (*Store)(nil)
 )
 
 // New returns a store that uses client, which stays the caller's: it must stay open as long as the store is used, and

@@ -54,7 +54,7 @@ func (it item) misnamed() error {
 // wrongLabel says which of the labels by which lists find an object is not what it should be; empty if each is.
 func (o *object) wrongLabel(labels map[string]string) string {
 	right := o.labels()
-	for _, label := range []string{labelKind, labelPool, labelIPv4, labelIPv6} {
+	for _, label := range listed(labels, right) {
 		got, ok := labels[label]
 		want, wanted := right[label]
 		switch {

@@ -35,6 +35,14 @@
 //
 //	kubectl get ipa -l ipalloc.github.io/pool=lab,ipalloc.github.io/ipv4=10.0.0.7-32
 //
+// Each label of an allocation is a label of its object too, with the prefix label.ipalloc.github.io/ ([LabelPrefix]):
+//
+//	kubectl get ipa -l ipalloc.github.io/pool=lab,label.ipalloc.github.io/node=n1
+//
+// Where Kubernetes does not admit a name or a value in a label (more than 63 bytes, slashes, spaces, other letters),
+// x-- and a hash of it stand in its place; the object has the text itself under spec.labels. So ByLabel finds every
+// label in the same way.
+//
 // The name of an object is POOL or POOL.OWNER if these are DNS labels. For any other key it is a readable hint and a
 // hash of 160 bits; the same is true of the labels. The object contains the whole key. An object with another key than
 // the one requested is an error ([ErrCollision]). A record's Data is text in the object, because the API would round
@@ -102,7 +110,7 @@
 // 4,096.
 //
 // By default etcd holds 2 GiB (quota-backend-bytes), and the API server holds all objects in memory. Plan for 1 to 2
-// KiB for each allocation.
+// KiB for each allocation, and three times the size of its labels, each with 30 bytes more, where there are any.
 //
 // # Cost
 //
@@ -118,6 +126,8 @@
 //	create a pool   2 lists more than a commit, which stop at the first record
 //	ByExpiry        as List of all records of the kind in the pool
 //	Find            1, and what List adds; the server looks at each object of the pool, and sends what fits
+//	ByLabel         1 for each [Options.PageSize] objects that have the label, and what List adds; also for those before
+//	                the one behind which it begins. The server looks at each object of the pool
 //	Conflict        4 (of which one takes back what is pending)
 //	Turn            3 (create a ticket, list the tickets, read the head), and later one that deletes the ticket; 1 more,
 //	                a watch, if there are tickets before; none if another caller of this process passes its turn on

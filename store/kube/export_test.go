@@ -55,6 +55,10 @@ func Tidy(ctx context.Context, s *Store) error {
 	return nil
 }
 
+// LabelName and LabelText return the name and the value of an object's label for those of an allocation's label.
+func LabelName(name string) string { return labelName(name) }
+func LabelText(text string) string { return labelText(text) }
+
 // Where says where o is, and Labels with which labels.
 func (o *Object) Where() Ref { return o.ref }
 

@@ -54,3 +54,32 @@ func TestNames(t *testing.T) {
 		}
 	}
 }
+
+var (
+	legalLabel = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$`)
+	hashed     = regexp.MustCompile(`^x--[a-z2-7]{32}$`)
+)
+
+// TestLabels: labels that Kubernetes admits are those of the objects, others have a hash; all are legal, and no two the
+// same.
+func TestLabels(t *testing.T) {
+	plain := []string{"a", "A", "n1", "a.b", "a_b", "a--b", "0", "x-1", "X--1", strings.Repeat("a", 63)}
+	odd := []string{
+		"x--", "x--many", "x--1", kube.LabelText("é"), "é", "a b", "k8s.io/pod", "-a", "a-", "_", "a\n", "=", ",",
+		strings.Repeat("a", 64), strings.Repeat("é", 2048),
+	}
+	seen := map[string]string{}
+	for i, text := range append(plain, odd...) {
+		got := kube.LabelText(text)
+		require.Regexp(t, legalLabel, got)
+		require.NotContains(t, seen, got, "%q", text)
+		seen[got] = text
+		if i < len(plain) {
+			require.Equal(t, text, got)
+		} else {
+			require.Regexp(t, hashed, got)
+		}
+		require.Equal(t, kube.LabelPrefix+got, kube.LabelName(text))
+	}
+	require.Empty(t, kube.LabelText(""), "which Kubernetes admits as a value")
+}

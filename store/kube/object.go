@@ -3,6 +3,7 @@ package kube
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -146,12 +147,13 @@ type (
 		Name string `json:"name,omitempty"`
 	}
 	recordJSON struct {
-		Revision int64          `json:"revision,omitempty"`
-		State    string         `json:"state,omitempty"`
-		Prefixes []netip.Prefix `json:"prefixes,omitempty"`
-		Created  string         `json:"created,omitempty"`
-		Expires  string         `json:"expires,omitempty"`
-		Data     string         `json:"data,omitempty"`
+		Revision int64             `json:"revision,omitempty"`
+		State    string            `json:"state,omitempty"`
+		Prefixes []netip.Prefix    `json:"prefixes,omitempty"`
+		Labels   map[string]string `json:"labels,omitempty"`
+		Created  string            `json:"created,omitempty"`
+		Expires  string            `json:"expires,omitempty"`
+		Data     string            `json:"data,omitempty"`
 	}
 	pendingJSON struct {
 		ID     string      `json:"id"`
@@ -259,6 +261,7 @@ func encodeRecord(r *store.Record) *recordJSON {
 		Revision: r.Revision,
 		State:    r.State,
 		Prefixes: slices.Clone(r.Prefixes),
+		Labels:   maps.Clone(r.Labels),
 		Created:  encodeTime(r.Created),
 		Expires:  encodeTime(r.Expires),
 		Data:     string(r.Data),
@@ -270,7 +273,8 @@ func (r *recordJSON) decode(key store.Key) (*store.Record, error) {
 		return nil, nil //nolint:nilnil // no record, and nothing wrong with that
 	}
 	record := store.Record{
-		Key: key, Revision: r.Revision, State: r.State, Prefixes: r.Prefixes, Data: json.RawMessage(r.Data),
+		Key: key, Revision: r.Revision, State: r.State, Prefixes: r.Prefixes, Labels: r.Labels,
+		Data: json.RawMessage(r.Data),
 	}
 	var err error
 	if record.Created, err = decodeTime(r.Created); err != nil {

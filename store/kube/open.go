@@ -89,8 +89,9 @@ type Store struct {
 }
 
 var (
-	_ store.Store   = (*Store)(nil)
-	_ store.Auditor = (*Store)(nil)
+	_ store.Store    = (*Store)(nil)
+	_ store.Auditor  = (*Store)(nil)
+	_ store.Labeller = (*Store)(nil)
 )
 
 // Open returns a handle on the store in a namespace of the API server of config. A nil opts is the same as the zero

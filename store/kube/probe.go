@@ -103,6 +103,7 @@ func probeObject(resource, namespace string) objectJSON {
 	at := encodeTime(time.Unix(0, 0).UTC())
 	record := recordJSON{
 		Revision: 1, State: some, Prefixes: []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0)},
+		Labels:  map[string]string{some: some},
 		Created: at, Expires: at, Data: "{}",
 	}
 	return objectJSON{

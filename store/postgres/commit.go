@@ -139,6 +139,7 @@ type batch struct {
 	names            []string
 	states           []string
 	prefixes         []string
+	labels           []*string
 	created, expires []*time.Time
 	data             []*string
 	changed          string
@@ -228,6 +229,7 @@ func (b *batch) add(w *row) {
 	b.ops, b.kinds = append(b.ops, w.op), append(b.kinds, string(r.Kind))
 	b.pools, b.names = append(b.pools, r.Pool), append(b.names, r.Name)
 	b.states, b.prefixes = append(b.states, r.State), append(b.prefixes, prefixArray(r.Prefixes))
+	b.labels = append(b.labels, labelsOrNull(r.Labels))
 	b.created, b.expires = append(b.created, timeOrNull(r.Created)), append(b.expires, timeOrNull(r.Expires))
 	b.data = append(b.data, dataOrNull(r.Data))
 }
@@ -242,7 +244,8 @@ func (b *batch) statement(sql *statements) string {
 
 func (b *batch) args() []any {
 	args := []any{
-		b.heads, b.ops, b.expected, b.kinds, b.pools, b.names, b.states, b.prefixes, b.created, b.expires, b.data, b.changed,
+		b.heads, b.ops, b.expected, b.kinds, b.pools, b.names, b.states, b.prefixes, b.labels, b.created, b.expires, b.data,
+		b.changed,
 	}
 	if a := b.answering; a != nil {
 		return append(args, a.line, a.slots, a.serials, a.answers)
@@ -274,6 +277,9 @@ func (b *batch) checkSize() error {
 			return &store.TooLargeError{What: "key in bytes", Size: int64(size), Limit: maxKeyBytes}
 		}
 		total += size + len(w.record.State) + len(w.record.Data) + prefixBytes*len(w.record.Prefixes)
+		for name, value := range w.record.Labels {
+			total += len(name) + len(value)
+		}
 	}
 	if total > maxCommitBytes {
 		return &store.TooLargeError{What: "commit in bytes", Size: int64(total), Limit: maxCommitBytes}
@@ -292,7 +298,8 @@ type answer struct {
 func scanAnswer(row pgx.CollectableRow) (answer, error) {
 	var a answer
 	f := &a.fields
-	err := row.Scan(&a.outcome, &a.position, &a.revision, &f.state, &f.prefixes, &f.created, &f.expires, &f.data)
+	err := row.Scan(&a.outcome, &a.position, &a.revision, &f.state, &f.prefixes, &f.labels, &f.created, &f.expires,
+		&f.data)
 	a.position--
 	return a, err
 }

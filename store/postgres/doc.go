@@ -6,21 +6,24 @@
 // The schema, by default "ipalloc", has
 //
 //   - record: all records, with the columns kind, pool, name, revision, state, prefixes (cidr[], in the order
-//     requested), created, expires (timestamptz) and data (json, kept verbatim). It is partitioned by kind into the
-//     next three;
+//     requested), labels (jsonb), created, expires (timestamptz) and data (json, kept verbatim). It is partitioned by
+//     kind into the next three;
 //   - pool: the pools. name is empty, data has the specification and the counts;
 //   - allocation: what owners hold (state allocated), and what was released and cools down (state cooling). name is the
 //     owner. Rows of kind cooling are for what cools down while its last owner holds something else;
 //   - other: records of all other kinds, including kinds that this package does not know;
 //   - address: one row for each prefix in allocation, with prefix (cidr), pool, kind and name. Triggers maintain it, so
 //     write to allocation instead;
-//   - holding: a view that adds state and times from allocation to address;
+//   - label: one row for each label of an allocation, with pool, label, value and name (the owner). Triggers maintain
+//     it too. What has no labels has no rows here, and costs nothing;
+//   - holding: a view that adds state, labels and times from allocation to address;
 //   - ask: the asks of callers that wait for their turn at a head, and the answers. It is unlogged, and empty after a
 //     crash: a row means nothing once its caller has gone. The next ask of the same Store replaces a row. Every few
 //     seconds, the caller that has the turn removes rows that were not used for a minute;
 //   - migration: the versions of the tables.
 //
-// There are indexes by key, by prefix (SP-GiST) and by expiry. [Migrations] returns all the SQL.
+// There are indexes by key, by prefix (SP-GiST), by expiry and by label. The function labelled returns what has a
+// label. [Migrations] returns all the SQL.
 //
 // The constraint address_overlap prevents two rows of table allocation from holding overlapping addresses in one pool,
 // even if the SQL is written by hand. It is checked at the end of a transaction, so a transaction may move addresses
@@ -45,6 +48,10 @@
 //
 //	SELECT pool, prefixes, state, created FROM ipalloc.allocation
 //	WHERE kind = 'allocation' AND name = 'vm-1' AND state = 'allocated'
+//
+// What has the label node=n1 in a pool:
+//
+//	SELECT name AS owner, prefixes, state FROM ipalloc.labelled('lab', 'node', 'n1')
 //
 // How many addresses each pool has, and how many of them are free:
 //
@@ -96,7 +103,8 @@
 // A commit takes one round trip, even if it fails with [store.ErrConflict]; [store.Store.Get] and Find take one each. A
 // commit that collides with another may take more; see above. The first use of a statement on a connection takes one
 // more, to prepare it, and pgxpool first checks a connection that was idle for a second. List reads 256 records in each
-// round trip.
+// round trip, and ByLabel up to as many. Each label of an allocation is a row and an index entry more when it is
+// granted and when it goes, and nothing when it is renewed.
 //
 // A turn ([store.Store.Turn]) takes one round trip, which waits in the server in the queue of an advisory lock. It
 // holds a connection and the lock of the head's row until its commit. If the process is stopped meanwhile, the server

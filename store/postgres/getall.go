@@ -47,7 +47,7 @@ func (s *Store) getAll(ctx context.Context, records []store.Record, kinds, pools
 	}
 	var position, revision int64
 	var f fields
-	scanned := []any{&position, &revision, &f.state, &f.prefixes, &f.created, &f.expires, &f.data}
+	scanned := []any{&position, &revision, &f.state, &f.prefixes, &f.labels, &f.created, &f.expires, &f.data}
 	_, err = pgx.ForEachRow(rows, scanned, func() error {
 		r := &records[position-1]
 		r.Revision = revision

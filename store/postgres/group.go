@@ -214,8 +214,8 @@ func eachJoined(rows pgx.Rows, do func(*joined)) error {
 		var j joined
 		var slot, serial, revision *int64
 		f := &j.fields
-		if err := rows.Scan(&j.what, &j.bytes, &slot, &serial, &revision, &f.state, &f.prefixes, &f.created, &f.expires,
-			&f.data); err != nil {
+		if err := rows.Scan(&j.what, &j.bytes, &slot, &serial, &revision, &f.state, &f.prefixes, &f.labels, &f.created,
+			&f.expires, &f.data); err != nil {
 			return err
 		}
 		j.place, j.revision = place{orZero(slot), orZero(serial)}, orZero(revision)

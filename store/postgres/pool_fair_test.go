@@ -18,3 +18,13 @@ func TestPoolFair(t *testing.T) {
 		return s
 	})
 }
+
+func TestPoolOperators(t *testing.T) {
+	at := place{sharedServer(t).url("postgres"), newSchema()}
+	pooltest.Operators(t, func() store.Store {
+		s, err := at.open(t.Context())
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, s.Close()) })
+		return s
+	})
+}

@@ -40,7 +40,9 @@ func TestDocumentedQueries(t *testing.T) {
 	p, err := pool.Create(t.Context(), s, "lab",
 		pool.Spec{Ranges: ranges, IPv4: all, IPv6: all, Cooldown: time.Hour}, nil)
 	require.NoError(t, err)
-	_, err = p.Allocate(t.Context(), pool.Claim{Owner: "vm-1", Policy: pool.RequireDualStack})
+	_, err = p.Allocate(t.Context(), pool.Claim{
+		Owner: "vm-1", Policy: pool.RequireDualStack, Labels: map[string]string{"node": "n1"},
+	})
 	require.NoError(t, err)
 	_, err = p.Allocate(t.Context(), pool.Claim{Owner: "vm-2", TTL: 30 * time.Minute})
 	require.NoError(t, err)
@@ -56,7 +58,8 @@ func TestDocumentedQueries(t *testing.T) {
 		"Who holds anything in 10.0.0.0/24:": {
 			{"10.0.0.0/32", "lab", "vm-1"}, {"10.0.0.1/32", "lab", "vm-2"}, {"10.0.0.2/32", "lab", "vm-3"},
 		},
-		"What an owner holds:": {{"lab", "{10.0.0.0/32,fd00::/128}", "allocated", nil}},
+		"What has the label node=n1 in a pool:": {{"vm-1", "{10.0.0.0/32,fd00::/128}", "allocated"}},
+		"What an owner holds:":                  {{"lab", "{10.0.0.0/32,fd00::/128}", "allocated", nil}},
 		"How many addresses each pool has, and how many of them are free:": {
 			{"lab", "IPv4", "8", "2", "5"}, {"lab", "IPv6", "18446744073709551616", "1", "18446744073709551615"},
 		},

@@ -15,7 +15,7 @@ import (
 func scanRecord(row pgx.CollectableRow) (store.Record, error) {
 	var r store.Record
 	var f fields
-	err := row.Scan((*string)(&r.Kind), &r.Pool, &r.Name, &r.Revision, &f.state, &f.prefixes, &f.created,
+	err := row.Scan((*string)(&r.Kind), &r.Pool, &r.Name, &r.Revision, &f.state, &f.prefixes, &f.labels, &f.created,
 		&f.expires, &f.data)
 	f.into(&r)
 	return r, err
@@ -25,6 +25,7 @@ func scanRecord(row pgx.CollectableRow) (store.Record, error) {
 type fields struct {
 	state            *string
 	prefixes         []netip.Prefix
+	labels           map[string]string
 	created, expires *time.Time
 	data             *string
 }
@@ -36,6 +37,7 @@ func (f *fields) into(r *store.Record) {
 	if len(f.prefixes) > 0 {
 		r.Prefixes = f.prefixes
 	}
+	r.Labels = f.labels
 	if f.created != nil {
 		r.Created = f.created.UTC()
 	}
@@ -54,6 +56,19 @@ func prefixArray(prefixes []netip.Prefix) string {
 		text[i] = p.String()
 	}
 	return "{" + strings.Join(text, ",") + "}"
+}
+
+// labelsOrNull is labels as they are kept: as a JSON object, or null if there are none.
+func labelsOrNull(labels map[string]string) *string {
+	if len(labels) == 0 {
+		return nil
+	}
+	text, err := json.Marshal(labels)
+	if err != nil { // it has texts alone
+		return nil
+	}
+	object := string(text)
+	return &object
 }
 
 // timeOrNull is a time as it is kept: cut to the microsecond, or null if there is none.

@@ -32,7 +32,10 @@ type Store struct {
 	sweeping  sweeping
 }
 
-var _ store.Store = (*Store)(nil)
+var (
+	_ store.Store    = (*Store)(nil)
+	_ store.Labeller = (*Store)(nil)
+)
 
 func newStore(pool *pgxpool.Pool, schema string) *Store {
 	s := &Store{pool: pool, schema: schema, sql: statementsFor(schema), closed: make(chan struct{})}
@@ -44,15 +47,15 @@ func newStore(pool *pgxpool.Pool, schema string) *Store {
 
 // statements are the texts of what is sent, for one schema.
 type statements struct {
-	get, listPool, listAll, byExpiry, find string
-	apply, lock, listen, await             string
-	ask, join, applyTurn, withdraw, getAll string
+	get, listPool, listAll, byExpiry, byLabel, find string
+	apply, lock, listen, await                      string
+	ask, join, applyTurn, withdraw, getAll          string
 }
 
 func statementsFor(schema string) statements {
 	in := pgx.Identifier{schema}.Sanitize() + "."
-	columns := "SELECT r.kind, r.pool, r.name, r.revision, r.state, r.prefixes, r.created, r.expires, r.data::text " +
-		"FROM " + in
+	columns := "SELECT r.kind, r.pool, r.name, r.revision, r.state, r.prefixes, r.labels, " +
+		"r.created, r.expires, r.data::text FROM " + in
 	return statements{
 		get:      columns + "record r WHERE r.kind = $1 AND r.pool = $2 AND r.name = $3",
 		listPool: columns + "record r WHERE r.kind = $1 AND r.pool = $2 AND ($5 OR r.name > $3) ORDER BY r.name LIMIT $4",
@@ -60,13 +63,14 @@ func statementsFor(schema string) statements {
 			" ORDER BY r.pool, r.name LIMIT $4",
 		byExpiry: columns + "record r WHERE r.kind = $1 AND r.pool = $2 AND r.expires IS NOT NULL" +
 			" AND ($6 OR (r.expires, r.name) > ($3, $4)) ORDER BY r.expires, r.name LIMIT $5",
+		byLabel: columns + "labelled($1, $2, $3, $4, $5) r ORDER BY r.name",
 		// The boxes and the hash are there so that the index of the constraint serves.
 		find: columns + "address a JOIN " + in + "allocation r USING (kind, pool, name) WHERE a.prefix >>= $2::inet" +
 			" AND " + in + "high_box(a.prefix) && " + in + "high_box($2::cidr)" +
 			" AND " + in + "low_box(a.prefix) && " + in + "low_box($2::cidr)" +
 			" AND hashtextextended(a.pool, 0) = hashtextextended($1, 0)" +
 			" AND a.pool = $1 AND a.kind = 'allocation' ORDER BY masklen(a.prefix) DESC LIMIT 1",
-		apply: "SELECT * FROM " + in + "apply($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+		apply: "SELECT * FROM " + in + "apply($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
 		lock:  columns + "record r WHERE r.kind = $1 AND r.pool = $2 AND r.name = $3 FOR UPDATE",
 		ask: "INSERT INTO " + in + "ask AS a (line, slot, serial, kind, pool, name, ask)" +
 			" VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (line, slot) DO UPDATE SET serial = excluded.serial," +
@@ -74,7 +78,7 @@ func statementsFor(schema string) statements {
 			" revision = NULL, at = clock_timestamp(), pid = pg_backend_pid() WHERE a.serial < excluded.serial",
 		join: "SELECT * FROM " + in + "join_line($1, $2, $3, $4, $5, $6, $7, $8)",
 		applyTurn: "SELECT * FROM " + in +
-			"apply_turn($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
+			"apply_turn($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
 		withdraw: "SELECT * FROM " + in + "withdraw($1, $2, $3)",
 		getAll:   "SELECT * FROM " + in + "existing(array_fill('c'::text, ARRAY[cardinality($1::text[])]), $1, $2, $3)",
 		listen:   "SELECT " + in + "listen()",

@@ -48,12 +48,8 @@ func (s *Store) Commit(ctx context.Context, changes ...store.Change) (heads []st
 
 // commit makes the transaction of a commit.
 func (s *Store) commit(ctx context.Context, changes []store.Change) ([]store.Record, error) {
-	c, err := s.conns.take(ctx)
+	c, err := s.take(ctx)
 	if err != nil {
-		return nil, err
-	}
-	if err := s.files.check(); err != nil {
-		s.conns.put(c)
 		return nil, err
 	}
 	_, err = retry(ctx, func() (struct{}, error) { return struct{}{}, c.do("BEGIN IMMEDIATE") })
@@ -100,11 +96,12 @@ func unlessFull(err error) error {
 // The statements of a commit.
 const (
 	revisionSQL = "SELECT revision FROM record WHERE kind = ? AND pool = ? AND name = ?"
-	prefixesSQL = "SELECT prefixes FROM record WHERE kind = ? AND pool = ? AND name = ?"
+	indexedSQL  = "SELECT prefixes, labels FROM record WHERE kind = ? AND pool = ? AND name = ?"
 	latestSQL   = "UPDATE latest SET revision = revision + 1 RETURNING revision"
-	putSQL      = "INSERT INTO record (" + columns + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) " +
+	putSQL      = "INSERT INTO record (" + columns + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) " +
 		"ON CONFLICT (kind, pool, name) DO UPDATE SET revision = excluded.revision, state = excluded.state, " +
-		"prefixes = excluded.prefixes, created = excluded.created, expires = excluded.expires, data = excluded.data"
+		"prefixes = excluded.prefixes, labels = excluded.labels, created = excluded.created, " +
+		"expires = excluded.expires, data = excluded.data"
 	deleteSQL        = "DELETE FROM record WHERE kind = ? AND pool = ? AND name = ?"
 	deleteAddressSQL = "DELETE FROM address " +
 		"WHERE kind = ? AND pool = ? AND family = ? AND first = ? AND bits = ? AND name = ?"
@@ -200,9 +197,9 @@ func (c *conn) admitHead(head store.Record) error {
 	return &store.ConflictError{Expected: head.Revision, Current: current}
 }
 
-// column scans a column of the record under key into dest, which stays as it is if there is no such record.
-func (c *conn) column(text string, key store.Key, dest any) error {
-	err := c.one(text, []any{string(key.Kind), key.Pool, key.Name}, dest)
+// column scans columns of the record under key into dest, which stays as it is if there is no such record.
+func (c *conn) column(text string, key store.Key, dest ...any) error {
+	err := c.one(text, []any{string(key.Kind), key.Pool, key.Name}, dest...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}
@@ -220,32 +217,46 @@ func (c *conn) put(r store.Record, revision int64) error {
 			What: fmt.Sprintf("record %v in bytes", r.Key), Size: int64(size), Limit: maxRecordBytes,
 		}
 	}
-	if err := c.moveTo(r.Key, r.Prefixes); err != nil {
+	if err := c.reindex(r.Key, r.Prefixes, r.Labels); err != nil {
 		return err
 	}
 	return c.do(putSQL, put.args()...)
 }
 
 func (c *conn) remove(key store.Key) error {
-	if err := c.moveTo(key, nil); err != nil {
+	if err := c.reindex(key, nil, nil); err != nil {
 		return err
 	}
 	return c.do(deleteSQL, string(key.Kind), key.Pool, key.Name)
 }
 
-// moveTo gives table address the prefixes that the record under key is about to have, in place of those that it has.
-func (c *conn) moveTo(key store.Key, after []netip.Prefix) error {
+// reindex gives the tables address and label what the record under key is about to have, in place of what it has.
+func (c *conn) reindex(key store.Key, prefixes []netip.Prefix, labels map[string]string) error {
 	if !hasAddresses(key.Kind) {
 		return nil
 	}
-	text := "[]"
-	if err := c.column(prefixesSQL, key, &text); err != nil {
+	oldPrefixes, oldLabels := "[]", "{}"
+	if err := c.column(indexedSQL, key, &oldPrefixes, &oldLabels); err != nil {
 		return err
 	}
-	before, err := parsePrefixes(text)
+	before, err := parsePrefixes(oldPrefixes)
+	if err == nil {
+		err = c.moveTo(key, before, prefixes)
+	} else {
+		err = fmt.Errorf("%w: record %v: %w", store.ErrDamaged, key, err)
+	}
+	if err != nil || key.Kind != store.KindAllocation {
+		return err
+	}
+	had, err := parseLabels(oldLabels)
 	if err != nil {
 		return fmt.Errorf("%w: record %v: %w", store.ErrDamaged, key, err)
 	}
+	return c.relabel(key, had, labels)
+}
+
+// moveTo gives table address the prefixes of the record under key.
+func (c *conn) moveTo(key store.Key, before, after []netip.Prefix) error {
 	if slices.Equal(before, after) {
 		return nil
 	}

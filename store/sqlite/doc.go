@@ -29,16 +29,19 @@
 //
 // # Tables
 //
-//   - record: all records, with the columns kind, pool, name, revision, state, prefixes (a JSON array), created,
-//     expires and data (JSON). Of kind pool are the pools: name is empty, and data has the specification and the
-//     counts. Of kind allocation is what owners hold (state allocated), and what was released and cools down (state
-//     cooling); name is the owner. Of kind cooling is what cools down while its last owner holds something else.
+//   - record: all records, with the columns kind, pool, name, revision, state, prefixes (a JSON array), labels (a JSON
+//     object), created, expires and data (JSON). Of kind pool are the pools: name is empty, and data has the
+//     specification and the counts. Of kind allocation is what owners hold (state allocated), and what was released and
+//     cools down (state cooling); name is the owner. Of kind cooling is what cools down while its last owner holds
+//     something else.
 //   - address: one row for each prefix of an allocation, with its family (4 or 6), and its first and last address in
 //     texts that sort, as 010.000.000.007 does, or 2001:0db8:0000:0000:0000:0000:0000:0001.
-//   - holding: a view that adds state and times from record to address.
+//   - label: one row for each label of an allocation, with its pool, the name and the value of the label (columns label
+//     and value), and the owner (column name). Only what has labels has rows here.
+//   - holding: a view that adds state, labels and times from record to address.
 //   - latest: the revision of the latest commit.
 //
-// Times are in UTC, as 2024-05-06T07:08:09.012345Z. There are indexes by key, owner, address and expiry. The
+// Times are in UTC, as 2024-05-06T07:08:09.012345Z. There are indexes by key, owner, address, label and expiry. The
 // application_id of the file is 0x69706131, and its user_version is the version of the format.
 //
 // # Queries
@@ -55,6 +58,11 @@
 // What an owner holds:
 //
 //	SELECT pool, prefixes, state, created FROM record WHERE kind = 'allocation' AND pool = 'lab' AND name = 'vm-1'
+//
+// What has the label node=n1:
+//
+//	SELECT h.owner, h.prefix FROM label l JOIN holding h ON h.pool = l.pool AND h.owner = l.name
+//	WHERE l.pool = 'lab' AND l.label = 'node' AND l.value = 'n1' AND h.state = 'allocated'
 //
 // How many addresses each pool has, and how many of them are free:
 //

@@ -127,3 +127,13 @@ func allocateOnce(t *testing.T, path, owner string) error {
 	_, err = p.Allocate(t.Context(), pool.Claim{Owner: owner})
 	return err
 }
+
+func TestPoolOperators(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ipalloc.db")
+	pooltest.Operators(t, func() store.Store {
+		s, err := sqlite.Open(t.Context(), path, nil)
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, s.Close()) })
+		return s
+	})
+}

@@ -50,19 +50,20 @@ func TestFormat(t *testing.T) {
 		Key:      store.Key{Kind: store.KindAllocation, Pool: "lab", Name: "vm-1"},
 		State:    "allocated",
 		Prefixes: []netip.Prefix{netip.MustParsePrefix("10.0.0.5/32"), netip.MustParsePrefix("2001:db8::/64")},
+		Labels:   map[string]string{"node": "n1"},
 		Created:  time.Date(2024, 5, 6, 7, 8, 9, 12_345_678, time.UTC),
 		Expires:  time.Date(2024, 5, 6, 8, 8, 9, 0, time.UTC),
 	}})
 	require.NoError(t, err)
 	require.Equal(t, strings.Join([]string{
-		`allocation|lab|vm-1|2|allocated|["10.0.0.5/32","2001:db8::/64"]|` +
+		`allocation|lab|vm-1|2|allocated|["10.0.0.5/32","2001:db8::/64"]|{"node":"n1"}|` +
 			`2024-05-06T07:08:09.012345Z|2024-05-06T08:08:09.000000Z|`,
-		`pool|lab||2||[]|||{"ranges":"<10.0.0.0/24>"}`,
+		`pool|lab||2||[]|{}|||{"ranges":"<10.0.0.0/24>"}`,
 		`allocation|lab|4|010.000.000.005|32|vm-1|010.000.000.005|10.0.0.5/32`,
 		`allocation|lab|6|2001:0db8:0000:0000:0000:0000:0000:0000|64|vm-1|` +
 			`2001:0db8:0000:0000:ffff:ffff:ffff:ffff|2001:db8::/64`,
-		`2`, `1768972593`, `1`, `wal`, `2`,
-	}, "\n"), shell(t, path, `SELECT * FROM record; SELECT * FROM address; SELECT * FROM latest;
+		`lab|node|n1|vm-1`, `2`, `1768972593`, `1`, `wal`, `2`,
+	}, "\n"), shell(t, path, `SELECT * FROM record; SELECT * FROM address; SELECT * FROM label; SELECT * FROM latest;
 		PRAGMA application_id; PRAGMA user_version; PRAGMA journal_mode; PRAGMA auto_vacuum`))
 }
 
@@ -94,6 +95,9 @@ func TestQueries(t *testing.T) {
 	require.NoError(t, err)
 	for i := range 12 {
 		c := pool.Claim{Owner: fmt.Sprint("vm-", i), Policy: pool.RequireDualStack}
+		if i == 9 {
+			c.Labels = map[string]string{"node": "n1"}
+		}
 		if i == 7 {
 			c.TTL = 10 * time.Minute
 		}
@@ -106,6 +110,7 @@ func TestQueries(t *testing.T) {
 		`^lab\|vm-6\|10\.0\.0\.7/32\|allocated\|$`,
 		`(?s)^10\.0\.0\.1/32\|lab\|vm-0\n.*\n10\.0\.0\.9/32\|lab\|vm-8\n10\.0\.0\.10/32\|lab\|vm-9\n`,
 		`^lab\|\["10\.0\.0\.2/32","2001:db8::2/128"\]\|allocated\|20\d\d-.*Z$`,
+		`^vm-9\|10\.0\.0\.10/32\nvm-9\|2001:db8::a/128$`,
 		`^lab\|IPv4\|256\|11\|242\nlab\|IPv6\|18446744073709551616\|11\|18446744073709551603$`,
 		`^lab\|vm-7\|10\.0\.0\.8/32\|20\d\d-.*Z\nlab\|vm-7\|2001:db8::8/128\|20\d\d-.*Z$`,
 		`^lab\|10\.0\.0\.4/32\|20\d\d-.*Z\nlab\|2001:db8::4/128\|20\d\d-.*Z$`,
@@ -124,10 +129,15 @@ func TestPlans(t *testing.T) {
 		"SELECT * FROM holding WHERE owner = 'vm-1'":                                         "address_owner",
 		"SELECT * FROM holding WHERE pool = 'a' AND family = 4 AND first = '010.0.0.1'":      "PRIMARY KEY",
 		"SELECT * FROM record WHERE kind = 'allocation' AND pool = 'a' AND expires < '2030'": "record_expires",
+		"SELECT name FROM label WHERE pool = 'a' AND label = 'node' AND value = 'n1'":        "PRIMARY KEY",
+		"SELECT r.* FROM label l JOIN record r ON r.kind = 'allocation' AND r.pool = l.pool AND r.name = l.name " +
+			"WHERE l.pool = 'a' AND l.label = 'node' AND l.value = 'n1' AND l.name > 'vm-1' " +
+			"ORDER BY l.name LIMIT 9": "PRIMARY KEY",
 	} {
 		plan := shell(t, path, "EXPLAIN QUERY PLAN "+query)
 		require.Contains(t, plan, want)
 		require.NotContains(t, plan, "SCAN")
+		require.NotContains(t, plan, "TEMP B-TREE")
 	}
 }
 

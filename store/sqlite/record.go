@@ -15,13 +15,14 @@ import (
 const timeLayout = "2006-01-02T15:04:05.000000Z"
 
 // columns are the columns of table record, in the order of row.
-const columns = "kind, pool, name, revision, state, prefixes, created, expires, data"
+const columns = "kind, pool, name, revision, state, prefixes, labels, created, expires, data"
 
 // row is a row of table record.
 type row struct {
 	kind, pool, name string
 	revision         int64
 	state, prefixes  string
+	labels           string
 	created, expires sql.NullString
 	data             sql.NullString
 }
@@ -30,11 +31,14 @@ type row struct {
 type scanner interface{ Scan(dest ...any) error }
 
 func (r *row) scan(from scanner) error {
-	return from.Scan(&r.kind, &r.pool, &r.name, &r.revision, &r.state, &r.prefixes, &r.created, &r.expires, &r.data)
+	return from.Scan(&r.kind, &r.pool, &r.name, &r.revision, &r.state, &r.prefixes, &r.labels, &r.created, &r.expires,
+		&r.data)
 }
 
 // size is roughly how much memory the row takes, in bytes.
-func (r *row) size() int { return len(r.pool) + len(r.name) + len(r.prefixes) + len(r.data.String) }
+func (r *row) size() int {
+	return len(r.pool) + len(r.name) + len(r.prefixes) + len(r.labels) + len(r.data.String)
+}
 
 // newRow returns the row of a canonical record.
 func newRow(r store.Record) (row, error) {
@@ -45,16 +49,20 @@ func newRow(r store.Record) (row, error) {
 			return row{}, fmt.Errorf("encode record %v: %w", r.Key, err)
 		}
 	}
+	labels, err := labelsText(r.Labels)
+	if err != nil {
+		return row{}, fmt.Errorf("encode record %v: %w", r.Key, err)
+	}
 	return row{
 		kind: string(r.Kind), pool: r.Pool, name: r.Name, revision: r.Revision, state: r.State,
-		prefixes: string(prefixes), created: timeText(r.Created), expires: timeText(r.Expires),
+		prefixes: string(prefixes), labels: labels, created: timeText(r.Created), expires: timeText(r.Expires),
 		data: sql.NullString{String: string(r.Data), Valid: len(r.Data) > 0},
 	}, nil
 }
 
 // args are the values of the columns.
 func (r *row) args() []any {
-	return []any{r.kind, r.pool, r.name, r.revision, r.state, r.prefixes, r.created, r.expires, r.data}
+	return []any{r.kind, r.pool, r.name, r.revision, r.state, r.prefixes, r.labels, r.created, r.expires, r.data}
 }
 
 func timeText(t time.Time) sql.NullString {
@@ -70,10 +78,11 @@ func (r *row) record() (store.Record, error) {
 		Key:      store.Key{Kind: store.Kind(r.kind), Pool: r.pool, Name: r.name},
 		Revision: r.revision, State: r.state,
 	}
-	var errs [3]error
+	var errs [4]error
 	record.Prefixes, errs[0] = parsePrefixes(r.prefixes)
 	record.Created, errs[1] = parseTime(r.created)
 	record.Expires, errs[2] = parseTime(r.expires)
+	record.Labels, errs[3] = parseLabels(r.labels)
 	if r.data.Valid {
 		record.Data = json.RawMessage(r.data.String)
 	}
@@ -98,6 +107,25 @@ func parsePrefixes(text string) (prefixes []netip.Prefix, err error) {
 		return nil, fmt.Errorf("the prefixes %.80q: %w", text, err)
 	}
 	return prefixes, nil
+}
+
+// labelsText is labels as a JSON object.
+func labelsText(labels map[string]string) (string, error) {
+	if len(labels) == 0 {
+		return "{}", nil
+	}
+	text, err := json.Marshal(labels)
+	return string(text), err
+}
+
+func parseLabels(text string) (labels map[string]string, err error) {
+	if text == "{}" {
+		return nil, nil
+	}
+	if err := json.Unmarshal([]byte(text), &labels); err != nil {
+		return nil, fmt.Errorf("the labels %.80q: %w", text, err)
+	}
+	return labels, nil
 }
 
 func parseTime(text sql.NullString) (time.Time, error) {

@@ -1,4 +1,5 @@
--- All records. prefixes is a JSON array of texts, in the order in which they were requested. created and expires are in
+-- All records. prefixes is a JSON array of texts, in the order in which they were requested. labels is a JSON object,
+-- of names and values. created and expires are in
 -- UTC, always with six digits behind the second, so that they sort. revision is that of the commit that last wrote the
 -- record.
 CREATE TABLE record (
@@ -8,6 +9,7 @@ CREATE TABLE record (
 	revision INTEGER NOT NULL,
 	state TEXT NOT NULL DEFAULT '',
 	prefixes TEXT NOT NULL DEFAULT '[]',
+	labels TEXT NOT NULL DEFAULT '{}',
 	created TEXT,
 	expires TEXT,
 	data TEXT,
@@ -33,9 +35,18 @@ CREATE TABLE address (
 
 CREATE INDEX address_owner ON address (kind, name);
 
+-- One row for each label of the records of kind allocation.
+CREATE TABLE label (
+	pool TEXT NOT NULL,
+	label TEXT NOT NULL,
+	value TEXT NOT NULL,
+	name TEXT NOT NULL,
+	PRIMARY KEY (pool, label, value, name)
+) STRICT, WITHOUT ROWID;
+
 -- What is held, and by whom; also what was released and cools down.
 CREATE VIEW holding AS
-	SELECT a.pool, a.name AS owner, a.prefix, r.state, r.created, r.expires, a.family, a.first, a.last
+	SELECT a.pool, a.name AS owner, a.prefix, r.state, r.labels, r.created, r.expires, a.family, a.first, a.last
 	FROM address a JOIN record r ON r.kind = a.kind AND r.pool = a.pool AND r.name = a.name
 	WHERE a.kind = 'allocation';
 
@@ -53,4 +64,5 @@ INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES
 	('record', 'record', '100000 50000 5000 1'),
 	('record', 'record_expires', '50000 25000 2500 1 1'),
 	('address', 'address', '100000 50000 5000 2500 1 1 1'),
-	('address', 'address_owner', '100000 50000 2 1 1 1 1');
+	('address', 'address_owner', '100000 50000 2 1 1 1 1'),
+	('label', 'label', '100000 50000 10000 10 1');

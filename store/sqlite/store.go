@@ -23,8 +23,9 @@ type Store struct {
 }
 
 var (
-	_ store.Store  = (*Store)(nil)
-	_ store.Reader = (*Store)(nil)
+	_ store.Store    = (*Store)(nil)
+	_ store.Reader   = (*Store)(nil)
+	_ store.Labeller = (*Store)(nil)
 )
 
 // Path returns the path that was given to Open. It may be called after Close.
@@ -44,16 +45,29 @@ func (s *Store) with(ctx context.Context, do func(*conn) error) error {
 	if err := ctx.Err(); err != nil {
 		return s.wrap(err)
 	}
-	c, err := s.conns.take(ctx)
+	c, err := s.take(ctx)
 	if err != nil {
 		return s.wrap(err)
 	}
 	defer s.conns.put(c)
-	if err := s.files.check(); err != nil {
-		return s.wrap(err)
-	}
 	_, err = retry(ctx, func() (struct{}, error) { return struct{}{}, do(c) })
 	return s.wrap(translate(err))
+}
+
+// take takes a connection, if the file is still there. If it is not, that is the error, also where it is the reason why
+// no connection can be made.
+func (s *Store) take(ctx context.Context) (*conn, error) {
+	c, err := s.conns.take(ctx)
+	if err != nil && (ctx.Err() != nil || errors.Is(err, store.ErrClosed)) {
+		return nil, err
+	}
+	if gone := s.files.check(); gone != nil {
+		if err == nil {
+			s.conns.put(c)
+		}
+		return nil, gone
+	}
+	return c, err
 }
 
 const getSQL = "SELECT " + columns + " FROM record WHERE kind = ? AND pool = ? AND name = ?"
@@ -62,7 +76,7 @@ const getSQL = "SELECT " + columns + " FROM record WHERE kind = ? AND pool = ? A
 func (c *conn) get(key store.Key) (*row, error) {
 	var r row
 	err := c.one(getSQL, []any{string(key.Kind), key.Pool, key.Name},
-		&r.kind, &r.pool, &r.name, &r.revision, &r.state, &r.prefixes, &r.created, &r.expires, &r.data)
+		&r.kind, &r.pool, &r.name, &r.revision, &r.state, &r.prefixes, &r.labels, &r.created, &r.expires, &r.data)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, nil
 	}

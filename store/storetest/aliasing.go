@@ -20,6 +20,9 @@ func scribble(r store.Record) {
 	for i := range r.Data {
 		r.Data[i] = '9'
 	}
+	for name := range r.Labels {
+		r.Labels[name] = "9"
+	}
 	for i := range r.Prefixes {
 		r.Prefixes[i] = netip.MustParsePrefix("9.9.9.9/32")
 	}
@@ -62,6 +65,11 @@ func aliasingReturned(s *subject) {
 	s.check(err == nil, ruleFind, "Find failed: %v", err)
 	scribble(found)
 	verify("Find")
+	for r, err := range store.ByLabel(s.ctx, s.s, store.Labelled{Pool: "a", Name: "node", Value: "n1"}) {
+		s.check(err == nil, ruleLabel, "ByLabel failed: %v", err)
+		scribble(r)
+	}
+	verify("ByLabel")
 }
 
 func aliasingErrors(s *subject) {

@@ -16,9 +16,9 @@ import (
 
 // Benchmarks measures a driver: commits of a 1 KiB head with 1, 16 and 256 creates, one after the other and from
 // parallel goroutines with a pool each; commits of two heads; renewals of all held records in turn, and reading the
-// first to expire; the time until a watch sees a commit; and reads. Each is measured with no other records and with
-// 60,000 allocations in the pool. The benchmarks of one such number share a backend from newBackend. The names contain
-// the numbers: held=60000/commit/writes=16.
+// first to expire; the ten records that have a label; the time until a watch sees a commit; and reads. Each is measured
+// with no other records and with 60,000 allocations in the pool. The benchmarks of one such number share a backend from
+// newBackend. The names contain the numbers: held=60000/commit/writes=16.
 func Benchmarks(b *testing.B, newBackend func(t testing.TB) Backend) {
 	for _, held := range []int{0, 60_000} {
 		b.Run(fmt.Sprintf("held=%d", held), func(b *testing.B) {
@@ -33,6 +33,7 @@ func Benchmarks(b *testing.B, newBackend func(t testing.TB) Backend) {
 			b.Run("watch", s.watches)
 			b.Run("expiry/renew", s.renewsExpiry)
 			b.Run("expiry/first", s.expiriesFirst)
+			b.Run("label/found=10", s.findsLabel)
 			b.Run("get/head", s.gets)
 			b.Run("get/missing", s.getsMissing)
 			if held > 0 {
@@ -262,6 +263,37 @@ func (s *bench) renewsExpiry(b *testing.B) {
 			b.Fatal(err)
 		}
 		head = next
+	}
+}
+
+// findsLabel finds the ten that have a label, of as many records as are held, at least ten, which all have one.
+func (s *bench) findsLabel(b *testing.B) {
+	const each = 10
+	pool, n := s.newPool(), max(s.held, each)
+	for i, head := 0, benchHead(pool); i < n; {
+		var writes []store.Write
+		for ; i < n && len(writes) < 60; i++ { // with an index, each may be several operations
+			r := benchClaim(pool, i)
+			r.Labels = map[string]string{"node": fmt.Sprint("n", i%(n/each))}
+			writes = append(writes, create(r))
+		}
+		next, err := CommitOne(s.ctx, s.store, head, writes...)
+		if err != nil {
+			b.Fatal(err)
+		}
+		head = next
+	}
+	for b.Loop() {
+		found := 0
+		for _, err := range store.ByLabel(s.ctx, s.store, store.Labelled{Pool: pool, Name: "node", Value: "n0"}) {
+			if err != nil {
+				b.Fatal(err)
+			}
+			found++
+		}
+		if found != each {
+			b.Fatalf("found %d records, want %d", found, each)
+		}
 	}
 }
 

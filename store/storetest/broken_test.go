@@ -28,6 +28,7 @@ func TestBreachesAreNoticed(t *testing.T) {
 		readBreaches(), commitBreaches(), conflictBreaches(), raceBreaches(), validationBreaches(), fieldBreaches(),
 		keyBreaches(), aliasingBreaches(), lifeBreaches(), listBreaches(), findBreaches(), sizeBreaches(), headBreaches(),
 		watchBreaches(), expiryBreaches(), turnBreaches(), groupBreaches(), readAllBreaches(), damageBreaches(),
+		labelBreaches(),
 	} {
 		breaches = append(breaches, some...)
 	}

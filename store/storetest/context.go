@@ -53,6 +53,12 @@ func callAll(ctx context.Context, handle store.Store, head store.Record) map[str
 			break
 		}
 	}
+	errs["ByLabel"] = nil
+	for _, err := range store.ByLabel(ctx, handle, store.Labelled{Pool: head.Pool, Name: "node", Value: "n1"}) {
+		if errs["ByLabel"] = err; err != nil {
+			break
+		}
+	}
 	_, errs["Commit of two heads"] = handle.Commit(ctx, change(head, create(claim(head.Pool, "y"))),
 		change(newHead("other")))
 	for name, pool := range map[string]string{"List of a pool": head.Pool, "List of all pools": ""} {

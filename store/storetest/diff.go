@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/big"
 	"slices"
 	"strings"
@@ -30,6 +31,9 @@ func diff(got, want store.Record) string {
 	}
 	if !slices.Equal(got.Prefixes, want.Prefixes) {
 		differ("prefixes", got.Prefixes, want.Prefixes)
+	}
+	if !maps.Equal(got.Labels, want.Labels) || len(got.Labels) == 0 && got.Labels != nil {
+		differ("labels", got.Labels, want.Labels)
 	}
 	if !sameTime(got.Created, want.Created) {
 		differ("created", got.Created, want.Created)

@@ -16,6 +16,7 @@ func fieldCases() []testCase {
 		{"fields/prefixes", fieldPrefixes},
 		{"fields/times", fieldTimes},
 		{"fields/data", fieldData},
+		{"fields/labels", fieldLabels},
 		{"fields/all", fieldAll},
 	}
 }
@@ -28,6 +29,7 @@ func fullRecord(key store.Key) store.Record {
 		Prefixes: []netip.Prefix{
 			netip.MustParsePrefix("10.1.2.3/32"), netip.MustParsePrefix("2001:db8::/64"), netip.MustParsePrefix("10.1.0.0/24"),
 		},
+		Labels:  map[string]string{"node": "n1", "k8s.io/pod": "a <b> ü\n"},
 		Created: time.Date(2024, 2, 29, 23, 59, 59, 123456789, time.FixedZone("", 5400)),
 		Expires: time.Date(2038, 1, 19, 3, 14, 8, 1000, time.UTC),
 		Data:    json.RawMessage(`{"b": [1, null, "ü"], "a": {"generation": 9223372036854775807}}`),
@@ -118,6 +120,14 @@ func fieldData(s *subject) {
 		records = append(records, store.Record{Data: json.RawMessage(text)})
 	}
 	s.roundTrip(ruleData, records)
+}
+
+func fieldLabels(s *subject) {
+	records := []store.Record{{Labels: map[string]string{}}, {Labels: map[string]string{"empty": "", "other": "x"}}}
+	for _, text := range oddTexts() {
+		records = append(records, store.Record{Labels: map[string]string{text: text, "label": text}})
+	}
+	s.roundTrip(ruleLabels, records)
 }
 
 func fieldAll(s *subject) {

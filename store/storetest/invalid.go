@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"strings"
 	"time"
@@ -48,6 +49,16 @@ func invalidRecords(s *subject) {
 		func(r *store.Record) { r.Prefixes = []netip.Prefix{netip.MustParsePrefix("::ffff:10.0.0.1/128")} },
 		func(r *store.Record) { r.Created = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) },
 		func(r *store.Record) { r.Expires = time.Date(0, 12, 31, 0, 0, 0, 0, time.UTC) },
+		func(r *store.Record) { r.Labels = map[string]string{"": "v"} },
+		func(r *store.Record) { r.Labels = map[string]string{"n": "\x00"} },
+		func(r *store.Record) { r.Labels = map[string]string{"\xff": "v"} },
+		func(r *store.Record) { r.Labels = map[string]string{"n": strings.Repeat("v", store.MaxLabelBytes)} },
+		func(r *store.Record) {
+			r.Labels = map[string]string{}
+			for i := range store.MaxLabels + 1 {
+				r.Labels[fmt.Sprint(i)] = ""
+			}
+		},
 		func(r *store.Record) { r.Data = json.RawMessage(`{`) },
 		func(r *store.Record) { r.Data = json.RawMessage(` `) },
 		func(r *store.Record) { r.Data = json.RawMessage(`1 2`) },

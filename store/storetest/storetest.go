@@ -41,8 +41,9 @@
 // process uses. If many processes use it, let them wait for one another with what the backend offers: a lock with a
 // queue, or keys in the order of their creation.
 //
-// 7. A driver may implement [store.Grouper] and [store.Reader] too. The suite tests them if they are implemented, and
-// skips their cases otherwise. A driver that uses [store.Turns] can use its Join and Answers too.
+// 7. A driver may implement [store.Grouper], [store.Reader] and [store.Labeller] too. The suite tests them if they are
+// implemented; otherwise it skips their cases, except those of labels, for which it tests what [store.ByLabel] does. A
+// driver that uses [store.Turns] can use its Join and Answers too.
 //
 // 8. Run [Benchmarks]. They are the same for every driver, so their figures can be compared.
 package storetest
@@ -138,7 +139,7 @@ func cases() []testCase {
 		getCases(), commitCases(), conflictCases(), contentionCases(), deleteCases(), invalidCases(),
 		fieldCases(), nameCases(), aliasingCases(), contextCases(), closingCases(), durabilityCases(),
 		listCases(), findCases(), sizeCases(), headCases(), watchCases(), expiryCases(), turnCases(),
-		groupCases(), groupRaceCases(), readCases(),
+		groupCases(), groupRaceCases(), readCases(), labelCases(),
 	} {
 		all = append(all, some...)
 	}

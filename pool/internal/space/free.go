@@ -2,6 +2,7 @@ package space
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 
 	"go4.org/netipx"
@@ -88,10 +89,10 @@ func (f *familySpace) takeRest(p netip.Prefix) {
 	f.takeRest(netip.PrefixFrom(netipx.PrefixLastIP(p), bits).Masked())
 }
 
-// TakeOver makes a new space hold what an old one does, under other rules: what is taken and for what use,
-// and the counters of records. It is false if old has addresses out of range, or ones taken that s may not hand
-// out; then s is to be thrown away, and the records have to say what belongs together, see [Space.Hold]. It ends
-// the transaction of s as [Space.Keep] does, and does not change old. The cursors are left out; see
+// TakeOver makes a new space hold what an old one does, under other rules: what is taken and for what use, and the
+// counters of records and of owned addresses. It is false if old has addresses out of range, or ones taken that s may
+// not hand out; then s is to be thrown away, and the records have to say what belongs together, see [Space.Hold]. It
+// ends the transaction of s as [Space.Keep] does, and does not change old. The cursors are left out; see
 // [Space.KeepCursors].
 //
 // Cost: O(runs of taken addresses).
@@ -114,7 +115,7 @@ func (s *Space) TakeOver(old *Space) bool {
 			to.rewrite = true
 		}
 	}
-	s.tallies.records = old.tallies.records
+	s.tallies.records, s.owned = old.tallies.records, maps.Clone(old.owned)
 	s.Keep()
 	return true
 }

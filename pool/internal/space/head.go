@@ -31,6 +31,8 @@ type Head struct {
 	Delegated    int `json:"delegated,omitempty"`
 	Holding      int `json:"holding,omitempty"`
 	Reservations int `json:"reservations,omitempty"`
+	// Owned are counts of addresses by label and value.
+	Owned []Owned `json:"owned,omitempty"`
 }
 
 // headSpace is one family of a head.
@@ -156,7 +158,7 @@ func (s *Space) Encode(base int64) (Head, []PieceWrite, error) {
 	h := Head{
 		Spaces: make([]headSpace, len(s.families)), Left: counts[len(s.families):],
 		Expiring: records[Expiring], Aside: records[Aside], Delegated: records[Delegated], Holding: records[Holding],
-		Reservations: records[Reserved],
+		Reservations: records[Reserved], Owned: s.Owned(),
 	}
 	d := &draft{limits: s.limits, base: base}
 	for i, f := range s.families {
@@ -233,6 +235,7 @@ func (s *Space) load(h *Head, records map[string][]byte) error {
 		}
 	}
 	s.tallies = h.tallies()
+	s.loadOwned(h.Owned)
 	return nil
 }
 

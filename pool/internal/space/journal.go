@@ -13,10 +13,10 @@ type change struct {
 
 // Mark is a point in a transaction to go back to. The zero Mark is its start. It is a value, and is good until
 // what was done before it is undone or stays for good.
-type Mark struct{ changes, tallies int }
+type Mark struct{ changes, tallies, ownings int }
 
 // Mark returns the present point. Cost: O(1).
-func (s *Space) Mark() Mark { return Mark{len(s.journal), len(s.earlier)} }
+func (s *Space) Mark() Mark { return Mark{len(s.journal), len(s.earlier), len(s.ownings)} }
 
 // Rollback undoes everything that was done since the mark. Rollback(Mark{}) undoes all since the last Committed,
 // Keep or Load. Cost: O(what it undoes).
@@ -31,6 +31,11 @@ func (s *Space) Rollback(to Mark) {
 		} else {
 			_ = free.Release(last.prefix)
 		}
+	}
+	for len(s.ownings) > to.ownings {
+		last := s.ownings[len(s.ownings)-1]
+		s.ownings = s.ownings[:len(s.ownings)-1]
+		s.setOwned(last.whose, last.before)
 	}
 	if len(s.earlier) > to.tallies {
 		s.tallies = s.earlier[to.tallies]
@@ -48,7 +53,9 @@ func (s *Space) Keep() {
 }
 
 // forget empties the journal.
-func (s *Space) forget() { s.journal, s.earlier = s.journal[:0], s.earlier[:0] }
+func (s *Space) forget() {
+	s.journal, s.earlier, s.ownings = s.journal[:0], s.earlier[:0], s.ownings[:0]
+}
 
 // Changed reports whether anything has been done that Rollback(Mark{}) would undo.
-func (s *Space) Changed() bool { return len(s.journal)+len(s.earlier) > 0 }
+func (s *Space) Changed() bool { return len(s.journal)+len(s.earlier)+len(s.ownings) > 0 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -58,7 +59,8 @@ type point struct {
 
 func newMachine(t *rapid.T) *machine {
 	m := &machine{
-		shelf: &shelf{}, wants: map[*space.Space][]*space.Want{}, now: &model{cursors: map[space.Family]netip.Addr{}},
+		shelf: &shelf{}, wants: map[*space.Space][]*space.Want{},
+		now: &model{owned: map[space.Whose][2]uint64{}, cursors: map[space.Family]netip.Addr{}},
 	}
 	strategy := rapid.SampledFrom(everyStrategy).Draw(t, "strategy")
 	m.drawRules(t, strategy)
@@ -246,6 +248,22 @@ func (m *machine) Add(t *rapid.T) {
 	m.now.records[c] = max(0, m.now.records[c]+by)
 }
 
+// Own counts some addresses as somebody's, or no longer.
+func (m *machine) Own(t *rapid.T) {
+	w := rapid.SampledFrom([]space.Whose{{Value: "a"}, {Value: "b"}, {Label: "é", Value: ""}}).Draw(t, "whose")
+	p := prefix(rapid.SampledFrom([]string{"10.0.0.0/30", "10.0.0.9/32", "2001:db8::/126"}).Draw(t, "prefix"))
+	size, f := uint64(1)<<(p.Addr().BitLen()-p.Bits()), space.FamilyOf(p.Addr())
+	own := m.now.owned[w][f] < size || rapid.Bool().Draw(t, "own")
+	m.space.Own(w, p, own)
+	n := m.now.owned[w]
+	if n[f] += size; !own {
+		n[f] -= 2 * size
+	}
+	if m.now.owned[w] = n; n == [2]uint64{} {
+		delete(m.now.owned, w)
+	}
+}
+
 func (m *machine) Mark(t *rapid.T) {
 	m.marks = append(m.marks, point{m.space.Mark(), m.now.clone()})
 }
@@ -355,6 +373,14 @@ func (m *machine) holdAll(t *rapid.T) {
 	for c, n := range m.now.records {
 		m.space.Add(space.Counter(c), n)
 	}
+	for w, n := range m.now.owned {
+		for range n[0] {
+			m.space.Own(w, prefix("10.0.0.0/32"), true)
+		}
+		for range n[1] {
+			m.space.Own(w, prefix("2001:db8::/128"), true)
+		}
+	}
 	m.space.Keep()
 }
 
@@ -402,6 +428,14 @@ func (m *machine) Check(t *rapid.T) {
 	for c, n := range m.now.records {
 		require.Equal(t, n, s.Tally(space.Counter(c)))
 	}
+	require.Equal(t, len(m.now.owned), s.Owners())
+	for w, n := range m.now.owned {
+		require.Equal(t, cidr.CountOf(n[0]), s.OwnedBy(w, space.V4))
+		require.Equal(t, cidr.CountOf(n[1]), s.OwnedBy(w, space.V6))
+	}
+	require.True(t, slices.IsSortedFunc(s.Owned(), func(a, b space.Owned) int {
+		return strings.Compare(a.Label+"\x00"+a.Value, b.Label+"\x00"+b.Value)
+	}))
 	head := m.shelf.read(t)
 	require.NoError(t, head.Check(m.families()))
 	require.Equal(t, m.saved.counts(m.families(), reserved), head.Counts())

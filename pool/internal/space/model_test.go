@@ -17,6 +17,7 @@ type model struct {
 	allowed map[netip.Addr]bool
 	held    []held
 	records [5]int
+	owned   map[space.Whose][2]uint64
 	cursors map[space.Family]netip.Addr
 }
 
@@ -28,7 +29,7 @@ type held struct {
 
 // clone returns a copy that changes by itself. What may be handed out never changes.
 func (m *model) clone() *model {
-	return &model{m.allowed, slices.Clone(m.held), m.records, maps.Clone(m.cursors)}
+	return &model{m.allowed, slices.Clone(m.held), m.records, maps.Clone(m.owned), maps.Clone(m.cursors)}
 }
 
 // addrs are the addresses of a small range.

@@ -23,12 +23,14 @@ type Space struct {
 	families []*familySpace            // in the order of the rules
 	byFamily [numFamilies]*familySpace // the same; nil for a family that the rules do not have
 	tallies  tallies                   // what the free space does not say
-	random   func() uint64             // nil unless the strategy needs it
-	limits   limits                    // of the pieces
-	journal  []change                  // what became free or taken in this transaction
-	earlier  []tallies                 // what the tallies were before each of their changes in it
-	freed    uint64                    // how often something may have become free
-	broken   bool                      // a load has failed, and none has succeeded since
+	owned    map[Whose][numFamilies]cidr.Count
+	random   func() uint64 // nil unless the strategy needs it
+	limits   limits        // of the pieces
+	journal  []change      // what became free or taken in this transaction
+	earlier  []tallies     // what the tallies were before each of their changes in it
+	ownings  []owning      // what counts of addresses by owner were before each of theirs
+	freed    uint64        // how often something may have become free
+	broken   bool          // a load has failed, and none has succeeded since
 }
 
 // familySpace is the free space of one family, and how the head has it.

@@ -33,10 +33,14 @@ func claim(name string, prefixes ...string) store.Record {
 	return r
 }
 
-// lease is a claim of an address and a prefix that expires at a second.
+// lease is a claim of an address and a prefix that expires at a second. Most have labels, of which some are those of
+// others.
 func lease(name string, second int) store.Record {
 	r := claim(name, fmt.Sprintf("10.0.0.%d/32", second), fmt.Sprintf("fd00:0:0:%d::/64", second))
 	r.Expires = time.Date(2024, 1, 1, 0, 0, second, 0, time.UTC)
+	if second%4 != 0 {
+		r.Labels = map[string]string{"node": fmt.Sprint("n", second%3), "k8s.io/pod": fmt.Sprint("a ", second%5)}
+	}
 	return r
 }
 
@@ -75,6 +79,7 @@ func requireExactIndexes(t testing.TB, s *server, prefix string) {
 		require.Len(t, parts, 3)
 		var r struct {
 			Prefixes []string
+			Labels   map[string]string
 			Expires  time.Time
 		}
 		require.NoError(t, json.Unmarshal([]byte(value), &r))
@@ -82,6 +87,10 @@ func requireExactIndexes(t testing.TB, s *server, prefix string) {
 			if parts[0] == "allocation" {
 				want[prefix+"prefixes/"+parts[1]+"/"+p+"/"+parts[2]] = ""
 			}
+		}
+		for label, value := range r.Labels {
+			label, value = strings.ReplaceAll(label, "/", "%2F"), strings.ReplaceAll(value, " ", "%20")
+			want[prefix+"labels/"+parts[1]+"/"+label+"/"+value+"/"+parts[2]] = ""
 		}
 		if !r.Expires.IsZero() {
 			want[prefix+"expiry/"+parts[0]+"/"+parts[1]+"/"+r.Expires.Format("2006-01-02T15:04:05.000000Z")+"/"+parts[2]] = value
@@ -169,10 +178,13 @@ func TestKeys(t *testing.T) {
 		"/ipalloc/records/allocation/a%2Fb/" + name,
 		"/ipalloc/prefixes/a%2Fb/10.0.0.5/32/" + name,
 		"/ipalloc/prefixes/a%2Fb/fd00:0:0:5::/64/" + name,
+		"/ipalloc/labels/a%2Fb/node/n2/" + name,
+		"/ipalloc/labels/a%2Fb/k8s.io%2Fpod/a%200/" + name,
 		"/ipalloc/expiry/allocation/a%2Fb/2024-01-01T00:00:05.000000Z/" + name,
 	}, slices.Collect(maps.Keys(keys)))
 	require.JSONEq(t, `{
 		"name": "ns/pod \"7\"\n100% Übung 日本", "state": "allocated",
-		"prefixes": ["10.0.0.5/32", "fd00:0:0:5::/64"], "expires": "2024-01-01T00:00:05Z"
+		"prefixes": ["10.0.0.5/32", "fd00:0:0:5::/64"], "labels": {"node": "n2", "k8s.io/pod": "a 0"},
+		"expires": "2024-01-01T00:00:05Z"
 	}`, keys["/ipalloc/records/allocation/a%2Fb/"+name])
 }

@@ -12,3 +12,9 @@ func TestPoolFair(t *testing.T) {
 	pooltest.Fair(t, func() store.Store { return openStore(t, server.addr) })
 	requireExactIndexes(t, server, "/ipalloc/")
 }
+
+func TestPoolOperators(t *testing.T) {
+	server := startServer(t)
+	pooltest.Operators(t, func() store.Store { return openStore(t, server.addr) })
+	requireExactIndexes(t, server, "/ipalloc/")
+}

@@ -80,14 +80,15 @@ func TestChangedLabel(t *testing.T) {
 	server := sharedServer(t)
 	for _, change := range []string{
 		`"ipalloc.github.io/pool":"other"`, `"ipalloc.github.io/pool":null`, `"ipalloc.github.io/kind":"x"`,
-		`"ipalloc.github.io/ipv4":"10.0.0.9-32"`,
+		`"ipalloc.github.io/ipv4":"10.0.0.9-32"`, `"label.ipalloc.github.io/node":"n2"`,
+		`"label.ipalloc.github.io/node":null`, `"label.ipalloc.github.io/other":"n1"`,
 	} {
 		t.Run(change, func(t *testing.T) {
 			namespace := newNamespace()
 			s := open(t, server.config(writer), kube.Options{Namespace: namespace, PageSize: 2})
 			p := createPool(t, s, "10.0.0.0/24")
 			for _, owner := range []string{"a", "b", "c"} {
-				_, err := p.Allocate(t.Context(), pool.Claim{Owner: owner})
+				_, err := p.Allocate(t.Context(), pool.Claim{Owner: owner, Labels: map[string]string{"node": "n1"}})
 				require.NoError(t, err)
 			}
 			_, err := s.Sweep(t.Context())

@@ -12,3 +12,8 @@ func TestPoolFair(t *testing.T) {
 	server, namespace := sharedServer(t), newNamespace()
 	pooltest.Fair(t, func() store.Store { return open(t, server.config(writer), kube.Options{Namespace: namespace}) })
 }
+
+func TestPoolOperators(t *testing.T) {
+	server, namespace := sharedServer(t), newNamespace()
+	pooltest.Operators(t, func() store.Store { return open(t, server.config(writer), kube.Options{Namespace: namespace}) })
+}

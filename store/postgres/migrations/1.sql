@@ -21,6 +21,7 @@ CREATE TABLE @schema@.record (
 	revision bigint NOT NULL,
 	state    text NOT NULL DEFAULT '',
 	prefixes cidr[] NOT NULL DEFAULT '{}',
+	labels   jsonb, -- names and values; null if there are none
 	created  timestamptz,
 	expires  timestamptz,
 	data     json,
@@ -92,7 +93,7 @@ CREATE INDEX address_prefix ON @schema@.address USING spgist (prefix);
 
 -- Who holds each prefix, in one row a prefix.
 CREATE VIEW @schema@.holding AS
-	SELECT a.prefix, a.pool, a.kind, a.name AS owner, r.state, r.created, r.expires, r.revision, r.data
+	SELECT a.prefix, a.pool, a.kind, a.name AS owner, r.state, r.labels, r.created, r.expires, r.revision, r.data
 	FROM @schema@.address a JOIN @schema@.allocation r USING (kind, pool, name);
 
 CREATE FUNCTION @schema@.keep_address() RETURNS trigger LANGUAGE plpgsql
@@ -122,16 +123,82 @@ CREATE TRIGGER address_update AFTER UPDATE ON @schema@.allocation
 CREATE TRIGGER address_delete AFTER DELETE ON @schema@.allocation
 	FOR EACH ROW WHEN (OLD.prefixes <> '{}') EXECUTE FUNCTION @schema@.keep_address();
 
-CREATE FUNCTION @schema@.truncate_address() RETURNS trigger LANGUAGE plpgsql
+CREATE FUNCTION @schema@.truncate_kept() RETURNS trigger LANGUAGE plpgsql
 AS $ipalloc$
 BEGIN
-	TRUNCATE @schema@.address;
+	TRUNCATE @schema@.address, @schema@.label;
 	RETURN NULL;
 END
 $ipalloc$;
 
+-- Each label of what is of kind allocation, kept by triggers: write to allocation, not here. What has no labels costs nothing here.
+CREATE TABLE @schema@.label (
+	pool  text COLLATE "C" NOT NULL,
+	label text COLLATE "C" NOT NULL,
+	value text COLLATE "C" NOT NULL,
+	name  text COLLATE "C" NOT NULL
+);
+
+-- Pools, labels and values are hashed together because they may be too long for the index. Names sort as lists go on.
+CREATE INDEX label_value ON @schema@.label
+	(hashtextextended(value, hashtextextended(label, hashtextextended(pool, 0))), name);
+
+-- labelled are the records of a pool that have a label, from a name on, in the order of the names.
+CREATE FUNCTION @schema@.labelled(pool text, label text, value text, from_name text DEFAULT '', most bigint DEFAULT NULL)
+RETURNS SETOF @schema@.allocation LANGUAGE plpgsql STABLE
+-- One plan for all calls, which goes along the index, also where many have the label and the server does not know it.
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_sort = off
+AS $ipalloc$
+#variable_conflict use_column
+DECLARE
+	found_name text;
+BEGIN
+	FOR found_name IN
+		SELECT l.name FROM @schema@.label l
+		WHERE hashtextextended(l.value, hashtextextended(l.label, hashtextextended(l.pool, 0)))
+				= hashtextextended(labelled.value, hashtextextended(labelled.label, hashtextextended(labelled.pool, 0)))
+			AND l.pool = labelled.pool AND l.label = labelled.label AND l.value = labelled.value AND l.name >= labelled.from_name
+		ORDER BY l.name LIMIT labelled.most
+	LOOP
+		RETURN QUERY SELECT r.* FROM @schema@.allocation r
+			WHERE r.kind = 'allocation' AND r.pool = labelled.pool AND r.name = found_name;
+	END LOOP;
+END
+$ipalloc$;
+
+CREATE FUNCTION @schema@.keep_label() RETURNS trigger LANGUAGE plpgsql
+AS $ipalloc$
+BEGIN
+	IF TG_OP <> 'INSERT' AND OLD.kind = 'allocation' AND OLD.labels IS NOT NULL THEN
+		DELETE FROM @schema@.label l USING jsonb_each_text(OLD.labels) AS e
+			WHERE hashtextextended(l.value, hashtextextended(l.label, hashtextextended(l.pool, 0)))
+					= hashtextextended(e.value, hashtextextended(e.key, hashtextextended(OLD.pool, 0)))
+				AND l.pool = OLD.pool AND l.label = e.key AND l.value = e.value AND l.name = OLD.name;
+	END IF;
+	IF TG_OP <> 'DELETE' AND NEW.kind = 'allocation' AND NEW.labels IS NOT NULL THEN
+		INSERT INTO @schema@.label (pool, label, value, name)
+			SELECT NEW.pool, e.key, e.value, NEW.name FROM jsonb_each_text(NEW.labels) AS e;
+	END IF;
+	RETURN NULL;
+END
+$ipalloc$;
+
+CREATE TRIGGER label_insert AFTER INSERT ON @schema@.allocation
+	FOR EACH ROW WHEN (NEW.labels IS NOT NULL) EXECUTE FUNCTION @schema@.keep_label();
+CREATE TRIGGER label_update AFTER UPDATE ON @schema@.allocation
+	FOR EACH ROW WHEN (
+		OLD.labels IS DISTINCT FROM NEW.labels
+		OR NEW.labels IS NOT NULL AND (OLD.pool <> NEW.pool OR OLD.kind <> NEW.kind OR OLD.name <> NEW.name)
+	)
+	EXECUTE FUNCTION @schema@.keep_label();
+CREATE TRIGGER label_delete AFTER DELETE ON @schema@.allocation
+	FOR EACH ROW WHEN (OLD.labels IS NOT NULL) EXECUTE FUNCTION @schema@.keep_label();
+
 CREATE TRIGGER address_truncate AFTER TRUNCATE ON @schema@.allocation
-	FOR EACH STATEMENT EXECUTE FUNCTION @schema@.truncate_address();
+	FOR EACH STATEMENT EXECUTE FUNCTION @schema@.truncate_kept();
 
 -- The locks and the channel by which commits wake who waits for a change. @committing@ and @listening@ are numbers of this schema's own.
 --
@@ -166,10 +233,10 @@ $ipalloc$;
 --   conflict  for one head that is not at its revision: as it is, with revision 0 if it is not there; then nothing was changed
 --   exists    for each record to be created that exists: as it is; then nothing was changed
 CREATE FUNCTION @schema@.apply(
-	heads integer, ops text[], expected bigint[], kinds text[], pools text[], names text[], states text[], prefixes text[],
+	heads integer, ops text[], expected bigint[], kinds text[], pools text[], names text[], states text[], prefixes text[], labels text[],
 	created timestamptz[], expires timestamptz[], data text[], changed text, lines bigint[]
 ) RETURNS TABLE (
-	outcome text, "position" integer, stored_revision bigint, stored_state text, stored_prefixes cidr[],
+	outcome text, "position" integer, stored_revision bigint, stored_state text, stored_prefixes cidr[], stored_labels jsonb,
 	stored_created timestamptz, stored_expires timestamptz, stored_data text
 ) LANGUAGE plpgsql ROWS 1
 -- One plan for all calls, which uses the index although the tables may be small when it is made.
@@ -236,7 +303,7 @@ BEGIN
 		IF ops[i] = 'x' THEN
 			DELETE FROM @schema@.record r WHERE r.kind = kinds[i] AND r.pool = pools[i] AND r.name = names[i];
 		ELSE
-			UPDATE @schema@.record r SET revision = new_revision, state = states[i], prefixes = apply.prefixes[i]::cidr[],
+			UPDATE @schema@.record r SET revision = new_revision, state = states[i], prefixes = apply.prefixes[i]::cidr[], labels = apply.labels[i]::jsonb,
 				created = apply.created[i], expires = apply.expires[i], data = apply.data[i]::json
 				WHERE r.kind = kinds[i] AND r.pool = pools[i] AND r.name = names[i] AND r.revision = expected[i];
 			IF NOT FOUND THEN -- of the usual case, in which nothing has been changed yet
@@ -251,10 +318,10 @@ BEGIN
 	END LOOP;
 
 	IF only_write THEN
-		written := @schema@.write(ops[last], new_revision, kinds[last], pools[last], names[last], states[last], prefixes[last]::cidr[],
+		written := @schema@.write(ops[last], new_revision, kinds[last], pools[last], names[last], states[last], prefixes[last]::cidr[], labels[last]::jsonb,
 			created[last], expires[last], data[last]::json);
 	ELSE
-		PERFORM @schema@.write_all(new_revision, ops, kinds, pools, names, states, prefixes, created, expires, data);
+		PERFORM @schema@.write_all(new_revision, ops, kinds, pools, names, states, prefixes, labels, created, expires, data);
 	END IF;
 
 	IF NOT (pg_try_advisory_lock(@listening@) AND pg_advisory_unlock(@listening@)) THEN
@@ -265,16 +332,16 @@ $ipalloc$;
 
 -- conflict is the row that apply returns of a head that is not at its revision.
 CREATE FUNCTION @schema@.conflict(head integer, kind text, pool text, name text) RETURNS TABLE (
-	outcome text, "position" integer, revision bigint, state text, prefixes cidr[], created timestamptz, expires timestamptz, data text
+	outcome text, "position" integer, revision bigint, state text, prefixes cidr[], labels jsonb, created timestamptz, expires timestamptz, data text
 ) LANGUAGE sql VOLATILE
 AS $ipalloc$
-	SELECT 'conflict', conflict.head, coalesce(r.revision, 0), r.state, r.prefixes, r.created, r.expires, r.data::text
+	SELECT 'conflict', conflict.head, coalesce(r.revision, 0), r.state, r.prefixes, r.labels, r.created, r.expires, r.data::text
 	FROM (VALUES (0)) AS one LEFT JOIN @schema@.record r ON r.kind = conflict.kind AND r.pool = conflict.pool AND r.name = conflict.name
 $ipalloc$;
 
 -- existing are the rows that apply returns of records to be created that exist. Given nothing but creates, it reads many records.
 CREATE FUNCTION @schema@.existing(ops text[], kinds text[], pools text[], names text[]) RETURNS TABLE (
-	"position" integer, revision bigint, state text, prefixes cidr[], created timestamptz, expires timestamptz, data text
+	"position" integer, revision bigint, state text, prefixes cidr[], labels jsonb, created timestamptz, expires timestamptz, data text
 ) LANGUAGE plpgsql STABLE
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
@@ -284,7 +351,7 @@ AS $ipalloc$
 #variable_conflict use_column
 BEGIN
 	RETURN QUERY
-		SELECT w.n::integer, r.revision, r.state, r.prefixes, r.created, r.expires, r.data::text
+		SELECT w.n::integer, r.revision, r.state, r.prefixes, r.labels, r.created, r.expires, r.data::text
 		FROM unnest(ops, kinds, pools, names) WITH ORDINALITY AS w (op, kind, pool, name, n)
 		JOIN @schema@.record r ON r.kind = w.kind AND r.pool = w.pool AND r.name = w.name
 		WHERE w.op = 'c';
@@ -293,7 +360,7 @@ $ipalloc$;
 
 -- write is the only write of a commit, which costs less than a set of one.
 CREATE FUNCTION @schema@.write(
-	op text, new_revision bigint, kind text, pool text, name text, state text, prefixes cidr[], created timestamptz, expires timestamptz, data json
+	op text, new_revision bigint, kind text, pool text, name text, state text, prefixes cidr[], labels jsonb, created timestamptz, expires timestamptz, data json
 ) RETURNS boolean LANGUAGE plpgsql
 AS $ipalloc$
 #variable_conflict use_variable
@@ -301,11 +368,11 @@ BEGIN
 	IF op = 'd' THEN
 		DELETE FROM @schema@.record r WHERE r.kind = kind AND r.pool = pool AND r.name = name;
 	ELSIF op = 'c' THEN
-		INSERT INTO @schema@.record VALUES (kind, pool, name, new_revision, state, prefixes, created, expires, data);
+		INSERT INTO @schema@.record VALUES (kind, pool, name, new_revision, state, prefixes, labels, created, expires, data);
 	ELSE
-		INSERT INTO @schema@.record AS r VALUES (kind, pool, name, new_revision, state, prefixes, created, expires, data)
+		INSERT INTO @schema@.record AS r VALUES (kind, pool, name, new_revision, state, prefixes, labels, created, expires, data)
 			ON CONFLICT ON CONSTRAINT record_pkey DO UPDATE
-			SET revision = excluded.revision, state = excluded.state, prefixes = excluded.prefixes,
+			SET revision = excluded.revision, state = excluded.state, prefixes = excluded.prefixes, labels = excluded.labels,
 				created = excluded.created, expires = excluded.expires, data = excluded.data
 			WHERE r.revision < excluded.revision;
 		IF NOT FOUND THEN
@@ -318,7 +385,7 @@ $ipalloc$;
 
 -- write_all are the writes of a commit: the rows of apply, of which it leaves out the heads.
 CREATE FUNCTION @schema@.write_all(
-	new_revision bigint, ops text[], kinds text[], pools text[], names text[], states text[], prefixes text[],
+	new_revision bigint, ops text[], kinds text[], pools text[], names text[], states text[], prefixes text[], labels text[],
 	created timestamptz[], expires timestamptz[], data text[]
 ) RETURNS void LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan
@@ -334,20 +401,20 @@ BEGIN
 	DELETE FROM @schema@.record r USING unnest(ops, kinds, pools, names) AS w (op, kind, pool, name)
 		WHERE w.op = 'd' AND r.kind = w.kind AND r.pool = w.pool AND r.name = w.name;
 	INSERT INTO @schema@.record
-		SELECT w.kind, w.pool, w.name, new_revision, w.state, w.prefixes::cidr[], w.created, w.expires, w.data::json
-		FROM unnest(ops, kinds, pools, names, states, prefixes, created, expires, data)
-			AS w (op, kind, pool, name, state, prefixes, created, expires, data)
+		SELECT w.kind, w.pool, w.name, new_revision, w.state, w.prefixes::cidr[], w.labels::jsonb, w.created, w.expires, w.data::json
+		FROM unnest(ops, kinds, pools, names, states, prefixes, labels, created, expires, data)
+			AS w (op, kind, pool, name, state, prefixes, labels, created, expires, data)
 		WHERE w.op = 'c';
 	IF puts = 0 THEN
 		RETURN;
 	END IF;
 	INSERT INTO @schema@.record AS r
-		SELECT w.kind, w.pool, w.name, new_revision, w.state, w.prefixes::cidr[], w.created, w.expires, w.data::json
-		FROM unnest(ops, kinds, pools, names, states, prefixes, created, expires, data)
-			AS w (op, kind, pool, name, state, prefixes, created, expires, data)
+		SELECT w.kind, w.pool, w.name, new_revision, w.state, w.prefixes::cidr[], w.labels::jsonb, w.created, w.expires, w.data::json
+		FROM unnest(ops, kinds, pools, names, states, prefixes, labels, created, expires, data)
+			AS w (op, kind, pool, name, state, prefixes, labels, created, expires, data)
 		WHERE w.op = 'p'
 		ON CONFLICT ON CONSTRAINT record_pkey DO UPDATE
-		SET revision = excluded.revision, state = excluded.state, prefixes = excluded.prefixes,
+		SET revision = excluded.revision, state = excluded.state, prefixes = excluded.prefixes, labels = excluded.labels,
 			created = excluded.created, expires = excluded.expires, data = excluded.data
 		WHERE r.revision < excluded.revision;
 	GET DIAGNOSTICS written = ROW_COUNT;
@@ -382,7 +449,7 @@ CREATE UNLOGGED TABLE @schema@.ask (
 CREATE FUNCTION @schema@.join_line(
 	own_line bigint, own_slot bigint, own_serial bigint, head_kind text, head_pool text, head_name text, longest integer, is_sweeping boolean
 ) RETURNS TABLE (
-	what text, bytes bytea, found_slot bigint, found_serial bigint, found_revision bigint, found_state text, found_prefixes cidr[],
+	what text, bytes bytea, found_slot bigint, found_serial bigint, found_revision bigint, found_state text, found_prefixes cidr[], found_labels jsonb,
 	found_created timestamptz, found_expires timestamptz, found_data text
 ) LANGUAGE plpgsql ROWS 1
 AS $ipalloc$
@@ -419,7 +486,7 @@ $ipalloc$;
 --   ask   for each of those who have come since: their slot and serial, and in bytes what they ask for. Callers that died have no server
 --         process any more when their place in the line has come; up to then, what they ask for is done before what is asked for later.
 CREATE FUNCTION @schema@.lead(own_line bigint, came timestamptz, head_kind text, head_pool text, head_name text) RETURNS TABLE (
-	what text, bytes bytea, found_slot bigint, found_serial bigint, found_revision bigint, found_state text, found_prefixes cidr[],
+	what text, bytes bytea, found_slot bigint, found_serial bigint, found_revision bigint, found_state text, found_prefixes cidr[], found_labels jsonb,
 	found_created timestamptz, found_expires timestamptz, found_data text
 ) LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan
@@ -428,10 +495,10 @@ AS $ipalloc$
 #variable_conflict use_column
 BEGIN
 	RETURN QUERY
-		SELECT 'head', NULL::bytea, 0::bigint, 0::bigint, r.revision, r.state, r.prefixes, r.created, r.expires, r.data::text
+		SELECT 'head', NULL::bytea, 0::bigint, 0::bigint, r.revision, r.state, r.prefixes, r.labels, r.created, r.expires, r.data::text
 		FROM @schema@.record r WHERE r.kind = head_kind AND r.pool = head_pool AND r.name = head_name FOR UPDATE;
 	RETURN QUERY
-		SELECT 'ask', w.ask, w.slot, w.serial, 0::bigint, NULL::text, NULL::cidr[], NULL::timestamptz, NULL::timestamptz, NULL::text
+		SELECT 'ask', w.ask, w.slot, w.serial, 0::bigint, NULL::text, NULL::cidr[], NULL::jsonb, NULL::timestamptz, NULL::timestamptz, NULL::text
 		FROM (
 			SELECT a.*, sum(length(a.ask)) OVER (ORDER BY a.at, a.slot) AS total FROM @schema@.ask a
 			WHERE a.line = own_line AND a.ask IS NOT NULL AND a.at > greatest(came, clock_timestamp() - interval '5 seconds')
@@ -454,11 +521,11 @@ $ipalloc$;
 
 -- apply_turn is apply with answers, which are given with the commit or not at all. One that is null takes the ask back, which is the caller's.
 CREATE FUNCTION @schema@.apply_turn(
-	heads integer, ops text[], expected bigint[], kinds text[], pools text[], names text[], states text[], prefixes text[],
+	heads integer, ops text[], expected bigint[], kinds text[], pools text[], names text[], states text[], prefixes text[], labels text[],
 	created timestamptz[], expires timestamptz[], data text[], changed text,
 	own_line bigint, slots bigint[], serials bigint[], answers bytea[]
 ) RETURNS TABLE (
-	outcome text, "position" integer, stored_revision bigint, stored_state text, stored_prefixes cidr[],
+	outcome text, "position" integer, stored_revision bigint, stored_state text, stored_prefixes cidr[], stored_labels jsonb,
 	stored_created timestamptz, stored_expires timestamptz, stored_data text
 ) LANGUAGE plpgsql ROWS 1
 SET plan_cache_mode = force_generic_plan
@@ -470,8 +537,8 @@ AS $ipalloc$
 DECLARE
 	given integer;
 BEGIN
-	FOR outcome, position, stored_revision, stored_state, stored_prefixes, stored_created, stored_expires, stored_data IN
-		SELECT * FROM @schema@.apply(heads, ops, expected, kinds, pools, names, states, prefixes, created, expires, data, changed, '{}')
+	FOR outcome, position, stored_revision, stored_state, stored_prefixes, stored_labels, stored_created, stored_expires, stored_data IN
+		SELECT * FROM @schema@.apply(heads, ops, expected, kinds, pools, names, states, prefixes, labels, created, expires, data, changed, '{}')
 	LOOP
 		RETURN NEXT;
 	END LOOP;

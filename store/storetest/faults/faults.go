@@ -26,6 +26,7 @@ const (
 	Get      Method = "Get"
 	List     Method = "List"
 	ByExpiry Method = "ByExpiry"
+	ByLabel  Method = "ByLabel" // of [store.ByLabel], whether or not the store is a [store.Labeller]
 	Find     Method = "Find"
 	Watch    Method = "Watch"
 	Turn     Method = "Turn"
@@ -40,7 +41,7 @@ type Call struct {
 	// N is the number of the call among those of its method, through all wrapped stores, from 1.
 	N int
 	// Key is the key of a Get, Watch or Join, the first key of a GetAll, the key of the first head of a Turn or Commit,
-	// and the kind and pool of a List, ByExpiry or Find.
+	// and the kind and pool of a List, ByExpiry, ByLabel or Find.
 	Key store.Key
 	// Heads and Writes are the numbers of heads and writes of a Commit, in a turn or not.
 	Heads, Writes int
@@ -75,7 +76,7 @@ type Fault struct {
 	// Late says when the commit of LandLate is done: just before the call that comes so many calls after this one,
 	// through any store of the same [Injector]. Less than 1 counts as 1.
 	Late int
-	// After is how many records a List or ByExpiry yields before it fails.
+	// After is how many records a List, ByExpiry or ByLabel yields before it fails.
 	After int
 	// Err is the cause that the error wraps; nil means ErrInjected.
 	Err error
@@ -91,19 +92,19 @@ func (f Fault) err() error {
 // Counts are the numbers of calls through the stores that an [Injector] wraps, including calls that failed. A Join
 // counts as a Turn. The zero Counts are none.
 type Counts struct {
-	Get, List, ByExpiry, Find, Watch, Turn, Commit, GetAll int
-	// Listed is the number of records that List and ByExpiry yielded.
+	Get, List, ByExpiry, ByLabel, Find, Watch, Turn, Commit, GetAll int
+	// Listed is the number of records that List, ByExpiry and ByLabel yielded.
 	Listed int
 	// Committed is the number of commits that took effect, and Writes the number of writes in them.
 	Committed, Writes int
-	// Bytes is the size of the records in the commits that took effect, heads included: the bytes of keys, states and
-	// data, 18 for each prefix and 8 for each time. The format of a backend adds to it.
+	// Bytes is the size of the records in the commits that took effect, heads included: the bytes of keys, states,
+	// labels and data, 18 for each prefix and 8 for each time. The format of a backend adds to it.
 	Bytes int64
 }
 
 // RoundTrips returns the number of round trips that the calls would take over a network, with one for each list.
 func (c Counts) RoundTrips() int {
-	return c.Get + c.List + c.ByExpiry + c.Find + c.Watch + c.Turn + c.Commit + c.GetAll
+	return c.Get + c.List + c.ByExpiry + c.ByLabel + c.Find + c.Watch + c.Turn + c.Commit + c.GetAll
 }
 
 // Injector wraps stores, decides for each call whether it fails, and counts the calls. The stores that one Injector
@@ -243,6 +244,9 @@ func (f *Injector) listed() {
 
 func recordSize(r store.Record) int {
 	size := len(r.Kind) + len(r.Pool) + len(r.Name) + len(r.State) + len(r.Data) + 18*len(r.Prefixes)
+	for name, value := range r.Labels {
+		size += len(name) + len(value)
+	}
 	for _, t := range []time.Time{r.Created, r.Expires} {
 		if !t.IsZero() {
 			size += 8
@@ -325,6 +329,12 @@ func (w *faulty) list(
 func (w *faulty) ByExpiry(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
 	call := Call{Method: ByExpiry, Key: store.Key{Kind: kind, Pool: pool}}
 	return w.list(ctx, call, func(c *Counts) *int { return &c.ByExpiry }, w.inner.ByExpiry(ctx, kind, pool))
+}
+
+// ByLabel implements [store.Labeller]; [store.ByLabel] looks whether the inner store does.
+func (w *faulty) ByLabel(ctx context.Context, l store.Labelled) iter.Seq2[store.Record, error] {
+	call := Call{Method: ByLabel, Key: store.Key{Kind: store.KindAllocation, Pool: l.Pool}}
+	return w.list(ctx, call, func(c *Counts) *int { return &c.ByLabel }, store.ByLabel(ctx, w.inner, l))
 }
 
 func (w *faulty) Find(ctx context.Context, pool string, addr netip.Addr) (store.Record, error) {

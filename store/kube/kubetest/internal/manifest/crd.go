@@ -157,6 +157,7 @@ func record(description string) *schema {
 		"revision": integer(),
 		"state":    bounded(0),
 		"prefixes": list(prefixPattern, "Addresses and prefixes, such as 10.0.0.1/32."),
+		"labels":   textMap("Names and values."),
 		"created":  matching(timePattern, "RFC 3339, in UTC, to the microsecond."),
 		"expires":  matching(timePattern, "RFC 3339, in UTC, to the microsecond."),
 		"data":     text("A JSON value, as text."),
@@ -168,6 +169,15 @@ func object(description string, properties map[string]schema, required ...string
 }
 
 func text(description string) schema { return schema{Type: "string", Description: description} }
+
+// textMap is an object with texts under any names.
+func textMap(description string) schema {
+	some := schema{Type: "string"}
+	return schema{
+		Type: "object", Description: description,
+		AdditionalProperties: &apiextensions.JSONSchemaPropsOrBool{Allows: true, Schema: &some},
+	}
+}
 
 // Patterns of texts that package kube reads. They keep out most of what it could not read.
 const (

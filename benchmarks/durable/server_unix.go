@@ -10,13 +10,13 @@ import (
 	"syscall"
 )
 
-// postgresAttributes gives the folder to the user that the server is to run as: postgres if this is root, as the server
-// refuses to run as root.
-func postgresAttributes(dir string) (*syscall.SysProcAttr, error) {
+// serverAttributes gives the folder to the user that a server is to run as: the one named if this is root, as which
+// servers of databases refuse to run.
+func serverAttributes(dir, name string) (*syscall.SysProcAttr, error) {
 	if os.Getuid() != 0 {
 		return nil, nil
 	}
-	u, err := user.Lookup(postgresUser)
+	u, err := user.Lookup(name)
 	if err != nil {
 		return nil, fmt.Errorf("a server that is started by root needs a user: %w", err)
 	}

@@ -1,0 +1,121 @@
+package pooltest
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ipalloc/ipalloc/cidr"
+	"github.com/ipalloc/ipalloc/internal/world"
+	"github.com/ipalloc/ipalloc/pool"
+	"github.com/ipalloc/ipalloc/store"
+)
+
+// Operators does on a backend what operators of pools ask for: reservations, quotas, finding by label. It uses two
+// handles, so that each learns from the store what the other did. Open returns a store, always of the same backend; it
+// may be the same store.
+func Operators(t *testing.T, open func() store.Store) {
+	t.Helper()
+	ranges, err := cidr.ParseRanges("10.1.0.0-10.1.0.63")
+	require.NoError(t, err)
+	spec := pool.Spec{
+		Ranges: ranges, IPv4: pool.FamilySpec{AllocateReserved: true}, Cooldown: time.Hour,
+		Quotas: []pool.Quota{{Label: "tenant", Addresses: cidr.CountOf(quota)}},
+	}
+	s := open()
+	first, err := pool.Create(t.Context(), s, "operators", spec, nil)
+	require.NoError(t, err)
+	second, err := pool.Open(t.Context(), open(), "operators", nil)
+	require.NoError(t, err)
+	reservations(t, first, second)
+	quotas(t, first, second)
+	require.NoError(t, world.Audit(t.Context(), s))
+}
+
+// quota is how many addresses a tenant may hold in [Operators].
+const quota = 10
+
+// reservations makes, uses and ends reservations, each step through another handle than the one before.
+func reservations(t *testing.T, first, second *pool.Pool) {
+	t.Helper()
+	claim := func(owner string) pool.Claim {
+		return pool.Claim{
+			Owner: owner, TTL: time.Hour, Requests: []pool.Request{pool.ExactAddr(netip.MustParseAddr("10.1.0.7"))},
+		}
+	}
+	reserved := claim("vm")
+	reserved.TTL = 0
+	kept, err := first.Reserve(t.Context(), reserved)
+	require.NoError(t, err)
+	_, err = second.Allocate(t.Context(), claim("other"))
+	require.ErrorIs(t, err, pool.ErrTaken)
+	held, err := second.Allocate(t.Context(), pool.Claim{Owner: "vm", TTL: time.Hour})
+	require.NoError(t, err)
+	require.Equal(t, kept.Prefixes, held.Prefixes)
+	renewed, err := first.Renew(t.Context(), pool.Held{Owner: "vm"}, 2*time.Hour)
+	require.NoError(t, err)
+	require.True(t, renewed.Reserved && renewed.Expires.After(held.Expires))
+	_, err = second.Release(t.Context(), pool.Held{Owner: "vm"})
+	require.NoError(t, err)
+	var all []pool.Allocation
+	for a, err := range first.Reservations(t.Context()) {
+		require.NoError(t, err)
+		all = append(all, a)
+	}
+	require.Len(t, all, 1)
+	require.True(t, all[0].Kept)
+	_, err = second.Allocate(t.Context(), pool.Claim{Owner: "vm"})
+	require.NoError(t, err)
+	_, err = first.Decline(t.Context(), pool.Held{Owner: "vm"}, time.Hour)
+	require.NoError(t, err)
+	_, err = second.Allocate(t.Context(), pool.Claim{Owner: "vm"})
+	require.ErrorIs(t, err, pool.ErrTaken)
+	_, err = first.Unreserve(t.Context(), pool.Held{Owner: "vm"})
+	require.NoError(t, err)
+	info, err := second.Info(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, info.Reservations)
+	require.Equal(t, cidr.CountOf(1), info.StatsOf(pool.IPv4).Cooling)
+}
+
+// quotas has both handles claim more for a tenant than it may have, at once: exactly as many are granted as the quota
+// says, and all of these are found by the tenant's label.
+func quotas(t *testing.T, handles ...*pool.Pool) {
+	t.Helper()
+	var granted atomic.Int64
+	var all sync.WaitGroup
+	for h, p := range handles {
+		for i := range quota {
+			all.Go(func() {
+				labels := map[string]string{"tenant": "acme"}
+				_, err := p.Allocate(t.Context(), pool.Claim{Owner: fmt.Sprint(h, "/", i), Labels: labels})
+				switch {
+				case err == nil:
+					granted.Add(1)
+				case !errors.Is(err, pool.ErrQuota):
+					t.Errorf("handle %d: %v", h, err)
+				}
+			})
+		}
+	}
+	all.Wait()
+	require.EqualValues(t, quota, granted.Load())
+	info, err := handles[0].Info(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []pool.QuotaUse{{
+		Label: "tenant", Value: "acme", Family: pool.IPv4, Held: cidr.CountOf(quota), Most: cidr.CountOf(quota),
+	}}, info.Quotas)
+	found := 0
+	for a, err := range handles[1].Find(t.Context(), pool.Query{Labels: map[string]string{"tenant": "acme"}}) {
+		require.NoError(t, err)
+		require.Equal(t, "acme", a.Labels["tenant"])
+		found++
+	}
+	require.Equal(t, quota, found)
+}

@@ -1,0 +1,109 @@
+package mysql_test
+
+import (
+	"database/sql"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ipalloc/ipalloc/cidr"
+	"github.com/ipalloc/ipalloc/pool"
+)
+
+// documentedQueries are the queries in the package comment, by the line before each.
+func documentedQueries(t *testing.T) map[string]string {
+	t.Helper()
+	text, err := os.ReadFile("doc.go")
+	require.NoError(t, err)
+	queries, title := map[string]string{}, ""
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSuffix(line, "\n")
+		if sql, ok := strings.CutPrefix(line, "//\t"); ok {
+			queries[title] += sql + "\n"
+		} else if line != "//" {
+			title = strings.TrimPrefix(line, "// ")
+		}
+	}
+	return queries
+}
+
+// TestDocumentedQueries runs the queries of the package comment on pools of package pool.
+func TestDocumentedQueries(t *testing.T) {
+	dsn, schema := sharedServer(t).dsn(), newSchema()
+	ranges, err := cidr.ParseRanges("10.0.0.0/29", "fd00::/64")
+	require.NoError(t, err)
+	s, all := open(t, dsn, schema), pool.FamilySpec{AllocateReserved: true}
+	p, err := pool.Create(t.Context(), s, "lab",
+		pool.Spec{Ranges: ranges, IPv4: all, IPv6: all, Cooldown: time.Hour}, nil)
+	require.NoError(t, err)
+	_, err = p.Allocate(t.Context(), pool.Claim{Owner: "vm-1", Policy: pool.RequireDualStack})
+	require.NoError(t, err)
+	_, err = p.Allocate(t.Context(), pool.Claim{Owner: "vm-2", TTL: 30 * time.Minute})
+	require.NoError(t, err)
+	_, err = p.Allocate(t.Context(), pool.Claim{Owner: "vm-3", TTL: 2 * time.Hour})
+	require.NoError(t, err)
+	_, err = p.Release(t.Context(), pool.Held{Owner: "vm-3"})
+	require.NoError(t, err)
+
+	db := connect(t, dsn)
+	queries := documentedQueries(t)
+	const byAddress = "Who holds 10.0.0.7 in any pool:"
+	for title, want := range map[string][][]any{
+		byAddress: {},
+		"Who holds anything in 10.0.0.0/24:": {
+			{"10.0.0.0/32", "lab", "vm-1"}, {"10.0.0.1/32", "lab", "vm-2"}, {"10.0.0.2/32", "lab", "vm-3"},
+		},
+		"What an owner holds:": {{"lab", `["10.0.0.0/32","fd00::/128"]`, "allocated", nil}},
+		"How many addresses each pool has, and how many of them are free:": {
+			{"lab", "IPv4", "8", "2", "5"}, {"lab", "IPv6", "18446744073709551616", "1", "18446744073709551615"},
+		},
+		"What expires within the next hour:": {{"lab", "vm-2", "10.0.0.1/32", nil}},
+		"What cools down, and until when:":   {{"lab", "10.0.0.2/32", nil}},
+		"What an owner holds in a pool, found with the primary key, whose columns are bytes:": {
+			{`["10.0.0.0/32","fd00::/128"]`, "allocated"},
+		},
+	} {
+		query, ok := queries[title]
+		require.True(t, ok, title)
+		require.Equal(t, want, texts(t, db, in(schema, query)), title)
+		delete(queries, title)
+	}
+	require.Len(t, queries, 1, "the grants are left, see TestOpenUsers: %v", queries)
+	got := texts(t, db, in(schema, strings.ReplaceAll(documentedQueries(t)[byAddress], "10.0.0.7", "10.0.0.0")))
+	require.Equal(t, [][]any{{"lab", "vm-1", "10.0.0.0/32", "allocated", nil}}, got)
+}
+
+// in is a documented query, of another schema.
+func in(schema, query string) string {
+	return strings.ReplaceAll(query, "ipalloc.", schemaMark(schema))
+}
+
+// texts are the rows of a query as texts; nil for what is null, or a time.
+func texts(t *testing.T, db *sql.DB, query string) [][]any {
+	t.Helper()
+	rows, err := db.QueryContext(t.Context(), query)
+	require.NoError(t, err)
+	defer rows.Close()
+	columns, err := rows.Columns()
+	require.NoError(t, err)
+	all := [][]any{}
+	for rows.Next() {
+		values, into := make([]sql.NullString, len(columns)), []any{}
+		for i := range values {
+			into = append(into, &values[i])
+		}
+		require.NoError(t, rows.Scan(into...))
+		row := make([]any, len(columns))
+		for i, name := range columns {
+			if values[i].Valid && name != "expires" && name != "created" {
+				row[i] = values[i].String
+			}
+		}
+		all = append(all, row)
+	}
+	require.NoError(t, rows.Err())
+	return all
+}
