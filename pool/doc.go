@@ -77,6 +77,14 @@
 // first, until it has enough: one round trip with a store that has an index for that. The number of leases, and how
 // often they are renewed, does not matter.
 //
+// # Reservations and quotas
+//
+// [Pool.Reserve] keeps an address for an owner, whether the owner holds it or not. [Spec.Quotas] bound what the owners
+// of one scope, or with one value of a label, hold together. Both stand in the pool's records, so they are exact under
+// any number of processes. [Pool.Find] lists what has a label.
+//
+// Cost: nothing for a pool that has no reservations and no quotas.
+//
 // # Changing a pool
 //
 // [Pool.Update] gives a pool another spec, or refuses with a list of the allocations that would be out of range.
