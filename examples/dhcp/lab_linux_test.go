@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -91,7 +92,16 @@ func (l *lab) host(name string) *host {
 	l.Helper()
 	h := &host{lab: l, name: l.prefix + name}
 	mustRun(l, "ip", "netns", "add", h.name)
-	l.Cleanup(func() { _ = exec.Command("ip", "netns", "del", h.name).Run() })
+	l.Cleanup(func() {
+		// A client that was killed may have left others of its own.
+		pids, _ := exec.Command("ip", "netns", "pids", h.name).Output()
+		for _, pid := range strings.Fields(string(pids)) {
+			if n, err := strconv.Atoi(pid); err == nil {
+				_ = syscall.Kill(n, syscall.SIGKILL)
+			}
+		}
+		_ = exec.Command("ip", "netns", "del", h.name).Run()
+	})
 	h.run("sh", "-c", "for i in all default; do echo 0 >/proc/sys/net/ipv6/conf/$i/accept_dad; done")
 	h.run("ip", "link", "set", "lo", "up")
 	return h
