@@ -101,14 +101,14 @@ type Request struct {
 
 	// Prefer is an address that the answer contains if possible, as a DHCP client may ask for one (RFC 2132, section
 	// 9.1). Otherwise the request gets any prefix. It is possible if the prefix of the requested length around the
-	// address is free, or was another owner's lease that has ended, and if the request could get that prefix without
-	// preferring it: the prefix lies in Within, and in no exclusive band. If the other requests of the claim cannot be
-	// met as well, all preferences of the claim are ignored. They are also ignored if the owner already holds
-	// something, or gets back what it held last. A request must not have both Prefer and Exact. At most
+	// address is free, or was another owner's lease, cooldown or quarantine that has ended, and if the request could get
+	// that prefix without preferring it: the prefix lies in Within, and in no exclusive band. If the other requests of
+	// the claim cannot be met as well, all preferences of the claim are ignored. They are also ignored if the owner
+	// already holds something, or gets back what it held last. A request must not have both Prefer and Exact. At most
 	// [MaxPreferences] in a claim. The zero Addr means no preference.
 	//
 	// Cost: nothing if the prefix is free. Otherwise, in a pool that has leases, one look-up by address as in
-	// [Pool.Get].
+	// [Pool.Get], and a list of what is in quarantine, if anything is.
 	Prefer netip.Addr
 
 	// Band names a band of the pool, which is tried first; see [Spec.Bands]. If Within is set, it means the part of the

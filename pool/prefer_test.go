@@ -1,6 +1,7 @@
 package pool_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -163,5 +164,18 @@ func TestInfoCountsHoldersAndCountFreePrefixes(t *testing.T) {
 		require.ErrorIs(t, err, pool.ErrInvalid)
 		release(t, b.Pool, "a")
 		require.Equal(t, 1, holders(), "what cools down has no holder")
+	})
+}
+
+// What was declined can be preferred again when its quarantine has ended, whoever declined it.
+func TestPreferAfterAQuarantine(t *testing.T) {
+	inMemoryAndStored(t, specOf("10.0.0.10-10.0.0.13"), func(t *testing.T, p *trial) {
+		for i := range 4 {
+			allocate(t, p.Pool, lease(fmt.Sprint(i), time.Hour))
+		}
+		_, err := p.Decline(t.Context(), pool.Held{Owner: "0"}, 2*time.Hour)
+		require.NoError(t, err)
+		p.clock.Add(3 * time.Hour)
+		require.Equal(t, "10.0.0.10", allocate(t, p.Pool, prefers("new", "10.0.0.10")).Addrs()[0].String())
 	})
 }

@@ -439,7 +439,7 @@ func (v *view) takeAround(t *task, out *outcome, r *Request) (netip.Prefix, erro
 	if err == nil || v.space.Tally(space.Expiring) == 0 || !errors.Is(err, allocator.ErrTaken) {
 		return p, ifBroken(err)
 	}
-	h, err := v.around.at(r.Prefer)
+	h, err := v.recordAt(r.Prefer)
 	if err != nil || h == nil || !h.due(v.now) || h.Owner == t.owner || v.around.busy(h) != idle {
 		return netip.Prefix{}, err
 	}
@@ -567,14 +567,20 @@ func (v *view) explainTaken(taken *takenError) error {
 	if v.space.InUse(space.FamilyOf(first), space.Cooling).IsZero() && v.space.Tally(space.Reserved) == 0 {
 		return nil
 	}
-	h, err := v.around.at(first)
-	if err == nil && h == nil && v.space.Tally(space.Aside) > 0 {
-		h, err = v.asideAt(first)
-	}
+	h, err := v.recordAt(first)
 	if err == nil && h != nil && h.cooling {
 		taken.until, taken.reserved = h.frees(), h.Reserved
 	}
 	return err
+}
+
+// recordAt returns the record that the address belongs to, aside or not; nil if there is none.
+func (v *view) recordAt(addr netip.Addr) (*holding, error) {
+	h, err := v.around.at(addr)
+	if err == nil && h == nil && v.space.Tally(space.Aside) > 0 {
+		h, err = v.asideAt(addr)
+	}
+	return h, err
 }
 
 // asideAt returns the record aside that the address belongs to; nil if there is none.
