@@ -113,6 +113,7 @@ func TestReconcileRefuses(t *testing.T) {
 type api struct {
 	*httptest.Server
 	pods    []map[string]any
+	nodes   []map[string]any
 	broken  atomic.Bool
 	onFirst func() // called while the first page is under way
 }
@@ -126,7 +127,9 @@ func newAPI(t testing.TB) *api {
 }
 
 func (a *api) serve(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path != "/api/v1/pods" || a.broken.Load() {
+	all := map[string][]map[string]any{"/api/v1/pods": a.pods, "/api/v1/nodes": a.nodes}
+	items, known := all[r.URL.Path]
+	if !known || a.broken.Load() {
 		http.Error(w, `{"kind": "Status", "code": 500}`, http.StatusInternalServerError)
 		return
 	}
@@ -135,20 +138,24 @@ func (a *api) serve(w http.ResponseWriter, r *http.Request) {
 	if from == 0 {
 		a.onFirst()
 	}
-	to := min(from+2, len(a.pods))
+	to := min(from+2, len(items))
 	meta := map[string]any{}
-	if to < len(a.pods) {
+	if to < len(items) {
 		meta["continue"] = fmt.Sprint(to)
 	}
 	w.Header().Set("Content-Type", "application/json")
 	json.NewEncoder(w).Encode(map[string]any{
-		"kind": "PodList", "apiVersion": "v1", "metadata": meta, "items": a.pods[from:to]})
+		"kind": "PodList", "apiVersion": "v1", "metadata": meta, "items": items[from:to]})
 }
 
 func (a *api) pod(namespace, name, uid, phase string) {
 	a.pods = append(a.pods, map[string]any{
 		"metadata": map[string]any{"namespace": namespace, "name": name, "uid": uid},
 		"status":   map[string]any{"phase": phase}})
+}
+
+func (a *api) node(name string) {
+	a.nodes = append(a.nodes, map[string]any{"metadata": map[string]any{"name": name}})
 }
 
 // kubeconfig is a file that leads to the server.
@@ -316,4 +323,35 @@ func TestApply(t *testing.T) {
 		_, _, code := control(t, "", args...)
 		require.NotZero(t, code)
 	}
+}
+
+// Slices of nodes that are gone are given back, once no container holds anything of them; those of nodes that exist
+// stay, and so do all if the API server lists no nodes.
+func TestReconcileGivesBackSlices(t *testing.T) {
+	a := newNode(t)
+	config := a.config("net", `"range": "10.0.0.0/27", "node_slice_size": "/29"`)
+	for _, name := range []string{"node-a", "node-b", "node-c", "node-d"} {
+		n := &node{plugin: a.plugin, dir: a.dir, name: name}
+		n.add(t, name, config, fmt.Sprintf(
+			"CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAMESPACE=web;K8S_POD_NAME=%s;K8S_POD_UID=%s", name, name))
+	}
+	kubernetes := newAPI(t)
+	kubernetes.pod("web", "node-a", "node-a", "Running")
+	kubernetes.pod("web", "node-b", "node-b", "Running")
+	kubeconfig := kubernetes.kubeconfig(t)
+	args := []string{"-from", "pods", "-kubeconfig", kubeconfig, "-grace", "0"}
+	_, stderr, code := control(t, "", append([]string{"reconcile", "-store", "file://" + a.file()}, args...)...)
+	require.NotZero(t, code)
+	require.Contains(t, stderr, "lists no nodes")
+	require.Len(t, a.owners(t, "whereabouts//slices"), 4)
+
+	kubernetes.node("node-a")
+	kubernetes.node("node-d")
+	kubernetes.node("other")
+	require.Equal(t, "would give back whereabouts//slices/node-c\n", a.reconcile(t, "", append(args, "-dry-run")...))
+	require.Equal(t, "gave back whereabouts//slices/node-c\n", a.reconcile(t, "", args...))
+	require.Equal(t, []string{"node-a/0", "node-b/0", "node-d/0"}, a.owners(t, "whereabouts//slices"),
+		"a pod of node-b is still there, and node-d exists")
+	e := &node{plugin: a.plugin, dir: a.dir, name: "node-e"}
+	require.Equal(t, "10.0.0.16/27", strings.Fields(ips(e.add(t, "e", config)))[0], "the slice of node-c")
 }

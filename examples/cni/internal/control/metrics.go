@@ -21,6 +21,7 @@ type metricSet struct {
 	released *prometheus.CounterVec
 	missing  *prometheus.GaugeVec
 	live     *prometheus.GaugeVec
+	slices   prometheus.Counter
 }
 
 func newMetrics() *metricSet {
@@ -40,8 +41,10 @@ func newMetrics() *metricSet {
 			Name: prefix + "missing", Help: "Attachments that are gone, within their grace period."}, ofPool),
 		live: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: prefix + "live", Help: "Attachments that were left alone."}, ofPool),
+		slices: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: prefix + "nodes_given_back_total", Help: "Nodes that are gone, whose slices were given back."}),
 	}
-	m.registry.MustRegister(m.runs, m.duration, m.success, m.released, m.missing, m.live)
+	m.registry.MustRegister(m.runs, m.duration, m.success, m.released, m.missing, m.live, m.slices)
 	return m
 }
 
@@ -63,6 +66,13 @@ func (m *metricSet) freed(name string, found pool.Reconciliation, dryRun bool) {
 	}
 	m.missing.WithLabelValues(name).Set(float64(len(found.Missing)))
 	m.live.WithLabelValues(name).Set(float64(found.Live + found.Newer))
+}
+
+// gaveBack counts a node whose slices were given back.
+func (m *metricSet) gaveBack(dryRun bool) {
+	if !dryRun {
+		m.slices.Inc()
+	}
 }
 
 // serveMetrics serves the metrics until stop is called.

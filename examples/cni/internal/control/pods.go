@@ -33,13 +33,16 @@ func (p *pods) covers(a pool.Allocation) bool { return a.Labels[netpools.LabelPo
 // podKey is a pod. The name and the namespace are apart: no text is made of both that could be read in two ways.
 type podKey struct{ namespace, name string }
 
-// podList is what is read of the answer of the API server.
-type podList struct {
+// itemList is what is read of the answer of the API server.
+type itemList struct {
 	Metadata struct{ Continue string }
-	Items    []struct {
-		Metadata struct{ Namespace, Name, UID string }
-		Status   struct{ Phase string }
-	}
+	Items    []item
+}
+
+// item is a pod or a node.
+type item struct {
+	Metadata struct{ Namespace, Name, UID string }
+	Status   struct{ Phase string }
 }
 
 // errNoPods is returned if the API server lists no pods at all.
@@ -48,19 +51,13 @@ var errNoPods = errors.New("the API server lists no pods, not even this one: not
 // read lists all pods. A pod that has ended does not exist any more for its addresses.
 func (p *pods) read(ctx context.Context) (func(pool.Allocation) bool, error) {
 	uids := map[podKey]string{}
-	for next := ""; ; {
-		list, err := p.page(ctx, next)
-		if err != nil {
-			return nil, err
+	err := p.list(ctx, "/api/v1/pods", func(pod item) {
+		if pod.Status.Phase != "Succeeded" && pod.Status.Phase != "Failed" {
+			uids[podKey{pod.Metadata.Namespace, pod.Metadata.Name}] = pod.Metadata.UID
 		}
-		for _, pod := range list.Items {
-			if pod.Status.Phase != "Succeeded" && pod.Status.Phase != "Failed" {
-				uids[podKey{pod.Metadata.Namespace, pod.Metadata.Name}] = pod.Metadata.UID
-			}
-		}
-		if next = list.Metadata.Continue; next == "" {
-			break
-		}
+	})
+	if err != nil {
+		return nil, err
 	}
 	if len(uids) == 0 {
 		return nil, errNoPods
@@ -72,10 +69,26 @@ func (p *pods) read(ctx context.Context) (func(pool.Allocation) bool, error) {
 	}, nil
 }
 
-// page reads one page of the list.
-func (p *pods) page(ctx context.Context, next string) (podList, error) {
-	var list podList
-	request := p.client.Get().AbsPath("/api/v1/pods").Param("limit", "500")
+// list calls do with all objects of the list at the path.
+func (p *pods) list(ctx context.Context, path string, do func(item)) error {
+	for next := ""; ; {
+		list, err := p.page(ctx, path, next)
+		if err != nil {
+			return err
+		}
+		for _, each := range list.Items {
+			do(each)
+		}
+		if next = list.Metadata.Continue; next == "" {
+			return nil
+		}
+	}
+}
+
+// page reads one page of a list.
+func (p *pods) page(ctx context.Context, path, next string) (itemList, error) {
+	var list itemList
+	request := p.client.Get().AbsPath(path).Param("limit", "500")
 	if next != "" {
 		request = request.Param("continue", next)
 	}

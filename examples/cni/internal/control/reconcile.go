@@ -12,6 +12,7 @@ import (
 
 	"github.com/ipalloc/ipalloc/examples/cni/internal/network"
 	"github.com/ipalloc/ipalloc/pool"
+	"github.com/ipalloc/ipalloc/store"
 )
 
 // reconciler frees what containers hold that are gone.
@@ -136,11 +137,25 @@ func (r *reconciler) run(ctx context.Context) error {
 		}
 		return nil
 	})
+	if err == nil {
+		err = r.giveBackSlices(ctx)
+	}
 	return errors.Join(append(errs, err)...)
 }
 
 // eachPool opens the store and calls f with each pool, up to the first error.
 func (r *reconciler) eachPool(ctx context.Context, f func(*pool.Pool) error) error {
+	return r.eachInStore(ctx, func(s store.Store, info pool.Info) error {
+		p, err := pool.Open(ctx, s, info.Name, nil)
+		if err == nil {
+			err = f(p)
+		}
+		return err
+	})
+}
+
+// eachInStore is eachPool with the store, and what is known of the pool.
+func (r *reconciler) eachInStore(ctx context.Context, f func(store.Store, pool.Info) error) error {
 	s, shared, err := r.open(ctx, network.Header{Store: r.store}, false)
 	if err != nil {
 		return err
@@ -154,11 +169,7 @@ func (r *reconciler) eachPool(ctx context.Context, f func(*pool.Pool) error) err
 		if !strings.HasPrefix(info.Name, r.pools) {
 			continue
 		}
-		p, err := pool.Open(ctx, s, info.Name, nil)
-		if err == nil {
-			err = f(p)
-		}
-		if err != nil {
+		if err := f(s, info); err != nil {
 			return err
 		}
 	}
