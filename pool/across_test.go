@@ -386,3 +386,24 @@ func TestCostOfAFencedAnswer(t *testing.T) {
 		require.Equal(t, each.want, b.faults.Counts().Committed, each.what)
 	}
 }
+
+// A step that may be done in several pools is done in the first one with room, whatever refuses a later step: the error
+// is that step's, also if all is planned again because another process has changed a pool.
+func TestAlternativesAndALaterRefusal(t *testing.T) {
+	s := store.NewMemory()
+	room, err := pool.Create(t.Context(), s, "room", specOf("10.0.0.0-10.0.0.7"), nil)
+	require.NoError(t, err)
+	full, err := pool.Create(t.Context(), s, "full", specOf("10.0.1.0/32"), nil)
+	require.NoError(t, err)
+	allocate(t, full, pool.Claim{Owner: "all"})
+	allocate(t, room, claim("holder", "10.0.0.5"))
+	other, err := pool.Open(t.Context(), s.Open(), "room", nil)
+	require.NoError(t, err)
+	allocate(t, other, pool.Claim{Owner: "somebody else"})
+	_, err = room.All(t.Context(), pool.Allocate(pool.Claim{Owner: "x"}).In(room, full),
+		pool.Allocate(claim("y", "10.0.0.5")))
+	require.ErrorIs(t, err, pool.ErrTaken)
+	var failed *pool.Error
+	require.ErrorAs(t, err, &failed)
+	require.Equal(t, "y", failed.Owner)
+}

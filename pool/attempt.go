@@ -406,7 +406,7 @@ func (a *attempt) planPart(o *op, part *part) error {
 		if err := a.planSteps(o, part, a.draft(part.chosen)); err != nil {
 			return err
 		}
-		refusal := o.refusal()
+		refusal := part.refusal() // and not what refused a later part in an earlier plan of the op
 		if refusal == nil {
 			break
 		}

@@ -267,10 +267,18 @@ func (o *op) size() int {
 // refusal is that of the first step that has one.
 func (o *op) refusal() error {
 	for i := range o.parts {
-		for j := range o.parts[i].steps {
-			if s := &o.parts[i].steps[j]; !s.done && s.outcome.verdict == verdictRefuse {
-				return s.outcome.refusal
-			}
+		if err := o.parts[i].refusal(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// refusal is the error of the first step that was refused; nil if none was.
+func (p *part) refusal() error {
+	for i := range p.steps {
+		if s := &p.steps[i]; !s.done && s.outcome.verdict == verdictRefuse {
+			return s.outcome.refusal
 		}
 	}
 	return nil

@@ -203,12 +203,15 @@ func (c *counted) mostOf(w space.Whose, family Family, size cidr.Count) (most ci
 	return most, bounded
 }
 
-// keepQuotas returns an error if what h holds, which is new, is more than a quota allows. Leases of the same scope or
-// value that have ended are freed before.
-func (v *view) keepQuotas(t *task, h *holding, out *outcome) (err error) {
-	v.rules.counted.of(h, func(w space.Whose) {
+// keepQuotas returns an error if what is granted in the place of h is more than a quota allows. Leases of the same scope
+// or value that have ended are freed before. What was reserved has counted already, if it was for the same.
+func (v *view) keepQuotas(t *task, h, granted *holding, out *outcome) (err error) {
+	v.rules.counted.of(granted, func(w space.Whose) {
+		if h != nil && h.Reserved && granted.Reserved && v.rules.counted.has(h, w) {
+			return
+		}
 		for _, f := range families {
-			if err == nil && slices.ContainsFunc(h.Prefixes, f.isOf) {
+			if err == nil && slices.ContainsFunc(granted.Prefixes, f.isOf) {
 				err = v.keepQuota(t, w, f, out)
 			}
 		}

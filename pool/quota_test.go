@@ -129,6 +129,18 @@ func TestWhatCountsForAQuota(t *testing.T) {
 	})
 }
 
+// What was reserved for one tenant does not let another one exceed its quota.
+func TestQuotaOfAReservation(t *testing.T) {
+	spec := withQuotas("10.0.0.0/24", pool.Quota{Label: "tenant", Addresses: cidr.CountOf(1)})
+	inMemoryAndStored(t, spec, func(t *testing.T, p *trial) {
+		reserve(t, p.Pool, ofTenant("vm", "acme"))
+		allocate(t, p.Pool, ofTenant("other", "evil"))
+		_, err := p.Allocate(t.Context(), ofTenant("vm", "evil"))
+		require.ErrorIs(t, err, pool.ErrQuota)
+		allocate(t, p.Pool, ofTenant("vm", "acme"))
+	})
+}
+
 // A lease that has ended, and whose address the claim takes, is freed once.
 func TestQuotaAfterTakingOverALease(t *testing.T) {
 	inMemoryAndStored(t, specOf("10.0.0.0-10.0.0.3"), func(t *testing.T, p *trial) {

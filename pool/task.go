@@ -295,10 +295,7 @@ func (v *view) give(t *task, h, granted *holding, out *outcome) error {
 		out.writes[len(out.writes)-1].ended = true
 	}
 	out.result, out.delegated = granted.Allocation, granted.Child != ""
-	if h != nil && h.Reserved && granted.Reserved { // which has counted already
-		return nil
-	}
-	return v.keepQuotas(t, granted, out)
+	return v.keepQuotas(t, h, granted, out)
 }
 
 // checkScope returns an error unless the pool, and what the owner holds, admit a claim of the scope.

@@ -204,10 +204,8 @@ func (m *Pool) allocate(
 			granted.Labels = r.Labels
 		}
 		taken := after.add(granted, r)
-		if !reserved {
-			if err := after.keepQuotas(now, taken, seen); err != nil {
-				return nil, nil, err
-			}
+		if err := after.keepQuotas(now, r, taken, seen); err != nil {
+			return nil, nil, err
 		}
 		return after, taken, nil
 	case r.Expired(now), reserved:
@@ -221,7 +219,7 @@ func (m *Pool) allocate(
 	before := after.clone()
 	if granted.Prefixes, err = after.grant(now, c, seen); err == nil {
 		after.add(granted, nil)
-		if err := after.keepQuotas(now, granted, seen); err != nil {
+		if err := after.keepQuotas(now, nil, granted, seen); err != nil {
 			return nil, nil, err
 		}
 		return after, granted, nil
@@ -230,7 +228,7 @@ func (m *Pool) allocate(
 	if old := before.ownAside(c); old != nil && full {
 		granted.Prefixes = old.Prefixes
 		before.add(granted, old)
-		if err := before.keepQuotas(now, granted, seen); err != nil {
+		if err := before.keepQuotas(now, nil, granted, seen); err != nil {
 			return nil, nil, err
 		}
 		return before, granted, nil

@@ -50,9 +50,9 @@ func (m *Pool) most(q pool.Quota, f pool.Family) uint64 {
 	return all * uint64(q.Percent) / 100
 }
 
-// keepQuotas ends leases whose time is over, the earliest first, until a new record keeps all quotas. It returns an
-// error if it does not keep one even so.
-func (m *Pool) keepQuotas(now time.Time, granted *Record, seen Sight) error {
+// keepQuotas ends leases whose time is over, the earliest first, until a new record keeps all quotas, but for those that
+// the reservation in whose place it comes has counted for. It returns an error if it does not keep one even so.
+func (m *Pool) keepQuotas(now time.Time, had, granted *Record, seen Sight) error {
 	first := map[string]int{} // labels come in the order in which the quotas name them first
 	for i, q := range slices.Backward(m.Spec.Quotas) {
 		first[q.Label] = i
@@ -66,7 +66,8 @@ func (m *Pool) keepQuotas(now time.Time, granted *Record, seen Sight) error {
 			of := func(r *Record) bool {
 				return slices.ContainsFunc(r.Prefixes, func(p netip.Prefix) bool { return pool.FamilyOf(p.Addr()) == f })
 			}
-			if !isAbout(q, value) || q.Family != 0 && q.Family != f || !of(granted) {
+			counted := had != nil && had.Reserved && valueOf(had, q.Label) == value
+			if counted || !isAbout(q, value) || q.Family != 0 && q.Family != f || !of(granted) {
 				continue
 			}
 			for _, r := range m.ended(now, seen) {
