@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -15,31 +16,63 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// fairCalls is how many pairs of calls the fastest handle makes in [Fair].
-const fairCalls = 60
+const (
+	fairHandles = 4
+	// fairCalls is how many pairs of calls the fastest handle makes in [Fair].
+	fairCalls = 60
+	// fairRounds is how often Fair tries: a busy machine may leave a handle behind now and then, but a driver that starves
+	// does so each time.
+	fairRounds = 3
+)
 
 // Fair has several handles allocate from one pool and release again and again, each on a store of its own, until one
-// has done so fairCalls times. None may be left behind, none may fail, and few commits may be for nothing. Open
-// returns a store, always of the same backend; it may be the same store.
+// has done so fairCalls times. Each must do so at least half as often as they do on average, none may fail, and few
+// commits may be for nothing. Open returns a store, always of the same backend; it may be the same store.
 func Fair(t *testing.T, open func() store.Store) {
 	t.Helper()
-	const handles, each = 4, 2
 	_, err := pool.Create(t.Context(), open(), Name, Spec(t), nil)
 	require.NoError(t, err)
 	var observed rivalry
-	var full atomic.Bool
-	var calls [handles]atomic.Int64
-	var all sync.WaitGroup
-	var pools [handles]*pool.Pool
+	var pools [fairHandles]*pool.Pool
 	for h := range pools {
 		pools[h], err = pool.Open(t.Context(), open(), Name, &pool.Options{Observer: &observed})
 		require.NoError(t, err)
 	}
-	for h, p := range pools { // when all are open, so that none has a lead
+	var rounds [][]int64
+	for round := range fairRounds {
+		counts := compete(t, pools[:], round)
+		rounds = append(rounds, counts)
+		if isFair(counts) {
+			break
+		}
+	}
+	assert.True(t, isFair(rounds[len(rounds)-1]), "the calls of each handle, in each round: %v", rounds)
+	assert.Less(t, observed.conflicts.Load(), 3*observed.commits.Load(), "conflicts, of %d commits",
+		observed.commits.Load())
+}
+
+// isFair reports whether the slowest has done at least half of the mean.
+func isFair(counts []int64) bool {
+	all := int64(0)
+	for _, n := range counts {
+		all += n
+	}
+	return 2*slices.Min(counts)*int64(len(counts)) >= all
+}
+
+// compete has handles allocate and release as fast as they can, all at once, until one has done so fairCalls times. It
+// returns how often each has.
+func compete(t *testing.T, pools []*pool.Pool, round int) []int64 {
+	t.Helper()
+	const each = 2
+	var full atomic.Bool
+	var all sync.WaitGroup
+	calls := make([]atomic.Int64, len(pools))
+	for h, p := range pools {
 		for g := range each {
 			all.Go(func() {
 				for n := 0; !full.Load(); n++ {
-					err := pair(t.Context(), p, fmt.Sprintf("%d/%d/%d", h, g, n))
+					err := pair(t.Context(), p, fmt.Sprintf("%d/%d/%d/%d", round, h, g, n))
 					if err != nil {
 						t.Errorf("handle %d: %v", h, err)
 					}
@@ -51,12 +84,11 @@ func Fair(t *testing.T, open func() store.Store) {
 		}
 	}
 	all.Wait()
-	for h := range handles {
-		assert.GreaterOrEqual(t, calls[h].Load(), int64(fairCalls/2), "the calls of handle %d, while another made %d", h,
-			fairCalls)
+	counts := make([]int64, len(calls))
+	for h := range calls {
+		counts[h] = calls[h].Load()
 	}
-	assert.Less(t, observed.conflicts.Load(), 3*observed.commits.Load(), "conflicts, of %d commits",
-		observed.commits.Load())
+	return counts
 }
 
 // pair allocates and releases.
