@@ -19,8 +19,8 @@ func Unreserve(held Held) Step { return Step{Op: opUnreserve, Held: held} }
 // Reserve keeps what the claim asks for, usually with [ExactAddr], for the claim's owner, whether the owner holds it or
 // not: a DHCP client's host reservation, the address of a StatefulSet's pod or of a virtual machine. Nobody else gets
 // it. The owner gets it, and nothing else, when it claims it by [Pool.Allocate], as a lease or for good. When the owner
-// releases it, or its lease ends, it stays reserved, until [Pool.Unreserve]. To reserve many at once, do steps; see
-// [Pool.Each].
+// releases it, or its lease ends, it stays reserved, until [Pool.Unreserve]. A lease that has ended still counts as
+// [Stats.Used] until the owner releases it: nobody else waits for it. To reserve many at once, do steps; see [Pool.Each].
 //
 // If the owner already holds what the claim asks for, that becomes reserved, and its lease stays as it is. If the owner
 // does not, what Reserve returns is [Allocation.Kept]: it counts as [Stats.Kept], and [Pool.Get] and [Pool.Allocations]
@@ -29,7 +29,7 @@ func Unreserve(held Held) Step { return Step{Op: opUnreserve, Held: held} }
 //
 // The owner's claims must ask for what is reserved: as many prefixes, of these families and lengths. A reservation that
 // a change of the pool's spec would strand prevents that change; see [Pool.Update]. [Pool.Drain] strands it: when its
-// owner claims or releases next, the reservation ends. A delegated pool is not reserved with its prefix.
+// owner claims or releases next, the reservation ends. A pool that is delegated from what is reserved is not kept.
 //
 // Errors: those of [Pool.Allocate]; [ErrInvalid] also for a claim with a time to live; [ErrHeld] if the owner holds, or
 // has reserved, something else. Cost: as for [Pool.Allocate]. A pool without reservations pays nothing for them.
