@@ -20,7 +20,8 @@ func Unreserve(held Held) Step { return Step{Op: opUnreserve, Held: held} }
 // not: a DHCP client's host reservation, the address of a StatefulSet's pod or of a virtual machine. Nobody else gets
 // it. The owner gets it, and nothing else, when it claims it by [Pool.Allocate], as a lease or for good. When the owner
 // releases it, or its lease ends, it stays reserved, until [Pool.Unreserve]. A lease that has ended still counts as
-// [Stats.Used] until the owner releases it: nobody else waits for it. To reserve many at once, do steps; see [Pool.Each].
+// [Stats.Used] until the owner releases it, since nobody else can have it. To reserve many at once, do steps; see
+// [Pool.Each].
 //
 // If the owner already holds what the claim asks for, that becomes reserved, and its lease stays as it is. If the owner
 // does not, what Reserve returns is [Allocation.Kept]: it counts as [Stats.Kept], and [Pool.Get] and [Pool.Allocations]
