@@ -1,6 +1,9 @@
 package etcd
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // What tests look at inside.
 var (
@@ -17,3 +20,6 @@ func Overslept(waited time.Duration) error {
 	}
 	return err
 }
+
+// Wrap is what a store makes of an error of a call with the context.
+func Wrap(ctx context.Context, err error) error { return new(Store).wrap(ctx, "get", err) }
