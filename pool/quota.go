@@ -203,8 +203,8 @@ func (c *counted) mostOf(w space.Whose, family Family, size cidr.Count) (most ci
 	return most, bounded
 }
 
-// keepQuotas returns an error if what is granted in the place of h is more than a quota allows. Leases of the same scope
-// or value that have ended are freed before. What was reserved has counted already, if it was for the same.
+// keepQuotas returns an error if what is granted in the place of h is more than a quota allows. Leases of the same
+// scope or value that have ended are freed before. What was reserved has counted already, if it was for the same.
 func (v *view) keepQuotas(t *task, h, granted *holding, out *outcome) (err error) {
 	v.rules.counted.of(granted, func(w space.Whose) {
 		if h != nil && h.Reserved && granted.Reserved && v.rules.counted.has(h, w) {

@@ -50,8 +50,8 @@ func (m *Pool) most(q pool.Quota, f pool.Family) uint64 {
 	return all * uint64(q.Percent) / 100
 }
 
-// keepQuotas ends leases whose time is over, the earliest first, until a new record keeps all quotas, but for those that
-// the reservation in whose place it comes has counted for. It returns an error if it does not keep one even so.
+// keepQuotas ends leases whose time is over, the earliest first, until a new record keeps all quotas, but for those
+// that the reservation in whose place it comes has counted for. It returns an error if it does not keep one even so.
 func (m *Pool) keepQuotas(now time.Time, had, granted *Record, seen Sight) error {
 	first := map[string]int{} // labels come in the order in which the quotas name them first
 	for i, q := range slices.Backward(m.Spec.Quotas) {
