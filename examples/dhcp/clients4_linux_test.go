@@ -61,7 +61,7 @@ var clients4 = []client4{
 		args := append([]string{"-4", "-B", "-f", "/dev/null", "-c", script, "-A", "-o",
 			"domain_name_servers,domain_name,classless_static_routes,routers"}, more...)
 		return h.dhcpcd(args...), log
-	}, func(*process) {}, func(_ *host, p *process, _ string) { p.signal(syscall.SIGALRM) }},
+	}, func(*process) {}, func(_ *host, p *process, _ string) { p.endWith(syscall.SIGALRM) }},
 }
 
 // dhcpcd starts dhcpcd for eth0 with folders of its own, so that it remembers nothing, and others can run.

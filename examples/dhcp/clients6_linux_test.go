@@ -54,7 +54,7 @@ var clients6 = []client6{
 		require.NoError(h, writeFile(filepath.Join(h.dir, name+".conf"),
 			"noipv6rs\nipv6only\ninterface eth0\nia_na 1\nia_pd 2\noption dhcp6_name_servers\n"))
 		return h.dhcpcd("-6", "-B", "-f", filepath.Join(h.dir, name+".conf"), "-c", script), log
-	}, func(_ *host, p *process, _ string) { p.signal(syscall.SIGALRM) }},
+	}, func(_ *host, p *process, _ string) { p.endWith(syscall.SIGALRM) }},
 }
 
 func TestClient6GetsRenewsAndReleases(t *testing.T) {

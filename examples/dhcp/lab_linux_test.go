@@ -193,6 +193,18 @@ func (p *process) kill() { p.signal(syscall.SIGKILL); <-p.done }
 
 func (p *process) signal(s syscall.Signal) { _ = p.Process.Signal(s) }
 
+// endWith sends a signal until the process ends: dhcpcd may lose one that comes while it renews.
+func (p *process) endWith(s syscall.Signal) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+		p.signal(s)
+		select {
+		case <-p.done:
+			return
+		case <-time.After(2 * time.Second):
+		}
+	}
+}
+
 // serve writes a configuration and starts a server on the host.
 func (h *host) serve(name, configuration string) *process {
 	h.Helper()
