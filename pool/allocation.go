@@ -156,7 +156,8 @@ func readHolding(r store.Record) (holding, error) {
 			Owner: r.Name, Prefixes: r.Prefixes, Generation: r.Revision, Created: r.Created, Expires: r.Expires,
 			Labels: r.Labels, Declined: r.State == stateDeclined,
 		},
-		cooling: r.State != stateAllocated, stray: r.Kind == store.KindCooling,
+		cooling: r.State == stateCooling || r.State == stateDeclined || r.State == stateReserved,
+		stray:   r.Kind == store.KindCooling,
 	}
 	if len(r.Data) == 0 {
 		return h, nil

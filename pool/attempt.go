@@ -189,7 +189,12 @@ func (d *draft) writing(h *holding) bool {
 	if d.names != nil {
 		return d.names[h.recordName()]
 	}
-	return slices.ContainsFunc(d.writes, func(w write) bool { return w.holding.recordName() == h.recordName() })
+	return anyOf(d.writes, h)
+}
+
+// anyOf reports whether any of the writes is of the record of h.
+func anyOf(writes []write, h *holding) bool {
+	return slices.ContainsFunc(writes, func(w write) bool { return w.holding.recordName() == h.recordName() })
 }
 
 // view is what a task of the op sees of the draft's pool.

@@ -236,12 +236,12 @@ func (v *view) keepQuota(t *task, w space.Whose, f Family, out *outcome) error {
 		switch {
 		case err != nil:
 			return err
-		case !counts(h) || h.Owner == t.owner || out.writing(h):
+		case !counts(h) || h.Owner == t.owner || anyOf(out.writes, h):
 			continue
 		case !h.due(v.now):
 			refusal.next = h.Expires
 		default:
-			if err := v.endFor(h, out); err != nil {
+			if _, err := v.endFor(h, out); err != nil {
 				return err
 			}
 		}
@@ -255,22 +255,6 @@ func (v *view) keepQuota(t *task, w space.Whose, f Family, out *outcome) error {
 	}
 	refusal.held = v.space.OwnedBy(w, f.inSpace())
 	return refusal
-}
-
-// writing reports whether the task itself writes or deletes the record of h.
-func (out *outcome) writing(h *holding) bool {
-	return slices.ContainsFunc(out.writes, func(w write) bool { return w.holding.recordName() == h.recordName() })
-}
-
-// endFor frees what h held, whose time is over, unless something else is done with it.
-func (v *view) endFor(h *holding, out *outcome) error {
-	switch v.around.busy(h) {
-	case idle:
-		return v.expire(out, h)
-	case planned:
-		out.verdict = verdictLater
-	}
-	return nil
 }
 
 // quotaUses are the uses of quotas, given the counts of the pool and those by owner.

@@ -228,6 +228,21 @@ func TestQuotaElsewhere(t *testing.T) {
 	}
 }
 
+// A pool counts so many scopes and values at a time, and refuses a claim of one more.
+func TestTooManyQuotaValues(t *testing.T) {
+	p, err := pool.New(withQuotas("10.0.0.0/16", pool.Quota{Label: "tenant", Percent: 1}), nil)
+	require.NoError(t, err)
+	for i := range pool.MaxQuotaValues {
+		allocate(t, p, ofTenant(fmt.Sprint(i), fmt.Sprint("tenant-", i)))
+	}
+	_, err = p.Allocate(t.Context(), ofTenant("more", "one more"))
+	require.ErrorIs(t, err, pool.ErrQuota)
+	require.ErrorContains(t, err, `the label "tenant" = "one more" cannot be counted beside 4096 others`)
+	allocate(t, p, ofTenant("again", "tenant-7"))
+	release(t, p, "8")
+	allocate(t, p, ofTenant("more", "one more"))
+}
+
 func TestQuotaRules(t *testing.T) {
 	ten := cidr.CountOf(10)
 	for want, quotas := range map[string][]pool.Quota{

@@ -611,15 +611,10 @@ func (v *view) takeEnded(t *task, out *outcome, refusal error) ([]netip.Prefix, 
 		if h.Owner == t.owner && !h.stray || !v.helps(h) {
 			continue
 		}
-		switch v.around.busy(h) {
-		case written, forbidden, mine:
-			continue
-		case planned:
-			out.verdict = verdictLater
-			continue
-		}
-		if err := v.expire(out, h); err != nil {
+		if freed, err := v.endFor(h, out); err != nil {
 			return nil, err
+		} else if !freed {
+			continue
 		}
 		prefixes, err := v.take(t.claim, nil)
 		if err == nil {
@@ -629,6 +624,18 @@ func (v *view) takeEnded(t *task, out *outcome, refusal error) ([]netip.Prefix, 
 		refusal = err
 	}
 	return nil, refusal
+}
+
+// endFor frees what h held, whose time is over, unless the commit does something else with it, and reports whether it
+// did. What depends on another call of the commit is to be planned later.
+func (v *view) endFor(h *holding, out *outcome) (freed bool, err error) {
+	switch v.around.busy(h) {
+	case idle:
+		return true, v.expire(out, h)
+	case planned:
+		out.verdict = verdictLater
+	}
+	return false, nil
 }
 
 // untilNext adds to the error of a grant when the next address may become free.

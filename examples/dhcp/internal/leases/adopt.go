@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/ipalloc/ipalloc/pool"
@@ -47,7 +48,7 @@ func (l *Leases) Adopt(ctx context.Context, all []Known) ([]Adopted, error) {
 			steps = append(steps, pool.Allocate(l.claimOf(k, now)))
 		}
 		i := 0
-		for result, err := range p.Each(ctx, values(steps)) {
+		for result, err := range p.Each(ctx, slices.Values(steps)) {
 			if err != nil {
 				return done, err
 			}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 
 	"go4.org/netipx"
@@ -87,22 +88,12 @@ func (n *Network) reserve(ctx context.Context, s *Source) error {
 			old = append(old, pool.Unreserve(pool.Held{Owner: a.Owner, Optional: true}))
 		}
 	}
-	for result, err := range s.Pool.Each(ctx, values(old)) {
+	for result, err := range s.Pool.Each(ctx, slices.Values(old)) {
 		if err = errors.Join(err, result.Err); err != nil {
 			return err
 		}
 	}
 	return s.keepAll(ctx, wanted)
-}
-
-func values[T any](all []T) func(yield func(T) bool) {
-	return func(yield func(T) bool) {
-		for _, v := range all {
-			if !yield(v) {
-				return
-			}
-		}
-	}
 }
 
 func (s *Source) keepAll(ctx context.Context, wanted map[string]reservation) error {
@@ -111,7 +102,7 @@ func (s *Source) keepAll(ctx context.Context, wanted map[string]reservation) err
 		steps = append(steps, pool.Reserve(r.claim()))
 	}
 	i := 0
-	for result, err := range s.Pool.Each(ctx, values(steps)) {
+	for result, err := range s.Pool.Each(ctx, slices.Values(steps)) {
 		if err != nil {
 			return err
 		}
@@ -158,7 +149,7 @@ func (l *Leases) Keep(ctx context.Context) ([]pool.Allocation, error) {
 					steps = append(steps, pool.Reserve(exactly(a)))
 				}
 			}
-			for result, err := range s.Pool.Each(ctx, values(steps)) {
+			for result, err := range s.Pool.Each(ctx, slices.Values(steps)) {
 				if err = errors.Join(err, result.Err); err != nil {
 					return kept, fmt.Errorf("network %q: %w", n.Name, err)
 				}
@@ -183,7 +174,7 @@ func (l *Leases) Unkeep(ctx context.Context) ([]pool.Allocation, error) {
 					steps = append(steps, pool.Unreserve(pool.Held{Owner: a.Owner, Optional: true}))
 				}
 			}
-			for result, err := range s.Pool.Each(ctx, values(steps)) {
+			for result, err := range s.Pool.Each(ctx, slices.Values(steps)) {
 				if err = errors.Join(err, result.Err); err != nil {
 					return ended, fmt.Errorf("network %q: %w", n.Name, err)
 				}
