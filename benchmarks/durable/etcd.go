@@ -16,6 +16,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
+
+	"github.com/ipalloc/ipalloc/internal/freeport"
 )
 
 const etcdServer = "etcd"
@@ -41,7 +43,7 @@ func embedEtcd(dir string) (*embed.Etcd, error) {
 	// The server's command sets this, its package does not: with 0 every request is logged.
 	cfg.WarningUnaryRequestDuration = embed.DefaultWarningUnaryRequestDuration
 	for _, urls := range []*[]url.URL{&cfg.ListenClientUrls, &cfg.ListenPeerUrls} {
-		address, err := freeAddress()
+		address, err := freeport.Addr()
 		if err != nil {
 			return nil, err
 		}
@@ -60,15 +62,6 @@ func embedEtcd(dir string) (*embed.Etcd, error) {
 		return nil, errors.New("etcd was not ready after a minute")
 	}
 	return e, nil
-}
-
-// freeAddress is a port of the loopback interface that nobody listens on at the moment.
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
 }
 
 // onServer is the Prepare of what is kept on a server of that sort. Places are not removed before the server's end.

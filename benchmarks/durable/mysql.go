@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+
+	"github.com/ipalloc/ipalloc/internal/freeport"
 )
 
 const (
@@ -69,7 +71,7 @@ func runMySQL(dir string) (*exec.Cmd, string, error) {
 	if err := os.WriteFile(users, []byte(text), 0o644); err != nil {
 		return nil, "", err
 	}
-	address, err := freeAddress()
+	address, err := freeport.Addr()
 	if err != nil {
 		return nil, "", err
 	}

@@ -18,6 +18,8 @@ import (
 
 	_ "github.com/lib/pq" // the driver that go-ipam uses
 	goipam "github.com/metal-stack/go-ipam"
+
+	"github.com/ipalloc/ipalloc/internal/freeport"
 )
 
 const (
@@ -62,7 +64,7 @@ func runPostgres(programs, dir string) (*exec.Cmd, string, error) {
 	if output, err := initdb.CombinedOutput(); err != nil {
 		return nil, "", fmt.Errorf("initdb: %w: %s", err, output)
 	}
-	address, err := freeAddress()
+	address, err := freeport.Addr()
 	if err != nil {
 		return nil, "", err
 	}

@@ -43,6 +43,7 @@ import (
 
 	"github.com/ipalloc/ipalloc/examples/clusterapi/internal/api"
 	"github.com/ipalloc/ipalloc/examples/clusterapi/internal/controller"
+	"github.com/ipalloc/ipalloc/internal/freeport"
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store/kube"
 	"github.com/ipalloc/ipalloc/store/kube/kubetest/apiserver"
@@ -155,10 +156,9 @@ func mapper() meta.RESTMapper {
 
 func freePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := freeport.Addr()
 	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return int(netip.MustParseAddrPort(addr).Port())
 }
 
 // own is how the server reaches the conversion of the replica in this process.

@@ -92,8 +92,8 @@ func (s *Store) Join(ctx context.Context, key store.Key, ask []byte) (store.Grou
 }
 
 // Close implements [store.Store]. It ends calls of Watch, waits for other running calls, and unlocks the file. If the
-// file was damaged or truncated while it was open, Close returns an error that wraps [ErrCorrupt]; it then waits for no
-// call, and the file stays mapped until the process ends.
+// file was found to be truncated, or so damaged that it is not used any more, Close returns an error that wraps
+// [ErrCorrupt]; it then waits for no call, and the file stays mapped until the process ends.
 func (s *Store) Close() error {
 	s.waiting.end()
 	if s.file.state() == nil {

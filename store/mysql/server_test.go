@@ -21,6 +21,7 @@ import (
 	driver "github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ipalloc/ipalloc/internal/freeport"
 	"github.com/ipalloc/ipalloc/store/mysql"
 )
 
@@ -89,21 +90,13 @@ func newServer() (*server, error) {
 	}
 	s := &server{dir: dir, dsnOf: driver.NewConfig()}
 	s.dsnOf.User, s.dsnOf.Net, s.dsnOf.Timeout = testUser, "tcp", 20*time.Second
-	if s.dsnOf.Addr, err = freeAddress(); err == nil {
+	if s.dsnOf.Addr, err = freeport.Addr(); err == nil {
 		err = s.initialise()
 	}
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	return s, nil
-}
-
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
 }
 
 func (s *server) initialise() error {

@@ -16,7 +16,7 @@ import (
 func TestCNI(t *testing.T) {
 	s := ownServer(t)
 	cnitest.Cluster{
-		Program: "ipalloc-postgres", Modules: "../..", Server: s.address(),
+		Program: "ipalloc-postgres", Modules: "../..", Server: s.addr,
 		URL: func(_ *testing.T, addr string) string {
 			return "postgres://postgres@" + addr + "/postgres?sslmode=disable&schema=cni"
 		},

@@ -36,7 +36,7 @@ type outage struct {
 func newOutage(t *testing.T, options ...func(*pgxpool.Config)) *outage {
 	t.Helper()
 	server := sharedServer(t)
-	o := &outage{proxy: proxy.New(t, server.address()), url: server.url("postgres"), schema: newSchema()}
+	o := &outage{proxy: proxy.New(t, server.addr), url: server.url("postgres"), schema: newSchema()}
 	o.direct = open(t, o.url, o.schema)
 	var err error
 	o.through, err = postgres.New(t.Context(), connect(t, urlAt(o.proxy.Addr(), "postgres"), options...),

@@ -20,12 +20,13 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ipalloc/ipalloc/internal/freeport"
 	"github.com/ipalloc/ipalloc/store/postgres"
 )
 
 // server is a PostgreSQL server of the tests' own, in a folder of its own, on a port of 127.0.0.1.
 type server struct {
-	programs, dir, port string
+	programs, dir, addr string   // addr is the host and port
 	options             []string // of the program, beside those that all have
 
 	mu      sync.Mutex
@@ -59,22 +60,13 @@ func newServer() (*server, error) {
 		return nil, err
 	}
 	s := &server{programs: programs, dir: dir}
-	if s.port, err = freePort(); err == nil {
+	if s.addr, err = freeport.Addr(); err == nil {
 		err = s.initialise()
 	}
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	return s, nil
-}
-
-func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	return port, errors.Join(err, l.Close())
 }
 
 func (s *server) initialise() error {
@@ -112,6 +104,11 @@ func (s *server) run(started chan<- error) {
 		started <- err
 		return
 	}
+	host, port, err := net.SplitHostPort(s.addr)
+	if err != nil {
+		started <- err
+		return
+	}
 	log, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		started <- err
@@ -119,7 +116,7 @@ func (s *server) run(started chan<- error) {
 	}
 	defer log.Close()
 	command := exec.Command(filepath.Join(s.programs, "postgres"), append([]string{
-		"-D", filepath.Join(s.dir, "data"), "-h", "127.0.0.1", "-p", s.port, "-k", s.dir,
+		"-D", filepath.Join(s.dir, "data"), "-h", host, "-p", port, "-k", s.dir,
 		"-c", "max_connections=400", "-c", "log_min_messages=warning",
 		// The tests kill the server, not the machine: what it has written outlives it without reaching the disk.
 		"-c", "fsync=off"}, s.options...)...)
@@ -181,11 +178,8 @@ func (s *server) restart() error {
 // remove ends the server for good.
 func (s *server) remove() error { return errors.Join(s.stop(os.Interrupt), os.RemoveAll(s.dir)) }
 
-// address is the host and port.
-func (s *server) address() string { return net.JoinHostPort("127.0.0.1", s.port) }
-
 // url is how to reach a database of the server.
-func (s *server) url(database string) string { return urlAt(s.address(), database) }
+func (s *server) url(database string) string { return urlAt(s.addr, database) }
 
 func urlAt(address, database string) string {
 	return fmt.Sprintf("postgres://postgres@%s/%s?sslmode=disable&connect_timeout=20", address, database)

@@ -19,7 +19,7 @@ func TestWorld(t *testing.T) {
 	server, schema := sharedServer(t), newSchema()
 	pooltest.World{
 		Open:    place{server.url("postgres"), schema}.open,
-		Network: func(t *testing.T) pooltest.Network { return proxy.New(t, server.address()) },
+		Network: func(t *testing.T) pooltest.Network { return proxy.New(t, server.addr) },
 		Child:   func(addr string) []string { return place{urlAt(addr, "postgres"), schema}.child() },
 	}.Run(t)
 }

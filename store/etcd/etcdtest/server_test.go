@@ -3,7 +3,6 @@ package etcdtest_test
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/url"
 	"sync/atomic"
 	"testing"
@@ -14,6 +13,7 @@ import (
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
 
+	"github.com/ipalloc/ipalloc/internal/freeport"
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/etcd"
 	"github.com/ipalloc/ipalloc/store/storetest"
@@ -29,10 +29,9 @@ type server struct {
 // freeAddr returns an address of 127.0.0.1 that nothing listens on.
 func freeAddr(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := freeport.Addr()
 	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
+	return addr
 }
 
 func urls(addr string) []url.URL { return []url.URL{{Scheme: "http", Host: addr}} }

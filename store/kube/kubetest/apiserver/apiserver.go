@@ -37,6 +37,8 @@ import (
 	"k8s.io/apiserver/pkg/util/openapi"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/yaml"
+
+	"github.com/ipalloc/ipalloc/internal/freeport"
 )
 
 // Admin is a user that every server knows.
@@ -100,10 +102,9 @@ func (s *Server) startEtcd(t testing.TB) {
 
 func freeURL(t testing.TB) url.URL {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := freeport.Addr()
 	require.NoError(t, err)
-	defer l.Close()
-	return url.URL{Scheme: "http", Host: l.Addr().String()}
+	return url.URL{Scheme: "http", Host: addr}
 }
 
 // Start starts the server after a Stop.
@@ -130,13 +131,13 @@ func (s *Server) Start(t testing.TB) {
 // listen listens at the address that the server had before, if it ran before.
 func (s *Server) listen(t testing.TB) net.Listener {
 	t.Helper()
-	addr := s.Addr
-	if addr == "" {
-		addr = "127.0.0.1:0"
+	var err error
+	if s.Addr == "" {
+		s.Addr, err = freeport.Addr()
+		require.NoError(t, err)
 	}
-	listener, err := net.Listen("tcp", addr)
+	listener, err := net.Listen("tcp", s.Addr)
 	require.NoError(t, err)
-	s.Addr = listener.Addr().String()
 	return listener
 }
 
