@@ -92,7 +92,7 @@ func (p place) config() (*rest.Config, string, error) {
 	})
 	config, err := loader.ClientConfig()
 	if err != nil {
-		return nil, "", fmt.Errorf("context %q, kubeconfig %q of the URL: %w", p.context, p.kubeconfig, err)
+		return nil, "", fmt.Errorf("kubeconfig: %w", err)
 	}
 	namespace, _, err := loader.Namespace()
 	return config, namespace, err
