@@ -48,11 +48,8 @@ func TestCheckURL(t *testing.T) {
 }
 
 func TestOpenURL(t *testing.T) {
-	config, err := driver.ParseDSN(sharedServer(t).dsn())
-	require.NoError(t, err)
-	u := &url.URL{Scheme: "mysql", User: url.UserPassword(config.User, config.Passwd), Host: config.Addr, Path: "/url/s"}
-
-	_, err = mysql.OpenURL(t.Context(), u, &mysql.Options{MustExist: true})
+	u := serverURL(t, "url/s")
+	_, err := mysql.OpenURL(t.Context(), u, &mysql.Options{MustExist: true})
 	require.ErrorIs(t, err, mysql.ErrNoSchema)
 	_, err = mysql.OpenURL(t.Context(), u, &mysql.Options{Schema: "x"})
 	require.ErrorContains(t, err, `the schema "x" is in the options`)
@@ -60,4 +57,14 @@ func TestOpenURL(t *testing.T) {
 	require.NoError(t, err)
 	defer s.Close()
 	require.Equal(t, "url/s", s.Schema())
+}
+
+// serverURL is the URL of a schema in the server that tests share.
+func serverURL(t *testing.T, schema string) *url.URL {
+	t.Helper()
+	config, err := driver.ParseDSN(sharedServer(t).dsn())
+	require.NoError(t, err)
+	return &url.URL{
+		Scheme: "mysql", User: url.UserPassword(config.User, config.Passwd), Host: config.Addr, Path: "/" + schema,
+	}
 }
