@@ -16,4 +16,6 @@ func Driver() driver.Driver {
 	return driver.Driver{Scheme: "postgres", Shared: true, Check: postgres.CheckURL, Open: open}
 }
 
-func open(ctx context.Context, u *url.URL, _ bool) (store.Store, error) { return postgres.OpenURL(ctx, u, nil) }
+func open(ctx context.Context, u *url.URL, _ bool) (store.Store, error) {
+	return postgres.OpenURL(ctx, u, nil)
+}
