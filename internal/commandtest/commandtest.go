@@ -1,13 +1,13 @@
-// Package commandtest runs the program of cmd/ipalloc in tests, as a process, and compares what it prints with sessions:
-// files in which each line that begins with $ is a command, and what follows is what it prints. Lines that begin with #
-// are for readers.
+// Package commandtest runs the program of cmd/ipalloc in tests, as a process, and compares what it prints with sessions.
+// A session is a file in which each line that begins with $ is a command, and what follows is what it prints. Lines that
+// begin with # are for readers.
 //
 //	$ ipalloc allocate pods vm-1 --store OTHER >FILE
 //
-// The store is that of the variable IPALLOC_STORE, and OTHER stands for the URL of another one. The standard output goes
-// to the file, if one is named. Lines that begin with "error: " are the standard error, and "exit: 4" is the exit code
-// unless that is 0. Times, generations and revisions are replaced, as they differ from run to run and from store to
-// store.
+// The store is that of the variable IPALLOC_STORE, and OTHER stands for the URL of another one. The standard output
+// goes to the file, if one is named. Lines that begin with "error: " are the standard error, and "exit: 4" is the exit
+// code unless that is 0. Times, generations and revisions are replaced, as they differ from run to run and from store
+// to store.
 package commandtest
 
 import (

@@ -1,4 +1,5 @@
-// Package storeurl reads what the URLs of several drivers' stores have in common: their parameters, and the files of TLS.
+// Package storeurl reads what the URLs of several drivers' stores have in common: their parameters, and the files of
+// TLS.
 package storeurl
 
 import (

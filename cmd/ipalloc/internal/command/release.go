@@ -17,7 +17,7 @@ type heldFlags struct {
 }
 
 func (f *heldFlags) add(c *cobra.Command) {
-	c.Flags().StringVar(&f.addr, "addr", "", "an address that the owner must hold, or whose owner is meant if none is named")
+	c.Flags().StringVar(&f.addr, "addr", "", "an address that is held; the owner may then be left out")
 	c.Flags().Int64Var(&f.generation, "generation", 0, "only this generation of what is held; 0 means any")
 }
 

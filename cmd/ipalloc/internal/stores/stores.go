@@ -53,7 +53,7 @@ func openFile(ctx context.Context, scheme, path string, create bool) (store.Stor
 		}
 	}
 	if path == "" {
-		return nil, fmt.Errorf("%w: the store's URL has no file after %s:", store.ErrInvalid, scheme)
+		return nil, fmt.Errorf("%w: the store's URL is %q, want the path of a file behind it", store.ErrInvalid, scheme+":")
 	}
 	var s store.Store
 	var err error
