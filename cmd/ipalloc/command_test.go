@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -88,6 +89,21 @@ func TestRepair(t *testing.T) {
 	f.run(t, 0, "repair", "pods")
 }
 
+// A pool that cannot be read is one finding among others.
+func TestCorrupt(t *testing.T) {
+	f := newFile(t)
+	f.create(t, "a", specOf(t, "192.0.2.0/24"))
+	f.create(t, "b", specOf(t, "192.0.2.0/24"))
+	head, err := f.db.Get(t.Context(), store.Key{Kind: store.KindPool, Pool: "a"})
+	require.NoError(t, err)
+	head.Data = bytes.Replace(head.Data, []byte(`"spaces"`), []byte(`"places"`), 1)
+	_, err = f.db.Commit(t.Context(), store.Change{Head: head})
+	require.NoError(t, err)
+	r := f.run(t, 5, "verify", "a", "b")
+	require.Regexp(t, `(?m)^a +false`, r.Stdout)
+	require.Regexp(t, `(?m)^b +true`, r.Stdout)
+}
+
 func TestDoctor(t *testing.T) {
 	f := newFile(t)
 	var checks []struct {
@@ -157,6 +173,7 @@ func TestLockedFile(t *testing.T) {
 	r := program.Run(t, t.TempDir(), "bolt:"+path, "pools", "--timeout", "1ms")
 	require.Equal(t, 1, r.Code)
 	require.Contains(t, r.Stderr, path)
+	require.Contains(t, r.Stderr, "--timeout is 1ms")
 	require.NoError(t, db.Close())
 	require.Zero(t, program.Run(t, t.TempDir(), "bolt:"+path, "pools").Code)
 }

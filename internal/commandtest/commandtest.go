@@ -1,6 +1,6 @@
-// Package commandtest runs the program of cmd/ipalloc in tests, as a process, and compares what it prints with sessions.
-// A session is a file in which each line that begins with $ is a command, and what follows is what it prints. Lines that
-// begin with # are for readers.
+// Package commandtest runs the program of cmd/ipalloc in tests, as a process, and compares what it prints with
+// sessions. A session is a file in which each line that begins with $ is a command, and what follows is what it prints.
+// Lines that begin with # are for readers.
 //
 //	$ ipalloc allocate pods vm-1 --store OTHER >FILE
 //

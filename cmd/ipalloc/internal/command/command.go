@@ -159,8 +159,12 @@ func (a *app) withStore(ctx context.Context, create bool, do func(db store.Store
 
 func (a *app) withStoreAt(ctx context.Context, url string, create bool, do func(db store.Store) error) error {
 	opening, cancel := context.WithTimeout(ctx, a.timeout)
-	defer cancel()
 	db, err := stores.Open(opening, url, create)
+	late := opening.Err() != nil && ctx.Err() == nil
+	cancel()
+	if err != nil && late {
+		return fmt.Errorf("%w; --timeout is %v", err, a.timeout)
+	}
 	if err != nil {
 		return err
 	}

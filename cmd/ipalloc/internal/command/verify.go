@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -88,17 +89,26 @@ func verifyPools(ctx context.Context, db store.Store, names []string) ([]report,
 	}
 	reports := []report{}
 	for _, name := range names {
-		p, err := pool.Open(ctx, db, name, nil)
+		r, err := verifyPool(ctx, db, name)
 		if err != nil {
 			return nil, err
 		}
-		found, err := p.Verify(ctx)
-		if err != nil {
-			return nil, err
-		}
-		reports = append(reports, reportOf(name, found))
+		reports = append(reports, r)
 	}
 	return reports, nil
+}
+
+// verifyPool reports also a pool that is so damaged that it cannot be opened.
+func verifyPool(ctx context.Context, db store.Store, name string) (report, error) {
+	p, err := pool.Open(ctx, db, name, nil)
+	var found pool.Report
+	if err == nil {
+		found, err = p.Verify(ctx)
+	}
+	if errors.Is(err, pool.ErrCorrupt) {
+		return report{Pool: name, Summary: err.Error()}, nil
+	}
+	return reportOf(name, found), err
 }
 
 // wrongIn returns an error if a report has anything wrong.
