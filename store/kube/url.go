@@ -20,8 +20,8 @@ import (
 // The first form is for people. The context is one of the file kubeconfig or, without that, of the files that kubectl
 // reads. The namespace is that of the context if there is none.
 //
-// The second form is for programs. Without kubeconfig and context, it is the cluster whose pod the program runs in, with
-// the pod's service account. Without context, it is the current one.
+// The second form is for programs. Without kubeconfig and context, it is the cluster whose pod the program runs in,
+// with the pod's service account. Without context, it is the current one.
 //
 // Errors: those of [CheckURL] and Open, and those of reading the configuration, which name the URL's part.
 func OpenURL(ctx context.Context, u *url.URL) (*Store, error) {

@@ -17,10 +17,10 @@ import (
 //
 //	mysql://USER:PASSWORD@HOST:PORT/SCHEMA?tls=true&ca=FILE&cert=FILE&key=FILE
 //
-// The port is 3306 if there is none. The path is [Options.Schema], which opts must not have. The parameter tls is one of
-// true, skip-verify, which trusts any server, and preferred, which also does without TLS. The files ca, of the
-// certificates to trust, and cert and key, the client's own certificate, mean TLS with a server that is verified. The
-// parameter socket is the path of a server's Unix socket, in place of the host.
+// The port is 3306 if there is none. The path is [Options.Schema], which opts must not have. The parameter tls is true,
+// or skip-verify, which trusts any server, or preferred, which also does without TLS. The files ca, of the certificates
+// to trust, and cert and key, the client's own certificate, mean TLS with a server that is verified. The parameter
+// socket is the path of a server's Unix socket, in place of the host.
 //
 // Errors: those of [CheckURL] and Open, and those of reading the files, which name the parameter. None has the URL,
 // whose Redacted method returns it without the password.

@@ -53,11 +53,11 @@ func (a *app) examine(ctx context.Context, db store.Store, opened time.Duration)
 	if err != nil {
 		return err
 	}
-	infos, err := listPools(ctx, db)
+	ages, err := a.ages(ctx, db)
 	if err != nil {
 		return err
 	}
-	checks = append(checks, trips, a.agesOf(infos))
+	checks = append(checks, trips, ages)
 	reports, err := verifyPools(ctx, db, nil)
 	if err != nil {
 		return err
@@ -103,11 +103,16 @@ func (a *app) roundTrips(ctx context.Context, db store.Store) (check, error) {
 	return check{"round trip", true, fmt.Sprintf("median %v, longest %v, of %d", took[times/2], took[times-1], times)}, nil
 }
 
-func (a *app) agesOf(infos []pool.Info) check {
-	if len(infos) == 0 {
-		return check{"pools", true, "none"}
+// ages says how many pools there are, and since when.
+func (a *app) ages(ctx context.Context, db store.Store) (check, error) {
+	infos, err := listPools(ctx, db)
+	switch {
+	case errors.Is(err, pool.ErrCorrupt):
+		return check{"pools", false, err.Error()}, nil
+	case len(infos) == 0:
+		return check{"pools", true, "none"}, err
 	}
 	oldest := slices.MinFunc(infos, func(i, j pool.Info) int { return i.Created.Compare(j.Created) })
 	return check{"pools", true, fmt.Sprintf("%d; the oldest is %q, created %s, %v ago", len(infos), oldest.Name,
-		timeText(oldest.Created), a.now().Sub(oldest.Created).Round(time.Second))}
+		timeText(oldest.Created), a.now().Sub(oldest.Created).Round(time.Second))}, nil
 }

@@ -64,7 +64,7 @@ func codeOf(err error) int {
 		return codeUnknown
 	case is(errNeedsYes):
 		return codeNeedsYes
-	case is(errWrong, pool.ErrCorrupt):
+	case is(errWrong, pool.ErrCorrupt, store.ErrDamaged):
 		return codeWrong
 	case is(context.Canceled, context.DeadlineExceeded):
 		return codeFailed

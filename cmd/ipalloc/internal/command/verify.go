@@ -79,12 +79,11 @@ those that owners hold. It changes nothing. If anything is wrong, the exit code 
 // verifyPools verifies the named pools, or all.
 func verifyPools(ctx context.Context, db store.Store, names []string) ([]report, error) {
 	if len(names) == 0 {
-		infos, err := listPools(ctx, db)
-		if err != nil {
-			return nil, err
-		}
-		for _, i := range infos {
-			names = append(names, i.Name)
+		for head, err := range db.List(ctx, store.KindPool, "") { // which lists the damaged ones too
+			if err != nil {
+				return nil, err
+			}
+			names = append(names, head.Pool)
 		}
 	}
 	reports := []report{}
@@ -98,14 +97,14 @@ func verifyPools(ctx context.Context, db store.Store, names []string) ([]report,
 	return reports, nil
 }
 
-// verifyPool reports also a pool that is so damaged that it cannot be opened.
+// verifyPool reports also a pool that cannot be opened, because it is damaged or because its import did not finish.
 func verifyPool(ctx context.Context, db store.Store, name string) (report, error) {
 	p, err := pool.Open(ctx, db, name, nil)
 	var found pool.Report
 	if err == nil {
 		found, err = p.Verify(ctx)
 	}
-	if errors.Is(err, pool.ErrCorrupt) {
+	if errors.Is(err, pool.ErrCorrupt) || errors.Is(err, pool.ErrUnfinished) {
 		return report{Pool: name, Summary: err.Error()}, nil
 	}
 	return reportOf(name, found), err
