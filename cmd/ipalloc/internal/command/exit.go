@@ -28,15 +28,13 @@ var (
 	errWrong = errors.New("something is wrong")
 	// errNeedsYes is a command that takes something away and was not told to.
 	errNeedsYes = errors.New("nothing was changed; to do this, add --yes")
-	// errChanged is a pool that another process changed since the command looked at it.
-	errChanged = errors.New("the pool has changed meanwhile; nothing was changed")
 )
 
 // refusals are the errors with which a pool refuses a change.
 var refusals = []error{
 	pool.ErrExists, pool.ErrInUse, pool.ErrExhausted, pool.ErrTaken, pool.ErrNotInPool, pool.ErrFamily, pool.ErrHeld,
 	pool.ErrScope, pool.ErrQuota, pool.ErrCordoned, pool.ErrOutOfRange, pool.ErrOverlap, pool.ErrGeneration,
-	pool.ErrOrphaned, pool.ErrUnfinished, errChanged,
+	pool.ErrOrphaned, pool.ErrUnfinished,
 }
 
 // usageError is an error of the command line. Its text does not say so.
