@@ -211,3 +211,9 @@ func Require(t testing.TB, err error) {
 	}
 	require.NoError(t, err)
 }
+
+// Own gives a folder to the user that the server runs as.
+func (s *Server) Own(dir string) error {
+	_, err := s.attributes(dir)
+	return err
+}
