@@ -2,6 +2,7 @@ package servertest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -27,7 +28,7 @@ func (d Driver) OpenAtOnce(t *testing.T, url string) {
 			s, err := d.Open(context.Background(), url, in, false)
 			if err == nil {
 				_, err = storetest.CommitOne(context.Background(), s, Head(fmt.Sprint(i)))
-				s.Close()
+				err = errors.Join(err, s.Close())
 			}
 			errs[i] = err
 		})

@@ -186,8 +186,8 @@ func Durable(t *testing.T, s Store, restarts ...func() error) {
 }
 
 // PoolOutages has several workers allocate and release through a proxy that loses requests and answers all the time.
-// What they were told holds, nothing is given twice, and nothing leaks. Settled returns when what was sent has no effect
-// any more.
+// What they were told holds, nothing is given twice, and nothing leaks. Settled returns when what was sent has no
+// effect any more.
 func (d Driver) PoolOutages(t *testing.T, settled func()) {
 	o := d.NewOutage(t, 8)
 	p, err := pool.Create(t.Context(), o.Through, pooltest.Name, pooltest.Spec(t), nil)

@@ -41,7 +41,9 @@ func (d Driver) child(t *testing.T) func(ctx context.Context) (store.Store, erro
 }
 
 // childAt is the environment that makes a test a child that works on a place.
-func childAt(url, schema string) []string { return []string{childURL + "=" + url, childSchema + "=" + schema} }
+func childAt(url, schema string) []string {
+	return []string{childURL + "=" + url, childSchema + "=" + schema}
+}
 
 // WorkAsChild tells whether this process is the child of a [pooltest.Killing], which it is until it is killed.
 func (d Driver) WorkAsChild(t *testing.T) bool {

@@ -51,7 +51,8 @@ func TestOpenUsers(t *testing.T) {
 	require.ErrorIs(t, err, mysql.ErrNoSchema)
 	require.ErrorContains(t, err, "denied")
 
-	all := servertest.DocumentedQueries(t)["These rights are all that a user of the tables needs, also to end sessions of its own:"]
+	const title = "These rights are all that a user of the tables needs, also to end sessions of its own:"
+	all := servertest.DocumentedQueries(t)[title]
 	grant := strings.NewReplacer("ipalloc.", schemaMark(schema), "TO user", "TO plain@'%'").Replace(all)
 	execute(t, server.dsn(), "", grant, strings.NewReplacer("plain", "creator", "GRANT ",
 		"GRANT CREATE, DROP, INDEX, ALTER, CREATE VIEW, CREATE ROUTINE, ALTER ROUTINE, ").Replace(grant))

@@ -36,8 +36,9 @@ func TestDocumentedQueries(t *testing.T) {
 
 	db := connect(t, url)
 	queries := servertest.DocumentedQueries(t)
+	const byAddress = "Who holds 10.0.0.7 in any pool, the longest prefix first:"
 	for title, want := range map[string][][]any{
-		"Who holds 10.0.0.7 in any pool, the longest prefix first:": {},
+		byAddress: {},
 		"Who holds anything in 10.0.0.0/24:": {
 			{"10.0.0.0/32", "lab", "vm-1"}, {"10.0.0.1/32", "lab", "vm-2"}, {"10.0.0.2/32", "lab", "vm-3"},
 		},
@@ -55,8 +56,7 @@ func TestDocumentedQueries(t *testing.T) {
 		delete(queries, title)
 	}
 	require.Len(t, queries, 1, "the grants are left, see TestOpenRoles: %v", queries)
-	got := texts(t, db, strings.Replace(servertest.DocumentedQueries(t)["Who holds 10.0.0.7 in any pool, the longest prefix first:"],
-		"10.0.0.7", "10.0.0.0", 1))
+	got := texts(t, db, strings.Replace(servertest.DocumentedQueries(t)[byAddress], "10.0.0.7", "10.0.0.0", 1))
 	require.Equal(t, [][]any{{"lab", "vm-1", "10.0.0.0/32", "allocated", nil}}, got)
 }
 
