@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -33,17 +34,31 @@ func (d Driver) connectCounted(t *testing.T, url, schema string, conns int) (s S
 	return d.Connect(t, url, schema, conns, wrap), writes
 }
 
+// notCounted makes a count of quick rounds leave out the next one too, in which the driver may still look.
+const notCounted = -2
+
+// isSlow tells whether a call has taken so long that the driver has looked who keeps it waiting, which is not counted.
+func isSlow(begin time.Time) bool { return time.Since(begin) >= store.MaxTurn/5 }
+
 // RoundTrips counts what the connection to the server is used for, when its statements have been prepared.
 func (d Driver) RoundTrips(t *testing.T) {
 	url, schema := d.Place(t)
 	s, writes := d.connectCounted(t, url, schema, 1)
 	p, err := pool.Create(t.Context(), s, pooltest.Name, pooltest.Spec(t), nil)
 	require.NoError(t, err)
-	requireOne := func(do func() error) {
+	requireOne := func(calls ...func() error) {
 		t.Helper()
-		before := writes.Load()
-		require.NoError(t, do())
-		require.Equal(t, int64(1), writes.Load()-before)
+		for quick := 0; quick < 3; quick++ {
+			for _, do := range calls {
+				begin, before := time.Now(), writes.Load()
+				require.NoError(t, do())
+				if trips := writes.Load() - before; isSlow(begin) {
+					quick = notCounted
+				} else if quick >= 0 {
+					require.Equal(t, int64(1), trips)
+				}
+			}
+		}
 	}
 	allocate := func(owner string) func() error {
 		return func() error {
@@ -59,17 +74,14 @@ func (d Driver) RoundTrips(t *testing.T) {
 	}
 	require.NoError(t, allocate("warm up")())
 	require.NoError(t, release("warm up")())
-	for range 3 {
-		requireOne(allocate("x"))
-		requireOne(release("x"))
-	}
+	requireOne(allocate("x"), release("x"))
 	require.NoError(t, allocate("y")())
 	d.readRoundTrips(t, s, requireOne)
 	refusedRoundTrips(t, s, requireOne)
 }
 
 // readRoundTrips counts those of reads.
-func (d Driver) readRoundTrips(t *testing.T, s Store, requireOne func(do func() error)) {
+func (d Driver) readRoundTrips(t *testing.T, s Store, requireOne func(calls ...func() error)) {
 	t.Helper()
 	for _, read := range []func() error{
 		func() error {
@@ -89,7 +101,7 @@ func (d Driver) readRoundTrips(t *testing.T, s Store, requireOne func(do func() 
 }
 
 // refusedRoundTrips counts those of commits that are refused.
-func refusedRoundTrips(t *testing.T, s Store, requireOne func(do func() error)) {
+func refusedRoundTrips(t *testing.T, s Store, requireOne func(calls ...func() error)) {
 	t.Helper()
 	head, err := s.Get(t.Context(), Head(pooltest.Name).Key)
 	require.NoError(t, err)
@@ -111,25 +123,29 @@ func (d Driver) JoinRoundTrips(t *testing.T, rest func()) {
 	g := d.NewGroup(t)
 	s, writes := d.connectCounted(t, g.URL, g.Schema, 2)
 	leader := g.Open(t)
-	for i := range 3 { // at first it connects
+	for quick := -1; quick < 2; quick++ { // at first it connects
 		rest()
 		unblock := g.Block(t)
 		leads := g.Join(t, leader, "leader")
-		before := writes.Load()
+		begin, before := time.Now(), writes.Load()
 		waits := g.Join(t, s, "waits")
 		unblock()
 		_, err := g.Commit(t, leader, (<-leads).Turn)
 		require.NoError(t, err)
 		(<-waits).Answered(t)
-		if after := writes.Load(); i > 0 {
-			require.Equal(t, int64(1), after-before)
+		if trips := writes.Load() - before; isSlow(begin) {
+			quick = notCounted
+		} else if quick >= 0 {
+			require.Equal(t, int64(1), trips)
 		}
 		rest()
-		before = writes.Load()
+		begin, before = time.Now(), writes.Load()
 		_, err = g.Commit(t, s, g.Lead(t, s, "waits"))
 		require.NoError(t, err)
-		if i > 0 {
-			require.Equal(t, int64(2), writes.Load()-before)
+		if trips := writes.Load() - before; isSlow(begin) {
+			quick = notCounted
+		} else if quick >= 0 {
+			require.Equal(t, int64(2), trips)
 		}
 	}
 	keys := []store.Key{g.Head.Key, Head("b").Key, g.Head.Key}

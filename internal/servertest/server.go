@@ -156,7 +156,7 @@ func (s *Server) Stop(signal os.Signal) error {
 	if err := process.Signal(signal); err != nil {
 		return err
 	}
-	_ = <-ended
+	<-ended //nolint:errcheck // how it ended is no matter
 	return nil
 }
 
