@@ -2,7 +2,6 @@ package mysql_test
 
 import (
 	"database/sql"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -10,25 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ipalloc/ipalloc/cidr"
+	"github.com/ipalloc/ipalloc/internal/servertest"
 	"github.com/ipalloc/ipalloc/pool"
 )
-
-// documentedQueries are the queries in the package comment, by the line before each.
-func documentedQueries(t *testing.T) map[string]string {
-	t.Helper()
-	text, err := os.ReadFile("doc.go")
-	require.NoError(t, err)
-	queries, title := map[string]string{}, ""
-	for line := range strings.Lines(string(text)) {
-		line = strings.TrimSuffix(line, "\n")
-		if sql, ok := strings.CutPrefix(line, "//\t"); ok {
-			queries[title] += sql + "\n"
-		} else if line != "//" {
-			title = strings.TrimPrefix(line, "// ")
-		}
-	}
-	return queries
-}
 
 // TestDocumentedQueries runs the queries of the package comment on pools of package pool.
 func TestDocumentedQueries(t *testing.T) {
@@ -51,7 +34,7 @@ func TestDocumentedQueries(t *testing.T) {
 	require.NoError(t, err)
 
 	db := connect(t, dsn)
-	queries := documentedQueries(t)
+	queries := servertest.DocumentedQueries(t)
 	const byAddress = "Who holds 10.0.0.7 in any pool:"
 	for title, want := range map[string][][]any{
 		byAddress: {},
@@ -75,7 +58,7 @@ func TestDocumentedQueries(t *testing.T) {
 		delete(queries, title)
 	}
 	require.Len(t, queries, 1, "the grants are left, see TestOpenUsers: %v", queries)
-	got := texts(t, db, in(schema, strings.ReplaceAll(documentedQueries(t)[byAddress], "10.0.0.7", "10.0.0.0")))
+	got := texts(t, db, in(schema, strings.ReplaceAll(servertest.DocumentedQueries(t)[byAddress], "10.0.0.7", "10.0.0.0")))
 	require.Equal(t, [][]any{{"lab", "vm-1", "10.0.0.0/32", "allocated", nil}}, got)
 }
 

@@ -1,7 +1,6 @@
 package postgres_test
 
 import (
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -11,25 +10,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ipalloc/ipalloc/cidr"
+	"github.com/ipalloc/ipalloc/internal/servertest"
 	"github.com/ipalloc/ipalloc/pool"
 )
-
-// documentedQueries are the queries in the package comment, by the line before each.
-func documentedQueries(t *testing.T) map[string]string {
-	t.Helper()
-	text, err := os.ReadFile("doc.go")
-	require.NoError(t, err)
-	queries, title := map[string]string{}, ""
-	for line := range strings.Lines(string(text)) {
-		line = strings.TrimSuffix(line, "\n")
-		if sql, ok := strings.CutPrefix(line, "//\t"); ok {
-			queries[title] += sql + "\n"
-		} else if line != "//" {
-			title = strings.TrimPrefix(line, "// ")
-		}
-	}
-	return queries
-}
 
 // TestDocumentedQueries runs the queries of the package comment on pools of package pool.
 func TestDocumentedQueries(t *testing.T) {
@@ -52,9 +35,10 @@ func TestDocumentedQueries(t *testing.T) {
 	require.NoError(t, err)
 
 	db := connect(t, url)
-	queries := documentedQueries(t)
+	queries := servertest.DocumentedQueries(t)
+	const byAddress = "Who holds 10.0.0.7 in any pool, the longest prefix first:"
 	for title, want := range map[string][][]any{
-		"Who holds 10.0.0.7 in any pool, the longest prefix first:": {},
+		byAddress: {},
 		"Who holds anything in 10.0.0.0/24:": {
 			{"10.0.0.0/32", "lab", "vm-1"}, {"10.0.0.1/32", "lab", "vm-2"}, {"10.0.0.2/32", "lab", "vm-3"},
 		},
@@ -72,8 +56,7 @@ func TestDocumentedQueries(t *testing.T) {
 		delete(queries, title)
 	}
 	require.Len(t, queries, 1, "the grants are left, see TestOpenRoles: %v", queries)
-	got := texts(t, db, strings.Replace(documentedQueries(t)["Who holds 10.0.0.7 in any pool, the longest prefix first:"],
-		"10.0.0.7", "10.0.0.0", 1))
+	got := texts(t, db, strings.Replace(servertest.DocumentedQueries(t)[byAddress], "10.0.0.7", "10.0.0.0", 1))
 	require.Equal(t, [][]any{{"lab", "vm-1", "10.0.0.0/32", "allocated", nil}}, got)
 }
 

@@ -1,4 +1,4 @@
-package mysql_test
+package servertest
 
 import (
 	"fmt"
@@ -8,14 +8,14 @@ import (
 	"syscall"
 )
 
-// serverAttributes gives the folder to the user that the server is to run as: one that is not root, as which it refuses
-// to run. The server ends with this process.
-func serverAttributes(dir string) (*syscall.SysProcAttr, error) {
-	attributes := &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+// attributes gives the folder to the user that the server is to run as: one that is not root, as which it refuses to
+// run. The server ends with this process.
+func (p Program) attributes(dir string) (*syscall.SysProcAttr, error) {
+	attributes := &syscall.SysProcAttr{Pdeathsig: p.Crash}
 	if os.Getuid() != 0 {
 		return attributes, nil
 	}
-	u, err := user.Lookup("mysql")
+	u, err := user.Lookup(p.Name)
 	if err != nil {
 		if u, err = user.Lookup("nobody"); err != nil {
 			return nil, fmt.Errorf("a server that root starts needs a user to run as: %w", err)
