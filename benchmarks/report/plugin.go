@@ -37,17 +37,13 @@ type plugin struct {
 	floor   bool   // it is none, but what any takes
 }
 
-// program returns the path of the plugin of a kind. It is built once, as releases are: without libc and symbols.
+// program returns the path of the plugin of a kind, which is built once.
 func (all *places) program(ctx context.Context, kind string) (string, error) {
-	of, ok := pluginPackages[kind]
-	if !ok {
+	if _, ok := pluginPackages[kind]; !ok {
 		return "", errNone
 	}
-	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", ourModule).Output()
-	if err != nil {
-		return "", fmt.Errorf("the folder of %s: %w", ourModule, err)
-	}
 	if all.programs == "" {
+		var err error
 		if all.programs, err = os.MkdirTemp("", "ipalloc-plugins-"); err != nil {
 			return "", err
 		}
@@ -56,13 +52,23 @@ func (all *places) program(ctx context.Context, kind string) (string, error) {
 	if _, err := os.Stat(path); err == nil {
 		return path, nil
 	}
+	return path, buildPlugin(ctx, kind, path)
+}
+
+// buildPlugin builds the plugin of a kind as plugins are released: without libc and symbols.
+func buildPlugin(ctx context.Context, kind, path string) error {
+	of := pluginPackages[kind]
+	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", ourModule).Output()
+	if err != nil {
+		return fmt.Errorf("the folder of %s: %w", ourModule, err)
+	}
 	folder := filepath.Join(strings.TrimSpace(string(root)), of.module)
 	build := exec.CommandContext(ctx, "go", "build", "-C", folder, "-ldflags=-s -w", "-o", path, of.pkg)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if output, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("building %s: %w: %s", of.pkg, err, output)
+		return fmt.Errorf("building %s: %w: %s", of.pkg, err, output)
 	}
-	return path, nil
+	return nil
 }
 
 // pluginCase is a row in which each plugin does the same, on a node where so many containers hold an address.
