@@ -15,8 +15,16 @@ import (
 	"github.com/ipalloc/ipalloc/store/kube"
 )
 
-// Driver returns the driver.
-func Driver() driver.Driver {
+// Driver returns the driver. A program that is unchecked does not ask the server first whether its commits would work:
+// that is half of all requests of an ADD.
+func Driver(unchecked bool) driver.Driver {
+	open := func(ctx context.Context, u *url.URL, _ bool) (store.Store, error) {
+		config, err := ConfigOf(u.Query().Get("kubeconfig"))
+		if err != nil {
+			return nil, err
+		}
+		return kube.Open(ctx, config, &kube.Options{Namespace: u.Host, Unchecked: unchecked})
+	}
 	return driver.Driver{Scheme: "kube", Shared: true, Check: check, Open: open}
 }
 
@@ -25,14 +33,6 @@ func check(u *url.URL) error {
 		return errors.New("want the namespace of the objects, as in kube://ipalloc?kubeconfig=/etc/cni/net.d/kubeconfig")
 	}
 	return driver.CheckQuery(u, "kubeconfig")
-}
-
-func open(ctx context.Context, u *url.URL, _ bool) (store.Store, error) {
-	config, err := ConfigOf(u.Query().Get("kubeconfig"))
-	if err != nil {
-		return nil, err
-	}
-	return kube.Open(ctx, config, &kube.Options{Namespace: u.Host})
 }
 
 // ConfigOf returns how to reach the API server that a file names; if it is empty, that of the cluster whose pod the
