@@ -51,7 +51,7 @@ func TestMissingRight(t *testing.T) {
 	})
 }
 
-// TestUnchecked: an unchecked Open sends nothing, and a commit says what that would have found. Nothing has changed then.
+// TestUnchecked: an unchecked Open sends nothing. A commit says what Open would have found, and has changed nothing.
 func TestUnchecked(t *testing.T) {
 	server, count := sharedServer(t), &counter{}
 	namespace := newNamespace()
