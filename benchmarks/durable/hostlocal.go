@@ -74,8 +74,8 @@ func (h *hostLocalPool) Release(_ context.Context, owner string) error {
 	return h.IPAllocator.Release(owner, hostLocalInterface)
 }
 
-// Fill writes the files without the search for what each owner holds already. That of the latest address, which the store
-// writes again for each one, is written once.
+// Fill writes the files without the search for what each owner holds already. That of the latest address, which the
+// store writes again for each one, is written once.
 func (h *hostLocalPool) Fill(ctx context.Context, owners []string) error {
 	addr := h.first.Next() // the gateway
 	left := len(owners)
