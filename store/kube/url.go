@@ -23,17 +23,27 @@ import (
 // The second form is for programs. Without kubeconfig and context, it is the cluster whose pod the program runs in,
 // with the pod's service account. Without context, it is the current one.
 //
+// The namespace is [Options.Namespace], which opts must not have.
+//
 // Errors: those of [CheckURL] and Open, and those of reading the configuration, which name the URL's part.
-func OpenURL(ctx context.Context, u *url.URL) (*Store, error) {
+func OpenURL(ctx context.Context, u *url.URL, opts *Options) (*Store, error) {
 	p, err := parseURL(u)
 	if err != nil {
 		return nil, err
+	}
+	var options Options
+	if opts != nil {
+		options = *opts
+	}
+	if options.Namespace != "" {
+		return nil, storeurl.Invalid("the namespace %q is in the options, want it in the URL", options.Namespace)
 	}
 	config, namespace, err := p.config()
 	if err != nil {
 		return nil, err
 	}
-	return Open(ctx, config, &Options{Namespace: namespace})
+	options.Namespace = namespace
+	return Open(ctx, config, &options)
 }
 
 // CheckURL returns an error that wraps store.ErrInvalid if [OpenURL] would refuse the URL, and names what is wrong. It

@@ -39,7 +39,7 @@ func TestCheckURL(t *testing.T) {
 		}
 		require.ErrorIs(t, err, store.ErrInvalid, c.text)
 		require.ErrorContains(t, err, c.want, c.text)
-		_, err = kube.OpenURL(t.Context(), u)
+		_, err = kube.OpenURL(t.Context(), u, nil)
 		require.ErrorContains(t, err, c.want, c.text)
 	}
 }
@@ -62,7 +62,7 @@ func TestOpenURL(t *testing.T) {
 	} {
 		u, err := url.Parse(text)
 		require.NoError(t, err)
-		s, err := kube.OpenURL(t.Context(), u)
+		s, err := kube.OpenURL(t.Context(), u, nil)
 		require.NoError(t, err, text)
 		require.Equal(t, namespace, s.Namespace(), text)
 		require.NoError(t, s.Close())
@@ -74,7 +74,12 @@ func TestOpenURL(t *testing.T) {
 	} {
 		u, err := url.Parse(text)
 		require.NoError(t, err)
-		_, err = kube.OpenURL(t.Context(), u)
+		_, err = kube.OpenURL(t.Context(), u, nil)
 		require.ErrorContains(t, err, want)
 	}
+	u, err := url.Parse("kube://x")
+	require.NoError(t, err)
+	_, err = kube.OpenURL(t.Context(), u, &kube.Options{Namespace: "y"})
+	require.ErrorIs(t, err, store.ErrInvalid)
+	require.ErrorContains(t, err, `the namespace "y"`)
 }

@@ -75,7 +75,7 @@ func openServer(ctx context.Context, u *url.URL, create bool) (store.Store, erro
 	case "mysql":
 		return mysql.OpenURL(ctx, u, &mysql.Options{MustExist: !create})
 	case "kube":
-		return kube.OpenURL(ctx, u)
+		return kube.OpenURL(ctx, u, nil)
 	}
 	return postgres.OpenURL(ctx, u, &postgres.Options{MustExist: !create})
 }

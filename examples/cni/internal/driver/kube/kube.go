@@ -14,12 +14,14 @@ import (
 	"github.com/ipalloc/ipalloc/store/kube"
 )
 
-// Driver returns the driver.
-func Driver() driver.Driver {
+// Driver returns the driver. A program that is unchecked does not ask the server first whether its commits would work:
+// that is half of all requests of an ADD.
+func Driver(unchecked bool) driver.Driver {
+	open := func(ctx context.Context, u *url.URL, _ bool) (store.Store, error) {
+		return kube.OpenURL(ctx, u, &kube.Options{Unchecked: unchecked})
+	}
 	return driver.Driver{Scheme: "kube", Shared: true, Check: kube.CheckURL, Open: open}
 }
-
-func open(ctx context.Context, u *url.URL, _ bool) (store.Store, error) { return kube.OpenURL(ctx, u) }
 
 // ConfigOf returns how to reach the API server that a file names; if it is empty, that of the cluster whose pod the
 // program runs in.
