@@ -54,7 +54,8 @@ type subnetText struct {
 //	 "ipv4": {"bits": 32, "minBits": 24, "maxBits": 32, "allocateReserved": true}, "ipv6": {"bits": 64},
 //	 "strategy": "next",
 //	 "bands": [{"name": "static", "ranges": ["192.0.2.1-192.0.2.16"], "exclusive": true}],
-//	 "cooldown": "1m0s", "history": "8760h0m0s", "network": "blue", "scope": "team-a", "labels": {"zone": "eu-1"}, "cordoned": true}
+//	 "cooldown": "1m0s", "history": "8760h0m0s", "network": "blue", "scope": "team-a", "labels": {"zone": "eu-1"},
+//	 "cordoned": true}
 //
 // Fields with their default value are left out.
 func (s Spec) MarshalJSON() ([]byte, error) {
