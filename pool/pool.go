@@ -111,6 +111,9 @@ func New(spec Spec, options *Options) (*Pool, error) {
 	if spec.Network != "" {
 		return nil, &Error{Op: "new", Err: errNeedsStore("a network")}
 	}
+	if spec.History != 0 {
+		return nil, &Error{Op: "new", Err: errNeedsStore("a history")}
+	}
 	r, err := newRules(spec, nil)
 	if err != nil {
 		return nil, &Error{Op: "new", Err: err}

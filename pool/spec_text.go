@@ -22,6 +22,7 @@ type specText struct {
 	Strategy Strategy          `json:"strategy,omitempty"`
 	Bands    []bandText        `json:"bands,omitempty"`
 	Cooldown string            `json:"cooldown,omitempty"`
+	History  string            `json:"history,omitempty"`
 	Network  string            `json:"network,omitempty"`
 	Scope    string            `json:"scope,omitempty"`
 	Quotas   []quotaText       `json:"quotas,omitempty"`
@@ -62,7 +63,7 @@ type subnetText struct {
 //	 "ipv4": {"bits": 32, "minBits": 24, "maxBits": 32, "allocateReserved": true}, "ipv6": {"bits": 64},
 //	 "strategy": "next",
 //	 "bands": [{"name": "static", "ranges": ["192.0.2.1-192.0.2.16"], "exclusive": true}],
-//	 "cooldown": "1m0s", "network": "blue", "scope": "team-a",
+//	 "cooldown": "1m0s", "history": "8760h0m0s", "network": "blue", "scope": "team-a",
 //	 "quotas": [{"label": "tenant", "value": "acme", "family": "IPv4", "addresses": "100"}, {"percent": 20}],
 //	 "labels": {"zone": "eu-1"}, "cordoned": true}
 //
@@ -82,6 +83,9 @@ func (s Spec) MarshalJSON() ([]byte, error) {
 	}
 	if s.Cooldown != 0 {
 		text.Cooldown = s.Cooldown.Truncate(time.Microsecond).String()
+	}
+	if s.History != 0 {
+		text.History = s.History.Truncate(time.Microsecond).String()
 	}
 	for _, subnet := range s.Subnets {
 		t := subnetText{Prefix: subnet.Prefix}
@@ -124,6 +128,11 @@ func (s *Spec) UnmarshalJSON(b []byte) error {
 			return err
 		}
 		spec.Bands = append(spec.Bands, band)
+	}
+	if text.History != "" {
+		if spec.History, err = time.ParseDuration(text.History); err != nil {
+			return errorf("the pool's spec: the history %q is no duration, such as \"8760h\"", text.History)
+		}
 	}
 	if text.Cooldown != "" {
 		if spec.Cooldown, err = time.ParseDuration(text.Cooldown); err != nil {

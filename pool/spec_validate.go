@@ -208,6 +208,9 @@ func (s Spec) validateRest() error {
 	if s.Cooldown != 0 && s.Cooldown < time.Microsecond || s.Cooldown > MaxTTL {
 		return invalid("the cooldown %v is out of range, want 0 or %v to %v", s.Cooldown, time.Microsecond, MaxTTL)
 	}
+	if s.History != 0 && s.History < time.Microsecond || s.History > MaxTTL {
+		return invalid("the history %v is out of range, want 0 or %v to %v", s.History, time.Microsecond, MaxTTL)
+	}
 	for _, name := range []struct{ what, text string }{{"network", s.Network}, {"scope", s.Scope}} {
 		if name.text == "" {
 			continue

@@ -44,6 +44,9 @@ type stored struct {
 
 	rivalry int // see turn.go
 
+	// forgotten is when the first record of the history ends that may be there; zero if that is not known.
+	forgotten time.Time
+
 	most int // how many tasks a commit may have
 	full int // how many commits had that many since it was made less
 }
@@ -487,6 +490,11 @@ func (s *stored) commit(a *attempt) error {
 		if err != nil {
 			return err
 		}
+		past, err := d.pool.home.(*stored).past(a, d)
+		if err != nil {
+			return err
+		}
+		change.Writes = append(change.Writes, past...)
 		changed, changes, states = append(changed, d), append(changes, change), append(states, state)
 	}
 	for _, n := range a.nets {

@@ -23,6 +23,9 @@ const (
 	KindCooling Kind = "cooling"
 	// KindSpace is a piece of a pool's free space that is too large for the head. [Key.Name] identifies the piece.
 	KindSpace Kind = "space"
+	// KindHistory is what an owner held until some time. [Key.Name] begins with that time. Expires is when it is to be
+	// deleted.
+	KindHistory Kind = "history"
 	// KindNetwork is a network: the ranges of its pools, which must not overlap. [Key.Pool] is the network's name.
 	KindNetwork Kind = "network"
 )
