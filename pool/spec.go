@@ -63,6 +63,11 @@ type Spec struct {
 	// means that it does not. Otherwise 1 µs to [MaxTTL], truncated to the microsecond. It needs a store.
 	History time.Duration
 
+	// HistoryMost is how many tenures that have ended the pool remembers at most: with more, the oldest are forgotten
+	// before their time. 0 means any number. It needs History, and some stores need it; see [store.Limiter]. A commit
+	// may exceed it by as many as it adds.
+	HistoryMost int
+
 	// Network is the name of the routing domain that the pool is in. The ranges of two pools of one network must not
 	// overlap, and neither hands out what is external there; see [SetExternal]. Pools of different networks are
 	// independent, and so are pools without a network. A network needs a store. The name is at most
@@ -206,6 +211,7 @@ func (s Spec) Equal(other Spec) bool {
 	if !slices.Equal(s.AllFamilies(), other.AllFamilies()) || s.Strategy.canonical() != other.Strategy.canonical() ||
 		s.Cooldown.Truncate(time.Microsecond) != other.Cooldown.Truncate(time.Microsecond) ||
 		s.History.Truncate(time.Microsecond) != other.History.Truncate(time.Microsecond) ||
+		s.HistoryMost != other.HistoryMost ||
 		s.Network != other.Network || s.Scope != other.Scope || s.Cordoned != other.Cordoned ||
 		!maps.Equal(s.Labels, other.Labels) || !sameElements(s.Quotas, other.Quotas) ||
 		!slices.EqualFunc(s.Bands, other.Bands, Band.equal) {

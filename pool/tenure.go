@@ -1,14 +1,13 @@
 package pool
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"iter"
+	"maps"
 	"net/netip"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/ipalloc/ipalloc/store"
@@ -46,7 +45,8 @@ const (
 type HistoryQuery struct {
 	// Owner is the owner. Empty means any.
 	Owner string
-	// Addr is an address that was held, by itself or in a prefix. A zone is ignored. The zero Addr means any.
+	// Addr is an address that was held, by itself or in a prefix. A zone is ignored. It is not 4in6. The zero Addr means
+	// any.
 	Addr netip.Addr
 	// Labels are what the claim had, all of them.
 	Labels map[string]string
@@ -61,7 +61,10 @@ func (q *HistoryQuery) validate() error {
 			return err
 		}
 	}
-	if !q.Until.IsZero() && q.Until.Before(q.From) {
+	switch {
+	case q.Addr.Is4In6():
+		return invalid("the query is for %v, which is 4in6; want %v", q.Addr, q.Addr.Unmap())
+	case !q.Until.IsZero() && q.Until.Before(q.From):
 		return invalid("the query is from %v until %v, which is before", q.From, q.Until)
 	}
 	return validateLabels(q.Labels)
@@ -80,25 +83,24 @@ func (q *HistoryQuery) wants(t *Tenure) bool {
 	return hasLabels(t.Labels, q.Labels)
 }
 
-func hasLabels(labels, wanted map[string]string) bool {
-	for name, value := range wanted {
-		if got, ok := labels[name]; !ok || got != value {
-			return false
-		}
-	}
-	return true
-}
-
-// History iterates over tenures in a pool whose spec asks for a history: first those that have ended, the earliest end
-// first, then those that go on, the earliest grant first. Each comes up once. One that ends while History runs comes up
-// once, as it was at some moment. An error ends the iteration.
+// History iterates over tenures in a pool whose spec asks for a history, the oldest first: those that have ended, in
+// the order in which they were recorded, then those that go on, the earliest grant first. The tenures of one address
+// come in the order of their times, and so do those of one owner. A lease that has ended is recorded when its addresses
+// are taken back, and so may come after tenures of other addresses that ended later. Each tenure comes up once. One
+// that ends while History runs comes up once, as it was at some moment. An error ends the iteration.
 //
-// What has ended for longer than [Spec.History] may be left out, and is deleted in passing: each commit that adds to
-// the history deletes up to two records that are due for each that it adds. A change of the spec does not change how
-// long earlier tenures are remembered, and the order is then that in which they are forgotten.
+// What has ended for longer than [Spec.History] may be left out, and is deleted in passing; [ForgetHistory] deletes
+// more. A pool that is deleted leaves its history, which the next pool of that name goes on with.
 //
-// Errors: [ErrInvalid] for a query that breaks a rule of [HistoryQuery]; those of the store. Cost: O(tenures that are
-// remembered), read page by page, and O(allocations) that match and go on, of which those are in memory.
+// Errors: [ErrInvalid] for a query that breaks a rule of [HistoryQuery], and for a pool without a store; those of the
+// store.
+//
+// Cost: with a store that has an index of labels ([store.Labeller]), O(tenures found) by owner or by labels, read page
+// by page; of several labels, the store is asked for the one with the longest value. By address it is that of 6 such
+// searches for IPv4, and of 18 for IPv6; a prefix of another length than a multiple of 8 bits is found among those with
+// which it shares the next shorter such prefix. By time alone, and on other stores, it is O(tenures remembered). Of
+// those that go on, one look-up for an owner or an address, else O(allocations that have the label) or O(allocations);
+// those that match are in memory.
 func (p *Pool) History(ctx context.Context, q HistoryQuery) iter.Seq2[Tenure, error] {
 	return func(yield func(Tenure, error) bool) {
 		err := q.validate()
@@ -111,6 +113,12 @@ func (p *Pool) History(ctx context.Context, q HistoryQuery) iter.Seq2[Tenure, er
 	}
 }
 
+// grant names a tenure within its pool.
+type grant struct {
+	owner      string
+	generation int64
+}
+
 // history gives the tenures that a query wants to yield. What goes on is read first: what ends in between is then in
 // the records that are read later.
 func (p *Pool) history(ctx context.Context, q *HistoryQuery, yield func(*Tenure) bool) error {
@@ -118,12 +126,8 @@ func (p *Pool) history(ctx context.Context, q *HistoryQuery, yield func(*Tenure)
 	if !ok {
 		return errNeedsStore("a history")
 	}
-	type grant struct {
-		owner      string
-		generation int64
-	}
 	present := map[grant]*Tenure{}
-	for h, err := range s.records(ctx, false) {
+	for h, err := range s.presentFor(ctx, q) {
 		if err != nil {
 			return err
 		}
@@ -131,7 +135,7 @@ func (p *Pool) history(ctx context.Context, q *HistoryQuery, yield func(*Tenure)
 			present[grant{h.Owner, h.Generation}] = t
 		}
 	}
-	for r, err := range s.store.ByExpiry(ctx, store.KindHistory, s.name) {
+	for r, err := range s.pastFor(ctx, q) {
 		if err != nil {
 			return err
 		}
@@ -144,12 +148,7 @@ func (p *Pool) history(ctx context.Context, q *HistoryQuery, yield func(*Tenure)
 			return errStopped
 		}
 	}
-	var left []*Tenure
-	for _, t := range present {
-		left = append(left, t)
-	}
-	slices.SortFunc(left, func(a, b *Tenure) int { return a.Created.Compare(b.Created) })
-	for _, t := range left {
+	for _, t := range slices.SortedFunc(maps.Values(present), beganEarlier) {
 		if !yield(t) {
 			return errStopped
 		}
@@ -157,125 +156,100 @@ func (p *Pool) history(ctx context.Context, q *HistoryQuery, yield func(*Tenure)
 	return nil
 }
 
-// tenureData is what the record of a tenure has as its data, beside the record's own fields: Created is when it began,
-// and Expires when the record is to be deleted.
-type tenureData struct {
-	Owner      string     `json:"owner"`
-	Generation int64      `json:"generation"`
-	To         time.Time  `json:"to"`
-	Leased     *time.Time `json:"leased,omitempty"` // until when, at last
-	Scope      string     `json:"scope,omitempty"`
-	Child      string     `json:"child,omitempty"`
+func beganEarlier(a, b *Tenure) int {
+	return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Generation, b.Generation), cmp.Compare(a.Owner, b.Owner))
 }
 
-func (t *Tenure) record(key store.Key, kept time.Duration) (store.Record, error) {
-	data := tenureData{Owner: t.Owner, Generation: t.Generation, To: t.To, Scope: t.Scope, Child: t.Child}
-	if !t.Expires.IsZero() {
-		data.Leased = &t.Expires
+// presentFor iterates over records that hold addresses, among them all that a query wants.
+func (s *stored) presentFor(ctx context.Context, q *HistoryQuery) iter.Seq2[*holding, error] {
+	var h *holding
+	var err error
+	switch {
+	case q.Owner != "":
+		h, err = s.get(ctx, q.Owner)
+	case q.Addr.IsValid():
+		h, err = s.find(ctx, q.Addr.WithZone(""))
+	case len(q.Labels) > 0:
+		name, value := longestLabel(q.Labels)
+		return s.labelled(ctx, store.Labelled{Kind: store.KindAllocation, Pool: s.name, Name: name, Value: value})
+	default:
+		return s.records(ctx, false)
 	}
-	text, err := json.Marshal(data)
-	return store.Record{
-		Key: key, State: string(t.End), Prefixes: t.Prefixes, Labels: t.Labels, Created: t.Created, Expires: t.To.Add(kept),
-		Data: text,
-	}, err
+	return func(yield func(*holding, error) bool) {
+		if !errors.Is(err, store.ErrNotFound) {
+			yield(h, err)
+		}
+	}
 }
 
-func tenureOf(r store.Record) (*Tenure, error) {
-	var data tenureData
-	if err := json.Unmarshal(r.Data, &data); err != nil {
-		return nil, fmt.Errorf("%w: the record %v: %w", ErrCorrupt, r.Key, err)
+// pastFor iterates over records of the history, in their order, among them all that a query wants.
+func (s *stored) pastFor(ctx context.Context, q *HistoryQuery) iter.Seq2[store.Record, error] {
+	by := func(name, value string) iter.Seq2[store.Record, error] {
+		return store.ByLabel(ctx, s.store, store.Labelled{Kind: store.KindHistory, Pool: s.name, Name: name, Value: value})
 	}
-	t := &Tenure{To: data.To.UTC(), End: End(r.State)}
-	t.Allocation = Allocation{
-		Owner: data.Owner, Prefixes: r.Prefixes, Generation: data.Generation, Created: r.Created, Scope: data.Scope,
-		Labels: r.Labels, Child: data.Child,
+	switch {
+	case q.Owner != "":
+		return by(labelOwner, q.Owner)
+	case q.Addr.IsValid():
+		all := []iter.Seq2[store.Record, error]{by(labelIn, "")}
+		addr := q.Addr.WithZone("")
+		for bits := 0; bits <= addr.BitLen(); bits += indexedBits {
+			all = append(all, by(labelIn+netip.PrefixFrom(addr, bits).Masked().String(), ""))
+		}
+		return byName(all)
+	case len(q.Labels) > 0:
+		name, value := longestLabel(q.Labels)
+		return by(pastLabel(name), value)
+	default:
+		return by(labelAll, "")
 	}
-	if data.Leased != nil {
-		t.Expires = data.Leased.UTC()
-	}
-	return t, nil
 }
 
-// endsTenure returns the tenure that a write ends, nil if none.
-func (w *write) endsTenure(now time.Time) *Tenure {
-	if !w.old.live() {
-		return nil
+// byName merges iterations over records in the order of their names, each record once. Errors come last.
+func byName(all []iter.Seq2[store.Record, error]) iter.Seq2[store.Record, error] {
+	return func(yield func(store.Record, error) bool) {
+		var open []*pulled
+		for _, records := range all {
+			next, stop := iter.Pull2(records)
+			defer stop()
+			if p := (&pulled{next: next}); p.advance() {
+				open = append(open, p)
+			}
+		}
+		for len(open) > 0 {
+			first := slices.MinFunc(open, (*pulled).compare)
+			if r, err := first.record, first.err; !yield(r, err) || err != nil {
+				return
+			}
+			name := first.record.Name
+			open = slices.DeleteFunc(open, func(p *pulled) bool { return p.err == nil && p.record.Name == name && !p.advance() })
+		}
 	}
-	goesOn := w.op != store.Delete && w.holding.live() && w.holding.Owner == w.old.Owner &&
-		w.holding.Generation == w.old.Generation
-	if goesOn {
-		return nil
-	}
-	t := &Tenure{Allocation: w.old.Allocation, To: now, End: Released}
-	if w.old.Expired(now) {
-		t.To, t.End = w.old.Expires, Lapsed
-	}
-	if t.To.Before(t.Created) { // the clock was set back
-		t.To = t.Created
-	}
-	return t
 }
 
-// past returns the writes of the history that belong to those of a draft: the tenures that end, and what is forgotten.
-func (s *stored) past(a *attempt, d *draft) ([]store.Write, error) {
-	kept := d.state().rules.History
-	if kept == 0 {
-		return nil, nil
-	}
-	var writes []store.Write
-	for i := range d.writes {
-		t := d.writes[i].endsTenure(a.now)
-		if t == nil {
-			continue
-		}
-		if d.declines(t) {
-			t.End = Declined
-		}
-		name := fmt.Sprintf("%s.%s.%d", t.To.Format("2006-01-02T15:04:05.000000Z"),
-			strconv.FormatInt(s.head.Revision, 36), len(writes))
-		r, err := t.record(s.key(store.KindHistory, name), kept)
-		if err != nil {
-			return nil, err
-		}
-		writes = append(writes, store.Write{Op: store.Put, Record: r})
-	}
-	if len(writes) == 0 {
-		return nil, nil
-	}
-	due, err := s.due(a.ctx, a.now, 2*len(writes), kept)
-	return append(writes, due...), err
+// pulled is an iteration over records, at one of them.
+type pulled struct {
+	next   func() (store.Record, error, bool) //nolint:revive // that is what iter.Pull2 returns
+	record store.Record
+	err    error
 }
 
-// declines reports whether the owner declines what it has held.
-func (d *draft) declines(t *Tenure) bool {
-	return slices.ContainsFunc(d.writes, func(w write) bool {
-		return w.op != store.Delete && w.holding.Declined && w.holding.Owner == t.Owner && w.old == nil
-	})
+// advance goes on to the next record, and reports whether there is one, or an error.
+func (p *pulled) advance() (ok bool) {
+	p.record, p.err, ok = p.next()
+	return ok
 }
 
-// due returns writes that delete records of the history whose time is over, at most so many.
-func (s *stored) due(
-	ctx context.Context, now time.Time, most int, kept time.Duration,
-) (writes []store.Write, err error) {
-	if s.forgotten.After(now) {
-		return nil, nil
+// compare orders iterations by the names of their records, and those that have failed behind the others.
+func (p *pulled) compare(o *pulled) int {
+	switch {
+	case p.err == nil && o.err == nil:
+		return cmp.Compare(p.record.Name, o.record.Name)
+	case p.err == nil:
+		return -1
+	case o.err == nil:
+		return 1
+	default:
+		return 0
 	}
-	s.forgotten = now.Add(kept)
-	for r, err := range s.store.ByExpiry(ctx, store.KindHistory, s.name) {
-		if err != nil {
-			return nil, err
-		}
-		if r.Expires.After(now) {
-			s.forgotten = r.Expires
-			break
-		}
-		if len(writes) == most {
-			break
-		}
-		writes = append(writes, store.Write{Op: store.Delete, Record: store.Record{Key: r.Key}})
-	}
-	if len(writes) > 0 { // which may not be committed, and there may be more
-		s.forgotten = time.Time{}
-	}
-	return writes, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -125,24 +126,57 @@ func (c *chronicle) Check(t *rapid.T) {
 		want[g] = pool.Tenure{Allocation: a}
 	}
 	maps.Copy(want, c.ended)
-	var last time.Time
-	open := false
-	for tenure, err := range plain.History(t.Context(), pool.HistoryQuery{}) {
-		require.NoError(t, err)
+	all := tenures(t, plain, pool.HistoryQuery{})
+	for i, tenure := range all {
 		g := grantOf{tenure.Owner, tenure.Generation}
 		require.Equal(t, want[g], tenure)
 		delete(want, g)
-		if open = open || tenure.To.IsZero(); !open {
-			require.False(t, tenure.To.Before(last))
-			last = tenure.To
-		} else {
-			require.True(t, tenure.To.IsZero(), "those that go on come last")
-		}
+		require.False(t, i > 0 && all[i-1].To.IsZero() && !tenure.To.IsZero(), "those that go on come last")
 	}
+	c.ask(t, plain, all)
 	for _, missing := range want {
 		require.False(t, missing.To.IsZero(), "%v is missing", missing)
 		require.False(t, missing.To.Add(remembered).After(c.now), "%v is missing", missing)
 	}
+}
+
+// ask asks for some tenures of all there are, which come the oldest first.
+func (c *chronicle) ask(t *rapid.T, p *pool.Pool, all []pool.Tenure) {
+	var q pool.HistoryQuery
+	if rapid.Bool().Draw(t, "by owner") {
+		q.Owner = anyOwner(t)
+	}
+	if rapid.Bool().Draw(t, "by address") {
+		q.Addr = rapid.SampledFrom([]netip.Addr{addr("10.0.0.1"), addr("10.0.0.2"), addr("fd00::1%eth0")}).Draw(t, "addr")
+	}
+	if rapid.Bool().Draw(t, "by label") {
+		q.Labels = map[string]string{"node": "n1"}
+	}
+	if rapid.Bool().Draw(t, "by time") {
+		q.From = c.now.Add(-time.Duration(rapid.IntRange(0, 40).Draw(t, "minutes ago")) * time.Minute)
+		q.Until = q.From.Add(time.Duration(rapid.IntRange(0, 9).Draw(t, "minutes long")) * time.Minute)
+	}
+	want := slices.DeleteFunc(slices.Clone(all), func(past pool.Tenure) bool {
+		holds := func(p netip.Prefix) bool { return p.Contains(q.Addr.WithZone("")) }
+		return q.Owner != "" && past.Owner != q.Owner || q.Addr.IsValid() && !slices.ContainsFunc(past.Prefixes, holds) ||
+			q.Labels != nil && past.Labels["node"] != "n1" ||
+			!q.From.IsZero() && (past.Created.After(q.Until) || !past.To.IsZero() && !past.To.After(q.From))
+	})
+	got := tenures(t, p, q)
+	require.ElementsMatch(t, want, got)
+	if q.Owner != "" || q.Addr.IsValid() {
+		for i := range got[:max(0, len(got)-1)] {
+			require.False(t, got[i].To.IsZero() || got[i].To.After(got[i+1].Created), "the oldest first")
+		}
+	}
+}
+
+func tenures(t require.TestingT, p *pool.Pool, q pool.HistoryQuery) (all []pool.Tenure) {
+	for tenure, err := range p.History(context.Background(), q) {
+		require.NoError(t, err)
+		all = append(all, tenure)
+	}
+	return all
 }
 
 // TestHistoryIsWhatHappened runs calls through two handles, of which one loses answers of the store.

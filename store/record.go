@@ -31,7 +31,7 @@ type Record struct {
 	// have no zone and are not 4in6. May be empty.
 	Prefixes []netip.Prefix
 
-	// Labels are names with values, by which [ByLabel] finds allocations. A name is not empty. Names and values are valid
+	// Labels are names with values, by which [ByLabel] finds records of some kinds. A name is not empty. Names and values are valid
 	// UTF-8 without NUL. There are at most [MaxLabels], of at most [MaxLabelBytes] bytes together. May be empty.
 	Labels map[string]string
 

@@ -11,10 +11,10 @@
 //   - address: what the records of kind allocation and cooling hold, in one row for each prefix that is not in another
 //     prefix of the same record, with pool, family, first and last (its first and last address, as INET6_ATON gives
 //     them), kind, name and prefix;
-//   - label: the labels of the records of kind allocation, in one row for each, with pool, name (of the record), label,
-//     value and hash: the SHA-256 of the length of the label's name in bytes, a colon, that name and the value, since
-//     an index takes no whole label. A commit writes one row more for each label, and looks once more for each
-//     allocation that it replaces or deletes;
+//   - label: the labels of the records of kind allocation and history, in one row for each, with kind, pool, name (of
+//     the record), label, value and hash: the SHA-256 of the kind, a colon, the length of the label's name in bytes, a
+//     colon, that name and the value, since an index takes no whole label. A commit writes one row more for each label,
+//     and looks once more for each such record that it replaces or deletes;
 //   - revision: the counter from which revisions come. It has no rows;
 //   - ask: the asks of callers that wait for their turn at a head. A row is in a transaction that is never committed,
 //     so it takes a dirty read to see it, and it goes with the caller's session;
@@ -83,7 +83,8 @@
 // Who has the label node with the value n1 in a pool, found with the index of labels:
 //
 //	SELECT CONVERT(l.name USING utf8mb4) FROM ipalloc.label l
-//	WHERE l.pool = 'lab' AND l.hash = UNHEX(SHA2(CONCAT(LENGTH('node'), ':', 'node', 'n1'), 256)) ORDER BY l.name
+//	WHERE l.pool = 'lab' AND l.hash = UNHEX(SHA2(CONCAT('allocation:', LENGTH('node'), ':', 'node', 'n1'), 256))
+//	ORDER BY l.name
 //
 // The tables keep no history. To change anything, use package pool. SQL that changes records, but not the free space in
 // the pool's data, leaves a pool in which Verify finds errors.

@@ -36,8 +36,9 @@
 //     something else.
 //   - address: one row for each prefix of an allocation, with its family (4 or 6), and its first and last address in
 //     texts that sort, as 010.000.000.007 does, or 2001:0db8:0000:0000:0000:0000:0000:0001.
-//   - label: one row for each label of an allocation, with its pool, the name and the value of the label (columns label
-//     and value), and the owner (column name). Only what has labels has rows here.
+//   - label: one row for each label of an allocation or of a past tenure (kind history), with its kind and pool, the
+//     name and the value of the label (columns label and value), and the record's name, of an allocation the owner.
+//     Only what has labels has rows here.
 //   - holding: a view that adds state, labels and times from record to address.
 //   - latest: the revision of the latest commit.
 //
@@ -62,7 +63,8 @@
 // What has the label node=n1:
 //
 //	SELECT h.owner, h.prefix FROM label l JOIN holding h ON h.pool = l.pool AND h.owner = l.name
-//	WHERE l.pool = 'lab' AND l.label = 'node' AND l.value = 'n1' AND h.state = 'allocated'
+//	WHERE l.kind = 'allocation' AND l.pool = 'lab' AND l.label = 'node' AND l.value = 'n1'
+//	AND h.state = 'allocated'
 //
 // How many addresses each pool has, and how many of them are free:
 //
