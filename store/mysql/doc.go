@@ -21,6 +21,8 @@
 //   - answer: the answers, and the asks that were withdrawn. Rows older than ten minutes are removed by later answers
 //     at the same head;
 //   - migration: the versions of the tables;
+//   - tenure: a view of what was held (records of kind history), of pools whose specs ask for it, and of what is held
+//     now, with one row for each grant: pool, owner, prefixes, began, ended and how (both null for what goes on), labels;
 //   - pool, allocation and holding: views for people, with texts: the pools, what owners hold and what cools down with
 //     one row for each record, and the same with one row for each prefix.
 //
@@ -86,7 +88,12 @@
 //	WHERE l.pool = 'lab' AND l.hash = UNHEX(SHA2(CONCAT('allocation:', LENGTH('node'), ':', 'node', 'n1'), 256))
 //	ORDER BY l.name
 //
-// The tables keep no history. To change anything, use package pool. SQL that changes records, but not the free space in
+// Who had 10.0.0.7 by itself yesterday at noon, in any pool that has a history; this reads all of it:
+//
+//	SELECT pool, owner, began, ended, how FROM ipalloc.tenure WHERE JSON_CONTAINS(prefixes, '"10.0.0.7/32"')
+//	AND began <= CURDATE() - INTERVAL 12 HOUR AND COALESCE(ended > CURDATE() - INTERVAL 12 HOUR, TRUE)
+//
+// To change anything, use package pool. SQL that changes records, but not the free space in
 // the pool's data, leaves a pool in which Verify finds errors.
 //
 // # Consistency

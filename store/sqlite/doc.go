@@ -40,6 +40,8 @@
 //     name and the value of the label (columns label and value), and the record's name, of an allocation the owner.
 //     Only what has labels has rows here.
 //   - holding: a view that adds state, labels and times from record to address.
+//   - tenure: a view of what was held (records of kind history), of pools whose specs ask for it, and of what is held
+//     now: pool, owner, prefixes, began, ended and how (both null for what goes on), labels.
 //   - latest: the revision of the latest commit.
 //
 // Times are in UTC, as 2024-05-06T07:08:09.012345Z. There are indexes by key, owner, address, label and expiry. The
@@ -79,6 +81,12 @@
 // What cools down, and until when:
 //
 //	SELECT pool, prefix, expires FROM holding WHERE state = 'cooling' ORDER BY expires, family
+//
+// Who had 10.0.0.4 by itself yesterday at noon, in any pool that has a history; this reads all of it:
+//
+//	SELECT t.pool, owner, began, ended, how FROM tenure t, json_each(prefixes) p WHERE p.value = '10.0.0.4/32'
+//	AND began <= strftime('%Y-%m-%dT%H:%M:%SZ', 'now', 'start of day', '-12 hours')
+//	AND coalesce(ended > strftime('%Y-%m-%dT%H:%M:%SZ', 'now', 'start of day', '-12 hours'), 1)
 //
 // The sqlite3 program may read at any time (-readonly keeps it from more). To change anything, use package pool. A
 // transaction that a person leaves open keeps all processes from writing.

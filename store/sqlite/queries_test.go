@@ -90,7 +90,7 @@ func TestQueries(t *testing.T) {
 	defer s.Close()
 	spec, err := pool.ParseSpec("10.0.0.0/24", "2001:db8::/64")
 	require.NoError(t, err)
-	spec.Cooldown = 30 * time.Minute
+	spec.Cooldown, spec.History = 30*time.Minute, time.Hour
 	p, err := pool.Create(t.Context(), s, "lab", spec, nil)
 	require.NoError(t, err)
 	for i := range 12 {
@@ -114,8 +114,13 @@ func TestQueries(t *testing.T) {
 		`^lab\|IPv4\|256\|11\|242\nlab\|IPv6\|18446744073709551616\|11\|18446744073709551603$`,
 		`^lab\|vm-7\|10\.0\.0\.8/32\|20\d\d-.*Z\nlab\|vm-7\|2001:db8::8/128\|20\d\d-.*Z$`,
 		`^lab\|10\.0\.0\.4/32\|20\d\d-.*Z\nlab\|2001:db8::4/128\|20\d\d-.*Z$`,
+		`^lab\|vm-3\|20\d\d-.*Z\|20\d\d-.*Z\|released$`,
 	}
 	queries := documentedQueries(t)
+	last := len(queries) - 1
+	require.Empty(t, shell(t, path, queries[last]), queries[last])
+	queries[last] = strings.ReplaceAll(queries[last], "'start of day', '-12 hours'", "'+1 day'")
+	queries[last] = strings.ReplaceAll(queries[last], "ended > strftime", "ended < strftime")
 	require.Len(t, queries, len(wants))
 	for i, query := range queries {
 		require.Regexp(t, wants[i], shell(t, path, query), query)
