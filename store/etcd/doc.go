@@ -46,9 +46,10 @@
 //   - Join: one, if it is answered or nobody else has a ticket; else two. The first Join of a handle opens a watch.
 //   - GetAll: one for each [Options.MaxTxnOps] records.
 //
-// A record is written once, and a copy of it if it expires. Each prefix of an allocation, and each label of it or of a past tenure, is a key with
-// an empty value. A label costs one operation of the transaction, and the bytes of that key, when the allocation is
-// granted, one when it goes, and none when it is renewed.
+// A record is written once, and a copy of it if it expires. Each prefix of an allocation, and each label of it or of a
+// past tenure, is a key with an empty value. A label costs one operation of the transaction, and the bytes of that key,
+// when the allocation is granted, one when it goes, and none when it is renewed. A past tenure is written and deleted
+// with as many operations as it has labels, and one more: four for one address of a claim without labels.
 //
 // # Limits
 //
