@@ -136,7 +136,9 @@ func (p *Pool) candidates(ctx context.Context, q *Query) iter.Seq2[*holding, err
 		return p.home.records(ctx, false)
 	}
 	name, value := longestLabel(q.Labels)
-	return p.home.labelled(ctx, store.Labelled{Kind: store.KindAllocation, Pool: p.name, Name: name, Value: value, After: q.AfterOwner})
+	return p.home.labelled(ctx, store.Labelled{
+		Kind: store.KindAllocation, Pool: p.name, Name: name, Value: value, After: q.AfterOwner,
+	})
 }
 
 // maxSorted is how many allocations are sorted by address at a time; twice as many are in memory.

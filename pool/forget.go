@@ -15,8 +15,9 @@ const maxForgotten = 64
 // its retention is over, and returns how many tenures that were. The pool need not exist any more: [Delete] leaves its
 // history. What goes on, and what ends later, stays. After an error some may be deleted, which count.
 //
-// Errors: [ErrInvalid] if the name breaks a rule; [ErrBusy], [ErrNewerFormat]; those of the store. Cost: that of reading
-// the whole history, and one commit for each 64 tenures that it deletes, or fewer if the store takes no such commit.
+// Errors: [ErrInvalid] if the name breaks a rule; [ErrBusy], [ErrNewerFormat]; those of the store. Cost: that of
+// reading the whole history, and one commit for each 64 tenures that it deletes, or for fewer if the store takes no such
+// commit.
 func ForgetHistory(
 	ctx context.Context, s store.Store, name string, until time.Time, options *Options,
 ) (forgotten int, err error) {

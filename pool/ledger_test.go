@@ -90,8 +90,8 @@ func netipxLast(p netip.Prefix) netip.Addr {
 func TestHistoryKeepsLabels(t *testing.T) {
 	p, now := remembering(t, store.NewMemory(), 0)
 	labels := map[string]string{
-		"ipalloc.owner": "somebody else", "ipalloc.in.10.0.0.9/32": "", "ipalloc.label.ipalloc.owner": "x", "ipalloc.history": "no",
-		"node": "n1",
+		"ipalloc.owner": "somebody else", "ipalloc.in.10.0.0.9/32": "", "ipalloc.label.ipalloc.owner": "x",
+		"ipalloc.history": "no", "node": "n1",
 	}
 	comeAndGo(t, p, now, pool.Claim{Owner: "vm", Labels: labels})
 	comeAndGo(t, p, now, pool.Claim{Owner: "other"})

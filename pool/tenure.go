@@ -209,10 +209,15 @@ func (s *stored) pastFor(ctx context.Context, q *HistoryQuery) iter.Seq2[store.R
 func byName(all []iter.Seq2[store.Record, error]) iter.Seq2[store.Record, error] {
 	return func(yield func(store.Record, error) bool) {
 		var open []*pulled
+		defer func() {
+			for _, p := range open {
+				p.stop()
+			}
+		}()
 		for _, records := range all {
-			next, stop := iter.Pull2(records)
-			defer stop()
-			if p := (&pulled{next: next}); p.advance() {
+			p := &pulled{}
+			p.next, p.stop = iter.Pull2(records)
+			if p.advance() {
 				open = append(open, p)
 			}
 		}
@@ -229,7 +234,8 @@ func byName(all []iter.Seq2[store.Record, error]) iter.Seq2[store.Record, error]
 
 // pulled is an iteration over records, at one of them.
 type pulled struct {
-	next   func() (store.Record, error, bool) //nolint:revive // that is what iter.Pull2 returns
+	next   func() (store.Record, error, bool)
+	stop   func() // does nothing at its end
 	record store.Record
 	err    error
 }

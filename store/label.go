@@ -42,8 +42,8 @@ func ValidateLabels(labels map[string]string) error {
 	return nil
 }
 
-// Labelled says which records [Labeller.ByLabel] yields: those of Kind in Pool that have the label of that name with that
-// value. The zero Labelled is not valid: it has no kind, no pool and no name. It may be copied and compared.
+// Labelled says which records [Labeller.ByLabel] yields: those of Kind in Pool that have the label of that name with
+// that value. The zero Labelled is not valid: it has no kind, no pool and no name. It may be copied and compared.
 type Labelled struct {
 	// Kind is one of which [Kind.IsLabelled] is true.
 	Kind Kind
@@ -55,8 +55,8 @@ type Labelled struct {
 	After string
 }
 
-// Validate returns an error that wraps [ErrInvalid] if records of the kind are not found by label, if no record can have
-// the label, or if the pool or After breaks a rule of [Key]. A driver begins [Labeller.ByLabel] with it.
+// Validate returns an error that wraps [ErrInvalid] if records of the kind are not found by label, if no record can
+// have the label, or if the pool or After breaks a rule of [Key]. A driver begins [Labeller.ByLabel] with it.
 func (l Labelled) Validate() error {
 	if err := (Key{Kind: l.Kind, Pool: l.Pool, Name: l.After}).Validate(); err != nil {
 		return err

@@ -7,8 +7,8 @@ type Limiter interface {
 	Limit(kind Kind) int
 }
 
-// Limit returns how many records of the kind a pool in s may have, or 0 for any number. It calls [Limiter.Limit] if s is
-// a [Limiter].
+// Limit returns how many records of the kind a pool in s may have, or 0 for any number. It calls [Limiter.Limit] if s
+// is a [Limiter].
 func Limit(s Store, kind Kind) int {
 	if l, ok := s.(Limiter); ok {
 		return l.Limit(kind)

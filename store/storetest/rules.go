@@ -123,8 +123,8 @@ const (
 	ruleLabel       = "ByLabel iterates over the records that l describes"
 	ruleLabelOrder  = "in an order of their names that is the store's own, and the same each time"
 	ruleLabelDigits = "names of 16 digits come in the order of the numbers"
-	ruleLabelAfter  = "After is the name of the record behind which the iteration begins, whether or not there is such a " +
-		"record"
+	ruleLabelAfter  = "After is the name of the record behind which the iteration begins, whether or not there is such " +
+		"a record"
 	ruleLabelFresh = "It follows the rules of Store.List, and is as fresh; a record whose labels change during the " +
 		"iteration counts as deleted and created"
 	ruleLabelInvalid = "Validate returns an error that wraps ErrInvalid if records of the kind are not found by label, " +
