@@ -69,7 +69,8 @@ func (k keyspace) holders(pool string, prefix netip.Prefix) string {
 
 // labelled returns what the keys of the index by label begin with for the records of the kind in pool with the label.
 func (k keyspace) labelled(kind store.Kind, pool, name, value string) string {
-	return string(k) + "labels/" + escape(string(kind)) + "/" + escape(pool) + "/" + escape(name) + "/" + escape(value) + "/"
+	return string(k) + "labels/" + escape(string(kind)) + "/" + escape(pool) + "/" + escape(name) + "/" +
+		escape(value) + "/"
 }
 
 // expiring returns what the keys of the index by expiry begin with for the records of the kind in pool.

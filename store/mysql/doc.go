@@ -22,7 +22,8 @@
 //     at the same head;
 //   - migration: the versions of the tables;
 //   - tenure: a view of what was held (records of kind history), of pools whose specs ask for it, and of what is held
-//     now, with one row for each grant: pool, owner, prefixes, began, ended and how (both null for what goes on), labels;
+//     now, with one row for each grant: pool, owner, prefixes, began, ended and how (both null for what goes on) and
+//     labels;
 //   - pool, allocation and holding: views for people, with texts: the pools, what owners hold and what cools down with
 //     one row for each record, and the same with one row for each prefix.
 //

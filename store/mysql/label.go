@@ -35,8 +35,8 @@ func labelsOf(r *store.Record) (rows []label) {
 	return rows
 }
 
-// hashOf is the hash of a label of a kind of records, in hexadecimal digits. It stands for both: no two that anybody can
-// find have the same one.
+// hashOf is the hash of a label of a kind of records, in hexadecimal digits. It stands for both: no two that anybody
+// can find have the same one.
 func hashOf(kind store.Kind, name, value string) string {
 	hash := sha256.Sum256(fmt.Appendf(nil, "%s:%d:%s%s", kind, len(name), name, value))
 	return hex.EncodeToString(hash[:])
@@ -55,9 +55,10 @@ func (s *Store) ByLabel(ctx context.Context, l store.Labelled) iter.Seq2[store.R
 			yield(store.Record{}, err)
 			return
 		}
+		hash := hashOf(l.Kind, l.Name, l.Value)
 		after, first := l.After, l.After == "" // a name may be empty
 		for limit := firstLabelRecords; ; limit = min(2*limit, pageRecords) {
-			page, err := s.query(ctx, s.sql.byLabel, string(l.Kind), l.Pool, hashOf(l.Kind, l.Name, l.Value), first, after, limit)
+			page, err := s.query(ctx, s.sql.byLabel, string(l.Kind), l.Pool, hash, first, after, limit)
 			if err != nil {
 				yield(store.Record{}, s.wrap(fmt.Errorf("list by label: %w", err)))
 				return

@@ -104,7 +104,8 @@ func texts(t *testing.T, db *pgxpool.Pool, sql string) [][]any {
 	for rows.Next() {
 		var row []any
 		for i, raw := range rows.RawValues() {
-			if name := rows.FieldDescriptions()[i].Name; raw == nil || slices.Contains([]string{"expires", "created", "began", "ended"}, name) {
+			name := rows.FieldDescriptions()[i].Name
+			if raw == nil || slices.Contains([]string{"expires", "created", "began", "ended"}, name) {
 				row = append(row, nil)
 			} else {
 				row = append(row, string(raw))

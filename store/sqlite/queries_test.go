@@ -131,10 +131,10 @@ func TestQueries(t *testing.T) {
 func TestPlans(t *testing.T) {
 	path, _ := newFile(t)
 	for query, want := range map[string]string{
-		"SELECT * FROM holding WHERE owner = 'vm-1'":                                                          "address_owner",
-		"SELECT * FROM holding WHERE pool = 'a' AND family = 4 AND first = '010.0.0.1'":                       "PRIMARY KEY",
-		"SELECT * FROM record WHERE kind = 'allocation' AND pool = 'a' AND expires < '2030'":                  "record_expires",
-		"SELECT name FROM label WHERE kind = 'allocation' AND pool = 'a' AND label = 'node' AND value = 'n1'": "PRIMARY KEY",
+		"SELECT * FROM holding WHERE owner = 'vm-1'":                                                    "address_owner",
+		"SELECT * FROM holding WHERE pool = 'a' AND family = 4 AND first = '010.0.0.1'":                 "PRIMARY KEY",
+		"SELECT * FROM record WHERE kind = 'allocation' AND pool = 'a' AND expires < '2030'":            "record_expires",
+		"SELECT name FROM label WHERE kind = 'history' AND pool = 'a' AND label = 'n' AND value = 'n1'": "PRIMARY KEY",
 		"SELECT r.* FROM label l JOIN record r ON r.kind = l.kind AND r.pool = l.pool AND r.name = l.name " +
 			"WHERE l.kind = 'allocation' AND l.pool = 'a' AND l.label = 'node' AND l.value = 'n1' AND l.name > 'vm-1' " +
 			"ORDER BY l.name LIMIT 9": "PRIMARY KEY",
