@@ -128,6 +128,9 @@ func (a *attempt) delegate(from *draft, to *delegation, granted Allocation) erro
 	for _, prefix := range granted.Prefixes {
 		spec.Ranges = append(spec.Ranges, netipx.RangeOfPrefix(prefix))
 	}
+	if err := from.pool.home.takesHistory(spec); err != nil {
+		return err
+	}
 	r, err := newRules(spec, cidr.Difference(setOfPrefixes(granted.Prefixes), parent.rules.allowedSet()).Ranges())
 	if err != nil {
 		return err

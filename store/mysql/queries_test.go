@@ -2,6 +2,7 @@ package mysql_test
 
 import (
 	"database/sql"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,7 +21,7 @@ func TestDocumentedQueries(t *testing.T) {
 	require.NoError(t, err)
 	s, all := open(t, dsn, schema), pool.FamilySpec{AllocateReserved: true}
 	p, err := pool.Create(t.Context(), s, "lab",
-		pool.Spec{Ranges: ranges, IPv4: all, IPv6: all, Cooldown: time.Hour}, nil)
+		pool.Spec{Ranges: ranges, IPv4: all, IPv6: all, Cooldown: time.Hour, History: time.Hour}, nil)
 	require.NoError(t, err)
 	_, err = p.Allocate(t.Context(), pool.Claim{Owner: "vm-1", Policy: pool.RequireDualStack})
 	require.NoError(t, err)
@@ -57,6 +58,17 @@ func TestDocumentedQueries(t *testing.T) {
 		require.Equal(t, want, texts(t, db, in(schema, query)), title)
 		delete(queries, title)
 	}
+	const then = "Who had 10.0.0.7 by itself yesterday at noon, in any pool that has a history; this reads all of it:"
+	require.Empty(t, texts(t, db, in(schema, queries[then])))
+	now := strings.ReplaceAll(queries[then], "CURDATE() - INTERVAL 12 HOUR", "UTC_TIMESTAMP(6)")
+	require.Equal(t, [][]any{{"lab", "vm-1", nil, nil, nil}},
+		texts(t, db, in(schema, strings.ReplaceAll(now, "10.0.0.7", "10.0.0.0"))))
+	require.Empty(t, texts(t, db, in(schema, strings.ReplaceAll(now, "10.0.0.7", "10.0.0.2"))))
+	begun := "(SELECT MAX(began) FROM ipalloc.tenure WHERE ended IS NOT NULL)"
+	past := strings.ReplaceAll(queries[then], "CURDATE() - INTERVAL 12 HOUR", begun)
+	require.Equal(t, [][]any{{"lab", "vm-3", nil, nil, "released"}},
+		texts(t, db, in(schema, strings.ReplaceAll(past, "10.0.0.7", "10.0.0.2"))))
+	delete(queries, then)
 	require.Len(t, queries, 1, "the grants are left, see TestOpenUsers: %v", queries)
 	got := texts(t, db, in(schema, strings.ReplaceAll(servertest.DocumentedQueries(t)[byAddress], "10.0.0.7", "10.0.0.0")))
 	require.Equal(t, [][]any{{"lab", "vm-1", "10.0.0.0/32", "allocated", nil}}, got)
@@ -84,7 +96,7 @@ func texts(t *testing.T, db *sql.DB, query string) [][]any {
 		require.NoError(t, rows.Scan(into...))
 		row := make([]any, len(columns))
 		for i, name := range columns {
-			if values[i].Valid && name != "expires" && name != "created" {
+			if values[i].Valid && !slices.Contains([]string{"expires", "created", "began", "ended"}, name) {
 				row[i] = values[i].String
 			}
 		}

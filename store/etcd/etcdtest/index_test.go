@@ -89,8 +89,8 @@ func requireExactIndexes(t testing.TB, s *server, prefix string) {
 			}
 		}
 		for label, value := range r.Labels {
-			label, value = strings.ReplaceAll(label, "/", "%2F"), strings.ReplaceAll(value, " ", "%20")
-			want[prefix+"labels/"+parts[1]+"/"+label+"/"+value+"/"+parts[2]] = ""
+			escape := strings.NewReplacer("/", "%2F", " ", "%20").Replace
+			want[prefix+"labels/"+parts[0]+"/"+parts[1]+"/"+escape(label)+"/"+escape(value)+"/"+parts[2]] = ""
 		}
 		if !r.Expires.IsZero() {
 			want[prefix+"expiry/"+parts[0]+"/"+parts[1]+"/"+r.Expires.Format("2006-01-02T15:04:05.000000Z")+"/"+parts[2]] = value
