@@ -35,7 +35,8 @@
 //
 //	kubectl get ipa -l ipalloc.github.io/pool=lab,ipalloc.github.io/ipv4=10.0.0.7-32
 //
-// Each label of an allocation, and of a past tenure, is a label of its object too, with the prefix label.ipalloc.github.io/ ([LabelPrefix]):
+// Each label of an allocation, and of a past tenure, is a label of its object too, with the prefix
+// label.ipalloc.github.io/ ([LabelPrefix]):
 //
 //	kubectl get ipa -l ipalloc.github.io/pool=lab,label.ipalloc.github.io/node=n1
 //
