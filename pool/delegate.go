@@ -282,7 +282,7 @@ func (p *Pool) retract(ctx context.Context, owner string) (given Allocation, par
 	return given.clone(), parent, nil
 }
 
-// Why a pool cannot give back what it was delegated from: there is nothing else, or its ranges have nothing of the rest.
+// Why a pool cannot give back what it was granted: there is nothing else, or its ranges have nothing of the rest.
 var (
 	errLastGrant  = invalid("nothing would be left of the pool; delete it instead")
 	errLastRanges = invalid("the pool's ranges have nothing of what else was granted; add that, or delete the pool")

@@ -73,9 +73,10 @@
 //
 // So etcdctl get --prefix /ipalloc/records/allocation/blue/ shows who holds what in the pool blue, and get --prefix
 // /ipalloc/prefixes/blue/10.0.0.5/ who holds an address, and --keys-only --prefix
-// /ipalloc/labels/allocation/blue/node/n1/ who has the label node=n1. In KIND, POOL, NAME, LABEL and VALUE, slashes, percent signs, spaces, control characters, and
-// characters that change the direction of text are escaped as in a URL: %2F. All other characters are unchanged. A
-// value has the name, state, prefixes, labels, created, expires and data of the record.
+// /ipalloc/labels/allocation/blue/node/n1/ who has the label node=n1. In KIND, POOL, NAME, LABEL and VALUE, slashes,
+// percent signs, spaces, control characters, and characters that change the direction of text are escaped as in a URL:
+// %2F. All other characters are unchanged. A value has the name, state, prefixes, labels, created, expires and data of
+// the record.
 //
 // The three indexes are exact at every revision, because each commit changes them in its transaction. Do not change
 // keys by hand: nothing corrects an index that differs from its records.

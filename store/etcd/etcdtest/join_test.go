@@ -110,8 +110,8 @@ func TestJoinRoundTrips(t *testing.T) {
 	}
 }
 
-// countedApart is counted for a handle whose tickets have a name that is not among names. Another try for a name that is
-// in use would be a round trip more.
+// countedApart is counted for a handle whose tickets have a name that is not among names. Another try for a name that
+// is in use would be a round trip more.
 func countedApart(t *testing.T, server *server, names map[string]bool) (store.Store, *calls) {
 	t.Helper()
 	for {
