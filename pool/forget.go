@@ -16,8 +16,8 @@ const maxForgotten = 64
 // history. What goes on, and what ends later, stays. After an error some may be deleted, which count.
 //
 // Errors: [ErrInvalid] if the name breaks a rule; [ErrBusy], [ErrNewerFormat]; those of the store. Cost: that of
-// reading the whole history, and one commit for each 64 tenures that it deletes, or for fewer if the store takes no such
-// commit.
+// reading the whole history, and one commit for each 64 tenures that it deletes, or for fewer if the store takes no
+// such commit.
 func ForgetHistory(
 	ctx context.Context, s store.Store, name string, until time.Time, options *Options,
 ) (forgotten int, err error) {
