@@ -109,7 +109,7 @@ func TestIndexFollowsRecords(t *testing.T) {
 			want[fmt.Sprint(p, " ", r.Name)] = true
 		}
 		for name, value := range r.Labels {
-			wantLabels["a\x00"+name+"\x00"+value+"\x00"+r.Name] = ""
+			wantLabels["allocation\x00a\x00"+name+"\x00"+value+"\x00"+r.Name] = ""
 		}
 		if !r.Expires.IsZero() {
 			wantExpiry[r.Expires.Format(time.RFC3339Nano)+" "+r.Name] = true

@@ -94,8 +94,8 @@ func TestTurnsInOrder(t *testing.T) {
 	})
 }
 
-// TestTurnsOnABusyServer: where requests take long, a turn may take as long as it needs for some of them, and the tickets
-// of live processes stay. A client that limits itself does not wait for ever behind a dead one.
+// TestTurnsOnABusyServer: where requests take long, a turn may take as long as it needs for some of them, and the
+// tickets of live processes stay. A client that limits itself does not wait for ever behind a dead one.
 func TestTurnsOnABusyServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := newSimServer()
@@ -110,12 +110,10 @@ func TestTurnsOnABusyServer(t *testing.T) {
 			handles = append(handles, s)
 			all.Go(func() {
 				turn, err := s.Turn(t.Context(), poolKey("lab"))
-				if !assert.NoError(t, err) {
-					return
-				}
+				require.NoError(t, err)
 				head := turn.Heads()[0]
 				_, err = s.Commit(t.Context(), store.Change{Head: head, Writes: createAlloc(fmt.Sprint(i)), Turn: turn})
-				assert.NoError(t, err, "nobody has come between")
+				require.NoError(t, err, "nobody has come between")
 			})
 			synctest.Wait()
 		}

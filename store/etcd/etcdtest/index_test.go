@@ -178,8 +178,8 @@ func TestKeys(t *testing.T) {
 		"/ipalloc/records/allocation/a%2Fb/" + name,
 		"/ipalloc/prefixes/a%2Fb/10.0.0.5/32/" + name,
 		"/ipalloc/prefixes/a%2Fb/fd00:0:0:5::/64/" + name,
-		"/ipalloc/labels/a%2Fb/node/n2/" + name,
-		"/ipalloc/labels/a%2Fb/k8s.io%2Fpod/a%200/" + name,
+		"/ipalloc/labels/allocation/a%2Fb/node/n2/" + name,
+		"/ipalloc/labels/allocation/a%2Fb/k8s.io%2Fpod/a%200/" + name,
 		"/ipalloc/expiry/allocation/a%2Fb/2024-01-01T00:00:05.000000Z/" + name,
 	}, slices.Collect(maps.Keys(keys)))
 	require.JSONEq(t, `{
