@@ -69,7 +69,7 @@ func (w *World) ended(name string, r *Record) pool.Tenure {
 	}
 	if m := w.Pools[name]; m != nil {
 		for _, o := range m.Records {
-			if o.Declined && o.Owner == r.Owner && o.Prefixes[0] == r.Prefixes[0] {
+			if o.Declined && o.Owner == r.Owner && slices.Contains(r.Prefixes, o.Prefixes[0]) { // some of it, or all
 				t.End = pool.Declined
 			}
 		}
