@@ -66,6 +66,7 @@ func (s *machine) requireHistory(t *rapid.T, m *world.Pool) {
 		require.Equal(t, *want, got)
 		delete(missing, g)
 	}
+	world.NoteDue(past, m.Spec, s.world.Now) // also for what this step has granted and released
 	for _, p := range past {
 		if left := missing[grantOf{p.Owner, p.Generation}]; left != nil && p.Due {
 			delete(missing, grantOf{p.Owner, p.Generation})

@@ -34,12 +34,17 @@ func (w *World) Since(before *World, step int) *World {
 				past = append(past, Past{Tenure: w.ended(name, r), Step: step})
 			}
 		}
-		for i := range past {
-			past[i].Due = past[i].Due || isDue(past, i, spec, w.Now)
-		}
+		NoteDue(past, spec, w.Now)
 		after.Past[name] = past
 	}
 	return after
+}
+
+// NoteDue notes which of the tenures of a pool may be forgotten by now.
+func NoteDue(past []Past, spec pool.Spec, now time.Time) {
+	for i := range past {
+		past[i].Due = past[i].Due || isDue(past, i, spec, now)
+	}
 }
 
 // isDue reports whether one of the tenures of a pool may be forgotten.
