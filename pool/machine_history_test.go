@@ -60,8 +60,8 @@ func (s *machine) requireHistory(t *rapid.T, m *world.Pool) {
 			past = append(past, world.Past{Tenure: got, Step: s.step})
 			continue
 		}
-		if s.several && !want.To.IsZero() { // a step may have renewed it before
-			want.To, want.End, want.Expires = got.To, got.End, got.Expires
+		if s.several && !want.To.IsZero() { // a step may have renewed or reserved it before
+			want.To, want.End, want.Expires, want.Reserved = got.To, got.End, got.Expires, got.Reserved
 		}
 		require.Equal(t, *want, got)
 		delete(missing, g)
