@@ -30,8 +30,8 @@ type headData struct {
 	// Rules is the name of the record that has the rules instead, if they are large.
 	Rules string `json:"rules,omitempty"`
 	space.Head
-	// History says which records the history has; nil as long as nothing was recorded.
-	History *ledger `json:"history,omitempty"`
+	// History says which records the history has; zero as long as nothing was recorded.
+	History ledger `json:"history,omitzero"`
 	// Parent is where the pool was delegated from.
 	Parent *parentage `json:"parent,omitempty"`
 }
@@ -128,7 +128,7 @@ func (s *state) encode(base int64, past ledger) (encoded, error) {
 		return encoded{}, err
 	}
 	e := encoded{free: free, rules: s.record, records: pieces, past: past}
-	data := headData{Format: headFormat, Head: free}
+	data := headData{Format: headFormat, Head: free, History: past}
 	rules, err := s.rules.encoded()
 	switch {
 	case err != nil:
@@ -145,9 +145,6 @@ func (s *state) encode(base int64, past ledger) (encoded, error) {
 	}
 	if data.Rules = e.rules; !s.parent.isZero() {
 		data.Parent = &s.parent
-	}
-	if past != (ledger{}) {
-		data.History = &past
 	}
 	e.data, err = json.Marshal(data)
 	return e, err
@@ -252,14 +249,6 @@ func (h *headData) parentOf() parentage {
 	return *h.Parent
 }
 
-// past is the ledger in a head; zero if there is none.
-func (h *headData) past() ledger {
-	if h.History == nil {
-		return ledger{}
-	}
-	return *h.History
-}
-
 // describe returns what a head says of its pool or, if that head has been replaced, what the present one does.
 func describe(ctx context.Context, s store.Store, head store.Record) (Info, error) {
 	for {
@@ -295,11 +284,11 @@ func infoOf(ctx context.Context, s store.Store, head store.Record) (Info, error)
 	if err := h.check(spec.AllFamilies()); err != nil {
 		return Info{}, err
 	}
-	parent, past, stats := h.parentOf(), h.past(), statsOf(h.Counts())
+	parent, stats := h.parentOf(), statsOf(h.Counts())
 	return Info{
 		Name: head.Pool, Spec: spec, Created: head.Created, Revision: head.Revision, Stats: stats,
 		Quotas:  quotaUses(spec.Quotas, stats, h.Owned),
-		Holders: h.Holding, Reservations: h.Reservations, History: int(past.size()), Withheld: withheld,
+		Holders: h.Holding, Reservations: h.Reservations, History: int(h.History.size()), Withheld: withheld,
 		Parent: parent.Pool, Grants: parent.Grants,
 	}, nil
 }

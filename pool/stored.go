@@ -255,7 +255,7 @@ func (s *stored) load(ctx context.Context, head store.Record) (gone bool, err er
 			return false, badSpec(err)
 		}
 	}
-	s.known.parent, s.known.record, s.known.past = h.parentOf(), h.Rules, h.past()
+	s.known.parent, s.known.record, s.known.past = h.parentOf(), h.Rules, h.History
 	pieces, err := s.pieces(ctx, s.known.space.Missing(&h.Head))
 	if errors.Is(err, store.ErrNotFound) {
 		return true, nil
@@ -566,7 +566,7 @@ func (s *stored) change(a *attempt, d *draft) (store.Change, encoded, error) {
 	if err != nil {
 		return change, encoded{}, err
 	}
-	change.Writes = slices.Concat(change.Writes, history, d.others)
+	change.Writes = append(append(change.Writes, history...), d.others...)
 	if d.next != nil || d.gone {
 		change.Writes = append(change.Writes, s.dropRecords(d)...)
 	}
