@@ -217,7 +217,7 @@ func TestReadOnly(t *testing.T) {
 	})
 }
 
-// TestBackup opens a copy that SQLite has made of an open store, as the package comment says how. Such a file has no log.
+// TestBackup opens a copy that SQLite has made of an open store, as the package comment says how. It has no log.
 func TestBackup(t *testing.T) {
 	path, _ := newFile(t)
 	open, err := sqlite.Open(t.Context(), path, nil)
