@@ -50,6 +50,20 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// A program of a guide is looked at, and not run.
+func TestCheckGuide(t *testing.T) {
+	root := t.TempDir()
+	write := func(name, text string) {
+		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(root, name)), 0o700))
+		require.NoError(t, os.WriteFile(filepath.Join(root, name), []byte(text), 0o600))
+	}
+	write("README.md", "```go\npackage main\n\nfunc main() {}\n```\n")
+	write("docs/guides/page.md", "```go\npackage main\n\nfunc main() { panic(1) }\n```\n")
+	require.NoError(t, check(root))
+	write("docs/guides/page.md", "```go\npackage main\nfunc main() { }\n```\n")
+	require.ErrorContains(t, check(root), "docs/guides/page.md:1: the program is not formatted")
+}
+
 func TestCheckNeedsBlock(t *testing.T) {
 	root := t.TempDir()
 	require.ErrorContains(t, check(root), "README.md: missing")
