@@ -24,7 +24,7 @@ import (
 var update = flag.Bool("update", false, "write what the commands print into the pages")
 
 // pageTime is how long the commands of a page may take.
-const pageTime = 4 * time.Minute
+const pageTime = 10 * time.Minute
 
 // TestGuides runs the blocks of each page that are marked as sh, in their order, in one bash and in a folder of the
 // page's own. A command that fails ends the page. If a block marked as text comes next, before any other block and any
