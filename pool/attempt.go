@@ -395,7 +395,13 @@ func (a *attempt) planPart(o *op, part *part) error {
 		part.chosen = part.pools[0]
 		return a.planSteps(o, part, a.draft(part.chosen))
 	}
-	candidates := a.ordered(part)
+	candidates, err := a.sharing(part)
+	if candidates == nil {
+		candidates = a.ordered(part)
+	}
+	if err != nil {
+		return err
+	}
 	for _, p := range part.pools {
 		h, err := a.holdingIn(o, &part.steps[0], p)
 		if err != nil {
@@ -603,7 +609,7 @@ func (a *attempt) planWith(o *op, s *step, d *draft, h *holding) error {
 			return s.outcome.refusal
 		}
 	}
-	if s.undoes() {
+	if s.undoes() && s.outcome.verdict != verdictRefuse { // which may be because what was read was not of one moment
 		s.result = s.outcome.result
 	}
 	return nil
@@ -623,8 +629,8 @@ func (a *attempt) passOn(s *step, d *draft) error {
 // isRefusal reports whether a task failed because of what it asks for, and not because the store could not be read.
 func isRefusal(err error) bool {
 	for _, refusal := range []error{
-		ErrInvalid, ErrExhausted, ErrTaken, ErrNotInPool, ErrFamily, ErrHeld, ErrScope, ErrCordoned, ErrQuota, ErrNotFound,
-		ErrGeneration, ErrInUse, ErrExists, ErrOrphaned,
+		ErrInvalid, ErrExhausted, ErrTaken, ErrNotInPool, ErrFamily, ErrHeld, ErrShared, ErrScope, ErrCordoned, ErrQuota,
+		ErrNotFound, ErrGeneration, ErrInUse, ErrExists, ErrOrphaned,
 		ErrOverlap, ErrOutOfRange, ErrCorrupt, ErrNewerFormat,
 	} {
 		if errors.Is(err, refusal) {
@@ -838,8 +844,8 @@ func (a *attempt) takeLess(drafts []*draft) bool {
 			d.pool.home.limit(tasks / 2)
 		}
 		return true
-	case tasks == 1 && first.kind == taskExpire && len(first.outcome.writes) > 1:
-		first.limit = len(first.outcome.writes) / 2
+	case tasks == 1 && first.kind == taskExpire && first.outcome.ended > 1:
+		first.limit = first.outcome.ended / 2
 		return true
 	}
 	return false

@@ -18,6 +18,9 @@ func (x *index) count(p netip.Prefix) *int {
 }
 
 func (x *index) add(a *holding) {
+	if a.shares() {
+		return // the share has them
+	}
 	for _, p := range a.Prefixes {
 		x.byPrefix[p] = a
 		*x.count(p)++
@@ -25,6 +28,9 @@ func (x *index) add(a *holding) {
 }
 
 func (x *index) remove(a *holding) {
+	if a.shares() {
+		return
+	}
 	for _, p := range a.Prefixes {
 		delete(x.byPrefix, p)
 		*x.count(p)--

@@ -144,7 +144,7 @@ func (s *machine) anyStep(t *rapid.T, names []string, owner string) (pool.Step, 
 	}
 	if kind == 3 {
 		_, model := s.anyAllocation(t, names, owner)
-		model.Claim.TTL, model.Reserve = 0, true
+		model.Claim.TTL, model.Claim.Share, model.Reserve = 0, "", true
 		step := pool.Reserve(*model.Claim).In(s.handlesOf(t, names)...)
 		step.Order = model.Order
 		return step, model

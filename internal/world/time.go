@@ -20,6 +20,9 @@ func (m *Pool) namedSuch(held pool.Held, such func(*Record) bool) (*Record, erro
 	r := m.Find(held.Owner)
 	if held.Owner == "" {
 		r = m.Taken()[held.Addr]
+		if r != nil && len(m.sharing(r.Scope, r.Share)) > 1 {
+			return nil, pool.ErrShared
+		}
 	}
 	if r != nil && (r.Aside || !such(r)) {
 		r = nil
@@ -89,6 +92,9 @@ func (m *Pool) release(
 ) *Pool {
 	after := m.clone()
 	after.remove(r)
+	if len(after.sharing(r.Scope, r.Share)) > 0 {
+		return after // the others still hold it
+	}
 	if r.Reserved && m.allowsSome(r.addrs()) {
 		kept := &Record{Allocation: r.Allocation, Cooling: true}
 		kept.Kept, kept.Child, kept.Expires = true, "", time.Time{}
@@ -103,6 +109,7 @@ func (m *Pool) release(
 	cools := m.Spec.Cooldown > 0 && !r.Expired(now) && m.allowsSome(r.addrs())
 	cooling := &Record{Allocation: r.Allocation, Cooling: true}
 	cooling.Prefixes, cooling.Expires, cooling.Child, cooling.Reserved = nil, now.Add(m.Spec.Cooldown), "", false
+	cooling.Share = ""
 	apart := &Record{Allocation: cooling.Allocation, Cooling: true, Aside: true}
 	apart.Expires, apart.Declined = now.Add(quarantine), true
 	for _, p := range r.Prefixes {

@@ -39,8 +39,19 @@ func isFull(err error) bool {
 func (w *World) All(steps []Step, seen []Sight) (after *World, chosen []string, got []*Record, no Refusals) {
 	after, chosen, got = w, make([]string, len(steps)), make([]*Record, len(steps))
 	keeps := map[[2]string]bool{} // owners in pools with a step that does not release
+	note := func(s Step) {
+		for _, name := range s.Pools {
+			key := [2]string{name, s.Held.Owner}
+			if releases := s.Claim == nil && s.TTL == 0 && !s.Unreserve; releases && keeps[key] {
+				no = append(no, pool.ErrInvalid)
+			} else {
+				keeps[key] = keeps[key] || !releases
+			}
+		}
+	}
 	for i, s := range steps {
 		if after.Pools[s.Pools[0]] == nil { // it has gone with its parent's grant
+			note(s)
 			if chosen[i] = s.Pools[0]; !s.Held.Optional {
 				no = append(no, pool.ErrNoPool)
 			}
@@ -53,7 +64,7 @@ func (w *World) All(steps []Step, seen []Sight) (after *World, chosen []string, 
 			switch {
 			case err == nil:
 				s.Held.Owner = r.Owner
-			case s.Held.Optional:
+			case s.Held.Optional && !errors.Is(err, pool.ErrShared):
 				chosen[i] = s.Pools[0]
 				continue
 			default:
@@ -61,14 +72,7 @@ func (w *World) All(steps []Step, seen []Sight) (after *World, chosen []string, 
 				continue
 			}
 		}
-		for _, name := range s.Pools {
-			key := [2]string{name, s.Held.Owner}
-			if releases := s.Claim == nil && s.TTL == 0 && !s.Unreserve; releases && keeps[key] {
-				no = append(no, pool.ErrInvalid)
-			} else {
-				keeps[key] = keeps[key] || !releases
-			}
-		}
+		note(s)
 		next, name, r, err := after.do(s, seen[i], transferred(steps[i+1:], s.Pools[0]))
 		if err != nil {
 			no = append(no, err)
@@ -154,6 +158,12 @@ func (w *World) allocateIn(
 		return r.Reserved || !r.Cooling && !r.Expired(w.Now)
 	}
 	if first := slices.IndexFunc(s.Pools, holds); first >= 0 {
+		names = s.Pools[first : first+1]
+	}
+	shares := func(name string) bool {
+		return w.Pools[name] != nil && len(w.Pools[name].sharing(s.Claim.Scope, s.Claim.Share)) > 0
+	}
+	if first := slices.IndexFunc(s.Pools, shares); first >= 0 && !slices.ContainsFunc(s.Pools, holds) {
 		names = s.Pools[first : first+1]
 	}
 	call := w.Allocate
