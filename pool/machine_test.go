@@ -45,6 +45,10 @@ type machine struct {
 	writers  map[[2]string]*writer // by parent and writer
 	names    []string              // of pools that may be created
 	networks []string
+
+	checked *world.World // when the histories were compared
+	step    int
+	several bool // the last step may have made several commits
 }
 
 func newMachine(t *rapid.T, memory *store.Memory) *machine {
@@ -255,6 +259,7 @@ func (s *machine) Check(t *rapid.T) {
 	if s.store != nil {
 		require.Equal(t, s.world.Networks(), s.storedNetworks(t))
 	}
+	s.checkHistory(t)
 	s.world = s.world.At(s.world.Now.Add(time.Millisecond))
 }
 
@@ -403,7 +408,9 @@ func TestPoolsInMemoryAgreeWithModel(t *testing.T) {
 func TestPoolInStoreAgreesWithModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := newMachine(t, store.NewMemory())
-		s.add(t, anyPoolModel(t, "blue"))
+		m := anyPoolModel(t, "blue")
+		s.anyHistory(t, &m.Spec)
+		s.add(t, m)
 		s.handles["blue"] = append(s.handles["blue"], s.open(t, "blue"))
 		s.repeat(t)
 	})
@@ -419,6 +426,7 @@ func TestWorldInStoreAgreesWithModel(t *testing.T) {
 		for i, texts := range begin {
 			spec := specOf(strings.Fields(texts)...)
 			spec.Network = rapid.SampledFrom(s.networks).Draw(t, "network")
+			s.anyHistory(t, &spec)
 			s.add(t, world.NewPool(s.names[i], firstUniverse(), spec))
 		}
 		s.repeat(t)

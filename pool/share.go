@@ -270,31 +270,39 @@ func (p *Pool) Holders(ctx context.Context, addr netip.Addr) ([]Allocation, erro
 }
 
 func (p *Pool) holders(ctx context.Context, addr netip.Addr) (all []Allocation, err error) {
-	addr = addr.WithZone("")
-	first, err := p.home.find(ctx, addr)
-	if err != nil {
-		return nil, err
-	}
-	owners := []string{first.Owner}
-	if first.shared {
-		owners = first.sharers
-	}
-	for _, owner := range owners {
-		h := first
-		if first.shared {
-			h, err = p.home.get(ctx, owner)
-		}
-		switch {
-		case err != nil && !errors.Is(err, ErrNotFound):
+	for h, err := range holdersAt(ctx, p.home, addr) {
+		if err != nil {
 			return nil, err
-		case err == nil && h.live() && h.contains(addr):
-			all = append(all, h.Allocation.clone())
 		}
+		all = append(all, h.Allocation.clone())
 	}
 	if len(all) == 0 {
 		return nil, ErrNotFound
 	}
 	return all, nil
+}
+
+// holdersAt iterates over what owners hold that includes the address: one, or all that share it.
+func holdersAt(ctx context.Context, in home, addr netip.Addr) iter.Seq2[*holding, error] {
+	return func(yield func(*holding, error) bool) {
+		addr := addr.WithZone("")
+		h, err := in.find(ctx, addr)
+		if err != nil || !h.shared {
+			if !errors.Is(err, ErrNotFound) && (err != nil || h.live()) {
+				yield(h, err)
+			}
+			return
+		}
+		for _, owner := range h.sharers {
+			h, err := in.get(ctx, owner)
+			if errors.Is(err, ErrNotFound) || err == nil && !(h.live() && h.contains(addr)) {
+				continue // it has left meanwhile
+			}
+			if !yield(h, err) || err != nil {
+				return
+			}
+		}
+	}
 }
 
 // sharing are the shares of a pool as the records of the sharers have them, whatever its own records of shares say.

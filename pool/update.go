@@ -155,6 +155,9 @@ func (a *attempt) leave(p *Pool, network string) error {
 // holds. Unless drain is set, an address that is held and would no longer be handed out is an error. The
 // pools that are delegated from it follow.
 func (a *attempt) rebuild(d *draft, spec Spec, withheld []netipx.IPRange, parent parentage, drain bool) error {
+	if err := d.pool.home.takesHistory(spec); err != nil {
+		return err
+	}
 	r, err := newRules(spec, withheld)
 	if err != nil {
 		return err

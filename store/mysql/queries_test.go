@@ -2,7 +2,7 @@ package mysql_test
 
 import (
 	"database/sql"
-	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -10,25 +10,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ipalloc/ipalloc/cidr"
+	"github.com/ipalloc/ipalloc/internal/servertest"
 	"github.com/ipalloc/ipalloc/pool"
 )
-
-// documentedQueries are the queries in the package comment, by the line before each.
-func documentedQueries(t *testing.T) map[string]string {
-	t.Helper()
-	text, err := os.ReadFile("doc.go")
-	require.NoError(t, err)
-	queries, title := map[string]string{}, ""
-	for line := range strings.Lines(string(text)) {
-		line = strings.TrimSuffix(line, "\n")
-		if sql, ok := strings.CutPrefix(line, "//\t"); ok {
-			queries[title] += sql + "\n"
-		} else if line != "//" {
-			title = strings.TrimPrefix(line, "// ")
-		}
-	}
-	return queries
-}
 
 // TestDocumentedQueries runs the queries of the package comment on pools of package pool.
 func TestDocumentedQueries(t *testing.T) {
@@ -37,7 +21,7 @@ func TestDocumentedQueries(t *testing.T) {
 	require.NoError(t, err)
 	s, all := open(t, dsn, schema), pool.FamilySpec{AllocateReserved: true}
 	p, err := pool.Create(t.Context(), s, "lab",
-		pool.Spec{Ranges: ranges, IPv4: all, IPv6: all, Cooldown: time.Hour}, nil)
+		pool.Spec{Ranges: ranges, IPv4: all, IPv6: all, Cooldown: time.Hour, History: time.Hour}, nil)
 	require.NoError(t, err)
 	_, err = p.Allocate(t.Context(), pool.Claim{Owner: "vm-1", Policy: pool.RequireDualStack})
 	require.NoError(t, err)
@@ -49,18 +33,23 @@ func TestDocumentedQueries(t *testing.T) {
 	require.NoError(t, err)
 	_, err = p.Release(t.Context(), pool.Held{Owner: "vm-3"})
 	require.NoError(t, err)
+	for _, owner := range []string{"shop/http", "shop/https"} {
+		_, err = p.Allocate(t.Context(), pool.Claim{Owner: owner, Scope: "shop", Share: "web"})
+		require.NoError(t, err)
+	}
 
 	db := connect(t, dsn)
-	queries := documentedQueries(t)
+	queries := servertest.DocumentedQueries(t)
 	const byAddress = "Who holds 10.0.0.7 in any pool:"
 	for title, want := range map[string][][]any{
 		byAddress: {},
 		"Who holds anything in 10.0.0.0/24:": {
 			{"10.0.0.0/32", "lab", "vm-1"}, {"10.0.0.1/32", "lab", "vm-2"}, {"10.0.0.2/32", "lab", "vm-3"},
+			{"10.0.0.3/32", "lab", `share "shop" "web"`},
 		},
 		"What an owner holds:": {{"lab", `["10.0.0.0/32","fd00::/128"]`, "allocated", nil}},
 		"How many addresses each pool has, and how many of them are free:": {
-			{"lab", "IPv4", "8", "2", "5"}, {"lab", "IPv6", "18446744073709551616", "1", "18446744073709551615"},
+			{"lab", "IPv4", "8", "3", "4"}, {"lab", "IPv6", "18446744073709551616", "1", "18446744073709551615"},
 		},
 		"What expires within the next hour:": {{"lab", "vm-2", "10.0.0.1/32", nil}},
 		"What cools down, and until when:":   {{"lab", "10.0.0.2/32", nil}},
@@ -74,8 +63,21 @@ func TestDocumentedQueries(t *testing.T) {
 		require.Equal(t, want, texts(t, db, in(schema, query)), title)
 		delete(queries, title)
 	}
+	const then = "Who had 10.0.0.7 by itself yesterday at noon, in any pool that has a history; this reads all of it:"
+	require.Empty(t, texts(t, db, in(schema, queries[then])))
+	now := strings.ReplaceAll(queries[then], "CURDATE() - INTERVAL 12 HOUR", "UTC_TIMESTAMP(6)")
+	require.Equal(t, [][]any{{"lab", "vm-1", nil, nil, nil}},
+		texts(t, db, in(schema, strings.ReplaceAll(now, "10.0.0.7", "10.0.0.0"))))
+	require.Empty(t, texts(t, db, in(schema, strings.ReplaceAll(now, "10.0.0.7", "10.0.0.2"))))
+	require.Equal(t, [][]any{{"lab", "shop/http", nil, nil, nil}, {"lab", "shop/https", nil, nil, nil}},
+		texts(t, db, in(schema, strings.ReplaceAll(now, "10.0.0.7", "10.0.0.3")+" ORDER BY owner")))
+	begun := "(SELECT MAX(began) FROM ipalloc.tenure WHERE ended IS NOT NULL)"
+	past := strings.ReplaceAll(queries[then], "CURDATE() - INTERVAL 12 HOUR", begun)
+	require.Equal(t, [][]any{{"lab", "vm-3", nil, nil, "released"}},
+		texts(t, db, in(schema, strings.ReplaceAll(past, "10.0.0.7", "10.0.0.2"))))
+	delete(queries, then)
 	require.Len(t, queries, 1, "the grants are left, see TestOpenUsers: %v", queries)
-	got := texts(t, db, in(schema, strings.ReplaceAll(documentedQueries(t)[byAddress], "10.0.0.7", "10.0.0.0")))
+	got := texts(t, db, in(schema, strings.ReplaceAll(servertest.DocumentedQueries(t)[byAddress], "10.0.0.7", "10.0.0.0")))
 	require.Equal(t, [][]any{{"lab", "vm-1", "10.0.0.0/32", "allocated", nil}}, got)
 }
 
@@ -101,7 +103,7 @@ func texts(t *testing.T, db *sql.DB, query string) [][]any {
 		require.NoError(t, rows.Scan(into...))
 		row := make([]any, len(columns))
 		for i, name := range columns {
-			if values[i].Valid && name != "expires" && name != "created" {
+			if values[i].Valid && !slices.Contains([]string{"expires", "created", "began", "ended"}, name) {
 				row[i] = values[i].String
 			}
 		}
