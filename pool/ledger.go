@@ -143,7 +143,7 @@ func tenureOf(r store.Record) (*Tenure, error) {
 	return t, nil
 }
 
-// endsTenure returns the tenure that a write ends, nil if none. The write of a share ends none: each of its owners has a
+// endsTenure returns the tenure that a write ends, nil if none. That of a share ends none: each of its owners has a
 // record, and so a tenure, of its own.
 func (w *write) endsTenure(now time.Time) *Tenure {
 	if !w.old.live() {
