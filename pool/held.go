@@ -75,6 +75,9 @@ func (t *task) appliesTo(h *holding) bool {
 // was delegated from the allocation (see [Delegate]), that pool loses the addresses too, and is deleted if it has no
 // others.
 //
+// If the answer of a commit is lost, and nothing that matches held is there afterwards, Release succeeds, although
+// another process may have released it before.
+//
 // Errors: [ErrNotFound] if nothing matches held; [ErrShared]; [ErrGeneration]; [ErrInUse] if a pool that was delegated
 // from the allocation still holds any of the addresses; otherwise as for [Pool.Allocate]. Cost: one round trip if this
 // handle granted the allocation and no other process has changed the pool since, and two otherwise. An address without
@@ -104,6 +107,8 @@ func (p *Pool) Renew(ctx context.Context, held Held, ttl time.Duration) (Allocat
 // When the quarantine ends they are free. What others share stays with them, and goes into quarantine only if the last
 // of them declines it too. What is reserved for the owner goes into quarantine as a whole, counts as
 // [Stats.Kept], and stays reserved: until the quarantine ends the owner's claims are refused with [ErrTaken].
+//
+// A lost answer is treated as by Release: the address may then be in another process's quarantine.
 //
 // Errors: as for [Pool.Release]; [ErrInvalid] for a quarantine under a microsecond or above [MaxTTL]. Cost: as for
 // [Pool.Release].
