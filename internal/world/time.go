@@ -200,14 +200,19 @@ func (m *Pool) Next(now time.Time) time.Time {
 	return next
 }
 
-// Reconcile is what [pool.Pool.Reconcile] does, given who is live.
+// Reconcile is what [pool.Pool.Reconcile] does, given who is live. What was seen to be released is in the order in which
+// that was done, since the last of those that share an address is the one that has it while it cools down.
 func (w *World) Reconcile(
-	name string, live map[string]bool, since int64, grace time.Duration,
+	name string, live map[string]bool, since int64, grace time.Duration, seen []pool.Allocation,
 ) (*World, pool.Reconciliation) {
 	m, now := w.Pools[name], w.Now
-	after := m.clone()
+	after, records := m.clone(), slices.Clone(m.Records)
+	place := func(r *Record) int {
+		return slices.IndexFunc(seen, func(a pool.Allocation) bool { return a.Owner == r.Owner })
+	}
+	slices.SortStableFunc(records, func(a, b *Record) int { return place(a) - place(b) })
 	var found pool.Reconciliation
-	for _, r := range m.Records {
+	for _, r := range records {
 		marked := *r
 		switch {
 		case r.Cooling || r.Child != "":
