@@ -32,7 +32,9 @@ func (x *index) remove(a *holding) {
 		return
 	}
 	for _, p := range a.Prefixes {
-		delete(x.byPrefix, p)
+		if x.byPrefix[p] == a { // else a share has it, which its first owner has made of what it had
+			delete(x.byPrefix, p)
+		}
 		*x.count(p)--
 	}
 }

@@ -74,8 +74,54 @@ func TestShare(t *testing.T) {
 		require.Equal(t, [4]uint64{1, 1, 0, 2}, countsV4(t, p.Pool), "it cools down")
 		again := allocate(t, p.Pool, sharing("https", "web"))
 		require.Equal(t, http.Prefixes, again.Prefixes, "its last owner gets it back")
+		require.Equal(t, []string{"https"}, sharersOf(t, p.Pool, "10.0.0.0"))
 		require.Equal(t, again.Prefixes, allocate(t, p.Pool, sharing("http", "web")).Prefixes)
+		require.Equal(t, []string{"https", "http"}, sharersOf(t, p.Pool, "10.0.0.0"))
 	})
+}
+
+// Each owner that shares has a tenure of its own, from when it comes until it leaves. No share is an owner.
+func TestSharedTenures(t *testing.T) {
+	spec := specOf("10.0.0.0-10.0.0.3")
+	spec.History = 24 * time.Hour
+	b := stored(t, spec)
+	began := b.clock.Now()
+	after := func(minutes int) time.Time { return began.Add(time.Duration(minutes) * time.Minute) }
+	short := sharing("leased", "web")
+	short.TTL = 90 * time.Second
+	for _, c := range []pool.Claim{sharing("http", "web"), short, sharing("https", "web")} {
+		allocate(t, b.Pool, c)
+		b.clock.Add(time.Minute)
+	}
+	release(t, b.Pool, "http")
+	b.clock.Add(time.Minute)
+	_, err := b.Expire(t.Context())
+	require.NoError(t, err)
+	_, err = b.Decline(t.Context(), pool.Held{Owner: "https"}, time.Hour)
+	require.NoError(t, err)
+	allocate(t, b.Pool, sharing("mail", "web"))
+
+	type past struct {
+		owner    string
+		from, to time.Time
+		end      pool.End
+	}
+	ask := func(q pool.HistoryQuery) (all []past) {
+		for _, tenure := range tenures(t, b.Pool, q) {
+			require.Equal(t, "web", tenure.Share)
+			all = append(all, past{tenure.Owner, tenure.Created, tenure.To, tenure.End})
+		}
+		return all
+	}
+	http := past{"http", began, after(3), pool.Released}
+	leased := past{"leased", after(1), began.Add(150 * time.Second), pool.Lapsed}
+	https := past{"https", after(2), after(4), pool.Declined}
+	at := pool.HistoryQuery{Addr: addr("10.0.0.0")}
+	require.Equal(t, []past{http, leased, https}, ask(at))
+	require.Equal(t, []past{http, leased, https, {owner: "mail", from: after(4)}}, ask(pool.HistoryQuery{}))
+	at.From, at.Until = after(1), after(1)
+	require.Equal(t, []past{http, leased}, ask(at))
+	require.Equal(t, []past{https}, ask(pool.HistoryQuery{Owner: "https"}))
 }
 
 // Who holds an address alone does not share it, and the other way round, but by an exchange in one call.
