@@ -200,8 +200,8 @@ func (m *Pool) Next(now time.Time) time.Time {
 	return next
 }
 
-// Reconcile is what [pool.Pool.Reconcile] does, given who is live. What was seen to be released is in the order in which
-// that was done, since the last of those that share an address is the one that has it while it cools down.
+// Reconcile is what [pool.Pool.Reconcile] does, given who is live. What was seen to be released is in the order in
+// which that was done: of those that share an address, the last one may have it back while it cools down.
 func (w *World) Reconcile(
 	name string, live map[string]bool, since int64, grace time.Duration, seen []pool.Allocation,
 ) (*World, pool.Reconciliation) {
