@@ -2,11 +2,13 @@ package pool_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -14,6 +16,7 @@ import (
 	"github.com/ipalloc/ipalloc/cidr"
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
+	"github.com/ipalloc/ipalloc/store/storetest/faults"
 )
 
 // sharing is a claim by a share key, for the default or for these addresses.
@@ -453,4 +456,37 @@ func TestShareFromTwoHandlesAtOnce(t *testing.T) {
 	all.Wait()
 	require.Equal(t, [4]uint64{0, 0, 0, 64}, countsV4(t, handles[0]))
 	requireOK(t, handles[1])
+}
+
+// What one call of a commit does to a share, the next ones see, also after another call of that commit that is refused
+// half-way.
+func TestShareInOneCommit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		injector := &faults.Injector{}
+		p := create(t, injector.Wrap(store.NewMemory()), specOf("10.0.0.0-10.0.0.7"))
+		allocate(t, p, sharing("first", "web"))
+		injector.ResetCounts()
+		injector.Choose = faults.Script(faults.Fault{Delay: time.Second})
+		var calls sync.WaitGroup
+		all := func(refused bool, claims ...pool.Claim) {
+			calls.Go(func() {
+				var steps []pool.Step
+				for _, c := range claims {
+					steps = append(steps, pool.Allocate(c))
+				}
+				if _, err := p.All(t.Context(), steps...); refused != errors.Is(err, pool.ErrTaken) {
+					t.Errorf("%v", err)
+				}
+			})
+			synctest.Wait() // in this order
+		}
+		all(false, pool.Claim{Owner: "delayed"})
+		all(false, sharing("second", "web"), pool.Claim{Owner: "other"})
+		all(true, sharing("third", "web"), claim("refused", "10.0.0.0"))
+		all(false, sharing("fourth", "web"))
+		calls.Wait()
+		require.Equal(t, 1+1, injector.Counts().Commit, "one alone, and then the others together")
+		require.Equal(t, []string{"first", "second", "fourth"}, sharersOf(t, p, "10.0.0.0"))
+		requireOK(t, p)
+	})
 }
