@@ -1,11 +1,11 @@
-module github.com/ipalloc/ipalloc/docs
+module github.com/ipalloc/ipalloc/internal/guides
 
 go 1.26.0
 
 replace (
-	github.com/ipalloc/ipalloc => ..
-	github.com/ipalloc/ipalloc/store/kube => ../store/kube
-	github.com/ipalloc/ipalloc/store/kube/kubetest => ../store/kube/kubetest
+	github.com/ipalloc/ipalloc => ../..
+	github.com/ipalloc/ipalloc/store/kube => ../../store/kube
+	github.com/ipalloc/ipalloc/store/kube/kubetest => ../../store/kube/kubetest
 )
 
 require (
