@@ -55,7 +55,7 @@ func TestCheck(t *testing.T) {
 			write("go.mod", "module example.org/m\n")
 			write("code.go", "package m\n\nfunc f(ok bool) int {\n\tif ok {\n\t\treturn 1\n\t}\n\treturn 0\n}\n")
 			write("README.md", "```go\n"+test.code+"```\n")
-			err := check(root)
+			err := check(root, root)
 			if test.wrong == "" {
 				require.NoError(t, err)
 				return
@@ -68,7 +68,7 @@ func TestCheck(t *testing.T) {
 
 func TestCheckNeedsBlock(t *testing.T) {
 	root := t.TempDir()
-	require.ErrorContains(t, check(root), "README.md: missing")
+	require.ErrorContains(t, check(root, root), "README.md: missing")
 	require.NoError(t, os.WriteFile(filepath.Join(root, "README.md"), []byte("# Title\n"), 0o600))
-	require.ErrorContains(t, check(root), "README.md: missing")
+	require.ErrorContains(t, check(root, root), "README.md: missing")
 }
