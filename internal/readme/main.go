@@ -2,6 +2,7 @@
 // from there works. Run it at the root of the repository:
 //
 //	go run ./internal/readme
+//	go run ./internal/readme -build DIR    programs get their imports as the module in DIR does
 //
 // Each fenced block that is marked as go is one of two things:
 //
@@ -19,6 +20,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"go/ast"
 	"go/format"
@@ -39,14 +41,16 @@ import (
 const runTime = time.Minute
 
 func main() {
-	if err := check("."); err != nil {
+	build := flag.String("build", ".", "the folder of the module that programs are built in")
+	flag.Parse()
+	if err := check(".", *build); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-// check checks all Markdown files under root and prints a line for each block.
-func check(root string) error {
+// check checks all Markdown files under root and prints a line for each block. Programs are built in the folder build.
+func check(root, build string) error {
 	files, err := read(root)
 	if err != nil {
 		return err
@@ -60,7 +64,7 @@ func check(root string) error {
 			continue
 		}
 		for _, b := range blocks(text) {
-			how, err := b.check(root, name, files)
+			how, err := b.check(build, name, files)
 			if err != nil {
 				failures = append(failures, fmt.Errorf("%s:%d: %w", name, b.line, err))
 				continue
@@ -114,7 +118,7 @@ func blocks(text string) []block {
 }
 
 // check says how b, in the file of that name, was found to work, or why it does not.
-func (b block) check(root, name string, files map[string]string) (string, error) {
+func (b block) check(build, name string, files map[string]string) (string, error) {
 	file, err := parser.ParseFile(token.NewFileSet(), "", b.code, parser.ParseComments)
 	if err == nil && file.Name.Name == "main" {
 		if formatted, err := format.Source([]byte(b.code)); err != nil || string(formatted) != b.code {
@@ -123,7 +127,7 @@ func (b block) check(root, name string, files map[string]string) (string, error)
 		if path.Base(path.Dir(name)) == "guides" {
 			return "program of a guide", nil
 		}
-		return "program runs", b.run(root, file)
+		return "program runs", b.run(build, file)
 	}
 	for source, text := range files {
 		if filepath.Ext(source) == ".go" && contains(text, b.code) {
@@ -134,7 +138,7 @@ func (b block) check(root, name string, files map[string]string) (string, error)
 }
 
 // run builds and runs the program b.
-func (b block) run(root string, file *ast.File) error {
+func (b block) run(where string, file *ast.File) error {
 	dir, err := os.MkdirTemp("", "readme")
 	if err != nil {
 		return err
@@ -147,7 +151,7 @@ func (b block) run(root string, file *ast.File) error {
 
 	// Built at the root, the file's imports are resolved by go.work: from this checkout.
 	build := exec.Command("go", "build", "-o", program, source)
-	build.Dir = root
+	build.Dir = where
 	if output, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("the program does not build: %w\n%s", err, output)
 	}

@@ -39,7 +39,7 @@ func TestCheck(t *testing.T) {
 			write("go.mod", "module example.org/m\n")
 			write("code.go", "package m\n\nfunc f(ok bool) int {\n\tif ok {\n\t\treturn 1\n\t}\n\treturn 0\n}\n")
 			write("README.md", "```go\n"+test.code+"```\n")
-			err := check(root)
+			err := check(root, root)
 			if test.wrong == "" {
 				require.NoError(t, err)
 				return
@@ -59,14 +59,14 @@ func TestCheckGuide(t *testing.T) {
 	}
 	write("README.md", "```go\npackage main\n\nfunc main() {}\n```\n")
 	write("docs/guides/page.md", "```go\npackage main\n\nfunc main() { panic(1) }\n```\n")
-	require.NoError(t, check(root))
+	require.NoError(t, check(root, root))
 	write("docs/guides/page.md", "```go\npackage main\nfunc main() { }\n```\n")
-	require.ErrorContains(t, check(root), "docs/guides/page.md:1: the program is not formatted")
+	require.ErrorContains(t, check(root, root), "docs/guides/page.md:1: the program is not formatted")
 }
 
 func TestCheckNeedsBlock(t *testing.T) {
 	root := t.TempDir()
-	require.ErrorContains(t, check(root), "README.md: missing")
+	require.ErrorContains(t, check(root, root), "README.md: missing")
 	require.NoError(t, os.WriteFile(filepath.Join(root, "README.md"), []byte("# Title\n"), 0o600))
-	require.ErrorContains(t, check(root), "README.md: missing")
+	require.ErrorContains(t, check(root, root), "README.md: missing")
 }
