@@ -118,7 +118,7 @@ func (s *Store) settleFailed(err error) error {
 
 // writer makes a commit within its transaction.
 type writer struct {
-	records, prefixes, expiry, labels bucket
+	records, prefixes, expiry, labels *batch
 }
 
 // newWriter checks the pages that every commit replaces: the list of free pages, and the roots of the buckets.
@@ -129,17 +129,27 @@ func (s *Store) newWriter(tx *bbolt.Tx) (w writer, err error) {
 	} else if _, err := p.freeList(m.free); err != nil {
 		return w, err
 	}
-	if w.records, err = p.bucket(tx, bucketRecords); err != nil {
+	if w.records, err = p.batch(tx, bucketRecords); err != nil {
 		return w, err
 	}
-	if w.prefixes, err = p.bucket(tx, bucketPrefixes); err != nil {
+	if w.prefixes, err = p.batch(tx, bucketPrefixes); err != nil {
 		return w, err
 	}
-	if w.expiry, err = p.bucket(tx, bucketExpiry); err != nil {
+	if w.expiry, err = p.batch(tx, bucketExpiry); err != nil {
 		return w, err
 	}
-	w.labels, err = p.bucket(tx, bucketLabels)
+	w.labels, err = p.batch(tx, bucketLabels)
 	return w, err
+}
+
+// flush makes all changes that were planned.
+func (w writer) flush() error {
+	for _, b := range []*batch{w.records, w.prefixes, w.expiry, w.labels} {
+		if err := b.flush(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // apply does what [store.Store] says of Commit, and returns the new heads. If it fails, the transaction must be rolled
@@ -162,7 +172,7 @@ func (w writer) apply(changes []store.Change) ([]store.Record, error) {
 			return nil, err
 		}
 	}
-	return heads, nil
+	return heads, w.flush()
 }
 
 func (w writer) applyOne(c *store.Change, revision int64) (store.Record, error) {
@@ -268,14 +278,16 @@ func (w writer) put(r store.Record, revision int64) error {
 	if err := w.reindex(r); err != nil {
 		return err
 	}
-	return w.records.put(encodeKey(r.Key), value)
+	w.records.put(encodeKey(r.Key), value, len(r.Kind)+len(r.Pool)+2)
+	return nil
 }
 
 func (w writer) remove(key store.Key) error {
 	if err := w.reindex(store.Record{Key: key}); err != nil {
 		return err
 	}
-	return w.records.delete(encodeKey(key))
+	w.records.delete(encodeKey(key))
+	return nil
 }
 
 // reindex makes the indexes say what they are to say of r, which is about to take the place of the record under its
@@ -292,16 +304,13 @@ func (w writer) reindex(r store.Record) error {
 		}
 	}
 	if r.Kind == store.KindAllocation {
-		if err := w.reindexPrefixes(r.Key, old.Prefixes, r.Prefixes); err != nil {
-			return err
-		}
+		w.reindexPrefixes(r.Key, old.Prefixes, r.Prefixes)
 	}
 	if r.Kind.IsLabelled() {
-		if err := w.reindexLabels(r.Key, old.Labels, r.Labels); err != nil {
-			return err
-		}
+		w.reindexLabels(r.Key, old.Labels, r.Labels)
 	}
-	return w.reindexExpires(r.Key, old.Expires, r.Expires)
+	w.reindexExpires(r.Key, old.Expires, r.Expires)
+	return nil
 }
 
 // indexed reports whether an index may have something of the record of a kind with such a value. It saves decoding a
@@ -310,34 +319,30 @@ func indexed(kind store.Kind, value []byte) bool {
 	return value != nil && (kind.IsLabelled() || bytes.Contains(value, []byte(`"expires":`)))
 }
 
-func (w writer) reindexPrefixes(key store.Key, before, after []netip.Prefix) error {
+func (w writer) reindexPrefixes(key store.Key, before, after []netip.Prefix) {
 	if slices.Equal(before, after) {
-		return nil
+		return
 	}
 	for _, p := range before {
-		if err := w.prefixes.delete(encodeIndex(key, p)); err != nil {
-			return err
+		if !slices.Contains(after, p) {
+			w.prefixes.delete(encodeIndex(key, p))
 		}
 	}
-	for _, p := range after {
-		if err := w.prefixes.put(encodeIndex(key, p), []byte(p.String())); err != nil {
-			return err
+	for i, p := range after {
+		if !slices.Contains(before, p) && !slices.Contains(after[:i], p) {
+			w.prefixes.put(encodeIndex(key, p), []byte(p.String()), len(key.Pool)+indexHeader)
 		}
 	}
-	return nil
 }
 
-func (w writer) reindexExpires(key store.Key, before, after time.Time) error {
+func (w writer) reindexExpires(key store.Key, before, after time.Time) {
 	if before.Equal(after) {
-		return nil
+		return
 	}
 	if !before.IsZero() {
-		if err := w.expiry.delete(encodeExpiry(key, before)); err != nil {
-			return err
-		}
+		w.expiry.delete(encodeExpiry(key, before))
 	}
-	if after.IsZero() {
-		return nil
+	if !after.IsZero() {
+		w.expiry.put(encodeExpiry(key, after), []byte(after.Format(time.RFC3339Nano)), len(key.Kind)+len(key.Pool)+2)
 	}
-	return w.expiry.put(encodeExpiry(key, after), []byte(after.Format(time.RFC3339Nano)))
 }

@@ -23,8 +23,9 @@
 // The folder must allow hard links while the file is created.
 //
 // Size. The file does not shrink when records are deleted, but their space is used again. It grows in powers of two up
-// to 16 MiB, then by 16 MiB at a time. An allocation takes roughly 500 bytes, and each of its labels
-// twice its own size, and the sizes of the pool's and the owner's names.
+// to 16 MiB, then by 16 MiB at a time. An allocation takes about 250 bytes if the owners' names come in order, as
+// numbers and times do, and up to 450 if they come in any order; and each of its labels twice its own size, and the
+// sizes of the pool's and the owner's names.
 //
 // Backup: copy the file while no process has it open.
 //
