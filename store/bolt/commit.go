@@ -62,7 +62,9 @@ func (s *Store) commit(ctx context.Context, changes []store.Change) (heads []sto
 			if err != nil { // Open has found these pages whole
 				return s.file.breaks(err)
 			}
-			heads, err = w.apply(changes)
+			if heads, err = w.apply(changes); err == nil {
+				err = w.balance(tx)
+			}
 			planned = err == nil
 			return err
 		})
@@ -118,8 +120,19 @@ func (s *Store) settleFailed(err error) error {
 
 // writer makes a commit within its transaction.
 type writer struct {
-	records, prefixes, expiry, labels *batch
+	records, pieces, prefixes, expiry, labels *batch
 }
+
+// of returns the batch for records of a kind.
+func (w writer) of(kind store.Kind) *batch {
+	if bucketOf(kind) == bucketPieces {
+		return w.pieces
+	}
+	return w.records
+}
+
+// all returns all batches.
+func (w writer) all() []*batch { return []*batch{w.records, w.pieces, w.prefixes, w.expiry, w.labels} }
 
 // newWriter checks the pages that every commit replaces: the list of free pages, and the roots of the buckets.
 func (s *Store) newWriter(tx *bbolt.Tx) (w writer, err error) {
@@ -130,6 +143,9 @@ func (s *Store) newWriter(tx *bbolt.Tx) (w writer, err error) {
 		return w, err
 	}
 	if w.records, err = p.batch(tx, bucketRecords); err != nil {
+		return w, err
+	}
+	if w.pieces, err = p.batch(tx, bucketPieces); err != nil {
 		return w, err
 	}
 	if w.prefixes, err = p.batch(tx, bucketPrefixes); err != nil {
@@ -144,12 +160,23 @@ func (s *Store) newWriter(tx *bbolt.Tx) (w writer, err error) {
 
 // flush makes all changes that were planned.
 func (w writer) flush() error {
-	for _, b := range []*batch{w.records, w.prefixes, w.expiry, w.labels} {
+	for _, b := range w.all() {
 		if err := b.flush(); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// balance sees to the free pages, after all else.
+func (w writer) balance(tx *bbolt.Tx) error {
+	pages, size := w.records.tree.pages, 0
+	for _, b := range w.all() {
+		for i := range b.ops {
+			size += elementSize + len(b.ops[i].key) + len(b.ops[i].value)
+		}
+	}
+	return pages.balance(tx, len(pages.checked)+size/int(pages.pageSize)*2)
 }
 
 // apply does what [store.Store] says of Commit, and returns the new heads. If it fails, the transaction must be rolled
@@ -216,7 +243,7 @@ func (w writer) admit(changes []store.Change) error {
 }
 
 func (w writer) admitHead(head store.Record) error {
-	value, err := w.records.get(encodeKey(head.Key))
+	value, err := w.of(head.Kind).get(encodeKey(head.Key))
 	if err != nil {
 		return err
 	}
@@ -237,7 +264,7 @@ func (w writer) standing(found []store.Record, writes []store.Write) ([]store.Re
 			continue
 		}
 		key := writes[i].Record.Key
-		value, err := w.records.get(encodeKey(key))
+		value, err := w.of(key.Kind).get(encodeKey(key))
 		if err != nil {
 			return nil, err
 		}
@@ -278,7 +305,7 @@ func (w writer) put(r store.Record, revision int64) error {
 	if err := w.reindex(r); err != nil {
 		return err
 	}
-	w.records.put(encodeKey(r.Key), value, len(r.Kind)+len(r.Pool)+2)
+	w.of(r.Kind).put(encodeKey(r.Key), value, len(r.Kind)+len(r.Pool)+2)
 	return nil
 }
 
@@ -286,7 +313,7 @@ func (w writer) remove(key store.Key) error {
 	if err := w.reindex(store.Record{Key: key}); err != nil {
 		return err
 	}
-	w.records.delete(encodeKey(key))
+	w.of(key.Kind).delete(encodeKey(key))
 	return nil
 }
 
@@ -294,7 +321,7 @@ func (w writer) remove(key store.Key) error {
 // key.
 func (w writer) reindex(r store.Record) error {
 	var old store.Record
-	value, err := w.records.get(encodeKey(r.Key))
+	value, err := w.of(r.Kind).get(encodeKey(r.Key))
 	if err != nil {
 		return err
 	}

@@ -68,6 +68,7 @@ func TestFormat(t *testing.T) {
 				`"prefixes":["10.0.0.5/32","2001:db8::/64"],"labels":{"node":"n1","pod":"<a>"},` +
 				`"created":"2024-05-06T07:08:09.012345Z","expires":"2024-05-06T08:08:09Z"}`,
 		},
+		"pieces": {},
 		"prefixes": {
 			"lab\x004\x60\x0a\x00\x00\x05vm-1":                                 "10.0.0.5/32",
 			"lab\x006\x40\x20\x01\x0d\xb8" + string(make([]byte, 12)) + "vm-1": "2001:db8::/64",

@@ -53,7 +53,7 @@ func (s *Store) readLabelPage(
 	}
 	err = s.view(ctx, func(tx *bbolt.Tx) error {
 		p := newPages(s.file.handle, tx)
-		records, err := p.bucket(tx, bucketRecords)
+		records, err := p.bucket(tx, bucketOf(l.Kind))
 		if err != nil {
 			return err
 		}
