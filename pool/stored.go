@@ -44,6 +44,9 @@ type stored struct {
 
 	rivalry int // see turn.go
 
+	// repeats says that claims which came together were of owners that nearly all held something already.
+	repeats bool
+
 	most int // how many tasks a commit may have
 	full int // how many commits had that many since it was made less
 }
@@ -344,6 +347,9 @@ func (s *stored) mustLook(owner string, claims bool) bool {
 	return !s.looked[owner] && (s.held[owner] != nil) == claims
 }
 
+// mayLook implements [home].
+func (s *stored) mayLook(owner string) bool { return s.repeats && !s.looked[owner] }
+
 // lookUp implements [home].
 func (s *stored) lookUp(ctx context.Context, owners []string) {
 	if len(owners) < 2 {
@@ -354,11 +360,19 @@ func (s *stored) lookUp(ctx context.Context, owners []string) {
 		keys[i] = s.key(store.KindAllocation, owner)
 	}
 	records, err := store.GetAll(ctx, s.store, keys...)
+	if err != nil {
+		return
+	}
+	found := 0
 	for i := range records {
-		if err == nil && s.look(owners[i], records[i]) != nil {
+		if s.look(owners[i], records[i]) != nil {
 			return
 		}
+		if records[i].Revision != 0 {
+			found++
+		}
 	}
+	s.repeats = s.repeats && 2*found >= len(records)
 }
 
 func (s *stored) remember(h *holding) {
@@ -708,6 +722,7 @@ func (s *stored) learn(ctx context.Context, err error) bool {
 // already. It reports whether there are any.
 func (s *stored) note(records []store.Record) bool {
 	found := false
+	s.repeats = s.repeats || len(records) >= fewTasks
 	for _, record := range records {
 		if record.Kind != store.KindAllocation || record.Pool != s.name {
 			continue

@@ -82,7 +82,8 @@ func (b *batch) flush() error {
 
 // search returns where key is, or belongs, in a leaf.
 func (s *subtree) search(key []byte) (at int, found bool) {
-	return slices.BinarySearchFunc(s.page.elements, key, func(e element, key []byte) int { return bytes.Compare(e.key, key) })
+	compare := func(e element, key []byte) int { return bytes.Compare(e.key, key) }
+	return slices.BinarySearchFunc(s.page.elements, key, compare)
 }
 
 // isLast reports whether no key from the given element of a leaf on is in the group.

@@ -41,12 +41,12 @@
 //
 // Values are JSON, so any tool that reads bbolt files shows them as text. The bucket "ipalloc" has the name and the
 // version of the format. The bucket "records" has the records; a key is the kind, pool and name, separated by NUL. The
-// sequence number of this bucket is the revision of the latest commit. The bucket "pieces" has those of kind "space" in
-// the same way, and "spare" the numbers of most of the file's free pages, if there are many. The bucket "prefixes" is the index for Find: a
-// key is the pool, NUL, '4' or '6', 128 minus the prefix length as one byte, the address, and the name; the value is
-// the prefix as text. The bucket "expiry" is the index for ByExpiry: a key is the kind, NUL, the pool, NUL, the
-// microseconds since the year 1 as eight bytes, and the name; the value is the time as text. The bucket "labels" is
-// the index for ByLabel: a key is the kind, the pool, the name and the value of the label, and the name of
-// the allocation, separated by NUL; the value is empty. A file of another version of the format is refused with
-// [store.ErrNewerFormat].
+// sequence number of this bucket is the revision of the latest commit. The bucket "pieces" has those of kind "space"
+// in the same way, and "spare" the numbers of most of the file's free pages, if there are many. The bucket "prefixes"
+// is the index for Find: a key is the pool, NUL, '4' or '6', 128 minus the prefix length as one byte, the address, and
+// the name; the value is the prefix as text. The bucket "expiry" is the index for ByExpiry: a key is the kind, NUL,
+// the pool, NUL, the microseconds since the year 1 as eight bytes, and the name; the value is the time as text. The
+// bucket "labels" is the index for ByLabel: a key is the kind, the pool, the name and the value of the label, and the
+// name of the allocation, separated by NUL; the value is empty. A file of another version of the format is refused
+// with [store.ErrNewerFormat].
 package bolt

@@ -95,8 +95,8 @@ func withoutGrowth(path string, do func() error) error {
 	return result
 }
 
-// TestFailedCommitOfSparePages has a child whose commit fails after it has taken spare pages back, since the file may not
-// grow.
+// TestFailedCommitOfSparePages has a child whose commit fails after it has taken spare pages back, since the file may
+// not grow.
 func TestFailedCommitOfSparePages(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ipalloc.db")
 	child, output := filetest.StartChild(t, "limited spare", path)

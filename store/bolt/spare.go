@@ -63,7 +63,7 @@ func freePagesOf(tx *bbolt.Tx) (f freePages, ok bool) {
 	return f, takesPages(f.copyAll) && takesPages(f.init)
 }
 
-// private returns the private field that an object has under the name, and the zero Value if there is none or it is nil.
+// private returns the private field that an object has under the name; the zero Value if there is none or it is nil.
 func private(object any, name string) reflect.Value {
 	field := reflect.ValueOf(object).Elem().FieldByName(name)
 	if kind := field.Kind(); kind != reflect.Interface && kind != reflect.Pointer || field.IsNil() {
