@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"iter"
@@ -41,6 +42,8 @@ type stored struct {
 	unsettled int64
 	// seen is the head that a watch has seen last, if it may be newer than head. Anybody may put one there.
 	seen atomic.Pointer[store.Record]
+	// described is what info has last read from a head.
+	described atomic.Pointer[description]
 
 	rivalry int // see turn.go
 
@@ -759,7 +762,25 @@ func (s *stored) info(ctx context.Context) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	return describe(ctx, s.store, head)
+	if known := s.described.Load(); known != nil && known.is(head) {
+		return known.info.clone(), nil
+	}
+	info, err := describe(ctx, s.store, head)
+	if err == nil && info.Revision == head.Revision {
+		s.described.Store(&description{info.clone(), head.Data})
+	}
+	return info, err
+}
+
+// description is what a head says, which need not be read again.
+type description struct {
+	info Info
+	data []byte // of the head
+}
+
+// is reports whether the head is the one that was described, also if a store was restored from an earlier copy.
+func (d *description) is(head store.Record) bool {
+	return d.info.Revision == head.Revision && d.info.Created.Equal(head.Created) && bytes.Equal(d.data, head.Data)
 }
 
 // records implements [home].
