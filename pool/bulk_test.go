@@ -331,7 +331,7 @@ func TestManyClaimsOfWhatIsHeld(t *testing.T) {
 	counted.reads = 0
 	got, err := each(t.Context(), p, claims)
 	require.NoError(t, err)
-	require.Equal(t, len(want), len(got))
+	require.Len(t, got, len(want))
 	for i := range want {
 		require.Equal(t, want[i].Allocation, got[i].Allocation)
 	}

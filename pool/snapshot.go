@@ -229,8 +229,8 @@ func (a *allocationText) holding() (*holding, error) {
 		a.Owner, a.State, []string{stateAllocated, stateCooling, stateDeclined, stateReserved})
 }
 
-// Export writes the whole pool as JSON, indented, as of one moment; see [Snapshot.MarshalJSON]. It holds what a Snapshot
-// holds, and writes that in small pieces. Errors and cost: as for [Pool.Snapshot], and the errors of w.
+// Export writes the whole pool as JSON, indented, as of one moment; see [Snapshot.MarshalJSON]. It holds what a
+// Snapshot holds, and writes that in small pieces. Errors and cost: as for [Pool.Snapshot], and the errors of w.
 func (p *Pool) Export(ctx context.Context, w io.Writer) error {
 	s, err := p.Snapshot(ctx)
 	if err != nil {
@@ -247,22 +247,23 @@ func (s *Snapshot) write(w io.Writer) error {
 		return err
 	}
 	text := bufio.NewWriter(w)
-	head, _ = bytes.CutSuffix(head, []byte(nothing))
-	text.Write(head)
-	separator := "[\n"
+	begin, _ := bytes.CutSuffix(head, []byte(nothing))
+	if _, err := text.Write(begin); err != nil {
+		return err
+	}
+	before, end := "[\n", nothing+"\n"
 	for a := range s.texts() {
 		b, err := json.MarshalIndent(a, indent+indent, indent)
 		if err != nil {
 			return err
 		}
-		text.WriteString(separator + indent + indent)
-		text.Write(b)
-		separator = ",\n"
+		if _, err := text.WriteString(before + indent + indent + string(b)); err != nil {
+			return err
+		}
+		before, end = ",\n", "\n"+indent+"]\n}\n"
 	}
-	if separator == ",\n" {
-		text.WriteString("\n" + indent + "]\n}\n")
-	} else {
-		text.WriteString(nothing + "\n")
+	if _, err := text.WriteString(end); err != nil {
+		return err
 	}
-	return text.Flush() // with the first error of all that was written
+	return text.Flush()
 }

@@ -22,8 +22,10 @@ func waitsForLock(t *testing.T, path string) bool {
 	require.NoError(t, err)
 	text, err := os.ReadFile("/proc/locks")
 	require.NoError(t, err)
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	require.True(t, ok)
 	for line := range strings.Lines(string(text)) {
-		if strings.Contains(line, "-> FLOCK") && strings.Contains(line, fmt.Sprintf(":%d ", info.Sys().(*syscall.Stat_t).Ino)) {
+		if strings.Contains(line, "-> FLOCK") && strings.Contains(line, fmt.Sprintf(":%d ", stat.Ino)) {
 			return true
 		}
 	}
