@@ -319,14 +319,17 @@ func (s *commitsAndReads) Get(ctx context.Context, key store.Key) (store.Record,
 func TestManyClaimsOfWhatIsHeld(t *testing.T) {
 	const batches = 5
 	backend := store.NewMemory()
-	granted, err := pool.Create(t.Context(), backend, "p", specOf("10.0.0.0/16"), nil)
+	// Where time stands still, no commit takes so long that the next one is made smaller.
+	still := time.Unix(1_800_000_000, 0)
+	options := &pool.Options{Clock: func() time.Time { return still }}
+	granted, err := pool.Create(t.Context(), backend, "p", specOf("10.0.0.0/16"), options)
 	require.NoError(t, err)
 	claims := allocations(claimsOf(numbered("o", batches*4096)...))
 	want, err := each(t.Context(), granted, claims)
 	require.NoError(t, err)
 
 	counted := &commitsAndReads{Store: backend}
-	p, err := pool.Open(t.Context(), counted, "p", nil)
+	p, err := pool.Open(t.Context(), counted, "p", options)
 	require.NoError(t, err)
 	counted.reads = 0
 	got, err := each(t.Context(), p, claims)

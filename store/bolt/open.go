@@ -47,7 +47,7 @@ const (
 // Open checks only the outer structure of the file. A later call that reads or writes a damaged page returns
 // [ErrCorrupt].
 //
-// Cost: O(free pages in the file), whatever is stored. Creating the file takes a few flushes more.
+// Cost: a few reads, whatever is stored and however much is free. Creating the file takes a few flushes more.
 func Open(ctx context.Context, path string, opts *Options) (*Store, error) {
 	if opts == nil {
 		opts = &Options{}
