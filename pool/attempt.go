@@ -307,7 +307,8 @@ func (a *attempt) lookAhead() {
 			continue
 		}
 		o.some(func(s *step) bool {
-			if s.owner != "" && home.mustLook(s.owner, s.kind == taskAllocate) {
+			claims := s.kind == taskAllocate
+			if s.owner != "" && (home.mustLook(s.owner, claims) || claims && home.mayLook(s.owner)) {
 				owners = append(owners, s.owner)
 			}
 			return false
