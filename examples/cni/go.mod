@@ -6,7 +6,6 @@ replace (
 	github.com/ipalloc/ipalloc => ../..
 	github.com/ipalloc/ipalloc/adopt => ../../adopt
 	github.com/ipalloc/ipalloc/config => ../../config
-	github.com/ipalloc/ipalloc/pool/metrics => ../../pool/metrics
 	github.com/ipalloc/ipalloc/store/bolt => ../../store/bolt
 	github.com/ipalloc/ipalloc/store/etcd => ../../store/etcd
 	github.com/ipalloc/ipalloc/store/kube => ../../store/kube
