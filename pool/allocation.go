@@ -34,6 +34,9 @@ type Allocation struct {
 	Expires time.Time
 	// Scope is the scope of the claim.
 	Scope string
+	// Share is the share key of the claim, by which other owners may hold the same; see [Claim.Share]. Empty if it is held
+	// by this owner alone, and once it cools down.
+	Share string
 	// Labels are those of the claim; nil if it had none.
 	Labels map[string]string
 	// Declined reports whether an allocation that is cooling down was declined by its owner. Then nobody gets it before
@@ -79,6 +82,8 @@ type holding struct {
 	cooling bool      // nobody holds it; if it is Kept, for as long as it is reserved
 	stray   bool      // it cools down under its first prefix, since its owner holds something else
 	missing time.Time // since when [Pool.Reconcile] has not found the owner; zero if it has
+	sharers []string  // of the record of a share: the owners that hold what it has, in the order in which they came
+	shared  bool      // it is the record of a share, of which no owner is; see share.go
 	place   int       // in memory: where it stands in the heap of those that expire, from 1
 }
 
@@ -88,6 +93,7 @@ const (
 	stateCooling   = "cooling"
 	stateDeclined  = "declined" // as cooling, but its last owner does not get it either
 	stateReserved  = "reserved" // for an owner that does not hold it
+	stateShared    = "shared"   // by the owners that the record lists
 )
 
 // holdingData is what the record of a holding has as its data, beside the record's own fields. It is empty for most.
@@ -99,6 +105,10 @@ type holdingData struct {
 	Missing    *time.Time `json:"missing,omitempty"`
 	Reserved   bool       `json:"reserved,omitempty"`
 	Ends       *time.Time `json:"ends,omitempty"` // of what is reserved: its Expires, when nothing becomes free
+
+	Share    string         `json:"share,omitempty"`    // the share key
+	Prefixes []netip.Prefix `json:"prefixes,omitempty"` // of an owner that shares: what the record of the share has
+	Sharers  []string       `json:"sharers,omitempty"`  // of a share: its owners
 }
 
 func (h *holding) key(pool string) store.Key {
@@ -113,10 +123,16 @@ func (h *holding) record(pool string) (store.Record, error) {
 		Key: h.key(pool), State: h.state(), Prefixes: h.Prefixes, Labels: h.Labels, Created: h.Created,
 		Expires: h.frees(),
 	}
-	if h.Generation == 0 && h.Scope == "" && h.Child == "" && h.missing.IsZero() && !h.stray && !h.Reserved {
+	if h.Generation == 0 && h.Scope == "" && h.Share == "" && h.Child == "" && h.missing.IsZero() && !h.stray &&
+		!h.Reserved {
 		return r, nil
 	}
-	data := holdingData{Generation: h.Generation, Scope: h.Scope, Child: h.Child, Reserved: h.Reserved}
+	data := holdingData{
+		Generation: h.Generation, Scope: h.Scope, Child: h.Child, Reserved: h.Reserved, Share: h.Share, Sharers: h.sharers,
+	}
+	if h.shares() {
+		r.Prefixes, data.Prefixes = nil, h.Prefixes
+	}
 	if h.Reserved && !h.Expires.IsZero() {
 		data.Ends = &h.Expires
 	}
@@ -134,6 +150,8 @@ func (h *holding) record(pool string) (store.Record, error) {
 // state is that of the record.
 func (h *holding) state() string {
 	switch {
+	case h.shared:
+		return stateShared
 	case h.Declined:
 		return stateDeclined
 	case h.Kept:
@@ -158,6 +176,7 @@ func readHolding(r store.Record) (holding, error) {
 		},
 		cooling: r.State == stateCooling || r.State == stateDeclined || r.State == stateReserved,
 		stray:   r.Kind == store.KindCooling,
+		shared:  r.State == stateShared,
 	}
 	if len(r.Data) == 0 {
 		return h, nil
@@ -166,7 +185,10 @@ func readHolding(r store.Record) (holding, error) {
 	if err := json.Unmarshal(r.Data, &data); err != nil {
 		return h, fmt.Errorf("%w: the record %v: %w", ErrCorrupt, r.Key, err)
 	}
-	h.Scope, h.Child = data.Scope, data.Child
+	h.Scope, h.Child, h.Share, h.sharers = data.Scope, data.Child, data.Share, data.Sharers
+	if h.shares() {
+		h.Prefixes = data.Prefixes
+	}
 	h.Reserved, h.Kept = data.Reserved, data.Reserved && h.cooling
 	if data.Ends != nil {
 		h.Expires = data.Ends.UTC()
@@ -214,4 +236,4 @@ func (h *holding) use() space.Use {
 }
 
 // live tells whether its owner holds it, though perhaps by a lease that has ended.
-func (h *holding) live() bool { return h != nil && !h.cooling }
+func (h *holding) live() bool { return h != nil && !h.cooling && !h.shared }

@@ -91,6 +91,7 @@ type tenureData struct {
 	Generation int64      `json:"generation"`
 	Leased     *time.Time `json:"leased,omitempty"` // until when, at last
 	Scope      string     `json:"scope,omitempty"`
+	Share      string     `json:"share,omitempty"`
 	Child      string     `json:"child,omitempty"`
 	Reserved   bool       `json:"reserved,omitempty"`
 }
@@ -100,7 +101,8 @@ const toLayout = "2006-01-02T15:04:05.000000Z"
 
 func (t *Tenure) record(key store.Key) (store.Record, error) {
 	data := tenureData{
-		To: t.To.UTC().Format(toLayout), Generation: t.Generation, Scope: t.Scope, Child: t.Child, Reserved: t.Reserved,
+		To: t.To.UTC().Format(toLayout), Generation: t.Generation, Scope: t.Scope, Share: t.Share, Child: t.Child,
+		Reserved: t.Reserved,
 	}
 	if !t.Expires.IsZero() {
 		data.Leased = &t.Expires
@@ -123,7 +125,7 @@ func tenureOf(r store.Record) (*Tenure, error) {
 	}
 	t.Allocation = Allocation{
 		Owner: r.Labels[labelOwner], Prefixes: r.Prefixes, Generation: data.Generation, Created: r.Created,
-		Scope: data.Scope, Child: data.Child, Reserved: data.Reserved,
+		Scope: data.Scope, Share: data.Share, Child: data.Child, Reserved: data.Reserved,
 	}
 	if data.Leased != nil {
 		t.Expires = data.Leased.UTC()
@@ -141,7 +143,8 @@ func tenureOf(r store.Record) (*Tenure, error) {
 	return t, nil
 }
 
-// endsTenure returns the tenure that a write ends, nil if none.
+// endsTenure returns the tenure that a write ends, nil if none. That of a share ends none: each of its owners has a
+// record, and so a tenure, of its own.
 func (w *write) endsTenure(now time.Time) *Tenure {
 	if !w.old.live() {
 		return nil

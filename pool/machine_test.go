@@ -193,7 +193,7 @@ func sameMissing(t *rapid.T, w *world.World, name string, p *pool.Pool) bool {
 	everybody := live(slices.Collect(maps.Keys(all))...)
 	got, err := p.Reconcile(context.Background(), mark, everybody, &pool.ReconcileOptions{DryRun: true})
 	require.NoError(t, err)
-	_, want := w.Reconcile(name, all, math.MaxInt64, 0)
+	_, want := w.Reconcile(name, all, math.MaxInt64, 0, nil)
 	slices.SortFunc(got.Back, world.ByAddr)
 	slices.SortFunc(want.Back, world.ByAddr)
 	return reflect.DeepEqual(got.Back, want.Back)

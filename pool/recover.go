@@ -44,12 +44,15 @@ func (p *Pool) recover(ctx context.Context, spec Spec) error {
 // recover plans that a pool is made which holds what its records say.
 func (a *attempt) recover(p *Pool, spec Spec) error {
 	var held []*holding
+	var shares sharing
 	var all outside
 	for h, err := range p.home.audited(a.ctx) {
 		if err != nil {
 			return err
 		}
-		held = append(held, h)
+		if !shares.add(h) || !h.shared {
+			held = append(held, h)
+		}
 		all.add(h)
 	}
 	d := a.draft(p)
@@ -63,6 +66,8 @@ func (a *attempt) recover(p *Pool, spec Spec) error {
 	for _, h := range held {
 		d.next.hold(h)
 	}
+	shares.hold(d.next)
+	d.writes, _ = shares.repairs()
 	d.next.space.Keep()
 	d.created = a.now
 	p.options.Logger.Warn("making a pool for records whose head is gone",

@@ -226,6 +226,9 @@ func (s *state) hold(h *holding) (twice []netip.Prefix) {
 		}
 	}
 	s.rules.counted.own(s.space, h, true)
+	if h.shares() {
+		return nil // the share has them
+	}
 	for _, p := range h.Prefixes {
 		if s.space.Hold(p, h.use()) {
 			twice = append(twice, p)

@@ -67,8 +67,8 @@ func (h History) Check(patience time.Duration, path string) (porcupine.CheckResu
 	return result, porcupine.VisualizePath(m, info, path)
 }
 
-// Run creates the pool, lets the clients work, and returns what they were told. The error has the errors that a pool may
-// not answer with. In the history, the outcomes of these calls are unknown.
+// Run creates the pool, lets the clients work, and returns what they were told. Its error joins the errors that a pool
+// may not answer with. In the history, the outcomes of these calls are unknown.
 func (c Clients) Run(ctx context.Context, name string) (History, error) {
 	spec, err := pool.ParseSpec(fmt.Sprintf("%s-%s", addrOf(1), addrOf(byte(c.Addresses))))
 	if err != nil {

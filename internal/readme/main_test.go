@@ -10,24 +10,8 @@ import (
 )
 
 func TestBlocks(t *testing.T) {
-	markdown := strings.ReplaceAll(`# Title
-'''go
-a()
-'''
-'''sh
-go test work
-'''
-* An item:
-
-  ''''go title="x"
-  b()
-    '''go
-  ''''
-'''golang
-c()
-'''
-`, "'", "`")
-	require.Equal(t, []block{{2, "a()\n"}, {10, "b()\n  ```go\n"}}, blocks(markdown))
+	markdown := strings.ReplaceAll("'''go\na()\n'''\n'''sh\ngo test work\n'''\n'''golang\nc()\n'''\n", "'", "`")
+	require.Equal(t, []block{{1, "a()\n"}}, blocks(markdown))
 }
 
 func TestCheck(t *testing.T) {
@@ -64,6 +48,20 @@ func TestCheck(t *testing.T) {
 			require.ErrorContains(t, err, "README.md:1: ")
 		})
 	}
+}
+
+// A program of a guide is looked at, and not run.
+func TestCheckGuide(t *testing.T) {
+	root := t.TempDir()
+	write := func(name, text string) {
+		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(root, name)), 0o700))
+		require.NoError(t, os.WriteFile(filepath.Join(root, name), []byte(text), 0o600))
+	}
+	write("README.md", "```go\npackage main\n\nfunc main() {}\n```\n")
+	write("docs/guides/page.md", "```go\npackage main\n\nfunc main() { panic(1) }\n```\n")
+	require.NoError(t, check(root, root))
+	write("docs/guides/page.md", "```go\npackage main\nfunc main() { }\n```\n")
+	require.ErrorContains(t, check(root, root), "docs/guides/page.md:1: the program is not formatted")
 }
 
 func TestCheckNeedsBlock(t *testing.T) {

@@ -19,6 +19,7 @@ const (
 	codeWrong
 	codeNeedsYes
 	codeUnknown
+	codeClashes
 )
 
 var (
@@ -33,8 +34,8 @@ var (
 // refusals are the errors with which a pool refuses a change.
 var refusals = []error{
 	pool.ErrExists, pool.ErrInUse, pool.ErrExhausted, pool.ErrTaken, pool.ErrNotInPool, pool.ErrFamily, pool.ErrHeld,
-	pool.ErrScope, pool.ErrQuota, pool.ErrCordoned, pool.ErrOutOfRange, pool.ErrOverlap, pool.ErrGeneration,
-	pool.ErrOrphaned, pool.ErrUnfinished,
+	pool.ErrShared, pool.ErrScope, pool.ErrQuota, pool.ErrCordoned, pool.ErrOutOfRange, pool.ErrOverlap,
+	pool.ErrGeneration, pool.ErrOrphaned, pool.ErrUnfinished,
 }
 
 // usageError is an error of the command line. Its text does not say so.
@@ -62,6 +63,8 @@ func codeOf(err error) int {
 		return codeUnknown
 	case is(errNeedsYes):
 		return codeNeedsYes
+	case is(errClashes):
+		return codeClashes
 	case is(errWrong, pool.ErrCorrupt, store.ErrDamaged):
 		return codeWrong
 	case is(context.Canceled, context.DeadlineExceeded):
