@@ -78,12 +78,18 @@ func (c Clients) Run(ctx context.Context, name string) (History, error) {
 	begin := time.Now()
 	parts := make([]part, c.Handles*c.Goroutines)
 	var all sync.WaitGroup
+	var handles []store.Store
+	defer func() {
+		for _, s := range handles {
+			_ = s.Close()
+		}
+	}()
 	for handle := range c.Handles {
 		s, err := c.Open(ctx)
 		if err != nil {
 			return History{}, err
 		}
-		defer s.Close()
+		handles = append(handles, s)
 		p, err := pool.Ensure(ctx, s, name, spec, pool.Refuse, nil)
 		if err == nil {
 			p, err = pool.Open(ctx, injector.Wrap(s), name, nil)
