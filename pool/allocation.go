@@ -22,6 +22,9 @@ type Allocation struct {
 	// Prefixes are what is held, in the order of the claim's requests. For a request for both families the primary one
 	// comes first. A single address is a prefix of 32 or 128 bits.
 	Prefixes []netip.Prefix
+	// Beside are what the owner holds beside them while the pool is renumbered: for each of Prefixes that moves the new
+	// one, in their order. nil if nothing moves. See [Pool.Renumber].
+	Beside []netip.Prefix
 	// Generation distinguishes this grant from every other one, past or future, of the owner in this pool. It is the
 	// revision of the pool at the grant. Renewing a lease keeps it.
 	Generation int64
@@ -68,7 +71,7 @@ func (a Allocation) clone() Allocation {
 
 // unshare makes what the allocation refers to its own.
 func (a *Allocation) unshare() {
-	a.Prefixes, a.Labels = slices.Clone(a.Prefixes), maps.Clone(a.Labels)
+	a.Prefixes, a.Beside, a.Labels = slices.Clone(a.Prefixes), slices.Clone(a.Beside), maps.Clone(a.Labels)
 }
 
 // holding is a record of the pool: an allocation, or what is left of one while it cools down or is reserved.
@@ -76,10 +79,11 @@ func (a *Allocation) unshare() {
 type holding struct {
 	Allocation // Expires is when the lease, or the cooldown, ends
 
-	cooling bool      // nobody holds it; if it is Kept, for as long as it is reserved
-	stray   bool      // it cools down under its first prefix, since its owner holds something else
-	missing time.Time // since when [Pool.Reconcile] has not found the owner; zero if it has
-	place   int       // in memory: where it stands in the heap of those that expire, from 1
+	cooling bool         // nobody holds it; if it is Kept, for as long as it is reserved
+	stray   bool         // it cools down under its first prefix, since its owner holds something else
+	name    netip.Prefix // of what is stray: under which prefix, if it is not the first any more
+	missing time.Time    // since when [Pool.Reconcile] has not found the owner; zero if it has
+	place   int          // in memory: where it stands in the heap of those that expire, from 1
 }
 
 // The states of the records that hold addresses.
@@ -98,25 +102,37 @@ type holdingData struct {
 	Child      string     `json:"child,omitempty"`
 	Missing    *time.Time `json:"missing,omitempty"`
 	Reserved   bool       `json:"reserved,omitempty"`
-	Ends       *time.Time `json:"ends,omitempty"` // of what is reserved: its Expires, when nothing becomes free
+	Ends       *time.Time `json:"ends,omitempty"`   // of what is reserved: its Expires, when nothing becomes free
+	Beside     int        `json:"beside,omitempty"` // how many of the prefixes are Beside, the last ones
 }
 
 func (h *holding) key(pool string) store.Key {
 	if h.stray {
-		return store.Key{Kind: store.KindCooling, Pool: pool, Name: h.Prefixes[0].String()}
+		return store.Key{Kind: store.KindCooling, Pool: pool, Name: h.named().String()}
 	}
 	return store.Key{Kind: store.KindAllocation, Pool: pool, Name: h.Owner}
 }
 
+// named is the prefix that names the record of what is stray.
+func (h *holding) named() netip.Prefix {
+	if h.name.IsValid() {
+		return h.name
+	}
+	return h.Prefixes[0]
+}
+
 func (h *holding) record(pool string) (store.Record, error) {
 	r := store.Record{
-		Key: h.key(pool), State: h.state(), Prefixes: h.Prefixes, Labels: h.Labels, Created: h.Created,
+		Key: h.key(pool), State: h.state(), Prefixes: h.allPrefixes(), Labels: h.Labels, Created: h.Created,
 		Expires: h.frees(),
 	}
-	if h.Generation == 0 && h.Scope == "" && h.Child == "" && h.missing.IsZero() && !h.stray && !h.Reserved {
+	if h.Generation == 0 && h.Scope == "" && h.Child == "" && h.missing.IsZero() && !h.stray && !h.Reserved &&
+		len(h.Beside) == 0 {
 		return r, nil
 	}
-	data := holdingData{Generation: h.Generation, Scope: h.Scope, Child: h.Child, Reserved: h.Reserved}
+	data := holdingData{
+		Generation: h.Generation, Scope: h.Scope, Child: h.Child, Reserved: h.Reserved, Beside: len(h.Beside),
+	}
 	if h.Reserved && !h.Expires.IsZero() {
 		data.Ends = &h.Expires
 	}
@@ -167,6 +183,13 @@ func readHolding(r store.Record) (holding, error) {
 		return h, fmt.Errorf("%w: the record %v: %w", ErrCorrupt, r.Key, err)
 	}
 	h.Scope, h.Child = data.Scope, data.Child
+	if beside := data.Beside; beside != 0 {
+		n := len(h.Prefixes) - beside
+		if beside < 0 || n < 1 {
+			return h, fmt.Errorf("%w: the record %v: %d of its %d prefixes are beside", ErrCorrupt, r.Key, beside, len(r.Prefixes))
+		}
+		h.Prefixes, h.Beside = r.Prefixes[:n:n], r.Prefixes[n:]
+	}
 	h.Reserved, h.Kept = data.Reserved, data.Reserved && h.cooling
 	if data.Ends != nil {
 		h.Expires = data.Ends.UTC()

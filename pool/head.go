@@ -284,6 +284,7 @@ func infoOf(ctx context.Context, s store.Store, head store.Record) (Info, error)
 	return Info{
 		Name: head.Pool, Spec: spec, Created: head.Created, Revision: head.Revision, Stats: stats,
 		Quotas:  quotaUses(spec.Quotas, stats, h.Owned),
-		Holders: h.Holding, Reservations: h.Reservations, Withheld: withheld, Parent: parent.Pool, Grants: parent.Grants,
+		Holders: h.Holding, Reservations: h.Reservations, Withheld: withheld, Renumbering: e.Renumbering,
+		Parent: parent.Pool, Grants: parent.Grants,
 	}, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -155,12 +156,8 @@ func isGone(err error) bool {
 
 // contains reports whether addr is in one of the prefixes.
 func (h *holding) contains(addr netip.Addr) bool {
-	for _, p := range h.Prefixes {
-		if p.Contains(addr) {
-			return true
-		}
-	}
-	return false
+	has := func(p netip.Prefix) bool { return p.Contains(addr) }
+	return slices.ContainsFunc(h.Prefixes, has) || slices.ContainsFunc(h.Beside, has)
 }
 
 // change does a step about what is held, by itself, for a method.

@@ -240,7 +240,7 @@ func (in *importing) plan(a *attempt, records []*holding, head string) error {
 	if err != nil {
 		return err
 	}
-	r, err := newRules(in.Spec, withheld)
+	r, err := newRules(in.Spec, withheld, Renumbering{})
 	if err == nil && in.Parent == "" {
 		err = r.requireRoom()
 	}
@@ -272,7 +272,7 @@ func (in *importing) fill(a *attempt, s *state) error {
 		if twice := s.hold(h); len(twice) > 0 {
 			return invalid("%v of the owner %q is held by another owner too", twice, h.Owner)
 		}
-		all.add(h)
+		all.add(s.rules, h)
 	}
 	s.space.Keep()
 	for _, addr := range in.Next {
@@ -285,7 +285,7 @@ func (in *importing) fill(a *attempt, s *state) error {
 	if err != nil {
 		return err
 	}
-	return a.admit(in.pool, n, in.Spec, all.of(in.Spec))
+	return a.admit(in.pool, n, in.Spec.ranges(), all.of(in.Spec.ranges()))
 }
 
 // withheld is what the pool may not hand out: what is external in its network, or what its parent may not hand out.
@@ -300,7 +300,7 @@ func (in *importing) withheld(a *attempt) ([]netipx.IPRange, error) {
 	if err != nil {
 		return nil, err
 	}
-	return n.externalIn(in.Spec), nil
+	return n.externalIn(in.Spec.ranges()), nil
 }
 
 // withheldByParent returns an error unless the parent has granted what the pool has, and is in the same network. The

@@ -18,14 +18,14 @@ func (x *index) count(p netip.Prefix) *int {
 }
 
 func (x *index) add(a *holding) {
-	for _, p := range a.Prefixes {
+	for _, p := range a.allPrefixes() {
 		x.byPrefix[p] = a
 		*x.count(p)++
 	}
 }
 
 func (x *index) remove(a *holding) {
-	for _, p := range a.Prefixes {
+	for _, p := range a.allPrefixes() {
 		delete(x.byPrefix, p)
 		*x.count(p)--
 	}

@@ -257,7 +257,7 @@ func (m *memory) apply(d *draft) {
 func (m *memory) replace(w write) {
 	h := w.holding
 	if h.stray {
-		name := h.Prefixes[0]
+		name := h.named()
 		if w.op == store.Delete {
 			m.expiry.replace(m.strays[name], nil)
 			delete(m.strays, name)
@@ -312,6 +312,7 @@ func (m *memory) info(context.Context) (Info, error) {
 	return Info{
 		Spec: m.known.rules.Spec.clone(), Revision: m.clock, Stats: stats, Holders: s.Tally(space.Holding),
 		Reservations: s.Tally(space.Reserved), Quotas: quotaUses(m.known.rules.Quotas, stats, s.Owned()),
+		Renumbering: m.known.rules.moving,
 	}, nil
 }
 

@@ -50,7 +50,7 @@ func (a *attempt) recover(p *Pool, spec Spec) error {
 			return err
 		}
 		held = append(held, h)
-		all.add(h)
+		all.add(&rules{}, h)
 	}
 	d := a.draft(p)
 	r, err := a.rulesFor(p, spec, all)

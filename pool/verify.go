@@ -170,6 +170,7 @@ func compare(now, rebuilt *state, records iter.Seq2[*holding, error]) (Report, e
 		if h == nil {
 			continue
 		}
+		h = rebuilt.rules.current(h)
 		if h.live() {
 			report.Allocations++
 		}

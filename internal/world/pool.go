@@ -26,6 +26,7 @@ type Pool struct {
 	Allowed  map[netip.Addr]bool // what the pool may hand out
 	Records  []*Record
 	Cursor   map[pool.Family]netip.Addr // where NextFree looks first
+	Moving   pool.Renumbering           // zero unless the pool is being renumbered
 
 	had []pool.Family // instead of those of the spec, if not nil
 }
@@ -148,6 +149,7 @@ func (m *Pool) wholeRanges(f pool.Family) (subnets []netip.Prefix) {
 // add puts a record in the place of another one, if that is not nil.
 func (m *Pool) add(r, old *Record) *Record {
 	m.remove(old)
+	r.Beside = m.beside(r)
 	m.Records = append(m.Records, r)
 	return r
 }
@@ -200,8 +202,11 @@ func (m *Pool) Taken() map[netip.Addr]*Record {
 func (r *Record) delegated() bool { return r.Child != "" }
 
 func (r *Record) addrs() []netip.Addr {
-	var all []netip.Addr
-	for _, p := range r.Prefixes {
+	return addrsOfAll(r.Prefixes)
+}
+
+func addrsOfAll(prefixes []netip.Prefix) (all []netip.Addr) {
+	for _, p := range prefixes {
 		all = append(all, AddrsOf(p)...)
 	}
 	return all

@@ -19,7 +19,7 @@ func (m *Pool) named(held pool.Held) (*Record, error) {
 func (m *Pool) namedSuch(held pool.Held, such func(*Record) bool) (*Record, error) {
 	r := m.Find(held.Owner)
 	if held.Owner == "" {
-		r = m.Taken()[held.Addr]
+		r = m.Taken()[m.tracked(held.Addr)]
 	}
 	if r != nil && (r.Aside || !such(r)) {
 		r = nil
@@ -30,7 +30,8 @@ func (m *Pool) namedSuch(held pool.Held, such func(*Record) bool) (*Record, erro
 		err = pool.ErrNotFound
 	case held.Generation != 0 && held.Generation != r.Generation:
 		err = pool.ErrGeneration
-	case held.Addr.IsValid() && !slices.Contains(r.addrs(), held.Addr):
+	case held.Addr.IsValid() && !slices.Contains(r.addrs(), held.Addr) &&
+		!slices.Contains(addrsOfAll(r.Beside), held.Addr):
 		err = pool.ErrNotFound
 	default:
 		return r, nil
@@ -89,6 +90,7 @@ func (m *Pool) release(
 ) *Pool {
 	after := m.clone()
 	after.remove(r)
+	declined = m.tracked(declined)
 	if r.Reserved && m.allowsSome(r.addrs()) {
 		kept := &Record{Allocation: r.Allocation, Cooling: true}
 		kept.Kept, kept.Child, kept.Expires = true, "", time.Time{}
