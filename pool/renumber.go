@@ -165,27 +165,33 @@ func (n Renumbering) imageOf(r netipx.IPRange) netipx.IPRange {
 	return netipx.IPRangeFrom(shift(first, n.From, n.To), shift(last, n.From, n.To))
 }
 
+// endOf is the spec in the end of a pool that has this one now.
+func (n Renumbering) endOf(s Spec) (Spec, error) {
+	if n.isZero() || n.Finishing {
+		return s, nil
+	}
+	return s.Renumbered(n.From, n.To)
+}
+
 // restrict keeps from being handed out what must not be because of the renumbering: the old prefix once it is given up,
-// and until then what of it the pool may not hand out in the new one.
-func (r *rules) restrict(family Family) error {
+// and until then what of it the pool may not hand out in the new one. end is the spec in the end.
+func (r *rules) restrict(family Family, end Spec) {
+	if !r.moving.isOf(family) {
+		return
+	}
 	n, allowed := r.moving, &r.allowed[family.index()]
 	old := set{netipx.RangeOfPrefix(n.From)}
 	if n.Finishing {
 		*allowed = allowed.minus(old)
-		return nil
+		return
 	}
-	spec, err := r.Spec.Renumbered(n.From, n.To)
-	if err != nil {
-		return err
-	}
-	after := spec.setsOf(family).allowed.minus(setOf(ofFamily(r.withheld, family)))
+	after := end.setsOf(family).allowed.minus(setOf(ofFamily(r.withheld, family)))
 	back := Renumbering{From: n.image(), To: n.From}
 	var pairs []netipx.IPRange
 	for _, both := range after.and(set{netipx.RangeOfPrefix(n.image())}) {
 		pairs = append(pairs, back.imageOf(both))
 	}
 	*allowed = setOf(slices.Concat(allowed.minus(old), allowed.and(setOf(pairs))))
-	return nil
 }
 
 // allRanges are those of the pool, and while it is being renumbered what belongs to them on the other side.
@@ -265,7 +271,7 @@ func (h *holding) allPrefixes() []netip.Prefix {
 	return slices.Concat(h.Prefixes, h.Beside)
 }
 
-// inNew is the claim with its exact prefixes where the owner of h has the new ones beside it; see [Allocation.Beside].
+// isMetBeside reports whether the new prefixes of h, which its owner holds too, are an answer to the claim.
 func (v *view) isMetBeside(c *Claim, h *holding) bool {
 	if len(h.Beside) == 0 {
 		return false

@@ -37,16 +37,16 @@ func newRules(spec Spec, withheld []netipx.IPRange, moving Renumbering) (*rules,
 	}
 	own := spec.clone() // so that the caller's slices are not shared
 	r := &rules{Spec: own, families: own.AllFamilies(), withheld: withheld, moving: moving, sets: sets, bands: own.bandParts()}
+	end, err := moving.endOf(own)
+	if err != nil {
+		return nil, err
+	}
 	r.counted = countedBy(own.Quotas)
 	r.encoded = sync.OnceValues(r.encode)
 	for _, family := range r.families {
 		i, lengths := family.index(), own.of(family)
 		r.allowed[i] = sets[i].allowed.minus(setOf(ofFamily(withheld, family)))
-		if moving.isOf(family) {
-			if err := r.restrict(family); err != nil {
-				return nil, err
-			}
-		}
+		r.restrict(family, end)
 		if len(own.Quotas) > 0 {
 			r.sizes[i] = r.allowed[i].size()
 		}

@@ -204,13 +204,14 @@ func (a *attempt) takeOver(d *draft, now *state, r *rules, parent parentage, dra
 		if err != nil {
 			return nil, err
 		}
+		was := h
 		h = r.current(h)
 		isLost := func(p netip.Prefix) bool {
 			return begins && next.obstacle(now, p) != "" ||
 				(h.Reserved || h.live() && !h.Expired(a.now)) && strands(now, next, p)
 		}
 		if slices.ContainsFunc(h.Prefixes, isLost) {
-			stranded = append(stranded, h.Allocation.clone())
+			stranded = append(stranded, was.Allocation.clone())
 		}
 		next.hold(h)
 		all.add(r, h)

@@ -84,7 +84,7 @@ func (w *World) Retract(name, owner string) (after *World, no Refusals) {
 	for _, r := range Ranges(child.Spec) {
 		smaller.Spec.Ranges = append(smaller.Spec.Ranges, cidr.Difference(cidr.SetOf(r), given).Ranges()...)
 	}
-	if smaller.Spec.Validate() != nil {
+	if len(smaller.Spec.Ranges) == 0 || smaller.Spec.Validate() != nil {
 		return nil, Refusals{pool.ErrInvalid, pool.ErrInUse}
 	}
 	after = w.with(w.Pools[child.Parent].freed(w.Now, owner), smaller)

@@ -1,0 +1,142 @@
+package pool_test
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/ipalloc/ipalloc/internal/world"
+	"github.com/ipalloc/ipalloc/pool"
+)
+
+// anyMove draws from which part of a universe to which a pool is to move.
+func anyMove(t *rapid.T, m *world.Pool) (from, to netip.Prefix) {
+	universe := m.Universe[rapid.SampledFrom(m.Families()).Draw(t, "family that moves")]
+	bits := universe.Bits() + rapid.IntRange(1, 3).Draw(t, "bits that move")
+	from = netip.PrefixFrom(anyAddr(universe).Draw(t, "from"), bits).Masked()
+	to = netip.PrefixFrom(anyAddr(universe).Draw(t, "to"), bits).Masked()
+	if rapid.IntRange(0, 5).Draw(t, "to a larger one") == 0 {
+		to = netip.PrefixFrom(to.Addr(), bits-1).Masked()
+	}
+	return from, to
+}
+
+// Fold gives a pool ranges in one part of its universe, so that it can be renumbered.
+func (s *machine) Fold(t *rapid.T) {
+	m := s.anyPool(t)
+	if m.IsChild() || m.Moving != (pool.Renumbering{}) {
+		t.Skip("it cannot be renumbered")
+	}
+	spec := m.Spec
+	spec.Ranges, spec.Bands = nil, nil
+	part := partOf(t, m.Universe)
+	for _, f := range m.Families() {
+		spec.Ranges = append(spec.Ranges, anyRange(part[f]).Draw(t, "range"))
+	}
+	s.updateTo(t, m, spec)
+}
+
+// Renumber begins to renumber a pool, or goes on with it.
+func (s *machine) Renumber(t *rapid.T) {
+	m := s.anyPool(t)
+	from, to := anyMove(t, m)
+	if m.Moving.From.IsValid() && !m.Moving.Finishing && rapid.IntRange(0, 3).Draw(t, "go on") > 0 {
+		from, to = m.Moving.From, m.Moving.To
+	}
+	p := s.handle(t, m.Name)
+	after, stranded, no := s.world.Renumber(m.Name, from, to)
+	s.planRenumber(t, p, m, after, no, from, to)
+	err := s.call(t, func(ctx context.Context) error { return p.Renumber(ctx, from, to) })
+	if s.renumbered(t, m.Name, err, no) {
+		s.become(t, after)
+	}
+	s.requireStranded(t, m.Name, stranded, err)
+}
+
+// planRenumber requires the plan to be what the model says.
+func (s *machine) planRenumber(
+	t *rapid.T, p *pool.Pool, m *world.Pool, after *world.World, no world.Refusals, from, to netip.Prefix,
+) {
+	plan, err := p.PlanRenumber(context.Background(), from, to)
+	requireSame(t, s.world, m.Name, p)
+	isObstacle := func(refusal error) bool { return errors.Is(refusal, pool.ErrOutOfRange) }
+	if m.Moving != (pool.Renumbering{}) || slices.ContainsFunc(no, func(err error) bool { return !isObstacle(err) }) {
+		require.Error(t, err)
+		return
+	}
+	require.NoError(t, err)
+	require.Equal(t, len(no) == 0, plan.OK(), "%+v", plan.Moves)
+	got := map[string]bool{}
+	n := pool.Renumbering{From: from, To: to}
+	for _, move := range plan.Moves {
+		moved, _ := n.New(move.Old)
+		require.Equal(t, moved, move.New)
+		got[move.Owner+" "+move.Old.String()] = true
+	}
+	for _, r := range after.Pools[m.Name].Records {
+		for _, old := range r.Prefixes {
+			if _, moves := n.New(old); moves {
+				require.True(t, got[r.Owner+" "+old.String()], "%v of %q", old, r.Owner)
+			}
+		}
+	}
+}
+
+// FinishRenumber ends the renumbering of a pool, if there is one.
+func (s *machine) FinishRenumber(t *rapid.T) {
+	m := s.anyPool(t)
+	p := s.handle(t, m.Name)
+	err := s.call(t, func(ctx context.Context) error { return p.FinishRenumber(ctx) })
+	if s.renumbered(t, m.Name, err, nil) {
+		s.become(t, s.world.FinishRenumber(m.Name))
+	}
+}
+
+// renumbered reports whether a call that begins or ends a renumbering has done all of it. If something went wrong, it
+// may have done some: the world becomes what the head says, and the records of the pool need not be so yet.
+func (s *machine) renumbered(t *rapid.T, name string, err error, no world.Refusals) (done bool) {
+	defer func() { s.tell(t, name) }()
+	if !s.isTrouble(err) {
+		if len(no) > 0 {
+			requireRefused(t, err, no)
+			return false
+		}
+		require.NoError(t, err)
+		delete(s.unsettled, name)
+		return true
+	}
+	fresh := s.handles[name][0]
+	if s.store != nil {
+		var opened error
+		fresh, opened = pool.Open(context.Background(), s.store, name, s.options)
+		require.NoError(t, opened)
+	}
+	info, failed := fresh.Info(context.Background())
+	require.NoError(t, failed)
+	switch was, is := s.world.Pools[name].Moving, info.Renumbering; {
+	case was == is && is == (pool.Renumbering{}):
+	case is.Finishing:
+		s.become(t, s.world.GiveUp(name))
+		s.unsettled[name] = true
+	case is.From.IsValid():
+		after, _, refused := s.world.Renumber(name, is.From, is.To)
+		require.Empty(t, refused)
+		s.become(t, after)
+		s.unsettled[name] = true
+	default:
+		s.become(t, s.world.FinishRenumber(name))
+		delete(s.unsettled, name)
+	}
+	return false
+}
+
+// skipUnsettled skips an action that looks at records as they are, of a pool whose renumbering was cut short.
+func (s *machine) skipUnsettled(t *rapid.T, m *world.Pool) {
+	if s.unsettled[m.Name] {
+		t.Skip("its records are not settled yet")
+	}
+}
