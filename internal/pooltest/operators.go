@@ -17,8 +17,8 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Operators does on a backend what operators of pools ask for: reservations, quotas, finding by label. It uses two
-// handles, so that each learns from the store what the other did. Open returns a store, always of the same backend; it
+// Operators does on a backend what operators of pools ask for: reservations, quotas, finding by label, renumbering. It
+// uses two handles, so that each learns from the store what the other did. Open returns a store, always of the same backend; it
 // may be the same store.
 func Operators(t *testing.T, open func() store.Store) {
 	t.Helper()
@@ -35,6 +35,7 @@ func Operators(t *testing.T, open func() store.Store) {
 	require.NoError(t, err)
 	reservations(t, first, second)
 	quotas(t, first, second)
+	renumber(t, first, second)
 	require.NoError(t, world.Audit(t.Context(), s))
 }
 
@@ -118,4 +119,52 @@ func quotas(t *testing.T, handles ...*pool.Pool) {
 		found++
 	}
 	require.Equal(t, quota, found)
+}
+
+// renumber moves the pool to another prefix through one handle, while the other one looks at it.
+func renumber(t *testing.T, first, second *pool.Pool) {
+	t.Helper()
+	from, to := netip.MustParsePrefix("10.1.0.0/26"), netip.MustParsePrefix("10.2.0.0/24")
+	n := pool.Renumbering{From: from, To: to}
+	all := map[string]netip.Prefix{}
+	for a, err := range first.Allocations(t.Context()) {
+		require.NoError(t, err)
+		all[a.Owner] = a.Prefixes[0]
+	}
+	require.NotEmpty(t, all)
+	plan, err := second.PlanRenumber(t.Context(), from, to)
+	require.NoError(t, err)
+	require.True(t, plan.OK(), "%v", plan)
+
+	require.NoError(t, first.Renumber(t.Context(), from, to))
+	for owner, old := range all {
+		moved, _ := n.New(old)
+		for _, side := range []netip.Prefix{old, moved} {
+			a, err := second.Get(t.Context(), pool.Held{Addr: side.Addr()})
+			require.NoError(t, err)
+			require.Equal(t, owner, a.Owner)
+			require.Equal(t, []netip.Prefix{old}, a.Prefixes)
+			require.Equal(t, []netip.Prefix{moved}, a.Beside)
+		}
+	}
+	granted, err := second.Allocate(t.Context(), pool.Claim{Owner: "meanwhile", TTL: time.Hour})
+	require.NoError(t, err)
+	all["meanwhile"] = granted.Prefixes[0]
+	require.Len(t, granted.Beside, 1)
+
+	require.NoError(t, second.FinishRenumber(t.Context()))
+	for owner, old := range all {
+		moved, _ := n.New(old)
+		a, err := first.Get(t.Context(), pool.Held{Addr: moved.Addr()})
+		require.NoError(t, err)
+		require.Equal(t, owner, a.Owner)
+		require.Equal(t, []netip.Prefix{moved}, a.Prefixes)
+		require.Empty(t, a.Beside)
+		_, err = first.Get(t.Context(), pool.Held{Addr: old.Addr()})
+		require.ErrorIs(t, err, pool.ErrNotFound)
+	}
+	info, err := first.Info(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, info.Renumbering)
+	require.Equal(t, "10.2.0.0/26", cidr.FormatRange(info.Spec.Ranges[0]))
 }

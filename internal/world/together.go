@@ -40,12 +40,6 @@ func (w *World) All(steps []Step, seen []Sight) (after *World, chosen []string, 
 	after, chosen, got = w, make([]string, len(steps)), make([]*Record, len(steps))
 	keeps := map[[2]string]bool{} // owners in pools with a step that does not release
 	for i, s := range steps {
-		if after.Pools[s.Pools[0]] == nil { // it has gone with its parent's grant
-			if chosen[i] = s.Pools[0]; !s.Held.Optional {
-				no = append(no, pool.ErrNoPool)
-			}
-			continue
-		}
 		if s.Claim == nil && s.Held.Owner == "" { // it is about whoever holds the address at the beginning
 			r, err := w.Pools[s.Pools[0]].namedSuch(pool.Held{Addr: s.Held.Addr}, func(r *Record) bool {
 				return s.Unreserve && r.Reserved || !s.Unreserve && !r.Cooling
@@ -68,6 +62,12 @@ func (w *World) All(steps []Step, seen []Sight) (after *World, chosen []string, 
 			} else {
 				keeps[key] = keeps[key] || !releases
 			}
+		}
+		if after.Pools[s.Pools[0]] == nil { // it has gone with its parent's grant
+			if chosen[i] = s.Pools[0]; !s.Held.Optional {
+				no = append(no, pool.ErrNoPool)
+			}
+			continue
 		}
 		next, name, r, err := after.do(s, seen[i], transferred(steps[i+1:], s.Pools[0]))
 		if err != nil {
