@@ -435,7 +435,7 @@ func (s *Snapshot) holdings() ([]*holding, error) {
 	for i, list := range [][]Allocation{s.Allocations, s.Kept, cooling} {
 		for _, a := range list {
 			h := &holding{Allocation: a.clone(), cooling: i > 0}
-			h.Generation, h.Kept = 0, i == 1
+			h.Generation, h.Kept, h.Beside = 0, i == 1, nil
 			h.stray = h.use() == space.Cooling && (owners[a.Owner] || a.Declined)
 			if !h.stray && owners[a.Owner] {
 				return nil, invalid("the owner %q has two allocations", a.Owner)
