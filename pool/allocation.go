@@ -186,7 +186,8 @@ func readHolding(r store.Record) (holding, error) {
 	if beside := data.Beside; beside != 0 {
 		n := len(h.Prefixes) - beside
 		if beside < 0 || n < 1 {
-			return h, fmt.Errorf("%w: the record %v: %d of its %d prefixes are beside", ErrCorrupt, r.Key, beside, len(r.Prefixes))
+			return h, fmt.Errorf("%w: the record %v: %d of its %d prefixes are beside",
+				ErrCorrupt, r.Key, beside, len(r.Prefixes))
 		}
 		h.Prefixes, h.Beside = r.Prefixes[:n:n], r.Prefixes[n:]
 	}

@@ -455,7 +455,8 @@ func (a *attempt) beginRenumber(d *draft, n Renumbering) error {
 // pool is renumbered, [Delegate] is refused with ErrInUse.
 //
 // Cost: one commit and O(runs of free addresses), or O(allocations) as for Update; then one list, and one commit for
-// every 4,096 owners of addresses in from. The names of these are in memory. A pool that is not renumbered pays nothing.
+// every 4,096 owners of addresses in from. The names of these are in memory. A pool that is not renumbered pays
+// nothing.
 func (p *Pool) Renumber(ctx context.Context, from, to netip.Prefix) error {
 	n := Renumbering{From: from, To: to}
 	err := exclusively(ctx, func(a *attempt) error {

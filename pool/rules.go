@@ -36,7 +36,9 @@ func newRules(spec Spec, withheld []netipx.IPRange, moving Renumbering) (*rules,
 		return nil, err
 	}
 	own := spec.clone() // so that the caller's slices are not shared
-	r := &rules{Spec: own, families: own.AllFamilies(), withheld: withheld, moving: moving, sets: sets, bands: own.bandParts()}
+	r := &rules{
+		Spec: own, families: own.AllFamilies(), withheld: withheld, moving: moving, sets: sets, bands: own.bandParts(),
+	}
 	end, err := moving.endOf(own)
 	if err != nil {
 		return nil, err

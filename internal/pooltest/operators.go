@@ -18,8 +18,8 @@ import (
 )
 
 // Operators does on a backend what operators of pools ask for: reservations, quotas, finding by label, renumbering. It
-// uses two handles, so that each learns from the store what the other did. Open returns a store, always of the same backend; it
-// may be the same store.
+// uses two handles, so that each learns from the store what the other did. Open returns a store, always of the same
+// backend; it may be the same store.
 func Operators(t *testing.T, open func() store.Store) {
 	t.Helper()
 	ranges, err := cidr.ParseRanges("10.1.0.0-10.1.0.63")
