@@ -40,8 +40,8 @@ func (n Renumbering) New(old netip.Prefix) (netip.Prefix, bool) {
 }
 
 // Old returns the old prefix of a new one; false if it has none. Cost: O(1).
-func (n Renumbering) Old(new netip.Prefix) (netip.Prefix, bool) {
-	return Renumbering{From: n.image(), To: n.From}.New(new)
+func (n Renumbering) Old(moved netip.Prefix) (netip.Prefix, bool) {
+	return Renumbering{From: n.image(), To: n.From}.New(moved)
 }
 
 // image is the part of To that From becomes; the zero Prefix for none.
