@@ -188,9 +188,8 @@ func (a *attempt) takeOver(d *draft, now *state, r *rules, parent parentage, dra
 		return nil, err
 	}
 	next.space.KeepCursors(now.space)
-	from := now.rules.moving
-	flips, begins := r.moving.Finishing != from.Finishing && !r.moving.isZero(), from.isZero() && !r.moving.isZero()
-	if d.outside = nil; !flips && r.counted.equal(now.rules.counted) && next.space.TakeOver(now.space) {
+	begins := now.rules.moving.isZero() && !r.moving.isZero()
+	if d.outside = nil; r.counted.equal(now.rules.counted) && next.space.TakeOver(now.space) {
 		return next, nil
 	}
 	// Some of what is held is out of range, or will be, or is to be counted: only the records say what belongs together.
