@@ -81,7 +81,7 @@ type holding struct {
 
 	cooling bool         // nobody holds it; if it is Kept, for as long as it is reserved
 	stray   bool         // it cools down under its first prefix, since its owner holds something else
-	name    netip.Prefix // of what is stray: under which prefix, if it is not the first any more
+	name    netip.Prefix // of what is stray: under which prefix, if the record is not as it is to be
 	missing time.Time    // since when [Pool.Reconcile] has not found the owner; zero if it has
 	place   int          // in memory: where it stands in the heap of those that expire, from 1
 }

@@ -263,8 +263,8 @@ func (m *memory) replace(w write) {
 			delete(m.strays, name)
 			return
 		}
+		m.expiry.replace(m.strays[name], h)
 		m.strays[name] = h
-		m.expiry.replace(nil, h)
 		return
 	}
 	old := m.held[h.Owner]

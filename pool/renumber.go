@@ -229,7 +229,7 @@ func (r *rules) current(h *holding) *holding {
 			c.Prefixes[i] = p
 		}
 	}
-	if c.stray && c.Prefixes[0] != h.Prefixes[0] {
+	if c.stray && !slices.Equal(c.Prefixes, h.Prefixes) {
 		c.name = h.named()
 	}
 	return c
@@ -597,7 +597,10 @@ func (v *view) settle(t *task, h *holding, out *outcome) error {
 			continue
 		}
 		settled := h.copy()
-		settled.name = netip.Prefix{}
+		if settled.name = (netip.Prefix{}); settled.named() == h.named() {
+			v.put(out, h, settled)
+			continue
+		}
 		v.remove(out, h)
 		v.put(out, nil, settled)
 	}

@@ -107,6 +107,27 @@ func TestRenumberKeepsCoolingAndReserved(t *testing.T) {
 	})
 }
 
+// What cools down in both families moves also if only its second prefix does.
+func TestRenumberOneFamily(t *testing.T) {
+	inMemoryAndStored(t, specOf("10.0.0.0/24", "2001:db8:1::/64"), func(t *testing.T, p *trial) {
+		both := pool.Claim{Owner: "a", Policy: pool.RequireDualStack}
+		allocate(t, p.Pool, both)
+		_, err := p.Decline(t.Context(), pool.Held{Owner: "a"}, time.Hour)
+		require.NoError(t, err)
+		require.NoError(t, p.Renumber(t.Context(), prefix("2001:db8:1::/64"), prefix("2001:db8:2::/64")))
+		held := allocate(t, p.Pool, both)
+		require.Equal(t, []netip.Prefix{prefix("2001:db8:2::1/128")}, held.Beside)
+		require.NoError(t, p.FinishRenumber(t.Context()))
+		all, err := p.Snapshot(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, []netip.Prefix{prefix("10.0.0.0/32"), prefix("2001:db8:2::/128")}, all.Cooling[0].Prefixes)
+		require.Equal(t, []netip.Prefix{prefix("10.0.0.1/32"), prefix("2001:db8:2::1/128")}, all.Allocations[0].Prefixes)
+		requireOK(t, p.Pool)
+		p.clock.Add(2 * time.Hour)
+		requireExpired(t, p.Pool, 1)
+	})
+}
+
 // requireExpired requires so many leases and cooldowns to have ended, and frees them.
 func requireExpired(t testing.TB, p *pool.Pool, want int) {
 	t.Helper()
