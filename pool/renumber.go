@@ -441,8 +441,8 @@ func (a *attempt) beginRenumber(d *draft, n Renumbering) error {
 // end of a lease gives both back, and both cool down, are in quarantine, or are reserved. So owners that come
 // meanwhile can be reached by either, as the others can. Claims ask for the old ones; an owner that holds something may
 // also ask for it by the new ones. [Info.Spec] stays the old one, so programs that call [Ensure] may restart. Changes
-// of the spec apply to both sides, and are refused with [ErrInvalid] if the new spec could not be renumbered so. Counts,
-// quotas and exports are about the old ones: for them nothing has changed.
+// of the spec apply to both sides, and are refused with [ErrInvalid] if the new spec could not be renumbered so.
+// Counts, quotas and exports are about the old ones: for them nothing has changed.
 //
 // Nothing is refused halfway: the first commit finds out whether all can move, or changes nothing. After it, nobody
 // else can get an address that is to come. Owners have both in their records when Renumber returns; it writes these in
