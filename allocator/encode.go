@@ -3,7 +3,6 @@ package allocator
 import (
 	"encoding/binary"
 	"fmt"
-	"hash/crc32"
 	"math"
 	"math/bits"
 	"slices"
@@ -36,8 +35,6 @@ const (
 	runsToOpenWords   = 5
 	runsToExtendWords = 3
 )
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // AppendBinary appends an encoding of the allocator, which includes its set and its free addresses, to b, and returns
 // the extended slice. It implements [encoding.BinaryAppender]. The encoding takes about one bit for each address where
@@ -534,7 +531,7 @@ func (t *tree) locate(x uint128) int {
 }
 
 func appendChecksum(b []byte, start int) []byte {
-	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b[start:], castagnoli))
+	return binary.LittleEndian.AppendUint32(b, checksum(b[start:]))
 }
 
 // checked verifies the checksum at the end of b, and returns b without it.
@@ -543,7 +540,7 @@ func checked(b []byte) ([]byte, error) {
 		return nil, fmt.Errorf("%w: an encoding of %d bytes is too short", ErrCorrupt, len(b))
 	}
 	body := b[:len(b)-4]
-	want, got := binary.LittleEndian.Uint32(b[len(b)-4:]), crc32.Checksum(body, castagnoli)
+	want, got := binary.LittleEndian.Uint32(b[len(b)-4:]), checksum(body)
 	if want != got {
 		return nil, fmt.Errorf("%w: the checksum of %d bytes is %08x, want %08x", ErrCorrupt, len(b), got, want)
 	}

@@ -148,3 +148,6 @@ func (a *Allocator) Nodes() int {
 	}
 	return n
 }
+
+// Checksum is the checksum at the end of encodings.
+func Checksum(b []byte) uint32 { return checksum(b) }

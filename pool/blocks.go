@@ -298,7 +298,7 @@ func (g Grant) has(a Allocation) bool {
 }
 
 // giveBack gives back the block that the owner holds in the parent for the writer's pool. It reports false if something
-// was faster.
+// was faster, or if an update of that pool has left it no ranges in other blocks.
 func (b *Blocks) giveBack(ctx context.Context, p *Pool, owner string) (bool, error) {
 	_, err := p.Retract(ctx, owner)
 	if errors.Is(err, errLastGrant) {
@@ -307,10 +307,7 @@ func (b *Blocks) giveBack(ctx context.Context, p *Pool, owner string) (bool, err
 			b.setPool(nil)
 		}
 	}
-	if errors.Is(err, ErrInUse) || errors.Is(err, ErrNotFound) {
-		return false, nil
-	}
-	return err == nil, err
+	return err == nil, ignoring(err, ErrInUse, ErrNotFound, errLastRanges)
 }
 
 // GiveBack gives all but keep of the empty blocks back to the parent, and returns how many it gave back. A block with

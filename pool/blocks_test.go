@@ -106,6 +106,32 @@ func TestBlockIsKeptWhileNoOtherHasRoom(t *testing.T) {
 	}
 }
 
+// A block that has all that an update left of the pool's ranges stays until the others are given back.
+func TestBlockWithTheLastRangesStays(t *testing.T) {
+	parent := create(t, store.NewMemory(), specOf("10.0.0.0/28"))
+	b := openBlocks(t, parent, "node", 30)
+	for i := range 8 {
+		allocateIn(t, b, fmt.Sprint(i))
+	}
+	require.NoError(t, b.Pool().Drain(t.Context(), specOf("10.0.0.4/30")))
+	for i := range 8 {
+		_, err := b.Pool().Release(t.Context(), pool.Held{Owner: fmt.Sprint(i)})
+		require.NoError(t, err)
+	}
+	grants, err := b.Pool().Grants(t.Context())
+	require.NoError(t, err)
+	_, err = b.Pool().Retract(t.Context(), grants[1].Owner)
+	require.ErrorIs(t, err, pool.ErrInvalid)
+	require.ErrorContains(t, err, "nothing of what else was granted")
+	for left := 1; left >= 0; left-- {
+		given, err := b.GiveBack(t.Context(), 0)
+		require.NoError(t, err)
+		require.Equal(t, 1, given)
+		require.Equal(t, left, blocksOf(t, b))
+	}
+	require.Zero(t, used(t, parent))
+}
+
 func TestBlocksAreResumedAfterARestart(t *testing.T) {
 	memory := store.NewMemory()
 	parent := create(t, memory, specOf("10.0.0.0/24"))

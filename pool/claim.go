@@ -67,9 +67,9 @@ const (
 	// MaxPreferences is the largest number of requests in a claim that set [Request.Prefer].
 	MaxPreferences = 16
 	// MaxLabels is how many labels a claim may have.
-	MaxLabels = store.MaxLabels
+	MaxLabels = 64
 	// MaxLabelBytes is the largest size in bytes of all labels of a claim, names and values together.
-	MaxLabelBytes = store.MaxLabelBytes
+	MaxLabelBytes = 4096
 	// MaxTTL is the longest duration of a lease or a cooldown: 100 years of 365 days.
 	MaxTTL = 100 * 365 * 24 * time.Hour
 )
@@ -224,8 +224,21 @@ func (c *Claim) checkRest() error {
 	return validateLabels(c.Labels)
 }
 
-// validateLabels checks the labels of a claim or of a pool.
-func validateLabels(labels map[string]string) error { return store.ValidateLabels(labels) }
+// validateLabels checks the labels of a claim or of a pool. A store takes more of them: the history has its own beside
+// those of the claim.
+func validateLabels(labels map[string]string) error {
+	size := 0
+	for name, value := range labels {
+		size += len(name) + len(value)
+	}
+	switch {
+	case len(labels) > MaxLabels:
+		return invalid("there are %d labels, the most is %d", len(labels), MaxLabels)
+	case size > MaxLabelBytes:
+		return invalid("the labels have %d bytes, the most is %d", size, MaxLabelBytes)
+	}
+	return store.ValidateLabels(labels)
+}
 
 // checkRequests checks each request, and that none asks for what another one does.
 func (c *Claim) checkRequests() error {

@@ -129,6 +129,9 @@ func (a *attempt) delegate(from *draft, to *delegation, granted Allocation) erro
 		spec.Ranges = append(spec.Ranges, netipx.RangeOfPrefix(prefix))
 	}
 	withheld := cidr.Difference(setOfPrefixes(granted.Prefixes), parent.rules.allowedSet()).Ranges()
+	if err := from.pool.home.takesHistory(spec); err != nil {
+		return err
+	}
 	r, err := newRules(spec, withheld, Renumbering{})
 	if err != nil {
 		return err
@@ -280,8 +283,11 @@ func (p *Pool) retract(ctx context.Context, owner string) (given Allocation, par
 	return given.clone(), parent, nil
 }
 
-// errLastGrant is why a pool cannot give back the last of what it was delegated from.
-var errLastGrant = invalid("nothing would be left of the pool; delete it instead")
+// Why a pool cannot give back what it was granted: there is nothing else, or its ranges have nothing of the rest.
+var (
+	errLastGrant  = invalid("nothing would be left of the pool; delete it instead")
+	errLastRanges = invalid("the pool's ranges have nothing of what else was granted; add that, or delete the pool")
+)
 
 // retract takes the grant of index i out of the draft's pool.
 func (a *attempt) retract(d *draft, i int) error {
@@ -300,8 +306,11 @@ func (a *attempt) retract(d *draft, i int) error {
 	for _, r := range now.rules.ranges() {
 		spec.Ranges = append(spec.Ranges, cidr.Difference(cidr.SetOf(r), block).Ranges()...)
 	}
-	if len(spec.Ranges) == 0 {
+	switch {
+	case len(parent.Grants) == 0:
 		return errLastGrant
+	case len(spec.Ranges) == 0:
+		return errLastRanges
 	}
 	withheld := cidr.Difference(cidr.SetOf(now.rules.withheld...), block).Ranges()
 	return a.rebuild(d, spec, withheld, parent, Renumbering{}, true)

@@ -52,23 +52,24 @@ func (q *Query) validate() error {
 	return nil
 }
 
-// label is the one that the store is asked for: of several, the one with the longest value, since few allocations share
-// that.
-func (q *Query) label() (name, value string) {
+// longestLabel is the one of several that the store is asked for: the one with the longest value, since few share that.
+func longestLabel(labels map[string]string) (name, value string) {
 	longer := func(a, b string) int {
-		return cmp.Or(cmp.Compare(len(q.Labels[a]), len(q.Labels[b])), cmp.Compare(b, a))
+		return cmp.Or(cmp.Compare(len(labels[a]), len(labels[b])), cmp.Compare(b, a))
 	}
-	name = slices.MaxFunc(slices.Collect(maps.Keys(q.Labels)), longer)
-	return name, q.Labels[name]
+	name = slices.MaxFunc(slices.Collect(maps.Keys(labels)), longer)
+	return name, labels[name]
 }
 
 // wants reports whether an owner holds h, with all of the labels.
 func (q *Query) wants(h *holding) bool {
-	if !h.live() {
-		return false
-	}
-	for name, value := range q.Labels {
-		if got, ok := h.Labels[name]; !ok || got != value {
+	return h.live() && hasLabels(h.Labels, q.Labels)
+}
+
+// hasLabels reports whether labels have all those that are wanted.
+func hasLabels(labels, wanted map[string]string) bool {
+	for name, value := range wanted {
+		if got, ok := labels[name]; !ok || got != value {
 			return false
 		}
 	}
@@ -134,8 +135,10 @@ func (p *Pool) candidates(ctx context.Context, q *Query) iter.Seq2[*holding, err
 	if len(q.Labels) == 0 {
 		return p.home.records(ctx, false)
 	}
-	name, value := q.label()
-	return p.home.labelled(ctx, store.Labelled{Pool: p.name, Name: name, Value: value, After: q.AfterOwner})
+	name, value := longestLabel(q.Labels)
+	return p.home.labelled(ctx, store.Labelled{
+		Kind: store.KindAllocation, Pool: p.name, Name: name, Value: value, After: q.AfterOwner,
+	})
 }
 
 // maxSorted is how many allocations are sorted by address at a time; twice as many are in memory.

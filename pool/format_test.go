@@ -19,6 +19,7 @@ func allRecords(t testing.TB, s store.Store) map[store.Key]store.Record {
 	all := map[store.Key]store.Record{}
 	for _, kind := range []store.Kind{
 		store.KindPool, store.KindAllocation, store.KindCooling, store.KindSpace, store.KindNetwork,
+		store.KindHistory,
 	} {
 		for r, err := range s.List(t.Context(), kind, "") {
 			require.NoError(t, err)

@@ -78,6 +78,7 @@ func goldenStore(t testing.TB) *store.Memory {
 	g.largeSpec()
 	g.children()
 	g.create("empty", pool.Spec{Families: []pool.Family{pool.IPv6}})
+	g.history()
 	return g.memory
 }
 
@@ -96,6 +97,24 @@ func (g *golden) create(name string, spec pool.Spec) *pool.Pool {
 	p, err := pool.Create(g.t.Context(), g.memory, name, spec, g.options())
 	require.NoError(g.t, err)
 	return p
+}
+
+// history makes a pool that remembers who held what: with labels, a scope and a lease, in two families.
+func (g *golden) history() {
+	t := g.t
+	spec := pool.Spec{Ranges: ranges("10.9.0.0/24", "2001:db8:9::/64"), History: time.Hour, HistoryMost: 100}
+	p := g.create("remembering", spec)
+	c := pool.Claim{
+		Owner: "a/b", Policy: pool.RequireDualStack, TTL: time.Hour, Scope: "team-a",
+		Labels: map[string]string{"pod": "web-0", "ipalloc.owner": "x"},
+	}
+	allocate(t, p, c)
+	g.clock.Add(1500 * time.Millisecond)
+	release(t, p, "a/b")
+	allocate(t, p, pool.Claim{Owner: "c"})
+	_, err := p.Decline(t.Context(), pool.Held{Owner: "c"}, time.Hour)
+	require.NoError(t, err)
+	allocate(t, p, pool.Claim{Owner: "present"})
 }
 
 // everySetting makes a pool that has each setting of a spec, in a network with external ranges, in which each kind of
@@ -300,16 +319,16 @@ func TestTheFormatIsAsItWas(t *testing.T) {
 	for _, r := range records {
 		kinds[r.Kind], states[string(r.Kind)+" "+r.State] = true, true
 	}
-	require.Len(t, kinds, 5, "of all kinds")
+	require.Len(t, kinds, 6, "of all kinds")
 	require.ElementsMatch(t, []string{
 		"pool active", "network active", "allocation allocated", "allocation cooling", "allocation reserved",
 		"allocation declined", "cooling cooling", "cooling declined",
-		"space free space", "space rules",
+		"space free space", "space rules", "history released", "history declined",
 	}, slices.Collect(maps.Keys(states)), "in all states")
 	text := string(compacted(t, records))
 	for _, member := range []string{
 		"cursor", "left", "expiring", "aside", "delegated", "withheld", "parent", "grants", "changes", "outOfRange", "rules",
-		"owner", "generation", "scope", "labels", "child", "missing", "held", "external",
+		"owner", "generation", "scope", "labels", "child", "missing", "held", "external", "history", "leased",
 	} {
 		require.Contains(t, text, `"`+member+`":`)
 	}

@@ -30,6 +30,8 @@ type headData struct {
 	// Rules is the name of the record that has the rules instead, if they are large.
 	Rules string `json:"rules,omitempty"`
 	space.Head
+	// History says which records the history has; zero as long as nothing was recorded.
+	History ledger `json:"history,omitzero"`
 	// Parent is where the pool was delegated from.
 	Parent *parentage `json:"parent,omitempty"`
 }
@@ -89,6 +91,7 @@ type state struct {
 	record string // that has the rules; empty if they stand in the head, or are not committed yet
 	space  *space.Space
 	parent parentage
+	past   ledger // as it is committed; that of a state that is planned is not looked at
 
 	// What follows is memory for plans.
 	view    view
@@ -112,19 +115,20 @@ type encoded struct {
 	data  json.RawMessage // of the head
 	free  space.Head      // in it
 	rules string          // the name of the record with the rules; empty if they stand in the head
+	past  ledger
 	// records are those of pieces and rules that the commit creates or deletes.
 	records []space.PieceWrite
 }
 
 // encode returns what the commit writes that makes this the state of the pool. base is the revision of the head that it
-// replaces. The rules are written only if they are not there yet.
-func (s *state) encode(base int64) (encoded, error) {
+// replaces, and past says which records the history has then. The rules are written only if they are not there yet.
+func (s *state) encode(base int64, past ledger) (encoded, error) {
 	free, pieces, err := s.space.Encode(base)
 	if err != nil {
 		return encoded{}, err
 	}
-	e := encoded{free: free, rules: s.record, records: pieces}
-	data := headData{Format: headFormat, Head: free}
+	e := encoded{free: free, rules: s.record, records: pieces, past: past}
+	data := headData{Format: headFormat, Head: free, History: past}
 	rules, err := s.rules.encoded()
 	switch {
 	case err != nil:
@@ -284,7 +288,8 @@ func infoOf(ctx context.Context, s store.Store, head store.Record) (Info, error)
 	return Info{
 		Name: head.Pool, Spec: spec, Created: head.Created, Revision: head.Revision, Stats: stats,
 		Quotas:  quotaUses(spec.Quotas, stats, h.Owned),
-		Holders: h.Holding, Reservations: h.Reservations, Withheld: withheld, Renumbering: e.Renumbering,
+		Holders: h.Holding, Reservations: h.Reservations, History: int(h.History.size()),
+		Withheld: withheld, Renumbering: e.Renumbering,
 		Parent: parent.Pool, Grants: parent.Grants,
 	}, nil
 }

@@ -71,6 +71,8 @@ type home interface {
 	commit(a *attempt) error
 	// learn takes from the error of a commit what is in it about this pool, and reports whether there was anything.
 	learn(ctx context.Context, err error) bool
+	// takesHistory returns an error unless pools of that spec may be here, with the history that it asks for.
+	takesHistory(spec Spec) error
 	// limit says how many tasks an attempt may have at most; batch is that number.
 	limit(tasks int)
 	batch() int

@@ -240,6 +240,9 @@ func (in *importing) plan(a *attempt, records []*holding, head string) error {
 	if err != nil {
 		return err
 	}
+	if err := in.pool.home.takesHistory(in.Spec); err != nil {
+		return err
+	}
 	r, err := newRules(in.Spec, withheld, Renumbering{})
 	if err == nil && in.Parent == "" {
 		err = r.requireRoom()

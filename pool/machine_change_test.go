@@ -46,7 +46,13 @@ func (s *machine) Move(t *rapid.T) {
 	s.updateTo(t, m, spec)
 }
 
-func (s *machine) update(t *rapid.T, m *world.Pool) { s.updateTo(t, m, anyChange(t, m, s.networks)) }
+func (s *machine) update(t *rapid.T, m *world.Pool) {
+	spec := anyChange(t, m, s.networks)
+	if rapid.IntRange(0, 9).Draw(t, "another history") == 0 {
+		s.anyHistory(t, &spec)
+	}
+	s.updateTo(t, m, spec)
+}
 
 func (s *machine) updateTo(t *rapid.T, m *world.Pool, spec pool.Spec) {
 	drain := rapid.Bool().Draw(t, "drain")
@@ -55,7 +61,7 @@ func (s *machine) updateTo(t *rapid.T, m *world.Pool, spec pool.Spec) {
 	if drain {
 		call = p.Drain
 	}
-	if spec.Validate() != nil {
+	if spec.Validate() != nil || s.store == nil && spec.History != 0 {
 		err := s.call(t, func(ctx context.Context) error { return call(ctx, spec) })
 		s.answered(t, err, nil, world.Refusals{pool.ErrInvalid})
 		return

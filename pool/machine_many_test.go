@@ -26,6 +26,7 @@ func (s *machine) Each(t *rapid.T) {
 	}
 	s.skipIfOpen(t, models)
 	p, latest := s.handle(t, m.Name), s.latest[m.Name]
+	s.several = true
 	results, err := each(context.Background(), p, steps)
 	require.NoError(t, err)
 	require.Len(t, results, len(steps))

@@ -46,6 +46,9 @@ type machine struct {
 	networks []string
 
 	unsettled map[string]bool // pools whose renumbering was cut short
+	checked   *world.World    // when the histories were compared
+	step      int
+	several   bool // the last step may have made several commits
 }
 
 func newMachine(t *rapid.T, memory *store.Memory) *machine {
@@ -264,6 +267,7 @@ func (s *machine) Check(t *rapid.T) {
 	if s.store != nil {
 		require.Equal(t, s.world.Networks(), s.storedNetworks(t))
 	}
+	s.checkHistory(t)
 	s.world = s.world.At(s.world.Now.Add(time.Millisecond))
 }
 
@@ -418,7 +422,9 @@ func TestPoolsInMemoryAgreeWithModel(t *testing.T) {
 func TestPoolInStoreAgreesWithModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := newMachine(t, store.NewMemory())
-		s.add(t, anyPoolModel(t, "blue"))
+		m := anyPoolModel(t, "blue")
+		s.anyHistory(t, &m.Spec)
+		s.add(t, m)
 		s.handles["blue"] = append(s.handles["blue"], s.open(t, "blue"))
 		s.repeat(t)
 	})
@@ -434,6 +440,7 @@ func TestWorldInStoreAgreesWithModel(t *testing.T) {
 		for i, texts := range begin {
 			spec := specOf(strings.Fields(texts)...)
 			spec.Network = rapid.SampledFrom(s.networks).Draw(t, "network")
+			s.anyHistory(t, &spec)
 			s.add(t, world.NewPool(s.names[i], firstUniverse(), spec))
 		}
 		s.repeat(t)

@@ -179,6 +179,14 @@ func errNeedsStore(what string) error {
 	return invalid("%s needs a store, such as store.NewMemory; the pool is in memory", what)
 }
 
+// takesHistory implements [home].
+func (m *memory) takesHistory(spec Spec) error {
+	if spec.History != 0 {
+		return errNeedsStore("a history")
+	}
+	return nil
+}
+
 // beside implements [home].
 func (m *memory) beside(other home) bool {
 	_, ok := other.(*memory)

@@ -105,11 +105,14 @@ type Pool struct {
 
 // New returns a pool that lives in memory, with the same rules as one in a store.
 //
-// Errors: [ErrInvalid] if the spec breaks a rule, or if it names a network: a network needs a store.
+// Errors: [ErrInvalid] if the spec breaks a rule, or if it names a network or asks for a history: these need a store.
 func New(spec Spec, options *Options) (*Pool, error) {
 	p := &Pool{options: options.withDefaults()}
 	if spec.Network != "" {
 		return nil, &Error{Op: "new", Err: errNeedsStore("a network")}
+	}
+	if err := (*memory)(nil).takesHistory(spec); err != nil {
+		return nil, &Error{Op: "new", Err: err}
 	}
 	r, err := newRules(spec, nil, Renumbering{})
 	if err != nil {
@@ -209,6 +212,9 @@ func (a *attempt) create(p *Pool, spec Spec) error {
 // rulesFor returns the rules of a pool that is to be made with the spec, and admits it to its network with what it
 // holds.
 func (a *attempt) rulesFor(p *Pool, spec Spec, held outside) (*rules, error) {
+	if err := p.home.takesHistory(spec); err != nil {
+		return nil, err
+	}
 	if spec.Network == "" {
 		return newRules(spec, nil, Renumbering{})
 	}
@@ -322,6 +328,8 @@ type Info struct {
 	// Quotas are how much of the quotas of the spec is used, in the order of labels and values: of each value that a
 	// quota names and, for quotas of each value, of those that hold something.
 	Quotas []QuotaUse
+	// History is the number of records that the history has at most, of tenures that have ended; see [Pool.History].
+	History int
 	// Withheld are the addresses that the pool must not hand out although its own spec allows it: those that are
 	// external in its network and, in a delegated pool, those that its parent must not hand out.
 	Withheld []netipx.IPRange

@@ -61,11 +61,11 @@ func (a *attempt) ordered(part *part) []*Pool {
 }
 
 // room is what the order compares: how many addresses of a family are free, or which share of them, of the family with
-// the least of those that the claim asks for; -1 if the pool cannot meet the claim.
+// the least of those that the claim asks for; -1 if the pool cannot meet the claim, or is gone.
 func (d *draft) room(c *Claim, order Order) *big.Rat {
 	least, state := big.NewRat(-1, 1), d.state()
 	requests, err := c.resolve(state.rules, c.Policy, nil)
-	if err != nil {
+	if err != nil || d.gone {
 		return least
 	}
 	stats := statsOf(state.space.Counts())

@@ -116,6 +116,25 @@ func TestOrdersAmongPools(t *testing.T) {
 	require.ErrorContains(t, err, `"alphabetical" is not an order of pools, want ["as given" "most free" "least used"]`)
 }
 
+// A pool that goes with what an earlier step releases is the last one in an order by room.
+func TestOrderWithoutThePoolThatGoes(t *testing.T) {
+	s := store.NewMemory()
+	parent := create(t, s, specOf("10.0.0.0/28"))
+	for _, order := range []pool.Order{pool.MostFree, pool.LeastUsed} {
+		block := pool.Claim{Owner: "node", Requests: []pool.Request{{Bits: 30}}}
+		child, _, err := pool.Delegate(t.Context(), parent, block, "child", everyAddress(), nil)
+		require.NoError(t, err)
+		allocate(t, parent, pool.Claim{Owner: "other", Requests: []pool.Request{{Bits: 29}}})
+		step := pool.Allocate(pool.Claim{Owner: "pod"}).In(child, parent)
+		step.Order = order
+		results, err := parent.All(t.Context(), pool.Release(pool.Held{Owner: "node"}), step)
+		require.NoError(t, err)
+		require.Equal(t, parent.Name(), results[1].Pool.Name())
+		_, err = parent.Release(t.Context(), pool.Held{Owner: "pod"})
+		require.NoError(t, err)
+	}
+}
+
 func TestSelection(t *testing.T) {
 	s := store.NewMemory()
 	createLabelled(t, s, "b", "10.0.2.0/31", map[string]string{"zone": "eu", "tier": "gold"})

@@ -59,6 +59,15 @@ type Spec struct {
 	// truncated to the microsecond.
 	Cooldown time.Duration
 
+	// History is how long the pool remembers who held an address, from the end of each tenure on; see [Pool.History]. 0
+	// means that it does not. Otherwise 1 µs to [MaxTTL], truncated to the microsecond. It needs a store.
+	History time.Duration
+
+	// HistoryMost is how many tenures that have ended the pool remembers at most: with more, the oldest are forgotten
+	// before their time. 0 means any number. It needs History, and some stores need it; see [store.Limiter]. A commit
+	// may exceed it by as many as it adds.
+	HistoryMost int
+
 	// Network is the name of the routing domain that the pool is in. The ranges of two pools of one network must not
 	// overlap, and neither hands out what is external there; see [SetExternal]. Pools of different networks are
 	// independent, and so are pools without a network. A network needs a store. The name is at most
@@ -178,7 +187,7 @@ func (s Spec) clone() Spec {
 	for i, band := range s.Bands {
 		s.Bands[i].Ranges = copied(band.Ranges)
 	}
-	s.Cooldown = s.Cooldown.Truncate(time.Microsecond)
+	s.Cooldown, s.History = s.Cooldown.Truncate(time.Microsecond), s.History.Truncate(time.Microsecond)
 	s.Labels, s.Quotas = copiedLabels(s.Labels), copied(s.Quotas)
 	s.Strategy = s.Strategy.canonical()
 	return s
@@ -201,6 +210,8 @@ func copied[E any](from []E) []E { return append([]E(nil), from...) }
 func (s Spec) Equal(other Spec) bool {
 	if !slices.Equal(s.AllFamilies(), other.AllFamilies()) || s.Strategy.canonical() != other.Strategy.canonical() ||
 		s.Cooldown.Truncate(time.Microsecond) != other.Cooldown.Truncate(time.Microsecond) ||
+		s.History.Truncate(time.Microsecond) != other.History.Truncate(time.Microsecond) ||
+		s.HistoryMost != other.HistoryMost ||
 		s.Network != other.Network || s.Scope != other.Scope || s.Cordoned != other.Cordoned ||
 		!maps.Equal(s.Labels, other.Labels) || !sameElements(s.Quotas, other.Quotas) ||
 		!slices.EqualFunc(s.Bands, other.Bands, Band.equal) {

@@ -22,6 +22,8 @@ type specText struct {
 	Strategy Strategy          `json:"strategy,omitempty"`
 	Bands    []bandText        `json:"bands,omitempty"`
 	Cooldown string            `json:"cooldown,omitempty"`
+	History  string            `json:"history,omitempty"`
+	Most     int               `json:"historyMost,omitempty"`
 	Network  string            `json:"network,omitempty"`
 	Scope    string            `json:"scope,omitempty"`
 	Quotas   []quotaText       `json:"quotas,omitempty"`
@@ -62,7 +64,7 @@ type subnetText struct {
 //	 "ipv4": {"bits": 32, "minBits": 24, "maxBits": 32, "allocateReserved": true}, "ipv6": {"bits": 64},
 //	 "strategy": "next",
 //	 "bands": [{"name": "static", "ranges": ["192.0.2.1-192.0.2.16"], "exclusive": true}],
-//	 "cooldown": "1m0s", "network": "blue", "scope": "team-a",
+//	 "cooldown": "1m0s", "history": "8760h0m0s", "historyMost": 10000, "network": "blue", "scope": "team-a",
 //	 "quotas": [{"label": "tenant", "value": "acme", "family": "IPv4", "addresses": "100"}, {"percent": 20}],
 //	 "labels": {"zone": "eu-1"}, "cordoned": true}
 //
@@ -82,6 +84,9 @@ func (s Spec) MarshalJSON() ([]byte, error) {
 	}
 	if s.Cooldown != 0 {
 		text.Cooldown = s.Cooldown.Truncate(time.Microsecond).String()
+	}
+	if s.History != 0 {
+		text.History, text.Most = s.History.Truncate(time.Microsecond).String(), s.HistoryMost
 	}
 	for _, subnet := range s.Subnets {
 		t := subnetText{Prefix: subnet.Prefix}
@@ -124,6 +129,12 @@ func (s *Spec) UnmarshalJSON(b []byte) error {
 			return err
 		}
 		spec.Bands = append(spec.Bands, band)
+	}
+	spec.HistoryMost = text.Most
+	if text.History != "" {
+		if spec.History, err = time.ParseDuration(text.History); err != nil {
+			return errorf("the pool's spec: the history %q is no duration, such as \"8760h\"", text.History)
+		}
 	}
 	if text.Cooldown != "" {
 		if spec.Cooldown, err = time.ParseDuration(text.Cooldown); err != nil {

@@ -208,6 +208,13 @@ func (s Spec) validateRest() error {
 	if s.Cooldown != 0 && s.Cooldown < time.Microsecond || s.Cooldown > MaxTTL {
 		return invalid("the cooldown %v is out of range, want 0 or %v to %v", s.Cooldown, time.Microsecond, MaxTTL)
 	}
+	if s.History != 0 && s.History < time.Microsecond || s.History > MaxTTL {
+		return invalid("the history %v is out of range, want 0 or %v to %v", s.History, time.Microsecond, MaxTTL)
+	}
+	if s.HistoryMost < 0 || s.HistoryMost > 0 && s.History == 0 {
+		return invalid("the pool remembers at most %d tenures, for %v; want 0 or more, and 0 without a history",
+			s.HistoryMost, s.History)
+	}
 	for _, name := range []struct{ what, text string }{{"network", s.Network}, {"scope", s.Scope}} {
 		if name.text == "" {
 			continue

@@ -255,7 +255,7 @@ func (s *stored) load(ctx context.Context, head store.Record) (gone bool, err er
 			return false, badSpec(err)
 		}
 	}
-	s.known.parent, s.known.record = h.parentOf(), h.Rules
+	s.known.parent, s.known.record, s.known.past = h.parentOf(), h.Rules, h.History
 	pieces, err := s.pieces(ctx, s.known.space.Missing(&h.Head))
 	if errors.Is(err, store.ErrNotFound) {
 		return true, nil
@@ -483,7 +483,7 @@ func (s *stored) commit(a *attempt) error {
 		if !d.changes(some) {
 			continue
 		}
-		change, state, err := d.pool.home.(*stored).change(d)
+		change, state, err := d.pool.home.(*stored).change(a, d)
 		if err != nil {
 			return err
 		}
@@ -547,7 +547,7 @@ func (s *stored) send(
 }
 
 // change is what makes the stored pool what the draft plans, and the state that it then has.
-func (s *stored) change(d *draft) (store.Change, encoded, error) {
+func (s *stored) change(a *attempt, d *draft) (store.Change, encoded, error) {
 	change := store.Change{Head: s.head}
 	if !d.created.IsZero() {
 		change.Head = store.Record{Key: s.head.Key, State: stateActive, Created: d.created, Revision: s.head.Revision}
@@ -562,7 +562,11 @@ func (s *stored) change(d *draft) (store.Change, encoded, error) {
 		}
 		change.Writes = append(change.Writes, store.Write{Op: w.op, Record: record})
 	}
-	change.Writes = append(change.Writes, d.others...)
+	past, history, err := s.past(a, d)
+	if err != nil {
+		return change, encoded{}, err
+	}
+	change.Writes = append(append(change.Writes, history...), d.others...)
 	if d.next != nil || d.gone {
 		change.Writes = append(change.Writes, s.dropRecords(d)...)
 	}
@@ -570,7 +574,7 @@ func (s *stored) change(d *draft) (store.Change, encoded, error) {
 		change.Writes = append(change.Writes, store.Write{Op: store.Delete, Record: store.Record{Key: s.head.Key}})
 		return change, encoded{}, nil
 	}
-	state, err := d.state().encode(s.head.Revision)
+	state, err := d.state().encode(s.head.Revision, past)
 	if err != nil {
 		return change, state, err
 	}
@@ -657,7 +661,7 @@ func (s *stored) committed(d *draft, head store.Record, state encoded) {
 		s.forgetHeld()
 	}
 	s.known.space.Committed(state.free)
-	s.known.record = state.rules
+	s.known.record, s.known.past = state.rules, state.past
 	s.head = head
 	for _, w := range d.writes {
 		h := w.holding
@@ -691,6 +695,10 @@ func (s *stored) learn(ctx context.Context, err error) bool {
 		}
 		return true
 	case errors.As(err, &exists):
+		if s.known != nil && slices.ContainsFunc(exists.Records, isPast) {
+			s.known.past = ledger{} // the head was restored from an earlier copy than the history
+			return true
+		}
 		return s.note(exists.Records)
 	}
 	return false

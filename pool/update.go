@@ -166,6 +166,9 @@ func (a *attempt) leave(p *Pool, network string) error {
 func (a *attempt) rebuild(
 	d *draft, spec Spec, withheld []netipx.IPRange, parent parentage, moving Renumbering, drain bool,
 ) error {
+	if err := d.pool.home.takesHistory(spec); err != nil {
+		return err
+	}
 	r, err := newRules(spec, withheld, moving)
 	if err != nil {
 		return err

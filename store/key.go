@@ -23,9 +23,14 @@ const (
 	KindCooling Kind = "cooling"
 	// KindSpace is a piece of a pool's free space that is too large for the head. [Key.Name] identifies the piece.
 	KindSpace Kind = "space"
+	// KindHistory is what an owner has held, until some time. [Key.Name] is a number, which rises within the pool.
+	KindHistory Kind = "history"
 	// KindNetwork is a network: the ranges of its pools, which must not overlap. [Key.Pool] is the network's name.
 	KindNetwork Kind = "network"
 )
+
+// IsLabelled reports whether records of the kind are found by label; see [ByLabel].
+func (k Kind) IsLabelled() bool { return k == KindAllocation || k == KindHistory }
 
 // MaxNameBytes is the largest length in bytes of each part of a [Key].
 const MaxNameBytes = 1024

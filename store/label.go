@@ -13,9 +13,9 @@ import (
 
 const (
 	// MaxLabels is how many [Record.Labels] a record may have.
-	MaxLabels = 64
+	MaxLabels = 128
 	// MaxLabelBytes is the largest size in bytes of all labels of a record, names and values together.
-	MaxLabelBytes = 4096
+	MaxLabelBytes = 8192
 )
 
 // ValidateLabels returns an error that wraps [ErrInvalid] if labels break a rule in the comment of [Record.Labels].
@@ -42,9 +42,12 @@ func ValidateLabels(labels map[string]string) error {
 	return nil
 }
 
-// Labelled says which records [Labeller.ByLabel] yields: those of [KindAllocation] in Pool that have the label of that
-// name with that value. The zero Labelled is not valid: it has no pool and no name. It may be copied and compared.
+// Labelled says which records [Labeller.ByLabel] yields: those of Kind in Pool that have the label of that name with
+// that value. The zero Labelled is not valid: it has no kind, no pool and no name. It may be copied and compared.
 type Labelled struct {
+	// Kind is one of which [Kind.IsLabelled] is true.
+	Kind Kind
+
 	Pool, Name, Value string
 
 	// After is the name of the record behind which the iteration begins, whether or not there is such a record: the last
@@ -52,38 +55,42 @@ type Labelled struct {
 	After string
 }
 
-// Validate returns an error that wraps [ErrInvalid] if no record can have the label, or if the pool or After breaks a
-// rule of [Key]. A driver begins [Labeller.ByLabel] with it.
+// Validate returns an error that wraps [ErrInvalid] if records of the kind are not found by label, if no record can
+// have the label, or if the pool or After breaks a rule of [Key]. A driver begins [Labeller.ByLabel] with it.
 func (l Labelled) Validate() error {
-	if err := (Key{Kind: KindAllocation, Pool: l.Pool, Name: l.After}).Validate(); err != nil {
+	if err := (Key{Kind: l.Kind, Pool: l.Pool, Name: l.After}).Validate(); err != nil {
 		return err
+	}
+	if !l.Kind.IsLabelled() {
+		return fmt.Errorf("%w: records of kind %q are not found by label, want %s or %s", ErrInvalid, l.Kind, KindAllocation,
+			KindHistory)
 	}
 	return ValidateLabels(map[string]string{l.Name: l.Value})
 }
 
-// matches reports whether r, an allocation of the pool, is one of those.
+// matches reports whether r, of the kind and the pool, is one of those.
 func (l Labelled) matches(r *Record) bool {
 	value, ok := r.Labels[l.Name]
 	return ok && value == l.Value && (l.After == "" || r.Name > l.After)
 }
 
-// Labeller is a [Store] that finds allocations by a label without reading the others. The index is part of each commit,
-// so it is as right as the records.
+// Labeller is a [Store] that finds records by a label without reading the others. The index is part of each commit, so
+// it is as right as the records.
 type Labeller interface {
-	// ByLabel iterates over the allocations that l describes, in an order of their names that is the store's own, and the
-	// same each time. It follows the rules of [Store.List], and is as fresh; a record whose labels change during the
-	// iteration counts as deleted and created.
+	// ByLabel iterates over the records that l describes, in an order of their names that is the store's own, and the
+	// same each time. Names of 16 digits come in the order of the numbers. It follows the rules of [Store.List], and is
+	// as fresh; a record whose labels change during the iteration counts as deleted and created.
 	//
 	// Cost: O(records yielded), whatever else is stored, also if l.After is set; the backend may also read some records
 	// ahead. A driver may document another one.
 	ByLabel(ctx context.Context, l Labelled) iter.Seq2[Record, error]
 }
 
-// ByLabel iterates over the allocations of a pool that have a label, in an order of their names that is the same each
-// time for the same store: with [Labeller.ByLabel] if s is a [Labeller].
+// ByLabel iterates over the records of a kind and pool that have a label, in an order of their names that is the same
+// each time for the same store: with [Labeller.ByLabel] if s is a [Labeller].
 //
-// Otherwise it lists the pool's allocations, and keeps those with the label in memory to order them by name, byte by
-// byte. Cost: O(allocations of the pool).
+// Otherwise it lists the records of the kind in the pool, and keeps those with the label in memory to order them by
+// name, byte by byte. Cost: O(records of the kind in the pool).
 func ByLabel(ctx context.Context, s Store, l Labelled) iter.Seq2[Record, error] {
 	if indexed, ok := s.(Labeller); ok {
 		return indexed.ByLabel(ctx, l)
@@ -95,7 +102,7 @@ func ByLabel(ctx context.Context, s Store, l Labelled) iter.Seq2[Record, error] 
 		}
 		var found []Record
 		var damaged error
-		for r, err := range s.List(ctx, KindAllocation, l.Pool) {
+		for r, err := range s.List(ctx, l.Kind, l.Pool) {
 			switch {
 			case errors.Is(err, ErrDamaged): // it may have had the label
 				damaged = err

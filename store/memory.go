@@ -252,7 +252,7 @@ type table struct {
 	all    []*Record      // in no order, but most of those that were written together stand together
 	byName map[string]int // where they stand
 	index  *prefixIndex   // of the prefixes, in tables of allocations; else nil
-	labels labelIndex     // of the labels, in tables of allocations; else nil
+	labels labelIndex     // of the labels, in tables of kinds that have them; else nil
 	expiry *expiryTree    // of the records that have Expires, from the first such record on; else nil
 }
 
@@ -408,11 +408,14 @@ func (s *records) put(r Record, revision int64) {
 	if t == nil {
 		t = &table{byName: make(map[string]int)}
 		if r.Kind == KindAllocation {
-			t.index, t.labels = &prefixIndex{holders: make(map[netip.Prefix]holders)}, labelIndex{}
+			t.index = &prefixIndex{holders: make(map[netip.Prefix]holders)}
+		}
+		if r.Kind.IsLabelled() {
+			t.labels = labelIndex{}
 		}
 		s.tables[key] = t
 	}
-	if t.index != nil || t.expiry != nil || !r.Expires.IsZero() {
+	if t.labels != nil || t.expiry != nil || !r.Expires.IsZero() {
 		old := t.get(r.Name)
 		t.reindex(old, &r)
 		t.reorder(old, &r)
@@ -443,15 +446,22 @@ func (s *records) remove(k Key) {
 // reindex notes in the indexes of prefixes and labels, if there are any, that after takes the place of before. Either
 // may be nil.
 func (t *table) reindex(before, after *Record) {
+	if t.labels == nil {
+		return
+	}
+	if before != nil {
+		t.labels.remove(before)
+	}
+	if after != nil {
+		t.labels.add(after)
+	}
 	if t.index == nil {
 		return
 	}
 	if before != nil {
 		t.index.remove(before)
-		t.labels.remove(before)
 	}
 	if after != nil {
 		t.index.add(after)
-		t.labels.add(after)
 	}
 }

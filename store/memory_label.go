@@ -36,7 +36,7 @@ func (m *Memory) ByLabel(ctx context.Context, l Labelled) iter.Seq2[Record, erro
 func (s *records) labelled(l Labelled) (found []*Record) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	t := s.tables[tableKey{KindAllocation, l.Pool}]
+	t := s.tables[tableKey{l.Kind, l.Pool}]
 	if t == nil {
 		return nil
 	}

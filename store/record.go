@@ -31,8 +31,8 @@ type Record struct {
 	// have no zone and are not 4in6. May be empty.
 	Prefixes []netip.Prefix
 
-	// Labels are names with values, by which [ByLabel] finds allocations. A name is not empty. Names and values are valid
-	// UTF-8 without NUL. There are at most [MaxLabels], of at most [MaxLabelBytes] bytes together. May be empty.
+	// Labels are names with values, by which [ByLabel] finds records of some kinds. A name is not empty. Names and values
+	// are valid UTF-8 without NUL. There are at most [MaxLabels], of at most [MaxLabelBytes] bytes together. May be empty.
 	Labels map[string]string
 
 	// Created and Expires are in the years 1 to 9999. A store cuts them to the microsecond, without rounding, and returns

@@ -9,7 +9,7 @@
 // this package's [Memory]. To write a driver, implement [Store] and run the conformance suite of store/storetest. A
 // driver whose backend has no index, or cannot notify, implements the methods that need one with [FindByList],
 // [ByExpiryFromList] and [WatchByPolling], in a line each. What only some backends do better is an optional interface
-// with a function beside it that does without: [Reader], [Labeller], [Auditor] and [Grouper].
+// with a function beside it that does without: [Reader], [Labeller], [Auditor], [Limiter] and [Grouper].
 package store
 
 import (

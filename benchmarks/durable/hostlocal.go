@@ -74,11 +74,17 @@ func (h *hostLocalPool) Release(_ context.Context, owner string) error {
 	return h.IPAllocator.Release(owner, hostLocalInterface)
 }
 
-// Fill writes the files without the search for what each owner holds already.
+// Fill writes the files without the search for what each owner holds already. That of the latest address, which the
+// store writes again for each one, is written once.
 func (h *hostLocalPool) Fill(ctx context.Context, owners []string) error {
 	addr := h.first.Next() // the gateway
+	left := len(owners)
 	return peer.Each(ctx, owners, func(owner string) error {
-		addr = addr.Next()
+		addr, left = addr.Next(), left-1
+		if left > 0 {
+			text := owner + disk.LineBreak + hostLocalInterface
+			return os.WriteFile(filepath.Join(h.dir, addr.String()), []byte(text), 0o600)
+		}
 		reserved, err := h.store.Reserve(owner, hostLocalInterface, addr.AsSlice(), hostLocalRange)
 		if err == nil && !reserved {
 			err = fmt.Errorf("%v is not free", addr)

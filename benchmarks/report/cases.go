@@ -56,7 +56,7 @@ type reading struct {
 // sizes are how much is held in the cases. A quick run cuts them.
 type sizes struct {
 	sparse, mixed, mixedFew, largeHoles, owners, files int
-	processes, claims, kill                            int
+	processes, claims, kill, plugins                   int
 	// most is how much is held in any other case.
 	most int
 	// whole is the prefix that is filled.
@@ -66,14 +66,14 @@ type sizes struct {
 func fullSizes() sizes {
 	return sizes{
 		sparse: 1_000_000, mixed: 100_000, mixedFew: 1_000, largeHoles: 16_000_000, owners: 60_000, files: 60_000,
-		processes: 128, claims: 16, kill: 13, most: 1 << 24, whole: "10.0.0.0/16",
+		processes: 128, claims: 16, kill: 13, plugins: 50, most: 1 << 24, whole: "10.0.0.0/16",
 	}
 }
 
 func quickSizes() sizes {
 	return sizes{
 		sparse: 2_000, mixed: 2_000, mixedFew: 100, largeHoles: 2_000, owners: 200, files: 50,
-		processes: 4, claims: 2, kill: 1, most: 2_000, whole: "10.0.0.0/24",
+		processes: 4, claims: 2, kill: 1, plugins: 3, most: 2_000, whole: "10.0.0.0/24",
 	}
 }
 
@@ -85,6 +85,7 @@ const (
 	groupOwners    = "Pools in memory, with owners"
 	groupDurable   = "Durable pools"
 	groupBurst     = "Processes"
+	groupPlugins   = "CNI plugins, from the start of the process to its end"
 )
 
 // The plots.
@@ -101,7 +102,7 @@ const (
 func allCases(n sizes) []benchCase {
 	var all []benchCase
 	for _, more := range [][]benchCase{
-		addressCases(n), prefixCases(n), wholeCases(n), ownerCases(n), durableCases(n), processCases(n),
+		addressCases(n), prefixCases(n), wholeCases(n), ownerCases(n), durableCases(n), processCases(n), pluginCases(n),
 	} {
 		all = append(all, more...)
 	}
@@ -259,5 +260,23 @@ func processCases(n sizes) []benchCase {
 	add("burst: 128 processes, 16 claims each", last, burst(n, 0, false))
 	add("burst: the same, a tenth killed and tried again", last, burst(n, n.kill, false))
 	add("burst: the same, none killed, a block a process", last, burst(n, 0, true))
+	return all
+}
+
+func pluginCases(n sizes) []benchCase {
+	var all []benchCase
+	add := func(name string, unit Unit, held int, do func(context.Context, *plugin, time.Duration) (reading, error)) {
+		all = append(all, benchCase{
+			Row:     Row{Name: "plugin: " + name, Group: groupPlugins, Unit: unit},
+			prepare: pluginCase(held, do), durable: true, holds: content{math.MaxInt, 1},
+		})
+	}
+	add("VERSION, the start alone", Nanoseconds, 0, calls("VERSION", nothing, nothing))
+	add("ADD, held=0", Nanoseconds, 0, calls("ADD", nothing, del))
+	add("ADD, held=60000", Nanoseconds, n.files, calls("ADD", nothing, del))
+	add("the first ADD of a node", Nanoseconds, 0, calls("ADD", newNode, oldNode))
+	add("50 ADDs at once, held=0", Nanoseconds, 0, atOnce(n.plugins))
+	add("50 ADDs at once, held=60000", Nanoseconds, n.files, atOnce(n.plugins))
+	add("size of the program", Bytes, 0, programSize)
 	return all
 }

@@ -69,11 +69,12 @@ func (p *place) end() error { return errors.Join(p.close(), p.finish(), os.Remov
 
 // places are what rows leave to the rows after them: for each kind the last place, and what could not be made.
 type places struct {
-	last   map[string]*place
-	failed map[string]error
+	last     map[string]*place
+	failed   map[string]error
+	programs string // the folder of the plugins that were built; empty if none was
 }
 
-func newPlaces() *places { return &places{map[string]*place{}, map[string]error{}} }
+func newPlaces() *places { return &places{last: map[string]*place{}, failed: map[string]error{}} }
 
 // of returns a place of the kind with that content, which is checked when the place is made. It
 // belongs to the caller until it is given back.
@@ -140,9 +141,12 @@ func (all *places) drop(kind string) error {
 	return p.end()
 }
 
-// end ends all places.
+// end ends all places, and removes the programs.
 func (all *places) end() error {
 	var err error
+	if all.programs != "" {
+		err = os.RemoveAll(all.programs)
+	}
 	for kind := range all.last {
 		err = errors.Join(err, all.drop(kind))
 	}

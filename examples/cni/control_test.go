@@ -302,6 +302,73 @@ func TestMoveFromWhereabouts(t *testing.T) {
 	}
 }
 
+// What is given back to Whereabouts is what its objects would be: adopting it gives each attachment what it held.
+func TestGiveBackToWhereabouts(t *testing.T) {
+	n, other := newNode(t), newNode(t)
+	const ipam = `"network_name": "blue", "ipRanges": [{"range": "192.0.2.7-192.0.2.9/24"}, {"range": "2001:db8::/32"}]`
+	config := n.config("net", ipam)
+	pod := "CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAMESPACE=ns;K8S_POD_NAME=web-0;K8S_POD_UID=u"
+	require.Equal(t, "192.0.2.7/24, 2001:db8::1/32", ips(n.add(t, "a", config, pod)))
+	n.add(t, "b", config)
+	n.add(t, "elsewhere", n.config("other", `"network_name": "blue", "range": "198.51.100.0/24"`))
+	file := filepath.Join(n.dir, "net.conf")
+	require.NoError(t, os.WriteFile(file, []byte(config), 0o600))
+	objects, stderr, code := control(t, "", "give-back", "-config", file, "-namespace", "whereabouts")
+	require.Zero(t, code, stderr)
+	const item = `{"apiVersion": "whereabouts.cni.cncf.io/v1alpha1", "kind": %q,
+		"metadata": {"name": %q, "namespace": "whereabouts"}, "spec": %s}`
+	const web = `"podref": "ns/web-0", "ifname": "eth0"}`
+	const bare = `"podref": "", "ifname": "eth0"}`
+	require.JSONEq(t, `{"apiVersion": "v1", "kind": "List", "items": [`+strings.Join([]string{
+		fmt.Sprintf(item, "IPPool", "blue-192.0.2.0-24",
+			`{"range": "192.0.2.0/24", "allocations": {"7": {"id": "a", `+web+`, "8": {"id": "b", `+bare+`}}`),
+		fmt.Sprintf(item, "IPPool", "blue-2001-db8---32",
+			`{"range": "2001:db8::/32", "allocations": {"1": {"id": "a", `+web+`, "2": {"id": "b", `+bare+`}}`),
+		fmt.Sprintf(item, "OverlappingRangeIPReservation", "blue-192.0.2.7", `{"containerid": "a", `+web),
+		fmt.Sprintf(item, "OverlappingRangeIPReservation", "blue-2001-db8--1", `{"containerid": "a", `+web),
+		fmt.Sprintf(item, "OverlappingRangeIPReservation", "blue-192.0.2.8", `{"containerid": "b", `+bare),
+		fmt.Sprintf(item, "OverlappingRangeIPReservation", "blue-2001-db8--2", `{"containerid": "b", `+bare),
+	}, ",")+`]}`, objects)
+
+	file = filepath.Join(other.dir, "net.conf")
+	require.NoError(t, os.WriteFile(file, []byte(other.config("net", ipam)), 0o600))
+	_, stderr, code = control(t, objects, "adopt", "-config", file, "-ippools", "-")
+	require.Zero(t, code, stderr)
+	want := n.held(t, "whereabouts/blue")
+	delete(want, "elsewhere/eth0")
+	require.Equal(t, want, other.held(t, "whereabouts/blue"))
+}
+
+// Without enable_overlapping_ranges there are no objects but those of the ranges, also of one that is not in use.
+// Slices of nodes and addresses of static are not given back.
+func TestGiveBackToWhereaboutsApart(t *testing.T) {
+	n := newNode(t)
+	const apart = `"enable_overlapping_ranges": false, "range": "2001:db8::/64"`
+	config := n.config("net", apart)
+	n.add(t, "a", config)
+	file := filepath.Join(n.dir, "net.conf")
+	give := func(config string) (string, int) {
+		require.NoError(t, os.WriteFile(file, []byte(config), 0o600))
+		objects, _, code := control(t, "", "give-back", "-config", file)
+		return objects, code
+	}
+	objects, code := give(config)
+	require.Zero(t, code)
+	require.Contains(t, objects, `"name": "2001-db8---64"`)
+	require.Contains(t, objects, `"namespace": "kube-system"`)
+	require.Contains(t, objects, `"id": "a"`)
+	require.NotContains(t, objects, "Reservation")
+	objects, code = give(n.config("net", strings.Replace(apart, "db8", "db9", 1)))
+	require.Zero(t, code)
+	require.Contains(t, objects, `"allocations": {}`)
+	for _, ipam := range []string{
+		`"range": "10.0.0.0/27", "node_slice_size": "/29"`, `"addresses": [{"address": "10.0.0.1/24"}]`,
+	} {
+		_, code = give(n.config("net", ipam))
+		require.Equal(t, 2, code, ipam)
+	}
+}
+
 // Apply gives up what a configuration does not have: a pool has the ranges of all that it ever had.
 func TestApply(t *testing.T) {
 	n := newNode(t)

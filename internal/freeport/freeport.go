@@ -1,5 +1,5 @@
-// Package freeport finds ports for the servers that tests start: those that cannot be told to listen at port 0, and those
-// that are stopped and started again at the same port.
+// Package freeport finds ports for the servers that tests start: those that cannot be told to listen at port 0, and
+// those that are stopped and started again at the same port.
 package freeport
 
 import (

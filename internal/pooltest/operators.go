@@ -17,9 +17,9 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Operators does on a backend what operators of pools ask for: reservations, quotas, finding by label, renumbering. It
-// uses two handles, so that each learns from the store what the other did. Open returns a store, always of the same
-// backend; it may be the same store.
+// Operators does on a backend what operators of pools ask for: reservations, quotas, finding by label, renumbering, the
+// history. It uses two handles, so that each learns from the store what the other did. Open returns a store, always of
+// the same backend; it may be the same store.
 func Operators(t *testing.T, open func() store.Store) {
 	t.Helper()
 	ranges, err := cidr.ParseRanges("10.1.0.0-10.1.0.63")
@@ -36,6 +36,7 @@ func Operators(t *testing.T, open func() store.Store) {
 	reservations(t, first, second)
 	quotas(t, first, second)
 	renumber(t, first, second)
+	history(t, open)
 	require.NoError(t, world.Audit(t.Context(), s))
 }
 
@@ -167,4 +168,53 @@ func renumber(t *testing.T, first, second *pool.Pool) {
 	require.NoError(t, err)
 	require.Zero(t, info.Renumbering)
 	require.Equal(t, "10.2.0.0/26", cidr.FormatRange(info.Spec.Ranges[0]))
+}
+
+// history has two handles give an address to one owner after the other, more often than the history is long, and asks
+// for the latest by owner, address, label and time; then it forgets them.
+func history(t *testing.T, open func() store.Store) {
+	t.Helper()
+	spec, err := pool.ParseSpec("10.2.0.0/24")
+	require.NoError(t, err)
+	spec.History, spec.HistoryMost = time.Hour, 50
+	s := open()
+	first, err := pool.Create(t.Context(), s, "remembering", spec, nil)
+	require.NoError(t, err)
+	second, err := pool.Open(t.Context(), open(), "remembering", nil)
+	require.NoError(t, err)
+	handles, addr := []*pool.Pool{first, second}, netip.MustParseAddr("10.2.0.60")
+	labels := map[string]string{"rack": "r 1/ü"}
+	for i := range 60 {
+		owner := fmt.Sprintf("tenure/%02d", i)
+		claim := pool.Claim{Owner: owner, Requests: []pool.Request{pool.ExactAddr(addr)}, Labels: labels, TTL: time.Hour}
+		_, err := handles[i%2].Allocate(t.Context(), claim)
+		require.NoError(t, err)
+		_, err = handles[(i+1)%2].Release(t.Context(), pool.Held{Owner: owner})
+		require.NoError(t, err)
+	}
+	_, err = handles[0].Allocate(t.Context(), pool.Claim{Owner: "present", Requests: []pool.Request{pool.ExactAddr(addr)}})
+	require.NoError(t, err)
+	past := func(q pool.HistoryQuery) (owners []string) {
+		for tenure, err := range handles[1].History(t.Context(), q) {
+			require.NoError(t, err)
+			require.Equal(t, tenure.Owner == "present", tenure.To.IsZero())
+			require.False(t, tenure.To.Before(tenure.Created) && !tenure.To.IsZero())
+			owners = append(owners, tenure.Owner)
+		}
+		return owners
+	}
+	var latest []string
+	for i := range 50 {
+		latest = append(latest, fmt.Sprintf("tenure/%02d", 10+i))
+	}
+	require.Equal(t, latest, past(pool.HistoryQuery{Labels: labels}))
+	require.Equal(t, append(latest, "present"), past(pool.HistoryQuery{Addr: addr}))
+	require.Equal(t, []string{"tenure/33"}, past(pool.HistoryQuery{Owner: "tenure/33"}))
+	require.Empty(t, past(pool.HistoryQuery{Addr: addr.Next()}))
+	require.Empty(t, past(pool.HistoryQuery{Addr: addr, Until: time.Now().Add(-time.Hour)}))
+	require.Equal(t, latest, past(pool.HistoryQuery{})[:50])
+	n, err := pool.ForgetHistory(t.Context(), s, handles[0].Name(), time.Now().Add(time.Hour), nil)
+	require.NoError(t, err)
+	require.Equal(t, 50, n)
+	require.Equal(t, []string{"present"}, past(pool.HistoryQuery{Addr: addr}))
 }

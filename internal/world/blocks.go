@@ -135,14 +135,16 @@ func (b Blocks) Release(w *World, owner string) (*World, *Record, error) {
 // GiveBack is what [pool.Blocks.GiveBack] does: the world after it, and how many blocks are given back.
 func (b Blocks) GiveBack(w *World, keep int) (after *World, given int) {
 	empty := slices.DeleteFunc(b.Of(w), func(block Block) bool { return !w.IsEmpty(w.Pools[block.Pool], block.Owner) })
-	for after = w; len(empty) > keep; given++ {
-		after = b.giveBackOne(after, empty[len(empty)-1])
-		empty = empty[:len(empty)-1]
+	for after = w; len(empty) > keep; empty = empty[:len(empty)-1] {
+		before := after
+		if after = b.giveBackOne(before, empty[len(empty)-1]); after != before {
+			given++
+		}
 	}
 	return after, given
 }
 
-// giveBackOne is the world without an empty block.
+// giveBackOne is the world without an empty block; the same world if that must stay.
 func (b Blocks) giveBackOne(w *World, block Block) *World {
 	if len(w.Pools[block.Pool].Grants) > 1 {
 		if after, no := w.Retract(block.Pool, block.Owner); len(no) == 0 {

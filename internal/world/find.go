@@ -44,7 +44,7 @@ func auditLabels(ctx context.Context, s store.Store, name string) error {
 			return err
 		}
 		for label, value := range r.Labels {
-			l := store.Labelled{Pool: name, Name: label, Value: value}
+			l := store.Labelled{Kind: store.KindAllocation, Pool: name, Name: label, Value: value}
 			if want[l] == nil {
 				want[l] = map[string]int64{}
 			}

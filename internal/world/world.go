@@ -23,6 +23,7 @@ type World struct {
 	Now      time.Time
 	Pools    map[string]*Pool
 	External map[string][]netipx.IPRange // by network
+	Past     map[string][]Past           // by pool, also of pools that are gone
 }
 
 // Refusals are the errors of which a call may return any. None means that the call succeeds.
@@ -45,12 +46,15 @@ func (w *World) At(now time.Time) *World {
 
 func (w *World) clone() *World {
 	after := *w
-	after.Pools, after.External = maps.Clone(w.Pools), maps.Clone(w.External)
+	after.Pools, after.External, after.Past = maps.Clone(w.Pools), maps.Clone(w.External), maps.Clone(w.Past)
 	if after.Pools == nil {
 		after.Pools = map[string]*Pool{}
 	}
 	if after.External == nil {
 		after.External = map[string][]netipx.IPRange{}
+	}
+	if after.Past == nil {
+		after.Past = map[string][]Past{}
 	}
 	return &after
 }

@@ -21,6 +21,7 @@ func (m *Metrics) Describe(descs chan<- *prometheus.Desc) {
 	m.commitDurations.Describe(descs)
 	descs <- m.addresses
 	descs <- m.reservations
+	descs <- m.history
 	descs <- m.quotaHeld
 	descs <- m.quotaMost
 	descs <- m.up
@@ -53,12 +54,16 @@ func (m *Metrics) Collect(metrics chan<- prometheus.Metric) {
 	for name, n := range sums.reservations {
 		metrics <- prometheus.MustNewConstMetric(m.reservations, prometheus.GaugeValue, float64(n), name)
 	}
+	for name, n := range sums.history {
+		metrics <- prometheus.MustNewConstMetric(m.history, prometheus.GaugeValue, float64(n), name)
+	}
 }
 
 // sums are what all pools of one name have together.
 type sums struct {
 	addresses    map[series]cidr.Count
 	reservations map[string]int
+	history      map[string]int // of pools that have one
 	quotas       map[quotaSeries]pool.QuotaUse
 }
 
@@ -76,7 +81,7 @@ type series struct {
 }
 
 func newSums() sums {
-	return sums{map[series]cidr.Count{}, map[string]int{}, map[quotaSeries]pool.QuotaUse{}}
+	return sums{map[series]cidr.Count{}, map[string]int{}, map[string]int{}, map[quotaSeries]pool.QuotaUse{}}
 }
 
 // read adds up the counts of all pools. It goes on after an error, and returns the first.
@@ -143,6 +148,9 @@ func (m *Metrics) add(sums sums, name string, info pool.Info) {
 	}
 	m.mu.Unlock()
 	sums.reservations[label] += info.Reservations
+	if info.Spec.History != 0 {
+		sums.history[label] += info.History
+	}
 	if label == name { // those of other pools cannot be added up
 		for _, use := range info.Quotas {
 			sums.quotas[quotaSeries{name, use.Label, use.Value, use.Family}] = use

@@ -13,6 +13,7 @@
 //	ipalloc_commit_duration_seconds{pool}          how long the store took (histogram)
 //	ipalloc_addresses{pool, family, state}         addresses: used, free, cooling, kept, reserved, out_of_range
 //	ipalloc_reservations{pool}                     owners with a reservation, see pool.Pool.Reserve
+//	ipalloc_history{pool}                          past tenures that are remembered at most, see pool.Pool.History
 //	ipalloc_quota_held{pool, label, value, family} addresses that count for a quota, see pool.QuotaUse
 //	ipalloc_quota_most{pool, label, value, family} addresses that the quota allows
 //	ipalloc_up                                     1 if all pools could be read at this scrape, else 0

@@ -73,6 +73,7 @@ type Metrics struct {
 	commitDurations *prometheus.HistogramVec
 	addresses       *prometheus.Desc
 	reservations    *prometheus.Desc
+	history         *prometheus.Desc
 	quotaHeld       *prometheus.Desc
 	quotaMost       *prometheus.Desc
 	up              *prometheus.Desc
@@ -115,6 +116,7 @@ func New(options *Options) *Metrics {
 		commitDurations: histogram("commit_duration_seconds", "How long the store took for an attempt to commit.", "pool"),
 		addresses:       gauge("addresses", "Addresses of the pool by their state.", "pool", "family", "state"),
 		reservations:    gauge("reservations", "Owners for whom something is reserved.", "pool"),
+		history:         gauge("history", "Tenures that have ended and are remembered, at most.", "pool"),
 		quotaHeld: gauge("quota_held", "Addresses that count for a quota: see pool.QuotaUse.",
 			"pool", "label", "value", "family"),
 		quotaMost: gauge("quota_most", "Addresses that the least of the quotas allows: see pool.QuotaUse.",

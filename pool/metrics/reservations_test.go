@@ -3,6 +3,7 @@ package metrics_test
 import (
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -36,6 +37,30 @@ ipalloc_quota_held{family="IPv4",label="tenant",pool="pods",value="other"} 1
 ipalloc_quota_most{family="IPv4",label="tenant",pool="pods",value="acme"} 3
 ipalloc_quota_most{family="IPv4",label="tenant",pool="pods",value="other"} 3
 `, "ipalloc_quota_held", "ipalloc_quota_most")
+}
+
+// What a pool remembers is counted, if it is to remember anything.
+func TestHistory(t *testing.T) {
+	spec, err := pool.ParseSpec("192.0.2.0-192.0.2.7")
+	require.NoError(t, err)
+	s, m := store.NewMemory(), metrics.New(nil)
+	_, err = pool.Create(t.Context(), s, "forgetful", spec, &pool.Options{Observer: m})
+	require.NoError(t, err)
+	spec.History = time.Hour
+	p, err := pool.Create(t.Context(), s, "pods", spec, &pool.Options{Observer: m})
+	require.NoError(t, err)
+	m.AddStore(s)
+	for _, owner := range []string{"a", "b", "a"} {
+		_, err = p.Allocate(t.Context(), pool.Claim{Owner: owner})
+		require.NoError(t, err)
+		_, err = p.Release(t.Context(), pool.Held{Owner: owner})
+		require.NoError(t, err)
+	}
+	gathered(t, m, `
+# HELP ipalloc_history Tenures that have ended and are remembered, at most.
+# TYPE ipalloc_history gauge
+ipalloc_history{pool="pods"} 3
+`, "ipalloc_history")
 }
 
 // What is reserved is counted by owner, whether it is held or not, and what is kept by address.

@@ -295,6 +295,8 @@ func (w writer) reindex(r store.Record) error {
 		if err := w.reindexPrefixes(r.Key, old.Prefixes, r.Prefixes); err != nil {
 			return err
 		}
+	}
+	if r.Kind.IsLabelled() {
 		if err := w.reindexLabels(r.Key, old.Labels, r.Labels); err != nil {
 			return err
 		}
@@ -305,7 +307,7 @@ func (w writer) reindex(r store.Record) error {
 // indexed reports whether an index may have something of the record of a kind with such a value. It saves decoding a
 // head, which may be large: "expires" in quotes occurs in the text of a record that expires, and hardly in another.
 func indexed(kind store.Kind, value []byte) bool {
-	return value != nil && (kind == store.KindAllocation || bytes.Contains(value, []byte(`"expires":`)))
+	return value != nil && (kind.IsLabelled() || bytes.Contains(value, []byte(`"expires":`)))
 }
 
 func (w writer) reindexPrefixes(key store.Key, before, after []netip.Prefix) error {

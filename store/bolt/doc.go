@@ -44,7 +44,7 @@
 // key is the pool, NUL, '4' or '6', 128 minus the prefix length as one byte, the address, and the name; the value is
 // the prefix as text. The bucket "expiry" is the index for ByExpiry: a key is the kind, NUL, the pool, NUL, the
 // microseconds since the year 1 as eight bytes, and the name; the value is the time as text. The bucket "labels" is
-// the index for ByLabel, of allocations alone: a key is the pool, the name and the value of the label, and the name of
+// the index for ByLabel: a key is the kind, the pool, the name and the value of the label, and the name of
 // the allocation, separated by NUL; the value is empty. A file of another version of the format is refused with
 // [store.ErrNewerFormat].
 package bolt

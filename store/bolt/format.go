@@ -28,9 +28,10 @@ const (
 	formatName = "ipalloc store"
 )
 
-// initialise makes the empty file at path a store without records.
+// initialise makes the empty file at path a store without records. It is flushed once it is whole: nobody looks at it
+// before.
 func initialise(path string) error {
-	db, err := bbolt.Open(path, defaultMode, &bbolt.Options{Timeout: time.Nanosecond})
+	db, err := bbolt.Open(path, defaultMode, &bbolt.Options{Timeout: time.Nanosecond, NoSync: true, NoGrowSync: true})
 	if err != nil {
 		return err
 	}
@@ -49,6 +50,9 @@ func initialise(path string) error {
 		}
 		return format.Put([]byte(keyVersion), []byte(strconv.Itoa(formatVersion)))
 	})
+	if err == nil {
+		err = db.Sync()
+	}
 	if closeErr := db.Close(); err == nil {
 		err = closeErr
 	}

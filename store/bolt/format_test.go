@@ -72,7 +72,7 @@ func TestFormat(t *testing.T) {
 			"lab\x004\x60\x0a\x00\x00\x05vm-1":                                 "10.0.0.5/32",
 			"lab\x006\x40\x20\x01\x0d\xb8" + string(make([]byte, 12)) + "vm-1": "2001:db8::/64",
 		},
-		"labels": {"lab\x00node\x00n1\x00vm-1": "", "lab\x00pod\x00<a>\x00vm-1": ""},
+		"labels": {"allocation\x00lab\x00node\x00n1\x00vm-1": "", "allocation\x00lab\x00pod\x00<a>\x00vm-1": ""},
 		"expiry": {
 			"allocation\x00lab\x00\x00\xe2\xd7\xc3\x91\x10\xcc\x40vm-1": "2024-05-06T08:08:09Z",
 		},
@@ -109,7 +109,7 @@ func TestIndexFollowsRecords(t *testing.T) {
 			want[fmt.Sprint(p, " ", r.Name)] = true
 		}
 		for name, value := range r.Labels {
-			wantLabels["a\x00"+name+"\x00"+value+"\x00"+r.Name] = ""
+			wantLabels["allocation\x00a\x00"+name+"\x00"+value+"\x00"+r.Name] = ""
 		}
 		if !r.Expires.IsZero() {
 			wantExpiry[r.Expires.Format(time.RFC3339Nano)+" "+r.Name] = true

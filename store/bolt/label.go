@@ -24,7 +24,7 @@ func (s *Store) ByLabel(ctx context.Context, l store.Labelled) iter.Seq2[store.R
 			yield(store.Record{}, err)
 			return
 		}
-		after := encodeLabel(store.Key{Pool: l.Pool, Name: l.After}, l.Name, l.Value)
+		after := encodeLabel(store.Key{Kind: l.Kind, Pool: l.Pool, Name: l.After}, l.Name, l.Value)
 		if l.After == "" {
 			after = nil
 		}
@@ -47,7 +47,7 @@ func (s *Store) ByLabel(ctx context.Context, l store.Labelled) iter.Seq2[store.R
 func (s *Store) readLabelPage(
 	ctx context.Context, l store.Labelled, after []byte, limit int,
 ) (page []pair, last []byte, err error) {
-	prefix := encodeLabel(store.Key{Pool: l.Pool}, l.Name, l.Value)
+	prefix := encodeLabel(store.Key{Kind: l.Kind, Pool: l.Pool}, l.Name, l.Value)
 	start := prefix
 	if after != nil {
 		start = after
@@ -68,7 +68,7 @@ func (s *Store) readLabelPage(
 			entry, _, err = cursor.next()
 		}
 		for err == nil && bytes.HasPrefix(entry, prefix) && len(page) < limit && size < pageBytes {
-			key := encodeKey(store.Key{Kind: store.KindAllocation, Pool: l.Pool, Name: string(entry[len(prefix):])})
+			key := encodeKey(store.Key{Kind: l.Kind, Pool: l.Pool, Name: string(entry[len(prefix):])})
 			value, err := records.get(key)
 			switch {
 			case err != nil:
@@ -90,8 +90,8 @@ func (s *Store) readLabelPage(
 
 // encodeLabel returns the key that the index by label has for the record under key.
 func encodeLabel(key store.Key, name, value string) []byte {
-	text := make([]byte, 0, len(key.Pool)+len(name)+len(value)+len(key.Name)+3)
-	for _, part := range []string{key.Pool, name, value} {
+	text := make([]byte, 0, len(key.Kind)+len(key.Pool)+len(name)+len(value)+len(key.Name)+4)
+	for _, part := range []string{string(key.Kind), key.Pool, name, value} {
 		text = append(append(text, part...), 0)
 	}
 	return append(text, key.Name...)

@@ -46,9 +46,10 @@
 //   - Join: one, if it is answered or nobody else has a ticket; else two. The first Join of a handle opens a watch.
 //   - GetAll: one for each [Options.MaxTxnOps] records.
 //
-// A record is written once, and a copy of it if it expires. Each prefix and each label of an allocation is a key with
-// an empty value. A label costs one operation of the transaction, and the bytes of that key, when the allocation is
-// granted, one when it goes, and none when it is renewed.
+// A record is written once, and a copy of it if it expires. Each prefix of an allocation, and each label of it or of a
+// past tenure, is a key with an empty value. A label costs one operation of the transaction, and the bytes of that key,
+// when the allocation is granted, one when it goes, and none when it is renewed. A past tenure is written and deleted
+// with as many operations as it has labels, and one more: four for one address of a claim without labels.
 //
 // # Limits
 //
@@ -64,17 +65,18 @@
 //
 //	/ipalloc/records/KIND/POOL/NAME               a record, as JSON
 //	/ipalloc/prefixes/POOL/ADDRESS/BITS/NAME      the allocation with that prefix; empty
-//	/ipalloc/labels/POOL/LABEL/VALUE/NAME         the allocation with that label; empty
+//	/ipalloc/labels/KIND/POOL/LABEL/VALUE/NAME    the record with that label; empty
 //	/ipalloc/expiry/KIND/POOL/TIME/NAME           a record that expires then: a copy
 //	/ipalloc/turns/KIND/POOL/NAME/TICKET          of a handle that waits for its turn, and what it asks for; with a lease
 //	/ipalloc/answers/HANDLE/NUMBER                an answer to it, or the word that it has the turn; with the same lease
 //	/ipalloc/revision                             what a commit writes that has nothing else to write
 //
 // So etcdctl get --prefix /ipalloc/records/allocation/blue/ shows who holds what in the pool blue, and get --prefix
-// /ipalloc/prefixes/blue/10.0.0.5/ who holds an address, and --keys-only --prefix /ipalloc/labels/blue/node/n1/ who has
-// the label node=n1. In KIND, POOL, NAME, LABEL and VALUE, slashes, percent signs, spaces, control characters, and
-// characters that change the direction of text are escaped as in a URL: %2F. All other characters are unchanged. A
-// value has the name, state, prefixes, labels, created, expires and data of the record.
+// /ipalloc/prefixes/blue/10.0.0.5/ who holds an address, and --keys-only --prefix
+// /ipalloc/labels/allocation/blue/node/n1/ who has the label node=n1. In KIND, POOL, NAME, LABEL and VALUE, slashes,
+// percent signs, spaces, control characters, and characters that change the direction of text are escaped as in a URL:
+// %2F. All other characters are unchanged. A value has the name, state, prefixes, labels, created, expires and data of
+// the record.
 //
 // The three indexes are exact at every revision, because each commit changes them in its transaction. Do not change
 // keys by hand: nothing corrects an index that differs from its records.

@@ -15,7 +15,7 @@ import (
 //
 //	records/KIND/POOL/NAME          the record
 //	prefixes/POOL/PREFIX/NAME       for Find: a record of KindAllocation with that prefix
-//	labels/POOL/LABEL/VALUE/NAME    for ByLabel: a record of KindAllocation with that label
+//	labels/KIND/POOL/LABEL/VALUE/NAME for ByLabel: a record with that label, of a kind that is found by label
 //	expiry/KIND/POOL/TIME/NAME      for ByExpiry: a record that expires then
 //	turns/KIND/POOL/NAME/TICKET     of a process that waits for its turn at a head
 //	answers/HANDLE/NUMBER           to what a process asked for that waits
@@ -67,9 +67,10 @@ func (k keyspace) holders(pool string, prefix netip.Prefix) string {
 	return string(k) + "prefixes/" + escape(pool) + "/" + prefix.String() + "/"
 }
 
-// labelled returns what the keys of the index by label begin with for the allocations of pool with the label.
-func (k keyspace) labelled(pool, name, value string) string {
-	return string(k) + "labels/" + escape(pool) + "/" + escape(name) + "/" + escape(value) + "/"
+// labelled returns what the keys of the index by label begin with for the records of the kind in pool with the label.
+func (k keyspace) labelled(kind store.Kind, pool, name, value string) string {
+	return string(k) + "labels/" + escape(string(kind)) + "/" + escape(pool) + "/" + escape(name) + "/" +
+		escape(value) + "/"
 }
 
 // expiring returns what the keys of the index by expiry begin with for the records of the kind in pool.

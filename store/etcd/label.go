@@ -21,7 +21,7 @@ func (s *Store) ByLabel(ctx context.Context, l store.Labelled) iter.Seq2[store.R
 			yield(store.Record{}, err)
 			return
 		}
-		first := s.keys.labelled(l.Pool, l.Name, l.Value)
+		first := s.keys.labelled(l.Kind, l.Pool, l.Name, l.Value)
 		p := &pager{
 			store: s, what: fmt.Sprintf("list what has the label %.40q in pool %q", l.Name, l.Pool), first: first,
 			end: clientv3.GetPrefixRangeEnd(first), limit: firstLabelPage,
@@ -56,7 +56,7 @@ func (s *Store) yieldLabelled(
 			yield(store.Record{}, err)
 			return false
 		}
-		keys[i] = store.Key{Kind: store.KindAllocation, Pool: l.Pool, Name: name}
+		keys[i] = store.Key{Kind: l.Kind, Pool: l.Pool, Name: name}
 	}
 	records, err := s.GetAll(ctx, keys...)
 	if err != nil {

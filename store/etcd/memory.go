@@ -15,14 +15,17 @@ import (
 type indexed struct {
 	revision int64
 	prefixes []netip.Prefix    // of a record of KindAllocation
-	labels   map[string]string // the same
+	labels   map[string]string // of a record of a kind that is found by label
 	expires  time.Time
 }
 
 func indexedOf(r store.Record) indexed {
 	known := indexed{revision: r.Revision, expires: r.Expires}
 	if r.Kind == store.KindAllocation {
-		known.prefixes, known.labels = slices.Clone(r.Prefixes), maps.Clone(r.Labels)
+		known.prefixes = slices.Clone(r.Prefixes)
+	}
+	if r.Kind.IsLabelled() {
+		known.labels = maps.Clone(r.Labels)
 	}
 	return known
 }

@@ -143,7 +143,7 @@ func (s *Store) planWrite(p *plan, w store.Write, role role, old indexed) error 
 		p.thens = append(p.thens, clientv3.OpPut(entry, value))
 	}
 	var labels map[string]string
-	if w.Op != store.Delete && key.Kind == store.KindAllocation {
+	if w.Op != store.Delete && key.Kind.IsLabelled() {
 		labels = w.Record.Labels
 	}
 	s.planLabels(p, key, old.labels, labels)
@@ -156,12 +156,12 @@ func (s *Store) planLabels(p *plan, key store.Key, before, after map[string]stri
 	name := escape(key.Name)
 	for label, value := range before {
 		if now, ok := after[label]; !ok || now != value {
-			p.thens = append(p.thens, clientv3.OpDelete(s.keys.labelled(key.Pool, label, value)+name))
+			p.thens = append(p.thens, clientv3.OpDelete(s.keys.labelled(key.Kind, key.Pool, label, value)+name))
 		}
 	}
 	for label, value := range after {
 		if had, ok := before[label]; !ok || had != value {
-			p.thens = append(p.thens, clientv3.OpPut(s.keys.labelled(key.Pool, label, value)+name, ""))
+			p.thens = append(p.thens, clientv3.OpPut(s.keys.labelled(key.Kind, key.Pool, label, value)+name, ""))
 		}
 	}
 }

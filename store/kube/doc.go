@@ -35,7 +35,8 @@
 //
 //	kubectl get ipa -l ipalloc.github.io/pool=lab,ipalloc.github.io/ipv4=10.0.0.7-32
 //
-// Each label of an allocation is a label of its object too, with the prefix label.ipalloc.github.io/ ([LabelPrefix]):
+// Each label of an allocation, and of a past tenure, is a label of its object too, with the prefix
+// label.ipalloc.github.io/ ([LabelPrefix]):
 //
 //	kubectl get ipa -l ipalloc.github.io/pool=lab,label.ipalloc.github.io/node=n1
 //
@@ -110,7 +111,10 @@
 // 4,096.
 //
 // By default etcd holds 2 GiB (quota-backend-bytes), and the API server holds all objects in memory. Plan for 1 to 2
-// KiB for each allocation, and three times the size of its labels, each with 30 bytes more, where there are any.
+// KiB for each allocation, and three times the size of its labels, each with 30 bytes more, where there are any. A past
+// tenure in the history of a pool takes as much as an allocation with three labels, up to 2 KiB; the package takes
+// 10,000 of them for a pool ([Store.Limit]), so that a history does not fill etcd unseen. A look at what is due reads
+// one record after the other, up to three for each that is added.
 //
 // # Cost
 //

@@ -10,7 +10,7 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// LabelPrefix begins the labels of objects that stand for those of allocations: label.ipalloc.github.io/node.
+// LabelPrefix begins the labels of objects that stand for those of records: label.ipalloc.github.io/node.
 const LabelPrefix = "label." + Group + "/"
 
 const (
@@ -31,11 +31,11 @@ func (s *Store) ByLabel(ctx context.Context, l store.Labelled) iter.Seq2[store.R
 		}
 		begin := ""
 		if l.After != "" {
-			begin = refOf(store.Key{Kind: store.KindAllocation, Pool: l.Pool, Name: l.After}).name
+			begin = refOf(store.Key{Kind: l.Kind, Pool: l.Pool, Name: l.After}).name
 		}
-		labels := fmt.Sprintf("%s,%s in (%s,%s)", selector(store.KindAllocation, l.Pool), labelName(l.Name),
+		labels := fmt.Sprintf("%s,%s in (%s,%s)", selector(l.Kind, l.Pool), labelName(l.Name),
 			labelText(l.Value), manyValues)
-		for r, err := range s.selected(ctx, resourceAllocations, labels, store.KindAllocation, l.Pool) {
+		for r, err := range s.selected(ctx, resourceOf(l.Kind), labels, l.Kind, l.Pool) {
 			if err == nil {
 				value, ok := r.Labels[l.Name]
 				if !ok || value != l.Value || refOf(r.Key).name <= begin {
@@ -49,7 +49,7 @@ func (s *Store) ByLabel(ctx context.Context, l store.Labelled) iter.Seq2[store.R
 	}
 }
 
-// labelName returns the name of the object's label for an allocation's label of that name.
+// labelName returns the name of the object's label for a record's label of that name.
 func labelName(name string) string { return LabelPrefix + labelText(name) }
 
 // labelText returns text if Kubernetes admits it as the value of a label, and in the name of one behind the slash;
@@ -80,7 +80,7 @@ func isLabelText(text string) bool {
 
 // addRecordLabels adds the labels for ByLabel of all labels that o has or may have.
 func addRecordLabels(labels map[string]string, o *object) {
-	if o.key.Kind != store.KindAllocation {
+	if !o.key.Kind.IsLabelled() {
 		return
 	}
 	for _, r := range []*store.Record{o.value, o.current()} {

@@ -44,6 +44,18 @@ func (s *Store) ByExpiry(ctx context.Context, kind store.Kind, pool string) iter
 	return store.ByExpiryFromList(ctx, s.List, kind, pool)
 }
 
+// maxHistory is how many past tenures of a pool there may be: each is an object of 1 to 2 KiB in etcd, and in the
+// memory of the API server.
+const maxHistory = 10_000
+
+// Limit implements [store.Limiter]: 10,000 records of [store.KindHistory] for each pool.
+func (s *Store) Limit(kind store.Kind) int {
+	if kind == store.KindHistory {
+		return maxHistory
+	}
+	return 0
+}
+
 // selector returns the label selector of the records of kind in pool, or in all if pool is empty.
 func selector(kind store.Kind, pool string) string {
 	text := labelKind + "=" + labelValue(string(kind))

@@ -154,7 +154,7 @@ func (o *object) labels() map[string]string {
 	}
 	if o.resource == resourceAllocations {
 		addPrefixLabels(all, o)
-		addRecordLabels(all, o)
 	}
+	addRecordLabels(all, o)
 	return all
 }

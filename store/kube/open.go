@@ -33,6 +33,10 @@ type Options struct {
 
 	// Parallel is the largest number of requests that one call sends at once. The default, 0, is 16.
 	Parallel int
+
+	// Unchecked makes Open send no request. It is for programs that live for one commit, such as a CNI plugin, which
+	// takes fewer requests than the check. What Open would have found fails the commit, as each write is checked again.
+	Unchecked bool
 }
 
 const (
@@ -103,7 +107,7 @@ var (
 //
 // Open asks the server whether a commit would work. A user without any right to write gets a handle too: its reads
 // work, and a commit fails with [ErrForbidden]. It is no error if the server does not answer within ten seconds, or
-// asks the client to wait: each write is checked again.
+// asks the client to wait: each write is checked again. See also [Options.Unchecked].
 //
 // Errors: [store.ErrInvalid] for an option that breaks a rule, such as a namespace that is no DNS label;
 // [ErrNotInstalled] and [ErrDefinitions] if manifests must be applied; [ErrForbidden] if the user has some of the
@@ -121,7 +125,7 @@ func Open(ctx context.Context, config *rest.Config, opts *Options) (*Store, erro
 	}
 	options := opts.withDefaults()
 	c, err := newClient(config, options.Namespace, options.PageSize)
-	if err == nil {
+	if err == nil && !options.Unchecked {
 		err = c.probe(ctx, options.Parallel)
 	}
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/ipalloc/ipalloc/store/kube"
 )
@@ -166,12 +167,14 @@ type simClient struct {
 	crashAt int             // the number of the call at which the process crashes; 0 for never
 	after   bool            // the call at which it crashes takes effect
 	crashed bool
+	slow    time.Duration // how long each call takes, of those of call
 }
 
 var _ kube.API = (*simClient)(nil)
 
 // call does one request, or lets it go wrong.
 func (c *simClient) call(ctx context.Context, verb string, r kube.Ref, o *kube.Object) (*kube.Object, error) {
+	time.Sleep(c.slow)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := ctx.Err(); err != nil {

@@ -31,7 +31,7 @@ func (s *Store) queueUp(ctx context.Context, key store.Key) error {
 	if s.lobby.pass(key, s.now()) {
 		return nil
 	}
-	ticket := newTicket(s.newID(), refOf(key), key)
+	ticket, begin := newTicket(s.newID(), refOf(key), key), s.now()
 	made, err := s.api.Create(ctx, ticket)
 	if err != nil {
 		if errors.Is(err, errUnsure) {
@@ -39,7 +39,7 @@ func (s *Store) queueUp(ctx context.Context, key store.Key) error {
 		}
 		return err
 	}
-	if err := s.waitBehind(ctx, made); err != nil {
+	if err := s.waitBehind(ctx, made, s.patience(s.now().Sub(begin))); err != nil {
 		s.discard(made)
 		return err
 	}
@@ -49,11 +49,26 @@ func (s *Store) queueUp(ctx context.Context, key store.Key) error {
 	return nil
 }
 
+const (
+	// patientRequests is for how many requests there is time in a turn in any case, where they take long: a commit takes
+	// several, and on a busy server those of a live process would often be late otherwise.
+	patientRequests = 20
+	// patientTurns is how many times [store.MaxTurn] that may take: a request of a client that limits itself takes long
+	// without the others' being slow.
+	patientTurns = 20
+)
+
+// patience is how long a ticket may be the first, if a request takes so long at present.
+func (s *Store) patience(request time.Duration) time.Duration {
+	return max(s.maxTurn, min(patientRequests*request, patientTurns*s.maxTurn))
+}
+
 // queue is what a process that waits knows of the tickets before its own.
 type queue struct {
-	before []*object // the oldest first
-	first  string    // uid of the first one
-	since  time.Time // when that was first seen to be the first
+	patience time.Duration // for the first one
+	before   []*object     // the oldest first
+	first    string        // uid of the first one
+	since    time.Time     // when that was first seen to be the first
 }
 
 // see notes which tickets are before.
@@ -66,25 +81,25 @@ func (q *queue) see(before []*object, now time.Time) {
 
 // left returns for how long the first one may still be that, before whoever waits removes it: a turn, and a little
 // more for each that is between. So mostly one of those who wait removes it, and not all of them at once.
-func (q *queue) left(maxTurn time.Duration, now time.Time) time.Duration {
+func (q *queue) left(now time.Time) time.Duration {
 	between := min(len(q.before)-1, mostBetween)
-	return maxTurn + maxTurn*time.Duration(between)/mostBetween - now.Sub(q.since)
+	return q.patience + q.patience*time.Duration(between)/mostBetween - now.Sub(q.since)
 }
 
 // mostBetween is for how many of those between one waits longer. All go on after twice a turn.
 const mostBetween = 8
 
-// waitBehind waits until no ticket is before mine. It removes the first one if that does not go for longer than a turn
-// may last. While it waits it is told which tickets go, and asks nothing: if all who wait asked now and then, a server
+// waitBehind waits until no ticket is before mine. It removes the first one if that does not go for longer than is
+// patient. While it waits it is told which tickets go, and asks nothing: if all who wait asked now and then, a server
 // with many of them would be too busy with that to let turns be short.
-func (s *Store) waitBehind(ctx context.Context, mine *object) error {
-	var q queue
+func (s *Store) waitBehind(ctx context.Context, mine *object, patience time.Duration) error {
+	q := queue{patience: patience}
 	for {
 		before, version, err := s.ticketsBefore(ctx, mine)
 		if err != nil {
 			return err
 		}
-		for q.see(before, s.now()); len(q.before) > 0 && q.left(s.maxTurn, s.now()) <= 0; {
+		for q.see(before, s.now()); len(q.before) > 0 && q.left(s.now()) <= 0; {
 			if err := unlessMoved(s.api.Remove(ctx, q.before[0])); err != nil {
 				return err
 			}
@@ -103,11 +118,11 @@ func (s *Store) waitBehind(ctx context.Context, mine *object) error {
 func (s *Store) watchQueue(ctx context.Context, q *queue, selector, version string) error {
 	within, cancel := context.WithCancel(ctx)
 	defer cancel()
-	timer := time.AfterFunc(q.left(s.maxTurn, s.now()), cancel)
+	timer := time.AfterFunc(q.left(s.now()), cancel)
 	defer timer.Stop()
 	err := s.api.Gone(within, resourceRecords, selector, version, func(uid string) bool {
 		q.see(slices.DeleteFunc(q.before, func(o *object) bool { return o.uid == uid }), s.now())
-		timer.Reset(q.left(s.maxTurn, s.now()))
+		timer.Reset(q.left(s.now()))
 		return len(q.before) > 0
 	})
 	if within.Err() != nil {

@@ -94,6 +94,52 @@ func TestTurnsInOrder(t *testing.T) {
 	})
 }
 
+// TestTurnsOnABusyServer: where requests take long, a turn may take as long as it needs for some of them, and the
+// tickets of live processes stay. A client that limits itself does not wait for ever behind a dead one.
+func TestTurnsOnABusyServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := newSimServer()
+		first := lively(server, "first")
+		_, err := storetest.CommitOne(t.Context(), first, record(poolKey("lab"), "none"))
+		require.NoError(t, err)
+		handles := []*kube.Store{first}
+		var all sync.WaitGroup
+		for i := range 6 {
+			client := &simClient{server: server, slow: store.MaxTurn / 2}
+			s := kube.NewLively(client, kube.Options{}, counterID(fmt.Sprint("process-", i)))
+			handles = append(handles, s)
+			all.Go(func() {
+				turn, err := s.Turn(t.Context(), poolKey("lab"))
+				require.NoError(t, err)
+				head := turn.Heads()[0]
+				_, err = s.Commit(t.Context(), store.Change{Head: head, Writes: createAlloc(fmt.Sprint(i)), Turn: turn})
+				require.NoError(t, err, "nobody has come between")
+			})
+			synctest.Wait()
+		}
+		all.Wait()
+		time.Sleep(time.Minute) // for what is tidied up behind
+		require.Zero(t, server.tickets())
+		for _, s := range handles {
+			require.NoError(t, s.Close())
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		server, dead := deadInTurn(t)
+		limited := &simClient{server: server, slow: time.Minute}
+		heir := kube.NewLively(limited, kube.Options{}, counterID("heir"))
+		begin := time.Now()
+		turn, err := heir.Turn(t.Context(), poolKey("lab"))
+		require.NoError(t, err)
+		require.Equal(t, 20*store.MaxTurn+3*time.Minute, time.Since(begin), "a ticket, a dead one removed, the head")
+		turn.End()
+		time.Sleep(10 * time.Minute) // for what is tidied up behind
+		for _, s := range []*kube.Store{dead, heir} {
+			require.NoError(t, s.Close())
+		}
+	})
+}
+
 // TestTurnOfTheDead: others wait for the ticket of a process that has crashed for as long as a turn may last, and
 // little longer, also where several have.
 func TestTurnOfTheDead(t *testing.T) {

@@ -11,16 +11,19 @@
 //   - address: what the records of kind allocation and cooling hold, in one row for each prefix that is not in another
 //     prefix of the same record, with pool, family, first and last (its first and last address, as INET6_ATON gives
 //     them), kind, name and prefix;
-//   - label: the labels of the records of kind allocation, in one row for each, with pool, name (of the record), label,
-//     value and hash: the SHA-256 of the length of the label's name in bytes, a colon, that name and the value, since
-//     an index takes no whole label. A commit writes one row more for each label, and looks once more for each
-//     allocation that it replaces or deletes;
+//   - label: the labels of the records of kind allocation and history, in one row for each, with kind, pool, name (of
+//     the record), label, value and hash: the SHA-256 of the kind, a colon, the length of the label's name in bytes, a
+//     colon, that name and the value, since an index takes no whole label. A commit writes one row more for each label,
+//     and looks once more for each such record that it replaces or deletes;
 //   - revision: the counter from which revisions come. It has no rows;
 //   - ask: the asks of callers that wait for their turn at a head. A row is in a transaction that is never committed,
 //     so it takes a dirty read to see it, and it goes with the caller's session;
 //   - answer: the answers, and the asks that were withdrawn. Rows older than ten minutes are removed by later answers
 //     at the same head;
 //   - migration: the versions of the tables;
+//   - tenure: a view of what was held (records of kind history), of pools whose specs ask for it, and of what is held
+//     now, with one row for each grant: pool, owner, prefixes, began, ended and how (both null for what goes on) and
+//     labels;
 //   - pool, allocation and holding: views for people, with texts: the pools, what owners hold and what cools down with
 //     one row for each record, and the same with one row for each prefix.
 //
@@ -83,9 +86,15 @@
 // Who has the label node with the value n1 in a pool, found with the index of labels:
 //
 //	SELECT CONVERT(l.name USING utf8mb4) FROM ipalloc.label l
-//	WHERE l.pool = 'lab' AND l.hash = UNHEX(SHA2(CONCAT(LENGTH('node'), ':', 'node', 'n1'), 256)) ORDER BY l.name
+//	WHERE l.pool = 'lab' AND l.hash = UNHEX(SHA2(CONCAT('allocation:', LENGTH('node'), ':', 'node', 'n1'), 256))
+//	ORDER BY l.name
 //
-// The tables keep no history. To change anything, use package pool. SQL that changes records, but not the free space in
+// Who had 10.0.0.7 by itself yesterday at noon, in any pool that has a history; this reads all of it:
+//
+//	SELECT pool, owner, began, ended, how FROM ipalloc.tenure WHERE JSON_CONTAINS(prefixes, '"10.0.0.7/32"')
+//	AND began <= CURDATE() - INTERVAL 12 HOUR AND COALESCE(ended > CURDATE() - INTERVAL 12 HOUR, TRUE)
+//
+// To change anything, use package pool. SQL that changes records, but not the free space in
 // the pool's data, leaves a pool in which Verify finds errors.
 //
 // # Consistency

@@ -14,6 +14,7 @@ var _ store.Labeller = (*Store)(nil)
 
 // label is a row of table label, as procedure apply takes it.
 type label struct {
+	Kind  string `json:"k"`
 	Pool  string `json:"p"`
 	Name  string `json:"n"`
 	Hash  string `json:"h"`
@@ -23,19 +24,21 @@ type label struct {
 
 // labelsOf are the rows of a record.
 func labelsOf(r *store.Record) (rows []label) {
-	if r.Kind != store.KindAllocation {
+	if !r.Kind.IsLabelled() {
 		return nil
 	}
 	for name, value := range r.Labels {
-		rows = append(rows, label{Pool: r.Pool, Name: r.Name, Hash: hashOf(name, value), Label: name, Value: value})
+		rows = append(rows, label{
+			Kind: string(r.Kind), Pool: r.Pool, Name: r.Name, Hash: hashOf(r.Kind, name, value), Label: name, Value: value,
+		})
 	}
 	return rows
 }
 
-// hashOf is the hash of a label, in hexadecimal digits. It stands for the label: no two that anybody can find have the
-// same one.
-func hashOf(name, value string) string {
-	hash := sha256.Sum256(fmt.Appendf(nil, "%d:%s%s", len(name), name, value))
+// hashOf is the hash of a label of a kind of records, in hexadecimal digits. It stands for both: no two that anybody
+// can find have the same one.
+func hashOf(kind store.Kind, name, value string) string {
+	hash := sha256.Sum256(fmt.Appendf(nil, "%s:%d:%s%s", kind, len(name), name, value))
 	return hex.EncodeToString(hash[:])
 }
 
@@ -52,9 +55,10 @@ func (s *Store) ByLabel(ctx context.Context, l store.Labelled) iter.Seq2[store.R
 			yield(store.Record{}, err)
 			return
 		}
+		hash := hashOf(l.Kind, l.Name, l.Value)
 		after, first := l.After, l.After == "" // a name may be empty
 		for limit := firstLabelRecords; ; limit = min(2*limit, pageRecords) {
-			page, err := s.query(ctx, s.sql.byLabel, l.Pool, hashOf(l.Name, l.Value), first, after, limit)
+			page, err := s.query(ctx, s.sql.byLabel, string(l.Kind), l.Pool, hash, first, after, limit)
 			if err != nil {
 				yield(store.Record{}, s.wrap(fmt.Errorf("list by label: %w", err)))
 				return

@@ -60,6 +60,11 @@ func Open(ctx context.Context, dsn string, opts *Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
+	return openConfig(ctx, config, opts)
+}
+
+// openConfig opens the store with connections of its own.
+func openConfig(ctx context.Context, config *mysql.Config, opts *Options) (*Store, error) {
 	config.InterpolateParams, config.MaxAllowedPacket = true, maxPacket
 	config.Logger = &mysql.NopLogger{} // what it would write is in the errors that calls return
 	mysqlConnector, err := mysql.NewConnector(config)

@@ -4,49 +4,19 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	driver "github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ipalloc/ipalloc/internal/servertest"
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/mysql"
 	"github.com/ipalloc/ipalloc/store/storetest"
 )
 
-// TestOpenAtOnce has many create the same schema, and others.
-func TestOpenAtOnce(t *testing.T) {
-	dsn, schema := sharedServer(t).dsn(), newSchema()
-	other := newSchema()
-	var wg sync.WaitGroup
-	errs := make([]error, 16)
-	for i := range errs {
-		wg.Go(func() {
-			in := schema
-			if i%4 == 3 {
-				in = fmt.Sprint(other, i%8)
-			}
-			s, err := mysql.Open(context.Background(), dsn, &mysql.Options{Schema: in})
-			if err == nil {
-				_, err = storetest.CommitOne(context.Background(), s, head(fmt.Sprint(i)))
-				s.Close()
-			}
-			errs[i] = err
-		})
-	}
-	wg.Wait()
-	for _, err := range errs {
-		require.NoError(t, err)
-	}
-	n := 0
-	for _, err := range open(t, dsn, schema).List(t.Context(), store.KindPool, "") {
-		require.NoError(t, err)
-		n++
-	}
-	require.Equal(t, 12, n)
-}
+func TestOpenAtOnce(t *testing.T) { tests.OpenAtOnce(t, sharedServer(t).dsn()) }
 
 // TestOpenInterrupted has the creation of the schema be interrupted after each statement. The next one completes it.
 func TestOpenInterrupted(t *testing.T) {
@@ -58,33 +28,18 @@ func TestOpenInterrupted(t *testing.T) {
 		execute(t, dsn, "", "DROP DATABASE IF EXISTS interrupted")
 		execute(t, dsn, "", statements[:n]...)
 		s := open(t, dsn, "interrupted")
-		requireWorks(t, s)
+		tests.RequireWorks(t, s)
 	}
 }
 
-func TestOpenVersions(t *testing.T) {
-	dsn, schema := sharedServer(t).dsn(), newSchema()
-	_, err := mysql.Open(t.Context(), dsn, &mysql.Options{Schema: schema, MustExist: true})
-	require.ErrorIs(t, err, mysql.ErrNoSchema)
-	s := open(t, dsn, schema)
-	require.Equal(t, schema, s.Schema())
-	_, err = storetest.CommitOne(t.Context(), s, head("a"))
-	require.NoError(t, err)
-	again, err := mysql.Open(t.Context(), dsn, &mysql.Options{Schema: schema, MustExist: true})
-	require.NoError(t, err)
-	require.NoError(t, again.Close())
-	execute(t, dsn, schema, fmt.Sprintf("INSERT INTO migration VALUES (%d, NOW())", mysql.Version+1))
-	_, err = mysql.Open(t.Context(), dsn, &mysql.Options{Schema: schema})
-	require.ErrorIs(t, err, store.ErrNewerFormat)
-	require.ErrorContains(t, err, fmt.Sprintf("%q", schema))
-}
+func TestOpenVersions(t *testing.T) { tests.OpenVersions(t) }
 
 // TestOpenUsers opens with a user that may not create anything, before and after an administrator has run the
 // migrations, and with one that may create just what it needs. They have the rights that the package comment names.
 func TestOpenUsers(t *testing.T) {
 	server := sharedServer(t)
 	dsnOf := func(user string) string {
-		config := server.dsnOf.Clone()
+		config := server.config.Clone()
 		config.User, config.Passwd = user, "secret"
 		return config.FormatDSN()
 	}
@@ -96,12 +51,13 @@ func TestOpenUsers(t *testing.T) {
 	require.ErrorIs(t, err, mysql.ErrNoSchema)
 	require.ErrorContains(t, err, "denied")
 
-	all := documentedQueries(t)["These rights are all that a user of the tables needs, also to end sessions of its own:"]
+	const title = "These rights are all that a user of the tables needs, also to end sessions of its own:"
+	all := servertest.DocumentedQueries(t)[title]
 	grant := strings.NewReplacer("ipalloc.", schemaMark(schema), "TO user", "TO plain@'%'").Replace(all)
 	execute(t, server.dsn(), "", grant, strings.NewReplacer("plain", "creator", "GRANT ",
 		"GRANT CREATE, DROP, INDEX, ALTER, CREATE VIEW, CREATE ROUTINE, ALTER ROUTINE, ").Replace(grant))
 	creator := open(t, dsnOf("creator"), schema)
-	requireWorks(t, creator)
+	tests.RequireWorks(t, creator)
 	s := open(t, dsnOf("plain"), schema)
 	h, err := s.Get(t.Context(), head("a").Key)
 	require.NoError(t, err)
@@ -153,17 +109,9 @@ func TestOpenInvalid(t *testing.T) {
 	}
 }
 
-// TestNewLeavesDB checks that a db of the caller's can be used after Close.
 func TestNewLeavesDB(t *testing.T) {
 	db := connect(t, sharedServer(t).dsn())
-	s, err := mysql.New(t.Context(), db, &mysql.Options{Schema: newSchema()})
-	require.NoError(t, err)
-	_, err = storetest.CommitOne(t.Context(), s, head("a"))
-	require.NoError(t, err)
-	require.NoError(t, s.Close())
-	require.NoError(t, db.PingContext(t.Context()))
-	_, err = s.Get(t.Context(), head("a").Key)
-	require.ErrorIs(t, err, store.ErrClosed)
+	servertest.ConnectionsStay(t, openOn(t, db, 4, newSchema()), db.PingContext)
 }
 
 // TestLongKeys stores keys that are as long as the contract allows, with all that indexes have beside them.
@@ -196,42 +144,7 @@ func TestModes(t *testing.T) {
 		"time zone":   func(config *driver.Config) { config.Params = map[string]string{"time_zone": "'+05:00'"} },
 	} {
 		t.Run(name, func(t *testing.T) {
-			requireWorks(t, openOn(t, connect(t, sharedServer(t).dsn(), option), 4, newSchema()))
+			tests.RequireWorks(t, openOn(t, connect(t, sharedServer(t).dsn(), option), 4, newSchema()))
 		})
 	}
-}
-
-// requireWorks commits, reads and is refused.
-func requireWorks(t *testing.T, s *mysql.Store) {
-	t.Helper()
-	x := allocation("a", `x's "\`, "10.0.0.0/24 2001:db8::/64")
-	x.Created = time.Date(2024, 2, 29, 12, 0, 0, 123456000, time.UTC)
-	x.Expires = x.Created.AddDate(8000-2024, 0, 0)
-	x.Data = []byte(`{"a": [1, "\u0000\ud800 \\ '"]}`)
-	h, err := storetest.CommitOne(t.Context(), s, head("a"), create(x))
-	require.NoError(t, err)
-	x.Revision = h.Revision
-	got, err := s.Get(t.Context(), x.Key)
-	require.NoError(t, err)
-	require.Equal(t, x, got)
-	found, err := s.Find(t.Context(), "a", x.Prefixes[1].Addr())
-	require.NoError(t, err)
-	require.Equal(t, x, found)
-	for r, err := range s.List(t.Context(), store.KindAllocation, "") {
-		require.NoError(t, err)
-		require.Equal(t, x, r)
-	}
-	for r, err := range s.ByExpiry(t.Context(), store.KindAllocation, "a") {
-		require.NoError(t, err)
-		require.Equal(t, x, r)
-	}
-	_, err = storetest.CommitOne(t.Context(), s, head("a"))
-	require.ErrorIs(t, err, store.ErrConflict)
-	_, err = storetest.CommitOne(t.Context(), s, h, create(x))
-	var exists *store.ExistsError
-	require.ErrorAs(t, err, &exists)
-	require.Equal(t, []store.Record{x}, exists.Records)
-	_, err = storetest.CommitOne(t.Context(), s, h, create(allocation("a", "y", "10.0.0.7/32")))
-	require.ErrorIs(t, err, mysql.ErrOverlap)
-	require.NotErrorIs(t, err, store.ErrUnknown)
 }

@@ -1,15 +1,12 @@
 package mysql_test
 
 import (
-	"context"
 	"database/sql"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -18,135 +15,26 @@ import (
 	driver "github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/require"
 
-	"github.com/ipalloc/ipalloc/internal/pooltest"
-	"github.com/ipalloc/ipalloc/pool"
+	"github.com/ipalloc/ipalloc/internal/servertest"
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/mysql"
 	"github.com/ipalloc/ipalloc/store/storetest"
-	"github.com/ipalloc/ipalloc/store/storetest/proxy"
 )
 
-// outage is a store behind a proxy, and another handle on it that is not.
-type outage struct {
-	proxy           *proxy.Proxy
-	through, direct *mysql.Store
-	dsn, schema     string
-	head            store.Record // of pool a
-}
+func TestAnswerLost(t *testing.T) { tests.AnswerLost(t) }
 
-// newOutage opens the store behind the proxy on so many connections.
-func newOutage(t *testing.T, conns int) *outage {
-	t.Helper()
-	server := sharedServer(t)
-	o := &outage{proxy: proxy.New(t, server.address()), dsn: server.dsn(), schema: newSchema()}
-	o.direct = open(t, o.dsn, o.schema)
-	o.through = openOn(t, connect(t, server.dsnAt(o.proxy.Addr())), conns, o.schema)
-	var err error
-	o.head, err = storetest.CommitOne(t.Context(), o.through, head("a"))
-	require.NoError(t, err)
-	return o
-}
+func TestRequestLost(t *testing.T) { tests.RequestLost(t, 1, 50, 300) }
 
-// requireHead checks whether the head is as it was, and goes on with it.
-func (o *outage) requireHead(t *testing.T, changed bool) {
-	t.Helper()
-	got, err := o.direct.Get(t.Context(), o.head.Key)
-	require.NoError(t, err)
-	require.Equal(t, changed, got.Revision != o.head.Revision)
-	o.head = got
-}
+func TestSlowServer(t *testing.T) { tests.SlowServer(t) }
 
-func TestAnswerLost(t *testing.T) {
-	o := newOutage(t, 4)
-	for i := range 3 {
-		lost := o.proxy.LoseReply("owner to lose")
-		_, err := storetest.CommitOne(t.Context(), o.through, o.head,
-			put(allocation("a", "owner to lose", fmt.Sprintf("10.0.0.%d/32", i))))
-		<-lost
-		require.ErrorIs(t, err, store.ErrUnknown)
-		require.ErrorContains(t, err, "pool/a")
-		require.Eventually(t, func() bool {
-			got, err := o.direct.Get(t.Context(), o.head.Key)
-			return err == nil && got.Revision != o.head.Revision
-		}, 2*time.Minute, time.Millisecond)
-		o.requireHead(t, true)
-	}
-	var err error
-	o.head, err = storetest.CommitOne(t.Context(), o.through, o.head)
-	require.NoError(t, err)
-}
-
-func TestRequestLost(t *testing.T) {
-	o := newOutage(t, 4)
-	for _, n := range []int{1, 50, 300} {
-		cut := o.proxy.CutAfterRequestBytes(n)
-		_, err := storetest.CommitOne(t.Context(), o.through, o.head,
-			create(allocation("a", strings.Repeat("x", 900), "10.0.0.1/32")))
-		<-cut
-		require.ErrorIs(t, err, store.ErrUnknown)
-		o.requireHead(t, false)
-		_, err = o.through.Get(t.Context(), o.head.Key) // through a new connection
-		require.NoError(t, err)
-		o.head, err = storetest.CommitOne(t.Context(), o.through, o.head)
-		require.NoError(t, err)
-	}
-}
-
-// TestSlowServer has the context end at each point at which a commit can wait: only when the request has been sent is
-// the outcome unknown.
-func TestSlowServer(t *testing.T) {
-	o := newOutage(t, 1)
-	soon := func() context.Context {
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		t.Cleanup(cancel)
-		return ctx
-	}
-	o.proxy.Delay(20 * time.Millisecond)
-	next, err := storetest.CommitOne(t.Context(), o.through, o.head)
-	require.NoError(t, err)
-	o.head = next
-	o.proxy.Heal()
-
-	o.proxy.StallReplies()
-	_, err = storetest.CommitOne(soon(), o.through, o.head)
-	require.ErrorIs(t, err, store.ErrUnknown)
-	require.ErrorIs(t, err, context.DeadlineExceeded)
-	_, err = storetest.CommitOne(soon(), o.through, o.head) // has to connect
-	require.ErrorIs(t, err, context.DeadlineExceeded)
-	require.NotErrorIs(t, err, store.ErrUnknown)
-	o.proxy.Heal()
-	require.Eventually(t, func() bool {
-		got, err := o.direct.Get(t.Context(), o.head.Key)
-		return err == nil && got.Revision != o.head.Revision
-	}, 2*time.Minute, time.Millisecond)
-}
-
-// TestServerDown commits when nobody answers: nothing is sent, so nothing is unknown.
-func TestServerDown(t *testing.T) {
-	o := newOutage(t, 1)
-	o.proxy.Refuse()
-	o.proxy.Cut()
-	_, err := o.through.Get(t.Context(), o.head.Key) // finds that the connection is lost
-	require.Error(t, err)
-	_, err = storetest.CommitOne(t.Context(), o.through, o.head)
-	require.Error(t, err)
-	require.NotErrorIs(t, err, store.ErrUnknown)
-	o.proxy.Heal()
-	_, err = storetest.CommitOne(t.Context(), o.through, o.head)
-	require.NoError(t, err)
-}
+func TestServerDown(t *testing.T) { tests.ServerDown(t) }
 
 // TestConnectionLostBefore has a connection be lost when the first byte is to be sent. A commit, a read, a turn and
 // an ask find that, and take another connection.
 func TestConnectionLostBefore(t *testing.T) {
-	g := newGroup(t)
+	g := tests.NewGroup(t)
 	var armed atomic.Bool
-	s := openOn(t, connect(t, g.dsn, func(config *driver.Config) {
-		config.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
-			conn, err := new(net.Dialer).DialContext(ctx, network, addr)
-			return lostConn{conn, &armed}, err
-		}
-	}), 4, g.schema)
+	s := tests.Connect(t, g.URL, g.Schema, 4, func(conn net.Conn) net.Conn { return lostConn{conn, &armed} })
 	lose := func(do func() error) {
 		t.Helper()
 		armed.Store(true)
@@ -154,22 +42,22 @@ func TestConnectionLostBefore(t *testing.T) {
 		require.False(t, armed.Load())
 	}
 	lose(func() (err error) {
-		g.head, err = storetest.CommitOne(t.Context(), s, g.head)
+		g.Head, err = storetest.CommitOne(t.Context(), s, g.Head)
 		return err
 	})
 	lose(func() error {
-		_, err := s.GetAll(t.Context(), g.head.Key)
+		_, err := s.GetAll(t.Context(), g.Head.Key)
 		return err
 	})
 	lose(func() error {
-		turn, err := s.Turn(t.Context(), g.head.Key)
+		turn, err := s.Turn(t.Context(), g.Head.Key)
 		if err == nil {
 			turn.End()
 		}
 		return err
 	})
 	lose(func() error {
-		turn, err := s.Join(t.Context(), g.head.Key, []byte("x"))
+		turn, err := s.Join(t.Context(), g.Head.Key, []byte("x"))
 		if err == nil {
 			turn.End()
 		}
@@ -183,31 +71,31 @@ func TestRefused(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		numbers []uint16
-		blocked func(t *testing.T, o *outage) // what happens to a commit that waits for the row of the head
+		blocked func(t *testing.T, o *servertest.Outage) // what happens to a commit that waits for the row of the head
 	}{
 		{name: "disk full, as a trigger says", numbers: []uint16{1114}},
-		{name: "query ended", numbers: []uint16{1317}, blocked: func(t *testing.T, o *outage) {
+		{name: "query ended", numbers: []uint16{1317}, blocked: func(t *testing.T, o *servertest.Outage) {
 			endBlocked(t, o, "KILL QUERY")
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			o := newOutage(t, 4)
+			o := tests.NewOutage(t, 4)
 			var err error
 			if c.blocked != nil {
-				lockHead(t, o, func() { c.blocked(t, o) }, func() {
-					_, err = storetest.CommitOne(t.Context(), o.direct, o.head, create)
+				tests.WhileLocked(t, o, func() { c.blocked(t, o) }, func() {
+					_, err = storetest.CommitOne(t.Context(), o.Direct, o.Head, create)
 				})
 			} else {
-				execute(t, o.dsn, o.schema, "CREATE TRIGGER full BEFORE INSERT ON record FOR EACH ROW "+
+				execute(t, o.URL, o.Schema, "CREATE TRIGGER full BEFORE INSERT ON record FOR EACH ROW "+
 					"SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 1114, MESSAGE_TEXT = 'the table is full'")
-				_, err = storetest.CommitOne(t.Context(), o.direct, o.head, create)
+				_, err = storetest.CommitOne(t.Context(), o.Direct, o.Head, create)
 			}
 			var refused *driver.MySQLError
 			require.ErrorAs(t, err, &refused)
 			require.Contains(t, c.numbers, refused.Number)
 			require.NotErrorIs(t, err, store.ErrUnknown)
-			o.requireHead(t, false)
-			o.head, err = storetest.CommitOne(t.Context(), o.direct, o.head) // its connections are good
+			o.RequireHead(t, false)
+			o.Head, err = storetest.CommitOne(t.Context(), o.Direct, o.Head) // its connections are good
 			require.NoError(t, err)
 		})
 	}
@@ -215,15 +103,15 @@ func TestRefused(t *testing.T) {
 
 // TestSessionEnded ends the session of a commit before it commits, and MariaDB does not say why.
 func TestSessionEnded(t *testing.T) {
-	o := newOutage(t, 4)
+	o := tests.NewOutage(t, 4)
 	var err error
-	lockHead(t, o, func() { endBlocked(t, o, "KILL") }, func() {
-		_, err = storetest.CommitOne(t.Context(), o.direct, o.head)
+	tests.WhileLocked(t, o, func() { endBlocked(t, o, "KILL") }, func() {
+		_, err = storetest.CommitOne(t.Context(), o.Direct, o.Head)
 	})
 	require.Error(t, err)
-	require.NoError(t, awaitNone(t, connect(t, o.dsn), atWork))
-	o.requireHead(t, false)
-	_, err = storetest.CommitOne(t.Context(), o.direct, o.head)
+	require.NoError(t, awaitNone(t, connect(t, o.URL), atWork))
+	o.RequireHead(t, false)
+	_, err = storetest.CommitOne(t.Context(), o.Direct, o.Head)
 	require.NoError(t, err)
 }
 
@@ -234,7 +122,7 @@ func TestReadOnly(t *testing.T) {
 	open(t, server.dsn(), schema)
 	execute(t, server.dsn(), "", "CREATE USER plain@'%'",
 		"GRANT SELECT, INSERT, UPDATE, DELETE, EXECUTE ON "+schemaMark(schema)+"* TO plain@'%'")
-	config := server.dsnOf.Clone()
+	config := server.config.Clone()
 	config.User = "plain"
 	s := open(t, config.FormatDSN(), schema)
 	h, err := storetest.CommitOne(t.Context(), s, head("a"))
@@ -255,17 +143,6 @@ func TestReadOnly(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// lockHead runs do while another transaction has the head locked, and meanwhile what happens.
-func lockHead(t *testing.T, o *outage, happens, do func()) {
-	t.Helper()
-	tx := lockRow(t, o.dsn, o.schema, "a")
-	var wg sync.WaitGroup
-	wg.Go(do)
-	happens()
-	wg.Wait()
-	require.NoError(t, tx.Rollback())
-}
-
 // lockRow locks the row of a pool's head.
 func lockRow(t *testing.T, dsn, schema, pool string) *sql.Tx {
 	t.Helper()
@@ -279,10 +156,10 @@ func lockRow(t *testing.T, dsn, schema, pool string) *sql.Tx {
 }
 
 // endBlocked ends what waits for the row, as soon as there is one.
-func endBlocked(t *testing.T, o *outage, kill string) {
+func endBlocked(t *testing.T, o *servertest.Outage, kill string) {
 	t.Helper()
-	db := connect(t, o.dsn)
-	session := awaitBlocked(t, db, o.schema)
+	db := connect(t, o.URL)
+	session := awaitBlocked(t, db, o.Schema)
 	_, err := db.ExecContext(t.Context(), fmt.Sprint(kill, " ", session))
 	require.NoError(t, err)
 }
@@ -302,17 +179,17 @@ func awaitBlocked(t *testing.T, db *sql.DB, schema string) (session int64) {
 // TestDeadlock has a commit and a transaction by hand wait for one another. Whichever the server ends, the commit
 // succeeds.
 func TestDeadlock(t *testing.T) {
-	o := newOutage(t, 4)
-	b, err := storetest.CommitOne(t.Context(), o.direct, head("b"))
+	o := tests.NewOutage(t, 4)
+	b, err := storetest.CommitOne(t.Context(), o.Direct, head("b"))
 	require.NoError(t, err)
-	tx := lockRow(t, o.dsn, o.schema, "b")
+	tx := lockRow(t, o.URL, o.Schema, "b")
 	done := make(chan error, 1)
 	go func() { // locks a, and waits for b
-		_, err := o.direct.Commit(t.Context(), store.Change{Head: o.head}, store.Change{Head: b})
+		_, err := o.Direct.Commit(t.Context(), store.Change{Head: o.Head}, store.Change{Head: b})
 		done <- err
 	}()
-	awaitBlocked(t, connect(t, o.dsn), o.schema)
-	_, err = tx.ExecContext(t.Context(), "UPDATE "+quoted(o.schema)+
+	awaitBlocked(t, connect(t, o.URL), o.Schema)
+	_, err = tx.ExecContext(t.Context(), "UPDATE "+quoted(o.Schema)+
 		".record SET state = '' WHERE kind = 'pool' AND pool = 'a' AND name = ''")
 	var deadlock *driver.MySQLError
 	if err != nil {
@@ -326,15 +203,15 @@ func TestDeadlock(t *testing.T) {
 // TestLockWaitTimeout has rows be locked for longer than the server waits. The commit is tried again until they are
 // not.
 func TestLockWaitTimeout(t *testing.T) {
-	o := newOutage(t, 4)
-	db := connect(t, o.dsn, func(config *driver.Config) {
+	o := tests.NewOutage(t, 4)
+	db := connect(t, o.URL, func(config *driver.Config) {
 		config.Params = map[string]string{"innodb_lock_wait_timeout": "1"}
 	})
-	s := openOn(t, db, 4, o.schema)
-	tx := lockRow(t, o.dsn, o.schema, "a")
+	s := openOn(t, db, 4, o.Schema)
+	tx := lockRow(t, o.URL, o.Schema, "a")
 	timer := time.AfterFunc(1500*time.Millisecond, func() { _ = tx.Rollback() })
 	defer timer.Stop()
-	_, err := storetest.CommitOne(t.Context(), s, o.head)
+	_, err := storetest.CommitOne(t.Context(), s, o.Head)
 	require.NoError(t, err)
 }
 
@@ -371,104 +248,17 @@ func TestTooLarge(t *testing.T) {
 	require.Equal(t, h, got)
 }
 
-// TestDurable has the server crash after each few commits, and restart. The same handle finds it again, with all that
-// it was told is stored.
 func TestDurable(t *testing.T) {
 	server := ownServer(t)
-	s := open(t, server.dsn(), newSchema())
-	h := head("a")
-	for i, signal := range []os.Signal{syscall.SIGKILL, syscall.SIGTERM, syscall.SIGKILL} {
-		var err error
-		for n := range 5 {
-			h, err = storetest.CommitOne(t.Context(), s, h, put(allocation("a", "x", fmt.Sprintf("10.0.%d.%d/32", i, n))))
-			require.NoError(t, err)
-		}
-		require.NoError(t, server.stop(signal))
-		require.NoError(t, server.restart())
-		var got store.Record
-		require.Eventually(t, func() bool {
-			got, err = s.Get(t.Context(), h.Key)
-			return err == nil
-		}, 2*time.Minute, 10*time.Millisecond)
-		require.Equal(t, h.Revision, got.Revision)
-		deleted, err := storetest.CommitOne(t.Context(), s, h, remove(h))
-		require.NoError(t, err)
-		h, err = storetest.CommitOne(t.Context(), s, head("a"))
-		require.NoError(t, err)
-		require.Greater(t, h.Revision, deleted.Revision, "the counter has survived")
+	restart := func(signal os.Signal) func() error {
+		return func() error { return errors.Join(server.Stop(signal), server.Restart()) }
 	}
+	servertest.Durable(t, open(t, server.dsn(), newSchema()),
+		restart(syscall.SIGKILL), restart(syscall.SIGTERM), restart(syscall.SIGKILL))
 }
 
-// TestPoolOutages has several workers allocate and release through a proxy that loses requests and answers all the
-// time. What they were told holds, nothing is given twice, and nothing leaks.
 func TestPoolOutages(t *testing.T) {
-	o := newOutage(t, 8)
-	p, err := pool.Create(t.Context(), o.through, pooltest.Name, pooltest.Spec(t), nil)
-	require.NoError(t, err)
-	const workers, each = 8, 40
-	var mu sync.Mutex
-	held, unsure := map[string]pool.Allocation{}, map[string]bool{}
-	unknown := 0
-	done := make(chan struct{})
-	var wg, trouble sync.WaitGroup
-	trouble.Go(func() {
-		for i := 0; ; i++ {
-			var happened <-chan struct{}
-			switch i % 3 {
-			case 0:
-				happened = o.proxy.LoseReply("worker-")
-			case 1:
-				happened = o.proxy.CutAfterRequestBytes(rand.IntN(4000))
-			default:
-				happened = o.proxy.CutAfterReplyBytes(rand.IntN(4000))
-			}
-			select {
-			case <-happened:
-			case <-done:
-				return
-			}
-		}
-	})
-	for worker := range workers {
-		wg.Go(func() {
-			for n := range each {
-				c := pooltest.Claim(worker, n)
-				a, err := p.Allocate(t.Context(), c)
-				release := err == nil && n%3 == 0
-				if release {
-					_, err = p.Release(t.Context(), pool.Held{Owner: c.Owner})
-				}
-				mu.Lock()
-				switch {
-				case err != nil:
-					unsure[c.Owner] = true
-					if errors.Is(err, store.ErrUnknown) {
-						unknown++
-					}
-				case !release:
-					held[c.Owner] = a
-				}
-				mu.Unlock()
-			}
-		})
-	}
-	wg.Wait()
-	close(done)
-	trouble.Wait()
-	o.proxy.Heal()
-	t.Logf("of %d claims %d ended with an error, %d of them with an unknown outcome", workers*each, len(unsure), unknown)
-
-	require.NoError(t, awaitNone(t, connect(t, o.dsn), atWork))
-	direct, err := pool.Open(t.Context(), o.direct, pooltest.Name, nil)
-	require.NoError(t, err)
-	found := pooltest.RequireConsistent(t, direct)
-	for owner, want := range held {
-		require.Equal(t, want.Prefixes, found[owner].Prefixes, owner)
-	}
-	for owner := range found {
-		require.True(t, unsure[owner] || held[owner].Owner != "",
-			"%s holds what it has released, or was never told to have", owner)
-	}
+	tests.PoolOutages(t, func() { require.NoError(t, awaitNone(t, connect(t, sharedServer(t).dsn()), atWork)) })
 }
 
 // lostConn is a connection that is lost at the first byte of the next request, when it is armed.

@@ -9,7 +9,7 @@ import (
 // newPlace is a schema, and for bare commits a table outside of it.
 func newPlace(b *testing.B) pooltest.Place {
 	return pooltest.Place{
-		Open: place{sharedServer(b).dsn(), newSchema()}.open,
+		Open: tests.Opener(tests.Place(b)),
 		Bare: func(held int) func(string) error {
 			table := openBare(b, held)
 			return func(owner string) error {

@@ -1,7 +1,6 @@
 package mysql_test
 
 import (
-	"context"
 	"database/sql"
 	"fmt"
 	"os"
@@ -10,64 +9,21 @@ import (
 	"time"
 
 	"github.com/ipalloc/ipalloc/internal/pooltest"
-	"github.com/ipalloc/ipalloc/store"
-	"github.com/ipalloc/ipalloc/store/mysql"
 )
-
-// The environment variables that make a test of this file, or of pool_process_test.go, its own child: a process that
-// works on the pool in the schema that they name.
-const (
-	poolChildDSN    = "MYSQL_TEST_POOL_DSN"
-	poolChildSchema = "MYSQL_TEST_POOL_SCHEMA"
-)
-
-// place is where a pool is.
-type place struct{ dsn, schema string }
-
-// childPlace is the place that this process is to work on, if it is a child.
-func childPlace() (place, bool) {
-	dsn, ok := os.LookupEnv(poolChildDSN)
-	return place{dsn, os.Getenv(poolChildSchema)}, ok
-}
-
-func (at place) open(ctx context.Context) (store.Store, error) {
-	return mysql.Open(ctx, at.dsn, &mysql.Options{Schema: at.schema})
-}
-
-// child is the environment that makes a test a child that works on the place.
-func (at place) child() []string {
-	return []string{poolChildDSN + "=" + at.dsn, poolChildSchema + "=" + at.schema}
-}
-
-// workAsChild tells whether this process is a child, which it is until it is killed.
-func workAsChild(t *testing.T) bool {
-	t.Helper()
-	at, ok := childPlace()
-	if ok {
-		s, err := at.open(t.Context())
-		pooltest.Work(t, s, err)
-	}
-	return ok
-}
 
 // TestPoolKilled kills a child whose workers allocate and release.
 func TestPoolKilled(t *testing.T) {
-	if workAsChild(t) {
+	if tests.WorkAsChild(t) {
 		return
 	}
-	if testing.Short() {
-		t.Skip("starts and kills processes")
-	}
-	server, schema := sharedServer(t), newSchema()
-	db, children := connect(t, server.dsn()), server.dsnOf.Clone()
+	server := sharedServer(t)
+	db, children := connect(t, server.dsn()), server.config.Clone()
 	children.DBName = childDB
 	execute(t, server.dsn(), "", "CREATE DATABASE IF NOT EXISTS "+childDB)
-	pooltest.Killing{
-		Open:    place{server.dsn(), schema}.open,
-		Child:   place{children.FormatDSN(), schema}.child(),
+	tests.Kill(t, children.FormatDSN(), pooltest.Killing{
 		Recover: func() error { return awaitNone(t, db, "db = '"+childDB+"'") },
 		Rounds:  4, Calls: 500,
-	}.Run(t)
+	})
 }
 
 // childDB is the database that children name when they connect, by which their sessions are known.
@@ -94,23 +50,17 @@ func awaitNone(t *testing.T, db *sql.DB, where string) error {
 // TestServerKilled kills the server amid the work of such a child, and has it stop in an orderly way. In either case it
 // recovers from its log.
 func TestServerKilled(t *testing.T) {
-	if workAsChild(t) {
+	if tests.WorkAsChild(t) {
 		return
-	}
-	if testing.Short() {
-		t.Skip("starts and kills a server")
 	}
 	s := ownServer(t)
 	for _, signal := range []os.Signal{syscall.SIGTERM, syscall.SIGKILL} {
 		t.Run(signal.String(), func(t *testing.T) {
-			at := place{s.dsn(), newSchema()}
-			pooltest.Killing{
-				Open:    at.open,
-				Child:   at.child(),
-				Kill:    func() error { return s.stop(signal) },
-				Recover: s.restart,
+			tests.Kill(t, s.dsn(), pooltest.Killing{
+				Kill:    func() error { return s.Stop(signal) },
+				Recover: s.Restart,
 				Rounds:  3, Calls: 150,
-			}.Run(t)
+			})
 		})
 	}
 }

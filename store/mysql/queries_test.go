@@ -2,7 +2,7 @@ package mysql_test
 
 import (
 	"database/sql"
-	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -10,25 +10,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ipalloc/ipalloc/cidr"
+	"github.com/ipalloc/ipalloc/internal/servertest"
 	"github.com/ipalloc/ipalloc/pool"
 )
-
-// documentedQueries are the queries in the package comment, by the line before each.
-func documentedQueries(t *testing.T) map[string]string {
-	t.Helper()
-	text, err := os.ReadFile("doc.go")
-	require.NoError(t, err)
-	queries, title := map[string]string{}, ""
-	for line := range strings.Lines(string(text)) {
-		line = strings.TrimSuffix(line, "\n")
-		if sql, ok := strings.CutPrefix(line, "//\t"); ok {
-			queries[title] += sql + "\n"
-		} else if line != "//" {
-			title = strings.TrimPrefix(line, "// ")
-		}
-	}
-	return queries
-}
 
 // TestDocumentedQueries runs the queries of the package comment on pools of package pool.
 func TestDocumentedQueries(t *testing.T) {
@@ -37,7 +21,7 @@ func TestDocumentedQueries(t *testing.T) {
 	require.NoError(t, err)
 	s, all := open(t, dsn, schema), pool.FamilySpec{AllocateReserved: true}
 	p, err := pool.Create(t.Context(), s, "lab",
-		pool.Spec{Ranges: ranges, IPv4: all, IPv6: all, Cooldown: time.Hour}, nil)
+		pool.Spec{Ranges: ranges, IPv4: all, IPv6: all, Cooldown: time.Hour, History: time.Hour}, nil)
 	require.NoError(t, err)
 	_, err = p.Allocate(t.Context(), pool.Claim{Owner: "vm-1", Policy: pool.RequireDualStack})
 	require.NoError(t, err)
@@ -51,7 +35,7 @@ func TestDocumentedQueries(t *testing.T) {
 	require.NoError(t, err)
 
 	db := connect(t, dsn)
-	queries := documentedQueries(t)
+	queries := servertest.DocumentedQueries(t)
 	const byAddress = "Who holds 10.0.0.7 in any pool:"
 	for title, want := range map[string][][]any{
 		byAddress: {},
@@ -74,8 +58,19 @@ func TestDocumentedQueries(t *testing.T) {
 		require.Equal(t, want, texts(t, db, in(schema, query)), title)
 		delete(queries, title)
 	}
+	const then = "Who had 10.0.0.7 by itself yesterday at noon, in any pool that has a history; this reads all of it:"
+	require.Empty(t, texts(t, db, in(schema, queries[then])))
+	now := strings.ReplaceAll(queries[then], "CURDATE() - INTERVAL 12 HOUR", "UTC_TIMESTAMP(6)")
+	require.Equal(t, [][]any{{"lab", "vm-1", nil, nil, nil}},
+		texts(t, db, in(schema, strings.ReplaceAll(now, "10.0.0.7", "10.0.0.0"))))
+	require.Empty(t, texts(t, db, in(schema, strings.ReplaceAll(now, "10.0.0.7", "10.0.0.2"))))
+	begun := "(SELECT MAX(began) FROM ipalloc.tenure WHERE ended IS NOT NULL)"
+	past := strings.ReplaceAll(queries[then], "CURDATE() - INTERVAL 12 HOUR", begun)
+	require.Equal(t, [][]any{{"lab", "vm-3", nil, nil, "released"}},
+		texts(t, db, in(schema, strings.ReplaceAll(past, "10.0.0.7", "10.0.0.2"))))
+	delete(queries, then)
 	require.Len(t, queries, 1, "the grants are left, see TestOpenUsers: %v", queries)
-	got := texts(t, db, in(schema, strings.ReplaceAll(documentedQueries(t)[byAddress], "10.0.0.7", "10.0.0.0")))
+	got := texts(t, db, in(schema, strings.ReplaceAll(servertest.DocumentedQueries(t)[byAddress], "10.0.0.7", "10.0.0.0")))
 	require.Equal(t, [][]any{{"lab", "vm-1", "10.0.0.0/32", "allocated", nil}}, got)
 }
 
@@ -101,7 +96,7 @@ func texts(t *testing.T, db *sql.DB, query string) [][]any {
 		require.NoError(t, rows.Scan(into...))
 		row := make([]any, len(columns))
 		for i, name := range columns {
-			if values[i].Valid && name != "expires" && name != "created" {
+			if values[i].Valid && !slices.Contains([]string{"expires", "created", "began", "ended"}, name) {
 				row[i] = values[i].String
 			}
 		}

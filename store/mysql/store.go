@@ -64,7 +64,7 @@ func statementsFor(schema string) statements {
 			in + "record r ON r.kind = a.kind AND r.pool = a.pool AND r.name = a.name" +
 			" WHERE a.kind = 'allocation' AND a.last >= UNHEX(?)",
 		byLabel: "SELECT r.kind, r.pool, r.name, " + columns + " FROM " + in + "label l STRAIGHT_JOIN " + in +
-			"record r ON r.kind = 'allocation' AND r.pool = l.pool AND r.name = l.name" +
+			"record r ON r.kind = ? AND r.pool = l.pool AND r.name = l.name" +
 			" WHERE l.pool = ? AND l.hash = UNHEX(?) AND (? OR l.name > ?) ORDER BY l.name LIMIT ?",
 		apply:     "CALL " + in + "apply(?, ?, ?, ?, ?, ?, ?)",
 		turn:      "CALL " + in + "take_turn(?, ?, ?)",

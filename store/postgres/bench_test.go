@@ -1,7 +1,6 @@
 package postgres_test
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -10,19 +9,12 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
-	"github.com/ipalloc/ipalloc/store"
-	"github.com/ipalloc/ipalloc/store/postgres"
 	"github.com/ipalloc/ipalloc/store/storetest"
 )
 
 // newBackend is a backend in a schema of its own.
 func newBackend(t testing.TB) storetest.Backend {
-	url, schema := sharedServer(t).url("postgres"), newSchema()
-	return storetest.Backend{
-		Open: func(ctx context.Context) (store.Store, error) {
-			return postgres.Open(ctx, url, &postgres.Options{Schema: schema})
-		},
-	}
+	return storetest.Backend{Open: tests.Opener(tests.Place(t))}
 }
 
 func BenchmarkStore(b *testing.B) { storetest.Benchmarks(b, newBackend) }

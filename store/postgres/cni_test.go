@@ -16,13 +16,13 @@ import (
 func TestCNI(t *testing.T) {
 	s := ownServer(t)
 	cnitest.Cluster{
-		Program: "ipalloc-postgres", Modules: "../..", Server: s.addr,
+		Program: "ipalloc-postgres", Modules: "../..", Server: s.Addr,
 		URL: func(_ *testing.T, addr string) string {
 			return "postgres://postgres@" + addr + "/postgres?sslmode=disable&schema=cni"
 		},
 		Restart: func() {
-			assert.NoError(t, s.stop(os.Interrupt))
-			assert.NoError(t, s.restart())
+			assert.NoError(t, s.Stop(os.Interrupt))
+			assert.NoError(t, s.Restart())
 		},
 		Open: func(ctx context.Context) (store.Store, error) {
 			return postgres.Open(ctx, s.url("postgres"), &postgres.Options{Schema: "cni"})

@@ -7,16 +7,20 @@
 //
 //   - record: all records, with the columns kind, pool, name, revision, state, prefixes (cidr[], in the order
 //     requested), labels (jsonb), created, expires (timestamptz) and data (json, kept verbatim). It is partitioned by
-//     kind into the next three;
+//     kind into the next four;
 //   - pool: the pools. name is empty, data has the specification and the counts;
 //   - allocation: what owners hold (state allocated), and what was released and cools down (state cooling). name is the
 //     owner. Rows of kind cooling are for what cools down while its last owner holds something else;
+//   - history: what owners held, until some time, in pools whose specs ask for it. created is when a tenure began,
+//     state how it ended (released, lapsed or declined), and data has when. The label ipalloc.owner is the owner;
 //   - other: records of all other kinds, including kinds that this package does not know;
 //   - address: one row for each prefix in allocation, with prefix (cidr), pool, kind and name. Triggers maintain it, so
 //     write to allocation instead;
-//   - label: one row for each label of an allocation, with pool, label, value and name (the owner). Triggers maintain
-//     it too. What has no labels has no rows here, and costs nothing;
+//   - label: one row for each label of an allocation or of a row of history, with kind, pool, label, value and name (of
+//     an allocation, the owner). Triggers maintain it too. What has no labels has no rows here, and costs nothing;
 //   - holding: a view that adds state, labels and times from allocation to address;
+//   - tenure: a view of history, and of what is held now, with one row for each prefix: pool, owner, prefix, began,
+//     ended and how (both null for what goes on) and labels;
 //   - ask: the asks of callers that wait for their turn at a head, and the answers. It is unlogged, and empty after a
 //     crash: a row means nothing once its caller has gone. The next ask of the same Store replaces a row. Every few
 //     seconds, the caller that has the turn removes rows that were not used for a minute;
@@ -67,7 +71,18 @@
 //
 //	SELECT pool, prefix, expires FROM ipalloc.holding WHERE state = 'cooling' ORDER BY expires
 //
-// The tables keep no history. To change anything, use package pool. SQL that changes table allocation, but not the free
+// Who had 10.0.0.7 yesterday at noon, in any pool that has a history; this reads the whole table history:
+//
+//	SELECT pool, owner, prefix, began, ended, how FROM ipalloc.tenure WHERE prefix >>= '10.0.0.7'
+//	AND began <= current_date - interval '12 hours' AND coalesce(ended > current_date - interval '12 hours', true)
+//
+// Who has had 10.0.0.7 in a pool, by itself, found with the index of labels (in that of a shorter prefix, cut to a
+// multiple of 8 bits, it stands as ipalloc.in.10.0.0.0/24, and so on):
+//
+//	SELECT labels->>'ipalloc.owner' AS owner, created AS began, data->>'to' AS ended, state AS how
+//	FROM ipalloc.labelled('lab', 'ipalloc.in.10.0.0.7/32', '', kind => 'history')
+//
+// To change anything, use package pool. SQL that changes table allocation, but not the free
 // space in the pool's data, leaves a pool in which Verify finds errors.
 //
 // # Consistency
@@ -104,7 +119,8 @@
 // commit that collides with another may take more; see above. The first use of a statement on a connection takes one
 // more, to prepare it, and pgxpool first checks a connection that was idle for a second. List reads 256 records in each
 // round trip, and ByLabel up to as many. Each label of an allocation is a row and an index entry more when it is
-// granted and when it goes, and nothing when it is renewed.
+// granted and when it goes, and nothing when it is renewed. A past tenure is a row, and one more for each of its
+// labels: three for an address of a claim without labels.
 //
 // A turn ([store.Store.Turn]) takes one round trip, which waits in the server in the queue of an advisory lock. It
 // holds a connection and the lock of the head's row until its commit. If the process is stopped meanwhile, the server

@@ -23,7 +23,7 @@ func (s *Store) ByLabel(ctx context.Context, l store.Labelled) iter.Seq2[store.R
 		}
 		from := behind(l.After)
 		for limit := firstLabelRecords; ; limit = min(2*limit, pageRecords) {
-			page, err := s.query(ctx, s.sql.byLabel, l.Pool, l.Name, l.Value, from, limit)
+			page, err := s.query(ctx, s.sql.byLabel, l.Pool, l.Name, l.Value, from, limit, string(l.Kind))
 			if err != nil {
 				yield(store.Record{}, s.wrap(fmt.Errorf("list by label: %w", err)))
 				return

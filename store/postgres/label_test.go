@@ -75,7 +75,8 @@ func TestLabelsFollowRows(t *testing.T) {
 		names, err = pgx.CollectRows(rows, pgx.RowTo[string])
 		require.NoError(t, err)
 		var stored []string
-		for r, err := range s.ByLabel(t.Context(), store.Labelled{Pool: "lab", Name: label, Value: value}) {
+		l := store.Labelled{Kind: store.KindAllocation, Pool: "lab", Name: label, Value: value}
+		for r, err := range s.ByLabel(t.Context(), l) {
 			require.NoError(t, err)
 			stored = append(stored, r.Name)
 		}

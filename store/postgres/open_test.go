@@ -4,67 +4,20 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ipalloc/ipalloc/internal/servertest"
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/postgres"
 	"github.com/ipalloc/ipalloc/store/storetest"
 )
 
-// TestOpenAtOnce has many create the same schema, and others, in a new database in which even the extension is missing.
-func TestOpenAtOnce(t *testing.T) {
-	execute(t, sharedServer(t).url("postgres"), "public", "CREATE DATABASE at_once")
-	url, schema := sharedServer(t).url("at_once"), newSchema()
-	var wg sync.WaitGroup
-	errs := make([]error, 16)
-	for i := range errs {
-		wg.Go(func() {
-			in := schema
-			if i%4 == 3 {
-				in = fmt.Sprint("other ", i%8)
-			}
-			s, err := postgres.Open(context.Background(), url, &postgres.Options{Schema: in})
-			if err == nil {
-				_, err = storetest.CommitOne(context.Background(), s, head(fmt.Sprint(i)))
-				s.Close()
-			}
-			errs[i] = err
-		})
-	}
-	wg.Wait()
-	for _, err := range errs {
-		require.NoError(t, err)
-	}
-	n := 0
-	for _, err := range open(t, url, schema).List(t.Context(), store.KindPool, "") {
-		require.NoError(t, err)
-		n++
-	}
-	require.Equal(t, 12, n)
-}
+// TestOpenAtOnce has a new database, in which even the extension is missing.
+func TestOpenAtOnce(t *testing.T) { tests.OpenAtOnce(t, ownDatabase(t, "at_once")) }
 
-func TestOpenVersions(t *testing.T) {
-	url, schema := sharedServer(t).url("postgres"), newSchema()
-	_, err := postgres.Open(t.Context(), url, &postgres.Options{Schema: schema, MustExist: true})
-	require.ErrorIs(t, err, postgres.ErrNoSchema)
-	s := open(t, url, schema)
-	require.Equal(t, schema, s.Schema())
-	_, err = storetest.CommitOne(t.Context(), s, head("a"))
-	require.NoError(t, err)
-	again, err := postgres.Open(t.Context(), url, &postgres.Options{Schema: schema, MustExist: true})
-	require.NoError(t, err)
-	require.NoError(t, again.Close())
-	execute(t, url, schema, fmt.Sprintf("INSERT INTO migration VALUES (%d)", postgres.Version+1))
-	_, err = postgres.Open(t.Context(), url, &postgres.Options{Schema: schema})
-	require.ErrorIs(t, err, store.ErrNewerFormat)
-	require.ErrorContains(t, err, fmt.Sprintf("%q", schema))
-}
+func TestOpenVersions(t *testing.T) { tests.OpenVersions(t) }
 
 // TestOpenRoles opens with a role that may not create anything, before and after an administrator has run the
 // migrations.
@@ -132,15 +85,9 @@ func TestOpenInvalid(t *testing.T) {
 	require.ErrorContains(t, err, "LATIN1")
 }
 
-// TestNewLeavesPool checks that a pool of the caller's can be used after Close.
 func TestNewLeavesPool(t *testing.T) {
 	db := connect(t, sharedServer(t).url("postgres"))
-	s, err := postgres.New(t.Context(), db, &postgres.Options{Schema: newSchema()})
-	require.NoError(t, err)
-	require.NoError(t, s.Close())
-	require.NoError(t, db.Ping(t.Context()))
-	_, err = s.Get(t.Context(), head("a").Key)
-	require.ErrorIs(t, err, store.ErrClosed)
+	servertest.ConnectionsStay(t, openOn(t, db, newSchema()), db.Ping)
 }
 
 // TestLongKeys stores keys that are as long as an index takes, and some that are longer.
@@ -171,53 +118,11 @@ func TestLongKeys(t *testing.T) {
 }
 
 // TestModes runs commits, reads and refusals in each of the modes in which pgx can run statements, some of which
-// poolers need, and in each isolation level.
+// poolers need.
 func TestModes(t *testing.T) {
-	url := sharedServer(t).url("postgres")
-	for _, mode := range []pgx.QueryExecMode{
-		pgx.QueryExecModeCacheStatement, pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeDescribeExec, pgx.QueryExecModeExec,
-		pgx.QueryExecModeSimpleProtocol,
-	} {
+	for _, mode := range modes {
 		t.Run(mode.String(), func(t *testing.T) {
-			db := connect(t, url, func(config *pgxpool.Config) { config.ConnConfig.DefaultQueryExecMode = mode })
-			s, err := postgres.New(t.Context(), db, &postgres.Options{Schema: newSchema()})
-			require.NoError(t, err)
-			requireWorks(t, s)
+			tests.RequireWorks(t, openOn(t, connect(t, sharedServer(t).url("postgres"), inMode(mode)), newSchema()))
 		})
 	}
-}
-
-// requireWorks commits, reads and is refused.
-func requireWorks(t *testing.T, s *postgres.Store) {
-	t.Helper()
-	x := allocation("a", `x's "\`, "10.0.0.0/24 2001:db8::/64")
-	x.Created = time.Date(2024, 2, 29, 12, 0, 0, 123456000, time.UTC)
-	x.Expires = x.Created.AddDate(8000-2024, 0, 0)
-	x.Data = []byte(`{"a": [1, "\u0000\ud800 \\ '"]}`)
-	h, err := storetest.CommitOne(t.Context(), s, head("a"), create(x))
-	require.NoError(t, err)
-	x.Revision = h.Revision
-	got, err := s.Get(t.Context(), x.Key)
-	require.NoError(t, err)
-	require.Equal(t, x, got)
-	found, err := s.Find(t.Context(), "a", x.Prefixes[1].Addr())
-	require.NoError(t, err)
-	require.Equal(t, x, found)
-	for r, err := range s.List(t.Context(), store.KindAllocation, "") {
-		require.NoError(t, err)
-		require.Equal(t, x, r)
-	}
-	for r, err := range s.ByExpiry(t.Context(), store.KindAllocation, "a") {
-		require.NoError(t, err)
-		require.Equal(t, x, r)
-	}
-	_, err = storetest.CommitOne(t.Context(), s, head("a"))
-	require.ErrorIs(t, err, store.ErrConflict)
-	_, err = storetest.CommitOne(t.Context(), s, h, create(x))
-	var exists *store.ExistsError
-	require.ErrorAs(t, err, &exists)
-	require.Equal(t, []store.Record{x}, exists.Records)
-	_, err = storetest.CommitOne(t.Context(), s, h, create(allocation("a", "y", "10.0.0.7/32")))
-	require.ErrorIs(t, err, postgres.ErrOverlap)
-	require.NotErrorIs(t, err, store.ErrUnknown)
 }

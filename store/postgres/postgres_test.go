@@ -2,14 +2,51 @@ package postgres_test
 
 import (
 	"context"
+	"net"
 	"testing"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
-	"github.com/ipalloc/ipalloc/store"
+	"github.com/ipalloc/ipalloc/internal/servertest"
 	"github.com/ipalloc/ipalloc/store/postgres"
 	"github.com/ipalloc/ipalloc/store/storetest"
 )
+
+// tests are those that other drivers have too.
+var tests = servertest.Driver{
+	Addr:      func(t testing.TB) string { return sharedServer(t).Addr },
+	URL:       func(_ testing.TB, addr string) string { return urlAt(addr, "postgres") },
+	NewSchema: newSchema,
+	Open: func(ctx context.Context, url, schema string, mustExist bool) (servertest.Store, error) {
+		return postgres.Open(ctx, url, &postgres.Options{Schema: schema, MustExist: mustExist})
+	},
+	Connect: func(t testing.TB, url, schema string, conns int, wrap func(net.Conn) net.Conn) servertest.Store {
+		return openOn(t, connect(t, url, wrapped(conns, wrap)), schema)
+	},
+	Execute:     execute,
+	NewLine:     newLine,
+	LockHead:    lockHead,
+	Version:     postgres.Version,
+	ErrNoSchema: postgres.ErrNoSchema,
+	ErrOverlap:  postgres.ErrOverlap,
+	Prepares:    true,
+}
+
+// wrapped wraps each connection, of which there are at most so many.
+func wrapped(conns int, wrap func(net.Conn) net.Conn) func(*pgxpool.Config) {
+	return func(config *pgxpool.Config) {
+		config.MaxConns = int32(conns)
+		dial := config.ConnConfig.DialFunc
+		config.ConnConfig.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := dial(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			return wrap(conn), nil
+		}
+	}
+}
 
 // freeBackend is a backend in a schema of its own, in which the constraint that keeps addresses from overlapping has
 // been dropped: the contract of a store does not have that rule. What the rule adds is checked in overlap_test.go.
@@ -20,9 +57,7 @@ func freeBackend(t testing.TB, parameters string) storetest.Backend {
 	require.NoError(t, s.Close())
 	execute(t, url, schema, "ALTER TABLE address DROP CONSTRAINT address_overlap")
 	return storetest.Backend{
-		Open: func(ctx context.Context) (store.Store, error) {
-			return postgres.Open(ctx, url, &postgres.Options{Schema: schema})
-		},
+		Open: tests.Opener(url, schema),
 	}
 }
 

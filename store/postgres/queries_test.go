@@ -1,7 +1,7 @@
 package postgres_test
 
 import (
-	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,25 +11,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ipalloc/ipalloc/cidr"
+	"github.com/ipalloc/ipalloc/internal/servertest"
 	"github.com/ipalloc/ipalloc/pool"
 )
-
-// documentedQueries are the queries in the package comment, by the line before each.
-func documentedQueries(t *testing.T) map[string]string {
-	t.Helper()
-	text, err := os.ReadFile("doc.go")
-	require.NoError(t, err)
-	queries, title := map[string]string{}, ""
-	for line := range strings.Lines(string(text)) {
-		line = strings.TrimSuffix(line, "\n")
-		if sql, ok := strings.CutPrefix(line, "//\t"); ok {
-			queries[title] += sql + "\n"
-		} else if line != "//" {
-			title = strings.TrimPrefix(line, "// ")
-		}
-	}
-	return queries
-}
 
 // TestDocumentedQueries runs the queries of the package comment on pools of package pool.
 func TestDocumentedQueries(t *testing.T) {
@@ -38,7 +22,7 @@ func TestDocumentedQueries(t *testing.T) {
 	require.NoError(t, err)
 	s, all := open(t, url, ""), pool.FamilySpec{AllocateReserved: true}
 	p, err := pool.Create(t.Context(), s, "lab",
-		pool.Spec{Ranges: ranges, IPv4: all, IPv6: all, Cooldown: time.Hour}, nil)
+		pool.Spec{Ranges: ranges, IPv4: all, IPv6: all, Cooldown: time.Hour, History: time.Hour}, nil)
 	require.NoError(t, err)
 	_, err = p.Allocate(t.Context(), pool.Claim{
 		Owner: "vm-1", Policy: pool.RequireDualStack, Labels: map[string]string{"node": "n1"},
@@ -52,9 +36,10 @@ func TestDocumentedQueries(t *testing.T) {
 	require.NoError(t, err)
 
 	db := connect(t, url)
-	queries := documentedQueries(t)
+	queries := servertest.DocumentedQueries(t)
+	const byAddress = "Who holds 10.0.0.7 in any pool, the longest prefix first:"
 	for title, want := range map[string][][]any{
-		"Who holds 10.0.0.7 in any pool, the longest prefix first:": {},
+		byAddress: {},
 		"Who holds anything in 10.0.0.0/24:": {
 			{"10.0.0.0/32", "lab", "vm-1"}, {"10.0.0.1/32", "lab", "vm-2"}, {"10.0.0.2/32", "lab", "vm-3"},
 		},
@@ -71,9 +56,25 @@ func TestDocumentedQueries(t *testing.T) {
 		require.Equal(t, want, texts(t, db, sql), title)
 		delete(queries, title)
 	}
+	const (
+		then = "Who had 10.0.0.7 yesterday at noon, in any pool that has a history; this reads the whole table history:"
+		ever = "multiple of 8 bits, it stands as ipalloc.in.10.0.0.0/24, and so on):"
+	)
+	now := strings.ReplaceAll(queries[then], "current_date - interval '12 hours'", "now()")
+	require.Empty(t, texts(t, db, queries[then]))
+	require.Equal(t, [][]any{{"lab", "vm-1", "10.0.0.0/32", nil, nil, nil}},
+		texts(t, db, strings.ReplaceAll(now, "10.0.0.7", "10.0.0.0")))
+	require.Empty(t, texts(t, db, strings.ReplaceAll(now, "10.0.0.7", "10.0.0.2")))
+	require.Equal(t, [][]any{{"lab", "vm-3", "10.0.0.2/32", nil, nil, "released"}},
+		texts(t, db, strings.ReplaceAll(strings.ReplaceAll(queries[then], "10.0.0.7", "10.0.0.2"),
+			"current_date - interval '12 hours'", "(SELECT max(began) FROM ipalloc.tenure WHERE ended IS NOT NULL)")))
+	require.Empty(t, texts(t, db, queries[ever]))
+	require.Equal(t, [][]any{{"vm-3", nil, nil, "released"}},
+		texts(t, db, strings.ReplaceAll(queries[ever], "10.0.0.7", "10.0.0.2")))
+	delete(queries, then)
+	delete(queries, ever)
 	require.Len(t, queries, 1, "the grants are left, see TestOpenRoles: %v", queries)
-	got := texts(t, db, strings.Replace(documentedQueries(t)["Who holds 10.0.0.7 in any pool, the longest prefix first:"],
-		"10.0.0.7", "10.0.0.0", 1))
+	got := texts(t, db, strings.Replace(servertest.DocumentedQueries(t)[byAddress], "10.0.0.7", "10.0.0.0", 1))
 	require.Equal(t, [][]any{{"lab", "vm-1", "10.0.0.0/32", "allocated", nil}}, got)
 }
 
@@ -86,7 +87,8 @@ func texts(t *testing.T, db *pgxpool.Pool, sql string) [][]any {
 	for rows.Next() {
 		var row []any
 		for i, raw := range rows.RawValues() {
-			if name := rows.FieldDescriptions()[i].Name; raw == nil || name == "expires" || name == "created" {
+			name := rows.FieldDescriptions()[i].Name
+			if raw == nil || slices.Contains([]string{"expires", "created", "began", "ended"}, name) {
 				row = append(row, nil)
 			} else {
 				row = append(row, string(raw))

@@ -2,236 +2,110 @@ package postgres_test
 
 import (
 	"context"
-	"errors"
-	"flag"
 	"fmt"
 	"net"
-	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
-	"github.com/ipalloc/ipalloc/internal/freeport"
+	"github.com/ipalloc/ipalloc/internal/servertest"
 	"github.com/ipalloc/ipalloc/store/postgres"
 )
 
-// server is a PostgreSQL server of the tests' own, in a folder of its own, on a port of 127.0.0.1.
-type server struct {
-	programs, dir, addr string   // addr is the host and port
-	options             []string // of the program, beside those that all have
-
-	mu      sync.Mutex
-	process *os.Process
-	ended   chan error // has the end of the process
-}
+// server is a PostgreSQL server of the tests' own.
+type server struct{ *servertest.Server }
 
 // errNoServer is why the tests cannot run.
-var errNoServer = errors.New("no PostgreSQL server is installed; on Debian: apt-get install postgresql")
+var errNoServer = fmt.Errorf("a PostgreSQL server is %w; on Debian: apt-get install postgresql",
+	servertest.ErrNotInstalled)
 
-// serverPrograms is the folder of initdb and postgres: in the path, or where Debian puts them, of the newest version.
-func serverPrograms() (string, error) {
-	if path, err := exec.LookPath("initdb"); err == nil {
-		return filepath.Dir(path), nil
+// program is a command of one of the programs that make and run a server: in the path, or where Debian puts them, of
+// the newest version.
+func program(name string, args ...string) (*exec.Cmd, error) {
+	initdb, err := exec.LookPath("initdb")
+	if err != nil {
+		found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
+		if err != nil || len(found) == 0 {
+			return nil, errNoServer
+		}
+		initdb = found[len(found)-1]
 	}
-	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
-	if err != nil || len(found) == 0 {
-		return "", errNoServer
-	}
-	return filepath.Dir(found[len(found)-1]), nil
+	return exec.Command(filepath.Join(filepath.Dir(initdb), name), args...), nil
 }
 
-// newServer makes a server, which does not run yet.
-func newServer() (*server, error) {
-	programs, err := serverPrograms()
+// programs are how servers are made and run.
+var programs = servertest.Program{
+	Name: "postgres", Initialise: initialise, Run: run, Ping: ping, Crash: syscall.SIGQUIT,
+}
+
+func initialise(s *servertest.Server) (*exec.Cmd, error) {
+	return program("initdb", "-D", filepath.Join(s.Dir, "data"), "-A", "trust", "-U", "postgres", "-E", "UTF8",
+		"--locale=C", "--no-sync")
+}
+
+func run(s *servertest.Server) (*exec.Cmd, error) {
+	host, port, err := net.SplitHostPort(s.Addr)
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("", "ipalloc-postgres-")
-	if err != nil {
-		return nil, err
-	}
-	s := &server{programs: programs, dir: dir}
-	if s.addr, err = freeport.Addr(); err == nil {
-		err = s.initialise()
-	}
-	if err != nil {
-		return nil, errors.Join(err, os.RemoveAll(dir))
-	}
-	return s, nil
-}
-
-func (s *server) initialise() error {
-	attributes, err := serverAttributes(s.dir)
-	if err != nil {
-		return err
-	}
-	initdb := exec.Command(filepath.Join(s.programs, "initdb"), "-D", filepath.Join(s.dir, "data"), "-A", "trust",
-		"-U", "postgres", "-E", "UTF8", "--locale=C", "--no-sync")
-	initdb.SysProcAttr, initdb.Dir = attributes, s.dir
-	if output, err := initdb.CombinedOutput(); err != nil {
-		return fmt.Errorf("initdb: %w: %s", err, output)
-	}
-	return nil
-}
-
-// start starts the server and waits until it answers.
-func (s *server) start() error {
-	started := make(chan error, 1)
-	s.mu.Lock()
-	s.ended = make(chan error, 1)
-	s.mu.Unlock()
-	go s.run(started)
-	if err := <-started; err != nil {
-		return err
-	}
-	return s.await()
-}
-
-// run runs the server in a thread of its own, with which it ends.
-func (s *server) run(started chan<- error) {
-	runtime.LockOSThread()
-	attributes, err := serverAttributes(s.dir)
-	if err != nil {
-		started <- err
-		return
-	}
-	host, port, err := net.SplitHostPort(s.addr)
-	if err != nil {
-		started <- err
-		return
-	}
-	log, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		started <- err
-		return
-	}
-	defer log.Close()
-	command := exec.Command(filepath.Join(s.programs, "postgres"), append([]string{
-		"-D", filepath.Join(s.dir, "data"), "-h", host, "-p", port, "-k", s.dir,
+	return program("postgres", append([]string{
+		"-D", filepath.Join(s.Dir, "data"), "-h", host, "-p", port, "-k", s.Dir,
 		"-c", "max_connections=400", "-c", "log_min_messages=warning",
 		// The tests kill the server, not the machine: what it has written outlives it without reaching the disk.
-		"-c", "fsync=off"}, s.options...)...)
-	command.SysProcAttr, command.Dir, command.Stdout, command.Stderr = attributes, s.dir, log, log
-	err = command.Start()
-	s.mu.Lock()
-	s.process = command.Process
-	ended := s.ended
-	s.mu.Unlock()
-	started <- err
-	if err == nil {
-		ended <- command.Wait()
-	}
+		"-c", "fsync=off"}, s.Options...)...)
 }
 
-// await waits until the server answers.
-func (s *server) await() error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	for {
-		conn, err := pgx.Connect(ctx, s.url("postgres"))
-		if err == nil {
-			return conn.Close(ctx)
-		}
-		select {
-		case err := <-s.ended:
-			log, _ := os.ReadFile(filepath.Join(s.dir, "log"))
-			return fmt.Errorf("the server ended: %w: %s", err, log)
-		case <-ctx.Done():
-			return err
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
-}
-
-// stop sends a signal to the server, and waits until it has ended: SIGINT is a shutdown, SIGQUIT one without a
-// checkpoint, SIGKILL a crash.
-func (s *server) stop(signal os.Signal) error {
-	s.mu.Lock()
-	process, ended := s.process, s.ended
-	s.mu.Unlock()
-	if err := process.Signal(signal); err != nil {
+func ping(ctx context.Context, s *servertest.Server) error {
+	conn, err := pgx.Connect(ctx, urlAt(s.Addr, "postgres"))
+	if err != nil {
 		return err
 	}
-	<-ended
-	return nil
+	return conn.Close(ctx)
 }
 
-// restart starts a server that was stopped, however that was: the processes of one that was killed may still be ending,
-// and do not let another start.
-func (s *server) restart() error {
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
-		if err := s.start(); err == nil || time.Now().After(deadline) {
-			return err
-		}
+// newServer starts a server, with more options of the program than all have.
+func newServer(options ...string) (server, error) {
+	s, err := servertest.New(programs)
+	if err != nil {
+		return server{}, err
 	}
+	s.Options = options
+	return server{s}, s.Start()
 }
-
-// remove ends the server for good.
-func (s *server) remove() error { return errors.Join(s.stop(os.Interrupt), os.RemoveAll(s.dir)) }
 
 // url is how to reach a database of the server.
-func (s *server) url(database string) string { return urlAt(s.addr, database) }
+func (s server) url(database string) string { return urlAt(s.Addr, database) }
 
 func urlAt(address, database string) string {
 	return fmt.Sprintf("postgres://postgres@%s/%s?sslmode=disable&connect_timeout=20", address, database)
 }
 
 // shared is the server of all tests that do not stop theirs.
-var shared = sync.OnceValues(func() (*server, error) {
-	s, err := newServer()
-	if err != nil {
-		return nil, err
-	}
-	return s, s.start()
-})
+var shared = sync.OnceValues(func() (server, error) { return newServer() })
 
 func TestMain(m *testing.M) {
-	if _, err := serverPrograms(); err != nil && !inCI() {
-		_ = flag.Set("test.skip", "^Example") // the tests skip themselves
-	}
-	code := m.Run()
-	if s, err := sharedIfStarted(); s != nil && err == nil {
-		if err := s.remove(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = max(code, 1)
-		}
-	}
-	os.Exit(code)
-}
-
-var sharedStarted atomic.Bool
-
-func sharedIfStarted() (*server, error) {
-	if !sharedStarted.Load() {
-		return nil, nil
-	}
-	return shared()
+	_, err := program("initdb")
+	servertest.Main(m, err)
 }
 
 // sharedServer returns the server that tests share. It skips the test if none is installed, unless this is CI.
-func sharedServer(t testing.TB) *server {
+func sharedServer(t testing.TB) server {
 	t.Helper()
-	sharedStarted.Store(true)
 	s, err := shared()
-	requireServer(t, err)
+	servertest.Require(t, err)
 	return s
 }
 
-// inCI tells whether a server that is not installed is a failure.
-func inCI() bool { return os.Getenv("CI") == "true" }
-
 // exampleURL is how the example reaches the server.
 func exampleURL() string {
-	sharedStarted.Store(true)
 	s, err := shared()
 	if err != nil {
 		return err.Error()
@@ -239,22 +113,12 @@ func exampleURL() string {
 	return s.url("postgres")
 }
 
-func requireServer(t testing.TB, err error) {
-	t.Helper()
-	if errors.Is(err, errNoServer) && !inCI() {
-		t.Skip(err)
-	}
-	require.NoError(t, err)
-}
-
 // ownServer starts a server that the test may stop, with more options of the program than all have.
-func ownServer(t testing.TB, options ...string) *server {
+func ownServer(t testing.TB, options ...string) server {
 	t.Helper()
-	s, err := newServer()
-	requireServer(t, err)
-	s.options = options
-	require.NoError(t, s.start())
-	t.Cleanup(func() { require.NoError(t, s.remove()) })
+	s, err := newServer(options...)
+	servertest.Require(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Remove()) })
 	return s
 }
 
@@ -283,6 +147,15 @@ func connect(t testing.TB, url string, options ...func(*pgxpool.Config)) *pgxpoo
 func open(t testing.TB, url, schema string) *postgres.Store {
 	t.Helper()
 	s, err := postgres.Open(context.Background(), url, &postgres.Options{Schema: schema})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	return s
+}
+
+// openOn opens a store on a pool, which is closed at the end of the test.
+func openOn(t testing.TB, db *pgxpool.Pool, schema string) *postgres.Store {
+	t.Helper()
+	s, err := postgres.New(context.Background(), db, &postgres.Options{Schema: schema})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
 	return s

@@ -63,7 +63,7 @@ func statementsFor(schema string) statements {
 			" ORDER BY r.pool, r.name LIMIT $4",
 		byExpiry: columns + "record r WHERE r.kind = $1 AND r.pool = $2 AND r.expires IS NOT NULL" +
 			" AND ($6 OR (r.expires, r.name) > ($3, $4)) ORDER BY r.expires, r.name LIMIT $5",
-		byLabel: columns + "labelled($1, $2, $3, $4, $5) r ORDER BY r.name",
+		byLabel: columns + "labelled($1, $2, $3, $4, $5, $6) r ORDER BY r.name",
 		// The boxes and the hash are there so that the index of the constraint serves.
 		find: columns + "address a JOIN " + in + "allocation r USING (kind, pool, name) WHERE a.prefix >>= $2::inet" +
 			" AND " + in + "high_box(a.prefix) && " + in + "high_box($2::cidr)" +

@@ -3,7 +3,6 @@ package postgres_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"testing"
 	"time"
 
@@ -71,15 +70,15 @@ func TestWatchSmallPool(t *testing.T) {
 
 // TestWatchConnectionLost cuts the connection that listens. The call says so, and the next one waits again.
 func TestWatchConnectionLost(t *testing.T) {
-	o := newOutage(t)
+	o := tests.NewOutage(t, 4)
 	for range 2 {
 		result := make(chan error, 1)
 		go func() {
-			_, err := o.through.Watch(t.Context(), o.head.Key, o.head.Revision)
+			_, err := o.Through.Watch(t.Context(), o.Head.Key, o.Head.Revision)
 			result <- err
 		}()
 		require.Eventually(t, func() bool {
-			o.proxy.Cut()
+			o.Proxy.Cut()
 			select {
 			case err := <-result:
 				require.Error(t, err)
@@ -93,7 +92,7 @@ func TestWatchConnectionLost(t *testing.T) {
 	seen := make(chan int64, 1)
 	go func() {
 		for {
-			r, err := o.through.Watch(t.Context(), o.head.Key, o.head.Revision)
+			r, err := o.Through.Watch(t.Context(), o.Head.Key, o.Head.Revision)
 			if err == nil {
 				seen <- r.Revision
 				return
@@ -103,7 +102,7 @@ func TestWatchConnectionLost(t *testing.T) {
 			}
 		}
 	}()
-	next, err := storetest.CommitOne(t.Context(), o.direct, o.head)
+	next, err := storetest.CommitOne(t.Context(), o.Direct, o.Head)
 	require.NoError(t, err)
 	require.Equal(t, next.Revision, <-seen)
 }
@@ -140,38 +139,7 @@ func TestNotifiesOnlyListeners(t *testing.T) {
 		"this is the notification of the last commit, the only one with two records")
 }
 
-// TestWatchHandover has one writer and one watcher in turns: each waits for what the other has written, so a wake-up
-// that is missed would stop both.
-func TestWatchHandover(t *testing.T) {
-	url, schema := sharedServer(t).url("postgres"), newSchema()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	first := open(t, url, schema)
-	h, err := storetest.CommitOne(ctx, first, head("a"))
-	require.NoError(t, err)
-	const turns = 150
-	other := open(t, url, schema)
-	done := make(chan error, 1)
-	play := func(s *postgres.Store, h store.Record, mine bool) error {
-		for n := 0; n < turns; mine = !mine {
-			var err error
-			if mine {
-				h.State = fmt.Sprint(n)
-				h, err = storetest.CommitOne(ctx, s, h)
-				n++
-			} else {
-				h, err = s.Watch(ctx, h.Key, h.Revision)
-			}
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	go func() { done <- play(other, h, false) }()
-	require.NoError(t, play(first, h, true))
-	require.NoError(t, <-done)
-}
+func TestWatchHandover(t *testing.T) { tests.WatchHandover(t, 150) }
 
 // TestWatchBesideCommit begins to wait while a commit is under way that found nobody to notify, and has not ended: it
 // ends in a trigger that waits for a lock. The change must not be missed.

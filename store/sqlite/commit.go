@@ -232,21 +232,24 @@ func (c *conn) remove(key store.Key) error {
 
 // reindex gives the tables address and label what the record under key is about to have, in place of what it has.
 func (c *conn) reindex(key store.Key, prefixes []netip.Prefix, labels map[string]string) error {
-	if !hasAddresses(key.Kind) {
+	if !hasAddresses(key.Kind) && !key.Kind.IsLabelled() {
 		return nil
 	}
 	oldPrefixes, oldLabels := "[]", "{}"
 	if err := c.column(indexedSQL, key, &oldPrefixes, &oldLabels); err != nil {
 		return err
 	}
-	before, err := parsePrefixes(oldPrefixes)
-	if err == nil {
-		err = c.moveTo(key, before, prefixes)
-	} else {
-		err = fmt.Errorf("%w: record %v: %w", store.ErrDamaged, key, err)
+	if hasAddresses(key.Kind) {
+		before, err := parsePrefixes(oldPrefixes)
+		if err != nil {
+			return fmt.Errorf("%w: record %v: %w", store.ErrDamaged, key, err)
+		}
+		if err := c.moveTo(key, before, prefixes); err != nil {
+			return err
+		}
 	}
-	if err != nil || key.Kind != store.KindAllocation {
-		return err
+	if !key.Kind.IsLabelled() {
+		return nil
 	}
 	had, err := parseLabels(oldLabels)
 	if err != nil {

@@ -36,9 +36,12 @@
 //     something else.
 //   - address: one row for each prefix of an allocation, with its family (4 or 6), and its first and last address in
 //     texts that sort, as 010.000.000.007 does, or 2001:0db8:0000:0000:0000:0000:0000:0001.
-//   - label: one row for each label of an allocation, with its pool, the name and the value of the label (columns label
-//     and value), and the owner (column name). Only what has labels has rows here.
+//   - label: one row for each label of an allocation or of a past tenure (kind history), with its kind and pool, the
+//     name and the value of the label (columns label and value), and the record's name, of an allocation the owner.
+//     Only what has labels has rows here.
 //   - holding: a view that adds state, labels and times from record to address.
+//   - tenure: a view of what was held (records of kind history), of pools whose specs ask for it, and of what is held
+//     now: pool, owner, prefixes, began, ended and how (both null for what goes on), labels.
 //   - latest: the revision of the latest commit.
 //
 // Times are in UTC, as 2024-05-06T07:08:09.012345Z. There are indexes by key, owner, address, label and expiry. The
@@ -62,7 +65,8 @@
 // What has the label node=n1:
 //
 //	SELECT h.owner, h.prefix FROM label l JOIN holding h ON h.pool = l.pool AND h.owner = l.name
-//	WHERE l.pool = 'lab' AND l.label = 'node' AND l.value = 'n1' AND h.state = 'allocated'
+//	WHERE l.kind = 'allocation' AND l.pool = 'lab' AND l.label = 'node' AND l.value = 'n1'
+//	AND h.state = 'allocated'
 //
 // How many addresses each pool has, and how many of them are free:
 //
@@ -77,6 +81,12 @@
 // What cools down, and until when:
 //
 //	SELECT pool, prefix, expires FROM holding WHERE state = 'cooling' ORDER BY expires, family
+//
+// Who had 10.0.0.4 by itself yesterday at noon, in any pool that has a history; this reads all of it:
+//
+//	SELECT t.pool, owner, began, ended, how FROM tenure t, json_each(prefixes) p WHERE p.value = '10.0.0.4/32'
+//	AND began <= strftime('%Y-%m-%dT%H:%M:%SZ', 'now', 'start of day', '-12 hours')
+//	AND coalesce(ended > strftime('%Y-%m-%dT%H:%M:%SZ', 'now', 'start of day', '-12 hours'), 1)
 //
 // The sqlite3 program may read at any time (-readonly keeps it from more). To change anything, use package pool. A
 // transaction that a person leaves open keeps all processes from writing.

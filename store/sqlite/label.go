@@ -11,14 +11,14 @@ import (
 // The statements about labels. The name of an allocation may be empty.
 const (
 	labelSQL = "SELECT r.kind, r.pool, r.name, r.revision, r.state, r.prefixes, r.labels, r.created, r.expires, r.data " +
-		"FROM label l JOIN record r ON r.kind = 'allocation' AND r.pool = l.pool AND r.name = l.name " +
-		"WHERE l.pool = ? AND l.label = ? AND l.value = ? AND l.name "
+		"FROM label l JOIN record r ON r.kind = l.kind AND r.pool = l.pool AND r.name = l.name " +
+		"WHERE l.kind = ? AND l.pool = ? AND l.label = ? AND l.value = ? AND l.name "
 	labelTailSQL  = " ? ORDER BY l.name LIMIT ?"
 	labelFirstSQL = labelSQL + ">=" + labelTailSQL
 	labelNextSQL  = labelSQL + ">" + labelTailSQL
 
-	deleteLabelSQL = "DELETE FROM label WHERE pool = ? AND label = ? AND value = ? AND name = ?"
-	putLabelSQL    = "INSERT INTO label (pool, label, value, name) VALUES (?, ?, ?, ?)"
+	deleteLabelSQL = "DELETE FROM label WHERE kind = ? AND pool = ? AND label = ? AND value = ? AND name = ?"
+	putLabelSQL    = "INSERT INTO label (kind, pool, label, value, name) VALUES (?, ?, ?, ?, ?)"
 )
 
 // firstLabelRecords is how many records ByLabel reads at first; each later page may be twice as large. Who asks for a
@@ -40,7 +40,7 @@ func (s *Store) ByLabel(ctx context.Context, l store.Labelled) iter.Seq2[store.R
 			text = labelNextSQL
 		}
 		for limit := firstLabelRecords; ; limit = min(2*limit, pageRecords) {
-			page, err := s.page(ctx, text, l.Pool, l.Name, l.Value, after, limit)
+			page, err := s.page(ctx, text, string(l.Kind), l.Pool, l.Name, l.Value, after, limit)
 			if !listing.page(ctx, page, err) || len(page) == 0 {
 				break
 			}
@@ -56,12 +56,12 @@ func (c *conn) relabel(key store.Key, before, after map[string]string) error {
 		return nil
 	}
 	for name, value := range before {
-		if err := c.do(deleteLabelSQL, key.Pool, name, value, key.Name); err != nil {
+		if err := c.do(deleteLabelSQL, string(key.Kind), key.Pool, name, value, key.Name); err != nil {
 			return err
 		}
 	}
 	for name, value := range after {
-		if err := c.do(putLabelSQL, key.Pool, name, value, key.Name); err != nil {
+		if err := c.do(putLabelSQL, string(key.Kind), key.Pool, name, value, key.Name); err != nil {
 			return err
 		}
 	}

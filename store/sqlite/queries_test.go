@@ -62,7 +62,7 @@ func TestFormat(t *testing.T) {
 		`allocation|lab|4|010.000.000.005|32|vm-1|010.000.000.005|10.0.0.5/32`,
 		`allocation|lab|6|2001:0db8:0000:0000:0000:0000:0000:0000|64|vm-1|` +
 			`2001:0db8:0000:0000:ffff:ffff:ffff:ffff|2001:db8::/64`,
-		`lab|node|n1|vm-1`, `2`, `1768972593`, `1`, `wal`, `2`,
+		`allocation|lab|node|n1|vm-1`, `2`, `1768972593`, `1`, `wal`, `2`,
 	}, "\n"), shell(t, path, `SELECT * FROM record; SELECT * FROM address; SELECT * FROM label; SELECT * FROM latest;
 		PRAGMA application_id; PRAGMA user_version; PRAGMA journal_mode; PRAGMA auto_vacuum`))
 }
@@ -90,7 +90,7 @@ func TestQueries(t *testing.T) {
 	defer s.Close()
 	spec, err := pool.ParseSpec("10.0.0.0/24", "2001:db8::/64")
 	require.NoError(t, err)
-	spec.Cooldown = 30 * time.Minute
+	spec.Cooldown, spec.History = 30*time.Minute, time.Hour
 	p, err := pool.Create(t.Context(), s, "lab", spec, nil)
 	require.NoError(t, err)
 	for i := range 12 {
@@ -114,8 +114,13 @@ func TestQueries(t *testing.T) {
 		`^lab\|IPv4\|256\|11\|242\nlab\|IPv6\|18446744073709551616\|11\|18446744073709551603$`,
 		`^lab\|vm-7\|10\.0\.0\.8/32\|20\d\d-.*Z\nlab\|vm-7\|2001:db8::8/128\|20\d\d-.*Z$`,
 		`^lab\|10\.0\.0\.4/32\|20\d\d-.*Z\nlab\|2001:db8::4/128\|20\d\d-.*Z$`,
+		`^lab\|vm-3\|20\d\d-.*Z\|20\d\d-.*Z\|released$`,
 	}
 	queries := documentedQueries(t)
+	last := len(queries) - 1
+	require.Empty(t, shell(t, path, queries[last]), queries[last])
+	queries[last] = strings.ReplaceAll(queries[last], "'start of day', '-12 hours'", "'+1 day'")
+	queries[last] = strings.ReplaceAll(queries[last], "ended > strftime", "ended < strftime")
 	require.Len(t, queries, len(wants))
 	for i, query := range queries {
 		require.Regexp(t, wants[i], shell(t, path, query), query)
@@ -126,12 +131,12 @@ func TestQueries(t *testing.T) {
 func TestPlans(t *testing.T) {
 	path, _ := newFile(t)
 	for query, want := range map[string]string{
-		"SELECT * FROM holding WHERE owner = 'vm-1'":                                         "address_owner",
-		"SELECT * FROM holding WHERE pool = 'a' AND family = 4 AND first = '010.0.0.1'":      "PRIMARY KEY",
-		"SELECT * FROM record WHERE kind = 'allocation' AND pool = 'a' AND expires < '2030'": "record_expires",
-		"SELECT name FROM label WHERE pool = 'a' AND label = 'node' AND value = 'n1'":        "PRIMARY KEY",
-		"SELECT r.* FROM label l JOIN record r ON r.kind = 'allocation' AND r.pool = l.pool AND r.name = l.name " +
-			"WHERE l.pool = 'a' AND l.label = 'node' AND l.value = 'n1' AND l.name > 'vm-1' " +
+		"SELECT * FROM holding WHERE owner = 'vm-1'":                                                    "address_owner",
+		"SELECT * FROM holding WHERE pool = 'a' AND family = 4 AND first = '010.0.0.1'":                 "PRIMARY KEY",
+		"SELECT * FROM record WHERE kind = 'allocation' AND pool = 'a' AND expires < '2030'":            "record_expires",
+		"SELECT name FROM label WHERE kind = 'history' AND pool = 'a' AND label = 'n' AND value = 'n1'": "PRIMARY KEY",
+		"SELECT r.* FROM label l JOIN record r ON r.kind = l.kind AND r.pool = l.pool AND r.name = l.name " +
+			"WHERE l.kind = 'allocation' AND l.pool = 'a' AND l.label = 'node' AND l.value = 'n1' AND l.name > 'vm-1' " +
 			"ORDER BY l.name LIMIT 9": "PRIMARY KEY",
 	} {
 		plan := shell(t, path, "EXPLAIN QUERY PLAN "+query)

@@ -35,13 +35,14 @@ CREATE TABLE address (
 
 CREATE INDEX address_owner ON address (kind, name);
 
--- One row for each label of the records of kind allocation.
+-- One row for each label of the records of the kinds allocation and history.
 CREATE TABLE label (
+	kind TEXT NOT NULL,
 	pool TEXT NOT NULL,
 	label TEXT NOT NULL,
 	value TEXT NOT NULL,
 	name TEXT NOT NULL,
-	PRIMARY KEY (pool, label, value, name)
+	PRIMARY KEY (kind, pool, label, value, name)
 ) STRICT, WITHOUT ROWID;
 
 -- What is held, and by whom; also what was released and cools down.
@@ -49,6 +50,14 @@ CREATE VIEW holding AS
 	SELECT a.pool, a.name AS owner, a.prefix, r.state, r.labels, r.created, r.expires, a.family, a.first, a.last
 	FROM address a JOIN record r ON r.kind = a.kind AND r.pool = a.pool AND r.name = a.name
 	WHERE a.kind = 'allocation';
+
+-- Who held and holds what, from when and until when. ended and how are null for what goes on.
+CREATE VIEW tenure AS
+	SELECT pool, labels->>'$."ipalloc.owner"' AS owner, prefixes, created AS began, data->>'$.to' AS ended, state AS how, labels
+	FROM record WHERE kind = 'history'
+	UNION ALL
+	SELECT pool, name, prefixes, created, NULL, NULL, labels
+	FROM record WHERE kind = 'allocation' AND state = 'allocated';
 
 -- The revision of the latest commit.
 CREATE TABLE latest (
@@ -65,4 +74,4 @@ INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES
 	('record', 'record_expires', '50000 25000 2500 1 1'),
 	('address', 'address', '100000 50000 5000 2500 1 1 1'),
 	('address', 'address_owner', '100000 50000 2 1 1 1 1'),
-	('label', 'label', '100000 50000 10000 10 1');
+	('label', 'label', '100000 50000 50000 10000 10 1');

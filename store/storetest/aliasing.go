@@ -65,7 +65,8 @@ func aliasingReturned(s *subject) {
 	s.check(err == nil, ruleFind, "Find failed: %v", err)
 	scribble(found)
 	verify("Find")
-	for r, err := range store.ByLabel(s.ctx, s.s, store.Labelled{Pool: "a", Name: "node", Value: "n1"}) {
+	l := store.Labelled{Kind: store.KindAllocation, Pool: "a", Name: "node", Value: "n1"}
+	for r, err := range store.ByLabel(s.ctx, s.s, l) {
 		s.check(err == nil, ruleLabel, "ByLabel failed: %v", err)
 		scribble(r)
 	}

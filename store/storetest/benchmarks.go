@@ -285,7 +285,8 @@ func (s *bench) findsLabel(b *testing.B) {
 	}
 	for b.Loop() {
 		found := 0
-		for _, err := range store.ByLabel(s.ctx, s.store, store.Labelled{Pool: pool, Name: "node", Value: "n0"}) {
+		l := store.Labelled{Kind: store.KindAllocation, Pool: pool, Name: "node", Value: "n0"}
+		for _, err := range store.ByLabel(s.ctx, s.store, l) {
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -153,6 +153,19 @@ func labelBreaches() []breach {
 		})},
 		{"labels of all pools are one", "labels/pools and kinds apart",
 			matching(func(r store.Record, l store.Labelled) bool { return has(r, l.Name, l.Value) })},
+		{"labels of all kinds are one", "labels/of past tenures, in their order",
+			withByLabel(func(s store.Store, ctx context.Context, l store.Labelled) iter.Seq2[store.Record, error] {
+				l.Kind = store.KindAllocation
+				return store.ByLabel(ctx, s, l)
+			})},
+		{"numbers come in any order", "labels/of past tenures, in their order",
+			withByLabel(func(s store.Store, ctx context.Context, l store.Labelled) iter.Seq2[store.Record, error] {
+				all := labelled(s, ctx, l)
+				if len(all) > 0 && l.Kind == store.KindHistory {
+					all = append(all[1:], all[0])
+				}
+				return yielded(all)
+			})},
 		{"After is ignored", "labels/on from any record",
 			withByLabel(func(s store.Store, ctx context.Context, l store.Labelled) iter.Seq2[store.Record, error] {
 				l.After = ""

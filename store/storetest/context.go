@@ -54,7 +54,8 @@ func callAll(ctx context.Context, handle store.Store, head store.Record) map[str
 		}
 	}
 	errs["ByLabel"] = nil
-	for _, err := range store.ByLabel(ctx, handle, store.Labelled{Pool: head.Pool, Name: "node", Value: "n1"}) {
+	l := store.Labelled{Kind: store.KindAllocation, Pool: head.Pool, Name: "node", Value: "n1"}
+	for _, err := range store.ByLabel(ctx, handle, l) {
 		if errs["ByLabel"] = err; err != nil {
 			break
 		}

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ func labelCases() []testCase {
 		{"labels/odd texts", labelsOdd},
 		{"labels/after changes", labelChanges},
 		{"labels/pools and kinds apart", labelsApart},
+		{"labels/of past tenures, in their order", labelsOfHistory},
 		{"labels/on from any record", labelsAfter},
 		{"labels/early stop and again", labelsStop},
 		{"labels/changes in the body", labelsBody},
@@ -44,7 +46,7 @@ func (s *subject) byLabel(l store.Labelled) []store.Record {
 	for r, err := range store.ByLabel(s.ctx, s.s, l) {
 		s.check(err == nil, ruleLabel, "ByLabel of %+v failed: %v", l, err)
 		value, ok := r.Labels[l.Name]
-		s.check(ok && value == l.Value && r.Kind == store.KindAllocation && r.Pool == l.Pool, ruleLabel,
+		s.check(ok && value == l.Value && r.Kind == l.Kind && r.Pool == l.Pool, ruleLabel,
 			"ByLabel of %+v yielded %v with the labels %v", l, r.Key, r.Labels)
 		s.check(!slices.ContainsFunc(all, func(other store.Record) bool { return other.Key == r.Key }), ruleLabel,
 			"ByLabel of %+v yielded %v twice", l, r.Key)
@@ -56,7 +58,7 @@ func (s *subject) byLabel(l store.Labelled) []store.Record {
 // found checks that ByLabel of pool a yields just want, in whatever order.
 func (s *subject) found(name, value string, want ...store.Record) {
 	s.Helper()
-	got := s.byLabel(store.Labelled{Pool: "a", Name: name, Value: value})
+	got := s.byLabel(store.Labelled{Kind: store.KindAllocation, Pool: "a", Name: name, Value: value})
 	s.check(len(got) == len(want), ruleLabel, "ByLabel of %.40q with value %.40q yielded %d records, want %d", name, value,
 		len(got), len(want))
 	for _, w := range want {
@@ -200,7 +202,7 @@ func labelsApart(s *subject) {
 	}
 	head = s.commit(head, writes...)
 	for i, pool := range pools {
-		got := s.byLabel(store.Labelled{Pool: pool, Name: "node", Value: "n1"})
+		got := s.byLabel(store.Labelled{Kind: store.KindAllocation, Pool: pool, Name: "node", Value: "n1"})
 		s.check(len(got) == 1, ruleLabel, "ByLabel in pool %q yielded %d records, want 1", pool, len(got))
 		s.same(ruleLabel, "the record that ByLabel yielded", got[0], at(writes[i].Record, head.Revision))
 	}
@@ -208,12 +210,45 @@ func labelsApart(s *subject) {
 		s.holds(ruleCommit, at(w.Record, head.Revision))
 	}
 	s.holds(ruleCommit, head)
-	got := s.byLabel(store.Labelled{Pool: "none", Name: "node", Value: "n1"})
+	got := s.byLabel(store.Labelled{Kind: store.KindAllocation, Pool: "none", Name: "node", Value: "n1"})
 	s.check(len(got) == 0, ruleLabel, "ByLabel in a pool that does not exist yielded records")
 }
 
+// labelsOfHistory has records of both kinds that are found by label, with the same names and labels.
+func labelsOfHistory(s *subject) {
+	of := func(kind store.Kind, i int) store.Record {
+		r := apart(labelled(fmt.Sprintf("%016d", i), "node=n1"), i/2)
+		r.Kind = kind
+		return r
+	}
+	const n = 300
+	head := newHead("a")
+	for i := 0; i < n; i += 50 {
+		var writes []store.Write
+		for j := i; j < i+50; j++ {
+			k := j * 37 % n
+			writes = append(writes, create(of(store.KindHistory, k)))
+			if k%10 == 0 {
+				writes = append(writes, create(of(store.KindAllocation, k)))
+			}
+		}
+		head = s.commit(head, writes...)
+	}
+	past := store.Labelled{Kind: store.KindHistory, Pool: "a", Name: "node", Value: "n1"}
+	all := names(s.byLabel(past))
+	s.check(len(all) == n, ruleLabel, "ByLabel yielded %d records, want %d", len(all), n)
+	s.check(slices.IsSorted(all), ruleLabelDigits, "ByLabel yielded names of 16 digits in another order")
+	s.check(len(s.byLabel(store.Labelled{Kind: store.KindAllocation, Pool: "a", Name: "node", Value: "n1"})) == n/10,
+		ruleLabel, "ByLabel of allocations yielded another number of records than %d", n/10)
+	s.commit(head, remove(of(store.KindHistory, 20).Key), remove(of(store.KindAllocation, 10).Key))
+	past.After = all[9]
+	rest := names(s.byLabel(past))
+	s.check(slices.Equal(rest, slices.Concat(all[10:20], all[21:])), ruleLabelAfter,
+		"ByLabel after %q yielded %d records, want the %d that came after it", past.After, len(rest), n-11)
+}
+
 // shelf is the label that the records of shelve have.
-var shelf = store.Labelled{Pool: "a", Name: "shelf", Value: "7"}
+var shelf = store.Labelled{Kind: store.KindAllocation, Pool: "a", Name: "shelf", Value: "7"}
 
 // shelve creates n claims of pool a with a label, and as many without, and returns the former by name.
 func (s *subject) shelve(n int) map[string]store.Record {
@@ -405,7 +440,9 @@ func labelsInvalid(s *subject) {
 		{Pool: "a", Name: "\xff"}, {Pool: "a", Name: "n", Value: "\x00"}, {Pool: "a", Name: "n", Value: "\xff"},
 		{Pool: "a", Name: "n", Value: long}, {Pool: "a", Name: long, Value: "v"}, {Pool: "a", Name: "n", After: "\x00"},
 		{Pool: "a", Name: "n", After: strings.Repeat("x", store.MaxNameBytes+1)},
+		{Kind: store.KindCooling, Pool: "a", Name: "n"}, {Kind: store.KindPool, Pool: "a", Name: "n"},
 	} {
+		l.Kind = cmp.Or(l.Kind, store.KindAllocation)
 		n := 0
 		for _, err := range store.ByLabel(s.ctx, s.s, l) {
 			s.check(errors.Is(err, store.ErrInvalid), ruleLabelInvalid, "ByLabel of %.80q yielded the error %v", l, err)

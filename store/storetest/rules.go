@@ -120,15 +120,16 @@ const (
 	ruleWatchClose   = "Close ends it with ErrClosed"
 
 	// ByLabel.
-	ruleLabel      = "ByLabel iterates over the allocations that l describes"
-	ruleLabelOrder = "in an order of their names that is the store's own, and the same each time"
-	ruleLabelAfter = "After is the name of the record behind which the iteration begins, whether or not there is such a " +
-		"record"
+	ruleLabel       = "ByLabel iterates over the records that l describes"
+	ruleLabelOrder  = "in an order of their names that is the store's own, and the same each time"
+	ruleLabelDigits = "names of 16 digits come in the order of the numbers"
+	ruleLabelAfter  = "After is the name of the record behind which the iteration begins, whether or not there is such " +
+		"a record"
 	ruleLabelFresh = "It follows the rules of Store.List, and is as fresh; a record whose labels change during the " +
 		"iteration counts as deleted and created"
-	ruleLabelInvalid = "Validate returns an error that wraps ErrInvalid if no record can have the label, or if the pool " +
-		"or After breaks a rule of Key"
-	ruleLabels = "Labels are names with values, by which ByLabel finds allocations"
+	ruleLabelInvalid = "Validate returns an error that wraps ErrInvalid if records of the kind are not found by label, " +
+		"if no record can have the label, or if the pool or After breaks a rule of Key"
+	ruleLabels = "Labels are names with values, by which ByLabel finds records of some kinds"
 
 	// ByExpiry.
 	ruleExpiry = "ByExpiry iterates over the records of one kind and pool whose Expires is not zero, the earliest " +

@@ -89,8 +89,8 @@ func requireExactIndexes(t testing.TB, s *server, prefix string) {
 			}
 		}
 		for label, value := range r.Labels {
-			label, value = strings.ReplaceAll(label, "/", "%2F"), strings.ReplaceAll(value, " ", "%20")
-			want[prefix+"labels/"+parts[1]+"/"+label+"/"+value+"/"+parts[2]] = ""
+			escape := strings.NewReplacer("/", "%2F", " ", "%20").Replace
+			want[prefix+"labels/"+parts[0]+"/"+parts[1]+"/"+escape(label)+"/"+escape(value)+"/"+parts[2]] = ""
 		}
 		if !r.Expires.IsZero() {
 			want[prefix+"expiry/"+parts[0]+"/"+parts[1]+"/"+r.Expires.Format("2006-01-02T15:04:05.000000Z")+"/"+parts[2]] = value
@@ -178,8 +178,8 @@ func TestKeys(t *testing.T) {
 		"/ipalloc/records/allocation/a%2Fb/" + name,
 		"/ipalloc/prefixes/a%2Fb/10.0.0.5/32/" + name,
 		"/ipalloc/prefixes/a%2Fb/fd00:0:0:5::/64/" + name,
-		"/ipalloc/labels/a%2Fb/node/n2/" + name,
-		"/ipalloc/labels/a%2Fb/k8s.io%2Fpod/a%200/" + name,
+		"/ipalloc/labels/allocation/a%2Fb/node/n2/" + name,
+		"/ipalloc/labels/allocation/a%2Fb/k8s.io%2Fpod/a%200/" + name,
 		"/ipalloc/expiry/allocation/a%2Fb/2024-01-01T00:00:05.000000Z/" + name,
 	}, slices.Collect(maps.Keys(keys)))
 	require.JSONEq(t, `{

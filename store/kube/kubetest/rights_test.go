@@ -51,6 +51,23 @@ func TestMissingRight(t *testing.T) {
 	})
 }
 
+// TestUnchecked: an unchecked Open sends nothing. A commit says what Open would have found, and has changed nothing.
+func TestUnchecked(t *testing.T) {
+	server, count := sharedServer(t), &counter{}
+	namespace := newNamespace()
+	allow := server.forbid(t, "create", "ippools")
+	s := open(t, count.wrap(server.config(writer)), kube.Options{Namespace: namespace, Unchecked: true})
+	require.Empty(t, count.take())
+	spec, err := pool.ParseSpec("10.0.0.0/24")
+	require.NoError(t, err)
+	_, err = pool.Create(t.Context(), s, "lab", spec, nil)
+	require.ErrorIs(t, err, kube.ErrForbidden)
+	require.ErrorContains(t, err, "create ippools")
+	requireSettled(t, server, namespace, 0)
+	allow()
+	createPool(t, s, "10.0.0.0/24")
+}
+
 // TestWithdrawnRight: where a right is withdrawn that only the settling needs, the next commit that needs it says so,
 // and costs no more for what was released before.
 func TestWithdrawnRight(t *testing.T) {

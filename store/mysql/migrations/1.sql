@@ -54,9 +54,10 @@ CREATE TABLE IF NOT EXISTS @schema@.address (
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC CHARACTER SET utf8mb4 COLLATE utf8mb4_bin
 //
 
--- The labels of the records of kind allocation, in one row for each. A label may be longer than what an index takes, so that has its hash: the
--- SHA-256 of the length of its name in bytes, a colon, its name and its value.
+-- The labels of the records of kind allocation and history, in one row for each. A label may be longer than what an index takes, so that has
+-- its hash: the SHA-256 of the kind, a colon, the length of its name in bytes, a colon, its name and its value.
 CREATE TABLE IF NOT EXISTS @schema@.label (
+	kind  varbinary(1024) NOT NULL,
 	pool  varbinary(1024) NOT NULL,
 	hash  binary(32) NOT NULL,
 	name  varbinary(1024) NOT NULL, -- of the record
@@ -109,6 +110,16 @@ CREATE OR REPLACE SQL SECURITY INVOKER VIEW @schema@.holding AS
 	SELECT a.prefix, CONVERT(a.pool USING utf8mb4) AS pool, CONVERT(a.kind USING utf8mb4) AS kind, CONVERT(a.name USING utf8mb4) AS owner,
 		r.state, r.labels, r.created, r.expires, a.family, a.first, a.last, r.revision
 	FROM @schema@.address a JOIN @schema@.record r ON r.kind = a.kind AND r.pool = a.pool AND r.name = a.name
+//
+
+-- Who held and holds what, from when and until when, in one row for each owner. ended and how are null for what goes on.
+CREATE OR REPLACE SQL SECURITY INVOKER VIEW @schema@.tenure AS
+	SELECT CONVERT(r.pool USING utf8mb4) AS pool, JSON_UNQUOTE(JSON_EXTRACT(r.labels, '$."ipalloc.owner"')) AS owner, r.prefixes,
+		r.created AS began, STR_TO_DATE(JSON_UNQUOTE(JSON_EXTRACT(r.data, '$.to')), '%Y-%m-%dT%H:%i:%s.%fZ') AS ended, r.state AS how, r.labels
+	FROM @schema@.record r WHERE r.kind = 'history'
+	UNION ALL
+	SELECT CONVERT(r.pool USING utf8mb4), CONVERT(r.name USING utf8mb4), r.prefixes, r.created, NULL, NULL, r.labels
+	FROM @schema@.record r WHERE r.kind = 'allocation' AND r.state = 'allocated'
 //
 
 -- enter_lines waits for locks, whose names have 32 bytes each, one after the other. A session that does nothing while it has locks is ended
@@ -170,7 +181,7 @@ END
 --              r, of a head: the revision that it must have, 0 for none
 --              k, p, n, s, a, l, b, e, d: kind, pool, name, state, prefixes, labels, created, expires, data
 --   addresses  a JSON array of what the records that it writes are to hold: k, p, n, f, l, a for kind, pool, name, first, last, prefix
---   labels     a JSON array of the labels of the allocations that it writes: p, n, h, l, v for pool, name, hash, label, value
+--   labels     a JSON array of the labels of the records that it writes: k, p, n, h, l, v for kind, pool, name, hash, label, value
 --   line       if it gives answers: in which the asks wait
 --   answers    a JSON array of these: i, a for id, answer
 -- It first returns one of
@@ -261,8 +272,8 @@ apply: BEGIN
 		IF v_op <> 'c' AND v_kind IN ('allocation', 'cooling') THEN
 			DELETE FROM @schema@.address WHERE pool = v_pool AND name = v_name AND kind = v_kind;
 		END IF;
-		IF v_op <> 'c' AND v_kind = 'allocation' THEN
-			DELETE FROM @schema@.label WHERE pool = v_pool AND name = v_name;
+		IF v_op <> 'c' AND v_kind IN ('allocation', 'history') THEN
+			DELETE FROM @schema@.label WHERE pool = v_pool AND name = v_name AND kind = v_kind;
 		END IF;
 
 		CASE
@@ -314,9 +325,10 @@ apply: BEGIN
 	END IF;
 
 	IF v_labels IS NOT NULL THEN
-		INSERT INTO @schema@.label (pool, hash, name, label, value)
-			SELECT CAST(w.pool AS BINARY), UNHEX(w.hash), CAST(w.name AS BINARY), w.label, w.value
+		INSERT INTO @schema@.label (kind, pool, hash, name, label, value)
+			SELECT CAST(w.kind AS BINARY), CAST(w.pool AS BINARY), UNHEX(w.hash), CAST(w.name AS BINARY), w.label, w.value
 			FROM JSON_TABLE(v_labels, '$[*]' COLUMNS (
+				kind varchar(1024) CHARACTER SET utf8mb4 PATH '$.k' ERROR ON ERROR,
 				pool varchar(1024) CHARACTER SET utf8mb4 PATH '$.p' ERROR ON ERROR,
 				name varchar(1024) CHARACTER SET utf8mb4 PATH '$.n' ERROR ON ERROR,
 				hash varchar(64) CHARACTER SET utf8mb4 PATH '$.h' ERROR ON ERROR,

@@ -13,7 +13,7 @@ CREATE TABLE @schema@.migration (
 -- Where revisions come from. It must never go back.
 CREATE SEQUENCE @schema@.revision AS bigint;
 
--- All records. The three tables below are its parts.
+-- All records. The four tables below are its parts.
 CREATE TABLE @schema@.record (
 	kind     text COLLATE "C" NOT NULL CHECK (kind <> ''),
 	pool     text COLLATE "C" NOT NULL CHECK (pool <> ''),
@@ -36,6 +36,9 @@ CREATE TABLE @schema@.pool PARTITION OF @schema@.record FOR VALUES IN ('pool') W
 
 -- Who holds what: name is the owner. Of kind cooling is what nobody may have yet; its name is the first prefix.
 CREATE TABLE @schema@.allocation PARTITION OF @schema@.record FOR VALUES IN ('allocation', 'cooling');
+
+-- Who held what, until when: of kind history is one row for each tenure that has ended.
+CREATE TABLE @schema@.history PARTITION OF @schema@.record FOR VALUES IN ('history');
 
 -- Everything else.
 CREATE TABLE @schema@.other PARTITION OF @schema@.record DEFAULT WITH (fillfactor = 70);
@@ -96,6 +99,14 @@ CREATE VIEW @schema@.holding AS
 	SELECT a.prefix, a.pool, a.kind, a.name AS owner, r.state, r.labels, r.created, r.expires, r.revision, r.data
 	FROM @schema@.address a JOIN @schema@.allocation r USING (kind, pool, name);
 
+-- Who held and holds each prefix, from when and until when, in one row a prefix. ended and how are null for what goes on.
+CREATE VIEW @schema@.tenure AS
+	SELECT r.pool, r.labels->>'ipalloc.owner' AS owner, p.prefix, r.created AS began, (r.data->>'to')::timestamptz AS ended, r.state AS how, r.labels
+	FROM @schema@.history r CROSS JOIN unnest(r.prefixes) AS p (prefix)
+	UNION ALL
+	SELECT a.pool, a.name, a.prefix, r.created, NULL, NULL, r.labels
+	FROM @schema@.address a JOIN @schema@.allocation r USING (kind, pool, name) WHERE a.kind = 'allocation' AND r.state = 'allocated';
+
 CREATE FUNCTION @schema@.keep_address() RETURNS trigger LANGUAGE plpgsql
 AS $ipalloc$
 BEGIN
@@ -126,26 +137,32 @@ CREATE TRIGGER address_delete AFTER DELETE ON @schema@.allocation
 CREATE FUNCTION @schema@.truncate_kept() RETURNS trigger LANGUAGE plpgsql
 AS $ipalloc$
 BEGIN
-	TRUNCATE @schema@.address, @schema@.label;
+	IF TG_TABLE_NAME = 'allocation' THEN
+		TRUNCATE @schema@.address;
+	END IF;
+	DELETE FROM @schema@.label l WHERE l.kind = TG_TABLE_NAME;
 	RETURN NULL;
 END
 $ipalloc$;
 
--- Each label of what is of kind allocation, kept by triggers: write to allocation, not here. What has no labels costs nothing here.
+-- Each label of what is of kind allocation or history, kept by triggers: write to these tables, not here. What has no labels costs nothing
+-- here.
 CREATE TABLE @schema@.label (
+	kind  text COLLATE "C" NOT NULL,
 	pool  text COLLATE "C" NOT NULL,
 	label text COLLATE "C" NOT NULL,
 	value text COLLATE "C" NOT NULL,
 	name  text COLLATE "C" NOT NULL
 );
 
--- Pools, labels and values are hashed together because they may be too long for the index. Names sort as lists go on.
+-- Kinds, pools, labels and values are hashed together because they may be too long for the index. Names sort as lists go on.
 CREATE INDEX label_value ON @schema@.label
-	(hashtextextended(value, hashtextextended(label, hashtextextended(pool, 0))), name);
+	(hashtextextended(value, hashtextextended(label, hashtextextended(pool, hashtextextended(kind, 0)))), name);
 
 -- labelled are the records of a pool that have a label, from a name on, in the order of the names.
-CREATE FUNCTION @schema@.labelled(pool text, label text, value text, from_name text DEFAULT '', most bigint DEFAULT NULL)
-RETURNS SETOF @schema@.allocation LANGUAGE plpgsql STABLE
+CREATE FUNCTION @schema@.labelled(
+	pool text, label text, value text, from_name text DEFAULT '', most bigint DEFAULT NULL, kind text DEFAULT 'allocation'
+) RETURNS SETOF @schema@.record LANGUAGE plpgsql STABLE
 -- One plan for all calls, which goes along the index, also where many have the label and the server does not know it.
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
@@ -158,13 +175,13 @@ DECLARE
 BEGIN
 	FOR found_name IN
 		SELECT l.name FROM @schema@.label l
-		WHERE hashtextextended(l.value, hashtextextended(l.label, hashtextextended(l.pool, 0)))
-				= hashtextextended(labelled.value, hashtextextended(labelled.label, hashtextextended(labelled.pool, 0)))
-			AND l.pool = labelled.pool AND l.label = labelled.label AND l.value = labelled.value AND l.name >= labelled.from_name
+		WHERE hashtextextended(l.value, hashtextextended(l.label, hashtextextended(l.pool, hashtextextended(l.kind, 0))))
+				= hashtextextended(labelled.value, hashtextextended(labelled.label, hashtextextended(labelled.pool, hashtextextended(labelled.kind, 0))))
+			AND l.kind = labelled.kind AND l.pool = labelled.pool AND l.label = labelled.label AND l.value = labelled.value AND l.name >= labelled.from_name
 		ORDER BY l.name LIMIT labelled.most
 	LOOP
-		RETURN QUERY SELECT r.* FROM @schema@.allocation r
-			WHERE r.kind = 'allocation' AND r.pool = labelled.pool AND r.name = found_name;
+		RETURN QUERY SELECT r.* FROM @schema@.record r
+			WHERE r.kind = labelled.kind AND r.pool = labelled.pool AND r.name = found_name;
 	END LOOP;
 END
 $ipalloc$;
@@ -172,15 +189,15 @@ $ipalloc$;
 CREATE FUNCTION @schema@.keep_label() RETURNS trigger LANGUAGE plpgsql
 AS $ipalloc$
 BEGIN
-	IF TG_OP <> 'INSERT' AND OLD.kind = 'allocation' AND OLD.labels IS NOT NULL THEN
+	IF TG_OP <> 'INSERT' AND OLD.kind <> 'cooling' AND OLD.labels IS NOT NULL THEN
 		DELETE FROM @schema@.label l USING jsonb_each_text(OLD.labels) AS e
-			WHERE hashtextextended(l.value, hashtextextended(l.label, hashtextextended(l.pool, 0)))
-					= hashtextextended(e.value, hashtextextended(e.key, hashtextextended(OLD.pool, 0)))
-				AND l.pool = OLD.pool AND l.label = e.key AND l.value = e.value AND l.name = OLD.name;
+			WHERE hashtextextended(l.value, hashtextextended(l.label, hashtextextended(l.pool, hashtextextended(l.kind, 0))))
+					= hashtextextended(e.value, hashtextextended(e.key, hashtextextended(OLD.pool, hashtextextended(OLD.kind, 0))))
+				AND l.kind = OLD.kind AND l.pool = OLD.pool AND l.label = e.key AND l.value = e.value AND l.name = OLD.name;
 	END IF;
-	IF TG_OP <> 'DELETE' AND NEW.kind = 'allocation' AND NEW.labels IS NOT NULL THEN
-		INSERT INTO @schema@.label (pool, label, value, name)
-			SELECT NEW.pool, e.key, e.value, NEW.name FROM jsonb_each_text(NEW.labels) AS e;
+	IF TG_OP <> 'DELETE' AND NEW.kind <> 'cooling' AND NEW.labels IS NOT NULL THEN
+		INSERT INTO @schema@.label (kind, pool, label, value, name)
+			SELECT NEW.kind, NEW.pool, e.key, e.value, NEW.name FROM jsonb_each_text(NEW.labels) AS e;
 	END IF;
 	RETURN NULL;
 END
@@ -197,7 +214,19 @@ CREATE TRIGGER label_update AFTER UPDATE ON @schema@.allocation
 CREATE TRIGGER label_delete AFTER DELETE ON @schema@.allocation
 	FOR EACH ROW WHEN (OLD.labels IS NOT NULL) EXECUTE FUNCTION @schema@.keep_label();
 
+CREATE TRIGGER history_label_insert AFTER INSERT ON @schema@.history
+	FOR EACH ROW WHEN (NEW.labels IS NOT NULL) EXECUTE FUNCTION @schema@.keep_label();
+CREATE TRIGGER history_label_update AFTER UPDATE ON @schema@.history
+	FOR EACH ROW WHEN (
+		OLD.labels IS DISTINCT FROM NEW.labels OR NEW.labels IS NOT NULL AND (OLD.pool <> NEW.pool OR OLD.name <> NEW.name)
+	)
+	EXECUTE FUNCTION @schema@.keep_label();
+CREATE TRIGGER history_label_delete AFTER DELETE ON @schema@.history
+	FOR EACH ROW WHEN (OLD.labels IS NOT NULL) EXECUTE FUNCTION @schema@.keep_label();
+
 CREATE TRIGGER address_truncate AFTER TRUNCATE ON @schema@.allocation
+	FOR EACH STATEMENT EXECUTE FUNCTION @schema@.truncate_kept();
+CREATE TRIGGER history_truncate AFTER TRUNCATE ON @schema@.history
 	FOR EACH STATEMENT EXECUTE FUNCTION @schema@.truncate_kept();
 
 -- The locks and the channel by which commits wake who waits for a change. @committing@ and @listening@ are numbers of this schema's own.

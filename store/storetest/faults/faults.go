@@ -333,9 +333,12 @@ func (w *faulty) ByExpiry(ctx context.Context, kind store.Kind, pool string) ite
 
 // ByLabel implements [store.Labeller]; [store.ByLabel] looks whether the inner store does.
 func (w *faulty) ByLabel(ctx context.Context, l store.Labelled) iter.Seq2[store.Record, error] {
-	call := Call{Method: ByLabel, Key: store.Key{Kind: store.KindAllocation, Pool: l.Pool}}
+	call := Call{Method: ByLabel, Key: store.Key{Kind: l.Kind, Pool: l.Pool}}
 	return w.list(ctx, call, func(c *Counts) *int { return &c.ByLabel }, store.ByLabel(ctx, w.inner, l))
 }
+
+// Limit implements [store.Limiter].
+func (w *faulty) Limit(kind store.Kind) int { return store.Limit(w.inner, kind) }
 
 func (w *faulty) Find(ctx context.Context, pool string, addr netip.Addr) (store.Record, error) {
 	call := Call{Method: Find, Key: store.Key{Kind: store.KindAllocation, Pool: pool}}

@@ -8,4 +8,4 @@ import (
 	"github.com/ipalloc/ipalloc/examples/cni/internal/plugin"
 )
 
-func main() { plugin.Main(driver.Set{file.Driver(), kube.Driver()}) }
+func main() { plugin.Main(driver.Set{file.Driver(), kube.Driver(true)}) }

@@ -27,7 +27,7 @@ func run() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	c := &control.Control{
-		Drivers: driver.Set{file.Driver(), etcd.Driver(), postgres.Driver(), kube.Driver()},
+		Drivers: driver.Set{file.Driver(), etcd.Driver(), postgres.Driver(), kube.Driver(false)},
 		Stdin:   os.Stdin, Stdout: os.Stdout, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		Now: time.Now, After: time.After,
 	}

@@ -19,6 +19,12 @@ import (
 // the container.
 const Interface = "eth0"
 
+// HasHostLocal reports whether host-local has, or had, files for a network.
+func HasHostLocal(dataDir, network string) bool {
+	_, err := os.Stat(filepath.Join(dataDir, network))
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
 // HostLocal reads the files of host-local for a network. It returns one allocation for each attachment, with its
 // addresses in their order; none if there is no folder. Files that name no container are left out: they are what a
 // crash of host-local leaves behind.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
 
 	"go4.org/netipx"
@@ -65,13 +64,7 @@ func (c *Control) heldElsewhere(n network.Network, ippools, node string) ([]pool
 	if err != nil {
 		return nil, err
 	}
-	var ranges []netip.Prefix
-	for _, slot := range n.Slots {
-		for _, net := range slot.Nets {
-			ranges = append(ranges, netip.PrefixFrom(net.Range.From(), net.Bits).Masked())
-		}
-	}
-	return adopt.Whereabouts(text, n.NetworkName, ranges, labels)
+	return adopt.Whereabouts(text, n.NetworkName, rangesOf(n), labels)
 }
 
 // readAll reads a file, or the standard input.

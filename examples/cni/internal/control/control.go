@@ -34,7 +34,7 @@ const usage = `usage: ipallocctl COMMAND [flags]
   reconcile   free what containers hold that are gone
   adopt       take over what host-local or Whereabouts have given to containers
   apply       give up the ranges that a configuration does not have
-  give-back   write the files of host-local for what containers hold
+  give-back   write what containers hold as host-local or Whereabouts have it
 
 ipallocctl COMMAND -help lists the flags.
 `

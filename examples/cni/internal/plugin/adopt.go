@@ -13,7 +13,7 @@ import (
 // first ADD of a new configuration gives no address to a second container. It is for stores of one node: the command
 // adopts into others.
 func (s *session) adopt(of network.Pool) error {
-	if s.shared || s.Kind != network.HostLocal {
+	if s.shared || s.Kind != network.HostLocal || !adopt.HasHostLocal(s.DataDir, s.Name) {
 		return nil
 	}
 	_, err := pool.Open(s, s.store, of.Name, nil)

@@ -8,20 +8,13 @@ package driver
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
-
+	"github.com/ipalloc/ipalloc/internal/storeurl"
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/bolt"
 	"github.com/ipalloc/ipalloc/store/etcd"
@@ -47,9 +40,9 @@ func open(ctx context.Context, u *url.URL) (store.Store, error) {
 	case "file", "sqlite":
 		return openFile(ctx, u)
 	case "etcd":
-		return openEtcd(ctx, u)
+		return etcd.OpenURL(ctx, u)
 	case "postgres", "postgresql":
-		return openPostgres(ctx, u)
+		return postgres.OpenURL(ctx, u, nil)
 	}
 	return nil, fmt.Errorf("%q is none of the schemes file, sqlite, etcd and postgres", u.Scheme)
 }
@@ -60,7 +53,7 @@ func openFile(ctx context.Context, u *url.URL) (store.Store, error) {
 	if u.Host != "" || u.Opaque != "" || u.User != nil || !filepath.IsAbs(u.Path) {
 		return nil, fmt.Errorf("want the absolute path of a file after %s://", u.Scheme)
 	}
-	if err := checkQuery(u); err != nil {
+	if _, err := storeurl.Parameters(u); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(filepath.Dir(u.Path), 0o755); err != nil {
@@ -70,74 +63,4 @@ func openFile(ctx context.Context, u *url.URL) (store.Store, error) {
 		return sqlite.Open(ctx, u.Path, nil)
 	}
 	return bolt.Open(ctx, u.Path, nil)
-}
-
-func openPostgres(ctx context.Context, u *url.URL) (store.Store, error) {
-	query := u.Query()
-	schema := query.Get("schema") // a parameter of this driver alone
-	query.Del("schema")
-	other := *u
-	other.RawQuery = query.Encode()
-	return postgres.Open(ctx, other.String(), &postgres.Options{Schema: schema})
-}
-
-func openEtcd(ctx context.Context, u *url.URL) (store.Store, error) {
-	endpoints := strings.Split(u.Host, ",")
-	for _, endpoint := range endpoints {
-		if _, _, err := net.SplitHostPort(endpoint); err != nil {
-			return nil, errors.New("want HOST:PORT of one or several servers, as in etcd://10.0.0.1:2379,10.0.0.2:2379")
-		}
-	}
-	if err := checkQuery(u, "ca", "cert", "key"); err != nil {
-		return nil, err
-	}
-	secure, err := tlsConfig(u.Query())
-	if err != nil {
-		return nil, err
-	}
-	config := clientv3.Config{Endpoints: endpoints, TLS: secure, Logger: zap.NewNop()}
-	if u.User != nil {
-		config.Username = u.User.Username()
-		config.Password, _ = u.User.Password()
-	}
-	return etcd.Open(ctx, config, &etcd.Options{Prefix: u.Path})
-}
-
-// tlsConfig is nil for a connection without TLS.
-func tlsConfig(files url.Values) (*tls.Config, error) {
-	if files.Has("cert") != files.Has("key") {
-		return nil, errors.New("it has only one of the parameters cert and key")
-	}
-	if !files.Has("ca") && !files.Has("cert") {
-		return nil, nil //nolint:nilnil // a nil config is how a client is told to do without TLS
-	}
-	config := &tls.Config{MinVersion: tls.VersionTLS12}
-	if files.Has("ca") {
-		text, err := os.ReadFile(files.Get("ca"))
-		if err != nil {
-			return nil, err
-		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("%s has no certificate", files.Get("ca"))
-		}
-	}
-	if files.Has("cert") {
-		pair, err := tls.LoadX509KeyPair(files.Get("cert"), files.Get("key"))
-		if err != nil {
-			return nil, err
-		}
-		config.Certificates = []tls.Certificate{pair}
-	}
-	return config, nil
-}
-
-// checkQuery returns an error if the URL has a parameter of another name than these.
-func checkQuery(u *url.URL, known ...string) error {
-	for name := range u.Query() {
-		if !slices.Contains(known, name) {
-			return fmt.Errorf("it has the unknown parameter %q", name)
-		}
-	}
-	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/ipalloc/ipalloc/examples/cni/internal/driver"
+	"github.com/ipalloc/ipalloc/internal/storeurl"
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/bolt"
 )
@@ -23,7 +24,8 @@ func check(u *url.URL) error {
 	case u.User != nil || u.Fragment != "":
 		return errors.New("a file has no user and no fragment")
 	}
-	return driver.CheckQuery(u)
+	_, err := storeurl.Parameters(u)
+	return err
 }
 
 // open waits for as long as other processes have the file open. It makes the folder if it makes the file.

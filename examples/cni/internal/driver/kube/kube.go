@@ -4,7 +4,6 @@ package kube
 
 import (
 	"context"
-	"errors"
 	"net/url"
 
 	"k8s.io/client-go/rest"
@@ -15,24 +14,13 @@ import (
 	"github.com/ipalloc/ipalloc/store/kube"
 )
 
-// Driver returns the driver.
-func Driver() driver.Driver {
-	return driver.Driver{Scheme: "kube", Shared: true, Check: check, Open: open}
-}
-
-func check(u *url.URL) error {
-	if u.Host == "" || u.Opaque != "" || u.User != nil || u.Path != "" && u.Path != "/" {
-		return errors.New("want the namespace of the objects, as in kube://ipalloc?kubeconfig=/etc/cni/net.d/kubeconfig")
+// Driver returns the driver. A program that is unchecked does not ask the server first whether its commits would work:
+// that is half of all requests of an ADD.
+func Driver(unchecked bool) driver.Driver {
+	open := func(ctx context.Context, u *url.URL, _ bool) (store.Store, error) {
+		return kube.OpenURL(ctx, u, &kube.Options{Unchecked: unchecked})
 	}
-	return driver.CheckQuery(u, "kubeconfig")
-}
-
-func open(ctx context.Context, u *url.URL, _ bool) (store.Store, error) {
-	config, err := ConfigOf(u.Query().Get("kubeconfig"))
-	if err != nil {
-		return nil, err
-	}
-	return kube.Open(ctx, config, &kube.Options{Namespace: u.Host})
+	return driver.Driver{Scheme: "kube", Shared: true, Check: kube.CheckURL, Open: open}
 }
 
 // ConfigOf returns how to reach the API server that a file names; if it is empty, that of the cluster whose pod the

@@ -4,10 +4,7 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"net/url"
-
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/ipalloc/ipalloc/examples/cni/internal/driver"
 	"github.com/ipalloc/ipalloc/store"
@@ -16,28 +13,9 @@ import (
 
 // Driver returns the driver.
 func Driver() driver.Driver {
-	return driver.Driver{Scheme: "postgres", Shared: true, Check: check, Open: open}
-}
-
-// split returns what pgx connects with, and the schema, which is a parameter of this driver alone.
-func split(u *url.URL) (connect, schema string) {
-	query := u.Query()
-	schema = query.Get("schema")
-	query.Del("schema")
-	other := *u
-	other.RawQuery = query.Encode()
-	return other.String(), schema
-}
-
-func check(u *url.URL) error {
-	connect, _ := split(u)
-	if _, err := pgxpool.ParseConfig(connect); err != nil {
-		return errors.New("want postgres://USER:PASSWORD@HOST:PORT/DATABASE, with parameters of libpq")
-	}
-	return nil
+	return driver.Driver{Scheme: "postgres", Shared: true, Check: postgres.CheckURL, Open: open}
 }
 
 func open(ctx context.Context, u *url.URL, _ bool) (store.Store, error) {
-	connect, schema := split(u)
-	return postgres.Open(ctx, connect, &postgres.Options{Schema: schema})
+	return postgres.OpenURL(ctx, u, nil)
 }

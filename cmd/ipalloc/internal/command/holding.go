@@ -1,0 +1,76 @@
+package command
+
+import (
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ipalloc/ipalloc/pool"
+)
+
+// holding is an allocation as the commands print it. Its members are those of an exported pool, and the pool's name.
+type holding struct {
+	Pool       string            `json:"pool"`
+	Owner      string            `json:"owner"`
+	Prefixes   []netip.Prefix    `json:"prefixes"`
+	State      string            `json:"state"`
+	Reserved   bool              `json:"reserved,omitempty"`
+	Generation int64             `json:"generation"`
+	Created    time.Time         `json:"created"`
+	Expires    time.Time         `json:"expires,omitzero"`
+	Scope      string            `json:"scope,omitempty"`
+	Labels     map[string]string `json:"labels,omitempty"`
+	Child      string            `json:"child,omitempty"`
+}
+
+func holdingOf(poolName string, a pool.Allocation) holding {
+	h := holding{
+		Pool: poolName, Owner: a.Owner, Prefixes: a.Prefixes, State: "allocated", Reserved: a.Reserved,
+		Generation: a.Generation, Created: a.Created, Expires: a.Expires, Scope: a.Scope, Labels: a.Labels, Child: a.Child,
+	}
+	if a.Kept {
+		h.State = "reserved"
+	}
+	return h
+}
+
+func holdingsOf(poolName string, all []pool.Allocation) []holding {
+	holdings := make([]holding, 0, len(all))
+	for _, a := range all {
+		holdings = append(holdings, holdingOf(poolName, a))
+	}
+	return holdings
+}
+
+// holdingTable is one row for each holding.
+func holdingTable(holdings []holding) table {
+	t := table{columns: []string{
+		"pool", "owner", "prefixes", "state", "generation", "created", "expires", "scope", "labels", "child",
+	}}
+	for _, h := range holdings {
+		t.add(h.Pool, h.Owner, prefixText(h.Prefixes), h.State, strconv.FormatInt(h.Generation, 10),
+			timeText(h.Created), timeText(h.Expires), h.Scope, labelText(h.Labels), h.Child)
+	}
+	return t
+}
+
+// printHolding prints one holding, which is no list in JSON.
+func (a *app) printHolding(h holding) error { return a.print(h, holdingTable([]holding{h})) }
+
+func (a *app) printHoldings(holdings []holding) error {
+	return a.print(holdings, holdingTable(holdings))
+}
+
+// prefixText is prefixes for people: a single address without its length.
+func prefixText(prefixes []netip.Prefix) string {
+	texts := make([]string, 0, len(prefixes))
+	for _, p := range prefixes {
+		text := p.String()
+		if p.IsSingleIP() {
+			text = p.Addr().String()
+		}
+		texts = append(texts, text)
+	}
+	return strings.Join(texts, ",")
+}
