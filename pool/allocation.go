@@ -83,6 +83,8 @@ type holding struct {
 	stray   bool         // it cools down under its first prefix, since its owner holds something else
 	name    netip.Prefix // of what is stray: under which prefix, if the record is not as it is to be
 	missing time.Time    // since when [Pool.Reconcile] has not found the owner; zero if it has
+	since   time.Time    // since when it has what it has, if the pool was renumbered after the grant; else zero
+	was     *holding     // what its record says, if that is still to be written; see [rules.current]
 	place   int          // in memory: where it stands in the heap of those that expire, from 1
 }
 
@@ -104,6 +106,7 @@ type holdingData struct {
 	Reserved   bool       `json:"reserved,omitempty"`
 	Ends       *time.Time `json:"ends,omitempty"`   // of what is reserved: its Expires, when nothing becomes free
 	Beside     int        `json:"beside,omitempty"` // how many of the prefixes are Beside, the last ones
+	Since      *time.Time `json:"since,omitempty"`  // since when it has the prefixes, if not since its creation
 }
 
 func (h *holding) key(pool string) store.Key {
@@ -127,7 +130,7 @@ func (h *holding) record(pool string) (store.Record, error) {
 		Expires: h.frees(),
 	}
 	if h.Generation == 0 && h.Scope == "" && h.Child == "" && h.missing.IsZero() && !h.stray && !h.Reserved &&
-		len(h.Beside) == 0 {
+		len(h.Beside) == 0 && h.since.IsZero() {
 		return r, nil
 	}
 	data := holdingData{
@@ -141,6 +144,9 @@ func (h *holding) record(pool string) (store.Record, error) {
 	}
 	if !h.missing.IsZero() {
 		data.Missing = &h.missing
+	}
+	if !h.since.IsZero() {
+		data.Since = &h.since
 	}
 	var err error
 	r.Data, err = json.Marshal(data)
@@ -183,13 +189,9 @@ func readHolding(r store.Record) (holding, error) {
 		return h, fmt.Errorf("%w: the record %v: %w", ErrCorrupt, r.Key, err)
 	}
 	h.Scope, h.Child = data.Scope, data.Child
-	if beside := data.Beside; beside != 0 {
-		n := len(h.Prefixes) - beside
-		if beside < 0 || n < 1 {
-			return h, fmt.Errorf("%w: the record %v: %d of its %d prefixes are beside",
-				ErrCorrupt, r.Key, beside, len(r.Prefixes))
-		}
-		h.Prefixes, h.Beside = r.Prefixes[:n:n], r.Prefixes[n:]
+	var err error
+	if h.Prefixes, h.Beside, err = besideIn(r, data.Beside); err != nil {
+		return h, err
 	}
 	h.Reserved, h.Kept = data.Reserved, data.Reserved && h.cooling
 	if data.Ends != nil {
@@ -204,13 +206,29 @@ func readHolding(r store.Record) (holding, error) {
 	if data.Missing != nil {
 		h.missing = data.Missing.UTC()
 	}
+	if data.Since != nil {
+		h.since = data.Since.UTC()
+	}
 	return h, nil
+}
+
+// besideIn are the prefixes of a record without the last ones, of that number, and these.
+func besideIn(r store.Record, beside int) (prefixes, last []netip.Prefix, err error) {
+	n := len(r.Prefixes) - beside
+	switch {
+	case beside == 0:
+		return r.Prefixes, nil, nil
+	case beside < 0 || n < 1:
+		return nil, nil, fmt.Errorf("%w: the record %v: %d of its %d prefixes are beside",
+			ErrCorrupt, r.Key, beside, len(r.Prefixes))
+	}
+	return r.Prefixes[:n:n], r.Prefixes[n:], nil
 }
 
 // copy returns a holding that may be changed, before it is written in the place of h. It keeps the generation.
 func (h *holding) copy() *holding {
 	c := *h
-	c.place = 0
+	c.place, c.was = 0, nil
 	return &c
 }
 

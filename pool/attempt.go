@@ -227,13 +227,9 @@ func (r *around) at(addr netip.Addr) (*holding, error) {
 
 // current iterates over records as the rules of the draft's pool have them.
 func (d *draft) current(records iter.Seq2[*holding, error]) iter.Seq2[*holding, error] {
-	r := d.state().rules
-	if r.moving.isZero() {
-		return records
-	}
 	return func(yield func(*holding, error) bool) {
 		for h, err := range records {
-			if !yield(r.current(h), err) {
+			if !yield(d.state().rules.current(h), err) {
 				return
 			}
 		}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"time"
 )
 
@@ -152,12 +151,6 @@ func (p *Pool) failedFor(operation string, held Held, err error) error {
 // isGone reports whether nothing was held that fits a name.
 func isGone(err error) bool {
 	return (errors.Is(err, ErrNotFound) || errors.Is(err, ErrGeneration)) && !errors.Is(err, ErrNoPool)
-}
-
-// contains reports whether addr is in one of the prefixes.
-func (h *holding) contains(addr netip.Addr) bool {
-	has := func(p netip.Prefix) bool { return p.Contains(addr) }
-	return slices.ContainsFunc(h.Prefixes, has) || slices.ContainsFunc(h.Beside, has)
 }
 
 // change does a step about what is held, by itself, for a method.

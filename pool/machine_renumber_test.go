@@ -51,9 +51,7 @@ func (s *machine) Renumber(t *rapid.T) {
 	after, stranded, no := s.world.Renumber(m.Name, from, to)
 	s.planRenumber(t, p, m, after, no, from, to)
 	err := s.call(t, func(ctx context.Context) error { return p.Renumber(ctx, from, to) })
-	if s.renumbered(t, m.Name, err, no) {
-		s.become(t, after)
-	}
+	s.renumbered(t, m.Name, err, after, no)
 	var list *pool.Error
 	if errors.Is(err, pool.ErrOutOfRange) {
 		require.ErrorAs(t, err, &list)
@@ -99,23 +97,32 @@ func (s *machine) FinishRenumber(t *rapid.T) {
 	m := s.anyPool(t)
 	p := s.handle(t, m.Name)
 	err := s.call(t, func(ctx context.Context) error { return p.FinishRenumber(ctx) })
-	if s.renumbered(t, m.Name, err, nil) {
-		s.become(t, s.world.FinishRenumber(m.Name))
-	}
+	s.renumbered(t, m.Name, err, s.world.FinishRenumber(m.Name), nil)
 }
 
-// renumbered reports whether a call that begins or ends a renumbering has done all of it. If something went wrong, it
-// may have done some: the world becomes what the head says, and the records of the pool need not be so yet.
-func (s *machine) renumbered(t *rapid.T, name string, err error, no world.Refusals) (done bool) {
+// CancelRenumber takes back the renumbering of a pool, if there is one.
+func (s *machine) CancelRenumber(t *rapid.T) {
+	m := s.anyPool(t)
+	p := s.handle(t, m.Name)
+	after, no := s.world.CancelRenumber(m.Name)
+	err := s.call(t, func(ctx context.Context) error { return p.CancelRenumber(ctx) })
+	s.renumbered(t, m.Name, err, after, no)
+}
+
+// renumbered requires a call that begins or ends a renumbering to have made the world the one after it, or to have been
+// refused. If something went wrong, it may have done some: the world becomes what the head says, and the records of the
+// pool need not be so yet.
+func (s *machine) renumbered(t *rapid.T, name string, err error, after *world.World, no world.Refusals) {
 	defer func() { s.tell(t, name) }()
 	if !s.isTrouble(err) {
 		if len(no) > 0 {
 			requireRefused(t, err, no)
-			return false
+			return
 		}
 		require.NoError(t, err)
+		s.become(t, after)
 		delete(s.unsettled, name)
-		return true
+		return
 	}
 	fresh := s.handles[name][0]
 	if s.store != nil {
@@ -126,20 +133,18 @@ func (s *machine) renumbered(t *rapid.T, name string, err error, no world.Refusa
 	info, failed := fresh.Info(context.Background())
 	require.NoError(t, failed)
 	switch was, is := s.world.Pools[name].Moving, info.Renumbering; {
-	case was == is && is == (pool.Renumbering{}):
+	case was == is:
 	case is.Finishing:
-		s.become(t, s.world.GiveUp(name))
-		s.unsettled[name] = true
+		s.become(t, s.world.GiveUp(name, is.Cancelled))
+		s.cutShort(name)
 	case is.From.IsValid():
-		after, _, refused := s.world.Renumber(name, is.From, is.To)
-		require.Empty(t, refused)
+		require.Empty(t, no)
 		s.become(t, after)
-		s.unsettled[name] = true
+		s.cutShort(name)
 	default:
-		s.become(t, s.world.FinishRenumber(name))
+		s.become(t, after)
 		delete(s.unsettled, name)
 	}
-	return false
 }
 
 // skipUnsettled skips an action that looks at records as they are, of a pool whose renumbering was cut short.

@@ -45,7 +45,8 @@ type machine struct {
 	names    []string              // of pools that may be created
 	networks []string
 
-	unsettled map[string]bool // pools whose renumbering was cut short
+	unsettled map[string]bool             // pools whose renumbering was cut short
+	vague     map[string]map[grantOf]bool // what they held then, whose histories the model does not know
 	checked   *world.World    // when the histories were compared
 	step      int
 	several   bool // the last step may have made several commits
@@ -59,7 +60,7 @@ func newMachine(t *rapid.T, memory *store.Memory) *machine {
 		handles: map[string][]*pool.Pool{}, latest: map[string]int64{}, stale: map[[2]string]int64{},
 		revision: map[string]int64{}, earlier: map[string]earlier{},
 		watches: map[string]*watch{}, writers: map[[2]string]*writer{},
-		networks: []string{""}, unsettled: map[string]bool{},
+		networks: []string{""}, unsettled: map[string]bool{}, vague: map[string]map[grantOf]bool{},
 	}
 	if memory != nil {
 		s.base = s.faults.Wrap(memory)
@@ -338,6 +339,7 @@ func (s *machine) claims() map[string]func(*rapid.T) {
 		"each": s.Each, "all": s.All, "together": s.Together, "update": s.Update, "get": s.Get, "list": s.List,
 		"find": s.Find,
 		"fold": s.Fold, "renumber": s.Renumber, "finish to renumber": s.FinishRenumber,
+		"cancel to renumber": s.CancelRenumber,
 		"watch": s.Watch, "spoil": s.Spoil, "repair": s.Repair, "copy": s.Copy,
 	}
 }
@@ -370,8 +372,8 @@ var focuses = map[string][]string{
 	},
 	"together": {"all", "all", "together", "delegate", "delete"},
 	"renumber": {
-		"fold", "renumber", "renumber", "renumber", "finish to renumber", "allocate default", "release", "decline", "reserve",
-		"all", "update", "external",
+		"fold", "renumber", "renumber", "renumber", "finish to renumber", "cancel to renumber", "allocate default", "release",
+		"decline", "reserve", "all", "update", "external",
 	},
 }
 

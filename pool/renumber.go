@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"time"
 
 	"go4.org/netipx"
 
@@ -29,6 +30,9 @@ type Renumbering struct {
 	To   netip.Prefix `json:"to"`
 	// Finishing reports whether the old prefix is being given up; see [Pool.FinishRenumber].
 	Finishing bool `json:"finishing,omitempty"`
+	// Cancelled reports whether that is so because the renumbering was cancelled: From is then where the pool was to
+	// move, and To where it stays; see [Pool.CancelRenumber].
+	Cancelled bool `json:"cancelled,omitempty"`
 }
 
 // New returns the new prefix of an old one; false if old is not in From. Cost: O(1).
@@ -215,24 +219,56 @@ func ofPrefix(ranges []netipx.IPRange, p netip.Prefix) []netipx.IPRange {
 
 // current is what a record says as it is to be read by these rules; h itself unless the pool is being renumbered.
 func (r *rules) current(h *holding) *holding {
-	if h == nil || r.moving.isZero() {
+	if h == nil || r.moving.isZero() && len(h.Beside) == 0 {
 		return h
 	}
-	c := h.copy()
+	c := h.copy() // also of what a pool has left whose head was lost meanwhile
 	c.Beside = r.beside(c)
-	if !r.moving.Finishing {
-		return c
-	}
-	c.Prefixes = slices.Clone(h.Prefixes)
-	for i, old := range h.Prefixes {
-		if p, ok := r.moving.New(old); ok {
-			c.Prefixes[i] = p
+	if r.moving.Finishing {
+		c.Prefixes = slices.Clone(h.Prefixes)
+		for i, old := range h.Prefixes {
+			if p, ok := r.moving.New(old); ok {
+				c.Prefixes[i] = p
+			}
 		}
 	}
-	if c.stray && !slices.Equal(c.Prefixes, h.Prefixes) {
+	moved := !slices.Equal(c.Prefixes, h.Prefixes)
+	if c.stray && moved {
 		c.name = h.named()
 	}
+	if moved || !slices.Equal(c.Beside, h.Beside) {
+		c.was = h
+	}
 	return c
+}
+
+// sinceAfter is since when the owner has what h says, which is to be written in the place of old; zero if since its
+// grant. What is renumbered was as before for a microsecond at least, so that no two tenures begin at one time.
+func (h *holding) sinceAfter(old *holding, now time.Time) time.Time {
+	switch {
+	case !h.live():
+		return time.Time{}
+	case !old.goesOnAs(h) || old.was == nil:
+		return h.since
+	}
+	since, next := now.UTC().Truncate(time.Microsecond), old.began().Add(time.Microsecond)
+	if since.Before(next) {
+		return next
+	}
+	return since
+}
+
+// goesOnAs reports whether both are held by one owner, by one grant.
+func (h *holding) goesOnAs(next *holding) bool {
+	return h.live() && next.live() && h.Owner == next.Owner && h.Generation == next.Generation
+}
+
+// began is since when the owner has what its record says.
+func (h *holding) began() time.Time {
+	if h.since.IsZero() {
+		return h.Created
+	}
+	return h.since
 }
 
 // beside is what the owner of h has in the new prefix; nil unless the pool is being renumbered.
@@ -264,11 +300,17 @@ func (r *rules) tracked(addr netip.Addr) netip.Addr {
 }
 
 // allPrefixes are what is held, on both sides.
-func (h *holding) allPrefixes() []netip.Prefix {
-	if len(h.Beside) == 0 {
-		return h.Prefixes
+func (a *Allocation) allPrefixes() []netip.Prefix {
+	if len(a.Beside) == 0 {
+		return a.Prefixes
 	}
-	return slices.Concat(h.Prefixes, h.Beside)
+	return slices.Concat(a.Prefixes, a.Beside)
+}
+
+// contains reports whether addr is in one of the prefixes, on either side.
+func (a *Allocation) contains(addr netip.Addr) bool {
+	has := func(p netip.Prefix) bool { return p.Contains(addr) }
+	return slices.ContainsFunc(a.Prefixes, has) || slices.ContainsFunc(a.Beside, has)
 }
 
 // isMetBeside reports whether the new prefixes of h, which its owner holds too, are an answer to the claim.
@@ -483,25 +525,47 @@ func (p *Pool) Renumber(ctx context.Context, from, to netip.Prefix) error {
 // Errors: [ErrBusy]; [ErrNoPool]; those of the store. Cost: two commits and O(allocations), and one commit for every
 // 4,096 owners of addresses in the old prefix. The names of these are in memory.
 func (p *Pool) FinishRenumber(ctx context.Context) error {
-	return p.failed("finish to renumber", "", p.finishRenumber(ctx))
+	return p.failed("finish to renumber", "", p.endRenumber(ctx, func(now *rules) (spec Spec, n Renumbering, err error) {
+		if n = now.moving; n.isZero() || n.Finishing {
+			return now.Spec, n, nil
+		}
+		spec, err = now.Renumbered(n.From, n.To)
+		n.Finishing = true
+		return spec, n, err
+	}))
 }
 
-func (p *Pool) finishRenumber(ctx context.Context) error {
+// CancelRenumber takes back what [Pool.Renumber] began: the pool gives up the new prefix, and all owners keep the old
+// addresses, those too that came meanwhile. It does nothing if the pool is not being renumbered. If it fails in between,
+// or the process dies, call it or FinishRenumber again: both then go on with it.
+//
+// Errors and cost: as for FinishRenumber; [ErrInUse] if that has begun.
+func (p *Pool) CancelRenumber(ctx context.Context) error {
+	return p.failed("cancel to renumber", "", p.endRenumber(ctx, func(now *rules) (Spec, Renumbering, error) {
+		n := now.moving
+		switch {
+		case n.Finishing && !n.Cancelled:
+			return now.Spec, n, errorf("%w: it is giving up %v already; finish that", ErrInUse, n.From)
+		case !n.isZero() && !n.Finishing:
+			n = Renumbering{From: n.image(), To: n.From, Finishing: true, Cancelled: true}
+		}
+		return now.Spec, n, nil
+	}))
+}
+
+// endRenumber has the pool give up one side of its renumbering. How returns the spec in the end, and the renumbering
+// while that is so, which is the present one if it has begun.
+func (p *Pool) endRenumber(ctx context.Context, how func(now *rules) (Spec, Renumbering, error)) error {
 	var n Renumbering
 	err := exclusively(ctx, func(a *attempt) error {
 		d, err := a.present(p)
 		if err != nil {
 			return err
 		}
-		now := d.state().rules
-		if n = now.moving; n.isZero() || n.Finishing {
-			return nil
-		}
-		spec, err := now.Renumbered(n.From, n.To)
-		if err != nil {
+		var spec Spec
+		if spec, n, err = how(d.state().rules); err != nil || n == d.state().rules.moving {
 			return err
 		}
-		n.Finishing = true
 		return a.changeTo(d, spec, n, true)
 	}, p)
 	if err != nil || n.isZero() {
@@ -603,6 +667,7 @@ func (v *view) settle(t *task, h *holding, out *outcome) error {
 		}
 		v.remove(out, h)
 		v.put(out, nil, settled)
+		out.writes[len(out.writes)-1].old = h // nothing was declined anew
 	}
 	return nil
 }

@@ -181,7 +181,7 @@ func (v *view) plan(out *outcome, t *task, h *holding, writes []write) {
 
 // put plans that h is written in the place of old, which is nil if there is no record yet.
 func (v *view) put(out *outcome, old, h *holding) {
-	h.Beside = v.rules.beside(h)
+	h.Beside, h.since = v.rules.beside(h), h.sinceAfter(old, v.now)
 	op := store.Put
 	if old == nil {
 		op = store.Create

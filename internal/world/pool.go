@@ -38,6 +38,7 @@ type Record struct {
 	Cooling         bool      // it was released
 	Aside           bool      // it cools down, and its owner has claimed something else since
 	Missing         time.Time // since when it is missing to Reconcile
+	Since           time.Time // since when it has its prefixes, if it was renumbered after the grant
 }
 
 // NewPool returns an empty pool by itself, in a world of its own.

@@ -3,6 +3,7 @@ package world
 import (
 	"net/netip"
 	"slices"
+	"time"
 
 	"go4.org/netipx"
 
@@ -30,7 +31,7 @@ func (w *World) Renumber(
 		return nil, nil, no
 	}
 	m.Moving = n
-	m.settle()
+	m.settle(w.Now)
 	after = w.with(m)
 	after.resolve(name)
 	stranded = w.Stranded(after, []string{name})
@@ -60,42 +61,78 @@ func (m *Pool) isInTheWay(r *Record) bool {
 	})
 }
 
-// GiveUp is what [pool.Pool.FinishRenumber] does first: all that moves is in the new prefix only.
-func (w *World) GiveUp(name string) *World {
+// GiveUp is what [pool.Pool.FinishRenumber] does first: all that moves is in the new prefix only. With cancel it is
+// what [pool.Pool.CancelRenumber] does first, and all stays where it was.
+func (w *World) GiveUp(name string, cancel bool) *World {
 	m := w.Pools[name].clone()
-	if m.Moving == (pool.Renumbering{}) || m.Moving.Finishing {
+	n := m.Moving
+	if n == (pool.Renumbering{}) || n.Finishing {
 		return w
 	}
-	m.Spec, _ = m.Spec.Renumbered(m.Moving.From, m.Moving.To)
-	for i, r := range m.Records {
-		moved := *r
-		moved.Prefixes = m.newOf(r.Prefixes)
-		m.Records[i] = &moved
+	m.Moving = pool.Renumbering{From: n.From, To: n.To, Finishing: true}
+	if cancel {
+		m.Moving = pool.Renumbering{From: image(n), To: n.From, Finishing: true, Cancelled: true}
+	} else {
+		m.Spec, _ = m.Spec.Renumbered(n.From, n.To)
 	}
-	m.Moving.Finishing = true
-	m.settle()
+	m.settle(w.Now)
 	after := w.with(m)
 	after.resolve(name)
 	return after
 }
 
 // FinishRenumber is what [pool.Pool.FinishRenumber] does.
-func (w *World) FinishRenumber(name string) *World {
-	given := w.GiveUp(name)
-	m := given.Pools[name].clone()
+func (w *World) FinishRenumber(name string) *World { return w.GiveUp(name, false).settled(name) }
+
+// CancelRenumber is what [pool.Pool.CancelRenumber] does, and why it is refused.
+func (w *World) CancelRenumber(name string) (after *World, no Refusals) {
+	if n := w.Pools[name].Moving; n.Finishing && !n.Cancelled {
+		return nil, Refusals{pool.ErrInUse}
+	}
+	return w.GiveUp(name, true).settled(name), nil
+}
+
+// settled is the world in which a pool is not being renumbered any more.
+func (w *World) settled(name string) *World {
+	m := w.Pools[name].clone()
 	m.Moving = pool.Renumbering{}
-	after := given.with(m)
+	after := w.with(m)
 	after.resolve(name)
 	return after
 }
 
-// settle gives all records what is beside them.
-func (m *Pool) settle() {
+// settle gives all records what they are to have.
+func (m *Pool) settle(now time.Time) {
 	for i, r := range m.Records {
 		settled := *r
-		settled.Beside = m.beside(r)
+		if m.Moving.Finishing {
+			settled.Prefixes = m.newOf(r.Prefixes)
+		}
+		settled.Beside = m.beside(&settled)
+		if !r.Cooling && !slices.Equal(settled.sides(), r.sides()) {
+			settled.Since = r.next(now)
+		}
 		m.Records[i] = &settled
 	}
+}
+
+// sides are the prefixes of a record, and what is beside them.
+func (r *Record) sides() []netip.Prefix { return slices.Concat(r.Prefixes, r.Beside) }
+
+// next is when a record is renumbered at a time: after it has been as it was for a microsecond at least.
+func (r *Record) next(now time.Time) time.Time {
+	if earliest := r.began().Add(time.Microsecond); now.Before(earliest) {
+		return earliest
+	}
+	return now.Truncate(time.Microsecond)
+}
+
+// began is since when the owner has what the record says.
+func (r *Record) began() time.Time {
+	if r.Since.IsZero() {
+		return r.Created
+	}
+	return r.Since
 }
 
 // beside are the new prefixes of what is held, for as long as the old ones are held too.
