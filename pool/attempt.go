@@ -586,7 +586,8 @@ func (a *attempt) planWith(o *op, s *step, d *draft, h *holding) error {
 	if s.releasing != 0 && (s.isUndone(h) || (s.generation != 0 || o.repeats) && h.Generation != s.releasing) {
 		// Either an earlier commit of this call has released it, or another process had done so before; nothing tells
 		// which. If the owner holds something again, that is released too, unless the call names a generation, or has other
-		// steps of the same owner: these come later, and may have granted it.
+		// steps of the same owner: these come later, and may have granted it. A step that was content to find nothing
+		// to renew is content again, since that is what a later one may have granted.
 		s.outcome = outcome{verdict: verdictDone, result: s.result}
 		return nil
 	}

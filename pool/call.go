@@ -70,7 +70,8 @@ type step struct {
 	waits   int   // how often it was put off
 	pool    *Pool // of an op for which that matters: where it is done, or the first of several
 	byAddr  bool  // its owner is whoever was found to hold its address
-	// releasing is the generation that a commit of unknown outcome was to release; 0 if there was no such commit.
+	// releasing is the generation that a commit of unknown outcome was to release, or to renew if that is
+	// releasingNothing; 0 if there was no such commit.
 	releasing int64
 
 	done   bool
@@ -78,8 +79,14 @@ type step struct {
 	err    error
 }
 
-// releasingNothing is the generation that a step releases which finds that nothing is held, and is content with that.
+// releasingNothing is the generation that a step releases or renews which finds that nothing is held, and is content
+// with that.
 const releasingNothing = -1
+
+// foundNothing reports whether the step was content with finding nothing held that it could release or renew.
+func (s *step) foundNothing() bool {
+	return s.outcome.verdict == verdictDone && (s.undoes() || s.kind == taskRenew && s.outcome.result.Owner == "")
+}
 
 // newOp returns an op of one task in one pool.
 func newOp(ctx context.Context, p *Pool, t *task) *op {
@@ -218,10 +225,10 @@ func (o *op) doubt(timeout time.Duration, cause error) {
 		for j := range o.parts[i].steps {
 			s := &o.parts[i].steps[j]
 			switch {
-			case !s.undoes() || s.done:
-			case s.outcome.verdict == verdictWrite:
+			case s.done:
+			case s.undoes() && s.outcome.verdict == verdictWrite:
 				s.releasing = s.outcome.result.Generation
-			case o.repeats && s.outcome.verdict == verdictDone:
+			case o.repeats && s.foundNothing():
 				s.releasing = releasingNothing
 			}
 		}

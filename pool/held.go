@@ -73,6 +73,9 @@ func (t *task) appliesTo(h *holding) bool {
 // the owner stay so; see [Pool.Reserve]. If a pool was delegated from the allocation (see [Delegate]), that pool loses
 // the addresses too, and is deleted if it has no others.
 //
+// If the answer of a commit is lost, and nothing that matches held is there afterwards, Release succeeds, although
+// another process may have released it before.
+//
 // Errors: [ErrNotFound] if nothing matches held; [ErrGeneration]; [ErrInUse] if a pool that was delegated from the
 // allocation still holds any of the addresses; otherwise as for [Pool.Allocate]. Cost: one round trip if this handle
 // granted the allocation and no other process has changed the pool since, and two otherwise. An address without an
@@ -101,6 +104,8 @@ func (p *Pool) Renew(ctx context.Context, held Held, ttl time.Duration) (Allocat
 // [Pool.Release]. Otherwise all of it goes into quarantine. Addresses in quarantine count as [Stats.Cooling].
 // When the quarantine ends they are free. What is reserved for the owner goes into quarantine as a whole, counts as
 // [Stats.Kept], and stays reserved: until the quarantine ends the owner's claims are refused with [ErrTaken].
+//
+// A lost answer is treated as by Release: the address may then be in another process's quarantine.
 //
 // Errors: as for [Pool.Release]; [ErrInvalid] for a quarantine under a microsecond or above [MaxTTL]. Cost: as for
 // [Pool.Release].

@@ -559,3 +559,41 @@ func TestExpireInAsManyCommitsAsTheStoreNeeds(t *testing.T) {
 func countsOf(stats []pool.Stats, family pool.Family) pool.Stats {
 	return pool.Info{Stats: stats}.StatsOf(family)
 }
+
+// A step that was content to find nothing to renew does not renew what a later step of the same call grants, also if
+// the call is planned again because the answer of its commit was lost.
+func TestRenewalOfNothingIsNotOfWhatComesLater(t *testing.T) {
+	for _, effect := range []faults.Effect{faults.LoseRequest, faults.LoseReply, faults.LandLate} {
+		t.Run(fmt.Sprint(effect), func(t *testing.T) {
+			b := stored(t, specOf("10.0.0.0/31"))
+			b.faults.ResetCounts()
+			b.faults.Choose = faults.Script(faults.Fault{Effect: effect, Late: 2})
+			_, err := b.All(t.Context(),
+				pool.Renew(pool.Held{Owner: "a", Optional: true}, time.Hour), pool.Allocate(lease("a", time.Minute)))
+			require.NoError(t, err)
+			got, err := b.Get(t.Context(), pool.Held{Owner: "a"})
+			require.NoError(t, err)
+			require.Equal(t, b.clock.Now().Add(time.Minute), got.Expires)
+		})
+	}
+}
+
+// Nothing tells whether a commit whose answer was lost released what this handle took to be held, or another process
+// had done so before.
+func TestReleaseOfWhatIsGoneWithALostAnswer(t *testing.T) {
+	a := pool.Held{Owner: "a"}
+	for name, call := range map[string]func(p *pool.Pool) (pool.Allocation, error){
+		"release": func(p *pool.Pool) (pool.Allocation, error) { return p.Release(t.Context(), a) },
+		"decline": func(p *pool.Pool) (pool.Allocation, error) { return p.Decline(t.Context(), a, time.Minute) },
+	} {
+		b := stored(t, specOf("10.0.0.0/31"))
+		held := allocate(t, b.Pool, claim("a"))
+		release(t, b.another(t), "a")
+		b.faults.ResetCounts()
+		b.faults.Choose = faults.Script(faults.Fault{Effect: faults.LoseReply})
+		got, err := call(b.Pool)
+		require.NoError(t, err, name)
+		require.Equal(t, held, got)
+		requireHoldsNothing(t, b.Pool, "a")
+	}
+}

@@ -3,9 +3,11 @@ package pool_test
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"pgregory.net/rapid"
 
+	"github.com/ipalloc/ipalloc/internal/world"
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/storetest/faults"
@@ -109,6 +111,16 @@ func (s *machine) callWith(tr trouble, do func(ctx context.Context) error) error
 
 // any reports whether something goes wrong.
 func (tr *trouble) any() bool { return tr.before || tr.ends > 0 || tr.commit > 0 || tr.refused > 0 }
+
+// mayHaveReleased reports whether a call that succeeded may have been refused otherwise, since nothing that it names is
+// held: the answer of its commit was lost, and what the handle took to be held was gone already.
+func (s *machine) mayHaveReleased(err error, no world.Refusals) bool {
+	tr := &s.trouble
+	lost := tr.commit > 0 && tr.count.commits >= tr.commit && tr.effect != faults.Refuse
+	return err == nil && lost && len(no) > 0 && !slices.ContainsFunc(no, func(refusal error) bool {
+		return !errors.Is(refusal, pool.ErrNotFound) && !errors.Is(refusal, pool.ErrGeneration)
+	})
+}
 
 // isTrouble reports whether an error comes from what went wrong in the last call.
 func (s *machine) isTrouble(err error) bool {
