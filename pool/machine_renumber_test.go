@@ -7,14 +7,19 @@ import (
 	"slices"
 
 	"github.com/stretchr/testify/require"
+	"go4.org/netipx"
 	"pgregory.net/rapid"
 
 	"github.com/ipalloc/ipalloc/internal/world"
 	"github.com/ipalloc/ipalloc/pool"
 )
 
-// anyMove draws from which part of a universe to which a pool is to move.
+// anyMove draws from which part of a universe to which a pool is to move: mostly where its spec can.
 func anyMove(t *rapid.T, m *world.Pool) (from, to netip.Prefix) {
+	if moves := movesOf(m); len(moves) > 0 && rapid.IntRange(0, 3).Draw(t, "anywhere") > 0 {
+		n := rapid.SampledFrom(moves).Draw(t, "move")
+		return n.From, n.To
+	}
 	universe := m.Universe[rapid.SampledFrom(m.Families()).Draw(t, "family that moves")]
 	bits := universe.Bits() + rapid.IntRange(1, 3).Draw(t, "bits that move")
 	from = netip.PrefixFrom(anyAddr(universe).Draw(t, "from"), bits).Masked()
@@ -25,9 +30,32 @@ func anyMove(t *rapid.T, m *world.Pool) (from, to netip.Prefix) {
 	return from, to
 }
 
+// movesOf are moves of halves, quarters and eighths of a pool's universe that its spec admits.
+func movesOf(m *world.Pool) (moves []pool.Renumbering) {
+	for _, f := range m.Families() {
+		universe := m.Universe[f]
+		for bits := universe.Bits() + 1; bits <= universe.Bits()+3; bits++ {
+			var parts []netip.Prefix
+			for p := netip.PrefixFrom(universe.Addr(), bits); universe.Contains(p.Addr()); {
+				parts = append(parts, p)
+				p = netip.PrefixFrom(netipx.PrefixLastIP(p).Next(), bits)
+			}
+			for _, from := range parts {
+				for _, to := range parts {
+					if _, err := m.Spec.Renumbered(from, to); err == nil {
+						moves = append(moves, pool.Renumbering{From: from, To: to})
+					}
+				}
+			}
+		}
+	}
+	return moves
+}
+
 // Fold gives a pool ranges in one part of its universe, so that it can be renumbered.
-func (s *machine) Fold(t *rapid.T) {
-	m := s.anyPool(t)
+func (s *machine) Fold(t *rapid.T) { s.fold(t, s.anyPool(t)) }
+
+func (s *machine) fold(t *rapid.T, m *world.Pool) {
 	if m.IsChild() || m.Moving != (pool.Renumbering{}) {
 		t.Skip("it cannot be renumbered")
 	}
@@ -41,8 +69,13 @@ func (s *machine) Fold(t *rapid.T) {
 }
 
 // Renumber begins to renumber a pool, or goes on with it.
-func (s *machine) Renumber(t *rapid.T) {
-	m := s.anyPool(t)
+func (s *machine) Renumber(t *rapid.T) { s.renumber(t, s.anyPool(t)) }
+
+func (s *machine) renumber(t *rapid.T, m *world.Pool) {
+	if !m.Moving.From.IsValid() && len(movesOf(m)) == 0 && rapid.Bool().Draw(t, "fold") {
+		s.fold(t, m)
+		return
+	}
 	from, to := anyMove(t, m)
 	if m.Moving.From.IsValid() && !m.Moving.Finishing && rapid.IntRange(0, 3).Draw(t, "go on") > 0 {
 		from, to = m.Moving.From, m.Moving.To
@@ -95,6 +128,10 @@ func (s *machine) planRenumber(
 // FinishRenumber ends the renumbering of a pool, if there is one.
 func (s *machine) FinishRenumber(t *rapid.T) {
 	m := s.anyPool(t)
+	if !m.Moving.From.IsValid() && rapid.IntRange(0, 3).Draw(t, "begin") > 0 {
+		s.renumber(t, m)
+		return
+	}
 	p := s.handle(t, m.Name)
 	err := s.call(t, func(ctx context.Context) error { return p.FinishRenumber(ctx) })
 	s.renumbered(t, m.Name, err, s.world.FinishRenumber(m.Name), nil)
@@ -103,6 +140,10 @@ func (s *machine) FinishRenumber(t *rapid.T) {
 // CancelRenumber takes back the renumbering of a pool, if there is one.
 func (s *machine) CancelRenumber(t *rapid.T) {
 	m := s.anyPool(t)
+	if !m.Moving.From.IsValid() && rapid.IntRange(0, 3).Draw(t, "begin") > 0 {
+		s.renumber(t, m)
+		return
+	}
 	p := s.handle(t, m.Name)
 	after, no := s.world.CancelRenumber(m.Name)
 	err := s.call(t, func(ctx context.Context) error { return p.CancelRenumber(ctx) })

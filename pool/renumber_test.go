@@ -1,6 +1,7 @@
 package pool_test
 
 import (
+	"context"
 	"fmt"
 	"iter"
 	"net/netip"
@@ -422,4 +423,175 @@ func offsetIn(p netip.Prefix, a netip.Addr) cidr.Count {
 		return cidr.Count{}
 	}
 	return cidr.RangeSize(netipx.IPRangeFrom(p.Addr(), a.Prev()))
+}
+
+// The history tells who had an address on either side, and when: before, while and after a pool is renumbered.
+func TestRenumberHistory(t *testing.T) {
+	spec := moving(t)
+	spec.History = 24 * time.Hour
+	now := time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC)
+	p, err := pool.Create(t.Context(), store.NewMemory(), "site", spec, &pool.Options{
+		Clock: func() time.Time { return now },
+	})
+	require.NoError(t, err)
+	pass := func() time.Time {
+		now = now.Add(time.Minute)
+		return now
+	}
+	who := func(a string, at time.Time) (owners []string) {
+		return holdersOf(tenures(t, p, pool.HistoryQuery{Addr: addr(a), From: at, Until: at}))
+	}
+	const old, moved = "10.0.0.5", "10.9.0.5"
+	allocate(t, p, claim("early", old))
+	early := pass()
+	release(t, p, "early")
+	now = now.Add(2 * time.Hour)
+	before := allocate(t, p, claim("stays", old))
+	pass()
+	require.NoError(t, p.Renumber(t.Context(), oldPrefix, newPrefix))
+	began := pass()
+	require.NoError(t, p.FinishRenumber(t.Context()))
+	finished := pass()
+	release(t, p, "stays")
+
+	require.Equal(t, []string{"early"}, who(old, early.Add(-time.Second)))
+	require.Empty(t, who(moved, early.Add(-time.Second)))
+	for _, c := range []struct {
+		at         time.Time
+		old, moved bool
+	}{
+		{before.Created.Add(-time.Second), false, false}, {before.Created, true, false},
+		{began.Add(-time.Minute), true, true}, {began.Add(-time.Second), true, true},
+		{began, false, true}, {finished.Add(-time.Second), false, true}, {finished, false, false},
+	} {
+		for a, want := range map[string]bool{old: c.old, moved: c.moved} {
+			require.Equal(t, want, len(who(a, c.at)) == 1, "%s at %v", a, c.at)
+		}
+	}
+	all := tenures(t, p, pool.HistoryQuery{Owner: "stays"})
+	require.Len(t, all, 3)
+	require.Equal(t, before, all[0].Allocation)
+	require.Equal(t, []netip.Prefix{prefix(moved + "/32")}, all[1].Beside)
+	for i, want := range []pool.End{pool.Renumbered, pool.Renumbered, pool.Released} {
+		require.Equal(t, want, all[i].End)
+		require.Equal(t, before.Generation, all[i].Generation)
+	}
+}
+
+// What is released while its record has only one side was held on that side; and what comes meanwhile, on both.
+func TestRenumberHistoryOfWhatIsCutShort(t *testing.T) {
+	injector := &faults.Injector{}
+	p, now := remembering(t, injector.Wrap(store.NewMemory()), 0)
+	allocate(t, p, claim("early", "10.0.0.5"))
+	allocate(t, p, claim("stays", "10.0.0.6"))
+	step := func(call func() error) {
+		*now = now.Add(time.Minute)
+		if call != nil {
+			dieAt(injector, 2)
+			require.ErrorIs(t, call(), faults.ErrInjected)
+			injector.Choose = nil
+		}
+	}
+	step(func() error { return p.Renumber(t.Context(), prefix("10.0.0.0/16"), prefix("10.9.0.0/16")) })
+	release(t, p, "early")
+	allocate(t, p, claim("late", "10.0.0.7"))
+	step(func() error { return p.FinishRenumber(t.Context()) })
+	release(t, p, "late")
+	step(nil)
+	require.NoError(t, p.FinishRenumber(t.Context()))
+	var got []string
+	for _, past := range tenures(t, p, pool.HistoryQuery{}) {
+		minutes := func(at time.Time) int { return int(at.Sub(now.Add(-3*time.Minute)) / time.Minute) }
+		text := fmt.Sprint(past.Owner, past.Prefixes, past.Beside, " from ", minutes(past.Created))
+		if !past.To.IsZero() {
+			text += fmt.Sprint(" to ", minutes(past.To), ", ", past.End)
+		}
+		got = append(got, text)
+	}
+	require.Equal(t, []string{
+		"early[10.0.0.5/32] [] from 0 to 1, released", "late[10.0.0.7/32] [10.9.0.7/32] from 1 to 2, released",
+		"stays[10.0.0.6/32] [] from 0 to 3, renumbered", "stays[10.9.0.6/32] [] from 3",
+	}, got)
+}
+
+// A renumbering that is cancelled leaves all as it was, what came meanwhile too.
+func TestCancelRenumber(t *testing.T) {
+	inMemoryAndStored(t, moving(t), func(t *testing.T, p *trial) {
+		allocate(t, p.Pool, claim("a", "10.0.0.5"))
+		before, err := p.Info(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, p.CancelRenumber(t.Context()), "there is none")
+		require.NoError(t, p.Renumber(t.Context(), oldPrefix, prefix("10.8.0.0/23")))
+		allocate(t, p.Pool, claim("b", "10.0.0.6"))
+		require.NoError(t, p.CancelRenumber(t.Context()))
+		for owner, want := range map[string]string{"a": "10.0.0.5", "b": "10.0.0.6"} {
+			got, err := p.Get(t.Context(), pool.Held{Owner: owner})
+			require.NoError(t, err)
+			require.Equal(t, []netip.Addr{addr(want)}, got.Addrs())
+			require.Empty(t, got.Beside)
+		}
+		_, err = p.Get(t.Context(), pool.Held{Addr: addr("10.8.0.5")})
+		require.ErrorIs(t, err, pool.ErrNotFound)
+		after, err := p.Info(t.Context())
+		require.NoError(t, err)
+		require.Zero(t, after.Renumbering)
+		require.Equal(t, before.Spec, after.Spec)
+		requireOK(t, p.Pool)
+		require.NoError(t, p.Renumber(t.Context(), oldPrefix, newPrefix))
+	})
+}
+
+// A renumbering is not cancelled once it is being finished, and a cut short cancellation is gone on with by either call.
+func TestCancelRenumberIsResumed(t *testing.T) {
+	injector := &faults.Injector{}
+	p, err := pool.Create(t.Context(), injector.Wrap(store.NewMemory()), "site", specOf("10.0.0.0/24"), nil)
+	require.NoError(t, err)
+	allocate(t, p, pool.Claim{Owner: "a"})
+	cut := func(call func(context.Context) error) {
+		dieAt(injector, 2)
+		require.ErrorIs(t, call(t.Context()), faults.ErrInjected)
+		injector.Choose = nil
+	}
+	for _, resume := range []func(context.Context) error{p.CancelRenumber, p.FinishRenumber} {
+		require.NoError(t, p.Renumber(t.Context(), oldPrefix, newPrefix))
+		cut(p.CancelRenumber)
+		info, err := p.Info(t.Context())
+		require.NoError(t, err)
+		want := pool.Renumbering{From: newPrefix, To: oldPrefix, Finishing: true, Cancelled: true}
+		require.Equal(t, want, info.Renumbering)
+		require.ErrorIs(t, p.Renumber(t.Context(), oldPrefix, newPrefix), pool.ErrInUse)
+		require.NoError(t, resume(t.Context()))
+		got, err := p.Get(t.Context(), pool.Held{Owner: "a"})
+		require.NoError(t, err)
+		require.True(t, oldPrefix.Contains(got.Addrs()[0]) && got.Beside == nil, "%v", got)
+	}
+	require.NoError(t, p.Renumber(t.Context(), oldPrefix, newPrefix))
+	cut(p.FinishRenumber)
+	err = p.CancelRenumber(t.Context())
+	require.ErrorIs(t, err, pool.ErrInUse)
+	require.ErrorContains(t, err, "it is giving up 10.0.0.0/24 already")
+	require.NoError(t, p.FinishRenumber(t.Context()))
+	got, err := p.Get(t.Context(), pool.Held{Owner: "a"})
+	require.NoError(t, err)
+	require.True(t, newPrefix.Contains(got.Addrs()[0]), "%v", got)
+}
+
+// The head of a pool is lost while it is renumbered. What was beside is nobody's in the pool that is recovered.
+func TestRecoverWhileRenumbered(t *testing.T) {
+	s := store.NewMemory()
+	p, err := pool.Create(t.Context(), s, "blue", specOf("10.0.0.0/24"), nil)
+	require.NoError(t, err)
+	held := allocate(t, p, pool.Claim{Owner: "a"})
+	require.NoError(t, p.Renumber(t.Context(), oldPrefix, newPrefix))
+	head, err := s.Get(t.Context(), store.Key{Kind: store.KindPool, Pool: "blue"})
+	require.NoError(t, err)
+	damage(t, s, store.Write{Op: store.Delete, Record: head})
+	p, err = pool.Recover(t.Context(), s, "blue", specOf("10.0.0.0/24"), nil)
+	require.NoError(t, err)
+	got, err := p.Get(t.Context(), pool.Held{Owner: "a"})
+	require.NoError(t, err)
+	require.Equal(t, held, got)
+	_, err = p.Get(t.Context(), pool.Held{Addr: addr("10.9.0.1")})
+	require.ErrorIs(t, err, pool.ErrNotFound)
+	require.NoError(t, world.Audit(t.Context(), s))
 }
