@@ -30,6 +30,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/cert"
 	"k8s.io/klog/v2"
@@ -115,7 +116,10 @@ type versions map[string]bool
 func newCluster(t testing.TB, dir string, without versions) *cluster {
 	t.Helper()
 	c := &cluster{
-		server: &apiserver.Server{Dir: dir, Users: []string{controllerUser}, Authorizer: newRoles(t)}, port: freePort(t),
+		server: &apiserver.Server{
+			Dir: dir, Users: []string{controllerUser}, Authorizer: authorizer.AuthorizerFunc(newRoles(t).authorize),
+		},
+		port:  freePort(t),
 		certs: filepath.Join(dir, "hook"), hooks: httptest.NewTLSServer(http.HandlerFunc(convertClaims)),
 	}
 	certificate, key, err := cert.GenerateSelfSignedCertKey("127.0.0.1", []net.IP{net.IPv4(127, 0, 0, 1)}, nil)

@@ -46,8 +46,8 @@ func newRoles(t testing.TB) *roles {
 	return r
 }
 
-// Authorize implements authorizer.Authorizer.
-func (r *roles) Authorize(_ context.Context, a authorizer.Attributes) (authorizer.Decision, string, error) {
+// authorize is an [authorizer.AuthorizerFunc].
+func (r *roles) authorize(_ context.Context, a authorizer.Attributes) (authorizer.Decision, string, error) {
 	if a.GetUser().GetName() == apiserver.Admin || slices.Contains(a.GetUser().GetGroups(), user.SystemPrivilegedGroup) {
 		return authorizer.DecisionAllow, "", nil
 	}

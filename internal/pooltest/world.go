@@ -84,10 +84,10 @@ func (w World) Run(t *testing.T) {
 		r.trouble()
 	}
 	r.finish()
-	end, faults := w.end(t, book)
+	end, past, faults := w.end(t, book)
 	require.NoError(t, book.Close())
 	t.Logf("faults: %v", r.did)
-	judge(t, folder, end, faults)
+	judge(t, folder, end, past, faults)
 }
 
 func (w World) create(t *testing.T, book *journal.Journal) {

@@ -21,7 +21,9 @@ import (
 
 // end commits to each pool, so that nothing lands any more, and then reads what is there. faults are what the pools
 // themselves find wrong.
-func (w World) end(t *testing.T, book *journal.Journal) (end journal.State, faults []string) {
+func (w World) end(
+	t *testing.T, book *journal.Journal,
+) (end journal.State, past map[ended]int, faults []string) {
 	t.Helper()
 	s, err := w.Open(t.Context())
 	require.NoError(t, err)
@@ -47,8 +49,9 @@ func (w World) end(t *testing.T, book *journal.Journal) (end journal.State, faul
 	if err := world.Audit(t.Context(), s); err != nil {
 		faults = append(faults, err.Error())
 	}
+	past = readPast(t, s)
 	require.NoError(t, s.Close())
-	return end, faults
+	return end, past, faults
 }
 
 func listPools(t *testing.T, s store.Store) []pool.Info {
@@ -121,14 +124,14 @@ func prefixesOf(info pool.Info) []netip.Prefix {
 }
 
 // judge checks the journals in the folder.
-func judge(t *testing.T, folder string, end journal.State, faults []string) {
+func judge(t *testing.T, folder string, end journal.State, past map[ended]int, faults []string) {
 	t.Helper()
 	processes, err := journal.ReadAll(folder)
 	require.NoError(t, err)
 	calls, err := journal.Calls(processes...)
 	require.NoError(t, err)
 	logCalls(t, calls)
-	for _, fault := range faults {
+	for _, fault := range append(faults, checkPast(calls, end, past)...) {
 		t.Error(fault)
 	}
 	const most = 3 // of each kind

@@ -78,7 +78,9 @@ func worldSpec(name string, moving bool) (spec pool.Spec, ranges []netip.Prefix)
 	if moving {
 		ranges = append(ranges, worldMoving)
 	}
-	spec = pool.Spec{Network: worldNetwork, IPv4: pool.FamilySpec{AllocateReserved: true}}
+	spec = pool.Spec{
+		Network: worldNetwork, IPv4: pool.FamilySpec{AllocateReserved: true}, History: worldTTL, HistoryMost: worldMost,
+	}
 	for _, p := range ranges {
 		spec.Ranges = append(spec.Ranges, netipx.RangeOfPrefix(p))
 	}

@@ -29,6 +29,17 @@ var breaks = map[string]func(*world){
 	"release that forgets the record": dropWrites(func(w store.Write) bool {
 		return w.Record.Kind == store.KindAllocation && w.Op == store.Delete
 	}),
+	"history that is not recorded": dropWrites(func(w store.Write) bool { return w.Record.Kind == store.KindHistory }),
+	"history that forgets another one than the oldest": func(w *world) {
+		w.Spoil = func(c *store.Change) {
+			c.Writes = slices.Clone(c.Writes)
+			for i := range c.Writes {
+				if r := &c.Writes[i].Record; r.Kind == store.KindHistory && c.Writes[i].Op == store.Delete {
+					r.Name = r.Name[:len(r.Name)-1] + "9"
+				}
+			}
+		}
+	},
 	"head that is written without its records": dropWrites(func(w store.Write) bool {
 		return w.Record.Kind == store.KindAllocation && w.Op == store.Put
 	}),

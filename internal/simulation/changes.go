@@ -54,6 +54,9 @@ func (c *actor) spec(name string) pool.Spec {
 	if name == poolB {
 		spec.Strategy = pool.NextFree
 	}
+	if c.chance(3) {
+		spec.History, spec.HistoryMost = one(c, time.Second, time.Minute), one(c, 0, 5)
+	}
 	if c.chance(4) {
 		gateway := one(c, address(1), address(9), address(17))
 		spec.Subnets = []pool.Subnet{{Prefix: netip.PrefixFrom(universe.Addr(), universe.Bits()), Gateway: gateway}}

@@ -24,28 +24,33 @@ type ledger struct {
 	// What the commit under way has granted.
 	fresh   []grant
 	written bool // something has been written since the last check
+	// Whose tenures the commit under way has ended, and of whom it has recorded that.
+	ended, recorded []tenure
 }
 
 // page is one pool.
 type page struct {
-	name    string
-	facts   string // the part of the head that says the following
-	network string
-	ranges  addresses
-	own     addresses // what the spec alone lets it hand out
-	parent  string    // empty for a root
-	granted addresses // what the head says that the parent has granted
-	entries []entry   // sorted by key
-	missing bool      // it has records, and no head yet or any more
-	created bool      // its head has come since the last check
+	name      string
+	facts     string // the part of the head that says the following
+	network   string
+	ranges    addresses
+	own       addresses // what the spec alone lets it hand out
+	parent    string    // empty for a root
+	granted   addresses // what the head says that the parent has granted
+	entries   []entry   // sorted by key
+	remembers bool      // it has a history
+	past      []string  // the names of the records of that, sorted
+	missing   bool      // it has records, and no head yet or any more
+	created   bool      // its head has come since the last check
 }
 
 // entry is one record that holds addresses.
 type entry struct {
-	key   store.Key
-	held  addresses
-	live  bool   // it does not cool down
-	child string // the pool that was made of it
+	key        store.Key
+	held       addresses
+	live       bool   // it does not cool down
+	child      string // the pool that was made of it
+	generation int64
 }
 
 // grant is what a commit has newly given to an owner.
@@ -123,8 +128,12 @@ func (l *ledger) write(before, now store.Record) bool {
 	case store.KindNetwork:
 		l.writeNetwork(now)
 		return string(before.Data) != string(now.Data)
+	case store.KindHistory:
+		l.writeHistory(now)
+		return false
 	case store.KindAllocation, store.KindCooling:
 		p := l.page(now.Pool)
+		l.noteEnd(before, now)
 		if now.Revision > 0 {
 			e := entryOf(now)
 			if e.live && (before.State != now.State || !slices.Equal(before.Prefixes, now.Prefixes)) {
@@ -166,7 +175,7 @@ func (l *ledger) isAs(head store.Record) bool {
 func (l *ledger) writeHead(head store.Record) (changed bool) {
 	p := l.page(head.Pool)
 	if head.Revision == 0 {
-		*p = page{name: p.name, missing: true, entries: p.entries}
+		*p = page{name: p.name, missing: true, entries: p.entries, past: p.past, remembers: p.remembers}
 		return true
 	}
 	facts, text := factsOf(head)
@@ -195,6 +204,7 @@ type parentFacts struct {
 // describe takes over what the pool is.
 func (p *page) describe(spec pool.Spec, parent parentFacts) {
 	p.network, p.parent, p.granted = spec.Network, parent.Pool, 0
+	p.remembers = spec.History > 0
 	p.ranges, p.own = addressesIn(spec.Ranges...), addressesIn(spec.Set(pool.IPv4).Ranges()...)
 	for _, g := range parent.Grants {
 		p.granted |= addressesOf(g.Prefixes...)
@@ -218,13 +228,14 @@ func (l *ledger) writeNetwork(head store.Record) {
 }
 
 func entryOf(r store.Record) entry {
-	e := entry{key: r.Key, held: addressesOf(r.Prefixes...), live: r.State == "allocated"}
+	e := entry{key: r.Key, held: addressesOf(r.Prefixes...), live: r.State == "allocated", generation: r.Revision}
 	if len(r.Data) > 0 {
 		var data struct {
-			Child string `json:"child"`
+			Child      string `json:"child"`
+			Generation int64  `json:"generation"`
 		}
 		if json.Unmarshal(r.Data, &data) == nil {
-			e.child = data.Child
+			e.child, e.generation = data.Child, cmp.Or(data.Generation, e.generation)
 		}
 	}
 	return e

@@ -15,6 +15,7 @@ import (
 //     that its parent may not hand out.
 //   - An owner in a writer's blocks holds something in one pool at most, which was delegated from the parent of the
 //     blocks.
+//   - What ends in a pool that has a history is recorded in the same commit, and what is forgotten is the oldest.
 //
 // Cost: O(records).
 func (l *ledger) check() error {
@@ -22,7 +23,9 @@ func (l *ledger) check() error {
 		return nil
 	}
 	defer l.checked()
-	for _, rule := range []func() error{l.checkHolders, l.checkNetworks, l.checkChildren, l.checkFresh, l.checkTenants} {
+	for _, rule := range []func() error{
+		l.checkHolders, l.checkNetworks, l.checkChildren, l.checkFresh, l.checkTenants, l.checkHistory,
+	} {
 		if err := rule(); err != nil {
 			return err
 		}
@@ -33,7 +36,8 @@ func (l *ledger) check() error {
 // checked begins the next commit.
 func (l *ledger) checked() {
 	l.fresh, l.written = l.fresh[:0], false
-	l.pages = slices.DeleteFunc(l.pages, func(p *page) bool { return p.missing && len(p.entries) == 0 })
+	l.ended, l.recorded = l.ended[:0], l.recorded[:0]
+	l.pages = slices.DeleteFunc(l.pages, func(p *page) bool { return p.missing && len(p.entries)+len(p.past) == 0 })
 	for _, p := range l.pages {
 		p.created = false
 	}

@@ -98,6 +98,7 @@ func scenarios() []scenario {
 				if minute == 0 {
 					wide := spec(l.t, "192.0.2.0/24", "2001:db8::1-2001:db8::ff")
 					wide.Quotas = []pool.Quota{{Label: "tenant", Value: "acme", Percent: 50}}
+					wide.History = time.Hour
 					require.NoError(l.t, l.pool.Update(l.t.Context(), wide))
 					l.allocate(200)
 				}

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/ipalloc/ipalloc/store"
 )
@@ -37,7 +38,7 @@ type attempt struct {
 
 // Txn implements [pb.KVClient].
 func (a *attempt) Txn(ctx context.Context, in *pb.TxnRequest, options ...grpc.CallOption) (*pb.TxnResponse, error) {
-	if a.size = in.Size(); a.size > a.limit {
+	if a.size = proto.Size(in); a.size > a.limit {
 		return nil, &store.TooLargeError{What: "commit in bytes", Size: int64(a.size), Limit: int64(a.limit)}
 	}
 	ctx, cancel := context.WithCancel(ctx)

@@ -101,5 +101,5 @@
 // Security. A user with write access to the prefix can change anything. A role for users of the store needs read and
 // write access to keys with the prefix, and nothing else.
 //
-// Tested with etcd 3.6.14, client and servers. go.mod requires the client 3.6.8 or newer.
+// Tested with etcd 3.7.3, client and servers.
 package etcd

@@ -153,7 +153,7 @@
 //
 // # Tested versions
 //
-// The tests run the API server of Kubernetes 1.36 with etcd 3.6 in the test process, with the manifests of this package
+// The tests run the API server of Kubernetes 1.37 with etcd 3.7 in the test process, with the manifests of this package
 // for its resources and its roles. Apart from the promise about resourceVersions, the package needs nothing newer than
 // Kubernetes 1.16; it uses fieldValidation=Strict if the server has it.
 package kube

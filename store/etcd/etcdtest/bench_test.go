@@ -10,6 +10,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/ipalloc/ipalloc/internal/pooltest"
 	"github.com/ipalloc/ipalloc/pool"
@@ -48,7 +49,7 @@ func (s *sizes) intercept(
 	options ...grpc.CallOption,
 ) error {
 	if txn, ok := request.(*pb.TxnRequest); ok {
-		s.bytes.Add(int64(txn.Size()))
+		s.bytes.Add(int64(proto.Size(txn)))
 		s.commits.Add(1)
 	}
 	return invoke(ctx, method, request, reply, cc, options...)

@@ -113,15 +113,17 @@ func newServer(t testing.TB, dir string) *server {
 	t.Helper()
 	r := newRules(t)
 	return &server{
-		Server: &apiserver.Server{Dir: dir, Users: []string{writer, reader, nobody}, Authorizer: r},
-		rules:  r,
+		Server: &apiserver.Server{
+			Dir: dir, Users: []string{writer, reader, nobody}, Authorizer: authorizer.AuthorizerFunc(r.authorize),
+		},
+		rules: r,
 	}
 }
 
 // config returns how user reaches the server.
 func (s *server) config(user string) *rest.Config { return s.Config(user) }
 
-// rules is an authorizer that allows what the shipped manifest allows, in any namespace, and what a test has not
+// rules allows what the shipped manifest allows, in any namespace, and what a test has not
 // forbidden.
 type rules struct {
 	roles  map[string][]rule
@@ -147,7 +149,7 @@ func newRules(t testing.TB) *rules {
 	return r
 }
 
-func (r *rules) Authorize(_ context.Context, a authorizer.Attributes) (authorizer.Decision, string, error) {
+func (r *rules) authorize(_ context.Context, a authorizer.Attributes) (authorizer.Decision, string, error) {
 	if a.GetUser().GetName() == admin || slices.Contains(a.GetUser().GetGroups(), user.SystemPrivilegedGroup) {
 		return authorizer.DecisionAllow, "", nil
 	}
