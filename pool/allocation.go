@@ -106,7 +106,7 @@ type holdingData struct {
 	Reserved   bool       `json:"reserved,omitempty"`
 	Ends       *time.Time `json:"ends,omitempty"`   // of what is reserved: its Expires, when nothing becomes free
 	Beside     int        `json:"beside,omitempty"` // how many of the prefixes are Beside, the last ones
-	Since      *time.Time `json:"since,omitempty"`  // since when it has the prefixes, if not since its creation
+	Since      string     `json:"since,omitempty"`  // since when it has the prefixes, if not since its creation, in toLayout
 }
 
 func (h *holding) key(pool string) store.Key {
@@ -146,7 +146,7 @@ func (h *holding) record(pool string) (store.Record, error) {
 		data.Missing = &h.missing
 	}
 	if !h.since.IsZero() {
-		data.Since = &h.since
+		data.Since = h.since.Format(toLayout)
 	}
 	var err error
 	r.Data, err = json.Marshal(data)
@@ -206,8 +206,10 @@ func readHolding(r store.Record) (holding, error) {
 	if data.Missing != nil {
 		h.missing = data.Missing.UTC()
 	}
-	if data.Since != nil {
-		h.since = data.Since.UTC()
+	if data.Since != "" {
+		if h.since, err = time.Parse(toLayout, data.Since); err != nil {
+			return h, fmt.Errorf("%w: the record %v: %w", ErrCorrupt, r.Key, err)
+		}
 	}
 	return h, nil
 }

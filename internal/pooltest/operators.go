@@ -218,3 +218,18 @@ func history(t *testing.T, open func() store.Store) {
 	require.Equal(t, 50, n)
 	require.Equal(t, []string{"present"}, past(pool.HistoryQuery{Addr: addr}))
 }
+
+// RenumberOne makes a pool with a history in a store, in which one owner is renumbered, for tests of what people ask of
+// the store: it has three tenures, of which one goes on.
+func RenumberOne(t *testing.T, s store.Store) {
+	t.Helper()
+	spec, err := pool.ParseSpec("10.0.0.0/24")
+	require.NoError(t, err)
+	spec.History = time.Hour
+	p, err := pool.Create(t.Context(), s, "renumbered", spec, nil)
+	require.NoError(t, err)
+	_, err = p.Allocate(t.Context(), pool.Claim{Owner: "vm"})
+	require.NoError(t, err)
+	require.NoError(t, p.Renumber(t.Context(), netip.MustParsePrefix("10.0.0.0/24"), netip.MustParsePrefix("10.9.0.0/24")))
+	require.NoError(t, p.FinishRenumber(t.Context()))
+}

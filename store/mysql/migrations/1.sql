@@ -118,7 +118,8 @@ CREATE OR REPLACE SQL SECURITY INVOKER VIEW @schema@.tenure AS
 		r.created AS began, STR_TO_DATE(JSON_UNQUOTE(JSON_EXTRACT(r.data, '$.to')), '%Y-%m-%dT%H:%i:%s.%fZ') AS ended, r.state AS how, r.labels
 	FROM @schema@.record r WHERE r.kind = 'history'
 	UNION ALL
-	SELECT CONVERT(r.pool USING utf8mb4), CONVERT(r.name USING utf8mb4), r.prefixes, r.created, NULL, NULL, r.labels
+	SELECT CONVERT(r.pool USING utf8mb4), CONVERT(r.name USING utf8mb4), r.prefixes,
+		COALESCE(STR_TO_DATE(JSON_UNQUOTE(JSON_EXTRACT(r.data, '$.since')), '%Y-%m-%dT%H:%i:%s.%fZ'), r.created), NULL, NULL, r.labels
 	FROM @schema@.record r WHERE r.kind = 'allocation' AND r.state = 'allocated'
 //
 

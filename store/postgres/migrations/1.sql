@@ -104,7 +104,7 @@ CREATE VIEW @schema@.tenure AS
 	SELECT r.pool, r.labels->>'ipalloc.owner' AS owner, p.prefix, r.created AS began, (r.data->>'to')::timestamptz AS ended, r.state AS how, r.labels
 	FROM @schema@.history r CROSS JOIN unnest(r.prefixes) AS p (prefix)
 	UNION ALL
-	SELECT a.pool, a.name, a.prefix, r.created, NULL, NULL, r.labels
+	SELECT a.pool, a.name, a.prefix, COALESCE((r.data->>'since')::timestamptz, r.created), NULL, NULL, r.labels
 	FROM @schema@.address a JOIN @schema@.allocation r USING (kind, pool, name) WHERE a.kind = 'allocation' AND r.state = 'allocated';
 
 CREATE FUNCTION @schema@.keep_address() RETURNS trigger LANGUAGE plpgsql

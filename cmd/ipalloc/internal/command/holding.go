@@ -14,6 +14,7 @@ type holding struct {
 	Pool       string            `json:"pool"`
 	Owner      string            `json:"owner"`
 	Prefixes   []netip.Prefix    `json:"prefixes"`
+	Beside     []netip.Prefix    `json:"beside,omitempty"`
 	State      string            `json:"state"`
 	Reserved   bool              `json:"reserved,omitempty"`
 	Generation int64             `json:"generation"`
@@ -26,8 +27,8 @@ type holding struct {
 
 func holdingOf(poolName string, a pool.Allocation) holding {
 	h := holding{
-		Pool: poolName, Owner: a.Owner, Prefixes: a.Prefixes, State: "allocated", Reserved: a.Reserved,
-		Generation: a.Generation, Created: a.Created, Expires: a.Expires, Scope: a.Scope, Labels: a.Labels, Child: a.Child,
+		Pool: poolName, Owner: a.Owner, Prefixes: a.Prefixes, Beside: a.Beside, State: "allocated",
+		Reserved: a.Reserved, Generation: a.Generation, Created: a.Created, Expires: a.Expires, Scope: a.Scope, Labels: a.Labels, Child: a.Child,
 	}
 	if a.Kept {
 		h.State = "reserved"
@@ -49,7 +50,7 @@ func holdingTable(holdings []holding) table {
 		"pool", "owner", "prefixes", "state", "generation", "created", "expires", "scope", "labels", "child",
 	}}
 	for _, h := range holdings {
-		t.add(h.Pool, h.Owner, prefixText(h.Prefixes), h.State, strconv.FormatInt(h.Generation, 10),
+		t.add(h.Pool, h.Owner, heldText(h.Prefixes, h.Beside), h.State, strconv.FormatInt(h.Generation, 10),
 			timeText(h.Created), timeText(h.Expires), h.Scope, labelText(h.Labels), h.Child)
 	}
 	return t
@@ -60,6 +61,15 @@ func (a *app) printHolding(h holding) error { return a.print(h, holdingTable([]h
 
 func (a *app) printHoldings(holdings []holding) error {
 	return a.print(holdings, holdingTable(holdings))
+}
+
+// heldText is what is held, and what is held beside it while the pool is renumbered.
+func heldText(prefixes, beside []netip.Prefix) string {
+	text := prefixText(prefixes)
+	if len(beside) > 0 {
+		text += " beside " + prefixText(beside)
+	}
+	return text
 }
 
 // prefixText is prefixes for people: a single address without its length.
