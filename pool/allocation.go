@@ -106,7 +106,7 @@ type holdingData struct {
 	Reserved   bool       `json:"reserved,omitempty"`
 	Ends       *time.Time `json:"ends,omitempty"`   // of what is reserved: its Expires, when nothing becomes free
 	Beside     int        `json:"beside,omitempty"` // how many of the prefixes are Beside, the last ones
-	Since      string     `json:"since,omitempty"`  // since when it has the prefixes, if not since its creation, in toLayout
+	Since      string     `json:"since,omitempty"`  // since when it is so, if not since the grant
 }
 
 func (h *holding) key(pool string) store.Key {

@@ -477,7 +477,7 @@ func (a *attempt) beginRenumber(d *draft, n Renumbering) error {
 // Renumber moves the pool from one prefix to another of the same family and at least the same size (RFC 4192): because
 // a provider's IPv6 prefix changes, or a site is renumbered. Every allocation keeps its offset. Renumber gives each
 // owner of an address in from the one in to beside it, as [Allocation.Beside]; both are held, and [Pool.Get] finds the
-// owner by either. [Pool.FinishRenumber] takes the old ones away.
+// owner by either. [Pool.FinishRenumber] takes the old ones away, or [Pool.CancelRenumber] the new ones.
 //
 // Until then the two addresses are one for all that is done: a claim for the one in from gets both, a release or the
 // end of a lease gives both back, and both cool down, are in quarantine, or are reserved. So owners that come
@@ -497,8 +497,8 @@ func (a *attempt) beginRenumber(d *draft, n Renumbering) error {
 // pool is renumbered, [Delegate] is refused with ErrInUse.
 //
 // Cost: one commit and O(runs of free addresses), or O(allocations) as for Update; then one list, and one commit for
-// every 4,096 owners of addresses in from. The names of these are in memory. A pool that is not renumbered pays
-// nothing.
+// every 4,096 owners of addresses in from. The names of these are in memory. In a pool with a history, it has one
+// tenure more for each of these then, and another one after FinishRenumber. A pool that is not renumbered pays nothing.
 func (p *Pool) Renumber(ctx context.Context, from, to netip.Prefix) error {
 	n := Renumbering{From: from, To: to}
 	err := exclusively(ctx, func(a *attempt) error {
@@ -536,8 +536,8 @@ func (p *Pool) FinishRenumber(ctx context.Context) error {
 }
 
 // CancelRenumber takes back what [Pool.Renumber] began: the pool gives up the new prefix, and all owners keep the old
-// addresses, those too that came meanwhile. It does nothing if the pool is not being renumbered. If it fails in between,
-// or the process dies, call it or FinishRenumber again: both then go on with it.
+// addresses, those too that came meanwhile. It does nothing if the pool is not being renumbered. If it fails in
+// between, or the process dies, call it or FinishRenumber again: both then go on with it.
 //
 // Errors and cost: as for FinishRenumber; [ErrInUse] if that has begun.
 func (p *Pool) CancelRenumber(ctx context.Context) error {

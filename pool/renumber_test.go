@@ -541,7 +541,8 @@ func TestCancelRenumber(t *testing.T) {
 	})
 }
 
-// A renumbering is not cancelled once it is being finished, and a cut short cancellation is gone on with by either call.
+// A renumbering is not cancelled once it is being finished. A cancellation that was cut short is gone on with by either
+// call.
 func TestCancelRenumberIsResumed(t *testing.T) {
 	injector := &faults.Injector{}
 	p, err := pool.Create(t.Context(), injector.Wrap(store.NewMemory()), "site", specOf("10.0.0.0/24"), nil)

@@ -202,7 +202,8 @@ func (c *chronicle) ask(t *rapid.T, p *pool.Pool, all []pool.Tenure) {
 	}
 	want := slices.DeleteFunc(slices.Clone(all), func(past pool.Tenure) bool {
 		holds := func(p netip.Prefix) bool { return p.Contains(q.Addr.WithZone("")) }
-		return q.Owner != "" && past.Owner != q.Owner || q.Addr.IsValid() && !slices.ContainsFunc(sidesOf(past.Allocation), holds) ||
+		return q.Owner != "" && past.Owner != q.Owner ||
+			q.Addr.IsValid() && !slices.ContainsFunc(sidesOf(past.Allocation), holds) ||
 			q.Labels != nil && past.Labels["node"] != "n1" ||
 			!q.From.IsZero() && (past.Created.After(q.Until) || !past.To.IsZero() && !past.To.After(q.From))
 	})
