@@ -119,8 +119,8 @@ func (a *app) printHistory(ctx context.Context, p *pool.Pool, query pool.History
 			Pool: p.Name(), Owner: t.Owner, Prefixes: t.Prefixes, Beside: t.Beside, Generation: t.Generation,
 			From: t.Created, To: t.To, End: t.End, Scope: t.Scope, Labels: t.Labels,
 		})
-		rows.add(p.Name(), t.Owner, heldText(t.Prefixes, t.Beside), timeText(t.Created), timeText(t.To), string(t.End), t.Scope,
-			labelText(t.Labels))
+		rows.add(p.Name(), t.Owner, heldText(t.Prefixes, t.Beside), timeText(t.Created), timeText(t.To), string(t.End),
+			t.Scope, labelText(t.Labels))
 	}
 	return a.print(all, rows)
 }

@@ -28,7 +28,8 @@ type holding struct {
 func holdingOf(poolName string, a pool.Allocation) holding {
 	h := holding{
 		Pool: poolName, Owner: a.Owner, Prefixes: a.Prefixes, Beside: a.Beside, State: "allocated",
-		Reserved: a.Reserved, Generation: a.Generation, Created: a.Created, Expires: a.Expires, Scope: a.Scope, Labels: a.Labels, Child: a.Child,
+		Reserved: a.Reserved, Generation: a.Generation, Created: a.Created, Expires: a.Expires, Scope: a.Scope,
+		Labels: a.Labels, Child: a.Child,
 	}
 	if a.Kept {
 		h.State = "reserved"
