@@ -137,7 +137,7 @@ func TestDoctor(t *testing.T) {
 	require.Equal(t, "none", checks[3].Result)
 	f.create(t, "pods", specOf(t, "192.0.2.0/24"))
 	require.Equal(t, []string{"program", "store", "round trip", "pools", "pool pods"}, look())
-	require.Regexp(t, `^sqlite, opened in \d`, checks[1].Result)
+	require.Regexp(t, `^sqlite \(SQLite 3\.\d+\.\d+\), opened in \d`, checks[1].Result)
 	require.Regexp(t, `^median \d.*, longest \d.*, of 9$`, checks[2].Result)
 	require.Contains(t, checks[3].Result, `1; the oldest is "pods", created 20`)
 }

@@ -106,6 +106,10 @@ func (p Program) ServerSession(t *testing.T, store, other string) {
 	t.Helper()
 	_, here, _, _ := runtime.Caller(0)
 	p.Session(t, filepath.Join(filepath.Dir(here), "testdata", "store.txt"), store, other)
+	if scheme, _, _ := strings.Cut(store, ":"); scheme != "bolt" {
+		version := `(?m)^store +true +` + scheme + ` \(.*\d+\.\d+.*\), opened in`
+		require.Regexp(t, version, p.Run(t, t.TempDir(), store, "doctor").Stdout)
+	}
 }
 
 // step runs one command, and returns what a session has of it.

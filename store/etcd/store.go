@@ -293,3 +293,15 @@ func (s *Store) usable(ctx context.Context) error {
 	}
 	return nil
 }
+
+// Version implements [store.Versioned]. If the cluster has users, this one may have to be a root.
+func (s *Store) Version(ctx context.Context) (string, error) {
+	if err := s.usable(ctx); err != nil {
+		return "", err
+	}
+	response, err := s.client.Status(ctx, s.client.Endpoints()[0])
+	if err != nil {
+		return "", s.wrap(ctx, "version", err)
+	}
+	return "etcd " + response.Version, nil
+}

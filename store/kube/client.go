@@ -305,3 +305,15 @@ func watchError(status []byte) error {
 	}
 	return translate(&apierrors.StatusError{ErrStatus: s}, nil, 0)
 }
+
+// version asks the server for its version.
+func (c *client) version(ctx context.Context) (string, error) {
+	body, err := c.rest.Get().AbsPath("/version").MaxRetries(0).Do(ctx).Raw()
+	var is struct {
+		GitVersion string `json:"gitVersion"`
+	}
+	if err == nil {
+		err = json.Unmarshal(body, &is)
+	}
+	return is.GitVersion, err
+}

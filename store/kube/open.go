@@ -220,3 +220,19 @@ func (s *Store) Get(ctx context.Context, key store.Key) (store.Record, error) {
 func notInPool(pool string, addr netip.Addr) error {
 	return fmt.Errorf("%w: no allocation of pool %q contains %v", store.ErrNotFound, pool, addr)
 }
+
+// Version implements [store.Versioned].
+func (s *Store) Version(ctx context.Context) (string, error) {
+	if err := s.usable(ctx); err != nil {
+		return "", err
+	}
+	c, ok := s.api.(*client)
+	if !ok {
+		return "", nil
+	}
+	version, err := c.version(ctx)
+	if err != nil {
+		return "", fmt.Errorf("the version of the API server: %w", err)
+	}
+	return "Kubernetes " + version, nil
+}

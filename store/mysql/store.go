@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"iter"
+	"strings"
 	"sync"
 
 	"github.com/ipalloc/ipalloc/store"
@@ -226,4 +227,20 @@ func (s *Store) yield(ctx context.Context, r store.Record, yield func(store.Reco
 		return false
 	}
 	return yield(r, nil)
+}
+
+// Version implements [store.Versioned].
+func (s *Store) Version(ctx context.Context) (version string, err error) {
+	conn, err := s.acquire(ctx)
+	if err == nil {
+		defer conn.Close()
+		err = conn.QueryRowContext(ctx, "SELECT VERSION()").Scan(&version)
+	}
+	if err != nil {
+		return "", s.wrap(fmt.Errorf("version: %w", err))
+	}
+	if strings.Contains(version, "MariaDB") {
+		return version, nil
+	}
+	return "MySQL " + version, nil
 }

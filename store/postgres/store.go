@@ -211,3 +211,16 @@ func (s *Store) yield(ctx context.Context, r store.Record, yield func(store.Reco
 	}
 	return yield(r, nil)
 }
+
+// Version implements [store.Versioned].
+func (s *Store) Version(ctx context.Context) (version string, err error) {
+	conn, err := s.acquire(ctx)
+	if err == nil {
+		defer conn.Release()
+		err = conn.QueryRow(ctx, "SHOW server_version").Scan(&version)
+	}
+	if err != nil {
+		return "", s.wrap(fmt.Errorf("version: %w", err))
+	}
+	return "PostgreSQL " + version, nil
+}

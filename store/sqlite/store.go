@@ -220,3 +220,9 @@ func (l *listing) end() {
 		l.yield(store.Record{}, l.store.wrap(&store.DamagedError{Damaged: l.damaged}))
 	}
 }
+
+// Version implements [store.Versioned]: it tells the version of the library that this program has.
+func (s *Store) Version(ctx context.Context) (version string, err error) {
+	err = s.with(ctx, func(c *conn) error { return c.one("SELECT sqlite_version()", nil, &version) })
+	return "SQLite " + version, err
+}

@@ -26,9 +26,9 @@ type check struct {
 func (a *app) doctor() *cobra.Command {
 	return &cobra.Command{
 		Use: "doctor", Short: "Check the store and all its pools", Args: arguments(0, 0),
-		Long: `Check the store: whether it can be opened, how long that and a round trip take, how
-old the pools are, and whether each agrees with what its owners hold, as verify
-does. What is wrong is what repair would mend. It changes nothing. If anything is
+		Long: `Check the store: what it is, whether it can be opened, how long that and a round
+trip take, how old the pools are, and whether each agrees with what its owners
+hold, as verify does. What is wrong is what repair would mend. It changes nothing. If anything is
 wrong, the exit code is 5. Only a release of this program that knows the format of
 the store can open it.`,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -44,10 +44,9 @@ the store can open it.`,
 }
 
 func (a *app) examine(ctx context.Context, db store.Store, opened time.Duration) error {
-	scheme, _, _ := strings.Cut(a.store, ":")
 	checks := []check{
 		{"program", true, programVersion()},
-		{"store", true, fmt.Sprintf("%s, opened in %v", scheme, opened.Round(time.Microsecond))},
+		{"store", true, fmt.Sprintf("%s, opened in %v", a.storeVersion(ctx, db), opened.Round(time.Microsecond))},
 	}
 	trips, err := a.roundTrips(ctx, db)
 	if err != nil {
@@ -77,6 +76,18 @@ func (a *app) examine(ctx context.Context, db store.Store, opened time.Duration)
 		return err
 	}
 	return wrongIn(reports)
+}
+
+// storeVersion names what the store is. Not everybody who may use one may ask that.
+func (a *app) storeVersion(ctx context.Context, db store.Store) string {
+	scheme, _, _ := strings.Cut(a.store, ":")
+	switch version, err := store.Version(ctx, db); {
+	case err != nil:
+		return fmt.Sprintf("%s of unknown version (%v)", scheme, err)
+	case version != "":
+		return fmt.Sprintf("%s (%s)", scheme, version)
+	}
+	return scheme
 }
 
 func programVersion() string {
