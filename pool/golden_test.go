@@ -79,6 +79,7 @@ func goldenStore(t testing.TB) *store.Memory {
 	g.children()
 	g.create("empty", pool.Spec{Families: []pool.Family{pool.IPv6}})
 	g.history()
+	g.renumbered()
 	return g.memory
 }
 
@@ -115,6 +116,21 @@ func (g *golden) history() {
 	_, err := p.Decline(t.Context(), pool.Held{Owner: "c"}, time.Hour)
 	require.NoError(t, err)
 	allocate(t, p, pool.Claim{Owner: "present"})
+}
+
+// renumbered makes a pool that was renumbered once, and is being so again: with what was held before that, while it was
+// going on, and afterwards.
+func (g *golden) renumbered() {
+	t := g.t
+	p := g.create("renumbered", pool.Spec{Ranges: ranges("10.10.0.0/24", "2001:db8:a::/64"), History: time.Hour})
+	allocate(t, p, pool.Claim{Owner: "dual", Policy: pool.RequireDualStack})
+	g.clock.Add(time.Second)
+	require.NoError(t, p.Renumber(t.Context(), prefix("2001:db8:a::/64"), prefix("2001:db8:b::/64")))
+	g.clock.Add(time.Second)
+	require.NoError(t, p.FinishRenumber(t.Context()))
+	g.clock.Add(time.Second)
+	require.NoError(t, p.Renumber(t.Context(), prefix("10.10.0.0/24"), prefix("10.11.0.0/24")))
+	allocate(t, p, pool.Claim{Owner: "meanwhile"})
 }
 
 // everySetting makes a pool that has each setting of a spec, in a network with external ranges, in which each kind of
