@@ -37,6 +37,9 @@ type Allocation struct {
 	Expires time.Time
 	// Scope is the scope of the claim.
 	Scope string
+	// Share is the share key of the claim, by which other owners may hold the same; see [Claim.Share]. Empty if it is held
+	// by this owner alone, and once it cools down.
+	Share string
 	// Labels are those of the claim; nil if it had none.
 	Labels map[string]string
 	// Declined reports whether an allocation that is cooling down was declined by its owner. Then nobody gets it before
@@ -85,6 +88,8 @@ type holding struct {
 	missing time.Time    // since when [Pool.Reconcile] has not found the owner; zero if it has
 	since   time.Time    // since when it has what it has, if the pool was renumbered after the grant; else zero
 	was     *holding     // what its record says, if that is still to be written; see [rules.current]
+	sharers []string     // of the record of a share: the owners that hold what it has, in the order in which they came
+	shared  bool         // it is the record of a share, of which no owner is; see share.go
 	place   int          // in memory: where it stands in the heap of those that expire, from 1
 }
 
@@ -94,6 +99,7 @@ const (
 	stateCooling   = "cooling"
 	stateDeclined  = "declined" // as cooling, but its last owner does not get it either
 	stateReserved  = "reserved" // for an owner that does not hold it
+	stateShared    = "shared"   // by the owners that the record lists
 )
 
 // holdingData is what the record of a holding has as its data, beside the record's own fields. It is empty for most.
@@ -107,6 +113,10 @@ type holdingData struct {
 	Ends       *time.Time `json:"ends,omitempty"`   // of what is reserved: its Expires, when nothing becomes free
 	Beside     int        `json:"beside,omitempty"` // how many of the prefixes are Beside, the last ones
 	Since      string     `json:"since,omitempty"`  // since when it is so, if not since the grant
+
+	Share    string         `json:"share,omitempty"`    // the share key
+	Prefixes []netip.Prefix `json:"prefixes,omitempty"` // of an owner that shares: what the record of the share has
+	Sharers  []string       `json:"sharers,omitempty"`  // of a share: its owners
 }
 
 func (h *holding) key(pool string) store.Key {
@@ -129,12 +139,16 @@ func (h *holding) record(pool string) (store.Record, error) {
 		Key: h.key(pool), State: h.state(), Prefixes: h.allPrefixes(), Labels: h.Labels, Created: h.Created,
 		Expires: h.frees(),
 	}
-	if h.Generation == 0 && h.Scope == "" && h.Child == "" && h.missing.IsZero() && !h.stray && !h.Reserved &&
-		len(h.Beside) == 0 && h.since.IsZero() {
+	if h.Generation == 0 && h.Scope == "" && h.Share == "" && h.Child == "" && h.missing.IsZero() && !h.stray &&
+		!h.Reserved && len(h.Beside) == 0 && h.since.IsZero() {
 		return r, nil
 	}
 	data := holdingData{
-		Generation: h.Generation, Scope: h.Scope, Child: h.Child, Reserved: h.Reserved, Beside: len(h.Beside),
+		Generation: h.Generation, Scope: h.Scope, Child: h.Child, Reserved: h.Reserved, Share: h.Share, Sharers: h.sharers,
+		Beside: len(h.Beside),
+	}
+	if h.shares() {
+		r.Prefixes, data.Prefixes = nil, r.Prefixes
 	}
 	if h.Reserved && !h.Expires.IsZero() {
 		data.Ends = &h.Expires
@@ -156,6 +170,8 @@ func (h *holding) record(pool string) (store.Record, error) {
 // state is that of the record.
 func (h *holding) state() string {
 	switch {
+	case h.shared:
+		return stateShared
 	case h.Declined:
 		return stateDeclined
 	case h.Kept:
@@ -180,6 +196,7 @@ func readHolding(r store.Record) (holding, error) {
 		},
 		cooling: r.State == stateCooling || r.State == stateDeclined || r.State == stateReserved,
 		stray:   r.Kind == store.KindCooling,
+		shared:  r.State == stateShared,
 	}
 	if len(r.Data) == 0 {
 		return h, nil
@@ -188,9 +205,12 @@ func readHolding(r store.Record) (holding, error) {
 	if err := json.Unmarshal(r.Data, &data); err != nil {
 		return h, fmt.Errorf("%w: the record %v: %w", ErrCorrupt, r.Key, err)
 	}
-	h.Scope, h.Child = data.Scope, data.Child
+	h.Scope, h.Child, h.Share, h.sharers = data.Scope, data.Child, data.Share, data.Sharers
+	if h.shares() {
+		h.Prefixes = data.Prefixes
+	}
 	var err error
-	if h.Prefixes, h.Beside, err = besideIn(r, data.Beside); err != nil {
+	if h.Prefixes, h.Beside, err = besideIn(r.Key, h.Prefixes, data.Beside); err != nil {
 		return h, err
 	}
 	h.Reserved, h.Kept = data.Reserved, data.Reserved && h.cooling
@@ -215,16 +235,15 @@ func readHolding(r store.Record) (holding, error) {
 }
 
 // besideIn are the prefixes of a record without the last ones, of that number, and these.
-func besideIn(r store.Record, beside int) (prefixes, last []netip.Prefix, err error) {
-	n := len(r.Prefixes) - beside
+func besideIn(key store.Key, all []netip.Prefix, beside int) (prefixes, last []netip.Prefix, err error) {
+	n := len(all) - beside
 	switch {
 	case beside == 0:
-		return r.Prefixes, nil, nil
+		return all, nil, nil
 	case beside < 0 || n < 1:
-		return nil, nil, fmt.Errorf("%w: the record %v: %d of its %d prefixes are beside",
-			ErrCorrupt, r.Key, beside, len(r.Prefixes))
+		return nil, nil, fmt.Errorf("%w: the record %v: %d of its %d prefixes are beside", ErrCorrupt, key, beside, len(all))
 	}
-	return r.Prefixes[:n:n], r.Prefixes[n:], nil
+	return all[:n:n], all[n:], nil
 }
 
 // copy returns a holding that may be changed, before it is written in the place of h. It keeps the generation.
@@ -258,4 +277,4 @@ func (h *holding) use() space.Use {
 }
 
 // live tells whether its owner holds it, though perhaps by a lease that has ended.
-func (h *holding) live() bool { return h != nil && !h.cooling }
+func (h *holding) live() bool { return h != nil && !h.cooling && !h.shared }

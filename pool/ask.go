@@ -51,6 +51,7 @@ type askStep struct {
 	Policy   FamilyPolicy      `json:"policy,omitempty"`
 	Requests []askRequest      `json:"requests,omitempty"`
 	Scope    string            `json:"scope,omitempty"`
+	Share    string            `json:"share,omitempty"`
 	Fenced   bool              `json:"fenced,omitempty"`
 	Labels   map[string]string `json:"labels,omitempty"`
 }
@@ -77,6 +78,7 @@ type answerStep struct {
 	Created    time.Time         `json:"created,omitzero"`
 	Expires    time.Time         `json:"expires,omitzero"`
 	Scope      string            `json:"scope,omitempty"`
+	Share      string            `json:"share,omitempty"`
 	Labels     map[string]string `json:"labels,omitempty"`
 	Child      string            `json:"child,omitempty"`
 	Reserved   bool              `json:"reserved,omitempty"`
@@ -149,7 +151,7 @@ func (s *step) ask() askStep {
 		return a
 	}
 	c := s.claim
-	a.TTL, a.Policy, a.Scope, a.Fenced, a.Labels = c.TTL, c.Policy, c.Scope, c.Fenced, c.Labels
+	a.TTL, a.Policy, a.Scope, a.Share, a.Fenced, a.Labels = c.TTL, c.Policy, c.Scope, c.Share, c.Fenced, c.Labels
 	for _, r := range c.Requests {
 		wanted := askRequest{Family: r.Family, Bits: r.Bits, Prefer: r.Prefer, Band: r.Band}
 		if r.Exact != (netip.Prefix{}) {
@@ -183,7 +185,9 @@ func (a *askStep) step() (step, error) {
 	default:
 		return s, invalid("a task of the kind %d is not for others", a.Kind)
 	}
-	c := &Claim{Owner: a.Owner, TTL: a.TTL, Policy: a.Policy, Scope: a.Scope, Fenced: a.Fenced, Labels: a.Labels}
+	c := &Claim{
+		Owner: a.Owner, TTL: a.TTL, Policy: a.Policy, Scope: a.Scope, Share: a.Share, Fenced: a.Fenced, Labels: a.Labels,
+	}
 	for _, r := range a.Requests {
 		wanted := Request{Family: r.Family, Bits: r.Bits, Prefer: r.Prefer, Band: r.Band}
 		if r.Exact != nil {
@@ -357,7 +361,7 @@ func (s *step) answer() *answerStep {
 	a := &s.outcome.result
 	return &answerStep{
 		Owner: a.Owner, Prefixes: a.Prefixes, Generation: a.Generation, Created: a.Created, Expires: a.Expires,
-		Scope: a.Scope, Labels: a.Labels, Child: a.Child, Reserved: a.Reserved, Beside: a.Beside,
+		Scope: a.Scope, Share: a.Share, Labels: a.Labels, Child: a.Child, Reserved: a.Reserved, Beside: a.Beside,
 	}
 }
 
@@ -424,7 +428,7 @@ func (a *answerStep) allocation(revision int64) Allocation {
 	}
 	return Allocation{
 		Owner: a.Owner, Prefixes: a.Prefixes, Generation: a.Generation, Created: a.Created.UTC(), Expires: a.Expires.UTC(),
-		Scope: a.Scope, Labels: a.Labels, Child: a.Child, Reserved: a.Reserved, Beside: a.Beside,
+		Scope: a.Scope, Share: a.Share, Labels: a.Labels, Child: a.Child, Reserved: a.Reserved, Beside: a.Beside,
 	}
 }
 

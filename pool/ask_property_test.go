@@ -27,6 +27,9 @@ func drawAsked(t *rapid.T, owner string) pool.Asked {
 		Owner: owner, Policy: rapid.SampledFrom(policies).Draw(t, "policy"),
 		Fenced: rapid.Bool().Draw(t, "fenced"), Scope: rapid.StringMatching(`[^\x00]{0,5}`).Draw(t, "scope"),
 	}
+	if rapid.Bool().Draw(t, "shared") {
+		c.Share = rapid.String().Draw(t, "share")
+	}
 	if rapid.Bool().Draw(t, "lease") {
 		c.TTL = drawTTL(t)
 	}

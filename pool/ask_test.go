@@ -197,6 +197,7 @@ var aloneCalls = map[string]aloneCall{
 	"allocate with labels": allocating(pool.Claim{
 		Owner: "ü \"<&>\"", Scope: "team", Labels: map[string]string{"pod": "p\u2028", "": "x"},
 	}),
+	"shared":              allocating(pool.Claim{Owner: "new", Scope: "team", Share: "w \"<&>\u2028"}),
 	"lease":               allocating(pool.Claim{Owner: "new", Scope: "team", TTL: time.Hour + time.Nanosecond}),
 	"both families":       allocating(pool.Claim{Owner: "new", Scope: "team", Policy: pool.RequireDualStack}),
 	"preferring both":     allocating(pool.Claim{Owner: "new", Scope: "team", Policy: pool.PreferDualStack}),

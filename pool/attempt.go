@@ -40,19 +40,19 @@ type attempt struct {
 // draft is what an attempt plans in one pool.
 type draft struct {
 	pool    *Pool
-	next    *state              // of a pool that gets another spec; nil if the state stays, but for its free space
-	gone    bool                // the pool is to be deleted
-	created time.Time           // when the pool is made, if it is
-	head    string              // the state that its record comes into; empty if it stays
-	touch   bool                // its head is to be committed even if nothing in it changes
-	guard   bool                // the same, if anything is committed
-	writes  []write             // of records that hold addresses
-	others  []store.Write       // of other records
-	outside []netipx.IPRange    // what next holds outside of its ranges
-	names   map[recordName]bool // of writes, if there may be many
-	known   bool                // whether the pool's state is known to the attempt
-	err     error               // why it is not
-	sent    struct {            // of a commit of which an observer is told
+	next    *state             // of a pool that gets another spec; nil if the state stays, but for its free space
+	gone    bool               // the pool is to be deleted
+	created time.Time          // when the pool is made, if it is
+	head    string             // the state that its record comes into; empty if it stays
+	touch   bool               // its head is to be committed even if nothing in it changes
+	guard   bool               // the same, if anything is committed
+	writes  []write            // of records that hold addresses
+	others  []store.Write      // of other records
+	outside []netipx.IPRange   // what next holds outside of its ranges
+	names   map[recordName]int // how many of the writes are of each record, if there may be many
+	known   bool               // whether the pool's state is known to the attempt
+	err     error              // why it is not
+	sent    struct {           // of a commit of which an observer is told
 		ctx      context.Context // which BeginCommit returned
 		commit   Commit
 		revision int64 // that it made; 0 if it failed
@@ -163,7 +163,7 @@ func (d *draft) rollback(to draftMark) {
 		s.space.Rollback(to.space)
 	}
 	for _, w := range d.writes[to.writes:] {
-		delete(d.names, w.holding.recordName())
+		d.forgetName(w.holding.recordName())
 	}
 	clear(d.writes[to.writes:])
 	d.next, d.writes, d.others = to.next, d.writes[:to.writes], d.others[:to.others]
@@ -174,20 +174,30 @@ func (d *draft) rollback(to draftMark) {
 func (d *draft) add(writes []write) {
 	d.writes = append(d.writes, writes...)
 	if d.names == nil && len(d.writes) > len(writes) {
-		d.names = map[recordName]bool{}
+		d.names = map[recordName]int{}
 		writes = d.writes
 	}
 	if d.names != nil {
 		for _, w := range writes {
-			d.names[w.holding.recordName()] = true
+			d.names[w.holding.recordName()]++
 		}
+	}
+}
+
+// forgetName takes note that the draft has one write less of a record.
+func (d *draft) forgetName(name recordName) {
+	if d.names == nil {
+		return
+	}
+	if d.names[name]--; d.names[name] <= 0 {
+		delete(d.names, name)
 	}
 }
 
 // writing reports whether the draft writes or deletes the record of h.
 func (d *draft) writing(h *holding) bool {
 	if d.names != nil {
-		return d.names[h.recordName()]
+		return d.names[h.recordName()] > 0
 	}
 	return anyOf(d.writes, h)
 }
@@ -411,7 +421,13 @@ func (a *attempt) planPart(o *op, part *part) error {
 		part.chosen = part.pools[0]
 		return a.planSteps(o, part, a.draft(part.chosen))
 	}
-	candidates := a.ordered(part)
+	candidates, err := a.sharing(part)
+	if candidates == nil {
+		candidates = a.ordered(part)
+	}
+	if err != nil {
+		return err
+	}
 	for _, p := range part.pools {
 		h, err := a.holdingIn(o, &part.steps[0], p)
 		if err != nil {
@@ -519,7 +535,7 @@ func (a *attempt) planStep(o *op, s *step, d *draft) error {
 // planned is what the owner is to hold by the last write of the draft for it, nil for nothing. It reports false if
 // there is no such write.
 func (d *draft) planned(owner string) (*holding, bool) {
-	if d.names != nil && !d.names[recordName{owner, false}] {
+	if d.names != nil && d.names[recordName{owner, false}] == 0 {
 		return nil, false
 	}
 	for _, w := range slices.Backward(d.writes) {
@@ -558,6 +574,7 @@ func (d *draft) merge(from int) {
 			continue
 		}
 		merged[i] = merged[i].then(w)
+		d.forgetName(name)
 	}
 	clear(d.writes[len(merged):])
 	d.writes = merged
@@ -621,7 +638,7 @@ func (a *attempt) planWith(o *op, s *step, d *draft, h *holding) error {
 			return s.outcome.refusal
 		}
 	}
-	if s.undoes() {
+	if s.undoes() && s.outcome.verdict != verdictRefuse { // which may be because what was read was not of one moment
 		s.result = s.outcome.result
 	}
 	return nil
@@ -641,8 +658,8 @@ func (a *attempt) passOn(s *step, d *draft) error {
 // isRefusal reports whether a task failed because of what it asks for, and not because the store could not be read.
 func isRefusal(err error) bool {
 	for _, refusal := range []error{
-		ErrInvalid, ErrExhausted, ErrTaken, ErrNotInPool, ErrFamily, ErrHeld, ErrScope, ErrCordoned, ErrQuota, ErrNotFound,
-		ErrGeneration, ErrInUse, ErrExists, ErrOrphaned,
+		ErrInvalid, ErrExhausted, ErrTaken, ErrNotInPool, ErrFamily, ErrHeld, ErrShared, ErrScope, ErrCordoned, ErrQuota,
+		ErrNotFound, ErrGeneration, ErrInUse, ErrExists, ErrOrphaned,
 		ErrOverlap, ErrOutOfRange, ErrCorrupt, ErrNewerFormat,
 	} {
 		if errors.Is(err, refusal) {
@@ -856,8 +873,8 @@ func (a *attempt) takeLess(drafts []*draft) bool {
 			d.pool.home.limit(tasks / 2)
 		}
 		return true
-	case tasks == 1 && first.kind == taskExpire && len(first.outcome.writes) > 1:
-		first.limit = len(first.outcome.writes) / 2
+	case tasks == 1 && first.kind == taskExpire && first.outcome.ended > 1:
+		first.limit = first.outcome.ended / 2
 		return true
 	}
 	return false

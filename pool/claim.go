@@ -21,7 +21,7 @@ import (
 type Claim struct {
 	// Owner is a name that the caller already has and will have again after a restart: an object's UID, or a
 	// container's id and interface. It makes the claim idempotent. It is 1 to [store.MaxNameBytes] bytes of UTF-8
-	// without NUL.
+	// without NUL, and does not begin with `share "`: records of what owners share have such names.
 	Owner string
 
 	// Policy says how many families the claim is for. With a policy for both, a request that names no family gets a
@@ -47,6 +47,22 @@ type Claim struct {
 	// [ErrScope] if the pool has another scope, or if the owner already holds something that it claimed with another
 	// scope.
 	Scope string
+
+	// Share is a share key: all owners of one scope that claim with the same key get the same, and hold it together, such
+	// as load balancers on different ports of one address. The first is granted what it asks for, as any claim is. The
+	// others get that, if it is what they ask for, and else [ErrShared]; a key has one grant at a time, so name a second
+	// key for a second address. Who does not name the key is refused with [ErrTaken]. What is shared becomes free, cools
+	// down or goes into quarantine when its last owner leaves it, as that owner's; see [Pool.Decline]. The lease, labels
+	// and generation are each owner's own, each counts for its quotas, and in [Stats] the addresses count once. An owner
+	// that claims again must name the same key. To change it, release and claim in one call of [Pool.All]. Which ports
+	// each owner uses is for the callers to agree on. See [Pool.Holders].
+	//
+	// It is UTF-8 without NUL, and fits into [store.MaxNameBytes] with the scope, both in quotes. At most [MaxSharers]
+	// owners have one key. What is shared cannot be reserved or delegated, and is not preferred ([Request.Prefer]). Empty
+	// means that the owner holds it alone.
+	//
+	// Cost: one record more to read, if the handle has not met the key lately, and to write: the list of the owners.
+	Share string
 
 	// Fenced asks for an answer that no earlier call can undo. Without it, an owner that already holds what the claim
 	// asks for gets its answer after a read. A process that died may have left a release of that owner on its way to
@@ -132,7 +148,12 @@ func ExactAddr(addr netip.Addr) Request {
 	return Request{Exact: netip.PrefixFrom(addr, addr.BitLen())}
 }
 
-func validateOwner(owner string) error { return validateName("owner", owner) }
+func validateOwner(owner string) error {
+	if isShareName(owner) {
+		return invalid("the owner %.40q begins as the records of shares do, with %q", owner, shareMark)
+	}
+	return validateName("owner", owner)
+}
 
 // validateName checks what becomes part of a record's key.
 func validateName(what, name string) error {
@@ -174,6 +195,11 @@ func (c *Claim) prepare(sets *setCache) error {
 func (c *Claim) prepareFor(op string, sets *setCache) error {
 	if op == opReserve && c.TTL != 0 {
 		return invalid("a reservation does not end by itself, and has no time to live; the claim has %v", c.TTL)
+	}
+	if op == opReserve {
+		if err := c.notShared("a reservation"); err != nil {
+			return err
+		}
 	}
 	return c.prepare(sets)
 }
@@ -221,7 +247,7 @@ func (c *Claim) checkRest() error {
 			return err
 		}
 	}
-	return validateLabels(c.Labels)
+	return cmp.Or(c.validateShare(), validateLabels(c.Labels))
 }
 
 // validateLabels checks the labels of a claim or of a pool. A store takes more of them: the history has its own beside

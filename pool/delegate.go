@@ -87,7 +87,7 @@ func delegate(
 	case name == parent.name:
 		return nil, a, invalid("the pool %q cannot be delegated from itself", name)
 	}
-	if err := claim.prepare(&parent.sets); err != nil {
+	if err := cmp.Or(claim.notShared("a delegated pool"), claim.prepare(&parent.sets)); err != nil {
 		return nil, a, err
 	}
 	to := &delegation{name: name, spec: spec, options: options}
@@ -170,7 +170,7 @@ func (p *Pool) extend(ctx context.Context, claim Claim) (granted Allocation, par
 	if claim.TTL != 0 {
 		return granted, "", invalid("the claim to extend the pool %q has a time to live, want none", p.name)
 	}
-	if err := claim.prepare(&p.sets); err != nil {
+	if err := cmp.Or(claim.notShared("a grant"), claim.prepare(&p.sets)); err != nil {
 		return granted, "", err
 	}
 	t := task{kind: taskAllocate, owner: claim.Owner, claim: &claim, delegate: &delegation{name: p.name}}

@@ -16,7 +16,8 @@
 //
 // Whatever callers, processes and networks do:
 //
-//   - No address has two owners, in one pool, in one network, or in a pool and its children.
+//   - No address has two owners, in one pool, in one network, or in a pool and its children, unless they share it by a
+//     key.
 //   - A claim is granted whole, or nothing happens. An error that does not wrap [store.ErrUnknown] means that nothing
 //     happened.
 //   - An owner that claims the same again gets the same answer until it releases what it holds, from any process.
@@ -84,6 +85,14 @@
 // any number of processes. [Pool.Find] lists what has a label.
 //
 // Cost: nothing for a pool that has no reservations and no quotas.
+//
+// # Sharing
+//
+// Owners that name the same [Claim.Share], a share key, hold the same address together, or the same addresses, as load
+// balancers on different ports of one address do. It is free after the last of them has released it. Who does not name
+// the key does not get it. [Pool.Holders] lists who holds an address.
+//
+// Cost: one record more in the commit that an owner comes or goes with. Nothing for a pool in which nobody shares.
 //
 // # Changing a pool
 //

@@ -54,6 +54,9 @@ var (
 	// ErrHeld is returned when the owner already holds something other than what the claim asks for. Release that
 	// first.
 	ErrHeld = errors.New("owner holds something else")
+	// ErrShared is returned when the claim's share key has something else than the claim asks for, or as many owners as it
+	// can have; and when only an address says what is held, and several owners share it. See [Claim.Share].
+	ErrShared = errors.New("shared")
 	// ErrScope is returned when the pool, or what the owner already holds, has a scope other than the claim's.
 	ErrScope = errors.New("other scope")
 	// ErrQuota is returned when a claim would exceed a quota; see [Spec.Quotas]. The [Error] has the figures.
@@ -107,6 +110,9 @@ type Error struct {
 	// Until is when the cooldown or quarantine of the first address of an exact prefix ends. Zero if an owner holds it,
 	// and if Err does not wrap [ErrTaken].
 	Until time.Time
+	// Share is the share key by which owners hold the first address of an exact prefix, if Err wraps [ErrTaken]; empty if
+	// there is none. See [Claim.Share].
+	Share string
 	// Next is when the first lease or cooldown in the pool ends, or with [ErrQuota] the first lease that counts, if
 	// nothing changes before then. Zero if there is none, if that was not looked up, and if Err wraps none of
 	// [ErrExhausted], [ErrTaken] and ErrQuota.
@@ -158,7 +164,7 @@ func (e *Error) explain() {
 		e.Longest, e.Free, e.Cooling, e.Total = exhausted.longest, exhausted.free, exhausted.cooling, exhausted.total
 		e.Next = exhausted.next
 	case errors.As(err, &taken):
-		e.Until, e.Next = taken.until, taken.next
+		e.Until, e.Next, e.Share = taken.until, taken.next, taken.share
 	case errors.As(err, &stranded):
 		e.Allocations = stranded.allocations
 	}
@@ -252,7 +258,8 @@ func (e *quotaError) Is(target error) bool { return target == ErrQuota }
 type takenError struct {
 	prefix      netip.Prefix
 	until, next time.Time
-	reserved    bool // for another owner
+	reserved    bool   // for another owner
+	share       string // the key by which it is held, if it is
 }
 
 // Error says whether the prefix is cooling down, and until when, or that it is reserved. The [*Error] around it names
@@ -261,6 +268,9 @@ func (e *takenError) Error() string {
 	text := ErrTaken.Error()
 	if e.reserved {
 		text += ": it is reserved for another owner"
+	}
+	if e.share != "" {
+		text += fmt.Sprintf(": it is shared by the key %q", brief(e.share))
 	}
 	if !e.until.IsZero() {
 		text += ": it cools down until " + e.until.Format(time.RFC3339Nano)

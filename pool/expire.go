@@ -29,7 +29,7 @@ func (p *Pool) expire(ctx context.Context) (expired int, err error) {
 		if err != nil {
 			return expired, err
 		}
-		n := len(s.outcome.writes)
+		n := s.outcome.ended
 		if n == 0 {
 			return expired, nil
 		}

@@ -25,7 +25,9 @@ type Query struct {
 	ByAddress bool
 
 	// AfterOwner is the owner behind which to begin, whether or not it still holds something: that of the last allocation
-	// of the page before. Not with ByAddress. Empty means at the beginning.
+	// of the page before. Empty means at the beginning. With ByAddress it is only for what several owners share, who come
+	// in the order of the bytes of their names: of those at AfterAddr it begins behind this one. Empty then means behind
+	// all of them.
 	AfterOwner string
 
 	// AfterAddr is the address behind which to begin, with ByAddress: the lowest one of the last allocation of the page
@@ -40,7 +42,7 @@ func (q *Query) validate() error {
 	switch {
 	case len(q.Labels) == 0 && !q.ByAddress:
 		return invalid("the query names no label, and is not by address; Allocations yields all in any order")
-	case q.ByAddress && q.AfterOwner != "":
+	case q.ByAddress && q.AfterOwner != "" && !q.AfterAddr.IsValid():
 		return invalid("the query is by address, and begins after the owner %.40q; want an address", q.AfterOwner)
 	case !q.ByAddress && q.AfterAddr.IsValid():
 		return invalid("the query is not by address, and begins after %v; want an owner", q.AfterAddr)
@@ -80,7 +82,7 @@ func hasLabels(labels, wanted map[string]string) bool {
 // given out for an order. To read them in pages, stop after as many as there are to a page, and begin the next one
 // behind the last:
 //
-//	q.AfterOwner = last.Owner // or, by address, q.AfterAddr = its lowest address
+//	q.AfterOwner = last.Owner // and, by address, q.AfterAddr = its lowest address
 //
 // An allocation that is held during the whole iteration comes up exactly once. One that is granted or released
 // meanwhile may or may not be included; with ByAddress, an owner that gets another address meanwhile may come up with
@@ -136,9 +138,11 @@ func (p *Pool) candidates(ctx context.Context, q *Query) iter.Seq2[*holding, err
 		return p.home.records(ctx, false)
 	}
 	name, value := longestLabel(q.Labels)
-	return p.home.labelled(ctx, store.Labelled{
-		Kind: store.KindAllocation, Pool: p.name, Name: name, Value: value, After: q.AfterOwner,
-	})
+	l := store.Labelled{Kind: store.KindAllocation, Pool: p.name, Name: name, Value: value}
+	if !q.ByAddress {
+		l.After = q.AfterOwner
+	}
+	return p.home.labelled(ctx, l)
 }
 
 // maxSorted is how many allocations are sorted by address at a time; twice as many are in memory.
@@ -146,7 +150,7 @@ const maxSorted = 4096
 
 // findByAddr is find in the order of addresses.
 func (p *Pool) findByAddr(ctx context.Context, q *Query, yield func(*Allocation) bool) error {
-	for after, more := q.AfterAddr, true; more; {
+	for after, more := (located{addr: q.AfterAddr, owner: q.AfterOwner}), true; more; {
 		var next lowest
 		var damaged error
 		for h, err := range p.candidates(ctx, q) {
@@ -161,7 +165,7 @@ func (p *Pool) findByAddr(ctx context.Context, q *Query, yield func(*Allocation)
 		}
 		next.sort()
 		for i := range next.all {
-			after = next.all[i].addr
+			after = next.all[i]
 			if a := next.all[i].clone(); !yield(&a) {
 				return errStopped
 			}
@@ -179,16 +183,27 @@ type lowest struct {
 	more bool // there are others
 }
 
-// located is an allocation at its lowest address.
+// located is an allocation of an owner at its lowest address.
 type located struct {
 	*holding
-	addr netip.Addr
+	addr  netip.Addr
+	owner string // empty for behind all owners
 }
 
-// add takes in an allocation if its lowest address is behind after.
-func (l *lowest) add(h *holding, after netip.Addr) {
-	at := located{h, lowestAddr(h.Prefixes)}
-	if after.IsValid() && at.addr.Compare(after) <= 0 {
+// isBehind reports whether l comes behind a place.
+func (l located) isBehind(place located) bool {
+	switch order := l.addr.Compare(place.addr); {
+	case !place.addr.IsValid() || order > 0:
+		return true
+	default:
+		return order == 0 && place.owner != "" && l.owner > place.owner
+	}
+}
+
+// add takes in an allocation if it is behind after.
+func (l *lowest) add(h *holding, after located) {
+	at := located{h, lowestAddr(h.Prefixes), h.Owner}
+	if !at.isBehind(after) {
 		return
 	}
 	if l.all = append(l.all, at); len(l.all) >= 2*maxSorted {
@@ -198,7 +213,9 @@ func (l *lowest) add(h *holding, after netip.Addr) {
 
 // sort sorts them, and keeps maxSorted of them at most.
 func (l *lowest) sort() {
-	slices.SortFunc(l.all, func(a, b located) int { return a.addr.Compare(b.addr) })
+	slices.SortFunc(l.all, func(a, b located) int {
+		return cmp.Or(a.addr.Compare(b.addr), cmp.Compare(a.owner, b.owner))
+	})
 	if len(l.all) > maxSorted {
 		clear(l.all[maxSorted:])
 		l.all, l.more = l.all[:maxSorted], true

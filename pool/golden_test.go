@@ -79,6 +79,7 @@ func goldenStore(t testing.TB) *store.Memory {
 	g.children()
 	g.create("empty", pool.Spec{Families: []pool.Family{pool.IPv6}})
 	g.history()
+	g.sharing()
 	g.renumbered()
 	return g.memory
 }
@@ -122,15 +123,29 @@ func (g *golden) history() {
 // going on, and afterwards.
 func (g *golden) renumbered() {
 	t := g.t
-	p := g.create("renumbered", pool.Spec{Ranges: ranges("10.10.0.0/24", "2001:db8:a::/64"), History: time.Hour})
+	p := g.create("renumbered", pool.Spec{Ranges: ranges("10.12.0.0/24", "2001:db8:a::/64"), History: time.Hour})
 	allocate(t, p, pool.Claim{Owner: "dual", Policy: pool.RequireDualStack})
 	g.clock.Add(time.Second)
 	require.NoError(t, p.Renumber(t.Context(), prefix("2001:db8:a::/64"), prefix("2001:db8:b::/64")))
 	g.clock.Add(time.Second)
 	require.NoError(t, p.FinishRenumber(t.Context()))
 	g.clock.Add(time.Second)
-	require.NoError(t, p.Renumber(t.Context(), prefix("10.10.0.0/24"), prefix("10.11.0.0/24")))
+	require.NoError(t, p.Renumber(t.Context(), prefix("10.12.0.0/24"), prefix("10.13.0.0/24")))
 	allocate(t, p, pool.Claim{Owner: "meanwhile"})
+}
+
+// sharing makes a pool in which three owners share a pair of addresses, of whom one has left again.
+func (g *golden) sharing() {
+	t := g.t
+	p := g.create("shared", pool.Spec{Ranges: ranges("10.10.0.0/24", "2001:db8:10::/64"), History: time.Hour})
+	c := pool.Claim{Policy: pool.RequireDualStack, Scope: "shop", Share: "web, \"ü\""}
+	for _, owner := range []string{"shop/http", "shop/https", "shop/dns"} {
+		c.Owner, c.Labels = owner, map[string]string{"service": owner}
+		allocate(t, p, c)
+		c.TTL += time.Hour
+	}
+	g.clock.Add(time.Second)
+	release(t, p, "shop/https")
 }
 
 // everySetting makes a pool that has each setting of a spec, in a network with external ranges, in which each kind of
@@ -338,13 +353,14 @@ func TestTheFormatIsAsItWas(t *testing.T) {
 	require.Len(t, kinds, 6, "of all kinds")
 	require.ElementsMatch(t, []string{
 		"pool active", "network active", "allocation allocated", "allocation cooling", "allocation reserved",
-		"allocation declined", "cooling cooling", "cooling declined",
-		"space free space", "space rules", "history released", "history declined",
+		"allocation declined", "allocation shared", "cooling cooling", "cooling declined",
+		"space free space", "space rules", "history released", "history declined", "history renumbered",
 	}, slices.Collect(maps.Keys(states)), "in all states")
 	text := string(compacted(t, records))
 	for _, member := range []string{
 		"cursor", "left", "expiring", "aside", "delegated", "withheld", "parent", "grants", "changes", "outOfRange", "rules",
 		"owner", "generation", "scope", "labels", "child", "missing", "held", "external", "history", "leased",
+		"share", "shares", "sharers", "prefixes", "renumbering", "beside", "since",
 	} {
 		require.Contains(t, text, `"`+member+`":`)
 	}

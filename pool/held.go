@@ -13,7 +13,8 @@ import (
 //
 // The zero Held identifies nothing and is refused with [ErrInvalid]. A Held is a value; it may be copied and compared.
 type Held struct {
-	// Owner is the owner. Empty means whichever owner holds Addr.
+	// Owner is the owner. Empty means whichever owner holds Addr. If several share it, the call fails with
+	// [ErrShared].
 	Owner string
 
 	// Addr is an address that is held. If Owner is set too, that owner must hold it; otherwise the call fails with
@@ -69,17 +70,18 @@ func (t *task) appliesTo(h *holding) bool {
 }
 
 // Release frees everything that the owner holds, and returns it. The addresses can be handed out again at once, or
-// after the pool's cooldown; until then the owner gets them back if it claims the same. Addresses that are reserved for
-// the owner stay so; see [Pool.Reserve]. If a pool was delegated from the allocation (see [Delegate]), that pool loses
-// the addresses too, and is deleted if it has no others.
+// after the pool's cooldown; until then the owner gets them back if it claims the same. Addresses that others share
+// stay with them; see [Claim.Share]. Addresses that are reserved for the owner stay so; see [Pool.Reserve]. If a pool
+// was delegated from the allocation (see [Delegate]), that pool loses the addresses too, and is deleted if it has no
+// others.
 //
 // If the answer of a commit is lost, and nothing that matches held is there afterwards, Release succeeds, although
 // another process may have released it before.
 //
-// Errors: [ErrNotFound] if nothing matches held; [ErrGeneration]; [ErrInUse] if a pool that was delegated from the
-// allocation still holds any of the addresses; otherwise as for [Pool.Allocate]. Cost: one round trip if this handle
-// granted the allocation and no other process has changed the pool since, and two otherwise. An address without an
-// owner is looked up first, as in [Pool.Get].
+// Errors: [ErrNotFound] if nothing matches held; [ErrShared]; [ErrGeneration]; [ErrInUse] if a pool that was delegated
+// from the allocation still holds any of the addresses; otherwise as for [Pool.Allocate]. Cost: one round trip if this
+// handle granted the allocation and no other process has changed the pool since, and two otherwise. An address without
+// an owner is looked up first, as in [Pool.Get].
 func (p *Pool) Release(ctx context.Context, held Held) (Allocation, error) {
 	return p.change(ctx, "Release", Release(held))
 }
@@ -102,7 +104,8 @@ func (p *Pool) Renew(ctx context.Context, held Held, ttl time.Duration) (Allocat
 //
 // If held has an Addr, only the prefix that contains it goes into quarantine, and the rest is released as by
 // [Pool.Release]. Otherwise all of it goes into quarantine. Addresses in quarantine count as [Stats.Cooling].
-// When the quarantine ends they are free. What is reserved for the owner goes into quarantine as a whole, counts as
+// When the quarantine ends they are free. What others share stays with them, and goes into quarantine only if the last
+// of them declines it too. What is reserved for the owner goes into quarantine as a whole, counts as
 // [Stats.Kept], and stays reserved: until the quarantine ends the owner's claims are refused with [ErrTaken].
 //
 // A lost answer is treated as by Release: the address may then be in another process's quarantine.
@@ -115,9 +118,10 @@ func (p *Pool) Decline(ctx context.Context, held Held, quarantine time.Duration)
 
 // Get returns the allocation that held identifies.
 //
-// Errors: [ErrInvalid]; [ErrNotFound] if nothing matches held; [ErrGeneration]; those of the store. Cost: by owner, one
-// read. By address alone, as for [store.Store.Find]: one or two reads if the store has an index of prefixes, and
-// O(allocations) otherwise; in memory, at most one map look-up for each prefix length.
+// Errors: [ErrInvalid]; [ErrNotFound] if nothing matches held; [ErrShared]; [ErrGeneration]; those of the store. Cost:
+// by owner, one read. By address alone, as for [store.Store.Find]: one or two reads if the store has an index of
+// prefixes, and O(allocations) otherwise; in memory, at most one map look-up for each prefix length. One read more if
+// the owner holds it by a share key.
 func (p *Pool) Get(ctx context.Context, held Held) (Allocation, error) {
 	h, err := p.get(ctx, held)
 	if err != nil {
@@ -134,7 +138,7 @@ func (p *Pool) get(ctx context.Context, held Held) (h *holding, err error) {
 	if t.owner != "" {
 		h, err = p.home.get(ctx, t.owner)
 	} else {
-		h, err = p.home.find(ctx, t.addr)
+		h, err = p.holder(ctx, t.addr)
 	}
 	if err != nil {
 		return nil, err
@@ -200,7 +204,7 @@ func (p *Pool) resolve(ctx context.Context, t *task) error {
 	if t.owner != "" || !t.addr.IsValid() {
 		return nil
 	}
-	h, err := p.home.find(ctx, t.addr)
+	h, err := p.holder(ctx, t.addr)
 	if err == nil && !t.appliesTo(h) {
 		err = ErrNotFound
 	}

@@ -430,7 +430,7 @@ func (s *Snapshot) checkParent(name string) error {
 // holdings are what the snapshot says, checked as far as that is possible without a pool.
 func (s *Snapshot) holdings() ([]*holding, error) {
 	held := make([]*holding, 0, len(s.Allocations)+len(s.Kept)+len(s.Cooling))
-	owners := map[string]bool{}
+	owners, shares := map[string]bool{}, sharing{}
 	// Of what one owner has released, the last is what it gets back; the rest is aside.
 	cooling := slices.SortedStableFunc(slices.Values(s.Cooling), func(a, b Allocation) int {
 		return cmp.Or(cmp.Compare(b.Generation, a.Generation), b.Expires.Compare(a.Expires))
@@ -447,15 +447,19 @@ func (s *Snapshot) holdings() ([]*holding, error) {
 			if err := h.check(); err != nil {
 				return nil, err
 			}
+			shares.add(h)
 			held = append(held, h)
 		}
 	}
-	return held, nil
+	for share := range shares.all() {
+		held = append(held, share)
+	}
+	return held, shares.check()
 }
 
 // check finds what no record may hold.
 func (h *holding) check() error {
-	claim := Claim{Owner: h.Owner, Scope: h.Scope, Labels: h.Labels}
+	claim := Claim{Owner: h.Owner, Scope: h.Scope, Share: h.Share, Labels: h.Labels}
 	if err := claim.checkOwnerAndRest(); err != nil {
 		return err
 	}
@@ -466,6 +470,9 @@ func (h *holding) check() error {
 		if h.cooling || !h.Expires.IsZero() {
 			return invalid("the pool %q was delegated from a lease of %q, want a permanent allocation", h.Child, h.Owner)
 		}
+	}
+	if h.Share != "" && (h.cooling || h.Reserved || h.Child != "") {
+		return invalid("what %q has is shared by the key %q, and cools down, is reserved or delegated", h.Owner, h.Share)
 	}
 	if h.Declined && !h.cooling {
 		return invalid("what %q holds is marked as declined, want that only for what cools down", h.Owner)
@@ -502,6 +509,9 @@ func (h *holding) check() error {
 func apart(held []*holding) error {
 	var all []netip.Prefix
 	for _, h := range held {
+		if h.shares() {
+			continue // the share has them
+		}
 		all = append(all, h.Prefixes...)
 	}
 	slices.SortFunc(all, func(a, b netip.Prefix) int { return cmp.Or(a.Addr().Compare(b.Addr()), a.Bits()-b.Bits()) })

@@ -18,6 +18,9 @@ func (x *index) count(p netip.Prefix) *int {
 }
 
 func (x *index) add(a *holding) {
+	if a.shares() {
+		return // the share has them
+	}
 	for _, p := range a.allPrefixes() {
 		x.byPrefix[p] = a
 		*x.count(p)++
@@ -25,8 +28,13 @@ func (x *index) add(a *holding) {
 }
 
 func (x *index) remove(a *holding) {
+	if a.shares() {
+		return
+	}
 	for _, p := range a.allPrefixes() {
-		delete(x.byPrefix, p)
+		if x.byPrefix[p] == a { // else a share has it, which its first owner has made of what it had
+			delete(x.byPrefix, p)
+		}
 		*x.count(p)--
 	}
 }

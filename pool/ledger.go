@@ -92,6 +92,7 @@ type tenureData struct {
 	Leased     *time.Time `json:"leased,omitempty"` // until when, at last
 	Beside     int        `json:"beside,omitempty"` // how many of the prefixes were Beside, the last ones
 	Scope      string     `json:"scope,omitempty"`
+	Share      string     `json:"share,omitempty"`
 	Child      string     `json:"child,omitempty"`
 	Reserved   bool       `json:"reserved,omitempty"`
 }
@@ -101,8 +102,8 @@ const toLayout = "2006-01-02T15:04:05.000000Z"
 
 func (t *Tenure) record(key store.Key) (store.Record, error) {
 	data := tenureData{
-		To: t.To.UTC().Format(toLayout), Generation: t.Generation, Scope: t.Scope, Child: t.Child, Reserved: t.Reserved,
-		Beside: len(t.Beside),
+		To: t.To.UTC().Format(toLayout), Generation: t.Generation, Scope: t.Scope, Share: t.Share, Child: t.Child,
+		Reserved: t.Reserved, Beside: len(t.Beside),
 	}
 	if !t.Expires.IsZero() {
 		data.Leased = &t.Expires
@@ -125,9 +126,9 @@ func tenureOf(r store.Record) (*Tenure, error) {
 	}
 	t.Allocation = Allocation{
 		Owner: r.Labels[labelOwner], Generation: data.Generation, Created: r.Created,
-		Scope: data.Scope, Child: data.Child, Reserved: data.Reserved,
+		Scope: data.Scope, Share: data.Share, Child: data.Child, Reserved: data.Reserved,
 	}
-	if t.Prefixes, t.Beside, err = besideIn(r, data.Beside); err != nil {
+	if t.Prefixes, t.Beside, err = besideIn(r.Key, r.Prefixes, data.Beside); err != nil {
 		return nil, err
 	}
 	if data.Leased != nil {
@@ -146,7 +147,8 @@ func tenureOf(r store.Record) (*Tenure, error) {
 	return t, nil
 }
 
-// endsTenure returns the tenure that a write ends, nil if none.
+// endsTenure returns the tenure that a write ends, nil if none. That of a share ends none: each of its owners has a
+// record, and so a tenure, of its own.
 func (w *write) endsTenure(now time.Time) *Tenure {
 	goesOn := w.op != store.Delete && w.old.goesOnAs(w.holding)
 	if !w.old.live() || goesOn && w.old.was == nil {

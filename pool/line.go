@@ -145,6 +145,9 @@ func demandOf(c *Claim) string {
 	}
 	var name strings.Builder
 	fmt.Fprintf(&name, "%q", c.Policy)
+	if c.Share != "" {
+		fmt.Fprintf(&name, " %s", shareName(c.Scope, c.Share))
+	}
 	for i := range requests {
 		r := &requests[i]
 		fmt.Fprintf(&name, " %d/%d %v %q %p", r.Family, r.Bits, r.Exact, r.Band, r.Within)

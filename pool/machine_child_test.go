@@ -15,6 +15,9 @@ import (
 func anyGrantClaim(t *rapid.T, m *world.Pool) pool.Claim {
 	c := anyClaim(m).Draw(t, "claim")
 	c.TTL = 0
+	if rapid.IntRange(0, 9).Draw(t, "with a share key") > 0 {
+		c.Share = ""
+	}
 	if f := m.Families()[0]; rapid.Bool().Draw(t, "block") {
 		c.Policy, c.Requests = "", []pool.Request{{Family: f, Bits: f.Width() - rapid.IntRange(1, 4).Draw(t, "bits")}}
 	}

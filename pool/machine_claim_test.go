@@ -33,7 +33,7 @@ func (s *machine) AllocateAgain(t *rapid.T) {
 		t.Skip("nobody holds anything")
 	}
 	r := m.Records[rapid.IntRange(0, len(m.Records)-1).Draw(t, "record")]
-	c := pool.Claim{Owner: r.Owner, Scope: r.Scope, TTL: anyTTL(t), Requests: exactly(r.Prefixes...)}
+	c := pool.Claim{Owner: r.Owner, Scope: r.Scope, Share: r.Share, TTL: anyTTL(t), Requests: exactly(r.Prefixes...)}
 	isBlock := !slices.Contains(owners, r.Owner) // which nobody asks for but its writer
 	if isBlock || rapid.IntRange(0, 3).Draw(t, "by another") == 0 {
 		c.Owner = rapid.SampledFrom(owners).Draw(t, "owner")

@@ -60,8 +60,7 @@ func (s *machine) pages(t *rapid.T, name string, q pool.Query, size int) (all []
 		last := all[len(all)-1]
 		if q.ByAddress {
 			q.AfterAddr = world.Lowest(last)
-		} else {
-			q.AfterOwner = last.Owner
 		}
+		q.AfterOwner = last.Owner
 	}
 }

@@ -98,7 +98,9 @@ func (s *machine) cutShort(name string) {
 }
 
 // isVague reports whether the model does not know when a tenure began or ended.
-func (s *machine) isVague(m *world.Pool, past pool.Tenure) bool { return s.vague[m.Name][nameOf(past).grantOf] }
+func (s *machine) isVague(m *world.Pool, past pool.Tenure) bool {
+	return s.vague[m.Name][nameOf(past).grantOf]
+}
 
 // requireGoesOn requires a tenure to go on where another one of the same grant has ended, if there is one.
 func requireGoesOn(t *rapid.T, before, next pool.Tenure) {

@@ -96,7 +96,7 @@ func (s *machine) Reconcile(t *rapid.T) {
 		}
 	}, &options)
 	require.NoError(t, err)
-	after, want := s.world.Reconcile(m.Name, live, since, options.Grace)
+	after, want := s.world.Reconcile(m.Name, live, since, options.Grace, got.Released)
 	for _, each := range []*pool.Reconciliation{&got, &want} {
 		slices.SortFunc(each.Released, world.ByAddr)
 		slices.SortFunc(each.Missing, world.ByAddr)

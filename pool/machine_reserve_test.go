@@ -15,8 +15,8 @@ import (
 func (s *machine) Reserve(t *rapid.T) {
 	m := s.anyPool(t)
 	c := anyClaim(m).Draw(t, "claim")
-	if rapid.IntRange(0, 9).Draw(t, "with a time to live") > 0 {
-		c.TTL = 0
+	if rapid.IntRange(0, 9).Draw(t, "with a time to live or a share key") > 0 {
+		c.TTL, c.Share = 0, ""
 	}
 	s.reserve(t, m, c)
 }

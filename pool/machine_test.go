@@ -47,7 +47,7 @@ type machine struct {
 
 	unsettled map[string]bool             // pools whose renumbering was cut short
 	vague     map[string]map[grantOf]bool // what they held then, whose histories the model does not know
-	checked   *world.World    // when the histories were compared
+	checked   *world.World                // when the histories were compared
 	step      int
 	several   bool // the last step may have made several commits
 }
@@ -195,7 +195,7 @@ func sameMissing(t *rapid.T, w *world.World, name string, p *pool.Pool) bool {
 	everybody := live(slices.Collect(maps.Keys(all))...)
 	got, err := p.Reconcile(context.Background(), mark, everybody, &pool.ReconcileOptions{DryRun: true})
 	require.NoError(t, err)
-	_, want := w.Reconcile(name, all, math.MaxInt64, 0)
+	_, want := w.Reconcile(name, all, math.MaxInt64, 0, nil)
 	return slices.Equal(ownersIn(got.Back), ownersIn(want.Back))
 }
 
@@ -340,7 +340,7 @@ func (s *machine) claims() map[string]func(*rapid.T) {
 		"find": s.Find,
 		"fold": s.Fold, "renumber": s.Renumber, "finish to renumber": s.FinishRenumber,
 		"cancel to renumber": s.CancelRenumber,
-		"watch": s.Watch, "spoil": s.Spoil, "repair": s.Repair, "copy": s.Copy,
+		"watch":              s.Watch, "spoil": s.Spoil, "repair": s.Repair, "copy": s.Copy,
 	}
 }
 

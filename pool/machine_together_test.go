@@ -162,7 +162,7 @@ func (s *machine) anyStep(t *rapid.T, names []string, owner string) (pool.Step, 
 	}
 	if kind == 3 {
 		_, model := s.anyAllocation(t, names, owner)
-		model.Claim.TTL, model.Reserve = 0, true
+		model.Claim.TTL, model.Claim.Share, model.Reserve = 0, "", true
 		step := pool.Reserve(*model.Claim).In(s.handlesOf(t, names)...)
 		step.Order = model.Order
 		return step, model
@@ -218,12 +218,16 @@ func (s *machine) anyNames(t *rapid.T) []string {
 }
 
 // skipIfOpen skips a call of which the model cannot tell what it does: which of several ended leases goes; what becomes
-// of an ended lease whose owner takes part; and which random address is drawn first.
+// of an ended lease whose owner takes part; which random address is drawn first; and whether a lost answer has what is
+// granted and lost again in the call, which leaves no trace but the cursor, granted twice.
 func (s *machine) skipIfOpen(t *rapid.T, steps []world.Step) {
 	random := map[string]int{}
-	for _, step := range steps {
+	for i, step := range steps {
 		for _, name := range step.Pools {
 			m := s.world.Pools[name]
+			if step.Claim != nil && m.Spec.Strategy == pool.NextFree && s.store != nil && undoes(steps[i+1:], step.Held.Owner) {
+				t.Skip("how often it is granted depends on what is lost")
+			}
 			ended := slices.ContainsFunc(m.Records, func(r *world.Record) bool { return r.Expired(s.world.Now) })
 			if m.Tied(s.world.Now) || ended && len(steps) > 1 {
 				t.Skip("which one goes is open")
@@ -235,4 +239,11 @@ func (s *machine) skipIfOpen(t *rapid.T, steps []world.Step) {
 			}
 		}
 	}
+}
+
+// undoes reports whether any of the steps takes from the owner what an earlier one may have granted.
+func undoes(steps []world.Step, owner string) bool {
+	return slices.ContainsFunc(steps, func(s world.Step) bool {
+		return s.Claim == nil && s.TTL == 0 && s.Held.Owner == owner
+	})
 }

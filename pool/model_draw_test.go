@@ -311,6 +311,7 @@ func anyOwnersClaim(t *rapid.T, m *world.Pool, owner string) pool.Claim {
 	if rapid.IntRange(0, 9).Draw(t, "other scope") == 0 {
 		c.Scope = rapid.SampledFrom([]string{"", "team", "others"}).Draw(t, "scope")
 	}
+	c.Share = rapid.SampledFrom([]string{"", "", "", "web", "d n/s\""}).Draw(t, "share")
 	if rapid.IntRange(0, 3).Draw(t, "labelled") == 0 {
 		c.Labels = anyLabels(t)
 	}

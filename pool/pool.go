@@ -450,9 +450,9 @@ func (p *Pool) look(ctx context.Context, f func(*state) error) error {
 // that did not see the answer (after a crash, a time-out or [store.ErrUnknown]) asks again, or releases.
 //
 // Errors: [ErrInvalid]; [ErrExhausted]; [ErrTaken] and [ErrNotInPool] for an exact prefix; [ErrFamily]; [ErrScope];
-// [ErrHeld] if the owner holds something else; [ErrBusy]; [ErrNoPool] if the pool has been deleted; the context's, if
-// it ended before it was the call's turn to commit; those of the store. After any error except [store.ErrUnknown],
-// nothing has changed.
+// [ErrHeld] if the owner holds something else; [ErrShared] if its share key does not fit; [ErrBusy]; [ErrNoPool] if the
+// pool has been deleted; the context's, if it ended before it was the call's turn to commit; those of the store. After
+// any error except [store.ErrUnknown], nothing has changed.
 //
 // Cost: one round trip to the store if no other process has changed the pool in between, however large and full it is.
 func (p *Pool) Allocate(ctx context.Context, claim Claim) (Allocation, error) {

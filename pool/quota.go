@@ -158,7 +158,7 @@ func (c *counted) equal(other *counted) bool {
 
 // of calls do for each of those whose addresses those of h are.
 func (c *counted) of(h *holding, do func(space.Whose)) {
-	if c == nil || h == nil || h.cooling && !h.Kept {
+	if c == nil || h == nil || h.shared || h.cooling && !h.Kept {
 		return
 	}
 	for _, label := range c.labels {

@@ -52,13 +52,16 @@ func (p *Pool) recover(ctx context.Context, spec Spec) error {
 // then the new one is not, and holds what is not beside something else.
 func (a *attempt) recover(p *Pool, spec Spec) (moved bool, err error) {
 	var held []*holding
+	var shares sharing
 	var all outside
 	for h, err := range p.home.audited(a.ctx) {
 		if err != nil {
 			return false, err
 		}
 		moved = moved || len(h.Beside) > 0
-		held = append(held, h)
+		if !shares.add(h) || !h.shared {
+			held = append(held, h)
+		}
 		all.add(&rules{}, h)
 	}
 	d := a.draft(p)
@@ -72,6 +75,8 @@ func (a *attempt) recover(p *Pool, spec Spec) (moved bool, err error) {
 	for _, h := range held {
 		d.next.hold(h)
 	}
+	shares.hold(d.next)
+	d.writes, _ = shares.repairs()
 	d.next.space.Keep()
 	d.created = a.now
 	p.options.Logger.Warn("making a pool for records whose head is gone",

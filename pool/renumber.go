@@ -273,7 +273,7 @@ func (h *holding) began() time.Time {
 
 // beside is what the owner of h has in the new prefix; nil unless the pool is being renumbered.
 func (r *rules) beside(h *holding) []netip.Prefix {
-	if r.moving.isZero() || r.moving.Finishing || !h.live() {
+	if r.moving.isZero() || r.moving.Finishing || !h.live() && !h.shared {
 		return nil
 	}
 	return r.moving.allNew(h.Prefixes)
@@ -592,15 +592,19 @@ func (p *Pool) settle(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	var owners []string
+	var owners, shares []string
 	for h, err := range p.home.records(ctx, false) {
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
-		}
-		if n.isUnsettled(h) {
+		case !n.isUnsettled(h):
+		case h.shared:
+			shares = append(shares, h.Owner)
+		default:
 			owners = append(owners, h.Owner)
 		}
 	}
+	owners = append(owners, shares...) // by which the owners are found, so they come last
 	for some := range slices.Chunk(owners, maxBatch) {
 		tasks := make([]task, len(some))
 		for i, owner := range some {
@@ -639,7 +643,7 @@ func (n Renumbering) isUnsettled(h *holding) bool {
 	if n.isZero() || n.Finishing {
 		return moves || len(h.Beside) > 0
 	}
-	return moves && h.live() && len(h.Beside) == 0
+	return moves && (h.live() || h.shared) && len(h.Beside) == 0
 }
 
 // settle writes what h holds as the rules have it, which h has been read by.

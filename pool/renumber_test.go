@@ -596,3 +596,40 @@ func TestRecoverWhileRenumbered(t *testing.T) {
 	require.ErrorIs(t, err, pool.ErrNotFound)
 	require.NoError(t, world.Audit(t.Context(), s))
 }
+
+// What several owners share is renumbered for all of them, also for one that comes meanwhile.
+func TestRenumberShared(t *testing.T) {
+	inMemoryAndStored(t, moving(t), func(t *testing.T, p *trial) {
+		sharer := func(owner string) pool.Claim { return pool.Claim{Owner: owner, Share: "web"} }
+		allocate(t, p.Pool, sharer("a"))
+		allocate(t, p.Pool, sharer("b"))
+		require.NoError(t, p.Renumber(t.Context(), oldPrefix, newPrefix))
+		late := allocate(t, p.Pool, sharer("late"))
+		require.Equal(t, []netip.Prefix{prefix("10.0.0.5/32")}, late.Prefixes)
+		require.Equal(t, []netip.Prefix{prefix("10.9.0.5/32")}, late.Beside)
+		holders := func(a string) (owners []string) {
+			all, err := p.Holders(t.Context(), addr(a))
+			if err != nil {
+				require.ErrorIs(t, err, pool.ErrNotFound)
+			}
+			return ownersIn(all)
+		}
+		require.Equal(t, []string{"a", "b", "late"}, holders("10.0.0.5"))
+		require.Equal(t, []string{"a", "b", "late"}, holders("10.9.0.5"))
+		release(t, p.Pool, "a")
+		requireOK(t, p.Pool)
+		require.NoError(t, p.FinishRenumber(t.Context()))
+		require.Equal(t, []string{"b", "late"}, holders("10.9.0.5"))
+		require.Empty(t, holders("10.0.0.5"))
+		release(t, p.Pool, "late")
+		got, err := p.Get(t.Context(), pool.Held{Addr: addr("10.9.0.5")})
+		require.NoError(t, err)
+		require.Equal(t, "b", got.Owner)
+		requireOK(t, p.Pool)
+		release(t, p.Pool, "b")
+		p.clock.Add(2 * time.Hour)
+		requireExpired(t, p.Pool, 1)
+		require.Equal(t, "10.9.0.5", allocate(t, p.Pool, pool.Claim{Owner: "x"}).Addrs()[0].String())
+		requireOK(t, p.Pool)
+	})
+}

@@ -72,7 +72,7 @@ func (t *task) isUndone(h *holding) bool { return !t.appliesTo(h) }
 // whether nothing is left to do.
 func (v *view) ofReserved(t *task, h *holding, out *outcome) (done bool, err error) {
 	switch {
-	case !v.isMet(t.claim, h.Prefixes):
+	case !v.isMet(t.claim, h.Prefixes) || t.claim.Share != "":
 		if _, err := t.claim.resolve(v.rules, t.claim.Policy, nil); err != nil {
 			return true, err
 		}

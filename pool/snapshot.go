@@ -99,7 +99,13 @@ func (a *attempt) walk(p *Pool, begin func(Info) error, each func(*holding) erro
 		if err := begin(info); err != nil {
 			return err
 		}
-		if err := p.home.each(a.ctx, func(h *holding) error { return each(r.current(h)) }); err != nil {
+		err = p.home.each(a.ctx, func(h *holding) error {
+			if h.shared {
+				return nil // its owners have it
+			}
+			return each(r.current(h))
+		})
+		if err != nil {
 			return err
 		}
 		if same, err := p.home.isAt(a.ctx, info.Revision); err != nil || same {
@@ -134,6 +140,7 @@ type allocationText struct {
 	Created    time.Time         `json:"created,omitzero"`
 	Expires    time.Time         `json:"expires,omitzero"`
 	Scope      string            `json:"scope,omitempty"`
+	Share      string            `json:"share,omitempty"`
 	Labels     map[string]string `json:"labels,omitempty"`
 	Child      string            `json:"child,omitempty"`
 	Reserved   bool              `json:"reserved,omitempty"`
@@ -154,7 +161,8 @@ func (s Snapshot) MarshalJSON() ([]byte, error) {
 		for _, a := range list {
 			state := (&holding{Allocation: a, cooling: i > 0}).state()
 			text.Allocations = append(text.Allocations, allocationText{
-				a.Owner, state, a.Prefixes, a.Generation, a.Created, a.Expires, a.Scope, a.Labels, a.Child, a.Reserved,
+				a.Owner, state, a.Prefixes, a.Generation, a.Created, a.Expires, a.Scope, a.Share, a.Labels, a.Child,
+				a.Reserved,
 			})
 		}
 	}
@@ -197,7 +205,7 @@ func (s *Snapshot) UnmarshalJSON(b []byte) error {
 func (a *allocationText) holding() (*holding, error) {
 	h := &holding{Allocation: Allocation{
 		Owner: a.Owner, Prefixes: a.Prefixes, Generation: a.Generation, Created: a.Created, Expires: a.Expires,
-		Scope: a.Scope, Labels: a.Labels, Child: a.Child, Reserved: a.Reserved || a.State == stateReserved,
+		Scope: a.Scope, Share: a.Share, Labels: a.Labels, Child: a.Child, Reserved: a.Reserved || a.State == stateReserved,
 	}}
 	switch a.State {
 	case stateAllocated:

@@ -552,7 +552,7 @@ func (s *stored) change(a *attempt, d *draft) (store.Change, encoded, error) {
 	if !d.created.IsZero() {
 		change.Head = store.Record{Key: s.head.Key, State: stateActive, Created: d.created, Revision: s.head.Revision}
 	}
-	for _, w := range d.writes {
+	for _, w := range d.merged() {
 		record := store.Record{Key: w.holding.key(s.name)}
 		if w.op != store.Delete {
 			var err error

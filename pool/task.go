@@ -91,6 +91,7 @@ type outcome struct {
 	owned     bool // nothing else shares what the result has any more
 	refusal   error
 	writes    []write
+	ended     int      // of taskExpire: how many records it ends
 	delegated bool     // the result is to become a pool of its own
 	released  *holding // what is given back that a pool was delegated from; nil for nothing of that kind
 }
@@ -122,6 +123,9 @@ type surroundings interface {
 	aside() iter.Seq2[*holding, error]
 	// at returns the record of an owner that the address belongs to; nil if there is none.
 	at(addr netip.Addr) (*holding, error)
+	// named returns the record of that name, aside from those that cool down beside what their owner holds, as it is
+	// planned to be; nil if there is none.
+	named(name string) (*holding, error)
 	// busy tells what else the commit that is being planned does with a record.
 	busy(h *holding) busyness
 }
@@ -198,7 +202,7 @@ func (v *view) remove(out *outcome, h *holding) {
 
 // expire plans that what h held is free, and that its record is deleted. Its lease or cooldown has ended.
 func (v *view) expire(out *outcome, h *holding) error {
-	if err := v.free(h); err != nil {
+	if err := v.giveBack(h, out); err != nil {
 		return err
 	}
 	v.remove(out, h)
@@ -231,6 +235,7 @@ var counters = [...]func(*holding) bool{
 	space.Delegated: func(h *holding) bool { return h.Child != "" },
 	space.Holding:   (*holding).live,
 	space.Reserved:  func(h *holding) bool { return h.Reserved },
+	space.Shared:    func(h *holding) bool { return h.shared },
 }
 
 func (v *view) allocate(t *task, h *holding, out *outcome) error {
@@ -256,7 +261,7 @@ func (v *view) allocate(t *task, h *holding, out *outcome) error {
 		return err
 	}
 	granted := &holding{Allocation: Allocation{
-		Owner: t.owner, Created: v.now, Scope: t.claim.Scope, Labels: maps.Clone(t.claim.Labels),
+		Owner: t.owner, Created: v.now, Scope: t.claim.Scope, Share: t.claim.Share, Labels: maps.Clone(t.claim.Labels),
 	}}
 	if t.reserve {
 		granted.Reserved, granted.Kept, granted.cooling = true, true, true
@@ -264,10 +269,17 @@ func (v *view) allocate(t *task, h *holding, out *outcome) error {
 	if t.claim.TTL > 0 {
 		granted.Expires = v.now.Add(t.claim.TTL).Truncate(time.Microsecond)
 	}
-	if h != nil && v.isMet(t.claim, h.Prefixes) && v.covers(h.Prefixes) {
+	back := h != nil && v.isMet(t.claim, h.Prefixes) && v.covers(h.Prefixes)
+	if granted.Share != "" || h.shares() {
+		if done, err := v.share(t, h, granted, back, out); done || err != nil {
+			return err
+		}
+	}
+	if back && !h.shares() {
 		// What the owner had, nobody else has had since.
 		v.use(h.Prefixes, h.use(), granted.use())
-		return v.give(t, h, granted.with(h), out)
+		v.found(granted.with(h), out)
+		return v.give(t, h, granted, out)
 	}
 	if h != nil {
 		if err := v.vacate(h, out); err != nil {
@@ -279,6 +291,7 @@ func (v *view) allocate(t *task, h *holding, out *outcome) error {
 		return v.explainFully(err)
 	}
 	v.use(granted.Prefixes, space.Held, granted.use())
+	v.found(granted, out)
 	return v.give(t, h, granted, out)
 }
 
@@ -318,9 +331,12 @@ func checkScope(spec Spec, scope string, h *holding) error {
 
 // again is for an owner that holds h already, by a lease that goes on or for good.
 func (v *view) again(t *task, h *holding, out *outcome) error {
-	if !v.isMet(t.claim, h.Prefixes) && !v.isMetBeside(t.claim, h) {
+	if !v.isMet(t.claim, h.Prefixes) && !v.isMetBeside(t.claim, h) || h.Share != t.claim.Share {
 		if _, err := t.claim.resolve(v.rules, t.claim.Policy, nil); err != nil {
 			return err
+		}
+		if h.Share != t.claim.Share {
+			return errorf("%w: it holds %v by the share key %q, and claims by %q", ErrHeld, h.Prefixes, h.Share, t.claim.Share)
 		}
 		return errorf("%w: it holds %v", ErrHeld, h.Prefixes)
 	}
@@ -358,7 +374,7 @@ func (v *view) again(t *task, h *holding, out *outcome) error {
 // vacate makes room for what the owner gets in the place of h, which cools down or is a lease that has ended.
 func (v *view) vacate(h *holding, out *outcome) error {
 	if !h.cooling || h.due(v.now) || h.Kept {
-		return v.free(h)
+		return v.giveBack(h, out)
 	}
 	aside := h.copy()
 	aside.stray = true
@@ -568,12 +584,17 @@ func (v *view) explainFully(err error) error {
 
 func (v *view) explainTaken(taken *takenError) error {
 	first := taken.prefix.Addr()
-	if v.space.InUse(space.FamilyOf(first), space.Cooling).IsZero() && v.space.Tally(space.Reserved) == 0 {
+	if v.space.InUse(space.FamilyOf(first), space.Cooling).IsZero() && v.space.Tally(space.Reserved) == 0 &&
+		v.space.Tally(space.Shared) == 0 {
 		return nil
 	}
 	h, err := v.recordAt(first)
-	if err == nil && h != nil && h.cooling {
+	switch {
+	case err != nil || h == nil:
+	case h.cooling:
 		taken.until, taken.reserved = h.frees(), h.Reserved
+	case h.shared:
+		taken.share = h.Share
 	}
 	return err
 }
@@ -735,6 +756,12 @@ func (t *task) unlessOptional(err error) error {
 
 // letGo frees the prefixes of h, or withholds them for a time.
 func (v *view) letGo(t *task, h *holding, out *outcome) error {
+	if h.shares() {
+		if last, err := v.leave(h, out); err != nil || !last {
+			v.remove(out, h)
+			return err
+		}
+	}
 	cooldown := v.rules.Cooldown.Truncate(time.Microsecond)
 	if h.Reserved && v.coversSome(h.Prefixes) {
 		v.keep(t, h, cooldown, out)
@@ -775,6 +802,7 @@ func (v *view) letGo(t *task, h *holding, out *outcome) error {
 func (v *view) withheld(h *holding, prefixes []netip.Prefix, d time.Duration) *holding {
 	cooling := &holding{Allocation: h.Allocation, cooling: true}
 	cooling.Prefixes, cooling.Expires, cooling.Child, cooling.Reserved = prefixes, v.now.Add(d), "", false
+	cooling.Share = ""
 	v.use(prefixes, space.Held, space.Cooling)
 	return cooling
 }
@@ -823,7 +851,7 @@ func (v *view) expireAll(t *task, out *outcome) error {
 		switch {
 		case err != nil:
 			return err
-		case !h.due(v.now) || len(out.writes) >= t.limit:
+		case !h.due(v.now) || out.ended >= t.limit:
 			return nil
 		case v.around.busy(h) != idle:
 			continue
@@ -831,6 +859,7 @@ func (v *view) expireAll(t *task, out *outcome) error {
 		if err := v.expire(out, h); err != nil {
 			return err
 		}
+		out.ended++
 	}
 	return nil
 }

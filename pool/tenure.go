@@ -37,7 +37,8 @@ const (
 	Released End = "released"
 	// Lapsed means that the lease ended, whatever became of the addresses then.
 	Lapsed End = "lapsed"
-	// Declined means that the owner declined it; see [Pool.Decline].
+	// Declined means that the owner declined it, so that it went into quarantine; see [Pool.Decline]. Of what others go on
+	// to share nothing does, and the owner that declined it has released it.
 	Declined End = "declined"
 	// Renumbered means that the same grant goes on with other addresses; see [Pool.Renumber].
 	Renumbered End = "renumbered"
@@ -87,10 +88,11 @@ func (q *HistoryQuery) wants(t *Tenure) bool {
 }
 
 // History iterates over tenures in a pool whose spec asks for a history, the oldest first: those that have ended, in
-// the order in which they were recorded, then those that go on, the earliest grant first. The tenures of one address
-// come in the order of their times, and so do those of one owner. A lease that has ended is recorded when its addresses
-// are taken back, and so may come after tenures of other addresses that ended later. Each tenure comes up once. One
-// that ends while History runs comes up once, as it was at some moment. An error ends the iteration.
+// the order in which they were recorded, then those that go on, the earliest grant first. The tenures of one owner come
+// in the order of their times, and so do those of one address, unless owners share it. A lease that has ended is
+// recorded when its addresses are taken back, and so may come after tenures of other addresses that ended later. Each
+// tenure comes up once. One that ends while History runs comes up once, as it was at some moment. An error ends the
+// iteration.
 //
 // What has ended for longer than [Spec.History] may be left out, and is deleted in passing; [ForgetHistory] deletes
 // more. A pool that is deleted leaves its history, which the next pool of that name goes on with.
@@ -102,8 +104,8 @@ func (q *HistoryQuery) wants(t *Tenure) bool {
 // by page; of several labels, the store is asked for the one with the longest value. By address it is that of 6 such
 // searches for IPv4, and of 18 for IPv6; a prefix of another length than a multiple of 8 bits is found among those with
 // which it shares the next shorter such prefix. By time alone, and on other stores, it is O(tenures remembered). Of
-// those that go on, one look-up for an owner or an address, else O(allocations that have the label) or O(allocations);
-// those that match are in memory.
+// those that go on, one look-up for an owner, or for an address and one for each owner that shares it, else
+// O(allocations that have the label) or O(allocations); those that match are in memory.
 func (p *Pool) History(ctx context.Context, q HistoryQuery) iter.Seq2[Tenure, error] {
 	return func(yield func(Tenure, error) bool) {
 		err := q.validate()
@@ -123,7 +125,9 @@ type tenureName struct {
 	began      int64 // in microseconds
 }
 
-func (t *Tenure) tenureName() tenureName { return tenureName{t.Owner, t.Generation, t.Created.UnixMicro()} }
+func (t *Tenure) tenureName() tenureName {
+	return tenureName{t.Owner, t.Generation, t.Created.UnixMicro()}
+}
 
 // history gives the tenures that a query wants to yield. What goes on is read first: what ends in between is then in
 // the records that are read later.
@@ -174,7 +178,7 @@ func (s *stored) presentFor(ctx context.Context, q *HistoryQuery) iter.Seq2[*hol
 	case q.Owner != "":
 		h, err = s.get(ctx, q.Owner)
 	case q.Addr.IsValid():
-		h, err = s.find(ctx, q.Addr.WithZone(""))
+		return holdersAt(ctx, s, q.Addr)
 	case len(q.Labels) > 0:
 		name, value := longestLabel(q.Labels)
 		return s.labelled(ctx, store.Labelled{Kind: store.KindAllocation, Pool: s.name, Name: name, Value: value})

@@ -58,8 +58,9 @@ func (c *chronicle) Allocate(t *rapid.T) {
 	claim := labelledClaim(anyOwner(t), "node="+rapid.SampledFrom([]string{"n1", "n2"}).Draw(t, "node"))
 	claim.TTL = time.Duration(rapid.SampledFrom([]int{0, 1, 5}).Draw(t, "minutes")) * time.Minute
 	claim.Policy = rapid.SampledFrom([]pool.FamilyPolicy{"", pool.RequireDualStack}).Draw(t, "policy")
+	claim.Share = rapid.SampledFrom([]string{"", "web"}).Draw(t, "share")
 	_, err := c.pool(t).Allocate(t.Context(), claim)
-	requireOneOf(t, err, pool.ErrExhausted, pool.ErrHeld)
+	requireOneOf(t, err, pool.ErrExhausted, pool.ErrHeld, pool.ErrShared)
 }
 
 func (c *chronicle) Release(t *rapid.T) {
@@ -72,8 +73,22 @@ func (c *chronicle) Release(t *rapid.T) {
 func (c *chronicle) Decline(t *rapid.T) {
 	owner := anyOwner(t)
 	c.ending[owner] = pool.Declined
+	if c.goesOnWithout(owner) {
+		c.ending[owner] = pool.Released
+	}
 	_, err := c.pool(t).Decline(t.Context(), pool.Held{Owner: owner, Optional: true}, time.Minute)
 	requireOneOf(t, err)
+}
+
+// goesOnWithout reports whether others share what the owner holds.
+func (c *chronicle) goesOnWithout(owner string) bool {
+	var sharers []string
+	for g, a := range c.held {
+		if a.Share != "" {
+			sharers = append(sharers, g.owner)
+		}
+	}
+	return len(sharers) > 1 && slices.Contains(sharers, owner)
 }
 
 func (c *chronicle) Renew(t *rapid.T) {
@@ -209,7 +224,8 @@ func (c *chronicle) ask(t *rapid.T, p *pool.Pool, all []pool.Tenure) {
 	})
 	got := tenures(t, p, q)
 	require.ElementsMatch(t, want, got)
-	if q.Owner != "" || q.Addr.IsValid() {
+	shared := func(past pool.Tenure) bool { return past.Share != "" }
+	if q.Owner != "" || q.Addr.IsValid() && !slices.ContainsFunc(got, shared) {
 		for i := range got[:max(0, len(got)-1)] {
 			require.False(t, got[i].To.IsZero() || got[i].To.After(got[i+1].Created), "the oldest first")
 		}

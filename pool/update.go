@@ -209,7 +209,7 @@ func (a *attempt) takeOver(d *draft, now *state, r *rules, parent parentage, dra
 		was := h
 		h = r.current(h)
 		isLost := func(p netip.Prefix) bool {
-			return begins && next.obstacle(now, p) != "" ||
+			return begins && !h.shared && next.obstacle(now, p) != "" ||
 				(h.Reserved || h.live() && !h.Expired(a.now)) && strands(now, next, p)
 		}
 		if slices.ContainsFunc(h.Prefixes, isLost) {
@@ -243,6 +243,9 @@ func (s *state) hold(h *holding) (twice []netip.Prefix) {
 		}
 	}
 	s.rules.counted.own(s.space, h, true)
+	if h.shares() {
+		return nil // the share has them
+	}
 	for _, p := range h.Prefixes {
 		if s.space.Hold(p, h.use()) {
 			twice = append(twice, p)

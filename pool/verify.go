@@ -32,6 +32,9 @@ type Report struct {
 	OutOfRange []Allocation
 	// Miscounted names the counts in the head that differ from those of the records; empty if none does.
 	Miscounted []string
+	// Misshared names the shares whose record does not list just the owners that hold what it has, or that an owner holds
+	// something else of; empty if there is none. See [Claim.Share].
+	Misshared []string
 	// Damaged are the errors of records that cannot be read, or that the store overlooks when it lists them, each with
 	// the name of the record. What an unreadable record holds is unknown.
 	Damaged []error
@@ -42,7 +45,7 @@ type Report struct {
 // OK reports whether nothing is wrong.
 func (r Report) OK() bool {
 	return len(r.Leaked) == 0 && len(r.Unguarded) == 0 && len(r.Shared) == 0 && len(r.Miscounted) == 0 &&
-		len(r.Damaged) == 0 && r.Unreadable == nil
+		len(r.Misshared) == 0 && len(r.Damaged) == 0 && r.Unreadable == nil
 }
 
 // String says in one line what is wrong, or "ok" with the number of allocations.
@@ -52,6 +55,9 @@ func (r Report) String() string {
 	}
 	text := fmt.Sprintf("%d allocations; leaked %v, unguarded %v, shared %v, miscounted %v",
 		r.Allocations, brief(r.Leaked), brief(r.Unguarded), briefList(r.Shared), r.Miscounted)
+	if len(r.Misshared) > 0 {
+		text += fmt.Sprintf(", misshared %v", brief(r.Misshared))
+	}
 	if len(r.Damaged) > 0 {
 		text += fmt.Sprintf(", %v", &store.DamagedError{Damaged: r.Damaged})
 	}
@@ -71,7 +77,7 @@ func (r Report) String() string {
 func (p *Pool) Verify(ctx context.Context) (Report, error) {
 	var report Report
 	err := exclusively(ctx, func(a *attempt) (err error) {
-		report, _, err = a.audit(p)
+		report, _, _, err = a.audit(p)
 		return err
 	}, p)
 	return report, p.failed("verify", "", err)
@@ -88,7 +94,7 @@ func (p *Pool) Verify(ctx context.Context) (Report, error) {
 func (p *Pool) Repair(ctx context.Context) (Report, error) {
 	var report Report
 	err := exclusively(ctx, func(a *attempt) error {
-		found, rebuilt, err := a.audit(p)
+		found, rebuilt, writes, err := a.audit(p)
 		if err != nil {
 			return err
 		}
@@ -105,7 +111,10 @@ func (p *Pool) Repair(ctx context.Context) (Report, error) {
 				ErrCorrupt, found.Unreadable, &store.DamagedError{Damaged: found.Damaged})
 		}
 		d := a.draft(p)
-		d.next = rebuilt
+		for _, w := range writes {
+			w.holding.Beside = rebuilt.rules.beside(w.holding)
+		}
+		d.next, d.writes = rebuilt, writes
 		return a.dropAllPieces(d)
 	}, p)
 	return report, p.failed("repair", "", err)
@@ -113,7 +122,8 @@ func (p *Pool) Repair(ctx context.Context) (Report, error) {
 
 // repairable reports whether anything is wrong with the head.
 func (r Report) repairable() bool {
-	return len(r.Leaked) > 0 || len(r.Unguarded) > 0 || len(r.Miscounted) > 0 || r.Unreadable != nil
+	return len(r.Leaked) > 0 || len(r.Unguarded) > 0 || len(r.Miscounted) > 0 ||
+		len(r.Misshared) > 0 && len(r.Damaged) == 0 || r.Unreadable != nil
 }
 
 // dropAllPieces plans that all records of free space go that the store has, whichever the head names.
@@ -127,45 +137,47 @@ func (a *attempt) dropAllPieces(d *draft) error {
 	return nil
 }
 
-// audit compares the pool's head with its records, and returns a state made from the records alone.
-func (a *attempt) audit(p *Pool) (Report, *state, error) {
+// audit compares the pool's head with its records, and returns a state made from the records alone, with the writes
+// that mend the records of shares.
+func (a *attempt) audit(p *Pool) (Report, *state, []write, error) {
 	for range p.options.Attempts {
 		unreadable := p.home.reread(a.ctx)
 		if unreadable != nil && !errors.Is(unreadable, ErrCorrupt) {
 			if errors.Is(unreadable, ErrNoPool) {
 				unreadable = p.home.withOrphans(a.ctx, unreadable)
 			}
-			return Report{}, nil, unreadable
+			return Report{}, nil, nil, unreadable
 		}
 		rebuilt, err := p.home.blank(a.ctx)
 		if err != nil {
-			return Report{}, nil, err
+			return Report{}, nil, nil, err
 		}
-		report, err := compare(p.home.state(), rebuilt, p.home.audited(a.ctx))
+		report, writes, err := compare(p.home.state(), rebuilt, p.home.audited(a.ctx))
 		if err != nil {
-			return report, nil, err
+			return report, nil, nil, err
 		}
 		same, err := p.home.isAt(a.ctx, p.home.revision())
 		if err != nil {
-			return report, nil, err
+			return report, nil, nil, err
 		}
 		if same {
 			report.Unreadable = unreadable
-			return report, rebuilt, nil
+			return report, rebuilt, writes, nil
 		}
 	}
-	return Report{}, nil, fmt.Errorf("%w: the pool did not stay the same for long enough to read it all", ErrBusy)
+	return Report{}, nil, nil, fmt.Errorf("%w: the pool did not stay the same for long enough to read it all", ErrBusy)
 }
 
 // compare compares the state now, nil if it could not be read, with the records, and adds these
-// to rebuilt, which starts empty.
-func compare(now, rebuilt *state, records iter.Seq2[*holding, error]) (Report, error) {
+// to rebuilt, which starts empty. It returns the writes that mend the records of shares; none if records are damaged.
+func compare(now, rebuilt *state, records iter.Seq2[*holding, error]) (Report, []write, error) {
 	var report Report
+	var shares sharing
 	for h, err := range records {
 		if found := damaged(err); len(found) > 0 {
 			report.Damaged = append(report.Damaged, found...)
 		} else if err != nil {
-			return report, err
+			return report, nil, err
 		}
 		if h == nil {
 			continue
@@ -173,6 +185,9 @@ func compare(now, rebuilt *state, records iter.Seq2[*holding, error]) (Report, e
 		h = rebuilt.rules.current(h)
 		if h.live() {
 			report.Allocations++
+		}
+		if shares.add(h) && h.shared {
+			continue
 		}
 		for _, prefix := range h.Prefixes {
 			if !rebuilt.space.Covers(prefix) {
@@ -183,9 +198,14 @@ func compare(now, rebuilt *state, records iter.Seq2[*holding, error]) (Report, e
 			report.Shared = append(report.Shared, h.only(prefix))
 		}
 	}
+	report.Shared = append(report.Shared, shares.hold(rebuilt)...)
 	rebuilt.space.Keep()
+	writes, wrong := shares.repairs()
+	if report.Misshared = wrong; len(report.Damaged) > 0 { // they may be of owners that a share lists
+		writes = nil
+	}
 	if now == nil {
-		return report, nil
+		return report, writes, nil
 	}
 	rebuilt.space.KeepCursors(now.space)
 	for _, f := range families {
@@ -200,15 +220,17 @@ func compare(now, rebuilt *state, records iter.Seq2[*holding, error]) (Report, e
 	report.count("owned addresses", fmt.Sprint(now.space.Owned()), fmt.Sprint(rebuilt.space.Owned()))
 	rebuilt.keepLeaked(report)
 	if len(report.Damaged) > 0 { // it cannot be told how many of them are held
-		rebuilt.space.Add(space.Holding, now.space.Tally(space.Holding)-rebuilt.space.Tally(space.Holding))
+		for _, c := range []space.Counter{space.Holding, space.Shared} {
+			rebuilt.space.Add(c, now.space.Tally(c)-rebuilt.space.Tally(c))
+		}
 	}
 	for counter, what := range [...]string{
 		space.Expiring: "records that expire", space.Aside: "records aside", space.Delegated: "records that were delegated",
-		space.Holding: "holders", space.Reserved: "reservations",
+		space.Holding: "holders", space.Reserved: "reservations", space.Shared: "shares",
 	} {
 		report.count(what, now.space.Tally(space.Counter(counter)), rebuilt.space.Tally(space.Counter(counter)))
 	}
-	return report, nil
+	return report, writes, nil
 }
 
 // keepLeaked takes what is leaked, if there are damaged records: they may hold it.

@@ -16,7 +16,7 @@ const (
 	// KindPool is the head of a pool: its specification and its free space.
 	KindPool Kind = "pool"
 	// KindAllocation is what one owner holds in a pool, or has released and can get back while it cools down.
-	// [Key.Name] is the owner.
+	// [Key.Name] is the owner. It is also what several owners share, under a name that no owner has.
 	KindAllocation Kind = "allocation"
 	// KindCooling is what was released and cools down while its last owner holds something else. [Key.Name] is the
 	// first prefix.

@@ -76,7 +76,7 @@ func (d Driver) Formats(t *testing.T, present int, update bool) {
 				require.NoError(t, err)
 				names = append(names, info.Name)
 			}
-			require.Len(t, names, 9)
+			require.Len(t, names, 10)
 			for _, name := range names {
 				p, err := pool.Open(t.Context(), s, name, nil)
 				require.NoError(t, err)

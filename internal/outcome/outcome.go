@@ -23,6 +23,7 @@ var ofCalls = []outcome{
 	{pool.ErrExhausted, "exhausted"},
 	{pool.ErrTaken, "taken"},
 	{pool.ErrHeld, "held"},
+	{pool.ErrShared, "shared"},
 	{pool.ErrNotInPool, "not_in_pool"},
 	{pool.ErrBusy, "conflict"},
 	{pool.ErrNotFound, "not_found"},

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,9 +18,9 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Operators does on a backend what operators of pools ask for: reservations, quotas, finding by label, renumbering, the
-// history. It uses two handles, so that each learns from the store what the other did. Open returns a store, always of
-// the same backend; it may be the same store.
+// Operators does on a backend what operators of pools ask for: reservations, quotas, finding by label, sharing,
+// renumbering, the history. It uses two handles, so that each learns from the store what the other did. Open returns a
+// store, always of the same backend; it may be the same store.
 func Operators(t *testing.T, open func() store.Store) {
 	t.Helper()
 	ranges, err := cidr.ParseRanges("10.1.0.0-10.1.0.63")
@@ -35,7 +36,12 @@ func Operators(t *testing.T, open func() store.Store) {
 	require.NoError(t, err)
 	reservations(t, first, second)
 	quotas(t, first, second)
+	shares(t, first, second)
+	require.NoError(t, world.Audit(t.Context(), s))
 	renumber(t, first, second)
+	require.NoError(t, world.Audit(t.Context(), s))
+	released(t, first, second)
+	require.NoError(t, world.Audit(t.Context(), s))
 	history(t, open)
 	require.NoError(t, world.Audit(t.Context(), s))
 }
@@ -122,6 +128,16 @@ func quotas(t *testing.T, handles ...*pool.Pool) {
 	require.Equal(t, quota, found)
 }
 
+// holder returns what an owner holds at an address, perhaps with others.
+func holder(t *testing.T, p *pool.Pool, addr netip.Addr, owner string) pool.Allocation {
+	t.Helper()
+	all, err := p.Holders(t.Context(), addr)
+	require.NoError(t, err)
+	i := slices.IndexFunc(all, func(a pool.Allocation) bool { return a.Owner == owner })
+	require.GreaterOrEqual(t, i, 0, "%q is none of %v", owner, all)
+	return all[i]
+}
+
 // renumber moves the pool to another prefix through one handle, while the other one looks at it.
 func renumber(t *testing.T, first, second *pool.Pool) {
 	t.Helper()
@@ -141,9 +157,7 @@ func renumber(t *testing.T, first, second *pool.Pool) {
 	for owner, old := range all {
 		moved, _ := n.New(old)
 		for _, side := range []netip.Prefix{old, moved} {
-			a, err := second.Get(t.Context(), pool.Held{Addr: side.Addr()})
-			require.NoError(t, err)
-			require.Equal(t, owner, a.Owner)
+			a := holder(t, second, side.Addr(), owner)
 			require.Equal(t, []netip.Prefix{old}, a.Prefixes)
 			require.Equal(t, []netip.Prefix{moved}, a.Beside)
 		}
@@ -156,9 +170,7 @@ func renumber(t *testing.T, first, second *pool.Pool) {
 	require.NoError(t, second.FinishRenumber(t.Context()))
 	for owner, old := range all {
 		moved, _ := n.New(old)
-		a, err := first.Get(t.Context(), pool.Held{Addr: moved.Addr()})
-		require.NoError(t, err)
-		require.Equal(t, owner, a.Owner)
+		a := holder(t, first, moved.Addr(), owner)
 		require.Equal(t, []netip.Prefix{moved}, a.Prefixes)
 		require.Empty(t, a.Beside)
 		_, err = first.Get(t.Context(), pool.Held{Addr: old.Addr()})
@@ -168,6 +180,82 @@ func renumber(t *testing.T, first, second *pool.Pool) {
 	require.NoError(t, err)
 	require.Zero(t, info.Renumbering)
 	require.Equal(t, "10.2.0.0/26", cidr.FormatRange(info.Spec.Ranges[0]))
+}
+
+// sharers is how many owners of each handle share an address in [Operators].
+const sharers = 6
+
+// sharer is a claim by the share key that they name.
+func sharer(handle, i int) pool.Claim {
+	return pool.Claim{Owner: fmt.Sprint("sharer ", handle, "/", i), Share: "web, \"ü\"", TTL: time.Hour}
+}
+
+// shares has owners of both handles share one address, all at once: each is found at it, it counts once, and nobody
+// else gets it.
+func shares(t *testing.T, handles ...*pool.Pool) {
+	t.Helper()
+	before, err := handles[0].Info(t.Context())
+	require.NoError(t, err)
+	var all sync.WaitGroup
+	for h, p := range handles {
+		for i := range sharers {
+			all.Go(func() {
+				if _, err := p.Allocate(t.Context(), sharer(h, i)); err != nil {
+					t.Errorf("sharer %d/%d: %v", h, i, err)
+				}
+			})
+		}
+	}
+	all.Wait()
+	one, err := handles[0].Get(t.Context(), pool.Held{Owner: sharer(1, 0).Owner})
+	require.NoError(t, err)
+	holders, err := handles[1].Holders(t.Context(), one.Addrs()[0])
+	require.NoError(t, err)
+	require.Len(t, holders, sharers*len(handles))
+	for _, a := range holders {
+		require.Equal(t, one.Prefixes, a.Prefixes)
+		require.Equal(t, one.Share, a.Share)
+	}
+	after, err := handles[1].Info(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, before.StatsOf(pool.IPv4).Used.Add(cidr.CountOf(1)), after.StatsOf(pool.IPv4).Used)
+	require.Equal(t, before.Holders+len(holders), after.Holders)
+	that := []pool.Request{{Exact: one.Prefixes[0]}}
+	_, err = handles[0].Allocate(t.Context(), pool.Claim{Owner: "other", Requests: that})
+	require.ErrorIs(t, err, pool.ErrTaken)
+	require.ErrorContains(t, err, "shared by the key")
+}
+
+// released has those that share an address release it, each through the handle that did not claim it, all at once. The
+// address is withheld only after the last.
+func released(t *testing.T, handles ...*pool.Pool) {
+	t.Helper()
+	before, err := handles[0].Info(t.Context())
+	require.NoError(t, err)
+	last := sharer(0, 0).Owner
+	var all sync.WaitGroup
+	for h, p := range handles {
+		for i := range sharers {
+			if owner := sharer(1-h, i).Owner; owner != last {
+				all.Go(func() {
+					if _, err := p.Release(t.Context(), pool.Held{Owner: owner}); err != nil {
+						t.Errorf("%s: %v", owner, err)
+					}
+				})
+			}
+		}
+	}
+	all.Wait()
+	renewed, err := handles[1].Renew(t.Context(), pool.Held{Owner: last}, 2*time.Hour)
+	require.NoError(t, err)
+	holders, err := handles[0].Holders(t.Context(), renewed.Addrs()[0])
+	require.NoError(t, err)
+	require.Equal(t, []pool.Allocation{renewed}, holders)
+	_, err = handles[1].Release(t.Context(), pool.Held{Owner: last})
+	require.NoError(t, err)
+	after, err := handles[0].Info(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, before.StatsOf(pool.IPv4).Cooling.Add(cidr.CountOf(1)), after.StatsOf(pool.IPv4).Cooling)
 }
 
 // history has two handles give an address to one owner after the other, more often than the history is long, and asks

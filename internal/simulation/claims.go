@@ -27,11 +27,15 @@ func (c *actor) claim() {
 	}
 }
 
-// claimOf is what an owner claims: the first one of each process a lease.
+// claimOf is what an owner claims: the first one of each process a lease, and the last one what those of all processes
+// share.
 func (c *actor) claimOf(owner string) pool.Claim {
 	claim := pool.Claim{Owner: owner, Fenced: c.chance(3), Labels: map[string]string{"n": owner[len(owner)-1:]}}
 	if owner[len(owner)-1] == '0' {
 		claim.TTL = leaseTime
+	}
+	if owner[len(owner)-1] == '0'+owners-1 {
+		claim.Share = "last"
 	}
 	return claim
 }
@@ -47,7 +51,7 @@ func (c *actor) allocate(p *pool.Pool, owner string) {
 	err := c.do("allocate for "+key, func(ctx context.Context) (err error) {
 		got, err = p.Allocate(ctx, claim)
 		return err
-	}, pool.ErrExhausted)
+	}, pool.ErrExhausted, pool.ErrNotInPool) // what is shared may be out of range
 	unknown, answered := errors.Is(err, store.ErrUnknown), err == nil || errors.Is(err, pool.ErrExhausted)
 	c.doubt[key] = unknown || err != nil && doubt && !(settles && answered)
 	switch {
@@ -240,7 +244,7 @@ func (c *actor) allocateAll(p *pool.Pool, claims []pool.Claim) {
 	_ = c.do("allocate all in "+p.Name(), func(ctx context.Context) (err error) {
 		got, err = p.All(ctx, allocations(claims)...)
 		return err
-	}, pool.ErrExhausted)
+	}, pool.ErrExhausted, pool.ErrNotInPool)
 	for i, r := range got {
 		c.ack(p.Name()+"/"+claims[i].Owner, r.Allocation, claims[i].Fenced)
 	}
@@ -282,7 +286,7 @@ func (c *actor) allocateMany(p *pool.Pool, claims []pool.Claim) {
 		return i >= 0 && each.Now.Kind == store.KindAllocation && each.Now.Revision > 0 && IsPlain(results[i].Err)
 	})
 	for i, r := range results {
-		c.expect("allocate many in "+p.Name(), r.Err, pool.ErrExhausted)
+		c.expect("allocate many in "+p.Name(), r.Err, pool.ErrExhausted, pool.ErrNotInPool)
 		if r.Err == nil {
 			c.ack(p.Name()+"/"+claims[i].Owner, r.Allocation, claims[i].Fenced)
 		}

@@ -51,7 +51,13 @@ type entry struct {
 	live       bool   // it does not cool down
 	child      string // the pool that was made of it
 	generation int64
+	share      string   // the key by which it is shared, of a share and of each sharer
+	sharers    []string // of a share
+	prefixes   string   // of a share and of each sharer: what is shared
 }
+
+// isShare reports whether it is what several owners share.
+func (e *entry) isShare() bool { return e.sharers != nil }
 
 // grant is what a commit has newly given to an owner.
 type grant struct {
@@ -136,7 +142,7 @@ func (l *ledger) write(before, now store.Record) bool {
 		l.noteEnd(before, now)
 		if now.Revision > 0 {
 			e := entryOf(now)
-			if e.live && (before.State != now.State || !slices.Equal(before.Prefixes, now.Prefixes)) {
+			if (e.live || e.isShare()) && (before.State != now.State || !slices.Equal(before.Prefixes, now.Prefixes)) {
 				l.fresh = append(l.fresh, grant{p, e.key, e.held})
 			}
 			p.put(e)
@@ -231,11 +237,18 @@ func entryOf(r store.Record) entry {
 	e := entry{key: r.Key, held: addressesOf(r.Prefixes...), live: r.State == "allocated", generation: r.Revision}
 	if len(r.Data) > 0 {
 		var data struct {
-			Child      string `json:"child"`
-			Generation int64  `json:"generation"`
+			Child      string         `json:"child"`
+			Generation int64          `json:"generation"`
+			Share      string         `json:"share"`
+			Sharers    []string       `json:"sharers"`
+			Prefixes   []netip.Prefix `json:"prefixes"`
 		}
 		if json.Unmarshal(r.Data, &data) == nil {
 			e.child, e.generation = data.Child, cmp.Or(data.Generation, e.generation)
+			e.share, e.sharers = data.Share, data.Sharers
+		}
+		if e.share != "" {
+			e.prefixes = fmt.Sprint(append(data.Prefixes, r.Prefixes...))
 		}
 	}
 	return e

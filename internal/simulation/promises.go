@@ -43,7 +43,8 @@ func (m *promises) observe(before, now store.Record, latest time.Time) {
 		return
 	}
 	key := now.Pool + "/" + now.Name
-	same := now.Revision > 0 && now.State == "allocated" && fmt.Sprint(now.Prefixes) == fmt.Sprint(before.Prefixes)
+	same := now.Revision > 0 && now.State == "allocated" && fmt.Sprint(now.Prefixes) == fmt.Sprint(before.Prefixes) &&
+		entryOf(now).prefixes == entryOf(before).prefixes
 	if m.absent[key] && now.Revision > 0 && now.State == "allocated" && !(same && before.State == now.State) {
 		m.world.Fail("%s was told that it holds nothing, and then was given %v", key, now.Prefixes)
 	}

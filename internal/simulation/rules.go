@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -15,6 +16,7 @@ import (
 //     that its parent may not hand out.
 //   - An owner in a writer's blocks holds something in one pool at most, which was delegated from the parent of the
 //     blocks.
+//   - A share lists just the owners that hold by its key what it has.
 //   - What ends in a pool that has a history is recorded in the same commit, and what is forgotten is the oldest.
 //
 // Cost: O(records).
@@ -24,7 +26,8 @@ func (l *ledger) check() error {
 	}
 	defer l.checked()
 	for _, rule := range []func() error{
-		l.checkHolders, l.checkNetworks, l.checkChildren, l.checkFresh, l.checkTenants, l.checkHistory,
+		l.checkHolders, l.checkNetworks, l.checkChildren, l.checkFresh, l.checkTenants, l.checkShares,
+		l.checkHistory,
 	} {
 		if err := rule(); err != nil {
 			return err
@@ -153,4 +156,23 @@ func tenant(parent, writer string, number int) string {
 func parentOf(owner string) (string, bool) {
 	parent, _, isTenant := strings.Cut(owner, "|")
 	return parent, isTenant
+}
+
+// checkShares checks what owners share. All claims in the simulation are of one scope.
+func (l *ledger) checkShares() error {
+	for _, p := range l.pages {
+		listed, named := map[string][]string{}, map[string][]string{}
+		for i := range p.entries {
+			switch e := &p.entries[i]; {
+			case e.isShare():
+				listed[e.share+" "+e.prefixes] = slices.Sorted(slices.Values(e.sharers))
+			case e.share != "":
+				named[e.share+" "+e.prefixes] = append(named[e.share+" "+e.prefixes], e.key.Name)
+			}
+		}
+		if !maps.EqualFunc(listed, named, slices.Equal[[]string]) {
+			return fmt.Errorf("in the pool %q, shares list %v, and owners share %v", p.name, listed, named)
+		}
+	}
+	return nil
 }

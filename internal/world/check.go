@@ -15,9 +15,9 @@ import (
 // Check returns an error that names the first rule that the world breaks, or nil. It looks at ranges and prefixes only,
 // so the pools may be of any size, and a world that [Read] has read can be checked too. The rules:
 //
-//   - No address is held by two owners: of one pool, of a pool and those delegated from it, or of all pools of one
-//     network, in range or out of range, also while it cools down. What a pool was delegated from is held by who holds
-//     it in that.
+//   - No address is held by two owners, unless they share it by a key: of one pool, of a pool and those delegated from
+//     it, or of all pools of one network, in range or out of range, also while it cools down. What a pool was delegated
+//     from is held by who holds it in that.
 //   - An owner holds one allocation in a pool, and one in all blocks of a writer.
 //   - The ranges of a root pool, and what it holds outside of them, are none of another root pool of its network.
 //   - A pool that was delegated from another lies, with all that it holds, in what that holds for it, and is in its
@@ -96,10 +96,16 @@ func (w *World) checkHolders() error {
 	domains := map[string][]holder{}
 	for _, name := range w.Names() {
 		m := w.Pools[name]
-		domain := w.domain(m)
+		domain, shared := w.domain(m), map[[2]string][]netip.Prefix{}
 		for _, r := range m.Records {
 			if w.ChildOf(name, r) != nil {
 				continue // it is for that child to hold
+			}
+			if key := [2]string{r.Scope, r.Share}; r.Share != "" {
+				if slices.Equal(shared[key], r.Prefixes) {
+					continue // several owners hold it together
+				}
+				shared[key] = r.Prefixes
 			}
 			for _, p := range m.bothSides(r.Prefixes) {
 				domains[domain] = append(domains[domain], holder{p, fmt.Sprintf("%q in the pool %q", r.Owner, name)})

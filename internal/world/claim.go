@@ -150,7 +150,7 @@ func (w *World) Reserve(name string, c pool.Claim, seen Sight) (*World, *Record,
 func (m *Pool) allocate(
 	now time.Time, c pool.Claim, child string, reserve bool, seen Sight,
 ) (*Pool, *Record, error) {
-	if reserve && c.TTL != 0 {
+	if reserve && c.TTL != 0 || (reserve || child != "") && c.Share != "" {
 		return nil, nil, pool.ErrInvalid
 	}
 	if asksTwice(c) {
@@ -170,6 +170,10 @@ func (m *Pool) allocate(
 	}
 	if reserved && m.allows(r.addrs()) {
 		switch _, err := m.wants(c, c.Policy); {
+		case c.Share != "" && err == nil:
+			return nil, nil, pool.ErrHeld
+		case c.Share != "":
+			return nil, nil, err
 		case m.meets(c, r.Prefixes) && reserve:
 			return after, r, nil
 		case m.meets(c, r.Prefixes) && r.Declined && !r.Expired(now):
@@ -190,7 +194,7 @@ func (m *Pool) allocate(
 		return nil, nil, pool.ErrInvalid
 	}
 	granted := &Record{Allocation: pool.Allocation{
-		Owner: c.Owner, Created: now, Scope: c.Scope, Labels: maps.Clone(c.Labels), Child: child,
+		Owner: c.Owner, Created: now, Scope: c.Scope, Share: c.Share, Labels: maps.Clone(c.Labels), Child: child,
 	}}
 	if c.TTL != 0 {
 		granted.Expires = now.Add(c.TTL)
@@ -198,9 +202,12 @@ func (m *Pool) allocate(
 	if reserve {
 		granted.Reserved, granted.Kept, granted.Cooling = true, true, true
 	}
+	others := slices.DeleteFunc(m.sharing(c.Scope, c.Share), func(other *Record) bool { return other.Owner == c.Owner })
+	had := r != nil && m.meets(c, r.Prefixes) && m.allows(r.addrs()) &&
+		(r.Share == c.Share || r.Share == "" && len(others) == 0)
 	switch {
 	case r == nil:
-	case m.meets(c, r.Prefixes) && m.allows(r.addrs()): // nobody has had it since
+	case had: // nobody has had it since, but for those that share it
 		granted.Prefixes = r.Prefixes
 		granted.Reserved = reserve || reserved
 		if reserved && len(c.Labels) == 0 {
@@ -217,6 +224,19 @@ func (m *Pool) allocate(
 		aside := *r
 		aside.Aside = true
 		after.add(&aside, r)
+	}
+	if len(others) > 0 {
+		switch granted.Prefixes = others[0].Prefixes; {
+		case !m.meets(c, granted.Prefixes):
+			return nil, nil, pool.ErrShared
+		case !m.allows(granted.addrs()):
+			return nil, nil, pool.ErrNotInPool
+		}
+		after.add(granted, nil)
+		if err := after.keepQuotas(now, nil, granted, seen); err != nil {
+			return nil, nil, err
+		}
+		return after, granted, nil
 	}
 	var err error
 	before := after.clone()
@@ -261,7 +281,7 @@ func (m *Pool) ownAside(c pool.Claim) (found *Record) {
 func (m *Pool) again(
 	now time.Time, c pool.Claim, child string, reserve bool, r *Record,
 ) (*Pool, *Record, error) {
-	if !m.meets(c, r.Prefixes) && (len(r.Beside) == 0 || !m.meets(c, m.newOf(r.Prefixes))) {
+	if !m.meets(c, r.Prefixes) && (len(r.Beside) == 0 || !m.meets(c, m.newOf(r.Prefixes))) || r.Share != c.Share {
 		if _, err := m.wants(c, c.Policy); err != nil {
 			return nil, nil, err
 		}

@@ -1,6 +1,7 @@
 package world
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -18,7 +19,9 @@ func (m *Pool) Labelled(labels map[string]string) []pool.Allocation {
 			found = append(found, a)
 		}
 	}
-	slices.SortFunc(found, func(a, b pool.Allocation) int { return Lowest(a).Compare(Lowest(b)) })
+	slices.SortFunc(found, func(a, b pool.Allocation) int {
+		return cmp.Or(Lowest(a).Compare(Lowest(b)), cmp.Compare(a.Owner, b.Owner))
+	})
 	return found
 }
 

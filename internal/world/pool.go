@@ -169,6 +169,27 @@ func (m *Pool) Find(owner string) *Record {
 	return nil
 }
 
+// sharing are the records of the owners that hold something together by a share key.
+func (m *Pool) sharing(scope, key string) (sharers []*Record) {
+	for _, r := range m.Records {
+		if key != "" && r.Scope == scope && r.Share == key {
+			sharers = append(sharers, r)
+		}
+	}
+	return sharers
+}
+
+// Holders is what [pool.Pool.Holders] returns, in the order of the owners.
+func (m *Pool) Holders(a netip.Addr) (holders []pool.Allocation) {
+	for _, r := range m.Records {
+		if !r.Cooling && slices.Contains(addrsOfAll(r.sides()), a) {
+			holders = append(holders, r.Allocation)
+		}
+	}
+	slices.SortFunc(holders, ByAddr)
+	return holders
+}
+
 // Live returns what the owner holds; nil if that is nothing.
 func (m *Pool) Live(owner string) *Record {
 	if r := m.Find(owner); r != nil && !r.Cooling {

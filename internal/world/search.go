@@ -100,7 +100,7 @@ func (m *Pool) takePreferred(now time.Time, owner string, wants []pool.Request, 
 			continue
 		}
 		r := taken[w.Prefer]
-		over := r != nil && r.Expired(now) && !r.Reserved && r.Child == ""
+		over := r != nil && r.Expired(now) && !r.Reserved && r.Child == "" && r.Share == ""
 		if over && r.Owner != owner && i < len(seen.Prefixes) && seen.Prefixes[i] == p {
 			after.remove(r)
 			for _, a := range r.addrs() {

@@ -20,6 +20,9 @@ func (m *Pool) namedSuch(held pool.Held, such func(*Record) bool) (*Record, erro
 	r := m.Find(held.Owner)
 	if held.Owner == "" {
 		r = m.Taken()[m.tracked(held.Addr)]
+		if r != nil && len(m.sharing(r.Scope, r.Share)) > 1 {
+			return nil, pool.ErrShared
+		}
 	}
 	if r != nil && (r.Aside || !such(r)) {
 		r = nil
@@ -90,6 +93,9 @@ func (m *Pool) release(
 ) *Pool {
 	after := m.clone()
 	after.remove(r)
+	if len(after.sharing(r.Scope, r.Share)) > 0 {
+		return after // the others still hold it
+	}
 	declined = m.tracked(declined)
 	if r.Reserved && m.allowsSome(r.addrs()) {
 		kept := &Record{Allocation: r.Allocation, Cooling: true}
@@ -105,6 +111,7 @@ func (m *Pool) release(
 	cools := m.Spec.Cooldown > 0 && !r.Expired(now) && m.allowsSome(r.addrs())
 	cooling := &Record{Allocation: r.Allocation, Cooling: true}
 	cooling.Prefixes, cooling.Expires, cooling.Child, cooling.Reserved = nil, now.Add(m.Spec.Cooldown), "", false
+	cooling.Share = ""
 	apart := &Record{Allocation: cooling.Allocation, Cooling: true, Aside: true}
 	apart.Expires, apart.Declined = now.Add(quarantine), true
 	for _, p := range r.Prefixes {
@@ -195,14 +202,19 @@ func (m *Pool) Next(now time.Time) time.Time {
 	return next
 }
 
-// Reconcile is what [pool.Pool.Reconcile] does, given who is live.
+// Reconcile is what [pool.Pool.Reconcile] does, given who is live. What was seen to be released is in the order in
+// which that was done: of those that share an address, the last one may have it back while it cools down.
 func (w *World) Reconcile(
-	name string, live map[string]bool, since int64, grace time.Duration,
+	name string, live map[string]bool, since int64, grace time.Duration, seen []pool.Allocation,
 ) (*World, pool.Reconciliation) {
 	m, now := w.Pools[name], w.Now
-	after := m.clone()
+	after, records := m.clone(), slices.Clone(m.Records)
+	place := func(r *Record) int {
+		return slices.IndexFunc(seen, func(a pool.Allocation) bool { return a.Owner == r.Owner })
+	}
+	slices.SortStableFunc(records, func(a, b *Record) int { return place(a) - place(b) })
 	var found pool.Reconciliation
-	for _, r := range m.Records {
+	for _, r := range records {
 		marked := *r
 		switch {
 		case r.Cooling || r.Child != "":

@@ -47,7 +47,7 @@ func (w *World) All(steps []Step, seen []Sight) (after *World, chosen []string, 
 			switch {
 			case err == nil:
 				s.Held.Owner = r.Owner
-			case s.Held.Optional:
+			case s.Held.Optional && !errors.Is(err, pool.ErrShared):
 				chosen[i] = s.Pools[0]
 				continue
 			default:
@@ -154,6 +154,12 @@ func (w *World) allocateIn(
 		return r.Reserved || !r.Cooling && !r.Expired(w.Now)
 	}
 	if first := slices.IndexFunc(s.Pools, holds); first >= 0 {
+		names = s.Pools[first : first+1]
+	}
+	shares := func(name string) bool {
+		return w.Pools[name] != nil && len(w.Pools[name].sharing(s.Claim.Scope, s.Claim.Share)) > 0
+	}
+	if first := slices.IndexFunc(s.Pools, shares); first >= 0 && !slices.ContainsFunc(s.Pools, holds) {
 		names = s.Pools[first : first+1]
 	}
 	call := w.Allocate

@@ -457,3 +457,17 @@ func TestJoin(t *testing.T) {
 	_, err = one.Get(t.Context(), pool.Held{Addr: netip.MustParseAddr("10.0.0.1")})
 	require.ErrorIs(t, err, pool.ErrNotFound)
 }
+
+// All owners that share an address are found at it.
+func TestLookupOfWhatIsShared(t *testing.T) {
+	p := must(pool.New(must(pool.ParseSpec("10.9.0.0/28")), &pool.Options{Clock: clock}))
+	for _, owner := range []string{"shop/http", "shop/https"} {
+		must(p.Allocate(t.Context(), pool.Claim{Owner: owner, Share: "web"}))
+	}
+	h := mounted(view.Pools(map[string]*pool.Pool{"services": p}), nil)
+	w := get(t, h, root+"lookup?addr=10.9.0.1&format=text")
+	require.Equal(t, http.StatusOK, w.Code)
+	require.Contains(t, w.Body.String(), "held by shop/http,")
+	require.Contains(t, w.Body.String(), "held by shop/https,")
+	require.Contains(t, get(t, h, root+"pool/services?format=text").Body.String(), "shop/https")
+}

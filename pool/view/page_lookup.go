@@ -96,10 +96,12 @@ func (h *handler) find(r *http.Request, addr netip.Addr) ([]found, error) {
 		if state == outside && !moves && info.StatsOf(pool.FamilyOf(addr)).OutOfRange.IsZero() {
 			continue
 		}
-		a, err := h.holder(r.Context(), info.Name, addr)
+		holders, err := h.holders(r.Context(), info.Name, addr)
+		for i := range holders {
+			all = append(all, found{info.Name, stateHeld, &holders[i]})
+		}
 		switch {
 		case err == nil:
-			all = append(all, found{info.Name, stateHeld, a})
 		case errors.Is(err, pool.ErrNoPool): // deleted meanwhile
 		case !errors.Is(err, pool.ErrNotFound):
 			return nil, err
@@ -112,13 +114,12 @@ func (h *handler) find(r *http.Request, addr netip.Addr) ([]found, error) {
 	return all, nil
 }
 
-func (h *handler) holder(ctx context.Context, name string, addr netip.Addr) (*pool.Allocation, error) {
+func (h *handler) holders(ctx context.Context, name string, addr netip.Addr) ([]pool.Allocation, error) {
 	p, err := h.source.Pool(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	a, err := p.Get(ctx, pool.Held{Addr: addr})
-	return &a, err
+	return p.Holders(ctx, addr)
 }
 
 // stateOf tells what the address is to the pool if nobody holds it.

@@ -34,6 +34,10 @@ func TestDocumentedQueries(t *testing.T) {
 	require.NoError(t, err)
 	_, err = p.Release(t.Context(), pool.Held{Owner: "vm-3"})
 	require.NoError(t, err)
+	for _, owner := range []string{"shop/http", "shop/https"} {
+		_, err = p.Allocate(t.Context(), pool.Claim{Owner: owner, Scope: "shop", Share: "web"})
+		require.NoError(t, err)
+	}
 
 	db := connect(t, dsn)
 	queries := servertest.DocumentedQueries(t)
@@ -42,10 +46,11 @@ func TestDocumentedQueries(t *testing.T) {
 		byAddress: {},
 		"Who holds anything in 10.0.0.0/24:": {
 			{"10.0.0.0/32", "lab", "vm-1"}, {"10.0.0.1/32", "lab", "vm-2"}, {"10.0.0.2/32", "lab", "vm-3"},
+			{"10.0.0.3/32", "lab", `share "shop" "web"`},
 		},
 		"What an owner holds:": {{"lab", `["10.0.0.0/32","fd00::/128"]`, "allocated", nil}},
 		"How many addresses each pool has, and how many of them are free:": {
-			{"lab", "IPv4", "8", "2", "5"}, {"lab", "IPv6", "18446744073709551616", "1", "18446744073709551615"},
+			{"lab", "IPv4", "8", "3", "4"}, {"lab", "IPv6", "18446744073709551616", "1", "18446744073709551615"},
 		},
 		"What expires within the next hour:": {{"lab", "vm-2", "10.0.0.1/32", nil}},
 		"What cools down, and until when:":   {{"lab", "10.0.0.2/32", nil}},
@@ -65,6 +70,8 @@ func TestDocumentedQueries(t *testing.T) {
 	require.Equal(t, [][]any{{"lab", "vm-1", nil, nil, nil}},
 		texts(t, db, in(schema, strings.ReplaceAll(now, "10.0.0.7", "10.0.0.0"))))
 	require.Empty(t, texts(t, db, in(schema, strings.ReplaceAll(now, "10.0.0.7", "10.0.0.2"))))
+	require.Equal(t, [][]any{{"lab", "shop/http", nil, nil, nil}, {"lab", "shop/https", nil, nil, nil}},
+		texts(t, db, in(schema, strings.ReplaceAll(now, "10.0.0.7", "10.0.0.3")+" ORDER BY owner")))
 	begun := "(SELECT MAX(began) FROM ipalloc.tenure WHERE ended IS NOT NULL)"
 	past := strings.ReplaceAll(queries[then], "CURDATE() - INTERVAL 12 HOUR", begun)
 	require.Equal(t, [][]any{{"lab", "vm-3", nil, nil, "released"}},

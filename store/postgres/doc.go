@@ -10,7 +10,8 @@
 //     kind into the next four;
 //   - pool: the pools. name is empty, data has the specification and the counts;
 //   - allocation: what owners hold (state allocated), and what was released and cools down (state cooling). name is the
-//     owner. Rows of kind cooling are for what cools down while its last owner holds something else;
+//     owner. What several owners share is one row with the prefixes (state shared), whose data lists them, and one of
+//     each owner without. Rows of kind cooling are for what cools down while its last owner holds something else;
 //   - history: what owners held, until some time, in pools whose specs ask for it. created is when a tenure began,
 //     state how it ended (released, lapsed, declined or renumbered), and data has when. The label ipalloc.owner is the
 //     owner;
@@ -20,8 +21,8 @@
 //   - label: one row for each label of an allocation or of a row of history, with kind, pool, label, value and name (of
 //     an allocation, the owner). Triggers maintain it too. What has no labels has no rows here, and costs nothing;
 //   - holding: a view that adds state, labels and times from allocation to address;
-//   - tenure: a view of history, and of what is held now, with one row for each prefix: pool, owner, prefix, began,
-//     ended and how (both null for what goes on) and labels;
+//   - tenure: a view of history, and of what is held now, with one row for each owner and prefix: pool, owner,
+//     prefix, began, ended and how (both null for what goes on) and labels;
 //   - ask: the asks of callers that wait for their turn at a head, and the answers. It is unlogged, and empty after a
 //     crash: a row means nothing once its caller has gone. The next ask of the same Store replaces a row. Every few
 //     seconds, the caller that has the turn removes rows that were not used for a minute;

@@ -35,6 +35,10 @@ func TestDocumentedQueries(t *testing.T) {
 	require.NoError(t, err)
 	_, err = p.Release(t.Context(), pool.Held{Owner: "vm-3"})
 	require.NoError(t, err)
+	for _, owner := range []string{"shop/http", "shop/https"} {
+		_, err = p.Allocate(t.Context(), pool.Claim{Owner: owner, Scope: "shop", Share: "web"})
+		require.NoError(t, err)
+	}
 
 	db := connect(t, url)
 	queries := servertest.DocumentedQueries(t)
@@ -43,11 +47,12 @@ func TestDocumentedQueries(t *testing.T) {
 		byAddress: {},
 		"Who holds anything in 10.0.0.0/24:": {
 			{"10.0.0.0/32", "lab", "vm-1"}, {"10.0.0.1/32", "lab", "vm-2"}, {"10.0.0.2/32", "lab", "vm-3"},
+			{"10.0.0.3/32", "lab", `share "shop" "web"`},
 		},
 		"What has the label node=n1 in a pool:": {{"vm-1", "{10.0.0.0/32,fd00::/128}", "allocated"}},
 		"What an owner holds:":                  {{"lab", "{10.0.0.0/32,fd00::/128}", "allocated", nil}},
 		"How many addresses each pool has, and how many of them are free:": {
-			{"lab", "IPv4", "8", "2", "5"}, {"lab", "IPv6", "18446744073709551616", "1", "18446744073709551615"},
+			{"lab", "IPv4", "8", "3", "4"}, {"lab", "IPv6", "18446744073709551616", "1", "18446744073709551615"},
 		},
 		"What expires within the next hour:": {{"lab", "vm-2", "10.0.0.1/32", nil}},
 		"What cools down, and until when:":   {{"lab", "10.0.0.2/32", nil}},
@@ -66,6 +71,9 @@ func TestDocumentedQueries(t *testing.T) {
 	require.Equal(t, [][]any{{"lab", "vm-1", "10.0.0.0/32", nil, nil, nil}},
 		texts(t, db, strings.ReplaceAll(now, "10.0.0.7", "10.0.0.0")))
 	require.Empty(t, texts(t, db, strings.ReplaceAll(now, "10.0.0.7", "10.0.0.2")))
+	require.Equal(t, [][]any{
+		{"lab", "shop/http", "10.0.0.3/32", nil, nil, nil}, {"lab", "shop/https", "10.0.0.3/32", nil, nil, nil},
+	}, texts(t, db, strings.ReplaceAll(now, "10.0.0.7", "10.0.0.3")+" ORDER BY owner"))
 	require.Equal(t, [][]any{{"lab", "vm-3", "10.0.0.2/32", nil, nil, "released"}},
 		texts(t, db, strings.ReplaceAll(strings.ReplaceAll(queries[then], "10.0.0.7", "10.0.0.2"),
 			"current_date - interval '12 hours'", "(SELECT max(began) FROM ipalloc.tenure WHERE ended IS NOT NULL)")))

@@ -32,8 +32,9 @@
 //   - record: all records, with the columns kind, pool, name, revision, state, prefixes (a JSON array), labels (a JSON
 //     object), created, expires and data (JSON). Of kind pool are the pools: name is empty, and data has the
 //     specification and the counts. Of kind allocation is what owners hold (state allocated), and what was released and
-//     cools down (state cooling); name is the owner. Of kind cooling is what cools down while its last owner holds
-//     something else.
+//     cools down (state cooling); name is the owner. What several owners share is one record with the prefixes (state
+//     shared), whose data lists them, and one of each owner without. Of kind cooling is what cools down while its last
+//     owner holds something else.
 //   - address: one row for each prefix of an allocation, with its family (4 or 6), and its first and last address in
 //     texts that sort, as 010.000.000.007 does, or 2001:0db8:0000:0000:0000:0000:0000:0001.
 //   - label: one row for each label of an allocation or of a past tenure (kind history), with its kind and pool, the

@@ -107,12 +107,16 @@ func TestQueries(t *testing.T) {
 	}
 	_, err = p.Release(t.Context(), pool.Held{Owner: "vm-3"})
 	require.NoError(t, err)
+	for _, owner := range []string{"shop/http", "shop/https"} {
+		_, err = p.Allocate(t.Context(), pool.Claim{Owner: owner, Scope: "shop", Share: "web"})
+		require.NoError(t, err)
+	}
 	wants := []string{
 		`^lab\|vm-6\|10\.0\.0\.7/32\|allocated\|$`,
 		`(?s)^10\.0\.0\.1/32\|lab\|vm-0\n.*\n10\.0\.0\.9/32\|lab\|vm-8\n10\.0\.0\.10/32\|lab\|vm-9\n`,
 		`^lab\|\["10\.0\.0\.2/32","2001:db8::2/128"\]\|allocated\|20\d\d-.*Z$`,
 		`^vm-9\|10\.0\.0\.10/32\nvm-9\|2001:db8::a/128$`,
-		`^lab\|IPv4\|256\|11\|242\nlab\|IPv6\|18446744073709551616\|11\|18446744073709551603$`,
+		`^lab\|IPv4\|256\|12\|241\nlab\|IPv6\|18446744073709551616\|11\|18446744073709551603$`,
 		`^lab\|vm-7\|10\.0\.0\.8/32\|20\d\d-.*Z\nlab\|vm-7\|2001:db8::8/128\|20\d\d-.*Z$`,
 		`^lab\|10\.0\.0\.4/32\|20\d\d-.*Z\nlab\|2001:db8::4/128\|20\d\d-.*Z$`,
 		`^lab\|vm-3\|20\d\d-.*Z\|20\d\d-.*Z\|released$`,
@@ -126,6 +130,8 @@ func TestQueries(t *testing.T) {
 	for i, query := range queries {
 		require.Regexp(t, wants[i], shell(t, path, query), query)
 	}
+	require.Equal(t, "shop/http|[\"10.0.0.13/32\"]\nshop/https|[\"10.0.0.13/32\"]",
+		shell(t, path, "SELECT owner, prefixes FROM tenure WHERE owner LIKE '%sh%' ORDER BY owner"), "what is shared")
 }
 
 // TestPlans looks whether what the store asks, and what people ask for by owner, address and expiry, uses an index.

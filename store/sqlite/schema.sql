@@ -51,12 +51,13 @@ CREATE VIEW holding AS
 	FROM address a JOIN record r ON r.kind = a.kind AND r.pool = a.pool AND r.name = a.name
 	WHERE a.kind = 'allocation';
 
--- Who held and holds what, from when and until when. ended and how are null for what goes on.
+-- Who held and holds what, from when and until when. ended and how are null for what goes on. What an owner shares stands
+-- in its data.
 CREATE VIEW tenure AS
 	SELECT pool, labels->>'$."ipalloc.owner"' AS owner, prefixes, created AS began, data->>'$.to' AS ended, state AS how, labels
 	FROM record WHERE kind = 'history'
 	UNION ALL
-	SELECT pool, name, prefixes, COALESCE(data->>'$.since', created), NULL, NULL, labels
+	SELECT pool, name, coalesce(data->'$.prefixes', prefixes), coalesce(data->>'$.since', created), NULL, NULL, labels
 	FROM record WHERE kind = 'allocation' AND state = 'allocated';
 
 -- The revision of the latest commit.

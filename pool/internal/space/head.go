@@ -25,12 +25,13 @@ type Head struct {
 	Spaces []headSpace `json:"spaces"`
 	// Left counts what is held of a family that the rules do not have.
 	Left []Counts `json:"left,omitempty"`
-	// Expiring, Aside, Delegated, Holding and Reservations are the counters of records.
+	// Expiring, Aside, Delegated, Holding, Reservations and Shares are the counters of records.
 	Expiring     int `json:"expiring,omitempty"`
 	Aside        int `json:"aside,omitempty"`
 	Delegated    int `json:"delegated,omitempty"`
 	Holding      int `json:"holding,omitempty"`
 	Reservations int `json:"reservations,omitempty"`
+	Shares       int `json:"shares,omitempty"`
 	// Owned are counts of addresses by label and value.
 	Owned []Owned `json:"owned,omitempty"`
 }
@@ -62,7 +63,7 @@ func (h *Head) Check(families []Family) error {
 			return fmt.Errorf("%w: the head counts %v twice", ErrCorrupt, left.Family)
 		}
 	}
-	if min(h.Expiring, h.Aside, h.Delegated, h.Holding, h.Reservations) < 0 {
+	if min(h.Expiring, h.Aside, h.Delegated, h.Holding, h.Reservations, h.Shares) < 0 {
 		return fmt.Errorf("%w: the head has negative counts of records", ErrCorrupt)
 	}
 	ids := h.PieceIDs()
@@ -129,6 +130,7 @@ func (h *Head) tallies() tallies {
 	var t tallies
 	t.records = [numCounters]int{
 		Expiring: h.Expiring, Aside: h.Aside, Delegated: h.Delegated, Holding: h.Holding, Reserved: h.Reservations,
+		Shared: h.Shares,
 	}
 	for _, s := range h.Spaces {
 		uses := [numUses]cidr.Count{Cooling: s.Cooling, Kept: s.Kept}
@@ -158,7 +160,7 @@ func (s *Space) Encode(base int64) (Head, []PieceWrite, error) {
 	h := Head{
 		Spaces: make([]headSpace, len(s.families)), Left: counts[len(s.families):],
 		Expiring: records[Expiring], Aside: records[Aside], Delegated: records[Delegated], Holding: records[Holding],
-		Reservations: records[Reserved], Owned: s.Owned(),
+		Reservations: records[Reserved], Shares: records[Shared], Owned: s.Owned(),
 	}
 	d := &draft{limits: s.limits, base: base}
 	for i, f := range s.families {

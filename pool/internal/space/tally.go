@@ -22,8 +22,10 @@ const (
 	Holding
 	// Reserved counts the records of owners for whom something is reserved, whether they hold it or not.
 	Reserved
+	// Shared counts the records of what several owners may share.
+	Shared
 
-	numCounters = 5
+	numCounters = 6
 )
 
 // Use is what taken addresses are used for.

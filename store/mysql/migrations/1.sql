@@ -112,13 +112,14 @@ CREATE OR REPLACE SQL SECURITY INVOKER VIEW @schema@.holding AS
 	FROM @schema@.address a JOIN @schema@.record r ON r.kind = a.kind AND r.pool = a.pool AND r.name = a.name
 //
 
--- Who held and holds what, from when and until when, in one row for each owner. ended and how are null for what goes on.
+-- Who held and holds what, from when and until when, in one row for each owner. ended and how are null for what goes on. What an owner
+-- shares stands in its data.
 CREATE OR REPLACE SQL SECURITY INVOKER VIEW @schema@.tenure AS
 	SELECT CONVERT(r.pool USING utf8mb4) AS pool, JSON_UNQUOTE(JSON_EXTRACT(r.labels, '$."ipalloc.owner"')) AS owner, r.prefixes,
 		r.created AS began, STR_TO_DATE(JSON_UNQUOTE(JSON_EXTRACT(r.data, '$.to')), '%Y-%m-%dT%H:%i:%s.%fZ') AS ended, r.state AS how, r.labels
 	FROM @schema@.record r WHERE r.kind = 'history'
 	UNION ALL
-	SELECT CONVERT(r.pool USING utf8mb4), CONVERT(r.name USING utf8mb4), r.prefixes,
+	SELECT CONVERT(r.pool USING utf8mb4), CONVERT(r.name USING utf8mb4), COALESCE(JSON_EXTRACT(r.data, '$.prefixes'), r.prefixes),
 		COALESCE(STR_TO_DATE(JSON_UNQUOTE(JSON_EXTRACT(r.data, '$.since')), '%Y-%m-%dT%H:%i:%s.%fZ'), r.created), NULL, NULL, r.labels
 	FROM @schema@.record r WHERE r.kind = 'allocation' AND r.state = 'allocated'
 //

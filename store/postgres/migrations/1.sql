@@ -99,13 +99,19 @@ CREATE VIEW @schema@.holding AS
 	SELECT a.prefix, a.pool, a.kind, a.name AS owner, r.state, r.labels, r.created, r.expires, r.revision, r.data
 	FROM @schema@.address a JOIN @schema@.allocation r USING (kind, pool, name);
 
--- Who held and holds each prefix, from when and until when, in one row a prefix. ended and how are null for what goes on.
+-- Who held and holds each prefix, from when and until when, in one row for each owner and prefix. ended and how are null for what goes on.
+-- The row of what several owners share lists them, each of whom has a row without prefixes.
 CREATE VIEW @schema@.tenure AS
 	SELECT r.pool, r.labels->>'ipalloc.owner' AS owner, p.prefix, r.created AS began, (r.data->>'to')::timestamptz AS ended, r.state AS how, r.labels
 	FROM @schema@.history r CROSS JOIN unnest(r.prefixes) AS p (prefix)
 	UNION ALL
 	SELECT a.pool, a.name, a.prefix, COALESCE((r.data->>'since')::timestamptz, r.created), NULL, NULL, r.labels
-	FROM @schema@.address a JOIN @schema@.allocation r USING (kind, pool, name) WHERE a.kind = 'allocation' AND r.state = 'allocated';
+	FROM @schema@.address a JOIN @schema@.allocation r USING (kind, pool, name) WHERE a.kind = 'allocation' AND r.state = 'allocated'
+	UNION ALL
+	SELECT a.pool, r.name, a.prefix, COALESCE((r.data->>'since')::timestamptz, r.created), NULL, NULL, r.labels
+	FROM @schema@.address a JOIN @schema@.allocation s USING (kind, pool, name) CROSS JOIN json_array_elements_text(s.data->'sharers') AS o (owner)
+	JOIN @schema@.allocation r ON r.kind = 'allocation' AND r.pool = a.pool AND r.name = o.owner
+	WHERE a.kind = 'allocation' AND s.state = 'shared' AND a.name >= 'share "' AND a.name < 'share #';
 
 CREATE FUNCTION @schema@.keep_address() RETURNS trigger LANGUAGE plpgsql
 AS $ipalloc$

@@ -19,6 +19,7 @@ type claimFlags struct {
 	band   string
 	ttl    time.Duration
 	scope  string
+	share  string
 	labels []string
 }
 
@@ -37,7 +38,7 @@ func (f *claimFlags) add(c *cobra.Command) {
 
 // claim returns the claim that the flags describe.
 func (f *claimFlags) claim(owner string) (pool.Claim, error) {
-	claim := pool.Claim{Owner: owner, TTL: f.ttl, Scope: f.scope}
+	claim := pool.Claim{Owner: owner, TTL: f.ttl, Scope: f.scope, Share: f.share}
 	var err error
 	if claim.Labels, err = parseLabels(f.labels); err != nil {
 		return pool.Claim{}, err
@@ -80,10 +81,12 @@ func (a *app) allocate() *cobra.Command {
 	c := &cobra.Command{
 		Use: "allocate POOL OWNER", Short: "Give an owner an address or a prefix", Args: arguments(2, 2),
 		Long: `Give an owner an address or a prefix of a pool. An owner that holds what is asked
-for already gets the same answer.`,
+for already gets the same answer. Owners of one scope that name the same share key
+hold the same address together.`,
 		Example: `  ipalloc allocate pods vm-7
   ipalloc allocate pods vm-8 --dual --ttl 1h --label tenant=acme
-  ipalloc allocate nodes node-1 --bits 26 --dry-run`,
+  ipalloc allocate nodes node-1 --bits 26 --dry-run
+  ipalloc allocate services shop/http --share shop`,
 		ValidArgsFunction: a.completePool,
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.claim(c.Context(), &flags, args, func(ctx context.Context, p *pool.Pool, claim pool.Claim) (
@@ -97,6 +100,7 @@ for already gets the same answer.`,
 	}
 	flags.add(c)
 	c.Flags().DurationVar(&flags.ttl, "ttl", 0, "how long the lease lasts; 0 means for good")
+	c.Flags().StringVar(&flags.share, "share", "", "share key: those that name it hold the same")
 	c.Flags().BoolVar(&dryRun, "dry-run", false, "only show what the owner would get")
 	return c
 }

@@ -33,8 +33,8 @@ var (
 // refusals are the errors with which a pool refuses a change.
 var refusals = []error{
 	pool.ErrExists, pool.ErrInUse, pool.ErrExhausted, pool.ErrTaken, pool.ErrNotInPool, pool.ErrFamily, pool.ErrHeld,
-	pool.ErrScope, pool.ErrQuota, pool.ErrCordoned, pool.ErrOutOfRange, pool.ErrOverlap, pool.ErrGeneration,
-	pool.ErrOrphaned, pool.ErrUnfinished,
+	pool.ErrShared, pool.ErrScope, pool.ErrQuota, pool.ErrCordoned, pool.ErrOutOfRange, pool.ErrOverlap,
+	pool.ErrGeneration, pool.ErrOrphaned, pool.ErrUnfinished,
 }
 
 // usageError is an error of the command line. Its text does not say so.

@@ -22,6 +22,7 @@ type tenure struct {
 	To         time.Time         `json:"to,omitzero"`
 	End        pool.End          `json:"end,omitempty"`
 	Scope      string            `json:"scope,omitempty"`
+	Share      string            `json:"share,omitempty"`
 	Labels     map[string]string `json:"labels,omitempty"`
 }
 
@@ -109,7 +110,7 @@ func (a *app) printHistory(ctx context.Context, p *pool.Pool, query pool.History
 	case info.Spec.History == 0 && info.History == 0:
 		return fmt.Errorf("%w: the spec of pool %q asks for no history", pool.ErrNotFound, p.Name())
 	}
-	all := []tenure{}
+	all, shares := []tenure{}, []string(nil)
 	rows := table{columns: []string{"pool", "owner", "prefixes", "from", "to", "end", "scope", "labels"}}
 	for t, err := range p.History(ctx, query) {
 		if err != nil {
@@ -117,10 +118,12 @@ func (a *app) printHistory(ctx context.Context, p *pool.Pool, query pool.History
 		}
 		all = append(all, tenure{
 			Pool: p.Name(), Owner: t.Owner, Prefixes: t.Prefixes, Beside: t.Beside, Generation: t.Generation,
-			From: t.Created, To: t.To, End: t.End, Scope: t.Scope, Labels: t.Labels,
+			From: t.Created, To: t.To, End: t.End, Scope: t.Scope, Share: t.Share, Labels: t.Labels,
 		})
 		rows.add(p.Name(), t.Owner, heldText(t.Prefixes, t.Beside), timeText(t.Created), timeText(t.To), string(t.End),
 			t.Scope, labelText(t.Labels))
+		shares = append(shares, t.Share)
 	}
+	rows.addShares(shares)
 	return a.print(all, rows)
 }

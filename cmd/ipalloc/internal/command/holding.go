@@ -21,6 +21,7 @@ type holding struct {
 	Created    time.Time         `json:"created"`
 	Expires    time.Time         `json:"expires,omitzero"`
 	Scope      string            `json:"scope,omitempty"`
+	Share      string            `json:"share,omitempty"`
 	Labels     map[string]string `json:"labels,omitempty"`
 	Child      string            `json:"child,omitempty"`
 }
@@ -29,6 +30,7 @@ func holdingOf(poolName string, a pool.Allocation) holding {
 	h := holding{
 		Pool: poolName, Owner: a.Owner, Prefixes: a.Prefixes, Beside: a.Beside, State: "allocated",
 		Reserved: a.Reserved, Generation: a.Generation, Created: a.Created, Expires: a.Expires, Scope: a.Scope,
+		Share:  a.Share,
 		Labels: a.Labels, Child: a.Child,
 	}
 	if a.Kept {
@@ -45,15 +47,18 @@ func holdingsOf(poolName string, all []pool.Allocation) []holding {
 	return holdings
 }
 
-// holdingTable is one row for each holding.
+// holdingTable is one row for each holding. It has a column with the share keys if there are any.
 func holdingTable(holdings []holding) table {
 	t := table{columns: []string{
 		"pool", "owner", "prefixes", "state", "generation", "created", "expires", "scope", "labels", "child",
 	}}
+	var shares []string
 	for _, h := range holdings {
 		t.add(h.Pool, h.Owner, heldText(h.Prefixes, h.Beside), h.State, strconv.FormatInt(h.Generation, 10),
 			timeText(h.Created), timeText(h.Expires), h.Scope, labelText(h.Labels), h.Child)
+		shares = append(shares, h.Share)
 	}
+	t.addShares(shares)
 	return t
 }
 

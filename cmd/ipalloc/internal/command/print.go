@@ -33,6 +33,17 @@ type table struct {
 
 func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
 
+// addShares adds a column with the share key of each row, unless there are none.
+func (t *table) addShares(keys []string) {
+	if !slices.ContainsFunc(keys, func(key string) bool { return key != "" }) {
+		return
+	}
+	t.columns = append(t.columns, "share")
+	for i, key := range keys {
+		t.rows[i] = append(t.rows[i], key)
+	}
+}
+
 // checkFormat returns an error for a format that there is not. Commands call it before they change anything.
 func (a *app) checkFormat() error {
 	if !slices.Contains(formats, a.output) {

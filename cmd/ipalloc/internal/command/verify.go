@@ -23,6 +23,7 @@ type report struct {
 	Shared      []holding `json:"shared,omitempty"`
 	OutOfRange  []holding `json:"outOfRange,omitempty"`
 	Miscounted  []string  `json:"miscounted,omitempty"`
+	Misshared   []string  `json:"misshared,omitempty"`
 	Damaged     []string  `json:"damaged,omitempty"`
 	Unreadable  string    `json:"unreadable,omitempty"`
 }
@@ -31,7 +32,7 @@ func reportOf(name string, r pool.Report) report {
 	out := report{
 		Pool: name, OK: r.OK(), Summary: r.String(), Allocations: r.Allocations,
 		Leaked: rangeTexts(r.Leaked), Unguarded: rangeTexts(r.Unguarded), Shared: holdingsOf(name, r.Shared),
-		OutOfRange: holdingsOf(name, r.OutOfRange), Miscounted: r.Miscounted,
+		OutOfRange: holdingsOf(name, r.OutOfRange), Miscounted: r.Miscounted, Misshared: r.Misshared,
 	}
 	for _, err := range r.Damaged {
 		out.Damaged = append(out.Damaged, err.Error())
@@ -128,9 +129,10 @@ func (a *app) repair() *cobra.Command {
 	c := &cobra.Command{
 		Use: "repair POOL", Short: "Make a pool agree with what owners hold", Args: arguments(1, 1),
 		Long: `Make the free space of a pool agree with what owners hold, which stays as it is:
-leaked addresses become free, and unguarded ones taken. Where several owners share
-an address, release all but one of them and repair again. What is printed was
-found before the repair. Without --yes, nothing is changed.`,
+leaked addresses become free, and unguarded ones taken. Where several owners hold
+an address that they do not share by a key, release all but one of them and repair
+again. What is printed was found before the repair. Without --yes, nothing is
+changed.`,
 		Example:           "  ipalloc repair pods\n  ipalloc repair pods --yes",
 		ValidArgsFunction: a.completePool,
 		RunE: func(c *cobra.Command, args []string) error {

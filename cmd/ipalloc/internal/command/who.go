@@ -15,9 +15,10 @@ import (
 func (a *app) who() *cobra.Command {
 	return &cobra.Command{
 		Use: "who ADDRESS", Short: "Show who holds an address, in all pools", Args: arguments(1, 1),
-		Long: `Show who holds an address, in each pool of the store. In a pool from which another
-one was delegated, the owner is that of the whole block, and CHILD is that pool.
-If nobody holds it, the exit code is 3.`,
+		Long: `Show who holds an address, in each pool of the store: one owner, or all that share
+it, with the share key. In a pool from which another one was delegated, the owner
+is that of the whole block, and CHILD is that pool. If nobody holds it, the exit
+code is 3.`,
 		Example: "  ipalloc who 192.0.2.7",
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := a.checkFormat(); err != nil {
@@ -56,12 +57,11 @@ func holders(ctx context.Context, db store.Store, addr netip.Addr) ([]holding, e
 		if err != nil {
 			return nil, err
 		}
-		switch found, err := p.Get(ctx, pool.Held{Addr: addr}); {
-		case err == nil:
-			holdings = append(holdings, holdingOf(info.Name, found))
-		case !errors.Is(err, pool.ErrNotFound):
+		found, err := p.Holders(ctx, addr)
+		if err != nil && !errors.Is(err, pool.ErrNotFound) {
 			return nil, err
 		}
+		holdings = append(holdings, holdingsOf(info.Name, found)...)
 	}
 	return holdings, nil
 }
