@@ -480,7 +480,7 @@ func (a *attempt) beginRenumber(d *draft, n Renumbering) error {
 // owner by either. [Pool.FinishRenumber] takes the old ones away, or [Pool.CancelRenumber] the new ones.
 //
 // Until then the two addresses are one for all that is done: a claim for the one in from gets both, a release or the
-// end of a lease gives both back, and both cool down, are in quarantine, or are reserved. So owners that come
+// end of a lease gives both back, and both cool down, are in quarantine, are reserved or shared. So owners that come
 // meanwhile can be reached by either, as the others can. Claims ask for the old ones; an owner that holds something may
 // also ask for it by the new ones. [Info.Spec] stays the old one, so programs that call [Ensure] may restart. Changes
 // of the spec apply to both sides, and are refused with [ErrInvalid] if the new spec could not be renumbered so.
