@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/netip"
@@ -177,6 +178,42 @@ func TestCopyNetwork(t *testing.T) {
 	r = from.run(t, 4, "copy", "--to", third.url)
 	require.Contains(t, r.Stderr, `the network "blue" of the other store has the external addresses [10.0.254.0/24]`)
 	require.NotContains(t, third.run(t, 0, "pools").Stdout, "cluster")
+}
+
+// The standard input is read as a file is, as kubectl fills it.
+func TestAdoptStandardInput(t *testing.T) {
+	f := newFile(t)
+	r := f.run(t, 3, "adopt", "--from", "csv", "-")
+	require.Contains(t, r.Stderr, "pool not found: the store has none; create makes one")
+	f.create(t, "services", specOf(t, "10.96.0.0/16", "fd00:10:96::/112"))
+	services, err := os.Open("../../adopt/kubernetes/testdata/services.yaml")
+	require.NoError(t, err)
+	defer services.Close()
+	c := program.Command(t, t.TempDir(), f.url, "adopt", "--from", "kubernetes", "--only", "kind=Service", "-")
+	c.Stdin = services
+	output, err := c.CombinedOutput()
+	require.NoError(t, err, string(output))
+	require.Equal(t, "POOL      ADOPTED  HELD  ENDED  CLASHES\nservices  2        0     0      0\n", string(output))
+	r = f.run(t, 0, "who", "fd00:10:96::1", "-o", "csv")
+	require.Contains(t, r.Stdout, `services,default/kubernetes,"10.96.0.1,fd00:10:96::1",allocated`)
+}
+
+// Of very many clashes only the first are listed, unless all are asked for.
+func TestAdoptManyClashes(t *testing.T) {
+	f := newFile(t)
+	f.create(t, "lan", specOf(t, "192.0.2.0/24"))
+	table := []byte("owner,address\n")
+	for i := range 1010 {
+		table = fmt.Appendf(table, "host-%d,10.0.%d.%d\n", i, i/256, i%256)
+	}
+	file := filepath.Join(t.TempDir(), "hosts.csv")
+	require.NoError(t, os.WriteFile(file, table, 0o600))
+	r := f.run(t, 8, "adopt", "--from", "csv", file, "-o", "csv")
+	require.Equal(t, 1001, strings.Count(r.Stdout, "\n"))
+	require.Contains(t, r.Stderr, "1010 of 1010 clash, and were not adopted; 10 of them are not listed")
+	r = f.run(t, 8, "adopt", "--from", "csv", file, "-o", "csv", "--all", "--dry-run")
+	require.Equal(t, 1011, strings.Count(r.Stdout, "\n"))
+	require.Contains(t, r.Stderr, "1010 of 1010 clash, and would not be adopted\n")
 }
 
 // A file that another process has open is waited for, for as long as --timeout says.

@@ -4,8 +4,8 @@ go 1.26.0
 
 replace (
 	github.com/ipalloc/ipalloc => ../..
+	github.com/ipalloc/ipalloc/adopt => ../../adopt
 	github.com/ipalloc/ipalloc/config => ../../config
-	github.com/ipalloc/ipalloc/pool/metrics => ../../pool/metrics
 	github.com/ipalloc/ipalloc/store/bolt => ../../store/bolt
 	github.com/ipalloc/ipalloc/store/etcd => ../../store/etcd
 	github.com/ipalloc/ipalloc/store/kube => ../../store/kube
@@ -16,6 +16,7 @@ require (
 	github.com/containernetworking/cni v1.3.1
 	github.com/containernetworking/plugins v1.9.1
 	github.com/ipalloc/ipalloc v0.1.0
+	github.com/ipalloc/ipalloc/adopt v0.1.0
 	github.com/ipalloc/ipalloc/config v0.1.0
 	github.com/ipalloc/ipalloc/store/bolt v0.1.0
 	github.com/ipalloc/ipalloc/store/etcd v0.1.0

@@ -89,7 +89,7 @@ func TestAdoptAndKeep(t *testing.T) {
 	output, err := server.command(configuration, "adopt", "-format", "dnsmasq", file)
 	require.Error(t, err)
 	require.Contains(t, output, "10.7.0.77/32 hw:02:00:00:00:00:21\n")
-	require.Contains(t, output, "10.9.9.9/32 hw:02:00:00:00:00:22: not adopted: not in the pool: no subnet")
+	require.Contains(t, output, "10.9.9.9/32 hw:02:00:00:00:00:22: not adopted: in no pool: 10.9.9.9/32")
 	output, err = server.command(configuration, "keep")
 	require.NoError(t, err, output)
 	require.Equal(t, "10.7.0.77/32 hw:02:00:00:00:00:21\n", output)

@@ -4,6 +4,7 @@ go 1.26.0
 
 replace (
 	github.com/ipalloc/ipalloc => ../..
+	github.com/ipalloc/ipalloc/adopt => ../../adopt
 	github.com/ipalloc/ipalloc/pool/metrics => ../../pool/metrics
 	github.com/ipalloc/ipalloc/store/bolt => ../../store/bolt
 	github.com/ipalloc/ipalloc/store/etcd => ../../store/etcd
@@ -14,6 +15,7 @@ replace (
 require (
 	github.com/insomniacslk/dhcp v0.0.0-20260901064844-234b97448fae
 	github.com/ipalloc/ipalloc v0.1.0
+	github.com/ipalloc/ipalloc/adopt v0.1.0
 	github.com/ipalloc/ipalloc/pool/metrics v0.1.0
 	github.com/ipalloc/ipalloc/store/bolt v0.1.0
 	github.com/ipalloc/ipalloc/store/etcd v0.1.0

@@ -14,7 +14,10 @@ import (
 	"runtime/debug"
 	"syscall"
 
-	"github.com/ipalloc/ipalloc/examples/dhcp/internal/adopt"
+	"github.com/ipalloc/ipalloc/adopt"
+	"github.com/ipalloc/ipalloc/adopt/dnsmasq"
+	"github.com/ipalloc/ipalloc/adopt/isc"
+	"github.com/ipalloc/ipalloc/adopt/kea"
 	"github.com/ipalloc/ipalloc/examples/dhcp/internal/config"
 	"github.com/ipalloc/ipalloc/examples/dhcp/internal/driver"
 	"github.com/ipalloc/ipalloc/examples/dhcp/internal/leases"
@@ -104,38 +107,43 @@ func (p *program) serve(ctx context.Context, c *config.Config, db store.Store) e
 
 var errNotAdopted = errors.New("not adopted")
 
+// leaseFiles are the readers of the lease files of other servers, by the names that the command knows.
+var leaseFiles = map[string]func(io.ReadSeeker) adopt.Entries{"isc": isc.Read, "dnsmasq": dnsmasq.Read, "kea": kea.Read}
+
 // adopt takes over the leases in a file, and prints them.
 func (p *program) adopt(ctx context.Context, c *config.Config, db store.Store) error {
-	read, ok := adopt.Formats[p.format]
+	read, ok := leaseFiles[p.format]
 	if !ok || len(p.args) != 1 {
 		return fmt.Errorf("%w: want -format isc, dnsmasq or kea, and one file", errUsage)
 	}
-	text, err := os.ReadFile(p.args[0])
+	file, err := os.Open(p.args[0])
 	if err != nil {
 		return err
 	}
-	known, err := read(text)
-	if err != nil {
-		return fmt.Errorf("%s: %w", p.args[0], err)
-	}
+	defer file.Close()
 	l, err := leases.Open(ctx, db, c, nil)
 	if err != nil {
 		return err
 	}
-	done, err := l.Adopt(ctx, known)
-	failed := 0
-	for _, a := range done {
-		if a.Err != nil {
-			failed++
-			fmt.Fprintf(p.stdout, "%v %s: not adopted: %v\n", a.Prefix, a.Owner, a.Err)
+	failed, all := 0, 0
+	for a, err := range l.Adopt(ctx, read(file)) {
+		switch {
+		case err != nil:
+			return fmt.Errorf("%s: %w", p.args[0], err)
+		case a.Outcome == adopt.Ended:
 			continue
+		case a.Err != nil:
+			failed++
+			fmt.Fprintf(p.stdout, "%v %s: not adopted: %v\n", a.Prefixes[0], a.Owner, a.Err)
+		default:
+			fmt.Fprintf(p.stdout, "%v %s\n", a.Prefixes[0], a.Owner)
 		}
-		fmt.Fprintf(p.stdout, "%v %s\n", a.Prefix, a.Owner)
+		all++
 	}
 	if failed > 0 {
-		err = errors.Join(err, fmt.Errorf("%w: %d of %d leases", errNotAdopted, failed, len(done)))
+		return fmt.Errorf("%w: %d of %d leases", errNotAdopted, failed, all)
 	}
-	return err
+	return nil
 }
 
 func (p *program) keep(ctx context.Context, c *config.Config, db store.Store) error {

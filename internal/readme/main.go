@@ -2,11 +2,13 @@
 // from there works. Run it at the root of the repository:
 //
 //	go run ./internal/readme
+//	go run ./internal/readme -build DIR    programs get their imports as the module in DIR does
 //
 // Each fenced block that is marked as go is one of two things:
 //
 //   - A whole program (package main). It is built against this checkout and run in an empty folder, and must
-//     exit with status 0. If it ends with an "// Output:" comment, as an Example does, it must print that.
+//     exit with status 0. If it ends with an "// Output:" comment, as an Example does, it must print that. One in a
+//     folder with the name guides is only looked at: the tests of docs run it, with the commands around it.
 //   - Anything else is a fragment. Its lines must stand together in a Go file of this repository, apart from
 //     their indentation, where they are compiled and, in an Example, run.
 //
@@ -18,6 +20,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"go/ast"
 	"go/format"
@@ -26,23 +29,28 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/ipalloc/ipalloc/internal/markdown"
 )
 
 // runTime is how long a program may take.
 const runTime = time.Minute
 
 func main() {
-	if err := check("."); err != nil {
+	build := flag.String("build", ".", "the folder of the module that programs are built in")
+	flag.Parse()
+	if err := check(".", *build); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-// check checks all Markdown files under root and prints a line for each block.
-func check(root string) error {
+// check checks all Markdown files under root and prints a line for each block. Programs are built in the folder build.
+func check(root, build string) error {
 	files, err := read(root)
 	if err != nil {
 		return err
@@ -56,7 +64,7 @@ func check(root string) error {
 			continue
 		}
 		for _, b := range blocks(text) {
-			how, err := b.check(root, files)
+			how, err := b.check(build, name, files)
 			if err != nil {
 				failures = append(failures, fmt.Errorf("%s:%d: %w", name, b.line, err))
 				continue
@@ -98,56 +106,39 @@ type block struct {
 	code string
 }
 
-// blocks returns the blocks of Go code in a Markdown file. A block may be indented, as in a list. Its fence
-// is of three backquotes or more.
-func blocks(markdown string) []block {
+// blocks returns the blocks of Go code in a Markdown file.
+func blocks(text string) []block {
 	var found []block
-	var code strings.Builder
-	var fence, indent string // of the block that we are in; fence is empty outside
-	var isGo bool
-	var start int
-	for i, line := range strings.Split(markdown, "\n") {
-		text := strings.TrimLeft(line, " ")
-		rest := strings.TrimLeft(text, "`")
-		ticks := text[:len(text)-len(rest)]
-		rest = strings.TrimSpace(rest)
-		switch {
-		case fence == "" && len(ticks) >= 3:
-			fence, indent = ticks, line[:len(line)-len(text)]
-			language, _, _ := strings.Cut(rest, " ")
-			isGo, start = language == "go", i+1
-			code.Reset()
-		case fence != "" && len(ticks) >= len(fence) && rest == "":
-			if isGo {
-				found = append(found, block{start, code.String()})
-			}
-			fence = ""
-		case fence != "":
-			code.WriteString(strings.TrimPrefix(line, indent) + "\n")
+	for _, b := range markdown.Blocks(text) {
+		if b.Language == "go" {
+			found = append(found, block{b.Line, b.Text})
 		}
 	}
 	return found
 }
 
-// check says how b was found to work, or why it does not.
-func (b block) check(root string, files map[string]string) (string, error) {
+// check says how b, in the file of that name, was found to work, or why it does not.
+func (b block) check(build, name string, files map[string]string) (string, error) {
 	file, err := parser.ParseFile(token.NewFileSet(), "", b.code, parser.ParseComments)
 	if err == nil && file.Name.Name == "main" {
-		return "program runs", b.run(root, file)
+		if formatted, err := format.Source([]byte(b.code)); err != nil || string(formatted) != b.code {
+			return "", errors.New("the program is not formatted as gofmt does it")
+		}
+		if path.Base(path.Dir(name)) == "guides" {
+			return "program of a guide", nil
+		}
+		return "program runs", b.run(build, file)
 	}
-	for name, text := range files {
-		if filepath.Ext(name) == ".go" && contains(text, b.code) {
-			return "fragment of " + name, nil
+	for source, text := range files {
+		if filepath.Ext(source) == ".go" && contains(text, b.code) {
+			return "fragment of " + source, nil
 		}
 	}
 	return "", fmt.Errorf("these lines are in no Go file of the repository, and are no program:\n%s", b.code)
 }
 
 // run builds and runs the program b.
-func (b block) run(root string, file *ast.File) error {
-	if formatted, err := format.Source([]byte(b.code)); err != nil || string(formatted) != b.code {
-		return errors.New("the program is not formatted as gofmt does it")
-	}
+func (b block) run(where string, file *ast.File) error {
 	dir, err := os.MkdirTemp("", "readme")
 	if err != nil {
 		return err
@@ -160,7 +151,7 @@ func (b block) run(root string, file *ast.File) error {
 
 	// Built at the root, the file's imports are resolved by go.work: from this checkout.
 	build := exec.Command("go", "build", "-o", program, source)
-	build.Dir = root
+	build.Dir = where
 	if output, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("the program does not build: %w\n%s", err, output)
 	}

@@ -10,24 +10,8 @@ import (
 )
 
 func TestBlocks(t *testing.T) {
-	markdown := strings.ReplaceAll(`# Title
-'''go
-a()
-'''
-'''sh
-go test work
-'''
-* An item:
-
-  ''''go title="x"
-  b()
-    '''go
-  ''''
-'''golang
-c()
-'''
-`, "'", "`")
-	require.Equal(t, []block{{2, "a()\n"}, {10, "b()\n  ```go\n"}}, blocks(markdown))
+	markdown := strings.ReplaceAll("'''go\na()\n'''\n'''sh\ngo test work\n'''\n'''golang\nc()\n'''\n", "'", "`")
+	require.Equal(t, []block{{1, "a()\n"}}, blocks(markdown))
 }
 
 func TestCheck(t *testing.T) {
@@ -55,7 +39,7 @@ func TestCheck(t *testing.T) {
 			write("go.mod", "module example.org/m\n")
 			write("code.go", "package m\n\nfunc f(ok bool) int {\n\tif ok {\n\t\treturn 1\n\t}\n\treturn 0\n}\n")
 			write("README.md", "```go\n"+test.code+"```\n")
-			err := check(root)
+			err := check(root, root)
 			if test.wrong == "" {
 				require.NoError(t, err)
 				return
@@ -66,9 +50,23 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// A program of a guide is looked at, and not run.
+func TestCheckGuide(t *testing.T) {
+	root := t.TempDir()
+	write := func(name, text string) {
+		require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(root, name)), 0o700))
+		require.NoError(t, os.WriteFile(filepath.Join(root, name), []byte(text), 0o600))
+	}
+	write("README.md", "```go\npackage main\n\nfunc main() {}\n```\n")
+	write("docs/guides/page.md", "```go\npackage main\n\nfunc main() { panic(1) }\n```\n")
+	require.NoError(t, check(root, root))
+	write("docs/guides/page.md", "```go\npackage main\nfunc main() { }\n```\n")
+	require.ErrorContains(t, check(root, root), "docs/guides/page.md:1: the program is not formatted")
+}
+
 func TestCheckNeedsBlock(t *testing.T) {
 	root := t.TempDir()
-	require.ErrorContains(t, check(root), "README.md: missing")
+	require.ErrorContains(t, check(root, root), "README.md: missing")
 	require.NoError(t, os.WriteFile(filepath.Join(root, "README.md"), []byte("# Title\n"), 0o600))
-	require.ErrorContains(t, check(root), "README.md: missing")
+	require.ErrorContains(t, check(root, root), "README.md: missing")
 }

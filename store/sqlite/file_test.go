@@ -217,6 +217,37 @@ func TestReadOnly(t *testing.T) {
 	})
 }
 
+// TestBackup opens a copy that SQLite has made of an open store, as the package comment says how. It has no log.
+func TestBackup(t *testing.T) {
+	path, _ := newFile(t)
+	open, err := sqlite.Open(t.Context(), path, nil)
+	require.NoError(t, err)
+	defer open.Close()
+	backup := filepath.Join(t.TempDir(), "backup.db")
+	require.NoError(t, execute(t, path, "VACUUM INTO ?", backup))
+
+	s, err := sqlite.Open(t.Context(), backup, nil)
+	require.NoError(t, err)
+	defer s.Close()
+	require.Equal(t, 600, count(t, s))
+	other, err := sqlite.Open(t.Context(), backup, nil)
+	require.NoError(t, err)
+	defer other.Close()
+	fill(t, s, 600, 601)
+	require.Equal(t, 601, count(t, other))
+	requireSound(t, backup)
+}
+
+// count returns how many allocations there are.
+func count(t testing.TB, s store.Store) (n int) {
+	t.Helper()
+	for _, err := range s.List(t.Context(), store.KindAllocation, "a") {
+		require.NoError(t, err)
+		n++
+	}
+	return n
+}
+
 // TestReplaced removes and replaces the file, and the log, of an open store. The store notices, and does not touch what
 // is at its path then.
 func TestReplaced(t *testing.T) {

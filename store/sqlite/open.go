@@ -137,6 +137,9 @@ func (s *Store) start(ctx context.Context, absolute string, info fs.FileInfo) er
 	if _, err := retry(ctx, func() (struct{}, error) { return struct{}{}, verify(c) }); err != nil {
 		return err
 	}
+	if _, err := retry(ctx, func() (struct{}, error) { return struct{}{}, startLog(c) }); err != nil {
+		return err
+	}
 	if s.files, err = newFiles(absolute, info); err != nil {
 		return err
 	}
@@ -156,6 +159,18 @@ func verify(c *conn) error {
 		}
 		return err
 	})
+}
+
+// startLog makes SQLite keep a log beside the file, unless it does so already: what VACUUM INTO has written has none.
+func startLog(c *conn) error {
+	var mode string
+	if err := c.one("PRAGMA journal_mode", nil, &mode); err != nil || mode == "wal" {
+		return err
+	}
+	if err := c.one("PRAGMA journal_mode = WAL", nil, &mode); err != nil {
+		return err
+	}
+	return c.one("SELECT revision FROM latest", nil, new(int64)) // the log is made when it is first used
 }
 
 // inspect looks at the file alone, without a lock, and without the log and what SQLite does to it: it may be another

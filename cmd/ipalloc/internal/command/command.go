@@ -45,7 +45,8 @@ Exit codes:
   4  the pool refuses; nothing was changed
   5  something is wrong with a pool, as verify and doctor find
   6  --yes is missing; nothing was changed
-  7  it is not known whether the change took effect; do the same again`
+  7  it is not known whether the change took effect; do the same again
+  8  adopt has found clashes, and adopted the rest`
 
 // app is one run of the program.
 type app struct {
@@ -112,7 +113,7 @@ func (a *app) addCommands(root *cobra.Command) {
 		{"Give and take", []*cobra.Command{a.allocate(), a.renew(), a.release(), a.reserve(), a.unreserve()}},
 		{"Pools", []*cobra.Command{a.create(), a.ensure(), a.update(), a.drain(), a.renumber(), a.delete()}},
 		{"Check and mend", []*cobra.Command{a.doctor(), a.verify(), a.repair()}},
-		{"Move", []*cobra.Command{a.export(), a.importPool(), a.copy()}},
+		{"Move", []*cobra.Command{a.export(), a.importPool(), a.copy(), a.adopt()}},
 	}
 	for _, group := range groups {
 		root.AddGroup(&cobra.Group{ID: group.title, Title: group.title + ":"})

@@ -19,6 +19,7 @@ const (
 	codeWrong
 	codeNeedsYes
 	codeUnknown
+	codeClashes
 )
 
 var (
@@ -62,6 +63,8 @@ func codeOf(err error) int {
 		return codeUnknown
 	case is(errNeedsYes):
 		return codeNeedsYes
+	case is(errClashes):
+		return codeClashes
 	case is(errWrong, pool.ErrCorrupt, store.ErrDamaged):
 		return codeWrong
 	case is(context.Canceled, context.DeadlineExceeded):

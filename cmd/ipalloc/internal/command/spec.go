@@ -24,7 +24,12 @@ The file is YAML, with the members of the library's own JSON for specs:
   exclude: [192.0.2.100-192.0.2.120]
   cooldown: 1m
 
-ipalloc show POOL --spec prints the spec of a pool that there is.`
+ipalloc show POOL --spec prints the spec of a pool that there is.
+
+It may also be the configuration of another system: pools of Cluster API's
+in-cluster provider, of which the one called POOL or NAMESPACE/POOL is taken if
+there are several; a configuration of CNI, or a NetworkAttachmentDefinition, for
+host-local or Whereabouts, all of whose ranges become one pool.`
 
 // specCommand is a command that takes the name of a pool and the file of a spec.
 func (a *app) specCommand(use, short, long string,
@@ -42,7 +47,7 @@ func (a *app) specCommand(use, short, long string,
 			if err != nil {
 				return err
 			}
-			spec, err := specfile.Parse(text)
+			spec, err := specfile.ParseAny(text, args[0])
 			if err != nil {
 				return fmt.Errorf("file %q: %w", file, err)
 			}

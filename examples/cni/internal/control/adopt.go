@@ -1,15 +1,21 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
+	"slices"
 
 	"go4.org/netipx"
 
-	"github.com/ipalloc/ipalloc/examples/cni/internal/adopt"
+	"github.com/ipalloc/ipalloc/adopt"
+	"github.com/ipalloc/ipalloc/adopt/hostlocal"
+	"github.com/ipalloc/ipalloc/adopt/whereabouts"
 	"github.com/ipalloc/ipalloc/examples/cni/internal/netpools"
 	"github.com/ipalloc/ipalloc/examples/cni/internal/network"
 	"github.com/ipalloc/ipalloc/pool"
@@ -54,9 +60,9 @@ func (c *Control) heldElsewhere(n network.Network, ippools, node string) ([]pool
 			}
 		}
 		labels[netpools.LabelNode] = node
-		held, err := adopt.HostLocal(n.DataDir, n.Name)
-		for i := range held {
-			held[i].Labels = labels
+		held, err := netpools.Adopted(hostlocal.Read(os.DirFS(filepath.Join(n.DataDir, n.Name))), labels)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil // host-local has never given anything
 		}
 		return held, err
 	}
@@ -64,7 +70,10 @@ func (c *Control) heldElsewhere(n network.Network, ippools, node string) ([]pool
 	if err != nil {
 		return nil, err
 	}
-	return adopt.Whereabouts(text, n.NetworkName, rangesOf(n), labels)
+	ranges := rangesOf(n)
+	return netpools.Adopted(whereabouts.Read(bytes.NewReader(text), func(p whereabouts.Pool) bool {
+		return p.NetworkName == n.NetworkName && slices.Contains(ranges, p.Range)
+	}), labels)
 }
 
 // readAll reads a file, or the standard input.
@@ -103,8 +112,15 @@ func (c *Control) takeOver(ctx context.Context, n network.Network, held []pool.A
 }
 
 func (c *Control) allocateAll(ctx context.Context, p *pool.Pool, held []pool.Allocation) error {
+	entries := func(yield func(adopt.Entry, error) bool) {
+		for _, e := range netpools.Entries(held) {
+			if !yield(e, nil) {
+				return
+			}
+		}
+	}
 	var failed int
-	for result, err := range p.Each(ctx, steps(held)) {
+	for result, err := range adopt.Into(ctx, []*pool.Pool{p}, entries, nil) {
 		if err != nil {
 			return err
 		}
@@ -117,18 +133,4 @@ func (c *Control) allocateAll(ctx context.Context, p *pool.Pool, held []pool.All
 		return fmt.Errorf("%w: %d of %d attachments, whose addresses others hold", errNotAdopted, failed, len(held))
 	}
 	return nil
-}
-
-func steps(held []pool.Allocation) func(yield func(pool.Step) bool) {
-	return func(yield func(pool.Step) bool) {
-		for _, a := range held {
-			claim := pool.Claim{Owner: a.Owner, Labels: a.Labels}
-			for _, addr := range a.Addrs() {
-				claim.Requests = append(claim.Requests, pool.ExactAddr(addr))
-			}
-			if !yield(pool.Allocate(claim)) {
-				return
-			}
-		}
-	}
 }

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"slices"
 
-	"github.com/ipalloc/ipalloc/examples/cni/internal/adopt"
+	"github.com/ipalloc/ipalloc/adopt/hostlocal"
+	"github.com/ipalloc/ipalloc/adopt/whereabouts"
 	"github.com/ipalloc/ipalloc/examples/cni/internal/netpools"
 	"github.com/ipalloc/ipalloc/examples/cni/internal/network"
 	"github.com/ipalloc/ipalloc/pool"
@@ -19,7 +21,7 @@ import (
 func (c *Control) giveBack(ctx context.Context, args []string) error {
 	flags := c.newFlags("give-back")
 	config := flags.String("config", "", "the `file` of the network's configuration, as in /etc/cni/net.d")
-	namespace := flags.String("namespace", adopt.Namespace, "the `namespace` of Whereabouts' objects")
+	namespace := flags.String("namespace", whereabouts.Namespace, "the `namespace` of Whereabouts' objects")
 	if err := parse(flags, args); err != nil {
 		return err
 	}
@@ -43,10 +45,10 @@ func (c *Control) giveBack(ctx context.Context, args []string) error {
 	if n.Kind == network.HostLocal {
 		return c.giveBackHostLocal(n, held, shared)
 	}
-	objects := adopt.Objects{
+	objects := whereabouts.Objects{
 		NetworkName: n.NetworkName, Namespace: *namespace, Ranges: rangesOf(n), Reservations: n.Overlapping,
 	}
-	return objects.Write(c.Stdout, held)
+	return objects.Write(c.Stdout, netpools.Entries(held)...)
 }
 
 // heldIn returns what is held in those of the pools that exist, in the order of the addresses.
@@ -83,7 +85,7 @@ func (c *Control) giveBackHostLocal(n network.Network, held []pool.Allocation, s
 	for _, a := range held {
 		fmt.Fprintf(c.Stdout, "%s %v\n", a.Owner, a.Addrs())
 	}
-	return adopt.WriteHostLocal(n.DataDir, n.Name, held)
+	return hostlocal.Write(filepath.Join(n.DataDir, n.Name), netpools.Entries(held)...)
 }
 
 // rangesOf are the ranges of a configuration of Whereabouts as its objects have them: the subnets, each once.

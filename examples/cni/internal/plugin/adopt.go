@@ -2,8 +2,11 @@ package plugin
 
 import (
 	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
 
-	"github.com/ipalloc/ipalloc/examples/cni/internal/adopt"
+	"github.com/ipalloc/ipalloc/adopt/hostlocal"
 	"github.com/ipalloc/ipalloc/examples/cni/internal/netpools"
 	"github.com/ipalloc/ipalloc/examples/cni/internal/network"
 	"github.com/ipalloc/ipalloc/pool"
@@ -13,19 +16,20 @@ import (
 // first ADD of a new configuration gives no address to a second container. It is for stores of one node: the command
 // adopts into others.
 func (s *session) adopt(of network.Pool) error {
-	if s.shared || s.Kind != network.HostLocal || !adopt.HasHostLocal(s.DataDir, s.Name) {
+	folder := filepath.Join(s.DataDir, s.Name)
+	if s.shared || s.Kind != network.HostLocal {
+		return nil
+	}
+	if _, err := os.Stat(folder); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	_, err := pool.Open(s, s.store, of.Name, nil)
 	if !errors.Is(err, pool.ErrNoPool) && !errors.Is(err, pool.ErrUnfinished) {
 		return err
 	}
-	held, err := adopt.HostLocal(s.DataDir, s.Name)
+	held, err := netpools.Adopted(hostlocal.Read(os.DirFS(folder)), netpools.Labels(s.Header, s.node))
 	if err != nil || len(held) == 0 {
 		return err
-	}
-	for i := range held {
-		held[i].Labels = netpools.Labels(s.Header, s.node)
 	}
 	_, err = pool.Import(s, s.store, of.Name, pool.Snapshot{Info: pool.Info{Spec: of.Spec}, Allocations: held}, nil)
 	if errors.Is(err, pool.ErrExists) {

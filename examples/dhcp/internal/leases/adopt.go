@@ -2,85 +2,58 @@ package leases
 
 import (
 	"context"
-	"fmt"
-	"net/netip"
+	"iter"
 	"slices"
-	"time"
 
+	"github.com/ipalloc/ipalloc/adopt"
 	"github.com/ipalloc/ipalloc/pool"
 )
 
-// Known is a lease that another server has given.
-type Known struct {
-	Kind   Kind
-	Owner  string
-	Client Client
-	Prefix netip.Prefix
-	// Ends is when it ends. The zero time means never.
-	Ends time.Time
-}
-
-// Adopted is what became of a lease of another server. Err is nil if it is now a lease of this one.
-type Adopted struct {
-	Known
-	Err error
-}
-
-// Adopt takes over leases that other servers have given. It may be repeated. Those that have ended are left out. The
-// error is that of the store; some may have been taken over then.
-func (l *Leases) Adopt(ctx context.Context, all []Known) ([]Adopted, error) {
-	now := l.clock()
-	byPool := map[*pool.Pool][]Known{}
-	var done []Adopted
-	for _, k := range all {
-		if !k.Ends.IsZero() && !k.Ends.After(now) {
-			continue
-		}
-		if s := l.sourceOf(k); s != nil {
-			byPool[s.Pool] = append(byPool[s.Pool], k)
-		} else {
-			done = append(done, Adopted{k, fmt.Errorf("%w: no subnet of the configuration has %v", pool.ErrNotInPool, k.Prefix)})
-		}
-	}
-	for p, known := range byPool {
-		var steps []pool.Step
-		for _, k := range known {
-			steps = append(steps, pool.Allocate(l.claimOf(k, now)))
-		}
-		i := 0
-		for result, err := range p.Each(ctx, slices.Values(steps)) {
-			if err != nil {
-				return done, err
-			}
-			done = append(done, Adopted{known[i], result.Err})
-			i++
-		}
-	}
-	return done, nil
-}
-
-func (l *Leases) sourceOf(k Known) *Source {
+// Adopt takes over leases that other servers have given, as adopt.Into does: the pools are those of all networks. A
+// lease of an address that is reserved for the client is under the reservation's name.
+func (l *Leases) Adopt(ctx context.Context, entries adopt.Entries) iter.Seq2[adopt.Result, error] {
+	var pools []*pool.Pool
 	for _, n := range l.Networks {
-		for _, s := range n.sources[k.Kind] {
-			if s.Within.Contains(k.Prefix.Addr()) {
-				return s
+		for _, s := range n.Sources() {
+			pools = append(pools, s.Pool)
+		}
+	}
+	ours := func(yield func(adopt.Entry, error) bool) {
+		for e, err := range entries {
+			if err == nil {
+				e = l.ours(e)
+			}
+			if !yield(e, err) {
+				return
 			}
 		}
 	}
-	return nil
+	return adopt.Into(ctx, pools, ours, &adopt.Options{Clock: l.clock})
 }
 
-// claimOf is the claim of a lease. If it is reserved for the client, it is under the reservation's name.
-func (l *Leases) claimOf(k Known, now time.Time) pool.Claim {
-	claim := pool.Claim{Owner: k.Owner, Requests: []pool.Request{{Exact: k.Prefix}}, Labels: labelsOf(k.Client)}
-	if !k.Ends.IsZero() {
-		claim.TTL = k.Ends.Sub(now)
-	}
-	for _, n := range l.Networks {
-		if r, ok := n.reservationOf(k.Kind, k.Client.Names); ok && r.prefix == k.Prefix {
-			claim.Owner = r.owner
-			claim.Labels[fromLabel] = fromConfiguration
+// ours is the entry with the labels that leases have here, and with the owner of a reservation if it is that.
+func (l *Leases) ours(e adopt.Entry) adopt.Entry {
+	kind, client := V4, Client{Hostname: e.Labels["hostname"]}
+	for _, name := range []struct{ label, prefix string }{{"hardware", "hw:"}, {"client-id", "id:"}, {"duid", "duid:"}} {
+		if value := e.Labels[name.label]; value != "" {
+			client.Names = append(client.Names, name.prefix+value)
 		}
 	}
-	return claim
+	if hardware := e.Labels["hardware"]; hardware != "" {
+		client.Hardware = client.Names[0]
+	}
+	switch e.Labels["ia"] {
+	case "na", "ta":
+		kind = NA
+	case "pd":
+		kind = PD
+	}
+	e.Labels = labelsOf(client)
+	for _, n := range l.Networks {
+		if r, ok := n.reservationOf(kind, client.Names); ok && slices.Contains(e.Prefixes, r.prefix) {
+			e.Owner = r.owner
+			e.Labels[fromLabel] = fromConfiguration
+		}
+	}
+	return e
 }

@@ -1,0 +1,196 @@
+package docs_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/etcd/server/v3/embed"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
+
+	"github.com/ipalloc/ipalloc/internal/freeport"
+	"github.com/ipalloc/ipalloc/internal/servertest"
+	"github.com/ipalloc/ipalloc/store/kube/kubetest/apiserver"
+)
+
+// servers are what pages may have. A page whose commands have the words has a server of its own, and the variable says
+// where it is.
+var servers = []struct {
+	words, variable string
+	start           func(t *testing.T) string
+}{
+	{"$ETCD_URL", "ETCD_URL", startEtcd},
+	{"$POSTGRES_URL", "POSTGRES_URL", startPostgres},
+	{"kubectl ", "KUBECONFIG", startKubernetes},
+}
+
+// startEtcd starts an etcd of one member and returns the URL of a store in it.
+func startEtcd(t *testing.T) string {
+	client, peer := freeURL(t), freeURL(t)
+	c := embed.NewConfig()
+	c.Dir, c.LogLevel, c.LogOutputs = t.TempDir(), "fatal", []string{os.DevNull}
+	c.ListenClientUrls, c.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
+	c.ListenPeerUrls, c.AdvertisePeerUrls = []url.URL{peer}, []url.URL{peer}
+	c.InitialCluster = c.InitialClusterFromName(c.Name)
+	c.UnsafeNoFsync = true           // its data are gone with the test
+	c.TickMs, c.ElectionMs = 10, 100 // there is no other member to wait for
+	c.WarningUnaryRequestDuration = time.Minute
+	e, err := embed.StartEtcd(c)
+	require.NoError(t, err)
+	t.Cleanup(e.Close)
+	select {
+	case <-e.Server.ReadyNotify():
+	case <-time.After(2 * time.Minute):
+		require.FailNow(t, "etcd does not become ready")
+	}
+	return "etcd://" + client.Host
+}
+
+func freeURL(t *testing.T) url.URL {
+	t.Helper()
+	addr, err := freeport.Addr()
+	require.NoError(t, err)
+	return url.URL{Scheme: "http", Host: addr}
+}
+
+// startPostgres starts a PostgreSQL server with a database addresses, and returns its URL.
+func startPostgres(t *testing.T) string {
+	s, err := servertest.New(servertest.Program{
+		Name: "postgres", Initialise: initialisePostgres, Run: runPostgres, Ping: pingPostgres,
+		Crash: syscall.SIGQUIT,
+	})
+	servertest.Require(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Remove()) })
+	require.NoError(t, s.Start())
+	host, port, err := net.SplitHostPort(s.Addr)
+	require.NoError(t, err)
+	output, err := exec.Command(postgresProgram("createdb"), "-h", host, "-p", port, "-U", "postgres", "addresses").
+		CombinedOutput()
+	require.NoError(t, err, string(output))
+	return fmt.Sprintf("postgres://postgres@%s/addresses?sslmode=disable", s.Addr)
+}
+
+func initialisePostgres(s *servertest.Server) (*exec.Cmd, error) {
+	if postgresPrograms() == "" {
+		return nil, fmt.Errorf("PostgreSQL: %w", servertest.ErrNotInstalled)
+	}
+	return exec.Command(postgresProgram("initdb"), "-D", filepath.Join(s.Dir, "data"), "-A", "trust", "-U", "postgres",
+		"-E", "UTF8", "--locale=C", "--no-sync"), nil
+}
+
+func runPostgres(s *servertest.Server) (*exec.Cmd, error) {
+	host, port, err := net.SplitHostPort(s.Addr)
+	if err != nil {
+		return nil, err
+	}
+	return exec.Command(postgresProgram("postgres"), "-D", filepath.Join(s.Dir, "data"), "-h", host, "-p", port,
+		"-k", s.Dir, "-c", "log_min_messages=warning", "-c", "fsync=off"), nil
+}
+
+func pingPostgres(ctx context.Context, s *servertest.Server) error {
+	host, port, err := net.SplitHostPort(s.Addr)
+	if err != nil {
+		return err
+	}
+	return exec.CommandContext(ctx, postgresProgram("pg_isready"), "-h", host, "-p", port).Run()
+}
+
+// postgresPrograms is the folder of PostgreSQL's programs, those of servers among them; empty if there is none.
+func postgresPrograms() string {
+	initdb, err := exec.LookPath("initdb")
+	if err == nil {
+		initdb, err = filepath.EvalSymlinks(initdb)
+	}
+	if err != nil {
+		found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
+		if err != nil || len(found) == 0 {
+			return ""
+		}
+		initdb = found[len(found)-1]
+	}
+	return filepath.Dir(initdb)
+}
+
+func postgresProgram(name string) string { return filepath.Join(postgresPrograms(), name) }
+
+// startKubernetes starts the part of a Kubernetes API server that serves custom resources, and returns the file with
+// which clients reach it as an administrator.
+func startKubernetes(t *testing.T) string {
+	klog.SetLogger(logr.Discard())
+	s := &apiserver.Server{Dir: t.TempDir()}
+	s.Run(t)
+	t.Cleanup(s.Close)
+	transport, err := rest.TransportFor(s.Config(apiserver.Admin))
+	require.NoError(t, err)
+	front := httptest.NewServer(&groups{transport: transport, host: s.Addr, forward: &httputil.ReverseProxy{
+		Rewrite:       func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: "https", Host: s.Addr}) },
+		Transport:     transport,
+		FlushInterval: -1,
+	}})
+	t.Cleanup(front.Close)
+	file := filepath.Join(t.TempDir(), "kubeconfig")
+	text := fmt.Sprintf(`{"apiVersion": "v1", "kind": "Config", "current-context": "lab",
+		"clusters": [{"name": "c", "cluster": {"server": %q}}],
+		"contexts": [{"name": "lab", "context": {"cluster": "c"}}]}`, front.URL)
+	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+	return file
+}
+
+// groups answers which groups of resources there are, without which kubectl does nothing. In a cluster the aggregator
+// does that, in front of the server that has the custom resources.
+type groups struct {
+	transport http.RoundTripper
+	host      string
+	forward   http.Handler
+}
+
+func (g *groups) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch r.URL.Path {
+	case "/api":
+		answer(w, metav1.APIVersions{TypeMeta: metav1.TypeMeta{Kind: "APIVersions"}})
+	case "/apis":
+		list := metav1.APIGroupList{TypeMeta: metav1.TypeMeta{Kind: "APIGroupList", APIVersion: "v1"}}
+		for _, name := range []string{"apiextensions.k8s.io", "ipalloc.github.io"} {
+			if group, ok := g.group(r.Context(), name); ok {
+				list.Groups = append(list.Groups, group)
+			}
+		}
+		answer(w, list)
+	default:
+		g.forward.ServeHTTP(w, r)
+	}
+}
+
+func (g *groups) group(ctx context.Context, name string) (group metav1.APIGroup, ok bool) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+g.host+"/apis/"+name, http.NoBody)
+	if err != nil {
+		return group, false
+	}
+	response, err := g.transport.RoundTrip(request)
+	if err != nil {
+		return group, false
+	}
+	defer response.Body.Close()
+	ok = response.StatusCode == http.StatusOK && json.NewDecoder(response.Body).Decode(&group) == nil
+	return group, ok
+}
+
+func answer(w http.ResponseWriter, what any) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(what)
+}
