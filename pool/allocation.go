@@ -93,6 +93,15 @@ type holding struct {
 	place   int          // in memory: where it stands in the heap of those that expire, from 1
 }
 
+// newHolding returns a holding, and room for its prefix if it has one: both are one object.
+func newHolding(a Allocation) (h *holding, room []netip.Prefix) {
+	object := &struct {
+		holding holding
+		room    [1]netip.Prefix
+	}{holding: holding{Allocation: a}}
+	return &object.holding, object.room[:]
+}
+
 // The states of the records that hold addresses.
 const (
 	stateAllocated = "allocated"
@@ -248,9 +257,13 @@ func besideIn(key store.Key, all []netip.Prefix, beside int) (prefixes, last []n
 
 // copy returns a holding that may be changed, before it is written in the place of h. It keeps the generation.
 func (h *holding) copy() *holding {
-	c := *h
+	c, room := newHolding(Allocation{})
+	*c = *h
 	c.place, c.was = 0, nil
-	return &c
+	if len(h.Prefixes) == 1 { // h is not kept for them
+		room[0], c.Prefixes = h.Prefixes[0], room
+	}
+	return c
 }
 
 // frees is when its addresses become free for others; zero if they do not by themselves.

@@ -27,6 +27,7 @@ type attempt struct {
 	batch   []*op
 	turn    store.Turn // in which it is committed; may be nil
 	again   bool       // all of the batch were in an attempt that came to nothing
+	moved   bool       // the heads have changed since it began
 	drafts  []*draft   // of pools
 	nets    []*network // that take part
 	owners  owners
@@ -278,6 +279,7 @@ func (a *attempt) plan(attempts int) error {
 		if err != nil || same {
 			return cmp.Or(err, refusal)
 		}
+		a.moved = true
 		a.rollback(attemptMark{})
 	}
 	return fmt.Errorf("%w: the head had changed each of %d times", ErrBusy, attempts)
@@ -321,7 +323,8 @@ func (a *attempt) lookAhead() {
 			continue
 		}
 		o.some(func(s *step) bool {
-			if s.owner != "" && home.mustLook(s.owner, s.kind == taskAllocate) {
+			claims := s.kind == taskAllocate
+			if s.owner != "" && (home.mustLook(s.owner, claims) || claims && home.mayLook(s.owner)) {
 				owners = append(owners, s.owner)
 			}
 			return false

@@ -292,3 +292,59 @@ func TestDryRunTakesNothing(t *testing.T) {
 		})
 	}
 }
+
+// commitsAndReads counts what bulk claims cost a store.
+type commitsAndReads struct {
+	store.Store
+	commits, reads int
+}
+
+func (s *commitsAndReads) Commit(ctx context.Context, changes ...store.Change) ([]store.Record, error) {
+	s.commits++
+	return s.Store.Commit(ctx, changes...)
+}
+
+func (s *commitsAndReads) GetAll(ctx context.Context, keys ...store.Key) ([]store.Record, error) {
+	s.reads++
+	return store.GetAll(ctx, s.Store, keys...)
+}
+
+func (s *commitsAndReads) Get(ctx context.Context, key store.Key) (store.Record, error) {
+	s.reads++
+	return s.Store.Get(ctx, key)
+}
+
+// TestManyClaimsOfWhatIsHeld claims what another process has been granted. The first commit finds out, and from then on
+// the records of all claims that come together are read at once.
+func TestManyClaimsOfWhatIsHeld(t *testing.T) {
+	const batches = 5
+	backend := store.NewMemory()
+	// Where time stands still, no commit takes so long that the next one is made smaller.
+	still := time.Unix(1_800_000_000, 0)
+	options := &pool.Options{Clock: func() time.Time { return still }}
+	granted, err := pool.Create(t.Context(), backend, "p", specOf("10.0.0.0/16"), options)
+	require.NoError(t, err)
+	claims := allocations(claimsOf(numbered("o", batches*4096)...))
+	want, err := each(t.Context(), granted, claims)
+	require.NoError(t, err)
+
+	counted := &commitsAndReads{Store: backend}
+	p, err := pool.Open(t.Context(), counted, "p", options)
+	require.NoError(t, err)
+	counted.reads = 0
+	got, err := each(t.Context(), p, claims)
+	require.NoError(t, err)
+	require.Len(t, got, len(want))
+	for i := range want {
+		require.Equal(t, want[i].Allocation, got[i].Allocation)
+	}
+	require.LessOrEqual(t, counted.commits, 1)
+	require.LessOrEqual(t, counted.reads, batches)
+
+	// Claims of new owners read little again, after the first batch.
+	counted.commits, counted.reads = 0, 0
+	_, err = each(t.Context(), p, allocations(claimsOf(numbered("new", 3*4096)...)))
+	require.NoError(t, err)
+	require.Equal(t, 3, counted.commits)
+	require.LessOrEqual(t, counted.reads, 1)
+}

@@ -44,6 +44,8 @@ type home interface {
 	// mustLook reports whether the store must be asked before a task for the owner can be planned: what is remembered is
 	// no answer to a claim, and what is not known cannot be changed.
 	mustLook(owner string, claims bool) bool
+	// mayLook reports whether it is likely that an owner who claims holds something that this handle does not know of.
+	mayLook(owner string) bool
 	// lookUp asks the store what the owners hold, so that holding knows it. If it fails, holding asks again.
 	lookUp(ctx context.Context, owners []string)
 	// ending iterates over all records that end, the earliest first.

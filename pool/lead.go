@@ -171,7 +171,7 @@ func (r *runner) stir(p *Pool) {
 // start begins an attempt for a batch, in the turn that the runner has.
 func (r *runner) start(ctx context.Context, batch []*op, again bool) {
 	a, p := &r.attempt, batch[0].pools[0]
-	a.ctx, a.batch, a.again, a.owners, a.turn, a.took = ctx, batch, again, r.owners, r.turn, 0
+	a.ctx, a.batch, a.again, a.owners, a.turn, a.took, a.moved = ctx, batch, again, r.owners, r.turn, 0, false
 	a.now, a.room = now(&p.options), p.home.batch()
 }
 
@@ -185,10 +185,12 @@ func (r *runner) unplanned(own []*op, err error) {
 	}
 }
 
-// mayEnd answers the guests, and reports whether what is planned may be committed. If that is nothing, it looks first
-// whether the batch has been done by another handle.
+// mayEnd answers the guests, and reports whether what is planned may be committed. If that is nothing, or if a commit
+// has come between, it looks first whether the batch has been done by another handle: no conflict would tell. After a
+// commit that has come between, what is planned for guests waits for another turn.
 func (r *runner) mayEnd() bool {
-	if r.attempt.hasChanges() {
+	changes := r.attempt.hasChanges()
+	if changes && (!r.attempt.moved || len(r.asking.ops) == 0) {
 		r.alone = !r.answer()
 		return !r.alone
 	}
@@ -196,7 +198,7 @@ func (r *runner) mayEnd() bool {
 	if unknown != nil {
 		r.asking.unserved(unknown)
 	}
-	return !done && unknown == nil
+	return !changes && !done && unknown == nil
 }
 
 // failed takes from a failed commit what the next attempt needs. Perhaps another handle has done, meanwhile, what the

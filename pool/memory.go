@@ -115,6 +115,8 @@ func (m *memory) at(_ context.Context, addr netip.Addr) (*holding, error) {
 
 func (m *memory) mustLook(string, bool) bool { return false }
 
+func (m *memory) mayLook(string) bool { return false }
+
 func (m *memory) lookUp(context.Context, []string) {}
 
 // holding implements [home].

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"time"
 
 	"go4.org/netipx"
@@ -339,6 +340,13 @@ type Info struct {
 	// parent has granted to it, in the order of the grants.
 	Parent string
 	Grants []Grant
+}
+
+// clone returns a copy that shares nothing.
+func (i Info) clone() Info {
+	i.Spec, i.Stats, i.Quotas = i.Spec.clone(), slices.Clone(i.Stats), slices.Clone(i.Quotas)
+	i.Withheld, i.Grants = slices.Clone(i.Withheld), parentage{Grants: i.Grants}.clone().Grants
+	return i
 }
 
 // StatsOf returns the counts of one family; all zero if the pool does not have it.

@@ -1,11 +1,14 @@
 package pool
 
 import (
+	"bufio"
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"iter"
 	"net/netip"
 	"slices"
 	"strings"
@@ -150,6 +153,15 @@ type allocationText struct {
 // allocation with its owner, prefixes, state ("allocated", "cooling", "declined" or "reserved") and times.
 // docs/formats.md in the repository describes the format.
 func (s Snapshot) MarshalJSON() ([]byte, error) {
+	text := s.header()
+	for a := range s.texts() {
+		text.Allocations = append(text.Allocations, a)
+	}
+	return json.Marshal(text)
+}
+
+// header is the JSON form without the allocations.
+func (s *Snapshot) header() snapshotText {
 	text := snapshotText{
 		Format: snapshotFormat, Name: s.Name, Spec: s.Spec, Created: s.Created, Revision: s.Revision,
 		Withheld: formatRanges(s.Withheld), Next: s.Next, Stats: s.Stats, Allocations: []allocationText{},
@@ -157,16 +169,24 @@ func (s Snapshot) MarshalJSON() ([]byte, error) {
 	if parent := s.parentage(); !parent.isZero() {
 		text.Parent = &parent
 	}
-	for i, list := range [][]Allocation{s.Allocations, s.Cooling, s.Kept} {
-		for _, a := range list {
-			state := (&holding{Allocation: a, cooling: i > 0}).state()
-			text.Allocations = append(text.Allocations, allocationText{
-				a.Owner, state, a.Prefixes, a.Generation, a.Created, a.Expires, a.Scope, a.Share, a.Labels, a.Child,
-				a.Reserved,
-			})
+	return text
+}
+
+// texts iterates over the JSON forms of the allocations.
+func (s *Snapshot) texts() iter.Seq[allocationText] {
+	return func(yield func(allocationText) bool) {
+		for i, list := range [][]Allocation{s.Allocations, s.Cooling, s.Kept} {
+			for _, a := range list {
+				state := (&holding{Allocation: a, cooling: i > 0}).state()
+				if !yield(allocationText{
+					a.Owner, state, a.Prefixes, a.Generation, a.Created, a.Expires, a.Scope, a.Share, a.Labels, a.Child,
+					a.Reserved,
+				}) {
+					return
+				}
+			}
 		}
 	}
-	return json.Marshal(text)
 }
 
 // UnmarshalJSON reads what MarshalJSON writes, and nothing else. Unknown members, member names that differ in case,
@@ -218,14 +238,41 @@ func (a *allocationText) holding() (*holding, error) {
 		a.Owner, a.State, []string{stateAllocated, stateCooling, stateDeclined, stateReserved})
 }
 
-// Export writes the whole pool as JSON, indented, as of one moment; see [Snapshot.MarshalJSON]. Errors and cost: as
-// for [Pool.Snapshot], and the errors of w.
+// Export writes the whole pool as JSON, indented, as of one moment; see [Snapshot.MarshalJSON]. It holds what a
+// Snapshot holds, and writes that in small pieces. Errors and cost: as for [Pool.Snapshot], and the errors of w.
 func (p *Pool) Export(ctx context.Context, w io.Writer) error {
 	s, err := p.Snapshot(ctx)
 	if err != nil {
 		return err
 	}
-	encoder := json.NewEncoder(w)
-	encoder.SetIndent("", "  ")
-	return p.failed("export", "", encoder.Encode(s))
+	return p.failed("export", "", s.write(w))
+}
+
+// write writes the snapshot as JSON, indented, one allocation after the other.
+func (s *Snapshot) write(w io.Writer) error {
+	const indent, nothing = "  ", "[]\n}" // which the list, the last member, is without allocations
+	head, err := json.MarshalIndent(s.header(), "", indent)
+	if err != nil {
+		return err
+	}
+	text := bufio.NewWriter(w)
+	begin, _ := bytes.CutSuffix(head, []byte(nothing))
+	if _, err := text.Write(begin); err != nil {
+		return err
+	}
+	before, end := "[\n", nothing+"\n"
+	for a := range s.texts() {
+		b, err := json.MarshalIndent(a, indent+indent, indent)
+		if err != nil {
+			return err
+		}
+		if _, err := text.WriteString(before + indent + indent + string(b)); err != nil {
+			return err
+		}
+		before, end = ",\n", "\n"+indent+"]\n}\n"
+	}
+	if _, err := text.WriteString(end); err != nil {
+		return err
+	}
+	return text.Flush()
 }

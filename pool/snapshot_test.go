@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -709,4 +710,40 @@ func TestWalkBeginsAgain(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 2, begun)
 	require.Equal(t, 2, told)
+}
+
+// Export writes what a snapshot marshals to, indented, without having all of it in memory as text.
+func TestExportIsTheSnapshotIndented(t *testing.T) {
+	p, err := pool.Create(t.Context(), store.NewMemory(), "p", specOf("10.0.0.0/16"), nil)
+	require.NoError(t, err)
+	for _, owners := range []int{0, 1, 3_000} {
+		claims := claimsOf(numbered("<o>", owners)...)
+		for i := range claims {
+			claims[i].Labels = map[string]string{"node": "n&1", "pod": "web"}
+		}
+		_, err := allocateMany(t.Context(), p, claims)
+		require.NoError(t, err)
+		s, err := p.Snapshot(t.Context())
+		require.NoError(t, err)
+		want, err := json.MarshalIndent(s, "", "  ")
+		require.NoError(t, err)
+		var got bytes.Buffer
+		require.NoError(t, p.Export(t.Context(), &got))
+		require.Equal(t, string(want)+"\n", got.String())
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	var largest largestWrite
+	require.NoError(t, p.Export(t.Context(), &largest))
+	runtime.ReadMemStats(&after)
+	require.LessOrEqual(t, int(largest), 8<<10, "it is written in pieces")
+	require.LessOrEqual(t, after.TotalAlloc-before.TotalAlloc, uint64(3_000*2_500), "bytes on the heap")
+}
+
+// largestWrite is the size of the largest write in bytes.
+type largestWrite int
+
+func (w *largestWrite) Write(b []byte) (int, error) {
+	*w = max(*w, largestWrite(len(b)))
+	return len(b), nil
 }

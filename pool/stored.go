@@ -1,6 +1,7 @@
 package pool
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"iter"
@@ -41,8 +42,13 @@ type stored struct {
 	unsettled int64
 	// seen is the head that a watch has seen last, if it may be newer than head. Anybody may put one there.
 	seen atomic.Pointer[store.Record]
+	// described is what info has last read from a head.
+	described atomic.Pointer[description]
 
 	rivalry int // see turn.go
+
+	// repeats says that claims which came together were of owners that nearly all held something already.
+	repeats bool
 
 	most int // how many tasks a commit may have
 	full int // how many commits had that many since it was made less
@@ -344,6 +350,9 @@ func (s *stored) mustLook(owner string, claims bool) bool {
 	return !s.looked[owner] && (s.held[owner] != nil) == claims
 }
 
+// mayLook implements [home].
+func (s *stored) mayLook(owner string) bool { return s.repeats && !s.looked[owner] }
+
 // lookUp implements [home].
 func (s *stored) lookUp(ctx context.Context, owners []string) {
 	if len(owners) < 2 {
@@ -354,11 +363,19 @@ func (s *stored) lookUp(ctx context.Context, owners []string) {
 		keys[i] = s.key(store.KindAllocation, owner)
 	}
 	records, err := store.GetAll(ctx, s.store, keys...)
+	if err != nil {
+		return
+	}
+	found := 0
 	for i := range records {
-		if err == nil && s.look(owners[i], records[i]) != nil {
+		if s.look(owners[i], records[i]) != nil {
 			return
 		}
+		if records[i].Revision != 0 {
+			found++
+		}
 	}
+	s.repeats = s.repeats && 2*found >= len(records)
 }
 
 func (s *stored) remember(h *holding) {
@@ -708,6 +725,7 @@ func (s *stored) learn(ctx context.Context, err error) bool {
 // already. It reports whether there are any.
 func (s *stored) note(records []store.Record) bool {
 	found := false
+	s.repeats = s.repeats || len(records) >= fewTasks
 	for _, record := range records {
 		if record.Kind != store.KindAllocation || record.Pool != s.name {
 			continue
@@ -744,7 +762,25 @@ func (s *stored) info(ctx context.Context) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	return describe(ctx, s.store, head)
+	if known := s.described.Load(); known != nil && known.is(head) {
+		return known.info.clone(), nil
+	}
+	info, err := describe(ctx, s.store, head)
+	if err == nil && info.Revision == head.Revision {
+		s.described.Store(&description{info.clone(), head.Data})
+	}
+	return info, err
+}
+
+// description is what a head says, which need not be read again.
+type description struct {
+	info Info
+	data []byte // of the head
+}
+
+// is reports whether the head is the one that was described, also if a store was restored from an earlier copy.
+func (d *description) is(head store.Record) bool {
+	return d.info.Revision == head.Revision && d.info.Created.Equal(head.Created) && bytes.Equal(d.data, head.Data)
 }
 
 // records implements [home].

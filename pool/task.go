@@ -146,6 +146,7 @@ type scratch struct {
 	requests, met []Request
 	wants         wants
 	order         []int
+	room          []netip.Prefix // for what is granted, if it is as many prefixes
 }
 
 // plan does the task; h is what its owner holds, nil if nothing. A refused task leaves the free space as it was. The
@@ -260,9 +261,9 @@ func (v *view) allocate(t *task, h *holding, out *outcome) error {
 	if err := v.checkLengths(t.claim); err != nil {
 		return err
 	}
-	granted := &holding{Allocation: Allocation{
+	granted, room := newHolding(Allocation{
 		Owner: t.owner, Created: v.now, Scope: t.claim.Scope, Share: t.claim.Share, Labels: maps.Clone(t.claim.Labels),
-	}}
+	})
 	if t.reserve {
 		granted.Reserved, granted.Kept, granted.cooling = true, true, true
 	}
@@ -287,7 +288,10 @@ func (v *view) allocate(t *task, h *holding, out *outcome) error {
 		}
 	}
 	var err error
-	if granted.Prefixes, err = v.grant(t, out); err != nil {
+	v.scratch.room = room
+	granted.Prefixes, err = v.grant(t, out)
+	v.scratch.room = nil
+	if err != nil {
 		return v.explainFully(err)
 	}
 	v.use(granted.Prefixes, space.Held, granted.use())
@@ -493,7 +497,12 @@ func (v *view) take(c *Claim, taken []netip.Prefix) ([]netip.Prefix, error) {
 	v.scratch.wants.reset()
 	start := v.space.Mark()
 	prefixes := taken
-	if prefixes == nil {
+	switch {
+	case prefixes != nil:
+	case len(requests) == len(v.scratch.room):
+		prefixes = v.scratch.room
+		clear(prefixes)
+	default:
 		prefixes = make([]netip.Prefix, len(requests))
 	}
 	for _, i := range v.scratch.inOrder(requests) {

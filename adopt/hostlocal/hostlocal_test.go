@@ -93,7 +93,7 @@ func FuzzRead(f *testing.F) {
 	f.Add("10.0.0.1", "a\r\neth0")
 	f.Add("2001:db8::1", "a")
 	f.Fuzz(func(t *testing.T, name, text string) {
-		if !fs.ValidPath(name) || strings.Contains(name, "/") {
+		if !fs.ValidPath(name) || name == "." || strings.Contains(name, "/") {
 			t.Skip()
 		}
 		for e, err := range hostlocal.Read(folder(map[string]string{name: text})) {

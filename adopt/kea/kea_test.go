@@ -68,8 +68,7 @@ func TestWrongFilesAreRefused(t *testing.T) {
 		header + "10.0.0.2,,zz,1,1,1,,0":     `"zz" is not hexadecimal digits`,
 		header + "10.0.0.2,02:01:00:00:00:05,,x,1,1,,0":                                      `"x" is no lifetime`,
 		header + "10.0.0.2,02:01:00:00:00:05,,1,-1,1,,0":                                     "-1 is no time in seconds",
-		header + "2001:db8::1,,,1,1,1,,0":
-			"2001:db8::1 is no IPv4 address",
+		header + "2001:db8::1,,,1,1,1,,0":                                                    "is no IPv4 address",
 		"address,duid,iaid,lease_type,valid_lifetime,expire,state\n2001:db8::1,00,x,0,1,1,0": `"x" is no IAID`,
 		"address,duid,iaid,lease_type,valid_lifetime,expire,state\n2001:db8::1,00,1,9,1,1,0": `"9" is no type`,
 		"address,duid,iaid,lease_type,valid_lifetime,expire,state\n2001:db8::,00,1,2,1,1,0":  "line 2: cannot parse",

@@ -243,6 +243,7 @@ func durableCases(n sizes) []benchCase {
 	}
 	add("bytes given to the store a change/every other of a /16 held", Bytes, content{60_000, 2}, bytesGiven)
 	add("bytes written a change/every other of a /16 held", Bytes, content{60_000, 2}, bytesWritten)
+	add("bytes written a change/all but every eighth released", Bytes, content{60_000, 8}, bytesWritten)
 	return all
 }
 

@@ -8,7 +8,7 @@
 //
 //   - A whole program (package main). It is built against this checkout and run in an empty folder, and must
 //     exit with status 0. If it ends with an "// Output:" comment, as an Example does, it must print that. One in a
-//     folder with the name guides is only looked at: the tests of docs run it, with the commands around it.
+//     folder with the name guides is only looked at: internal/guides runs it, with the commands around it.
 //   - Anything else is a fragment. Its lines must stand together in a Go file of this repository, apart from
 //     their indentation, where they are compiled and, in an Example, run.
 //

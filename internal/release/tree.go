@@ -92,10 +92,10 @@ func (t *tree) write() error {
 
 func (m *mod) path() string { return m.file.Module.Mod.Path }
 
-// released reports whether m gets a tag. Nobody outside can import what is internal, and benchmarks cannot be built
-// without replacing modules of others.
+// released reports whether m gets a tag. Nobody outside can import what is internal, docs has nothing to import, and
+// benchmarks cannot be built without replacing modules of others.
 func (m *mod) released() bool {
-	return m.dir != "benchmarks" && !slices.Contains(strings.Split(m.dir, "/"), "internal")
+	return m.dir != "benchmarks" && m.dir != "docs" && !slices.Contains(strings.Split(m.dir, "/"), "internal")
 }
 
 // ours returns the paths of the modules of this repository that m requires, directly or not.

@@ -16,7 +16,8 @@ import (
 // range: they are drained, and grow again, and c is created and deleted. Parts of the networks become external. Pools
 // are delegated from pools, and from these again; they grow, shrink, and are deleted. Pools are exported, and imported
 // under another name and into another network. Writers have blocks, each through handles in all processes. In all of
-// these owners allocate, renew and release, in one pool and in several at once. Others expire and reconcile.
+// these owners allocate, renew and release, in one pool and in several at once, and some share what they hold. Others
+// expire and reconcile.
 //
 // What an owner is told that it holds must stay its own, and a call that returns an error must have changed nothing,
 // unless the error says otherwise.

@@ -62,7 +62,9 @@ func (s *Store) commit(ctx context.Context, changes []store.Change) (heads []sto
 			if err != nil { // Open has found these pages whole
 				return s.file.breaks(err)
 			}
-			heads, err = w.apply(changes)
+			if heads, err = w.apply(changes); err == nil {
+				err = w.balance(tx)
+			}
 			planned = err == nil
 			return err
 		})
@@ -118,8 +120,19 @@ func (s *Store) settleFailed(err error) error {
 
 // writer makes a commit within its transaction.
 type writer struct {
-	records, prefixes, expiry, labels bucket
+	records, pieces, prefixes, expiry, labels *batch
 }
+
+// of returns the batch for records of a kind.
+func (w writer) of(kind store.Kind) *batch {
+	if bucketOf(kind) == bucketPieces {
+		return w.pieces
+	}
+	return w.records
+}
+
+// all returns all batches.
+func (w writer) all() []*batch { return []*batch{w.records, w.pieces, w.prefixes, w.expiry, w.labels} }
 
 // newWriter checks the pages that every commit replaces: the list of free pages, and the roots of the buckets.
 func (s *Store) newWriter(tx *bbolt.Tx) (w writer, err error) {
@@ -129,17 +142,41 @@ func (s *Store) newWriter(tx *bbolt.Tx) (w writer, err error) {
 	} else if _, err := p.freeList(m.free); err != nil {
 		return w, err
 	}
-	if w.records, err = p.bucket(tx, bucketRecords); err != nil {
+	if w.records, err = p.batch(tx, bucketRecords); err != nil {
 		return w, err
 	}
-	if w.prefixes, err = p.bucket(tx, bucketPrefixes); err != nil {
+	if w.pieces, err = p.batch(tx, bucketPieces); err != nil {
 		return w, err
 	}
-	if w.expiry, err = p.bucket(tx, bucketExpiry); err != nil {
+	if w.prefixes, err = p.batch(tx, bucketPrefixes); err != nil {
 		return w, err
 	}
-	w.labels, err = p.bucket(tx, bucketLabels)
+	if w.expiry, err = p.batch(tx, bucketExpiry); err != nil {
+		return w, err
+	}
+	w.labels, err = p.batch(tx, bucketLabels)
 	return w, err
+}
+
+// flush makes all changes that were planned.
+func (w writer) flush() error {
+	for _, b := range w.all() {
+		if err := b.flush(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// balance sees to the free pages, after all else.
+func (w writer) balance(tx *bbolt.Tx) error {
+	pages, size := w.records.tree.pages, 0
+	for _, b := range w.all() {
+		for i := range b.ops {
+			size += elementSize + len(b.ops[i].key) + len(b.ops[i].value)
+		}
+	}
+	return pages.balance(tx, len(pages.checked)+size/int(pages.pageSize)*2)
 }
 
 // apply does what [store.Store] says of Commit, and returns the new heads. If it fails, the transaction must be rolled
@@ -162,7 +199,7 @@ func (w writer) apply(changes []store.Change) ([]store.Record, error) {
 			return nil, err
 		}
 	}
-	return heads, nil
+	return heads, w.flush()
 }
 
 func (w writer) applyOne(c *store.Change, revision int64) (store.Record, error) {
@@ -206,7 +243,7 @@ func (w writer) admit(changes []store.Change) error {
 }
 
 func (w writer) admitHead(head store.Record) error {
-	value, err := w.records.get(encodeKey(head.Key))
+	value, err := w.of(head.Kind).get(encodeKey(head.Key))
 	if err != nil {
 		return err
 	}
@@ -227,7 +264,7 @@ func (w writer) standing(found []store.Record, writes []store.Write) ([]store.Re
 			continue
 		}
 		key := writes[i].Record.Key
-		value, err := w.records.get(encodeKey(key))
+		value, err := w.of(key.Kind).get(encodeKey(key))
 		if err != nil {
 			return nil, err
 		}
@@ -268,21 +305,23 @@ func (w writer) put(r store.Record, revision int64) error {
 	if err := w.reindex(r); err != nil {
 		return err
 	}
-	return w.records.put(encodeKey(r.Key), value)
+	w.of(r.Kind).put(encodeKey(r.Key), value, len(r.Kind)+len(r.Pool)+2)
+	return nil
 }
 
 func (w writer) remove(key store.Key) error {
 	if err := w.reindex(store.Record{Key: key}); err != nil {
 		return err
 	}
-	return w.records.delete(encodeKey(key))
+	w.of(key.Kind).delete(encodeKey(key))
+	return nil
 }
 
 // reindex makes the indexes say what they are to say of r, which is about to take the place of the record under its
 // key.
 func (w writer) reindex(r store.Record) error {
 	var old store.Record
-	value, err := w.records.get(encodeKey(r.Key))
+	value, err := w.of(r.Kind).get(encodeKey(r.Key))
 	if err != nil {
 		return err
 	}
@@ -292,16 +331,13 @@ func (w writer) reindex(r store.Record) error {
 		}
 	}
 	if r.Kind == store.KindAllocation {
-		if err := w.reindexPrefixes(r.Key, old.Prefixes, r.Prefixes); err != nil {
-			return err
-		}
+		w.reindexPrefixes(r.Key, old.Prefixes, r.Prefixes)
 	}
 	if r.Kind.IsLabelled() {
-		if err := w.reindexLabels(r.Key, old.Labels, r.Labels); err != nil {
-			return err
-		}
+		w.reindexLabels(r.Key, old.Labels, r.Labels)
 	}
-	return w.reindexExpires(r.Key, old.Expires, r.Expires)
+	w.reindexExpires(r.Key, old.Expires, r.Expires)
+	return nil
 }
 
 // indexed reports whether an index may have something of the record of a kind with such a value. It saves decoding a
@@ -310,34 +346,30 @@ func indexed(kind store.Kind, value []byte) bool {
 	return value != nil && (kind.IsLabelled() || bytes.Contains(value, []byte(`"expires":`)))
 }
 
-func (w writer) reindexPrefixes(key store.Key, before, after []netip.Prefix) error {
+func (w writer) reindexPrefixes(key store.Key, before, after []netip.Prefix) {
 	if slices.Equal(before, after) {
-		return nil
+		return
 	}
 	for _, p := range before {
-		if err := w.prefixes.delete(encodeIndex(key, p)); err != nil {
-			return err
+		if !slices.Contains(after, p) {
+			w.prefixes.delete(encodeIndex(key, p))
 		}
 	}
-	for _, p := range after {
-		if err := w.prefixes.put(encodeIndex(key, p), []byte(p.String())); err != nil {
-			return err
+	for i, p := range after {
+		if !slices.Contains(before, p) && !slices.Contains(after[:i], p) {
+			w.prefixes.put(encodeIndex(key, p), []byte(p.String()), len(key.Pool)+indexHeader)
 		}
 	}
-	return nil
 }
 
-func (w writer) reindexExpires(key store.Key, before, after time.Time) error {
+func (w writer) reindexExpires(key store.Key, before, after time.Time) {
 	if before.Equal(after) {
-		return nil
+		return
 	}
 	if !before.IsZero() {
-		if err := w.expiry.delete(encodeExpiry(key, before)); err != nil {
-			return err
-		}
+		w.expiry.delete(encodeExpiry(key, before))
 	}
-	if after.IsZero() {
-		return nil
+	if !after.IsZero() {
+		w.expiry.put(encodeExpiry(key, after), []byte(after.Format(time.RFC3339Nano)), len(key.Kind)+len(key.Pool)+2)
 	}
-	return w.expiry.put(encodeExpiry(key, after), []byte(after.Format(time.RFC3339Nano)))
 }

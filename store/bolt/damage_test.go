@@ -254,7 +254,7 @@ func TestSoundFiles(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "some.db")
 		db, err := bbolt.Open(path, 0o600, options)
 		require.NoError(t, err)
-		require.NoError(t, db.Update(putFormat("ipalloc store", "1", "records", "prefixes", "expiry", "labels")))
+		require.NoError(t, db.Update(putFormat("ipalloc store", "1", "records", "pieces", "prefixes", "expiry", "labels")))
 		require.NoError(t, db.Update(func(tx *bbolt.Tx) error {
 			bucket, err := tx.CreateBucket([]byte("other"))
 			if err != nil {

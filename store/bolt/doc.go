@@ -23,8 +23,9 @@
 // The folder must allow hard links while the file is created.
 //
 // Size. The file does not shrink when records are deleted, but their space is used again. It grows in powers of two up
-// to 16 MiB, then by 16 MiB at a time. An allocation takes roughly 500 bytes, and each of its labels
-// twice its own size, and the sizes of the pool's and the owner's names.
+// to 16 MiB, then by 16 MiB at a time. An allocation takes about 250 bytes if the owners' names come in order, as
+// numbers and times do, and up to 450 if they come in any order; and each of its labels twice its own size, and the
+// sizes of the pool's and the owner's names.
 //
 // Backup: copy the file while no process has it open.
 //
@@ -40,11 +41,12 @@
 //
 // Values are JSON, so any tool that reads bbolt files shows them as text. The bucket "ipalloc" has the name and the
 // version of the format. The bucket "records" has the records; a key is the kind, pool and name, separated by NUL. The
-// sequence number of this bucket is the revision of the latest commit. The bucket "prefixes" is the index for Find: a
-// key is the pool, NUL, '4' or '6', 128 minus the prefix length as one byte, the address, and the name; the value is
-// the prefix as text. The bucket "expiry" is the index for ByExpiry: a key is the kind, NUL, the pool, NUL, the
-// microseconds since the year 1 as eight bytes, and the name; the value is the time as text. The bucket "labels" is
-// the index for ByLabel: a key is the kind, the pool, the name and the value of the label, and the name of
-// the allocation, separated by NUL; the value is empty. A file of another version of the format is refused with
-// [store.ErrNewerFormat].
+// sequence number of this bucket is the revision of the latest commit. The bucket "pieces" has those of kind "space"
+// in the same way, and "spare" the numbers of most of the file's free pages, if there are many. The bucket "prefixes"
+// is the index for Find: a key is the pool, NUL, '4' or '6', 128 minus the prefix length as one byte, the address, and
+// the name; the value is the prefix as text. The bucket "expiry" is the index for ByExpiry: a key is the kind, NUL,
+// the pool, NUL, the microseconds since the year 1 as eight bytes, and the name; the value is the time as text. The
+// bucket "labels" is the index for ByLabel: a key is the kind, the pool, the name and the value of the label, and the
+// name of the allocation, separated by NUL; the value is empty. A file of another version of the format is refused
+// with [store.ErrNewerFormat].
 package bolt

@@ -55,7 +55,7 @@ func (s *Store) readExpiryPage(
 	prefix := encodeListPrefix(kind, pool)
 	err = s.view(ctx, func(tx *bbolt.Tx) error {
 		p := newPages(s.file.handle, tx)
-		records, err := p.bucket(tx, bucketRecords)
+		records, err := p.bucket(tx, bucketOf(kind))
 		if err != nil {
 			return err
 		}

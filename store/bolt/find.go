@@ -81,6 +81,9 @@ func longest(cursor *cursor, pool string, addr netip.Addr) (name string, ok bool
 // indexBits is what the index subtracts prefix lengths from.
 const indexBits = 128
 
+// indexHeader is how many bytes of a key of the index are between the pool's name and the address.
+const indexHeader = 3
+
 // indexFamily returns what the index keys of the pool's prefixes of addr's family begin with.
 func indexFamily(pool string, addr netip.Addr) []byte {
 	family := byte('6')

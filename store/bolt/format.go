@@ -18,6 +18,7 @@ const formatVersion = 1
 const (
 	bucketFormat   = "ipalloc"
 	bucketRecords  = "records"
+	bucketPieces   = "pieces"
 	bucketPrefixes = "prefixes"
 	bucketExpiry   = "expiry"
 	bucketLabels   = "labels"
@@ -28,6 +29,18 @@ const (
 	formatName = "ipalloc store"
 )
 
+// allBuckets are those that every file has beside the first.
+var allBuckets = []string{bucketRecords, bucketPieces, bucketPrefixes, bucketExpiry, bucketLabels}
+
+// bucketOf returns the bucket of the records of a kind. Pieces of free space have one of their own: they are large, so
+// that they would fill the pages that heads and allocations share, which each commit writes.
+func bucketOf(kind store.Kind) string {
+	if kind == store.KindSpace {
+		return bucketPieces
+	}
+	return bucketRecords
+}
+
 // initialise makes the empty file at path a store without records. It is flushed once it is whole: nobody looks at it
 // before.
 func initialise(path string) error {
@@ -36,7 +49,7 @@ func initialise(path string) error {
 		return err
 	}
 	err = db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range []string{bucketRecords, bucketPrefixes, bucketExpiry, bucketLabels} {
+		for _, name := range allBuckets {
 			if _, err := tx.CreateBucket([]byte(name)); err != nil {
 				return err
 			}
@@ -86,7 +99,7 @@ func verifyFormat(tx *bbolt.Tx, p *pages) error {
 		return fmt.Errorf("%w: the file has version %d, this program knows up to %d", store.ErrNewerFormat, version,
 			formatVersion)
 	}
-	for _, name := range []string{bucketRecords, bucketPrefixes, bucketExpiry, bucketLabels} {
+	for _, name := range allBuckets {
 		if _, err := p.bucketTree(tx, name); err != nil {
 			return err
 		}

@@ -25,9 +25,24 @@ func contents(t testing.TB, path string) map[string]map[string]string {
 	defer db.Close()
 	all := map[string]map[string]string{}
 	require.NoError(t, db.View(func(tx *bbolt.Tx) error {
-		for problem := range tx.Check() {
-			require.NoError(t, problem)
+		spare := map[string]bool{}
+		if b := tx.Bucket([]byte("spare")); b != nil {
+			require.NoError(t, b.ForEach(func(_, text []byte) error {
+				var entry []uint64
+				require.NoError(t, json.Unmarshal(text, &entry))
+				for _, page := range entry {
+					problem := fmt.Sprintf("page %d: unreachable unfreed", page)
+					require.False(t, spare[problem], "%d is spare twice", page)
+					spare[problem] = true
+				}
+				return nil
+			}))
 		}
+		for problem := range tx.Check() {
+			require.True(t, spare[problem.Error()], "%v", problem)
+			delete(spare, problem.Error())
+		}
+		require.Empty(t, spare, "pages that are in use or free")
 		return tx.ForEach(func(name []byte, b *bbolt.Bucket) error {
 			in := map[string]string{}
 			all[string(name)] = in
@@ -68,6 +83,7 @@ func TestFormat(t *testing.T) {
 				`"prefixes":["10.0.0.5/32","2001:db8::/64"],"labels":{"node":"n1","pod":"<a>"},` +
 				`"created":"2024-05-06T07:08:09.012345Z","expires":"2024-05-06T08:08:09Z"}`,
 		},
+		"pieces": {},
 		"prefixes": {
 			"lab\x004\x60\x0a\x00\x00\x05vm-1":                                 "10.0.0.5/32",
 			"lab\x006\x40\x20\x01\x0d\xb8" + string(make([]byte, 12)) + "vm-1": "2001:db8::/64",

@@ -2,12 +2,14 @@ package bolt_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -16,6 +18,7 @@ import (
 	"github.com/ipalloc/ipalloc/internal/filetest"
 	"github.com/ipalloc/ipalloc/internal/pooltest"
 	"github.com/ipalloc/ipalloc/pool"
+	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/bolt"
 )
 
@@ -90,4 +93,55 @@ func withoutGrowth(path string, do func() error) error {
 		return err
 	}
 	return result
+}
+
+// TestFailedCommitOfSparePages has a child whose commit fails after it has taken spare pages back, since the file may
+// not grow.
+func TestFailedCommitOfSparePages(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ipalloc.db")
+	child, output := filetest.StartChild(t, "limited spare", path)
+	said, err := io.ReadAll(output)
+	require.NoError(t, err)
+	require.NoError(t, child.Wait(), "%s", said)
+	require.Positive(t, sparePages(t, path))
+}
+
+// limitedSpare is that child.
+func limitedSpare(path string) error {
+	ctx := context.Background()
+	s, err := bolt.Open(ctx, path, nil)
+	if err != nil {
+		return err
+	}
+	head := store.Record{Key: store.Key{Kind: store.KindPool, Pool: "a"}}
+	commit := func(op store.Op, n, size int) error {
+		var writes []store.Write
+		for i := range n {
+			key := store.Key{Kind: store.KindAllocation, Pool: "a", Name: fmt.Sprintf("%05d", i)}
+			data := json.RawMessage(fmt.Sprintf("%q", strings.Repeat("x", size)))
+			writes = append(writes, store.Write{Op: op, Record: store.Record{Key: key, Data: data}})
+		}
+		heads, err := s.Commit(ctx, store.Change{Head: head, Writes: writes})
+		if err == nil {
+			head = heads[0]
+		}
+		return err
+	}
+	for _, err := range []error{commit(store.Put, 3_000, 3_000), commit(store.Delete, 3_000, 0), commit(store.Put, 1, 1),
+		commit(store.Put, 1, 1)} {
+		if err != nil {
+			return err
+		}
+	}
+	listed := bolt.ListedPages(s)
+	for range 3 {
+		err = withoutGrowth(path, func() error { return commit(store.Put, 9_000, 3_000) })
+		if !errors.Is(err, syscall.EFBIG) {
+			return fmt.Errorf("a commit for which there is no room returned the error %w", err)
+		}
+	}
+	if now := bolt.ListedPages(s); now != listed {
+		return fmt.Errorf("%d free pages are listed after the failed commits, want %d", now, listed)
+	}
+	return errors.Join(commit(store.Put, 500, 3_000), s.Close())
 }

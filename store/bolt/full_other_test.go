@@ -6,3 +6,6 @@ import "errors"
 
 // limited is for tests that run on Linux.
 func limited(string) error { return errors.ErrUnsupported }
+
+// limitedSpare is for tests that run on Linux.
+func limitedSpare(string) error { return errors.ErrUnsupported }

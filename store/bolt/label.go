@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"iter"
-	"maps"
 
 	"go.etcd.io/bbolt"
 
@@ -54,7 +53,7 @@ func (s *Store) readLabelPage(
 	}
 	err = s.view(ctx, func(tx *bbolt.Tx) error {
 		p := newPages(s.file.handle, tx)
-		records, err := p.bucket(tx, bucketRecords)
+		records, err := p.bucket(tx, bucketOf(l.Kind))
 		if err != nil {
 			return err
 		}
@@ -98,19 +97,16 @@ func encodeLabel(key store.Key, name, value string) []byte {
 }
 
 // reindexLabels makes the index by label say what it is to say of the record under key.
-func (w writer) reindexLabels(key store.Key, before, after map[string]string) error {
-	if maps.Equal(before, after) {
-		return nil
-	}
+func (w writer) reindexLabels(key store.Key, before, after map[string]string) {
 	for name, value := range before {
-		if err := w.labels.delete(encodeLabel(key, name, value)); err != nil {
-			return err
+		if now, ok := after[name]; !ok || now != value {
+			w.labels.delete(encodeLabel(key, name, value))
 		}
 	}
 	for name, value := range after {
-		if err := w.labels.put(encodeLabel(key, name, value), nil); err != nil {
-			return err
+		if old, ok := before[name]; !ok || old != value {
+			entry := encodeLabel(key, name, value)
+			w.labels.put(entry, nil, len(entry)-len(key.Name))
 		}
 	}
-	return nil
 }

@@ -18,8 +18,9 @@ import (
 // keep them.
 type Options struct {
 	// LockWait is how long to wait for a file that another process has open. The default, 0, means not at all; less
-	// than 0 means until the context ends. Open tries again every few milliseconds; the process that has waited longest
-	// has no preference.
+	// than 0 means until the context ends. On Linux, those that wait get the file in the order in which they came. If
+	// Open gives up, a goroutine and an open file stay until it would have been its turn, and then end. Elsewhere Open
+	// tries again every few milliseconds, and the one that has waited longest has no preference.
 	LockWait time.Duration
 
 	// Mode is the exact mode of a file that Open creates, whatever the umask. The default, 0, means 0600. Open does not
@@ -46,7 +47,7 @@ const (
 // Open checks only the outer structure of the file. A later call that reads or writes a damaged page returns
 // [ErrCorrupt].
 //
-// Cost: O(free pages in the file), whatever is stored. Creating the file takes a few flushes more.
+// Cost: a few reads, whatever is stored and however much is free. Creating the file takes a few flushes more.
 func Open(ctx context.Context, path string, opts *Options) (*Store, error) {
 	if opts == nil {
 		opts = &Options{}
@@ -62,24 +63,26 @@ func Open(ctx context.Context, path string, opts *Options) (*Store, error) {
 // open tries until it has the lock, waiting has ended, or something else is wrong.
 func open(ctx, waiting context.Context, path string, opts Options) (*Store, error) {
 	var locked error
+	var held *os.File
 	for {
 		if err := ctx.Err(); err != nil {
+			if held != nil {
+				_ = held.Close()
+			}
 			if locked != nil {
 				err = fmt.Errorf("%w: %w", locked, err)
 			}
 			return nil, fmt.Errorf("open %s: %w", path, err)
 		}
-		s, err := openOnce(path, opts)
-		locked = err
+		s, err := openOnce(path, held, opts)
+		locked, held = err, nil
 		switch {
 		case err == nil:
 			return s, nil
 		case opts.LockWait == 0 || !errors.Is(err, ErrLocked):
 			return nil, fmt.Errorf("open %s: %w", path, err)
 		}
-		select {
-		case <-time.After(lockRetry):
-		case <-waiting.Done():
+		if held = awaitLock(waiting, path); waiting.Err() != nil && held == nil {
 			if ctxErr := ctx.Err(); ctxErr != nil {
 				err = fmt.Errorf("%w: %w", err, ctxErr)
 			}
@@ -88,7 +91,49 @@ func open(ctx, waiting context.Context, path string, opts Options) (*Store, erro
 	}
 }
 
-func openOnce(path string, opts Options) (*Store, error) {
+// awaitLock waits until the file at path is locked, which it then returns, or until it is worth while to try again, or
+// ctx ends.
+func awaitLock(ctx context.Context, path string) *os.File {
+	locked := make(chan *os.File, 1)
+	go func() {
+		file, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err == nil {
+			if lockInLine(file) && ctx.Err() == nil {
+				locked <- file
+				return
+			}
+			_ = file.Close()
+		}
+		select {
+		case <-time.After(lockRetry):
+		case <-ctx.Done():
+		}
+		locked <- nil
+	}()
+	select {
+	case file := <-locked:
+		return file
+	case <-ctx.Done():
+		go func() {
+			if file := <-locked; file != nil {
+				_ = file.Close()
+			}
+		}()
+		return nil
+	}
+}
+
+// openOnce opens the file at path. If held is not nil, it is a locked file that was there a moment ago, which openOnce
+// uses or closes.
+func openOnce(path string, held *os.File, opts Options) (*Store, error) {
+	used := false
+	if held != nil {
+		defer func() {
+			if !used {
+				_ = held.Close()
+			}
+		}()
+	}
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) && !opts.MustExist {
 		if err = create(path, opts.Mode); err != nil {
@@ -104,7 +149,18 @@ func openOnce(path string, opts Options) (*Store, error) {
 	case info.Size() == 0:
 		return nil, fmt.Errorf("%w: it is empty; delete it to begin a new store", ErrCorrupt)
 	}
-	db, handle, err := openExisting(path)
+	if held != nil {
+		now, err := held.Stat()
+		if err != nil {
+			return nil, err
+		}
+		if !os.SameFile(now, info) { // it was replaced while this one was waited for
+			_ = held.Close()
+			held = nil
+		}
+	}
+	used = held != nil
+	db, handle, err := openExisting(path, held, opts.LockWait != 0)
 	if err != nil {
 		return nil, err
 	}
@@ -136,8 +192,9 @@ func release(db *bbolt.DB, handle *os.File, err error) {
 	_ = handle.Close()
 }
 
-// openExisting opens, locks and inspects the file at path, which it does not change, without waiting for the lock.
-func openExisting(path string) (db *bbolt.DB, handle *os.File, err error) {
+// openExisting opens, locks and inspects the file at path, which it does not change, without waiting for the lock. It
+// uses held, a locked file, if that is not nil. If polite, it does not overtake those that wait for the file.
+func openExisting(path string, held *os.File, polite bool) (db *bbolt.DB, handle *os.File, err error) {
 	inspected := false
 	err = guard(func() (err error) {
 		db, err = bbolt.Open(path, defaultMode, &bbolt.Options{
@@ -146,8 +203,15 @@ func openExisting(path string) (db *bbolt.DB, handle *os.File, err error) {
 			FreelistType:   bbolt.FreelistMapType,
 			NoStatistics:   true,
 			OpenFile: func(name string, flag int, mode fs.FileMode) (_ *os.File, err error) {
-				handle, inspected, err = openEarly(name, flag&^os.O_CREATE, mode)
-				return handle, err
+				if handle = held; held == nil {
+					if handle, err = os.OpenFile(name, flag&^os.O_CREATE, mode); err != nil {
+						return nil, err
+					}
+				}
+				if inspected, err = lockAndInspect(handle, polite && held == nil); err != nil {
+					return nil, err
+				}
+				return handle, nil
 			},
 		})
 		if err == nil && !inspected {
@@ -167,21 +231,21 @@ func openExisting(path string) (db *bbolt.DB, handle *os.File, err error) {
 	return nil, nil, translateOpen(err)
 }
 
-// openEarly opens a file for bbolt. Where it can lock the file before bbolt does, it inspects it as well.
-func openEarly(name string, flag int, mode fs.FileMode) (handle *os.File, inspected bool, err error) {
-	handle, err = os.OpenFile(name, flag, mode)
-	if err != nil {
-		return nil, false, err
+// lockAndInspect inspects a file where it can be locked before bbolt does that. If it fails, it closes the file.
+func lockAndInspect(handle *os.File, polite bool) (inspected bool, err error) {
+	if polite {
+		err = lockNow(handle)
 	}
-	inspected, err = lockEarly(handle)
-	if inspected {
+	if err == nil {
+		inspected, err = lockEarly(handle)
+	}
+	if inspected && err == nil {
 		err = inspect(handle)
 	}
 	if err != nil {
 		_ = handle.Close()
-		return nil, false, err
 	}
-	return handle, inspected, nil
+	return inspected, err
 }
 
 func translateOpen(err error) error {

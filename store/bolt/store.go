@@ -55,13 +55,17 @@ func (s *Store) GetAll(ctx context.Context, keys ...store.Key) ([]store.Record, 
 	}
 	records := make([]store.Record, len(keys))
 	err := s.view(ctx, func(tx *bbolt.Tx) error {
-		bucket, err := newPages(s.file.handle, tx).bucket(tx, bucketRecords)
-		if err != nil {
-			return err
-		}
+		p, buckets := newPages(s.file.handle, tx), map[string]*bucket{}
 		for i, key := range keys {
 			records[i].Key = key
-			value, err := bucket.get(encodeKey(key))
+			from, err := buckets[bucketOf(key.Kind)], error(nil)
+			if from == nil {
+				if from, err = p.bucket(tx, bucketOf(key.Kind)); err != nil {
+					return err
+				}
+				buckets[bucketOf(key.Kind)] = from
+			}
+			value, err := from.get(encodeKey(key))
 			if err == nil && value != nil {
 				records[i], err = decodeRecord(key, value)
 			}
@@ -145,7 +149,7 @@ func (s *Store) List(ctx context.Context, kind store.Kind, pool string) iter.Seq
 		prefix := encodeListPrefix(kind, pool)
 		var after []byte
 		for {
-			page, err := s.readPage(ctx, prefix, after)
+			page, err := s.readPage(ctx, bucketOf(kind), prefix, after)
 			if err != nil {
 				yield(store.Record{}, err)
 				return
@@ -161,14 +165,14 @@ func (s *Store) List(ctx context.Context, kind store.Kind, pool string) iter.Seq
 // pair is one record as it is in the file.
 type pair struct{ key, value []byte }
 
-// readPage returns the records after the key after, of those whose keys begin with prefix.
-func (s *Store) readPage(ctx context.Context, prefix, after []byte) (page []pair, err error) {
+// readPage returns the records of a bucket after the key after, of those whose keys begin with prefix.
+func (s *Store) readPage(ctx context.Context, from string, prefix, after []byte) (page []pair, err error) {
 	err = s.view(ctx, func(tx *bbolt.Tx) error {
 		start := prefix
 		if after != nil {
 			start = after
 		}
-		bucket, err := newPages(s.file.handle, tx).bucket(tx, bucketRecords)
+		bucket, err := newPages(s.file.handle, tx).bucket(tx, from)
 		if err != nil {
 			return err
 		}

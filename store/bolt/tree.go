@@ -174,40 +174,34 @@ func (s *subtree) lastKey() []byte {
 type bucket struct {
 	in   *bbolt.Bucket
 	tree *tree
+	leaf *subtree // that was checked last, without those beside it; nil before the first
 }
 
 // bucket returns the bucket of tx with that name.
-func (p *pages) bucket(tx *bbolt.Tx, name string) (bucket, error) {
+func (p *pages) bucket(tx *bbolt.Tx, name string) (*bucket, error) {
 	t, err := p.bucketTree(tx, name)
 	if err != nil {
-		return bucket{}, err
+		return nil, err
 	}
-	return bucket{tx.Bucket([]byte(name)), t}, nil
+	return &bucket{in: tx.Bucket([]byte(name)), tree: t}, nil
 }
 
 // get returns the value of key, nil if there is none, until the transaction ends.
-func (b bucket) get(key []byte) ([]byte, error) {
-	if _, err := b.tree.path(key, false); err != nil {
-		return nil, err
+func (b *bucket) get(key []byte) (value []byte, err error) {
+	if !b.leaf.covers(key) {
+		if b.leaf, err = b.tree.path(key, false); err != nil {
+			return nil, err
+		}
 	}
 	return b.in.Get(key), nil
 }
 
-func (b bucket) put(key, value []byte) error {
-	if _, err := b.tree.path(key, true); err != nil {
-		return err
-	}
-	return b.in.Put(key, value)
+// covers reports whether key belongs in the subtree, if it has been read.
+func (s *subtree) covers(key []byte) bool {
+	return s != nil && bytes.Compare(key, s.low) >= 0 && (s.high == nil || bytes.Compare(key, s.high) < 0)
 }
 
-func (b bucket) delete(key []byte) error {
-	if _, err := b.tree.path(key, true); err != nil {
-		return err
-	}
-	return b.in.Delete(key)
-}
-
-func (b bucket) cursor() *cursor { return &cursor{in: b.in.Cursor(), tree: b.tree} }
+func (b *bucket) cursor() *cursor { return &cursor{in: b.in.Cursor(), tree: b.tree} }
 
 // cursor moves through a bucket in a transaction for reading.
 type cursor struct {

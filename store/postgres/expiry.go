@@ -23,10 +23,10 @@ func (s *Store) ByExpiry(ctx context.Context, kind store.Kind, pool string) iter
 			return
 		}
 		seen := make(map[string]bool)
-		var after *time.Time
+		var expires time.Time // before that of any record
 		name := ""
 		for limit := firstPageRecords; ; limit = min(2*limit, pageRecords) {
-			page, err := s.query(ctx, s.sql.byExpiry, string(kind), pool, after, name, limit, after == nil)
+			page, err := s.query(ctx, s.sql.byExpiry, string(kind), pool, expires, name, limit)
 			if err != nil {
 				yield(store.Record{}, s.wrap(fmt.Errorf("list by expiry: %w", err)))
 				return
@@ -44,7 +44,7 @@ func (s *Store) ByExpiry(ctx context.Context, kind store.Kind, pool string) iter
 				return
 			}
 			last := page[len(page)-1]
-			after, name = &last.Expires, last.Name
+			expires, name = last.Expires, behind(last.Name)
 		}
 	}
 }

@@ -21,7 +21,10 @@ func (s *Store) ByLabel(ctx context.Context, l store.Labelled) iter.Seq2[store.R
 			yield(store.Record{}, err)
 			return
 		}
-		from := behind(l.After)
+		from := ""
+		if l.After != "" {
+			from = behind(l.After)
+		}
 		for limit := firstLabelRecords; ; limit = min(2*limit, pageRecords) {
 			page, err := s.query(ctx, s.sql.byLabel, l.Pool, l.Name, l.Value, from, limit, string(l.Kind))
 			if err != nil {
@@ -41,11 +44,5 @@ func (s *Store) ByLabel(ctx context.Context, l store.Labelled) iter.Seq2[store.R
 	}
 }
 
-// behind returns the first text that may be the name of a record after name, which is the empty one after none: names
-// have no NUL.
-func behind(name string) string {
-	if name == "" {
-		return ""
-	}
-	return name + "\x01"
-}
+// behind returns the first text that may be the name of a record after name: names have no NUL.
+func behind(name string) string { return name + "\x01" }

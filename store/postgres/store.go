@@ -57,19 +57,22 @@ func statementsFor(schema string) statements {
 	columns := "SELECT r.kind, r.pool, r.name, r.revision, r.state, r.prefixes, r.labels, " +
 		"r.created, r.expires, r.data::text FROM " + in
 	return statements{
-		get:      columns + "record r WHERE r.kind = $1 AND r.pool = $2 AND r.name = $3",
-		listPool: columns + "record r WHERE r.kind = $1 AND r.pool = $2 AND ($5 OR r.name > $3) ORDER BY r.name LIMIT $4",
-		listAll: columns + "record r WHERE r.kind = $1 AND ($5 OR (r.pool, r.name) > ($2, $3))" +
+		get: columns + "record r WHERE r.kind = $1 AND r.pool = $2 AND r.name = $3",
+		// From $3 on, and not after a name or from the first one on: an OR is no condition that an index can use.
+		listPool: columns + "record r WHERE r.kind = $1 AND r.pool = $2 AND r.name >= $3 ORDER BY r.name LIMIT $4",
+		listAll: columns + "record r WHERE r.kind = $1 AND (r.pool, r.name) >= ($2, $3)" +
 			" ORDER BY r.pool, r.name LIMIT $4",
 		byExpiry: columns + "record r WHERE r.kind = $1 AND r.pool = $2 AND r.expires IS NOT NULL" +
-			" AND ($6 OR (r.expires, r.name) > ($3, $4)) ORDER BY r.expires, r.name LIMIT $5",
+			" AND (r.expires, r.name) >= ($3, $4) ORDER BY r.expires, r.name LIMIT $5",
 		byLabel: columns + "labelled($1, $2, $3, $4, $5, $6) r ORDER BY r.name",
-		// The boxes and the hash are there so that the index of the constraint serves.
-		find: columns + "address a JOIN " + in + "allocation r USING (kind, pool, name) WHERE a.prefix >>= $2::inet" +
+		// The boxes and the hash are there so that the index of the constraint serves; the name comes from a query of its
+		// own so that it is searched for, also where the server knows nothing of the tables yet.
+		find: columns + "allocation r WHERE r.kind = 'allocation' AND r.pool = $1 AND r.name = (SELECT a.name FROM " + in +
+			"address a WHERE a.prefix >>= $2::inet" +
 			" AND " + in + "high_box(a.prefix) && " + in + "high_box($2::cidr)" +
 			" AND " + in + "low_box(a.prefix) && " + in + "low_box($2::cidr)" +
 			" AND hashtextextended(a.pool, 0) = hashtextextended($1, 0)" +
-			" AND a.pool = $1 AND a.kind = 'allocation' ORDER BY masklen(a.prefix) DESC LIMIT 1",
+			" AND a.pool = $1 AND a.kind = 'allocation' ORDER BY masklen(a.prefix) DESC LIMIT 1)",
 		apply: "SELECT * FROM " + in + "apply($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
 		lock:  columns + "record r WHERE r.kind = $1 AND r.pool = $2 AND r.name = $3 FOR UPDATE",
 		ask: "INSERT INTO " + in + "ask AS a (line, slot, serial, kind, pool, name, ask)" +
@@ -180,12 +183,12 @@ func (s *Store) List(ctx context.Context, kind store.Kind, pool string) iter.Seq
 			yield(store.Record{}, err)
 			return
 		}
-		sql, last := s.sql.listAll, store.Key{}
+		sql, from := s.sql.listAll, ""
 		if pool != "" {
-			sql, last.Pool = s.sql.listPool, pool
+			sql = s.sql.listPool
 		}
-		for first := true; ; first = false {
-			page, err := s.query(ctx, sql, string(kind), last.Pool, last.Name, pageRecords, first)
+		for {
+			page, err := s.query(ctx, sql, string(kind), pool, from, pageRecords)
 			if err != nil {
 				yield(store.Record{}, s.wrap(fmt.Errorf("list: %w", err)))
 				return
@@ -198,7 +201,8 @@ func (s *Store) List(ctx context.Context, kind store.Kind, pool string) iter.Seq
 			if len(page) < pageRecords {
 				return
 			}
-			last = page[len(page)-1].Key
+			last := page[len(page)-1]
+			pool, from = last.Pool, behind(last.Name)
 		}
 	}
 }

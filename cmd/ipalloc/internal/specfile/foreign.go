@@ -19,7 +19,8 @@ import (
 //
 //   - A Kubernetes object of kind InClusterIPPool, GlobalInClusterIPPool, InClusterPrefixPool or
 //     GlobalInClusterPrefixPool: a pool of Cluster API's in-cluster provider. If the text has several, it is the one
-//     whose name, or namespace/name, is that of the pool. Its namespace is the scope, and externalAddresses are excluded.
+//     whose name, or namespace/name, is that of the pool. Its namespace is the scope, and externalAddresses are
+//     excluded.
 //   - A configuration of CNI with ipam, plugins or cniVersion, a NetworkAttachmentDefinition, or the section ipam
 //     alone, whose ipam.type is host-local or whereabouts. All its ranges are one pool.
 //

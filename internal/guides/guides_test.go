@@ -1,5 +1,5 @@
-// Package docs_test runs the commands of the README and of the guides, as a reader would.
-package docs_test
+// Package guides_test runs the commands of the README and of the guides, as a reader would.
+package guides_test
 
 import (
 	"context"
@@ -38,10 +38,10 @@ const pageTime = 10 * time.Minute
 // A block is left out if its first line, or the line above it, has the words "not run by CI:" and the reason.
 func TestGuides(t *testing.T) {
 	bin := buildPrograms(t)
-	pages, err := filepath.Glob("guides/*.md")
+	pages, err := filepath.Glob("../../docs/guides/*.md")
 	require.NoError(t, err)
 	require.NotEmpty(t, pages)
-	for _, page := range append(pages, "../README.md", "command.md") {
+	for _, page := range append(pages, "../../README.md", "../../docs/command.md") {
 		t.Run(strings.TrimSuffix(filepath.Base(page), ".md"), func(t *testing.T) {
 			t.Parallel()
 			runPage(t, page, bin)
@@ -179,7 +179,7 @@ func needProgram(t *testing.T, name string, env []string) {
 
 func checkout(t *testing.T) string {
 	t.Helper()
-	dir, err := filepath.Abs("..")
+	dir, err := filepath.Abs("../..")
 	require.NoError(t, err)
 	return dir
 }

@@ -1,0 +1,153 @@
+package linear_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	driver "github.com/go-sql-driver/mysql"
+	"github.com/stretchr/testify/require"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
+	"k8s.io/klog/v2"
+
+	"github.com/ipalloc/ipalloc/internal/freeport"
+	"github.com/ipalloc/ipalloc/internal/servertest"
+	"github.com/ipalloc/ipalloc/store"
+	"github.com/ipalloc/ipalloc/store/etcd"
+	"github.com/ipalloc/ipalloc/store/kube"
+	"github.com/ipalloc/ipalloc/store/kube/kubetest/apiserver"
+	"github.com/ipalloc/ipalloc/store/mysql"
+	"github.com/ipalloc/ipalloc/store/postgres"
+)
+
+// TestMain ends the servers that tests have started.
+func TestMain(m *testing.M) { servertest.Main(m, nil) }
+
+func TestEtcd(t *testing.T) {
+	config := embed.NewConfig()
+	config.Dir, config.LogLevel, config.LogOutputs = t.TempDir(), "panic", []string{os.DevNull}
+	config.UnsafeNoFsync = true
+	for _, urls := range []*[]url.URL{&config.ListenClientUrls, &config.ListenPeerUrls} {
+		address, err := freeport.Addr()
+		require.NoError(t, err)
+		*urls = []url.URL{{Scheme: "http", Host: address}}
+	}
+	config.AdvertiseClientUrls, config.AdvertisePeerUrls = config.ListenClientUrls, config.ListenPeerUrls
+	config.InitialCluster = config.InitialClusterFromName(config.Name)
+	server, err := embed.StartEtcd(config)
+	require.NoError(t, err)
+	t.Cleanup(server.Close)
+	<-server.Server.ReadyNotify()
+	requireLinearizable(t, 30, func(ctx context.Context) (store.Store, error) {
+		return etcd.Open(ctx, clientv3.Config{
+			Endpoints: []string{config.ListenClientUrls[0].Host}, DialTimeout: time.Minute, Logger: zap.NewNop(),
+		}, nil)
+	})
+}
+
+func TestKube(t *testing.T) {
+	klog.SetLogger(logr.Discard())
+	server := &apiserver.Server{Dir: t.TempDir(), Users: []string{"writer"}}
+	server.Run(t, kube.CRDs())
+	t.Cleanup(server.Close)
+	requireLinearizable(t, 30, func(ctx context.Context) (store.Store, error) {
+		return kube.Open(ctx, server.Config("writer"), &kube.Options{Namespace: "team"})
+	})
+}
+
+func TestPostgres(t *testing.T) {
+	program := func(name string, args ...string) (*exec.Cmd, error) {
+		return installed("/usr/lib/postgresql/*/bin/"+name, "postgresql", args...)
+	}
+	server := start(t, servertest.Program{
+		Name: "postgres", Crash: syscall.SIGQUIT,
+		Initialise: func(s *servertest.Server) (*exec.Cmd, error) {
+			return program("initdb", "-D", filepath.Join(s.Dir, "data"), "-A", "trust", "-U", "postgres", "--no-sync")
+		},
+		Run: func(s *servertest.Server) (*exec.Cmd, error) {
+			host, port, err := net.SplitHostPort(s.Addr)
+			if err != nil {
+				return nil, err
+			}
+			return program("postgres", "-D", filepath.Join(s.Dir, "data"), "-h", host, "-p", port, "-k", s.Dir,
+				"-c", "fsync=off")
+		},
+		Ping: func(ctx context.Context, s *servertest.Server) error { return ping(openPostgres(ctx, s)) },
+	})
+	requireLinearizable(t, 30, func(ctx context.Context) (store.Store, error) { return openPostgres(ctx, server) })
+}
+
+func openPostgres(ctx context.Context, s *servertest.Server) (store.Store, error) {
+	return postgres.Open(ctx, "postgres://postgres@"+s.Addr+"/postgres?sslmode=disable&connect_timeout=20", nil)
+}
+
+func TestMySQL(t *testing.T) {
+	server := start(t, servertest.Program{
+		Name: "mysql", Crash: syscall.SIGKILL,
+		Initialise: func(s *servertest.Server) (*exec.Cmd, error) {
+			users := []byte("CREATE USER IF NOT EXISTS tester@'%';\nGRANT ALL ON *.* TO tester@'%';\n")
+			if err := os.WriteFile(filepath.Join(s.Dir, "init.sql"), users, 0o644); err != nil {
+				return nil, err
+			}
+			return installed("/usr/bin/mariadb-install-db", "mariadb-server", "--no-defaults", "--skip-test-db",
+				"--datadir="+filepath.Join(s.Dir, "data"), "--auth-root-authentication-method=normal")
+		},
+		Run: func(s *servertest.Server) (*exec.Cmd, error) {
+			host, port, err := net.SplitHostPort(s.Addr)
+			if err != nil {
+				return nil, err
+			}
+			in := func(name string) string { return filepath.Join(s.Dir, name) }
+			return installed("/usr/sbin/mariadbd", "mariadb-server", "--no-defaults", "--datadir="+in("data"),
+				"--socket="+in("socket"), "--bind-address="+host, "--port="+port, "--pid-file="+in("pid"),
+				"--init-file="+in("init.sql"), "--tmpdir="+s.Dir, "--innodb-flush-log-at-trx-commit=2",
+				"--innodb-flush-method=nosync", "--debug-no-sync")
+		},
+		Ping: func(ctx context.Context, s *servertest.Server) error { return ping(openMySQL(ctx, s)) },
+	})
+	requireLinearizable(t, 30, func(ctx context.Context) (store.Store, error) { return openMySQL(ctx, server) })
+}
+
+func openMySQL(ctx context.Context, s *servertest.Server) (store.Store, error) {
+	config := driver.NewConfig()
+	config.User, config.Net, config.Addr, config.Timeout = "tester", "tcp", s.Addr, 20*time.Second
+	config.Logger = &driver.NopLogger{}
+	return mysql.Open(ctx, config.FormatDSN(), nil)
+}
+
+// start starts a server. It skips the test if none is installed, unless this is CI.
+func start(t *testing.T, program servertest.Program) *servertest.Server {
+	t.Helper()
+	server, err := servertest.New(program)
+	servertest.Require(t, err)
+	require.NoError(t, server.Start())
+	return server
+}
+
+// installed is a command of a program where Debian puts it, of the newest version.
+func installed(pattern, debian string, args ...string) (*exec.Cmd, error) {
+	found, err := filepath.Glob(pattern)
+	if err != nil || len(found) == 0 {
+		return nil, fmt.Errorf("%s is %w; on Debian: apt-get install %s", filepath.Base(pattern),
+			servertest.ErrNotInstalled, debian)
+	}
+	return exec.Command(found[len(found)-1], args...), nil
+}
+
+// ping closes a store that could be opened.
+func ping(s store.Store, err error) error {
+	if err != nil {
+		return err
+	}
+	return s.Close()
+}
