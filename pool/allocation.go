@@ -22,6 +22,9 @@ type Allocation struct {
 	// Prefixes are what is held, in the order of the claim's requests. For a request for both families the primary one
 	// comes first. A single address is a prefix of 32 or 128 bits.
 	Prefixes []netip.Prefix
+	// Beside are what the owner holds beside them while the pool is renumbered: for each of Prefixes that moves the new
+	// one, in their order. nil if nothing moves. See [Pool.Renumber].
+	Beside []netip.Prefix
 	// Generation distinguishes this grant from every other one, past or future, of the owner in this pool. It is the
 	// revision of the pool at the grant. Renewing a lease keeps it.
 	Generation int64
@@ -71,7 +74,7 @@ func (a Allocation) clone() Allocation {
 
 // unshare makes what the allocation refers to its own.
 func (a *Allocation) unshare() {
-	a.Prefixes, a.Labels = slices.Clone(a.Prefixes), maps.Clone(a.Labels)
+	a.Prefixes, a.Beside, a.Labels = slices.Clone(a.Prefixes), slices.Clone(a.Beside), maps.Clone(a.Labels)
 }
 
 // holding is a record of the pool: an allocation, or what is left of one while it cools down or is reserved.
@@ -79,12 +82,15 @@ func (a *Allocation) unshare() {
 type holding struct {
 	Allocation // Expires is when the lease, or the cooldown, ends
 
-	cooling bool      // nobody holds it; if it is Kept, for as long as it is reserved
-	stray   bool      // it cools down under its first prefix, since its owner holds something else
-	missing time.Time // since when [Pool.Reconcile] has not found the owner; zero if it has
-	sharers []string  // of the record of a share: the owners that hold what it has, in the order in which they came
-	shared  bool      // it is the record of a share, of which no owner is; see share.go
-	place   int       // in memory: where it stands in the heap of those that expire, from 1
+	cooling bool         // nobody holds it; if it is Kept, for as long as it is reserved
+	stray   bool         // it cools down under its first prefix, since its owner holds something else
+	name    netip.Prefix // of what is stray: under which prefix, if the record is not as it is to be
+	missing time.Time    // since when [Pool.Reconcile] has not found the owner; zero if it has
+	since   time.Time    // since when it has what it has, if the pool was renumbered after the grant; else zero
+	was     *holding     // what its record says, if that is still to be written; see [rules.current]
+	sharers []string     // of the record of a share: the owners that hold what it has, in the order in which they came
+	shared  bool         // it is the record of a share, of which no owner is; see share.go
+	place   int          // in memory: where it stands in the heap of those that expire, from 1
 }
 
 // newHolding returns a holding, and room for its prefix if it has one: both are one object.
@@ -113,7 +119,9 @@ type holdingData struct {
 	Child      string     `json:"child,omitempty"`
 	Missing    *time.Time `json:"missing,omitempty"`
 	Reserved   bool       `json:"reserved,omitempty"`
-	Ends       *time.Time `json:"ends,omitempty"` // of what is reserved: its Expires, when nothing becomes free
+	Ends       *time.Time `json:"ends,omitempty"`   // of what is reserved: its Expires, when nothing becomes free
+	Beside     int        `json:"beside,omitempty"` // how many of the prefixes are Beside, the last ones
+	Since      string     `json:"since,omitempty"`  // since when it is so, if not since the grant
 
 	Share    string         `json:"share,omitempty"`    // the share key
 	Prefixes []netip.Prefix `json:"prefixes,omitempty"` // of an owner that shares: what the record of the share has
@@ -122,25 +130,34 @@ type holdingData struct {
 
 func (h *holding) key(pool string) store.Key {
 	if h.stray {
-		return store.Key{Kind: store.KindCooling, Pool: pool, Name: h.Prefixes[0].String()}
+		return store.Key{Kind: store.KindCooling, Pool: pool, Name: h.named().String()}
 	}
 	return store.Key{Kind: store.KindAllocation, Pool: pool, Name: h.Owner}
 }
 
+// named is the prefix that names the record of what is stray.
+func (h *holding) named() netip.Prefix {
+	if h.name.IsValid() {
+		return h.name
+	}
+	return h.Prefixes[0]
+}
+
 func (h *holding) record(pool string) (store.Record, error) {
 	r := store.Record{
-		Key: h.key(pool), State: h.state(), Prefixes: h.Prefixes, Labels: h.Labels, Created: h.Created,
+		Key: h.key(pool), State: h.state(), Prefixes: h.allPrefixes(), Labels: h.Labels, Created: h.Created,
 		Expires: h.frees(),
 	}
 	if h.Generation == 0 && h.Scope == "" && h.Share == "" && h.Child == "" && h.missing.IsZero() && !h.stray &&
-		!h.Reserved {
+		!h.Reserved && len(h.Beside) == 0 && h.since.IsZero() {
 		return r, nil
 	}
 	data := holdingData{
 		Generation: h.Generation, Scope: h.Scope, Child: h.Child, Reserved: h.Reserved, Share: h.Share, Sharers: h.sharers,
+		Beside: len(h.Beside),
 	}
 	if h.shares() {
-		r.Prefixes, data.Prefixes = nil, h.Prefixes
+		r.Prefixes, data.Prefixes = nil, r.Prefixes
 	}
 	if h.Reserved && !h.Expires.IsZero() {
 		data.Ends = &h.Expires
@@ -150,6 +167,9 @@ func (h *holding) record(pool string) (store.Record, error) {
 	}
 	if !h.missing.IsZero() {
 		data.Missing = &h.missing
+	}
+	if !h.since.IsZero() {
+		data.Since = h.since.Format(toLayout)
 	}
 	var err error
 	r.Data, err = json.Marshal(data)
@@ -198,6 +218,10 @@ func readHolding(r store.Record) (holding, error) {
 	if h.shares() {
 		h.Prefixes = data.Prefixes
 	}
+	var err error
+	if h.Prefixes, h.Beside, err = besideIn(r.Key, h.Prefixes, data.Beside); err != nil {
+		return h, err
+	}
 	h.Reserved, h.Kept = data.Reserved, data.Reserved && h.cooling
 	if data.Ends != nil {
 		h.Expires = data.Ends.UTC()
@@ -211,14 +235,31 @@ func readHolding(r store.Record) (holding, error) {
 	if data.Missing != nil {
 		h.missing = data.Missing.UTC()
 	}
+	if data.Since != "" {
+		if h.since, err = time.Parse(toLayout, data.Since); err != nil {
+			return h, fmt.Errorf("%w: the record %v: %w", ErrCorrupt, r.Key, err)
+		}
+	}
 	return h, nil
+}
+
+// besideIn are the prefixes of a record without the last ones, of that number, and these.
+func besideIn(key store.Key, all []netip.Prefix, beside int) (prefixes, last []netip.Prefix, err error) {
+	n := len(all) - beside
+	switch {
+	case beside == 0:
+		return all, nil, nil
+	case beside < 0 || n < 1:
+		return nil, nil, fmt.Errorf("%w: the record %v: %d of its %d prefixes are beside", ErrCorrupt, key, beside, len(all))
+	}
+	return all[:n:n], all[n:], nil
 }
 
 // copy returns a holding that may be changed, before it is written in the place of h. It keeps the generation.
 func (h *holding) copy() *holding {
 	c, room := newHolding(Allocation{})
 	*c = *h
-	c.place = 0
+	c.place, c.was = 0, nil
 	if len(h.Prefixes) == 1 { // h is not kept for them
 		room[0], c.Prefixes = h.Prefixes[0], room
 	}

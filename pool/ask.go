@@ -73,6 +73,7 @@ type answerData struct {
 type answerStep struct {
 	Owner      string            `json:"owner,omitempty"` // empty if nothing is held
 	Prefixes   []netip.Prefix    `json:"prefixes,omitempty"`
+	Beside     []netip.Prefix    `json:"beside,omitempty"`
 	Generation int64             `json:"generation,omitempty"` // 0 for the revision of the commit
 	Created    time.Time         `json:"created,omitzero"`
 	Expires    time.Time         `json:"expires,omitzero"`
@@ -360,7 +361,7 @@ func (s *step) answer() *answerStep {
 	a := &s.outcome.result
 	return &answerStep{
 		Owner: a.Owner, Prefixes: a.Prefixes, Generation: a.Generation, Created: a.Created, Expires: a.Expires,
-		Scope: a.Scope, Share: a.Share, Labels: a.Labels, Child: a.Child, Reserved: a.Reserved,
+		Scope: a.Scope, Share: a.Share, Labels: a.Labels, Child: a.Child, Reserved: a.Reserved, Beside: a.Beside,
 	}
 }
 
@@ -427,7 +428,7 @@ func (a *answerStep) allocation(revision int64) Allocation {
 	}
 	return Allocation{
 		Owner: a.Owner, Prefixes: a.Prefixes, Generation: a.Generation, Created: a.Created.UTC(), Expires: a.Expires.UTC(),
-		Scope: a.Scope, Share: a.Share, Labels: a.Labels, Child: a.Child, Reserved: a.Reserved,
+		Scope: a.Scope, Share: a.Share, Labels: a.Labels, Child: a.Child, Reserved: a.Reserved, Beside: a.Beside,
 	}
 }
 

@@ -68,7 +68,7 @@ type recordName struct {
 
 func (h *holding) recordName() recordName {
 	if h.stray {
-		return recordName{h.Prefixes[0].String(), true}
+		return recordName{h.named().String(), true}
 	}
 	return recordName{h.Owner, false}
 }
@@ -223,12 +223,28 @@ type around struct {
 	op      *op
 }
 
-func (r *around) ending() iter.Seq2[*holding, error] { return r.draft.pool.home.ending(r.attempt.ctx) }
+func (r *around) ending() iter.Seq2[*holding, error] {
+	return r.draft.current(r.draft.pool.home.ending(r.attempt.ctx))
+}
 
-func (r *around) aside() iter.Seq2[*holding, error] { return r.draft.pool.home.aside(r.attempt.ctx) }
+func (r *around) aside() iter.Seq2[*holding, error] {
+	return r.draft.current(r.draft.pool.home.aside(r.attempt.ctx))
+}
 
 func (r *around) at(addr netip.Addr) (*holding, error) {
-	return r.draft.pool.home.at(r.attempt.ctx, addr)
+	h, err := r.draft.pool.home.at(r.attempt.ctx, addr)
+	return r.draft.state().rules.current(h), err
+}
+
+// current iterates over records as the rules of the draft's pool have them.
+func (d *draft) current(records iter.Seq2[*holding, error]) iter.Seq2[*holding, error] {
+	return func(yield func(*holding, error) bool) {
+		for h, err := range records {
+			if !yield(d.state().rules.current(h), err) {
+				return
+			}
+		}
+	}
 }
 
 func (r *around) busy(h *holding) busyness {
@@ -586,6 +602,7 @@ const maxWaits = 3
 
 // planWith plans a step for an owner that holds h, nil if nothing, and adds what it writes to the draft.
 func (a *attempt) planWith(o *op, s *step, d *draft, h *holding) error {
+	h = d.state().rules.current(h)
 	if s.releasing != 0 && (s.isUndone(h) || (s.generation != 0 || o.repeats) && h.Generation != s.releasing) {
 		// Either an earlier commit of this call has released it, or another process had done so before; nothing tells
 		// which. If the owner holds something again, that is released too, unless the call names a generation, or has other

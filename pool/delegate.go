@@ -128,10 +128,11 @@ func (a *attempt) delegate(from *draft, to *delegation, granted Allocation) erro
 	for _, prefix := range granted.Prefixes {
 		spec.Ranges = append(spec.Ranges, netipx.RangeOfPrefix(prefix))
 	}
+	withheld := cidr.Difference(setOfPrefixes(granted.Prefixes), parent.rules.allowedSet()).Ranges()
 	if err := from.pool.home.takesHistory(spec); err != nil {
 		return err
 	}
-	r, err := newRules(spec, cidr.Difference(setOfPrefixes(granted.Prefixes), parent.rules.allowedSet()).Ranges())
+	r, err := newRules(spec, withheld, Renumbering{})
 	if err != nil {
 		return err
 	}
@@ -215,7 +216,7 @@ func (a *attempt) planIn(d *draft, t *task) (outcome, error) {
 		return outcome{}, err
 	}
 	var out outcome
-	a.view(d, a.batch[0]).plan(&out, t, h, nil)
+	a.view(d, a.batch[0]).plan(&out, t, d.state().rules.current(h), nil)
 	if out.verdict == verdictRefuse || out.verdict == verdictLater {
 		return outcome{}, out.refusal
 	}
@@ -232,7 +233,7 @@ func (a *attempt) extend(d, from *draft, granted Allocation) error {
 	}
 	parent.Grants = append(parent.Grants, Grant{Owner: granted.Owner, Prefixes: slices.Clone(granted.Prefixes)})
 	withheld := cidr.Difference(parent.granted(), from.state().rules.allowedSet()).Ranges()
-	return a.rebuild(d, spec, withheld, parent, true)
+	return a.rebuild(d, spec, withheld, parent, Renumbering{}, true)
 }
 
 // Retract removes from the pool's ranges what the parent granted to the owner for this pool, and gives it back to the
@@ -312,7 +313,7 @@ func (a *attempt) retract(d *draft, i int) error {
 		return errLastRanges
 	}
 	withheld := cidr.Difference(cidr.SetOf(now.rules.withheld...), block).Ranges()
-	return a.rebuild(d, spec, withheld, parent, true)
+	return a.rebuild(d, spec, withheld, parent, Renumbering{}, true)
 }
 
 // outOfRange returns the records of the draft's pool that hold, or let cool down, anything that it may not hand out.
@@ -403,7 +404,7 @@ func (a *attempt) changeChild(d *draft, spec Spec, drain bool) error {
 	if err := now.parent.admits(spec); err != nil {
 		return err
 	}
-	return a.rebuild(d, spec, now.rules.withheld, now.parent, drain)
+	return a.rebuild(d, spec, now.rules.withheld, now.parent, Renumbering{}, drain)
 }
 
 // admits returns an error unless the ranges of the spec lie in what the parent has granted.

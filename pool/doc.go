@@ -101,6 +101,13 @@
 // spec that a program brings along, at each start. Cost: one commit and O(runs of free addresses); O(allocations) if
 // any are out of range, before or after, or if pools were delegated from it.
 //
+// # Renumbering
+//
+// [Pool.Renumber] moves a pool to another prefix (RFC 4192). Each address keeps its offset, and for a time its owner
+// holds the old and the new one, until [Pool.FinishRenumber]. Meanwhile the two are one: claimed, released and withheld
+// together. [Pool.PlanRenumber] says before what is in the way; if anything is, nothing moves. Cost: a few commits, and
+// one for every 4,096 owners that move. Nothing for a pool that does not.
+//
 // # Networks and scopes
 //
 // Pools with the same [Spec.Network] must not overlap. No pool of a network may have in its ranges what another one

@@ -80,6 +80,7 @@ func goldenStore(t testing.TB) *store.Memory {
 	g.create("empty", pool.Spec{Families: []pool.Family{pool.IPv6}})
 	g.history()
 	g.sharing()
+	g.renumbered()
 	return g.memory
 }
 
@@ -116,6 +117,21 @@ func (g *golden) history() {
 	_, err := p.Decline(t.Context(), pool.Held{Owner: "c"}, time.Hour)
 	require.NoError(t, err)
 	allocate(t, p, pool.Claim{Owner: "present"})
+}
+
+// renumbered makes a pool that was renumbered once, and is being so again: with what was held before that, while it was
+// going on, and afterwards.
+func (g *golden) renumbered() {
+	t := g.t
+	p := g.create("renumbered", pool.Spec{Ranges: ranges("10.12.0.0/24", "2001:db8:a::/64"), History: time.Hour})
+	allocate(t, p, pool.Claim{Owner: "dual", Policy: pool.RequireDualStack})
+	g.clock.Add(time.Second)
+	require.NoError(t, p.Renumber(t.Context(), prefix("2001:db8:a::/64"), prefix("2001:db8:b::/64")))
+	g.clock.Add(time.Second)
+	require.NoError(t, p.FinishRenumber(t.Context()))
+	g.clock.Add(time.Second)
+	require.NoError(t, p.Renumber(t.Context(), prefix("10.12.0.0/24"), prefix("10.13.0.0/24")))
+	allocate(t, p, pool.Claim{Owner: "meanwhile"})
 }
 
 // sharing makes a pool in which three owners share a pair of addresses, of whom one has left again.
@@ -338,13 +354,13 @@ func TestTheFormatIsAsItWas(t *testing.T) {
 	require.ElementsMatch(t, []string{
 		"pool active", "network active", "allocation allocated", "allocation cooling", "allocation reserved",
 		"allocation declined", "allocation shared", "cooling cooling", "cooling declined",
-		"space free space", "space rules", "history released", "history declined",
+		"space free space", "space rules", "history released", "history declined", "history renumbered",
 	}, slices.Collect(maps.Keys(states)), "in all states")
 	text := string(compacted(t, records))
 	for _, member := range []string{
 		"cursor", "left", "expiring", "aside", "delegated", "withheld", "parent", "grants", "changes", "outOfRange", "rules",
 		"owner", "generation", "scope", "labels", "child", "missing", "held", "external", "history", "leased",
-		"share", "shares", "sharers", "prefixes",
+		"share", "shares", "sharers", "prefixes", "renumbering", "beside", "since",
 	} {
 		require.Contains(t, text, `"`+member+`":`)
 	}

@@ -288,7 +288,8 @@ func infoOf(ctx context.Context, s store.Store, head store.Record) (Info, error)
 	return Info{
 		Name: head.Pool, Spec: spec, Created: head.Created, Revision: head.Revision, Stats: stats,
 		Quotas:  quotaUses(spec.Quotas, stats, h.Owned),
-		Holders: h.Holding, Reservations: h.Reservations, History: int(h.History.size()), Withheld: withheld,
+		Holders: h.Holding, Reservations: h.Reservations, History: int(h.History.size()),
+		Withheld: withheld, Renumbering: e.Renumbering,
 		Parent: parent.Pool, Grants: parent.Grants,
 	}, nil
 }

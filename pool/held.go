@@ -162,16 +162,6 @@ func isGone(err error) bool {
 	return (errors.Is(err, ErrNotFound) || errors.Is(err, ErrGeneration)) && !errors.Is(err, ErrNoPool)
 }
 
-// contains reports whether addr is in one of the prefixes.
-func (h *holding) contains(addr netip.Addr) bool {
-	for _, p := range h.Prefixes {
-		if p.Contains(addr) {
-			return true
-		}
-	}
-	return false
-}
-
 // change does a step about what is held, by itself, for a method.
 func (p *Pool) change(ctx context.Context, method string, s Step) (Allocation, error) {
 	return p.observeOne(ctx, method, s, func(ctx context.Context) (a Allocation, err error) {

@@ -243,7 +243,7 @@ func (in *importing) plan(a *attempt, records []*holding, head string) error {
 	if err := in.pool.home.takesHistory(in.Spec); err != nil {
 		return err
 	}
-	r, err := newRules(in.Spec, withheld)
+	r, err := newRules(in.Spec, withheld, Renumbering{})
 	if err == nil && in.Parent == "" {
 		err = r.requireRoom()
 	}
@@ -275,7 +275,7 @@ func (in *importing) fill(a *attempt, s *state) error {
 		if twice := s.hold(h); len(twice) > 0 {
 			return invalid("%v of the owner %q is held by another owner too", twice, h.Owner)
 		}
-		all.add(h)
+		all.add(s.rules, h)
 	}
 	s.space.Keep()
 	for _, addr := range in.Next {
@@ -288,7 +288,7 @@ func (in *importing) fill(a *attempt, s *state) error {
 	if err != nil {
 		return err
 	}
-	return a.admit(in.pool, n, in.Spec, all.of(in.Spec))
+	return a.admit(in.pool, n, in.Spec.ranges(), all.of(in.Spec.ranges()))
 }
 
 // withheld is what the pool may not hand out: what is external in its network, or what its parent may not hand out.
@@ -303,7 +303,7 @@ func (in *importing) withheld(a *attempt) ([]netipx.IPRange, error) {
 	if err != nil {
 		return nil, err
 	}
-	return n.externalIn(in.Spec), nil
+	return n.externalIn(in.Spec.ranges()), nil
 }
 
 // withheldByParent returns an error unless the parent has granted what the pool has, and is in the same network. The
@@ -438,7 +438,7 @@ func (s *Snapshot) holdings() ([]*holding, error) {
 	for i, list := range [][]Allocation{s.Allocations, s.Kept, cooling} {
 		for _, a := range list {
 			h := &holding{Allocation: a.clone(), cooling: i > 0}
-			h.Generation, h.Kept = 0, i == 1
+			h.Generation, h.Kept, h.Beside = 0, i == 1, nil
 			h.stray = h.use() == space.Cooling && (owners[a.Owner] || a.Declined)
 			if !h.stray && owners[a.Owner] {
 				return nil, invalid("the owner %q has two allocations", a.Owner)

@@ -21,7 +21,7 @@ func (x *index) add(a *holding) {
 	if a.shares() {
 		return // the share has them
 	}
-	for _, p := range a.Prefixes {
+	for _, p := range a.allPrefixes() {
 		x.byPrefix[p] = a
 		*x.count(p)++
 	}
@@ -31,7 +31,7 @@ func (x *index) remove(a *holding) {
 	if a.shares() {
 		return
 	}
-	for _, p := range a.Prefixes {
+	for _, p := range a.allPrefixes() {
 		if x.byPrefix[p] == a { // else a share has it, which its first owner has made of what it had
 			delete(x.byPrefix, p)
 		}

@@ -59,7 +59,7 @@ func pastLabel(name string) string {
 // returns nil if there are more than maxIndexedPrefixes.
 func (t *Tenure) indexedPrefixes() map[netip.Prefix]bool {
 	found := map[netip.Prefix]bool{}
-	for _, p := range t.Prefixes {
+	for _, p := range t.allPrefixes() {
 		found[netip.PrefixFrom(p.Addr(), p.Bits()/indexedBits*indexedBits).Masked()] = true
 		if len(found) > maxIndexedPrefixes {
 			return nil
@@ -90,6 +90,7 @@ type tenureData struct {
 	To         string     `json:"to"` // as toLayout has it
 	Generation int64      `json:"generation"`
 	Leased     *time.Time `json:"leased,omitempty"` // until when, at last
+	Beside     int        `json:"beside,omitempty"` // how many of the prefixes were Beside, the last ones
 	Scope      string     `json:"scope,omitempty"`
 	Share      string     `json:"share,omitempty"`
 	Child      string     `json:"child,omitempty"`
@@ -102,14 +103,14 @@ const toLayout = "2006-01-02T15:04:05.000000Z"
 func (t *Tenure) record(key store.Key) (store.Record, error) {
 	data := tenureData{
 		To: t.To.UTC().Format(toLayout), Generation: t.Generation, Scope: t.Scope, Share: t.Share, Child: t.Child,
-		Reserved: t.Reserved,
+		Reserved: t.Reserved, Beside: len(t.Beside),
 	}
 	if !t.Expires.IsZero() {
 		data.Leased = &t.Expires
 	}
 	text, err := json.Marshal(data)
 	return store.Record{
-		Key: key, State: string(t.End), Prefixes: t.Prefixes, Labels: t.pastLabels(), Created: t.Created, Data: text,
+		Key: key, State: string(t.End), Prefixes: t.allPrefixes(), Labels: t.pastLabels(), Created: t.Created, Data: text,
 	}, err
 }
 
@@ -124,8 +125,11 @@ func tenureOf(r store.Record) (*Tenure, error) {
 		return nil, fmt.Errorf("%w: the record %v: %w", ErrCorrupt, r.Key, err)
 	}
 	t.Allocation = Allocation{
-		Owner: r.Labels[labelOwner], Prefixes: r.Prefixes, Generation: data.Generation, Created: r.Created,
+		Owner: r.Labels[labelOwner], Generation: data.Generation, Created: r.Created,
 		Scope: data.Scope, Share: data.Share, Child: data.Child, Reserved: data.Reserved,
+	}
+	if t.Prefixes, t.Beside, err = besideIn(r.Key, r.Prefixes, data.Beside); err != nil {
+		return nil, err
 	}
 	if data.Leased != nil {
 		t.Expires = data.Leased.UTC()
@@ -146,21 +150,31 @@ func tenureOf(r store.Record) (*Tenure, error) {
 // endsTenure returns the tenure that a write ends, nil if none. That of a share ends none: each of its owners has a
 // record, and so a tenure, of its own.
 func (w *write) endsTenure(now time.Time) *Tenure {
-	if !w.old.live() {
+	goesOn := w.op != store.Delete && w.old.goesOnAs(w.holding)
+	if !w.old.live() || goesOn && w.old.was == nil {
 		return nil
 	}
-	goesOn := w.op != store.Delete && w.holding.live() && w.holding.Owner == w.old.Owner &&
-		w.holding.Generation == w.old.Generation
-	if goesOn {
-		return nil
-	}
-	t := &Tenure{Allocation: w.old.Allocation, To: now.UTC().Truncate(time.Microsecond), End: Released}
-	if w.old.Expired(now) {
+	t := w.old.tenure()
+	t.To, t.End = now.UTC().Truncate(time.Microsecond), Released
+	switch {
+	case w.old.Expired(now):
 		t.To, t.End = w.old.Expires, Lapsed
+	case goesOn:
+		t.To, t.End = w.holding.since, Renumbered
 	}
 	if t.To.Before(t.Created) { // the clock was set back
 		t.To = t.Created
 	}
+	return t
+}
+
+// tenure is the one that goes on by what the record of h says.
+func (h *holding) tenure() *Tenure {
+	if h.was != nil {
+		h = h.was
+	}
+	t := &Tenure{Allocation: h.Allocation}
+	t.Created = h.began()
 	return t
 }
 

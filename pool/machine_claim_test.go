@@ -279,6 +279,7 @@ func (s *machine) Expire(t *rapid.T) {
 
 func (s *machine) Get(t *rapid.T) {
 	m := s.anyPool(t)
+	s.skipUnsettled(t, m)
 	held := s.anyName(t, m)
 	_, want, fails := s.world.Release(m.Name, held)
 	got, err := s.handle(t, m.Name).Get(context.Background(), held)
@@ -296,6 +297,7 @@ func (s *machine) Get(t *rapid.T) {
 
 func (s *machine) List(t *rapid.T) {
 	m := s.anyPool(t)
+	s.skipUnsettled(t, m)
 	p := s.handle(t, m.Name)
 	got := map[string]pool.Allocation{}
 	for a, err := range p.Allocations(context.Background()) {

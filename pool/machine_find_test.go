@@ -15,6 +15,7 @@ import (
 // Find finds what has some labels, in pages of any size.
 func (s *machine) Find(t *rapid.T) {
 	m := s.anyPool(t)
+	s.skipUnsettled(t, m)
 	q := pool.Query{Labels: anyLabels(t), ByAddress: rapid.Bool().Draw(t, "by address")}
 	switch rapid.IntRange(0, 3).Draw(t, "labels") {
 	case 0:

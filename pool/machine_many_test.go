@@ -69,6 +69,7 @@ func (s *machine) about(
 
 func (s *machine) Reconcile(t *rapid.T) {
 	m := s.anyPool(t)
+	s.skipUnsettled(t, m)
 	live := map[string]bool{}
 	for _, owner := range owners {
 		live[owner] = rapid.IntRange(0, 2).Draw(t, "live") > 0

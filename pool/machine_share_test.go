@@ -33,6 +33,7 @@ func (s *machine) Join(t *rapid.T) {
 // Holders lists who holds an address.
 func (s *machine) Holders(t *rapid.T) {
 	m := s.anyPool(t)
+	s.skipUnsettled(t, m)
 	a := anyAddr(m.Universe[rapid.SampledFrom(m.Families()).Draw(t, "family")]).Draw(t, "address")
 	if shared := s.shared(m); len(shared) > 0 && rapid.Bool().Draw(t, "shared") {
 		a = rapid.SampledFrom(shared).Draw(t, "record").Prefixes[0].Addr()

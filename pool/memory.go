@@ -267,14 +267,14 @@ func (m *memory) apply(d *draft) {
 func (m *memory) replace(w write) {
 	h := w.holding
 	if h.stray {
-		name := h.Prefixes[0]
+		name := h.named()
 		if w.op == store.Delete {
 			m.expiry.replace(m.strays[name], nil)
 			delete(m.strays, name)
 			return
 		}
+		m.expiry.replace(m.strays[name], h)
 		m.strays[name] = h
-		m.expiry.replace(nil, h)
 		return
 	}
 	old := m.held[h.Owner]
@@ -322,6 +322,7 @@ func (m *memory) info(context.Context) (Info, error) {
 	return Info{
 		Spec: m.known.rules.Spec.clone(), Revision: m.clock, Stats: stats, Holders: s.Tally(space.Holding),
 		Reservations: s.Tally(space.Reserved), Quotas: quotaUses(m.known.rules.Quotas, stats, s.Owned()),
+		Renumbering: m.known.rules.moving,
 	}, nil
 }
 

@@ -123,12 +123,12 @@ func (n *network) change() (store.Change, error) {
 	return store.Change{Head: head}, err
 }
 
-// externalIn returns what is external of the ranges of a spec.
-func (n *network) externalIn(spec Spec) []netipx.IPRange {
+// externalIn returns what is external of the ranges.
+func (n *network) externalIn(ranges []netipx.IPRange) []netipx.IPRange {
 	if len(n.external) == 0 {
 		return nil
 	}
-	return cidr.Intersection(cidr.SetOf(n.external...), cidr.SetOf(spec.ranges()...)).Ranges()
+	return cidr.Intersection(cidr.SetOf(n.external...), cidr.SetOf(ranges...)).Ranges()
 }
 
 // put makes these the ranges of a pool in the network, and what it holds outside of them.
@@ -165,8 +165,8 @@ func (a *attempt) network(p *Pool, name string) (*network, error) {
 //
 // What a pool holds outside of its ranges grows only in commits that also replace the network's record. That record
 // therefore guards all that is read of other pools here.
-func (a *attempt) admit(p *Pool, n *network, spec Spec, held []netipx.IPRange) error {
-	ranges := cidr.SetOf(spec.ranges()...).Ranges()
+func (a *attempt) admit(p *Pool, n *network, ranges, held []netipx.IPRange) error {
+	ranges = cidr.SetOf(ranges...).Ranges()
 	mine := cidr.SetOf(append(slices.Clone(ranges), held...)...)
 	for _, other := range slices.Sorted(maps.Keys(n.ranges)) {
 		if other == p.name {
@@ -203,23 +203,27 @@ func (a *attempt) heldOutside(p *Pool, name string) ([]netipx.IPRange, error) {
 		return nil, errorf("the pool %q of the network: %w", name, err)
 	}
 	var outside outside
+	rules := other.home.state().rules
 	for h, err := range other.home.all(a.ctx) {
 		if err != nil {
 			return nil, err
 		}
-		outside.add(h)
+		outside.add(rules, rules.current(h))
 	}
-	return outside.of(other.home.state().rules.Spec), nil
+	return outside.of(rules.allRanges()), nil
 }
 
 // outside collects what records hold.
 type outside struct{ prefixes []netip.Prefix }
 
-func (o *outside) add(h *holding) { o.prefixes = append(o.prefixes, h.Prefixes...) }
+// add adds what a record holds, which is read by the rules: on both sides, if it moves.
+func (o *outside) add(r *rules, h *holding) {
+	o.prefixes = append(append(o.prefixes, h.Prefixes...), r.moving.allNew(h.Prefixes)...)
+}
 
-// of returns what of it lies outside of the ranges of a spec.
-func (o *outside) of(spec Spec) []netipx.IPRange {
-	return cidr.Difference(setOfPrefixes(o.prefixes), cidr.SetOf(spec.ranges()...)).Ranges()
+// of returns what of it lies outside of the ranges.
+func (o *outside) of(ranges []netipx.IPRange) []netipx.IPRange {
+	return cidr.Difference(setOfPrefixes(o.prefixes), cidr.SetOf(ranges...)).Ranges()
 }
 
 // setOfPrefixes is the set of all addresses of the prefixes.
@@ -302,7 +306,7 @@ func setExternal(
 			if err != nil {
 				return err
 			}
-			if err := a.withhold(d, n.externalIn(d.state().rules.Spec), drain); err != nil {
+			if err := a.withhold(d, n.externalIn(d.state().rules.allRanges()), drain); err != nil {
 				return d.pool.failed("declare external", "", err)
 			}
 		}
@@ -316,7 +320,7 @@ func (a *attempt) withhold(d *draft, withheld []netipx.IPRange, drain bool) erro
 	if slices.Equal(now.rules.withheld, withheld) {
 		return nil
 	}
-	if err := a.rebuild(d, now.rules.Spec, withheld, now.parent, drain); err != nil {
+	if err := a.rebuild(d, now.rules.Spec, withheld, now.parent, now.rules.moving, drain); err != nil {
 		return err
 	}
 	if now.parent.isZero() {

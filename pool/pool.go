@@ -115,7 +115,7 @@ func New(spec Spec, options *Options) (*Pool, error) {
 	if err := (*memory)(nil).takesHistory(spec); err != nil {
 		return nil, &Error{Op: "new", Err: err}
 	}
-	r, err := newRules(spec, nil)
+	r, err := newRules(spec, nil, Renumbering{})
 	if err != nil {
 		return nil, &Error{Op: "new", Err: err}
 	}
@@ -217,17 +217,17 @@ func (a *attempt) rulesFor(p *Pool, spec Spec, held outside) (*rules, error) {
 		return nil, err
 	}
 	if spec.Network == "" {
-		return newRules(spec, nil)
+		return newRules(spec, nil, Renumbering{})
 	}
 	n, err := a.network(p, spec.Network)
 	if err != nil {
 		return nil, err
 	}
-	withheld := n.externalIn(spec)
-	if err := a.admit(p, n, spec, held.of(spec)); err != nil {
+	withheld := n.externalIn(spec.ranges())
+	if err := a.admit(p, n, spec.ranges(), held.of(spec.ranges())); err != nil {
 		return nil, err
 	}
-	return newRules(spec, withheld)
+	return newRules(spec, withheld, Renumbering{})
 }
 
 // Open returns a handle of the pool of that name in the store.
@@ -334,6 +334,8 @@ type Info struct {
 	// Withheld are the addresses that the pool must not hand out although its own spec allows it: those that are
 	// external in its network and, in a delegated pool, those that its parent must not hand out.
 	Withheld []netipx.IPRange
+	// Renumbering says from which prefix to which the pool moves; zero if it does not. See [Pool.Renumber].
+	Renumbering Renumbering
 	// Parent is the name of the pool that this one was delegated from; empty if there is none. Grants are what the
 	// parent has granted to it, in the order of the grants.
 	Parent string
@@ -395,7 +397,7 @@ func (p *Pool) infoNow() Info {
 	return Info{
 		Name: p.name, Spec: s.rules.Spec.clone(), Created: p.home.created(), Revision: p.home.revision(),
 		Quotas: quotaUses(s.rules.Quotas, stats, s.space.Owned()), Stats: stats, Holders: s.space.Tally(space.Holding),
-		Reservations: s.space.Tally(space.Reserved), Withheld: s.rules.withheld,
+		Reservations: s.space.Tally(space.Reserved), Withheld: s.rules.withheld, Renumbering: s.rules.moving,
 		Parent: parent.Pool, Grants: parent.Grants,
 	}
 }

@@ -14,7 +14,8 @@ import (
 // Recover creates a pool of that name for records whose head is gone ([ErrOrphaned]), such as after somebody has
 // deleted the pool by hand. The new pool holds everything that the records hold, for the same owners; what lies outside
 // the spec counts as out of range. The caller gives the spec, because the old one is lost with the head. A pool that
-// was delegated from another one becomes an independent pool.
+// was delegated from another one becomes an independent pool, and one that was being renumbered is so no more: what was
+// [Allocation.Beside] is not held.
 //
 // Errors: [ErrInvalid] if the name or the spec breaks a rule; [ErrExists]; [ErrOverlap] in the network; a
 // [store.DamagedError] if a record cannot be read, because what it holds is unknown; [ErrBusy]; those of the store.
@@ -26,7 +27,8 @@ func Recover(ctx context.Context, s store.Store, name string, spec Spec, options
 
 func (p *Pool) recover(ctx context.Context, spec Spec) error {
 	var created time.Time
-	return exclusively(ctx, func(a *attempt) error {
+	var moved bool
+	err := exclusively(ctx, func(a *attempt) error {
 		err := p.home.refresh(a.ctx)
 		switch {
 		case err == nil && a.uncertain() && p.isMade(spec, created):
@@ -37,31 +39,38 @@ func (p *Pool) recover(ctx context.Context, spec Spec) error {
 			return err
 		}
 		created = a.now
-		return a.recover(p, spec)
+		moved, err = a.recover(p, spec)
+		return err
 	}, p)
+	if err == nil && moved {
+		err = p.settle(ctx)
+	}
+	return err
 }
 
-// recover plans that a pool is made which holds what its records say.
-func (a *attempt) recover(p *Pool, spec Spec) error {
+// recover plans that a pool is made which holds what its records say. It reports whether the pool was being renumbered:
+// then the new one is not, and holds what is not beside something else.
+func (a *attempt) recover(p *Pool, spec Spec) (moved bool, err error) {
 	var held []*holding
 	var shares sharing
 	var all outside
 	for h, err := range p.home.audited(a.ctx) {
 		if err != nil {
-			return err
+			return false, err
 		}
+		moved = moved || len(h.Beside) > 0
 		if !shares.add(h) || !h.shared {
 			held = append(held, h)
 		}
-		all.add(h)
+		all.add(&rules{}, h)
 	}
 	d := a.draft(p)
 	r, err := a.rulesFor(p, spec, all)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if d.next, err = newState(r, parentage{}, p.options.Random); err != nil {
-		return err
+		return false, err
 	}
 	for _, h := range held {
 		d.next.hold(h)
@@ -72,7 +81,7 @@ func (a *attempt) recover(p *Pool, spec Spec) error {
 	d.created = a.now
 	p.options.Logger.Warn("making a pool for records whose head is gone",
 		slog.String("pool", p.name), slog.Int("records", len(held)))
-	return a.dropAllPieces(d)
+	return moved, a.dropAllPieces(d)
 }
 
 // requireNoRecords returns an error if there are records that hold addresses of a pool which is to be made.

@@ -17,6 +17,7 @@ type rules struct {
 	Spec
 	families []Family
 	withheld []netipx.IPRange // what the pool may not hand out because others decide so; see Info.Withheld
+	moving   Renumbering      // zero unless the pool is being renumbered
 	sets     [2]familySets    // by Family.index, as are the following
 	allowed  [2]set           // what the pool hands out: Spec.Set without what is withheld
 	tiers    [2]tiers
@@ -29,18 +30,25 @@ type rules struct {
 }
 
 // newRules returns the rules of a spec, or an error that wraps [ErrInvalid]. Cost: O(n log n) for n ranges.
-func newRules(spec Spec, withheld []netipx.IPRange) (*rules, error) {
+func newRules(spec Spec, withheld []netipx.IPRange, moving Renumbering) (*rules, error) {
 	sets, err := spec.validated()
 	if err != nil {
 		return nil, err
 	}
 	own := spec.clone() // so that the caller's slices are not shared
-	r := &rules{Spec: own, families: own.AllFamilies(), withheld: withheld, sets: sets, bands: own.bandParts()}
+	r := &rules{
+		Spec: own, families: own.AllFamilies(), withheld: withheld, moving: moving, sets: sets, bands: own.bandParts(),
+	}
+	end, err := moving.endOf(own)
+	if err != nil {
+		return nil, err
+	}
 	r.counted = countedBy(own.Quotas)
 	r.encoded = sync.OnceValues(r.encode)
 	for _, family := range r.families {
 		i, lengths := family.index(), own.of(family)
 		r.allowed[i] = sets[i].allowed.minus(setOf(ofFamily(withheld, family)))
+		r.restrict(family, end)
 		if len(own.Quotas) > 0 {
 			r.sizes[i] = r.allowed[i].size()
 		}
@@ -55,12 +63,14 @@ type encodedRules struct {
 	Spec json.RawMessage `json:"spec,omitempty"`
 	// Withheld are the addresses that the pool may not hand out because others decide so.
 	Withheld []string `json:"withheld,omitempty"`
+	// Renumbering is from which prefix to which the pool moves.
+	Renumbering Renumbering `json:"renumbering,omitzero"`
 }
 
 // encode returns the rules as the store has them. Cost: O(ranges).
 func (r *rules) encode() (encodedRules, error) {
 	text, err := json.Marshal(r.Spec)
-	return encodedRules{Spec: text, Withheld: formatRanges(r.withheld)}, err
+	return encodedRules{Spec: text, Withheld: formatRanges(r.withheld), Renumbering: r.moving}, err
 }
 
 // size is about how many bytes the rules take in a record.
@@ -86,7 +96,7 @@ func (e encodedRules) decode() (*rules, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := newRules(spec, withheld)
+	r, err := newRules(spec, withheld, e.Renumbering)
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +107,8 @@ func (e encodedRules) decode() (*rules, error) {
 // isIn reports whether e is what the rules are in the store, byte for byte.
 func (r *rules) isIn(e encodedRules) bool {
 	mine, err := r.encoded()
-	return err == nil && bytes.Equal(mine.Spec, e.Spec) && slices.Equal(mine.Withheld, e.Withheld)
+	return err == nil && bytes.Equal(mine.Spec, e.Spec) && slices.Equal(mine.Withheld, e.Withheld) &&
+		mine.Renumbering == e.Renumbering
 }
 
 func (r *rules) has(family Family) bool { return slices.Contains(r.families, family) }

@@ -210,7 +210,7 @@ func (r *around) named(name string) (*holding, error) {
 	if h == nil && err == nil && !looked {
 		h, _, err = home.holding(r.attempt.ctx, name, true)
 	}
-	return h, err
+	return r.draft.state().rules.current(h), err
 }
 
 // sharing returns the first pool of a part that has what the share key of the claim names; none if there is none.
@@ -248,8 +248,9 @@ func (p *Pool) holder(ctx context.Context, addr netip.Addr) (*holding, error) {
 		if len(h.sharers) != 1 {
 			return nil, errorf("%w: the key %q has %d owners; name one of them", ErrShared, h.Share, len(h.sharers))
 		}
+		share := h.Owner
 		h, err = p.home.get(ctx, h.sharers[0])
-		if err == nil && h.contains(addr.WithZone("")) {
+		if err == nil && h.shares() && shareName(h.Scope, h.Share) == share {
 			return h, nil
 		}
 		if err != nil && !errors.Is(err, ErrNotFound) {

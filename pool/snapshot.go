@@ -94,18 +94,19 @@ func (p *Pool) Walk(ctx context.Context, begin func(Info) error, each func(a All
 // walk is Walk. What each gets is its own until it returns, and what that refers to for ever.
 func (a *attempt) walk(p *Pool, begin func(Info) error, each func(*holding) error) error {
 	for range p.options.Attempts {
-		if _, err := a.present(p); err != nil {
+		d, err := a.present(p)
+		if err != nil {
 			return err
 		}
-		info := p.infoNow()
+		info, r := p.infoNow(), d.state().rules
 		if err := begin(info); err != nil {
 			return err
 		}
-		err := p.home.each(a.ctx, func(h *holding) error {
+		err = p.home.each(a.ctx, func(h *holding) error {
 			if h.shared {
 				return nil // its owners have it
 			}
-			return each(h)
+			return each(r.current(h))
 		})
 		if err != nil {
 			return err

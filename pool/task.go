@@ -28,11 +28,12 @@ const (
 	taskMark   // notes whether the owner is missing, for Reconcile
 	taskExpire // is for no owner
 	taskUnreserve
+	taskSettle // writes what is held as the rules have it; for no owner, what cools down aside
 )
 
 // String returns the operation as errors name it.
 func (k taskKind) String() string {
-	return [...]string{opAllocate, opRelease, opRenew, "mark", "expire", opUnreserve}[k]
+	return [...]string{opAllocate, opRelease, opRenew, "mark", "expire", opUnreserve, "renumber"}[k]
 }
 
 // op is what the task does, as errors and observers have it.
@@ -59,7 +60,7 @@ type task struct {
 	addr        netip.Addr     // that is meant, if it is valid
 	quarantine  time.Duration  // of taskRelease: how long nobody gets it, not even its last owner; 0 for none
 	transferred []netip.Prefix // of taskRelease: what later steps of the same call ask for, and does not cool down
-	limit       int            // of taskExpire: at most so many records
+	limit       int            // of taskExpire, and of taskSettle for no owner: at most so many records
 	delegate    *delegation    // of taskAllocate: the pool to make of what is granted
 	line        *lineOrder     // of taskAllocate: the claim waits in a line
 	child       string         // of taskRelease: the pool that gives back what the owner holds, and is not asked again
@@ -167,6 +168,8 @@ func (v *view) plan(out *outcome, t *task, h *holding, writes []write) {
 		err = v.expireAll(t, out)
 	case taskUnreserve:
 		err = v.unreserve(t, h, out)
+	case taskSettle:
+		err = v.settle(t, h, out)
 	}
 	switch {
 	case err != nil:
@@ -183,6 +186,7 @@ func (v *view) plan(out *outcome, t *task, h *holding, writes []write) {
 
 // put plans that h is written in the place of old, which is nil if there is no record yet.
 func (v *view) put(out *outcome, old, h *holding) {
+	h.Beside, h.since = v.rules.beside(h), h.sinceAfter(old, v.now)
 	op := store.Put
 	if old == nil {
 		op = store.Create
@@ -238,6 +242,9 @@ var counters = [...]func(*holding) bool{
 func (v *view) allocate(t *task, h *holding, out *outcome) error {
 	if err := checkScope(v.rules.Spec, t.claim.Scope, h); err != nil {
 		return err
+	}
+	if t.delegate != nil && !v.rules.moving.isZero() {
+		return errorf("%w: it is being renumbered, and no pool can be delegated from it meanwhile", ErrInUse)
 	}
 	if h.live() && !h.Expired(v.now) {
 		return v.again(t, h, out)
@@ -328,7 +335,7 @@ func checkScope(spec Spec, scope string, h *holding) error {
 
 // again is for an owner that holds h already, by a lease that goes on or for good.
 func (v *view) again(t *task, h *holding, out *outcome) error {
-	if !v.isMet(t.claim, h.Prefixes) || h.Share != t.claim.Share {
+	if !v.isMet(t.claim, h.Prefixes) && !v.isMetBeside(t.claim, h) || h.Share != t.claim.Share {
 		if _, err := t.claim.resolve(v.rules, t.claim.Policy, nil); err != nil {
 			return err
 		}
@@ -775,10 +782,11 @@ func (v *view) letGo(t *task, h *holding, out *outcome) error {
 		v.remove(out, h)
 		return v.free(h)
 	}
+	declined := v.rules.tracked(t.addr)
 	var freed, cooling, quarantined []netip.Prefix
 	for _, p := range h.Prefixes {
 		switch {
-		case t.quarantine > 0 && (!t.addr.IsValid() || p.Contains(t.addr)) && v.space.CoversSome(p):
+		case t.quarantine > 0 && (!declined.IsValid() || p.Contains(declined)) && v.space.CoversSome(p):
 			quarantined = append(quarantined, p)
 		case cools && !slices.Contains(t.transferred, p):
 			cooling = append(cooling, p)

@@ -14,7 +14,8 @@ import (
 )
 
 // Tenure is what an owner holds, or has held: from the grant to the release, or to the end of the lease. A renewal goes
-// on with a tenure; a grant begins another one, also of the same addresses to the same owner.
+// on with a tenure; a grant begins another one, also of the same addresses to the same owner. So does a renumbering, of
+// the same grant: when new addresses come beside the old ones, and when either go; see [Pool.Renumber].
 //
 // The zero Tenure is none. A Tenure may be copied; the copy shares what its Allocation shares.
 type Tenure struct {
@@ -39,6 +40,8 @@ const (
 	// Declined means that the owner declined it, so that it went into quarantine; see [Pool.Decline]. Of what others go on
 	// to share nothing does, and the owner that declined it has released it.
 	Declined End = "declined"
+	// Renumbered means that the same grant goes on with other addresses; see [Pool.Renumber].
+	Renumbered End = "renumbered"
 )
 
 // HistoryQuery says which tenures [Pool.History] yields: those that meet all of it. The zero HistoryQuery means all. It
@@ -76,7 +79,7 @@ func (q *HistoryQuery) wants(t *Tenure) bool {
 	addr := q.Addr.WithZone("")
 	switch {
 	case q.Owner != "" && t.Owner != q.Owner,
-		q.Addr.IsValid() && !slices.ContainsFunc(t.Prefixes, func(p netip.Prefix) bool { return p.Contains(addr) }),
+		q.Addr.IsValid() && !t.contains(addr),
 		!q.From.IsZero() && !t.To.IsZero() && !t.To.After(q.From),
 		!q.Until.IsZero() && t.Created.After(q.Until):
 		return false
@@ -115,10 +118,15 @@ func (p *Pool) History(ctx context.Context, q HistoryQuery) iter.Seq2[Tenure, er
 	}
 }
 
-// grant names a tenure within its pool.
-type grant struct {
+// tenureName names a tenure within its pool.
+type tenureName struct {
 	owner      string
 	generation int64
+	began      int64 // in microseconds
+}
+
+func (t *Tenure) tenureName() tenureName {
+	return tenureName{t.Owner, t.Generation, t.Created.UnixMicro()}
 }
 
 // history gives the tenures that a query wants to yield. What goes on is read first: what ends in between is then in
@@ -128,13 +136,13 @@ func (p *Pool) history(ctx context.Context, q *HistoryQuery, yield func(*Tenure)
 	if !ok {
 		return errNeedsStore("a history")
 	}
-	present := map[grant]*Tenure{}
+	present := map[tenureName]*Tenure{}
 	for h, err := range s.presentFor(ctx, q) {
 		if err != nil {
 			return err
 		}
-		if t := (&Tenure{Allocation: h.Allocation}); h.live() && q.wants(t) {
-			present[grant{h.Owner, h.Generation}] = t
+		if t := h.tenure(); h.live() && q.wants(t) {
+			present[t.tenureName()] = t
 		}
 	}
 	for r, err := range s.pastFor(ctx, q) {
@@ -145,7 +153,7 @@ func (p *Pool) history(ctx context.Context, q *HistoryQuery, yield func(*Tenure)
 		if err != nil {
 			return err
 		}
-		delete(present, grant{t.Owner, t.Generation})
+		delete(present, t.tenureName())
 		if q.wants(t) && !yield(t) {
 			return errStopped
 		}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go4.org/netipx"
 	"pgregory.net/rapid"
 
 	"github.com/ipalloc/ipalloc/pool"
@@ -20,19 +21,30 @@ import (
 
 const remembered = 30 * time.Minute
 
-// grantOf identifies a tenure.
+// grantOf identifies a grant, which is one tenure unless it was renumbered.
 type grantOf struct {
 	owner      string
 	generation int64
 }
+
+// tenureOf identifies a tenure.
+type tenureOf struct {
+	grantOf
+	began time.Time
+}
+
+func nameOf(t pool.Tenure) tenureOf { return tenureOf{grantOf{t.Owner, t.Generation}, t.Created} }
+
+// sidesOf are the prefixes of an allocation, and what is beside them.
+func sidesOf(a pool.Allocation) []netip.Prefix { return slices.Concat(a.Prefixes, a.Beside) }
 
 // chronicle keeps naively what the history of a pool must be, by looking at the pool after each call.
 type chronicle struct {
 	now    time.Time
 	pools  []*pool.Pool // handles
 	store  *store.Memory
-	held   map[grantOf]pool.Allocation
-	ended  map[grantOf]pool.Tenure
+	held   map[grantOf]pool.Tenure
+	ended  map[tenureOf]pool.Tenure
 	ending map[string]pool.End // of the owners whose tenures the present call may end
 }
 
@@ -102,6 +114,27 @@ func (c *chronicle) Transfer(t *rapid.T) {
 	requireOneOf(t, err, pool.ErrHeld, pool.ErrTaken, pool.ErrExhausted, pool.ErrNotFound)
 }
 
+// Renumber begins a renumbering, of one family or the other, or ends one.
+func (c *chronicle) Renumber(t *rapid.T) {
+	c.now = c.now.Add(time.Millisecond) // so that tenures do not end when they begin
+	p := c.pool(t)
+	info, err := p.Info(t.Context())
+	require.NoError(t, err)
+	switch {
+	case info.Renumbering == (pool.Renumbering{}):
+		family := rapid.SampledFrom([]string{"10.0.0.%x/30", "fd00::%x/126"}).Draw(t, "family")
+		from, to := prefix(fmt.Sprintf(family, 0)), prefix(fmt.Sprintf(family, 4))
+		if !slices.ContainsFunc(info.Spec.Ranges, func(r netipx.IPRange) bool { return r.From() == from.Addr() }) {
+			from, to = to, from
+		}
+		requireOneOf(t, p.Renumber(t.Context(), from, to))
+	case rapid.Bool().Draw(t, "cancel"):
+		requireOneOf(t, p.CancelRenumber(t.Context()))
+	default:
+		requireOneOf(t, p.FinishRenumber(t.Context()))
+	}
+}
+
 func (c *chronicle) Tick(t *rapid.T) {
 	c.now = c.now.Add(time.Duration(rapid.IntRange(1, 12).Draw(t, "minutes")) * time.Minute)
 }
@@ -116,36 +149,45 @@ func requireOneOf(t *rapid.T, err error, may ...error) {
 func (c *chronicle) Check(t *rapid.T) {
 	plain, err := pool.Open(t.Context(), c.store, "blue", &pool.Options{Clock: func() time.Time { return c.now }})
 	require.NoError(t, err)
-	held := map[grantOf]pool.Allocation{}
+	held := map[grantOf]pool.Tenure{}
 	for a, err := range plain.Allocations(t.Context()) {
 		require.NoError(t, err)
-		held[grantOf{a.Owner, a.Generation}] = a
+		held[grantOf{a.Owner, a.Generation}] = pool.Tenure{Allocation: a}
 	}
-	for g, a := range c.held {
-		if _, goesOn := held[g]; goesOn {
+	for g, past := range c.held {
+		now, goesOn := held[g]
+		if goesOn && slices.Equal(sidesOf(now.Allocation), sidesOf(past.Allocation)) {
+			now.Created = past.Created
+			held[g] = now
 			continue
 		}
-		past := pool.Tenure{Allocation: a, To: c.now, End: c.ending[g.owner]}
-		if a.Expired(c.now) {
-			past.To = a.Expires
+		past.To, past.End = c.now, c.ending[g.owner]
+		if goesOn {
+			past.End, now.Created = pool.Renumbered, c.now
+			held[g] = now
 		}
-		if past.End == "" || past.End == pool.Released && a.Expired(c.now) {
+		if past.Expired(c.now) {
+			past.To = past.Expires
+		}
+		if past.To.Before(past.Created) {
+			past.To = past.Created
+		}
+		if past.End == "" || past.End != pool.Declined && past.Expired(c.now) {
 			past.End = pool.Lapsed
 		}
-		c.ended[g] = past
+		c.ended[nameOf(past)] = past
 	}
 	c.held = held
 	clear(c.ending)
-	want := map[grantOf]pool.Tenure{}
-	for g, a := range held {
-		want[g] = pool.Tenure{Allocation: a}
+	want := maps.Clone(c.ended)
+	for _, goesOn := range held {
+		want[nameOf(goesOn)] = goesOn
 	}
-	maps.Copy(want, c.ended)
 	all := tenures(t, plain, pool.HistoryQuery{})
 	for i, tenure := range all {
-		g := grantOf{tenure.Owner, tenure.Generation}
-		require.Equal(t, want[g], tenure)
-		delete(want, g)
+		name := nameOf(tenure)
+		require.Equal(t, want[name], tenure)
+		delete(want, name)
 		require.False(t, i > 0 && all[i-1].To.IsZero() && !tenure.To.IsZero(), "those that go on come last")
 	}
 	c.ask(t, plain, all)
@@ -162,7 +204,9 @@ func (c *chronicle) ask(t *rapid.T, p *pool.Pool, all []pool.Tenure) {
 		q.Owner = anyOwner(t)
 	}
 	if rapid.Bool().Draw(t, "by address") {
-		q.Addr = rapid.SampledFrom([]netip.Addr{addr("10.0.0.1"), addr("10.0.0.2"), addr("fd00::1%eth0")}).Draw(t, "addr")
+		q.Addr = rapid.SampledFrom([]netip.Addr{
+			addr("10.0.0.1"), addr("10.0.0.2"), addr("10.0.0.5"), addr("fd00::1%eth0"), addr("fd00::5"),
+		}).Draw(t, "addr")
 	}
 	if rapid.Bool().Draw(t, "by label") {
 		q.Labels = map[string]string{"node": "n1"}
@@ -173,7 +217,8 @@ func (c *chronicle) ask(t *rapid.T, p *pool.Pool, all []pool.Tenure) {
 	}
 	want := slices.DeleteFunc(slices.Clone(all), func(past pool.Tenure) bool {
 		holds := func(p netip.Prefix) bool { return p.Contains(q.Addr.WithZone("")) }
-		return q.Owner != "" && past.Owner != q.Owner || q.Addr.IsValid() && !slices.ContainsFunc(past.Prefixes, holds) ||
+		return q.Owner != "" && past.Owner != q.Owner ||
+			q.Addr.IsValid() && !slices.ContainsFunc(sidesOf(past.Allocation), holds) ||
 			q.Labels != nil && past.Labels["node"] != "n1" ||
 			!q.From.IsZero() && (past.Created.After(q.Until) || !past.To.IsZero() && !past.To.After(q.From))
 	})
@@ -200,7 +245,7 @@ func TestHistoryIsWhatHappened(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := &chronicle{
 			now: time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC), store: store.NewMemory(),
-			held: map[grantOf]pool.Allocation{}, ended: map[grantOf]pool.Tenure{}, ending: map[string]pool.End{},
+			held: map[grantOf]pool.Tenure{}, ended: map[tenureOf]pool.Tenure{}, ending: map[string]pool.End{},
 		}
 		options := &pool.Options{Clock: func() time.Time { return c.now }, Backoff: time.Nanosecond}
 		spec := specOf("10.0.0.0/30", "fd00::/126")
@@ -222,6 +267,7 @@ func TestHistoryIsWhatHappened(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){
 			"allocate": c.Allocate, "allocate too": c.Allocate, "release": c.Release, "decline": c.Decline,
 			"renew": c.Renew, "expire": c.Expire, "transfer": c.Transfer, "time passes": c.Tick, "": c.Check,
+			"renumber": c.Renumber,
 		})
 	})
 }

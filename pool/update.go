@@ -113,6 +113,11 @@ func (a *attempt) present(p *Pool) (*draft, error) {
 
 // change gives the draft's pool, which is no part of another one, another spec.
 func (a *attempt) change(d *draft, spec Spec, drain bool) error {
+	return a.changeTo(d, spec, d.state().rules.moving, drain)
+}
+
+// changeTo is change, and says whether the pool is being renumbered from then on.
+func (a *attempt) changeTo(d *draft, spec Spec, moving Renumbering, drain bool) error {
 	now := d.state()
 	if old := now.rules.Network; old != spec.Network {
 		if now.space.Tally(space.Delegated) > 0 {
@@ -124,19 +129,23 @@ func (a *attempt) change(d *draft, spec Spec, drain bool) error {
 		}
 	}
 	if spec.Network == "" {
-		return a.rebuild(d, spec, nil, parentage{}, drain)
+		if err := a.rebuild(d, spec, nil, parentage{}, moving, drain); err != nil {
+			return err
+		}
+		return d.next.rules.requireRoom()
 	}
 	n, err := a.network(d.pool, spec.Network)
 	if err != nil {
 		return err
 	}
-	if err := a.rebuild(d, spec, n.externalIn(spec), parentage{}, drain); err != nil {
+	both := rules{Spec: spec, moving: moving}
+	if err := a.rebuild(d, spec, n.externalIn(both.allRanges()), parentage{}, moving, drain); err != nil {
 		return err
 	}
 	if err := d.next.rules.requireRoom(); err != nil {
 		return err
 	}
-	return a.admit(d.pool, n, spec, d.outside)
+	return a.admit(d.pool, n, both.allRanges(), d.outside)
 }
 
 // leave takes a pool out of a network, if the name is not empty.
@@ -154,11 +163,13 @@ func (a *attempt) leave(p *Pool, network string) error {
 // rebuild gives the draft's pool another spec, other withheld addresses and other grants, and keeps what it
 // holds. Unless drain is set, an address that is held and would no longer be handed out is an error. The
 // pools that are delegated from it follow.
-func (a *attempt) rebuild(d *draft, spec Spec, withheld []netipx.IPRange, parent parentage, drain bool) error {
+func (a *attempt) rebuild(
+	d *draft, spec Spec, withheld []netipx.IPRange, parent parentage, moving Renumbering, drain bool,
+) error {
 	if err := d.pool.home.takesHistory(spec); err != nil {
 		return err
 	}
-	r, err := newRules(spec, withheld)
+	r, err := newRules(spec, withheld, moving)
 	if err != nil {
 		return err
 	}
@@ -180,6 +191,7 @@ func (a *attempt) takeOver(d *draft, now *state, r *rules, parent parentage, dra
 		return nil, err
 	}
 	next.space.KeepCursors(now.space)
+	begins := now.rules.moving.isZero() && !r.moving.isZero()
 	if d.outside = nil; r.counted.equal(now.rules.counted) && next.space.TakeOver(now.space) {
 		return next, nil
 	}
@@ -194,18 +206,23 @@ func (a *attempt) takeOver(d *draft, now *state, r *rules, parent parentage, dra
 		if err != nil {
 			return nil, err
 		}
-		if (h.Reserved || h.live() && !h.Expired(a.now)) &&
-			slices.ContainsFunc(h.Prefixes, func(p netip.Prefix) bool { return strands(now, next, p) }) {
-			stranded = append(stranded, h.Allocation.clone())
+		was := h
+		h = r.current(h)
+		isLost := func(p netip.Prefix) bool {
+			return begins && !h.shared && next.obstacle(now, p) != "" ||
+				(h.Reserved || h.live() && !h.Expired(a.now)) && strands(now, next, p)
+		}
+		if slices.ContainsFunc(h.Prefixes, isLost) {
+			stranded = append(stranded, was.Allocation.clone())
 		}
 		next.hold(h)
-		all.add(h)
+		all.add(r, h)
 	}
 	if len(stranded) > 0 && !drain {
 		return nil, &outOfRangeError{stranded}
 	}
 	next.space.Keep()
-	d.outside = all.of(r.Spec)
+	d.outside = all.of(r.allRanges())
 	return next, nil
 }
 
@@ -308,7 +325,7 @@ func (a *attempt) records(d *draft) iter.Seq2[*holding, error] {
 			if err == nil && d.writing(h) {
 				continue
 			}
-			if !yield(h, err) || err != nil {
+			if !yield(d.state().rules.current(h), err) || err != nil {
 				return
 			}
 		}

@@ -111,6 +111,9 @@ func (p *Pool) Repair(ctx context.Context) (Report, error) {
 				ErrCorrupt, found.Unreadable, &store.DamagedError{Damaged: found.Damaged})
 		}
 		d := a.draft(p)
+		for _, w := range writes {
+			w.holding.Beside = rebuilt.rules.beside(w.holding)
+		}
 		d.next, d.writes = rebuilt, writes
 		return a.dropAllPieces(d)
 	}, p)
@@ -179,6 +182,7 @@ func compare(now, rebuilt *state, records iter.Seq2[*holding, error]) (Report, [
 		if h == nil {
 			continue
 		}
+		h = rebuilt.rules.current(h)
 		if h.live() {
 			report.Allocations++
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,9 +18,9 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// Operators does on a backend what operators of pools ask for: reservations, quotas, finding by label, sharing, the
-// history. It uses two handles, so that each learns from the store what the other did. Open returns a store, always of
-// the same backend; it may be the same store.
+// Operators does on a backend what operators of pools ask for: reservations, quotas, finding by label, sharing,
+// renumbering, the history. It uses two handles, so that each learns from the store what the other did. Open returns a
+// store, always of the same backend; it may be the same store.
 func Operators(t *testing.T, open func() store.Store) {
 	t.Helper()
 	ranges, err := cidr.ParseRanges("10.1.0.0-10.1.0.63")
@@ -36,6 +37,8 @@ func Operators(t *testing.T, open func() store.Store) {
 	reservations(t, first, second)
 	quotas(t, first, second)
 	shares(t, first, second)
+	require.NoError(t, world.Audit(t.Context(), s))
+	renumber(t, first, second)
 	require.NoError(t, world.Audit(t.Context(), s))
 	released(t, first, second)
 	require.NoError(t, world.Audit(t.Context(), s))
@@ -123,6 +126,60 @@ func quotas(t *testing.T, handles ...*pool.Pool) {
 		found++
 	}
 	require.Equal(t, quota, found)
+}
+
+// holder returns what an owner holds at an address, perhaps with others.
+func holder(t *testing.T, p *pool.Pool, addr netip.Addr, owner string) pool.Allocation {
+	t.Helper()
+	all, err := p.Holders(t.Context(), addr)
+	require.NoError(t, err)
+	i := slices.IndexFunc(all, func(a pool.Allocation) bool { return a.Owner == owner })
+	require.GreaterOrEqual(t, i, 0, "%q is none of %v", owner, all)
+	return all[i]
+}
+
+// renumber moves the pool to another prefix through one handle, while the other one looks at it.
+func renumber(t *testing.T, first, second *pool.Pool) {
+	t.Helper()
+	from, to := netip.MustParsePrefix("10.1.0.0/26"), netip.MustParsePrefix("10.2.0.0/24")
+	n := pool.Renumbering{From: from, To: to}
+	all := map[string]netip.Prefix{}
+	for a, err := range first.Allocations(t.Context()) {
+		require.NoError(t, err)
+		all[a.Owner] = a.Prefixes[0]
+	}
+	require.NotEmpty(t, all)
+	plan, err := second.PlanRenumber(t.Context(), from, to)
+	require.NoError(t, err)
+	require.True(t, plan.OK(), "%v", plan)
+
+	require.NoError(t, first.Renumber(t.Context(), from, to))
+	for owner, old := range all {
+		moved, _ := n.New(old)
+		for _, side := range []netip.Prefix{old, moved} {
+			a := holder(t, second, side.Addr(), owner)
+			require.Equal(t, []netip.Prefix{old}, a.Prefixes)
+			require.Equal(t, []netip.Prefix{moved}, a.Beside)
+		}
+	}
+	granted, err := second.Allocate(t.Context(), pool.Claim{Owner: "meanwhile", TTL: time.Hour})
+	require.NoError(t, err)
+	all["meanwhile"] = granted.Prefixes[0]
+	require.Len(t, granted.Beside, 1)
+
+	require.NoError(t, second.FinishRenumber(t.Context()))
+	for owner, old := range all {
+		moved, _ := n.New(old)
+		a := holder(t, first, moved.Addr(), owner)
+		require.Equal(t, []netip.Prefix{moved}, a.Prefixes)
+		require.Empty(t, a.Beside)
+		_, err = first.Get(t.Context(), pool.Held{Addr: old.Addr()})
+		require.ErrorIs(t, err, pool.ErrNotFound)
+	}
+	info, err := first.Info(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, info.Renumbering)
+	require.Equal(t, "10.2.0.0/26", cidr.FormatRange(info.Spec.Ranges[0]))
 }
 
 // sharers is how many owners of each handle share an address in [Operators].
@@ -248,4 +305,19 @@ func history(t *testing.T, open func() store.Store) {
 	require.NoError(t, err)
 	require.Equal(t, 50, n)
 	require.Equal(t, []string{"present"}, past(pool.HistoryQuery{Addr: addr}))
+}
+
+// RenumberOne makes a pool with a history in a store, in which one owner is renumbered, for tests of what people ask of
+// the store: it has three tenures, of which one goes on.
+func RenumberOne(t *testing.T, s store.Store) {
+	t.Helper()
+	spec, err := pool.ParseSpec("10.0.0.0/24")
+	require.NoError(t, err)
+	spec.History = time.Hour
+	p, err := pool.Create(t.Context(), s, "renumbered", spec, nil)
+	require.NoError(t, err)
+	_, err = p.Allocate(t.Context(), pool.Claim{Owner: "vm"})
+	require.NoError(t, err)
+	require.NoError(t, p.Renumber(t.Context(), netip.MustParsePrefix("10.0.0.0/24"), netip.MustParsePrefix("10.9.0.0/24")))
+	require.NoError(t, p.FinishRenumber(t.Context()))
 }

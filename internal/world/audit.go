@@ -69,7 +69,7 @@ func Read(ctx context.Context, s store.Store) (*World, error) {
 // poolOf is a pool as a snapshot has it.
 func poolOf(s pool.Snapshot) *Pool {
 	m := &Pool{Name: s.Name, Spec: s.Spec}
-	m.Parent, m.Grants = s.Parent, ownersOf(s.Grants)
+	m.Parent, m.Grants, m.Moving = s.Parent, ownersOf(s.Grants), s.Renumbering
 	for _, a := range s.Allocations {
 		m.Records = append(m.Records, &Record{Allocation: a})
 	}

@@ -38,16 +38,16 @@ func (w *World) place(m *Pool) (after *World, no Refusals) {
 // claimed are the addresses that no other pool of the network may have: those of the ranges, and what is held outside
 // of them.
 func (m *Pool) claimed() *netipx.IPSet {
-	ranges := slices.Clone(Ranges(m.Spec))
+	ranges := m.allRanges()
 	for _, r := range m.Records {
-		ranges = append(ranges, rangesOf(r.Prefixes)...)
+		ranges = append(ranges, rangesOf(m.bothSides(r.Prefixes))...)
 	}
 	return cidr.SetOf(ranges...)
 }
 
 // OutOfRanges are the addresses that are held in a pool, or cool down, and are not in its ranges.
 func (m *Pool) OutOfRanges() []netipx.IPRange {
-	return cidr.Difference(m.claimed(), cidr.SetOf(Ranges(m.Spec)...)).Ranges()
+	return cidr.Difference(m.claimed(), cidr.SetOf(m.allRanges()...)).Ranges()
 }
 
 // neighbours are the other pools of the network that were not delegated. A pool that was delegated has none.
@@ -75,7 +75,7 @@ func (w *World) Overlaps(name string) bool {
 func (w *World) RangesOverlap(name string) bool {
 	m := w.Pools[name]
 	return slices.ContainsFunc(w.neighbours(m), func(other *Pool) bool {
-		return len(cidr.Intersection(cidr.SetOf(Ranges(m.Spec)...), cidr.SetOf(Ranges(other.Spec)...)).Ranges()) > 0
+		return len(cidr.Intersection(cidr.SetOf(m.allRanges()...), cidr.SetOf(other.allRanges()...)).Ranges()) > 0
 	})
 }
 
@@ -105,6 +105,9 @@ func (w *World) Update(
 ) (after *World, stranded map[string][]string, no Refusals) {
 	before, m := w.Pools[name], w.Pools[name].clone()
 	m.Spec = spec
+	if !m.canMove() {
+		return nil, nil, Refusals{pool.ErrInvalid}
+	}
 	for f := range m.Universe {
 		if !slices.Contains(m.Families(), f) {
 			delete(m.Cursor, f)

@@ -107,7 +107,7 @@ func (w *World) checkHolders() error {
 				}
 				shared[key] = r.Prefixes
 			}
-			for _, p := range r.Prefixes {
+			for _, p := range m.bothSides(r.Prefixes) {
 				domains[domain] = append(domains[domain], holder{p, fmt.Sprintf("%q in the pool %q", r.Owner, name)})
 			}
 		}
@@ -142,7 +142,7 @@ func (w *World) domain(m *Pool) string {
 func (w *World) allowedSet(m *Pool, f pool.Family) *netipx.IPSet {
 	own := m.Spec.Set(f)
 	if !m.IsChild() {
-		return cidr.Difference(own, cidr.SetOf(w.External[m.Spec.Network]...))
+		return w.movable(m, f, cidr.Difference(own, cidr.SetOf(w.External[m.Spec.Network]...)))
 	}
 	granted := cidr.Intersection(own, cidr.SetOf(rangesOf(w.Granted(m))...))
 	return cidr.Intersection(granted, w.allowedSet(w.Pools[m.Parent], f))

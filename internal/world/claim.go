@@ -162,6 +162,9 @@ func (m *Pool) allocate(
 	if m.Spec.Scope != "" && c.Scope != m.Spec.Scope || (live || reserved) && c.Scope != r.Scope {
 		return nil, nil, pool.ErrScope
 	}
+	if child != "" && m.Moving != (pool.Renumbering{}) {
+		return nil, nil, pool.ErrInUse
+	}
 	if live && !r.Expired(now) {
 		return m.again(now, c, child, reserve, r)
 	}
@@ -278,7 +281,7 @@ func (m *Pool) ownAside(c pool.Claim) (found *Record) {
 func (m *Pool) again(
 	now time.Time, c pool.Claim, child string, reserve bool, r *Record,
 ) (*Pool, *Record, error) {
-	if !m.meets(c, r.Prefixes) || r.Share != c.Share {
+	if !m.meets(c, r.Prefixes) && (len(r.Beside) == 0 || !m.meets(c, m.newOf(r.Prefixes))) || r.Share != c.Share {
 		if _, err := m.wants(c, c.Policy); err != nil {
 			return nil, nil, err
 		}

@@ -15,7 +15,7 @@ func (w *World) Copy(from, name string) *Pool {
 	imported := &Pool{Name: name, Spec: m.Spec, Universe: m.Universe, Cursor: m.clone().Cursor}
 	for _, r := range m.Records {
 		again := *r
-		again.Generation, again.Missing = 0, time.Time{}
+		again.Generation, again.Missing, again.Since, again.Beside = 0, time.Time{}, time.Time{}, nil
 		// What the owner released last, or what it holds, is what it has; the rest is aside, and so is what it declined.
 		again.Aside = !r.Kept && (r.Declined || r.Cooling && slices.ContainsFunc(m.Records, func(other *Record) bool {
 			return other.Owner == r.Owner && other != r && (other.Kept || !other.Declined) &&

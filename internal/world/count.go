@@ -80,7 +80,7 @@ func (w *World) withheldRanges(m *Pool) []netipx.IPRange {
 	}
 	for _, f := range m.Families() {
 		for _, a := range AddrsOf(m.Universe[f]) {
-			if inAny(Ranges(m.Spec), a) && w.isExternal(m, a) {
+			if inAny(m.allRanges(), a) && w.isExternal(m, a) {
 				withheld = append(withheld, netipx.IPRangeFrom(a, a))
 			}
 		}
@@ -93,6 +93,7 @@ func (w *World) withheldRanges(m *Pool) []netipx.IPRange {
 func (w *World) Snapshot(name string) pool.Snapshot {
 	m := w.Pools[name]
 	s := pool.Snapshot{Info: pool.Info{Name: m.Name, Spec: m.Spec, Stats: m.Stats(), Withheld: w.withheldRanges(m)}}
+	s.Renumbering = m.Moving
 	for _, r := range m.Records {
 		if r.Reserved {
 			s.Reservations++
@@ -135,7 +136,7 @@ func (w *World) Networks() map[string]pool.Network {
 	for name, m := range w.Pools {
 		if m.Spec.Network != "" && !m.IsChild() {
 			n := in(m.Spec.Network)
-			n.Pools[name] = append([]netipx.IPRange(nil), cidr.SetOf(Ranges(m.Spec)...).Ranges()...) // nil for none
+			n.Pools[name] = append([]netipx.IPRange(nil), cidr.SetOf(m.allRanges()...).Ranges()...) // nil for none
 			networks[m.Spec.Network] = n
 		}
 	}

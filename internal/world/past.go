@@ -30,8 +30,8 @@ func (w *World) Since(before *World, step int) *World {
 		}
 		past := slices.Clone(w.Past[name])
 		for _, r := range m.Records {
-			if !r.Cooling && !w.goesOn(name, r) {
-				past = append(past, Past{Tenure: w.ended(name, r), Step: step})
+			if next := w.next(name, r); !r.Cooling && (next == nil || !next.Since.Equal(r.Since)) {
+				past = append(past, Past{Tenure: w.ended(name, r, next), Step: step})
 			}
 		}
 		NoteDue(past, spec, w.Now)
@@ -58,19 +58,38 @@ func isDue(all []Past, i int, spec pool.Spec, now time.Time) bool {
 	return !all[i].To.Add(spec.History).After(now) || spec.HistoryMost > 0 && later >= spec.HistoryMost
 }
 
-// goesOn reports whether the owner of a record of a pool still has what it was granted then.
-func (w *World) goesOn(name string, r *Record) bool {
+// next is what the owner of a record of a pool has by the same grant; nil if that has ended.
+func (w *World) next(name string, r *Record) *Record {
 	m := w.Pools[name]
-	return m != nil && slices.ContainsFunc(m.Records, func(o *Record) bool {
+	if m == nil {
+		return nil
+	}
+	i := slices.IndexFunc(m.Records, func(o *Record) bool {
 		return !o.Cooling && o.Owner == r.Owner && o.Generation == r.Generation
 	})
+	if i < 0 {
+		return nil
+	}
+	return m.Records[i]
 }
 
-// ended is the tenure that a record was of, which has ended in the last step.
-func (w *World) ended(name string, r *Record) pool.Tenure {
-	t := pool.Tenure{Allocation: r.Allocation, To: w.Now.Truncate(time.Microsecond), End: pool.Released}
-	if r.Expired(w.Now) {
+// Tenure is the one that goes on by a record.
+func (r *Record) Tenure() pool.Tenure {
+	t := pool.Tenure{Allocation: r.Allocation}
+	t.Created = r.began()
+	return t
+}
+
+// ended is the tenure that a record was of, which has ended in the last step. Next is what the owner has by the same
+// grant, if it was renumbered.
+func (w *World) ended(name string, r, next *Record) pool.Tenure {
+	t := r.Tenure()
+	t.To, t.End = w.Now.Truncate(time.Microsecond), pool.Released
+	switch {
+	case r.Expired(w.Now):
 		t.To, t.End = r.Expires, pool.Lapsed
+	case next != nil:
+		t.To, t.End = next.Since, pool.Renumbered
 	}
 	if m := w.Pools[name]; m != nil {
 		for _, o := range m.Records {

@@ -26,6 +26,7 @@ type Pool struct {
 	Allowed  map[netip.Addr]bool // what the pool may hand out
 	Records  []*Record
 	Cursor   map[pool.Family]netip.Addr // where NextFree looks first
+	Moving   pool.Renumbering           // zero unless the pool is being renumbered
 
 	had []pool.Family // instead of those of the spec, if not nil
 }
@@ -37,6 +38,7 @@ type Record struct {
 	Cooling         bool      // it was released
 	Aside           bool      // it cools down, and its owner has claimed something else since
 	Missing         time.Time // since when it is missing to Reconcile
+	Since           time.Time // since when it has its prefixes, if it was renumbered after the grant
 }
 
 // NewPool returns an empty pool by itself, in a world of its own.
@@ -148,6 +150,7 @@ func (m *Pool) wholeRanges(f pool.Family) (subnets []netip.Prefix) {
 // add puts a record in the place of another one, if that is not nil.
 func (m *Pool) add(r, old *Record) *Record {
 	m.remove(old)
+	r.Beside = m.beside(r)
 	m.Records = append(m.Records, r)
 	return r
 }
@@ -179,7 +182,7 @@ func (m *Pool) sharing(scope, key string) (sharers []*Record) {
 // Holders is what [pool.Pool.Holders] returns, in the order of the owners.
 func (m *Pool) Holders(a netip.Addr) (holders []pool.Allocation) {
 	for _, r := range m.Records {
-		if !r.Cooling && slices.Contains(r.addrs(), a) {
+		if !r.Cooling && slices.Contains(addrsOfAll(r.sides()), a) {
 			holders = append(holders, r.Allocation)
 		}
 	}
@@ -221,8 +224,11 @@ func (m *Pool) Taken() map[netip.Addr]*Record {
 func (r *Record) delegated() bool { return r.Child != "" }
 
 func (r *Record) addrs() []netip.Addr {
-	var all []netip.Addr
-	for _, p := range r.Prefixes {
+	return addrsOfAll(r.Prefixes)
+}
+
+func addrsOfAll(prefixes []netip.Prefix) (all []netip.Addr) {
+	for _, p := range prefixes {
 		all = append(all, AddrsOf(p)...)
 	}
 	return all

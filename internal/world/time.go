@@ -19,7 +19,7 @@ func (m *Pool) named(held pool.Held) (*Record, error) {
 func (m *Pool) namedSuch(held pool.Held, such func(*Record) bool) (*Record, error) {
 	r := m.Find(held.Owner)
 	if held.Owner == "" {
-		r = m.Taken()[held.Addr]
+		r = m.Taken()[m.tracked(held.Addr)]
 		if r != nil && len(m.sharing(r.Scope, r.Share)) > 1 {
 			return nil, pool.ErrShared
 		}
@@ -33,7 +33,8 @@ func (m *Pool) namedSuch(held pool.Held, such func(*Record) bool) (*Record, erro
 		err = pool.ErrNotFound
 	case held.Generation != 0 && held.Generation != r.Generation:
 		err = pool.ErrGeneration
-	case held.Addr.IsValid() && !slices.Contains(r.addrs(), held.Addr):
+	case held.Addr.IsValid() && !slices.Contains(r.addrs(), held.Addr) &&
+		!slices.Contains(addrsOfAll(r.Beside), held.Addr):
 		err = pool.ErrNotFound
 	default:
 		return r, nil
@@ -95,6 +96,7 @@ func (m *Pool) release(
 	if len(after.sharing(r.Scope, r.Share)) > 0 {
 		return after // the others still hold it
 	}
+	declined = m.tracked(declined)
 	if r.Reserved && m.allowsSome(r.addrs()) {
 		kept := &Record{Allocation: r.Allocation, Cooling: true}
 		kept.Kept, kept.Child, kept.Expires = true, "", time.Time{}

@@ -138,9 +138,9 @@ func (w *World) resolve(name string) {
 		granted := rangesOf(w.Granted(m))
 		for _, f := range m.Families() {
 			for _, a := range AddrsOf(m.Universe[f]) {
-				own := inAny(Ranges(m.Spec), a) && !inAny(m.Spec.Exclude, a) && !m.withheld(f, a)
+				own := m.own(f, a)
 				if !m.IsChild() {
-					m.Allowed[a] = own && !w.isExternal(m, a)
+					m.Allowed[a] = own && !w.isExternal(m, a) && w.mayMove(m, f, a)
 				} else { // what was not granted is not there, so that the parent is if anything was
 					m.Allowed[a] = own && inAny(granted, a) && w.Pools[m.Parent].Allowed[a]
 				}

@@ -68,6 +68,30 @@ func labHandler(t testing.TB) http.Handler {
 		&view.HandlerOptions{Label: "team", Clock: clock, Rows: 50})
 }
 
+// TestRenumbered shows a pool that is being renumbered: what is held on both sides, found by either address.
+func TestRenumbered(t *testing.T) {
+	s := store.NewMemory()
+	p, err := pool.Create(t.Context(), s, "site", must(pool.ParseSpec("2001:db8:1::/64")), &pool.Options{Clock: clock})
+	require.NoError(t, err)
+	_, err = p.Allocate(t.Context(), pool.Claim{Owner: "web"})
+	require.NoError(t, err)
+	from, to := netip.MustParsePrefix("2001:db8:1::/64"), netip.MustParsePrefix("2001:db8:2::/64")
+	require.NoError(t, p.Renumber(t.Context(), from, to))
+	h := mounted(view.Store(s, nil), &view.HandlerOptions{Clock: clock})
+	for target, want := range map[string]string{
+		"lookup?addr=2001:db8:2::1":             `<span class="dim">beside 2001:db8:2::1</span>`,
+		"lookup?addr=2001:db8:2::1&format=text": "held by web, [2001:db8:1::1/128] beside [2001:db8:2::1/128]",
+		"lookup?addr=2001:db8:2::1&format=json": `"beside": [`,
+		"lookup?addr=2001:db8:2::2&format=text": "no pool has",
+		"pool/site":                             "from 2001:db8:1::/64 to 2001:db8:2::/64",
+		"pool/site?format=text":                 "2001:db8:1::1 beside 2001:db8:2::1",
+	} {
+		w := get(t, h, root+target, "Accept", "")
+		require.Equal(t, 200, w.Code, target)
+		require.Contains(t, w.Body.String(), want, target)
+	}
+}
+
 func TestHandler(t *testing.T) {
 	h := labHandler(t)
 	for _, test := range []struct {

@@ -140,7 +140,7 @@ func number(c cidr.Count) float64 {
 // row is an allocation for people.
 type row struct {
 	Owner, State, Scope, Child, ChildPath string
-	Shown                                 []string
+	Shown, Beside                         []string
 	MorePrefixes                          int
 	Created, Expires                      when
 	Left                                  string
@@ -163,6 +163,9 @@ func newRow(a pool.Allocation, state string, now time.Time) *row {
 		r.Shown = append(r.Shown, cidr.FormatRange(netipx.RangeOfPrefix(p)))
 	}
 	r.MorePrefixes = len(a.Prefixes) - len(r.Shown)
+	for _, p := range a.Beside[:min(shownPrefixes, len(a.Beside))] {
+		r.Beside = append(r.Beside, cidr.FormatRange(netipx.RangeOfPrefix(p)))
+	}
 	if !a.Expires.IsZero() {
 		r.Left = left(a.Expires, now)
 	}
@@ -201,6 +204,7 @@ type jsonAllocation struct {
 	Owner      string            `json:"owner"`
 	State      string            `json:"state"`
 	Prefixes   []netip.Prefix    `json:"prefixes"`
+	Beside     []netip.Prefix    `json:"beside,omitempty"`
 	Generation int64             `json:"generation,omitempty"`
 	Created    time.Time         `json:"created,omitzero"`
 	Expires    time.Time         `json:"expires,omitzero"`
@@ -210,7 +214,9 @@ type jsonAllocation struct {
 }
 
 func newJSONAllocation(a pool.Allocation, state string) *jsonAllocation {
-	return &jsonAllocation{a.Owner, state, a.Prefixes, a.Generation, a.Created, a.Expires, a.Scope, a.Labels, a.Child}
+	return &jsonAllocation{
+		a.Owner, state, a.Prefixes, a.Beside, a.Generation, a.Created, a.Expires, a.Scope, a.Labels, a.Child,
+	}
 }
 
 const (

@@ -91,8 +91,9 @@ func (h *handler) find(r *http.Request, addr netip.Addr) ([]found, error) {
 	}
 	var all []found
 	for _, info := range infos {
-		state := stateOf(info, addr)
-		if state == outside && info.StatsOf(pool.FamilyOf(addr)).OutOfRange.IsZero() {
+		state, n := stateOf(info, addr), info.Renumbering
+		moves := n.From.Contains(addr) || n.To.Contains(addr)
+		if state == outside && !moves && info.StatsOf(pool.FamilyOf(addr)).OutOfRange.IsZero() {
 			continue
 		}
 		holders, err := h.holders(r.Context(), info.Name, addr)
@@ -175,7 +176,11 @@ func (a *answer) lookupText(addr netip.Addr, all []found) {
 			fmt.Fprintf(&a.body, "%v in pool %s: %s\n", addr, name, f.state)
 			continue
 		}
-		fmt.Fprintf(&a.body, "%v in pool %s: held by %s, %v\n", addr, name,
+		fmt.Fprintf(&a.body, "%v in pool %s: held by %s, %v", addr, name,
 			short(f.allocation.Owner, shownLetters), f.allocation.Prefixes)
+		if len(f.allocation.Beside) > 0 {
+			fmt.Fprintf(&a.body, " beside %v", f.allocation.Beside)
+		}
+		fmt.Fprintln(&a.body)
 	}
 }

@@ -114,6 +114,9 @@ func (a *answer) poolText(read *reading, pager pager) error {
 		if r.MorePrefixes > 0 {
 			more = fmt.Sprintf(" and %d more", r.MorePrefixes)
 		}
+		if len(r.Beside) > 0 {
+			more += " beside " + strings.Join(r.Beside, " ")
+		}
 		fmt.Fprintf(table, "%s%s\t%s\t%s\t%s\t%s\n", strings.Join(r.Shown, " "), more, r.Owner, r.State, r.Created, r.Expires)
 	}
 	table.Flush() //nolint:errcheck // a Buffer takes everything
@@ -177,6 +180,9 @@ func specRows(info pool.Info) []specRow {
 	add("Strategy", cmp.Or(string(spec.Strategy), "lowest"))
 	if spec.Cooldown > 0 {
 		add("Cooldown", spec.Cooldown.String())
+	}
+	if n := info.Renumbering; n != (pool.Renumbering{}) {
+		add("Renumbered", fmt.Sprintf("from %v to %v", n.From, n.To))
 	}
 	add("Network", short(spec.Network, shownLetters))
 	add("Scope", short(spec.Scope, shownLetters))

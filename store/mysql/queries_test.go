@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ipalloc/ipalloc/cidr"
+	"github.com/ipalloc/ipalloc/internal/pooltest"
 	"github.com/ipalloc/ipalloc/internal/servertest"
 	"github.com/ipalloc/ipalloc/pool"
 )
@@ -111,4 +112,12 @@ func texts(t *testing.T, db *sql.DB, query string) [][]any {
 	}
 	require.NoError(t, rows.Err())
 	return all
+}
+
+// TestTenuresOfARenumberedPool asks the view for what was renumbered: each tenure begins where the one before it ended.
+func TestTenuresOfARenumberedPool(t *testing.T) {
+	dsn, schema := sharedServer(t).dsn(), newSchema()
+	pooltest.RenumberOne(t, open(t, dsn, schema))
+	require.Equal(t, [][]any{{"2"}}, texts(t, connect(t, dsn), in(schema,
+		"SELECT COUNT(*) FROM ipalloc.tenure a JOIN ipalloc.tenure b ON a.ended = b.began")))
 }

@@ -13,7 +13,8 @@
 //     owner. What several owners share is one row with the prefixes (state shared), whose data lists them, and one of
 //     each owner without. Rows of kind cooling are for what cools down while its last owner holds something else;
 //   - history: what owners held, until some time, in pools whose specs ask for it. created is when a tenure began,
-//     state how it ended (released, lapsed or declined), and data has when. The label ipalloc.owner is the owner;
+//     state how it ended (released, lapsed, declined or renumbered), and data has when. The label ipalloc.owner is the
+//     owner;
 //   - other: records of all other kinds, including kinds that this package does not know;
 //   - address: one row for each prefix in allocation, with prefix (cidr), pool, kind and name. Triggers maintain it, so
 //     write to allocation instead;

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ipalloc/ipalloc/cidr"
+	"github.com/ipalloc/ipalloc/internal/pooltest"
 	"github.com/ipalloc/ipalloc/internal/servertest"
 	"github.com/ipalloc/ipalloc/pool"
 )
@@ -106,4 +107,14 @@ func texts(t *testing.T, db *pgxpool.Pool, sql string) [][]any {
 	}
 	require.NoError(t, rows.Err())
 	return all
+}
+
+// TestTenuresOfARenumberedPool asks the view for what was renumbered: each tenure begins where the one before it ended.
+// Of the three, the one in between has two prefixes, and so two rows.
+func TestTenuresOfARenumberedPool(t *testing.T) {
+	url := ownDatabase(t, "tenures")
+	pooltest.RenumberOne(t, open(t, url, ""))
+	db := connect(t, url)
+	require.Equal(t, [][]any{{"4"}}, texts(t, db,
+		"SELECT count(*)::text FROM ipalloc.tenure a JOIN ipalloc.tenure b ON a.ended = b.began"))
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ipalloc/ipalloc/internal/pooltest"
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/sqlite"
@@ -170,4 +171,14 @@ func TestChangedByHand(t *testing.T) {
 	shell(t, path, "UPDATE record SET created = 'yesterday' WHERE name = 'owner-1'")
 	_, err = s.Get(t.Context(), allocation(1).Key)
 	require.ErrorIs(t, err, store.ErrDamaged)
+}
+
+// TestTenuresOfARenumberedPool asks the view for what was renumbered: each tenure begins where the one before it ended.
+func TestTenuresOfARenumberedPool(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ipalloc.db")
+	s, err := sqlite.Open(t.Context(), path, nil)
+	require.NoError(t, err)
+	defer s.Close()
+	pooltest.RenumberOne(t, s)
+	require.Equal(t, "2", shell(t, path, "SELECT count(*) FROM tenure a JOIN tenure b ON a.ended = b.began"))
 }

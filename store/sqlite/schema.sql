@@ -57,7 +57,7 @@ CREATE VIEW tenure AS
 	SELECT pool, labels->>'$."ipalloc.owner"' AS owner, prefixes, created AS began, data->>'$.to' AS ended, state AS how, labels
 	FROM record WHERE kind = 'history'
 	UNION ALL
-	SELECT pool, name, coalesce(data->'$.prefixes', prefixes), created, NULL, NULL, labels
+	SELECT pool, name, coalesce(data->'$.prefixes', prefixes), coalesce(data->>'$.since', created), NULL, NULL, labels
 	FROM record WHERE kind = 'allocation' AND state = 'allocated';
 
 -- The revision of the latest commit.

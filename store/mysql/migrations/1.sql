@@ -120,7 +120,7 @@ CREATE OR REPLACE SQL SECURITY INVOKER VIEW @schema@.tenure AS
 	FROM @schema@.record r WHERE r.kind = 'history'
 	UNION ALL
 	SELECT CONVERT(r.pool USING utf8mb4), CONVERT(r.name USING utf8mb4), COALESCE(JSON_EXTRACT(r.data, '$.prefixes'), r.prefixes),
-		r.created, NULL, NULL, r.labels
+		COALESCE(STR_TO_DATE(JSON_UNQUOTE(JSON_EXTRACT(r.data, '$.since')), '%Y-%m-%dT%H:%i:%s.%fZ'), r.created), NULL, NULL, r.labels
 	FROM @schema@.record r WHERE r.kind = 'allocation' AND r.state = 'allocated'
 //
 

@@ -105,10 +105,10 @@ CREATE VIEW @schema@.tenure AS
 	SELECT r.pool, r.labels->>'ipalloc.owner' AS owner, p.prefix, r.created AS began, (r.data->>'to')::timestamptz AS ended, r.state AS how, r.labels
 	FROM @schema@.history r CROSS JOIN unnest(r.prefixes) AS p (prefix)
 	UNION ALL
-	SELECT a.pool, a.name, a.prefix, r.created, NULL, NULL, r.labels
+	SELECT a.pool, a.name, a.prefix, COALESCE((r.data->>'since')::timestamptz, r.created), NULL, NULL, r.labels
 	FROM @schema@.address a JOIN @schema@.allocation r USING (kind, pool, name) WHERE a.kind = 'allocation' AND r.state = 'allocated'
 	UNION ALL
-	SELECT a.pool, r.name, a.prefix, r.created, NULL, NULL, r.labels
+	SELECT a.pool, r.name, a.prefix, COALESCE((r.data->>'since')::timestamptz, r.created), NULL, NULL, r.labels
 	FROM @schema@.address a JOIN @schema@.allocation s USING (kind, pool, name) CROSS JOIN json_array_elements_text(s.data->'sharers') AS o (owner)
 	JOIN @schema@.allocation r ON r.kind = 'allocation' AND r.pool = a.pool AND r.name = o.owner
 	WHERE a.kind = 'allocation' AND s.state = 'shared' AND a.name >= 'share "' AND a.name < 'share #';

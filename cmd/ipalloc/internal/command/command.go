@@ -111,7 +111,7 @@ func (a *app) addCommands(root *cobra.Command) {
 	}{
 		{"Look", []*cobra.Command{a.pools(), a.show(), a.who(), a.owners(), a.history(), a.watch(), a.serve()}},
 		{"Give and take", []*cobra.Command{a.allocate(), a.renew(), a.release(), a.reserve(), a.unreserve()}},
-		{"Pools", []*cobra.Command{a.create(), a.ensure(), a.update(), a.drain(), a.delete()}},
+		{"Pools", []*cobra.Command{a.create(), a.ensure(), a.update(), a.drain(), a.renumber(), a.delete()}},
 		{"Check and mend", []*cobra.Command{a.doctor(), a.verify(), a.repair()}},
 		{"Move", []*cobra.Command{a.export(), a.importPool(), a.copy(), a.adopt()}},
 	}

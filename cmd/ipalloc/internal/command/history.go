@@ -16,6 +16,7 @@ type tenure struct {
 	Pool       string            `json:"pool"`
 	Owner      string            `json:"owner"`
 	Prefixes   []netip.Prefix    `json:"prefixes"`
+	Beside     []netip.Prefix    `json:"beside,omitempty"`
 	Generation int64             `json:"generation"`
 	From       time.Time         `json:"from"`
 	To         time.Time         `json:"to,omitzero"`
@@ -79,8 +80,8 @@ func (a *app) history() *cobra.Command {
 	c := &cobra.Command{
 		Use: "history POOL", Short: "List who had which address, and when", Args: arguments(1, 1),
 		Long: `List what owners hold and have held in a pool whose spec asks for a history, the
-oldest first. The end is released, lapsed (of a lease) or declined; it is empty for
-what is still held.`,
+oldest first. The end is released, lapsed (of a lease), declined or renumbered; it is
+empty for what is still held.`,
 		Example: "  ipalloc history pods --addr 192.0.2.7 --at 2026-05-06T07:08:09Z\n" +
 			"  ipalloc history pods --owner vm-7 -o csv",
 		ValidArgsFunction: a.completePool,
@@ -116,11 +117,11 @@ func (a *app) printHistory(ctx context.Context, p *pool.Pool, query pool.History
 			return err
 		}
 		all = append(all, tenure{
-			Pool: p.Name(), Owner: t.Owner, Prefixes: t.Prefixes, Generation: t.Generation, From: t.Created, To: t.To,
-			End: t.End, Scope: t.Scope, Share: t.Share, Labels: t.Labels,
+			Pool: p.Name(), Owner: t.Owner, Prefixes: t.Prefixes, Beside: t.Beside, Generation: t.Generation,
+			From: t.Created, To: t.To, End: t.End, Scope: t.Scope, Share: t.Share, Labels: t.Labels,
 		})
-		rows.add(p.Name(), t.Owner, prefixText(t.Prefixes), timeText(t.Created), timeText(t.To), string(t.End), t.Scope,
-			labelText(t.Labels))
+		rows.add(p.Name(), t.Owner, heldText(t.Prefixes, t.Beside), timeText(t.Created), timeText(t.To), string(t.End),
+			t.Scope, labelText(t.Labels))
 		shares = append(shares, t.Share)
 	}
 	rows.addShares(shares)

@@ -14,6 +14,7 @@ type holding struct {
 	Pool       string            `json:"pool"`
 	Owner      string            `json:"owner"`
 	Prefixes   []netip.Prefix    `json:"prefixes"`
+	Beside     []netip.Prefix    `json:"beside,omitempty"`
 	State      string            `json:"state"`
 	Reserved   bool              `json:"reserved,omitempty"`
 	Generation int64             `json:"generation"`
@@ -27,8 +28,9 @@ type holding struct {
 
 func holdingOf(poolName string, a pool.Allocation) holding {
 	h := holding{
-		Pool: poolName, Owner: a.Owner, Prefixes: a.Prefixes, State: "allocated", Reserved: a.Reserved,
-		Generation: a.Generation, Created: a.Created, Expires: a.Expires, Scope: a.Scope, Share: a.Share,
+		Pool: poolName, Owner: a.Owner, Prefixes: a.Prefixes, Beside: a.Beside, State: "allocated",
+		Reserved: a.Reserved, Generation: a.Generation, Created: a.Created, Expires: a.Expires, Scope: a.Scope,
+		Share:  a.Share,
 		Labels: a.Labels, Child: a.Child,
 	}
 	if a.Kept {
@@ -52,7 +54,7 @@ func holdingTable(holdings []holding) table {
 	}}
 	var shares []string
 	for _, h := range holdings {
-		t.add(h.Pool, h.Owner, prefixText(h.Prefixes), h.State, strconv.FormatInt(h.Generation, 10),
+		t.add(h.Pool, h.Owner, heldText(h.Prefixes, h.Beside), h.State, strconv.FormatInt(h.Generation, 10),
 			timeText(h.Created), timeText(h.Expires), h.Scope, labelText(h.Labels), h.Child)
 		shares = append(shares, h.Share)
 	}
@@ -65,6 +67,15 @@ func (a *app) printHolding(h holding) error { return a.print(h, holdingTable([]h
 
 func (a *app) printHoldings(holdings []holding) error {
 	return a.print(holdings, holdingTable(holdings))
+}
+
+// heldText is what is held, and what is held beside it while the pool is renumbered.
+func heldText(prefixes, beside []netip.Prefix) string {
+	text := prefixText(prefixes)
+	if len(beside) > 0 {
+		text += " beside " + prefixText(beside)
+	}
+	return text
 }
 
 // prefixText is prefixes for people: a single address without its length.

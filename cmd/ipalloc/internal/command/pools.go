@@ -27,6 +27,7 @@ type poolInfo struct {
 	Stats        []pool.Stats      `json:"stats"`
 	Quotas       []quotaUse        `json:"quotas,omitempty"`
 	Withheld     []string          `json:"withheld,omitempty"`
+	Renumbering  pool.Renumbering  `json:"renumbering,omitzero"`
 	Spec         *pool.Spec        `json:"spec,omitempty"`
 }
 
@@ -45,6 +46,7 @@ func poolInfoOf(i pool.Info) poolInfo {
 		Name: i.Name, Created: i.Created, Revision: i.Revision, Network: i.Spec.Network, Parent: i.Parent,
 		Grants: i.Grants, Labels: i.Spec.Labels, Cordoned: i.Spec.Cordoned, Holders: i.Holders,
 		Reservations: i.Reservations, Stats: i.Stats, Withheld: rangeTexts(i.Withheld),
+		Renumbering: i.Renumbering,
 	}
 	for _, q := range i.Quotas {
 		p.Quotas = append(p.Quotas, quotaUse(q))

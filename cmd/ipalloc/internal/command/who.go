@@ -68,7 +68,8 @@ func holders(ctx context.Context, db store.Store, addr netip.Addr) ([]holding, e
 
 // mayHold reports whether the address is in the ranges of the pool, or may be held out of range there.
 func mayHold(info pool.Info, addr netip.Addr) bool {
-	if !info.StatsOf(pool.FamilyOf(addr)).OutOfRange.IsZero() {
+	n := info.Renumbering
+	if !info.StatsOf(pool.FamilyOf(addr)).OutOfRange.IsZero() || n.From.Contains(addr) || n.To.Contains(addr) {
 		return true
 	}
 	for _, r := range info.Spec.Ranges {
