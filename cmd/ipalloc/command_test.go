@@ -329,3 +329,33 @@ func (p *process) interrupt(t *testing.T) {
 	require.Empty(t, string(rest))
 	require.NoError(t, p.Wait())
 }
+
+// On a terminal a map is coloured, and long work says how far it is. In a pipe it is not and does not.
+func TestTerminal(t *testing.T) {
+	script, err := exec.LookPath("script")
+	if err != nil {
+		if os.Getenv("CI") == "true" {
+			require.NoError(t, err)
+		}
+		t.Skip("there is no script, of Debian's bsdutils, which runs a program on a terminal")
+	}
+	f := newFile(t)
+	p := f.create(t, "pods", specOf(t, "192.0.2.0/24"))
+	_, err = p.Allocate(t.Context(), pool.Claim{Owner: "a"})
+	require.NoError(t, err)
+	onTerminal := func(args ...string) string {
+		line := fmt.Sprintf("%s --store %s %s", program.Path, f.url, strings.Join(args, " "))
+		c := exec.CommandContext(t.Context(), script, "-qec", line, filepath.Join(t.TempDir(), "typescript"))
+		c.Env = append(os.Environ(), "TERM=xterm")
+		output, err := c.CombinedOutput()
+		require.NoError(t, err, "%s", output)
+		return string(output)
+	}
+	other := func() string { return "sqlite:" + filepath.Join(t.TempDir(), "other") }
+	require.Contains(t, onTerminal("show", "pods"), "\x1b[")
+	require.Contains(t, onTerminal("copy", "--to", other()), `copied 100 %, about 0s left, pool "pods"`)
+	require.NotContains(t, f.run(t, 0, "show", "pods").Stdout, "\x1b")
+	copied := f.run(t, 0, "copy", "--to", other())
+	require.Empty(t, copied.Stderr)
+	require.NotContains(t, copied.Stdout, "copied")
+}
