@@ -737,7 +737,9 @@ func TestExportIsTheSnapshotIndented(t *testing.T) {
 	require.NoError(t, p.Export(t.Context(), &largest))
 	runtime.ReadMemStats(&after)
 	require.LessOrEqual(t, int(largest), 8<<10, "it is written in pieces")
-	require.LessOrEqual(t, after.TotalAlloc-before.TotalAlloc, uint64(3_000*2_500), "bytes on the heap")
+	if !raceDetector { // which has its own
+		require.LessOrEqual(t, after.TotalAlloc-before.TotalAlloc, uint64(3_000*3_000), "bytes on the heap")
+	}
 }
 
 // largestWrite is the size of the largest write in bytes.
