@@ -98,7 +98,7 @@ func IAID(text string) (uint32, error) {
 }
 
 // maxSeconds is the last second of the year 9999, after which times cannot be written as text.
-const maxSeconds = 253402300799
+const maxSeconds int64 = 253402300799
 
 // Ends parses the end of a lease, in seconds since 1970.
 func Ends(text string) (time.Time, error) {
