@@ -19,11 +19,11 @@ import (
 // PoolCases are the rows of the pool's table of targets that need no store.
 func PoolCases() []Case {
 	return []Case{
-		{Name: PoolEmpty, Allocs: 3, Run: poolPair(0)},
-		{Name: "pool/pair/held=60000", Targets: []Target{same(PoolEmpty)}, Allocs: 3, Run: poolPair(60_000)},
+		{Name: PoolEmpty, Allocs: 2, Run: poolPair(0)},
+		{Name: "pool/pair/held=60000", Targets: []Target{same(PoolEmpty)}, Allocs: 2, Run: poolPair(60_000)},
 		{Name: "pool/pair/held=60000/goroutines=64", Targets: []Target{same("pool/pair/held=60000")},
 			Allocs: -1, Run: poolParallel(60_000)},
-		{Name: "pool/pair/held=100000", Targets: []Target{same(PoolEmpty)}, Allocs: 3, Run: poolPair(100_000)},
+		{Name: "pool/pair/held=100000", Targets: []Target{same(PoolEmpty)}, Allocs: 2, Run: poolPair(100_000)},
 		{Name: "pool/pair/leases=100000,renewed", Targets: []Target{{Of: "pool/pair/held=100000", Ratio: 1.5}},
 			Allocs: -1, Run: poolAmongLeases(100_000)},
 		{Name: "pool/renew/leases=100000", Allocs: 2, Run: poolRenew(100_000)},
