@@ -47,24 +47,13 @@ const (
 // Read returns what is in use, prefix by prefix in the order of the text. Cost: the memory of one prefix.
 func Read(r io.ReadSeeker) adopt.Entries {
 	return input.Stream(func(yield func(adopt.Entry) error) error {
-		isList, err := input.Begins(r, "[")
-		if err != nil {
-			return err
-		}
-		j, err := input.NewJSON(r)
-		if err != nil {
-			return err
-		}
-		d := dump{j, yield}
-		if isList {
-			err = d.List(func() error { return d.next("") })
-		} else {
-			err = d.object()
-		}
-		if err != nil {
-			return err
-		}
-		return d.End()
+		return input.OneOrList(r, func(j *input.JSON, inList bool) error {
+			d := dump{j, yield}
+			if inList {
+				return d.next("")
+			}
+			return d.object()
+		})
 	})
 }
 

@@ -62,24 +62,12 @@ const (
 
 func readJSON(r io.ReadSeeker) adopt.Entries {
 	return input.Stream(func(yield func(adopt.Entry) error) error {
-		isList, err := input.Begins(r, "[")
-		if err != nil {
-			return err
-		}
-		j, err := input.NewJSON(r)
-		if err != nil {
-			return err
-		}
-		a := &answer{JSON: j, yield: yield}
-		if isList { // the control agent answers with a list of the answers of servers
-			err = j.List(a.read)
-		} else {
-			err = a.read()
-		}
-		if err != nil {
-			return err
-		}
-		return j.End()
+		// The control agent answers with a list of the answers of servers.
+		a := &answer{yield: yield}
+		return input.OneOrList(r, func(j *input.JSON, _ bool) error {
+			a.JSON = j
+			return a.read()
+		})
 	})
 }
 

@@ -36,6 +36,29 @@ func NewJSON(r io.ReadSeeker) (*JSON, error) {
 	return &JSON{decoder: json.NewDecoder(from), from: from}, nil
 }
 
+// OneOrList reads a text that is one value, or a list of values. It calls item for each, which must read it, and is told
+// whether it is in a list.
+func OneOrList(r io.ReadSeeker, item func(j *JSON, inList bool) error) error {
+	isList, err := Begins(r, "[")
+	if err != nil {
+		return err
+	}
+	j, err := NewJSON(r)
+	if err != nil {
+		return err
+	}
+	each := func() error { return item(j, isList) }
+	if isList {
+		err = j.List(each)
+	} else {
+		err = each()
+	}
+	if err != nil {
+		return err
+	}
+	return j.End()
+}
+
 // More reports whether there is another value in the text.
 func (j *JSON) More() bool { return j.decoder.More() }
 
