@@ -14,16 +14,13 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/stretchr/testify/require"
-	"go.etcd.io/etcd/server/v3/embed"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 
-	"github.com/ipalloc/ipalloc/internal/freeport"
 	"github.com/ipalloc/ipalloc/internal/servertest"
 	"github.com/ipalloc/ipalloc/store/kube/kubetest/apiserver"
 )
@@ -41,31 +38,9 @@ var servers = []struct {
 
 // startEtcd starts an etcd of one member and returns the URL of a store in it.
 func startEtcd(t *testing.T) string {
-	client, peer := freeURL(t), freeURL(t)
-	c := embed.NewConfig()
-	c.Dir, c.LogLevel, c.LogOutputs = t.TempDir(), "fatal", []string{os.DevNull}
-	c.ListenClientUrls, c.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
-	c.ListenPeerUrls, c.AdvertisePeerUrls = []url.URL{peer}, []url.URL{peer}
-	c.InitialCluster = c.InitialClusterFromName(c.Name)
-	c.UnsafeNoFsync = true           // its data are gone with the test
-	c.TickMs, c.ElectionMs = 10, 100 // there is no other member to wait for
-	c.WarningUnaryRequestDuration = time.Minute
-	e, err := embed.StartEtcd(c)
-	require.NoError(t, err)
+	e := apiserver.StartEtcd(t, t.TempDir())
 	t.Cleanup(e.Close)
-	select {
-	case <-e.Server.ReadyNotify():
-	case <-time.After(2 * time.Minute):
-		require.FailNow(t, "etcd does not become ready")
-	}
-	return "etcd://" + client.Host
-}
-
-func freeURL(t *testing.T) url.URL {
-	t.Helper()
-	addr, err := freeport.Addr()
-	require.NoError(t, err)
-	return url.URL{Scheme: "http", Host: addr}
+	return "etcd://" + e.Config().ListenClientUrls[0].Host
 }
 
 // startPostgres starts a PostgreSQL server with a database addresses, and returns its URL.

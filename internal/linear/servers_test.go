@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,11 +15,9 @@ import (
 	driver "github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/require"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
 	"k8s.io/klog/v2"
 
-	"github.com/ipalloc/ipalloc/internal/freeport"
 	"github.com/ipalloc/ipalloc/internal/servertest"
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/etcd"
@@ -34,23 +31,11 @@ import (
 func TestMain(m *testing.M) { servertest.Main(m, nil) }
 
 func TestEtcd(t *testing.T) {
-	config := embed.NewConfig()
-	config.Dir, config.LogLevel, config.LogOutputs = t.TempDir(), "panic", []string{os.DevNull}
-	config.UnsafeNoFsync = true
-	for _, urls := range []*[]url.URL{&config.ListenClientUrls, &config.ListenPeerUrls} {
-		address, err := freeport.Addr()
-		require.NoError(t, err)
-		*urls = []url.URL{{Scheme: "http", Host: address}}
-	}
-	config.AdvertiseClientUrls, config.AdvertisePeerUrls = config.ListenClientUrls, config.ListenPeerUrls
-	config.InitialCluster = config.InitialClusterFromName(config.Name)
-	server, err := embed.StartEtcd(config)
-	require.NoError(t, err)
+	server := apiserver.StartEtcd(t, t.TempDir())
 	t.Cleanup(server.Close)
-	<-server.Server.ReadyNotify()
 	requireLinearizable(t, 30, func(ctx context.Context) (store.Store, error) {
 		return etcd.Open(ctx, clientv3.Config{
-			Endpoints: []string{config.ListenClientUrls[0].Host}, DialTimeout: time.Minute, Logger: zap.NewNop(),
+			Endpoints: []string{server.Config().ListenClientUrls[0].Host}, DialTimeout: time.Minute, Logger: zap.NewNop(),
 		}, nil)
 	})
 }

@@ -68,7 +68,7 @@ type Server struct {
 // Run starts the server with an empty etcd, and installs the custom resource definitions in streams of YAML documents.
 func (s *Server) Run(t testing.TB, crds ...string) {
 	t.Helper()
-	s.startEtcd(t)
+	s.etcd = StartEtcd(t, filepath.Join(s.Dir, "etcd"))
 	s.Start(t)
 	s.Install(t, crds...)
 }
@@ -82,10 +82,11 @@ func (s *Server) Close() {
 // Stop stops the server, but not its etcd.
 func (s *Server) Stop() { s.stop() }
 
-func (s *Server) startEtcd(t testing.TB) {
+// StartEtcd starts an etcd of one member with its data in a folder, and waits until it is ready. The caller closes it.
+func StartEtcd(t testing.TB, dir string) *embed.Etcd {
 	t.Helper()
 	cfg := embed.NewConfig()
-	cfg.Dir, cfg.LogLevel, cfg.LogOutputs = filepath.Join(s.Dir, "etcd"), "panic", []string{os.DevNull}
+	cfg.Dir, cfg.LogLevel, cfg.LogOutputs = dir, "panic", []string{os.DevNull}
 	cfg.ListenClientUrls, cfg.ListenPeerUrls = []url.URL{freeURL(t)}, []url.URL{freeURL(t)}
 	cfg.AdvertiseClientUrls, cfg.AdvertisePeerUrls = cfg.ListenClientUrls, cfg.ListenPeerUrls
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
@@ -94,10 +95,10 @@ func (s *Server) startEtcd(t testing.TB) {
 	cfg.TickMs, cfg.ElectionMs = 10, 100 // there is no other member to wait for
 	// The server sets this, but its package does not. 0 logs all requests.
 	cfg.WarningUnaryRequestDuration = embed.DefaultWarningUnaryRequestDuration
-	var err error
-	s.etcd, err = embed.StartEtcd(cfg)
+	started, err := embed.StartEtcd(cfg)
 	require.NoError(t, err)
-	<-s.etcd.Server.ReadyNotify()
+	<-started.Server.ReadyNotify()
+	return started
 }
 
 func freeURL(t testing.TB) url.URL {
