@@ -139,12 +139,13 @@ func run(t *testing.T, script, bin string) ([]string, error) {
 	defer output.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), pageTime)
 	defer cancel()
+	postgres, _ := servertest.PostgresFolder() // a page that needs it is skipped without it, by its server
 	c := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", script)
 	c.Dir, c.Stdout, c.Stderr = dir, output, output
 	c.WaitDelay = time.Minute
 	c.Env = append(os.Environ(), "HOME="+dir, "GOCACHE="+goEnv(t, "GOCACHE"), "GOMODCACHE="+goEnv(t, "GOMODCACHE"),
 		"GOWORK="+filepath.Join(checkout, "go.work"), "CLONE="+checkout, "CNI_PATH="+filepath.Join(bin, "cni"),
-		"PATH="+strings.Join([]string{bin, postgresPrograms(), os.Getenv("PATH")}, string(os.PathListSeparator)),
+		"PATH="+strings.Join([]string{bin, postgres, os.Getenv("PATH")}, string(os.PathListSeparator)),
 		"IPALLOC_STORE=", "KUBECONFIG=", "LC_ALL=C.UTF-8", "TZ=UTC")
 	for _, name := range []string{"kubectl", "sqlite3", "psql"} {
 		if regexp.MustCompile(`(?m)(^|[|(] *)` + name + ` `).MatchString(script) {

@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
 	"testing"
 
 	"github.com/go-logr/logr"
@@ -45,36 +44,17 @@ func startEtcd(t *testing.T) string {
 
 // startPostgres starts a PostgreSQL server with a database addresses, and returns its URL.
 func startPostgres(t *testing.T) string {
-	s, err := servertest.New(servertest.Program{
-		Name: "postgres", Initialise: initialisePostgres, Run: runPostgres, Ping: pingPostgres,
-		Crash: syscall.SIGQUIT,
-	})
+	s, err := servertest.New(servertest.Postgres(pingPostgres))
 	servertest.Require(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Remove()) })
 	require.NoError(t, s.Start())
 	host, port, err := net.SplitHostPort(s.Addr)
 	require.NoError(t, err)
-	output, err := exec.Command(postgresProgram("createdb"), "-h", host, "-p", port, "-U", "postgres", "addresses").
-		CombinedOutput()
+	create, err := servertest.PostgresCommand("createdb", "-h", host, "-p", port, "-U", "postgres", "addresses")
+	require.NoError(t, err)
+	output, err := create.CombinedOutput()
 	require.NoError(t, err, string(output))
 	return fmt.Sprintf("postgres://postgres@%s/addresses?sslmode=disable", s.Addr)
-}
-
-func initialisePostgres(s *servertest.Server) (*exec.Cmd, error) {
-	if postgresPrograms() == "" {
-		return nil, fmt.Errorf("PostgreSQL: %w", servertest.ErrNotInstalled)
-	}
-	return exec.Command(postgresProgram("initdb"), "-D", filepath.Join(s.Dir, "data"), "-A", "trust", "-U", "postgres",
-		"-E", "UTF8", "--locale=C", "--no-sync"), nil
-}
-
-func runPostgres(s *servertest.Server) (*exec.Cmd, error) {
-	host, port, err := net.SplitHostPort(s.Addr)
-	if err != nil {
-		return nil, err
-	}
-	return exec.Command(postgresProgram("postgres"), "-D", filepath.Join(s.Dir, "data"), "-h", host, "-p", port,
-		"-k", s.Dir, "-c", "log_min_messages=warning", "-c", "fsync=off"), nil
 }
 
 func pingPostgres(ctx context.Context, s *servertest.Server) error {
@@ -82,26 +62,12 @@ func pingPostgres(ctx context.Context, s *servertest.Server) error {
 	if err != nil {
 		return err
 	}
-	return exec.CommandContext(ctx, postgresProgram("pg_isready"), "-h", host, "-p", port).Run()
-}
-
-// postgresPrograms is the folder of PostgreSQL's programs, those of servers among them; empty if there is none.
-func postgresPrograms() string {
-	initdb, err := exec.LookPath("initdb")
-	if err == nil {
-		initdb, err = filepath.EvalSymlinks(initdb)
-	}
+	folder, err := servertest.PostgresFolder()
 	if err != nil {
-		found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
-		if err != nil || len(found) == 0 {
-			return ""
-		}
-		initdb = found[len(found)-1]
+		return err
 	}
-	return filepath.Dir(initdb)
+	return exec.CommandContext(ctx, filepath.Join(folder, "pg_isready"), "-h", host, "-p", port).Run()
 }
-
-func postgresProgram(name string) string { return filepath.Join(postgresPrograms(), name) }
 
 // startKubernetes starts the part of a Kubernetes API server that serves custom resources, and returns the file with
 // which clients reach it as an administrator.

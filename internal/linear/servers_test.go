@@ -2,12 +2,6 @@ package linear_test
 
 import (
 	"context"
-	"fmt"
-	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 
@@ -51,24 +45,9 @@ func TestKube(t *testing.T) {
 }
 
 func TestPostgres(t *testing.T) {
-	program := func(name string, args ...string) (*exec.Cmd, error) {
-		return installed("/usr/lib/postgresql/*/bin/"+name, "postgresql", args...)
-	}
-	server := start(t, servertest.Program{
-		Name: "postgres", Crash: syscall.SIGQUIT,
-		Initialise: func(s *servertest.Server) (*exec.Cmd, error) {
-			return program("initdb", "-D", filepath.Join(s.Dir, "data"), "-A", "trust", "-U", "postgres", "--no-sync")
-		},
-		Run: func(s *servertest.Server) (*exec.Cmd, error) {
-			host, port, err := net.SplitHostPort(s.Addr)
-			if err != nil {
-				return nil, err
-			}
-			return program("postgres", "-D", filepath.Join(s.Dir, "data"), "-h", host, "-p", port, "-k", s.Dir,
-				"-c", "fsync=off")
-		},
-		Ping: func(ctx context.Context, s *servertest.Server) error { return ping(openPostgres(ctx, s)) },
-	})
+	server := start(t, servertest.Postgres(func(ctx context.Context, s *servertest.Server) error {
+		return ping(openPostgres(ctx, s))
+	}))
 	requireLinearizable(t, 30, func(ctx context.Context) (store.Store, error) { return openPostgres(ctx, server) })
 }
 
@@ -77,35 +56,15 @@ func openPostgres(ctx context.Context, s *servertest.Server) (store.Store, error
 }
 
 func TestMySQL(t *testing.T) {
-	server := start(t, servertest.Program{
-		Name: "mysql", Crash: syscall.SIGKILL,
-		Initialise: func(s *servertest.Server) (*exec.Cmd, error) {
-			users := []byte("CREATE USER IF NOT EXISTS tester@'%';\nGRANT ALL ON *.* TO tester@'%';\n")
-			if err := os.WriteFile(filepath.Join(s.Dir, "init.sql"), users, 0o644); err != nil {
-				return nil, err
-			}
-			return installed("/usr/bin/mariadb-install-db", "mariadb-server", "--no-defaults", "--skip-test-db",
-				"--datadir="+filepath.Join(s.Dir, "data"), "--auth-root-authentication-method=normal")
-		},
-		Run: func(s *servertest.Server) (*exec.Cmd, error) {
-			host, port, err := net.SplitHostPort(s.Addr)
-			if err != nil {
-				return nil, err
-			}
-			in := func(name string) string { return filepath.Join(s.Dir, name) }
-			return installed("/usr/sbin/mariadbd", "mariadb-server", "--no-defaults", "--datadir="+in("data"),
-				"--socket="+in("socket"), "--bind-address="+host, "--port="+port, "--pid-file="+in("pid"),
-				"--init-file="+in("init.sql"), "--tmpdir="+s.Dir, "--innodb-flush-log-at-trx-commit=2",
-				"--innodb-flush-method=nosync", "--debug-no-sync")
-		},
-		Ping: func(ctx context.Context, s *servertest.Server) error { return ping(openMySQL(ctx, s)) },
-	})
+	server := start(t, servertest.MariaDB(func(ctx context.Context, s *servertest.Server) error {
+		return ping(openMySQL(ctx, s))
+	}))
 	requireLinearizable(t, 30, func(ctx context.Context) (store.Store, error) { return openMySQL(ctx, server) })
 }
 
 func openMySQL(ctx context.Context, s *servertest.Server) (store.Store, error) {
 	config := driver.NewConfig()
-	config.User, config.Net, config.Addr, config.Timeout = "tester", "tcp", s.Addr, 20*time.Second
+	config.User, config.Net, config.Addr, config.Timeout = servertest.MariaDBUser, "tcp", s.Addr, 20*time.Second
 	config.Logger = &driver.NopLogger{}
 	return mysql.Open(ctx, config.FormatDSN(), nil)
 }
@@ -117,16 +76,6 @@ func start(t *testing.T, program servertest.Program) *servertest.Server {
 	servertest.Require(t, err)
 	require.NoError(t, server.Start())
 	return server
-}
-
-// installed is a command of a program where Debian puts it, of the newest version.
-func installed(pattern, debian string, args ...string) (*exec.Cmd, error) {
-	found, err := filepath.Glob(pattern)
-	if err != nil || len(found) == 0 {
-		return nil, fmt.Errorf("%s is %w; on Debian: apt-get install %s", filepath.Base(pattern),
-			servertest.ErrNotInstalled, debian)
-	}
-	return exec.Command(found[len(found)-1], args...), nil
 }
 
 // ping closes a store that could be opened.

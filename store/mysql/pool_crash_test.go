@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ipalloc/ipalloc/internal/pooltest"
+	"github.com/ipalloc/ipalloc/internal/servertest"
 )
 
 // TestPoolKilled kills a child whose workers allocate and release.
@@ -30,7 +31,7 @@ func TestPoolKilled(t *testing.T) {
 const childDB = "children"
 
 // atWork are the sessions of tests that are not idle.
-const atWork = "command <> 'Sleep' AND user = '" + testUser + "'"
+const atWork = "command <> 'Sleep' AND user = '" + servertest.MariaDBUser + "'"
 
 // awaitNone waits until no other session is of a kind: what those of a lost client were doing they do to the end.
 func awaitNone(t *testing.T, db *sql.DB, where string) error {

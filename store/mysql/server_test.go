@@ -4,14 +4,10 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"net"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -31,60 +27,8 @@ type server struct {
 
 const externalDSN = "IPALLOC_MYSQL_DSN"
 
-// errNoServer is why the tests cannot run.
-var errNoServer = fmt.Errorf("a MariaDB server is %w; on Debian: apt-get install mariadb-server",
-	servertest.ErrNotInstalled)
-
-// program is a command of one of the programs that make and run a server, which root may have only in a folder that is
-// not in its path.
-func program(name string, args ...string) (*exec.Cmd, error) {
-	path, err := exec.LookPath(name)
-	if err != nil {
-		path = "/usr/sbin/" + name
-		if _, err := os.Stat(path); err != nil {
-			return nil, errNoServer
-		}
-	}
-	return exec.Command(path, args...), nil
-}
-
-// The user of the tests, and the file by which each start of a server makes sure that there is one. Its password must
-// be sent, because MariaDB takes a user without one only on the server's machine.
-const (
-	testUser  = "tester"
-	initFile  = "init.sql"
-	initLines = "CREATE USER IF NOT EXISTS " + testUser + "@'%';\nGRANT ALL ON *.* TO " + testUser +
-		"@'%' WITH GRANT OPTION;\n"
-)
-
 // programs are how servers are made and run.
-var programs = servertest.Program{
-	Name: "mysql", Initialise: initialise, Run: run, Ping: ping, Crash: syscall.SIGKILL,
-}
-
-func initialise(s *servertest.Server) (*exec.Cmd, error) {
-	if err := os.WriteFile(filepath.Join(s.Dir, initFile), []byte(initLines), 0o644); err != nil {
-		return nil, err
-	}
-	return program("mariadb-install-db", "--no-defaults", "--datadir="+filepath.Join(s.Dir, "data"), "--skip-test-db",
-		"--auth-root-authentication-method=normal")
-}
-
-func run(s *servertest.Server) (*exec.Cmd, error) {
-	host, port, err := net.SplitHostPort(s.Addr)
-	if err != nil {
-		return nil, err
-	}
-	in := func(name string) string { return filepath.Join(s.Dir, name) }
-	return program("mariadbd", append([]string{
-		"--no-defaults", "--datadir=" + in("data"), "--socket=" + in("socket"), "--bind-address=" + host, "--port=" + port,
-		"--pid-file=" + in("pid"), "--init-file=" + in(initFile), "--max-connections=400",
-		// A server that starts removes the temporary files of those that share the folder.
-		"--tmpdir=" + s.Dir, "--innodb-buffer-pool-size=64M", "--innodb-log-file-size=32M",
-		// The tests kill the server, not the machine: what it has written outlives it without reaching the disk.
-		"--innodb-flush-log-at-trx-commit=2", "--innodb-flush-method=nosync", "--debug-no-sync",
-	}, s.Options...)...)
-}
+var programs = servertest.MariaDB(ping)
 
 func ping(ctx context.Context, s *servertest.Server) error {
 	config := configOf(s)
@@ -100,7 +44,7 @@ func ping(ctx context.Context, s *servertest.Server) error {
 
 func configOf(s *servertest.Server) *driver.Config {
 	config := driver.NewConfig()
-	config.User, config.Net, config.Addr, config.Timeout = testUser, "tcp", s.Addr, 20*time.Second
+	config.User, config.Net, config.Addr, config.Timeout = servertest.MariaDBUser, "tcp", s.Addr, 20*time.Second
 	return config
 }
 
@@ -134,7 +78,7 @@ var shared = sync.OnceValues(func() (*server, error) {
 })
 
 func TestMain(m *testing.M) {
-	_, err := program("mariadbd")
+	_, err := servertest.MariaDBCommand("mariadbd")
 	if os.Getenv(externalDSN) != "" {
 		err = nil
 	}

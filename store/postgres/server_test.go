@@ -3,13 +3,9 @@ package postgres_test
 import (
 	"context"
 	"fmt"
-	"net"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -23,45 +19,8 @@ import (
 // server is a PostgreSQL server of the tests' own.
 type server struct{ *servertest.Server }
 
-// errNoServer is why the tests cannot run.
-var errNoServer = fmt.Errorf("a PostgreSQL server is %w; on Debian: apt-get install postgresql",
-	servertest.ErrNotInstalled)
-
-// program is a command of one of the programs that make and run a server: in the path, or where Debian puts them, of
-// the newest version.
-func program(name string, args ...string) (*exec.Cmd, error) {
-	initdb, err := exec.LookPath("initdb")
-	if err != nil {
-		found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
-		if err != nil || len(found) == 0 {
-			return nil, errNoServer
-		}
-		initdb = found[len(found)-1]
-	}
-	return exec.Command(filepath.Join(filepath.Dir(initdb), name), args...), nil
-}
-
 // programs are how servers are made and run.
-var programs = servertest.Program{
-	Name: "postgres", Initialise: initialise, Run: run, Ping: ping, Crash: syscall.SIGQUIT,
-}
-
-func initialise(s *servertest.Server) (*exec.Cmd, error) {
-	return program("initdb", "-D", filepath.Join(s.Dir, "data"), "-A", "trust", "-U", "postgres", "-E", "UTF8",
-		"--locale=C", "--no-sync")
-}
-
-func run(s *servertest.Server) (*exec.Cmd, error) {
-	host, port, err := net.SplitHostPort(s.Addr)
-	if err != nil {
-		return nil, err
-	}
-	return program("postgres", append([]string{
-		"-D", filepath.Join(s.Dir, "data"), "-h", host, "-p", port, "-k", s.Dir,
-		"-c", "max_connections=400", "-c", "log_min_messages=warning",
-		// The tests kill the server, not the machine: what it has written outlives it without reaching the disk.
-		"-c", "fsync=off"}, s.Options...)...)
-}
+var programs = servertest.Postgres(ping)
 
 func ping(ctx context.Context, s *servertest.Server) error {
 	conn, err := pgx.Connect(ctx, urlAt(s.Addr, "postgres"))
@@ -92,7 +51,7 @@ func urlAt(address, database string) string {
 var shared = sync.OnceValues(func() (server, error) { return newServer() })
 
 func TestMain(m *testing.M) {
-	_, err := program("initdb")
+	_, err := servertest.PostgresFolder()
 	servertest.Main(m, err)
 }
 
