@@ -36,8 +36,8 @@ func NewJSON(r io.ReadSeeker) (*JSON, error) {
 	return &JSON{decoder: json.NewDecoder(from), from: from}, nil
 }
 
-// OneOrList reads a text that is one value, or a list of values. It calls item for each, which must read it, and is told
-// whether it is in a list.
+// OneOrList reads a text that is one value, or a list of values. It calls item for each, which must read it, and is
+// told whether it is in a list.
 func OneOrList(r io.ReadSeeker, item func(j *JSON, inList bool) error) error {
 	isList, err := Begins(r, "[")
 	if err != nil {
