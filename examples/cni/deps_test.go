@@ -16,8 +16,9 @@ func TestFilePluginIsLean(t *testing.T) {
 	deps := strings.Fields(string(out))
 	require.Contains(t, deps, "go.etcd.io/bbolt")
 	for _, dep := range deps {
-		for _, heavy := range []string{"yaml", "crypto/tls", "crypto/x509", "net/http", "k8s.io", "google.golang.org", "etcd/client",
-			"pgx", "prometheus"} {
+		for _, heavy := range []string{
+			"yaml", "crypto/", "net/http", "k8s.io", "google.golang.org", "etcd/client", "pgx", "prometheus",
+		} {
 			require.NotContains(t, dep, heavy)
 		}
 	}
