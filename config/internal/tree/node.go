@@ -2,7 +2,7 @@
 // is not what it should be is recorded as an error with its path and line, and reading goes on, so that one run reports
 // all errors.
 //
-// Package tree reads JSON. Package yamltree reads YAML; a CNI plugin, which is started for each container, does without.
+// Package tree reads JSON, and package yamltree YAML. A CNI plugin, which is started for each container, does without.
 package tree
 
 // Node is a value of a document. It is never changed once the document is read. A document in YAML may have a node in
