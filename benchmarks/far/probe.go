@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"runtime"
-	"sync/atomic"
 	"time"
 
 	"github.com/ipalloc/ipalloc/benchmarks/processes"
@@ -33,8 +31,11 @@ type probe struct {
 	Memory, Heap int64
 	// The medians, but for Page, which was read once.
 	Allocate, Release, ByOwner, ByAddress, Info, Some, Page time.Duration
-	// Head and Commit are the bytes of the head, and of the records of the largest commit that allocated.
-	Head, Commit int
+	// Batch is how long it took to take and release [batch] addresses for owners in no order.
+	Batch time.Duration
+	// Head is how many bytes the head has. Commit and Largest are those of the records of a commit of one allocate or
+	// release, in the mean and of the largest.
+	Head, Commit, Largest int64
 }
 
 func probeProcess(ctx context.Context, given func(any) error, tell func(any) error) error {
@@ -53,14 +54,17 @@ func probeProcess(ctx context.Context, given func(any) error, tell func(any) err
 type prober struct {
 	pool.NoObserver
 	*pool.Pool
-	holds  holding
-	got    probe
-	commit atomic.Int64 // the bytes of the largest one
+	holds holding
+	got   probe
+	// Of the commits since the pool was opened, which come one after the other.
+	commits, bytes, largest int64
 }
 
 // EndCommit implements [pool.Observer].
 func (p *prober) EndCommit(_ context.Context, c pool.Commit) {
-	p.commit.Store(max(p.commit.Load(), int64(c.Bytes)))
+	p.commits++
+	p.bytes += int64(c.Bytes)
+	p.largest = max(p.largest, int64(c.Bytes))
 }
 
 func probeAt(ctx context.Context, at site, holds holding) (_ probe, err error) {
@@ -92,9 +96,11 @@ func probeAt(ctx context.Context, at site, holds holding) (_ probe, err error) {
 		return probe{}, err
 	}
 	head, err := headOf(ctx, s, poolName)
-	p.got.Head, p.got.Commit = len(head.Data), int(p.commit.Load())
-	runtime.KeepAlive(p.Pool)
-	return p.got, err
+	if err != nil {
+		return probe{}, err
+	}
+	p.got.Head, p.got.Commit, p.got.Largest = int64(len(head.Data)), p.bytes/p.commits, p.largest
+	return p.got, p.scatter(ctx)
 }
 
 // probeOwner is an owner that holds nothing before the measurement, and nothing after it.
@@ -163,6 +169,30 @@ func (p *prober) reads(ctx context.Context) (err error) {
 	}
 	p.got.Page = time.Since(start)
 	return err
+}
+
+// batch is how many steps of [pool.Pool.Each] share a commit.
+const batch = 4096
+
+// scatter takes and releases a batch of addresses in bulk, for owners whose names are in no order.
+func (p *prober) scatter(ctx context.Context) error {
+	start := time.Now()
+	for _, step := range []func(i int) pool.Step{
+		func(i int) pool.Step { return pool.Allocate(pool.Claim{Owner: randomOwner(i)}) },
+		func(i int) pool.Step { return pool.Release(pool.Held{Owner: randomOwner(i)}) },
+	} {
+		steps := func(yield func(pool.Step) bool) {
+			for i := 0; i < batch && yield(step(i)); i++ {
+			}
+		}
+		for result, err := range p.Pool.Each(ctx, steps) {
+			if err = errors.Join(err, result.Err); err != nil {
+				return err
+			}
+		}
+	}
+	p.got.Batch = time.Since(start)
+	return nil
 }
 
 // find looks up one of the owners, another one in each round.

@@ -17,11 +17,7 @@ func (m *measurer) simulated(ctx context.Context) error {
 	t := &table{name: "simulated", head: []string{
 		"writers", "begin within", "all have a block after", "begin: p50 · p99 · longest", "commits · conflicts of that",
 		"claims/s then", "claim: p50 · p99 · longest", "head of the pool"}}
-	var counts []int
-	for n := max(1, m.writerCount/100); n <= m.writerCount; n *= 10 {
-		counts = append(counts, n)
-	}
-	for _, count := range counts {
+	for _, count := range []int{max(1, m.writerCount/100), max(1, m.writerCount/10), m.writerCount} {
 		for _, within := range []time.Duration{0, time.Minute} {
 			c := contest{plan: m.plan, count: count, within: within}
 			row, err := c.run(ctx)
