@@ -9,9 +9,9 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// audit checks what so many writers have left: each has a pool of blocks that nobody else has, with one owner, and
-// Verify finds nothing in any pool.
-func audit(ctx context.Context, s store.Store, writers int) error {
+// audit checks what so many writers of so many pools have left: each has a pool of blocks that nobody else has, with
+// one owner, and Verify finds nothing in any pool.
+func audit(ctx context.Context, s store.Store, parents, writers int) error {
 	var names []string
 	blocks := map[netip.Prefix]string{}
 	for info, err := range pool.List(ctx, s) {
@@ -19,7 +19,7 @@ func audit(ctx context.Context, s store.Store, writers int) error {
 			return err
 		}
 		names = append(names, info.Name)
-		if info.Name != poolName && info.Holders != 1 {
+		if info.Parent != "" && info.Holders != 1 {
 			return fmt.Errorf("%s has %d owners instead of one", info.Name, info.Holders)
 		}
 		for _, grant := range info.Grants {
@@ -31,8 +31,8 @@ func audit(ctx context.Context, s store.Store, writers int) error {
 			}
 		}
 	}
-	if len(names) != 1+writers || len(blocks) < writers {
-		return fmt.Errorf("%d writers have %d pools, with that of all, and %d blocks", writers, len(names), len(blocks))
+	if len(names) != parents+writers || len(blocks) < writers {
+		return fmt.Errorf("%d writers of %d pools have %d pools and %d blocks", writers, parents, len(names)-parents, len(blocks))
 	}
 	for _, name := range names {
 		p, err := pool.Open(ctx, s, name, nil)

@@ -89,12 +89,12 @@ func TestPools(t *testing.T) {
 // TestSimulated has each writer take a block of its own. Time is simulated, so that the figures are always the same.
 func TestSimulated(t *testing.T) {
 	rows := run(t, "-run", "simulated", "-writers", "20")["simulated"]
-	require.Len(t, rows, 2+3*2)
+	require.Len(t, rows, 2+5)
 	require.Equal(t, rows, run(t, "-run", "simulated", "-writers", "20")["simulated"])
-	require.Equal(t, "2 · 0", rows[2][4], "a writer alone takes a block in two commits, with its pool")
-	require.Equal(t, "40 · 0", rows[7][4], "writers that come one after the other do not meet")
+	require.Equal(t, "2 · 0", rows[2][5], "a writer alone takes a block in two commits, with its pool")
+	require.Equal(t, "40 · 0", rows[6][5], "writers that come one after the other do not meet")
 	for _, row := range rows[2:] {
-		require.True(t, strings.HasPrefix(row[6], "1.1"), "a claim is a round trip of 1 ms and a commit of 0.1 ms: %v", row)
+		require.True(t, strings.HasPrefix(row[7], "1.1"), "a claim is a round trip of 1 ms and a commit of 0.1 ms: %v", row)
 	}
 }
 

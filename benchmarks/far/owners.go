@@ -115,8 +115,9 @@ func uid(a, b uint64) string {
 }
 
 // addressOf is what the i-th owner gets: the lowest free address.
-func addressOf(i int) netip.Addr {
-	n := uint32(10)<<24 + 1 + uint32(i)
+func addressOf(i int) netip.Addr { return addrOf(uint32(10)<<24 + 1 + uint32(i)) }
+
+func addrOf(n uint32) netip.Addr {
 	return netip.AddrFrom4([4]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)})
 }
 

@@ -4,7 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/bits"
+	"net/netip"
 	"time"
+
+	"go4.org/netipx"
 
 	"github.com/ipalloc/ipalloc/benchmarks/measure"
 	"github.com/ipalloc/ipalloc/internal/simulation"
@@ -15,26 +19,33 @@ import (
 // simulated has all writers in a simulation, each a process of its own with a store of its own.
 func (m *measurer) simulated(ctx context.Context) error {
 	t := &table{name: "simulated", head: []string{
-		"writers", "begin within", "all have a block after", "begin: p50 · p99 · longest", "commits · conflicts of that",
+		"writers", "pools", "begin within", "all have a block after", "begin: p50 · p99 · longest", "commits · conflicts of that",
 		"claims/s then", "claim: p50 · p99 · longest", "head of the pool"}}
-	for _, count := range []int{max(1, m.writerCount/100), max(1, m.writerCount/10), m.writerCount} {
-		for _, within := range []time.Duration{0, time.Minute} {
-			c := contest{plan: m.plan, count: count, within: within}
-			row, err := c.run(ctx)
-			if err != nil {
-				return fmt.Errorf("%d writers within %v: %w", count, within, err)
-			}
-			t.add(row...)
-			m.tell("%d writers within %v: done", count, within)
+	most := m.writerCount
+	for _, c := range []contest{
+		{count: max(1, most/100), pools: 1}, {count: max(1, most/10), pools: 1}, {count: most, pools: 1},
+		{count: most, pools: manyParents}, {count: most, pools: 1, within: time.Minute},
+	} {
+		c.plan = m.plan
+		row, err := c.run(ctx)
+		if err != nil {
+			return fmt.Errorf("%d writers within %v: %w", c.count, c.within, err)
 		}
+		t.add(row...)
+		m.tell("%d writers of %d pools within %v: done", c.count, c.pools, c.within)
 	}
 	return m.show(t)
 }
 
-// contest is a simulation of so many writers, who begin within a time, and claim until a time after that.
+// manyParents is over how many pools writers are spread, where they are: a power of two.
+const manyParents = 16
+
+// contest is a simulation of so many writers, who begin within a time, and claim until a time after that. They take
+// their blocks from one pool, or each from one of several.
 type contest struct {
 	plan
 	count  int
+	pools  int
 	within time.Duration
 
 	line         *timeline
@@ -55,8 +66,10 @@ var errOver = errors.New("all is done")
 func (c *contest) run(ctx context.Context) ([]string, error) {
 	world := simulation.NewWorld(1, simulation.Rates{})
 	memory := store.NewMemory()
-	if _, err := pool.Create(ctx, memory, poolName, writersSpec(), nil); err != nil {
-		return nil, err
+	for i := range c.pools {
+		if _, err := pool.Create(ctx, memory, parentName(i), partOf(i, c.pools), nil); err != nil {
+			return nil, err
+		}
 	}
 	c.line = newTimeline(world, memory, c.roundTrip, c.commit)
 	start := world.Now()
@@ -76,18 +89,30 @@ func (c *contest) run(ctx context.Context) ([]string, error) {
 	if err := world.Run(int(^uint(0) >> 1)); !errors.Is(err, errOver) {
 		return nil, err
 	}
-	head, err := headOf(ctx, memory, poolName)
+	head, err := headOf(ctx, memory, parentName(0))
 	if err != nil {
 		return nil, err
 	}
-	if err := audit(ctx, memory, c.count); err != nil {
+	if err := audit(ctx, memory, c.pools, c.count); err != nil {
 		return nil, err
 	}
 	return []string{
-		countText(c.count), c.within.String(), timeText(c.allReady.Sub(start)), waitsText(&c.begun),
+		countText(c.count), fmt.Sprint(c.pools), c.within.String(), timeText(c.allReady.Sub(start)), waitsText(&c.begun),
 		fmt.Sprintf("%s · %s", countText(c.atReady.commits), countText(c.atReady.conflicts)),
 		rateText(c.waits.Count(), c.length), waitsText(&c.waits), bytesText(int64(len(head.Data))),
 	}, nil
+}
+
+// parentName is the name of the i-th pool that blocks are taken from.
+func parentName(i int) string { return fmt.Sprintf("%s-%02d", poolName, i) }
+
+// partOf is the spec of the i-th of so many pools, of which each has as much of the prefix.
+func partOf(i, pools int) pool.Spec {
+	spec := writersSpec()
+	length := poolPrefix.Bits() + bits.TrailingZeros(uint(pools))
+	first := uint32(10)<<24 + uint32(i)<<(32-length)
+	spec.Ranges = []netipx.IPRange{netipx.RangeOfPrefix(netip.PrefixFrom(addrOf(first), length))}
+	return spec
 }
 
 // writer is what a writer does: it begins, waits until all have begun, and works.
@@ -97,7 +122,7 @@ func (c *contest) writer(ctx context.Context, number int, p *simulated) {
 	begun := p.now()
 	// A back-off would be one of the real time.
 	options := &pool.Options{Clock: p.now, Backoff: time.Nanosecond, CommitTimeout: time.Hour}
-	if err := w.begin(ctx, p, options); err != nil {
+	if err := w.begin(ctx, p, parentName(number%c.pools), options); err != nil {
 		fail(err)
 		return
 	}

@@ -29,9 +29,9 @@ type writer struct {
 	next   int // the number of its next owner
 }
 
-// begin opens the blocks, and allocates in them for the first time, which takes a block.
-func (w *writer) begin(ctx context.Context, s store.Store, options *pool.Options) error {
-	parent, err := pool.Open(ctx, s, poolName, options)
+// begin opens the blocks of a pool, and allocates in them for the first time, which takes a block.
+func (w *writer) begin(ctx context.Context, s store.Store, name string, options *pool.Options) error {
+	parent, err := pool.Open(ctx, s, name, options)
 	if err != nil {
 		return err
 	}

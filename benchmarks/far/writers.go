@@ -149,7 +149,7 @@ func (m *measurer) crew(ctx context.Context, t *table, c crew) (err error) {
 	if err := all.end(); err != nil {
 		return err
 	}
-	return audit(ctx, s, c.processes*c.writers)
+	return audit(ctx, s, 1, c.processes*c.writers)
 }
 
 // members are the processes of a crew.
@@ -244,7 +244,7 @@ func writersProcess(ctx context.Context, given func(any) error, tell func(any) e
 	}
 	begin := func(w *writer, took func(time.Duration)) error {
 		start := time.Now()
-		err := w.begin(ctx, s, nil)
+		err := w.begin(ctx, s, poolName, nil)
 		took(time.Since(start))
 		return err
 	}
