@@ -32,7 +32,8 @@ func audit(ctx context.Context, s store.Store, parents, writers int) error {
 		}
 	}
 	if len(names) != parents+writers || len(blocks) < writers {
-		return fmt.Errorf("%d writers of %d pools have %d pools and %d blocks", writers, parents, len(names)-parents, len(blocks))
+		return fmt.Errorf("%d writers of %d pools have %d pools and %d blocks",
+			writers, parents, len(names)-parents, len(blocks))
 	}
 	for _, name := range names {
 		p, err := pool.Open(ctx, s, name, nil)

@@ -67,7 +67,9 @@ func TestOwners(t *testing.T) {
 				require.Len(t, row, 5)
 				byTitle[row[0]] = row
 			}
-			for _, title := range []string{"… opens the pool", "allocate, p50", "`Verify`", "the head", "records of a commit: mean · largest"} {
+			for _, title := range []string{
+				"… opens the pool", "allocate, p50", "`Verify`", "the head", "records of a commit: mean · largest",
+			} {
 				require.Contains(t, byTitle, title)
 				require.NotContains(t, byTitle[title], "–")
 			}

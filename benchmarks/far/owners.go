@@ -141,7 +141,9 @@ func releases(count int) iter.Seq[pool.Step] {
 }
 
 // change does so many steps in bulk.
-func (m *measurer) change(ctx context.Context, at site, r *ownersRow, count int, steps iter.Seq[pool.Step]) (err error) {
+func (m *measurer) change(
+	ctx context.Context, at site, r *ownersRow, count int, steps iter.Seq[pool.Step],
+) (err error) {
 	s, err := at.open(ctx)
 	if err != nil {
 		return err

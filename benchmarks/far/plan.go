@@ -50,7 +50,8 @@ func (p *plan) define(flags *flag.FlagSet) {
 	flags.DurationVar(&p.length, "for", 15*time.Second, "how long writers claim")
 	flags.DurationVar(&p.every, "every", 10*time.Second, "how often a writer claims that is not in a hurry")
 	flags.DurationVar(&p.roundTrip, "rtt", time.Millisecond, "the round trip of the simulation")
-	flags.DurationVar(&p.commit, "commit", 100*time.Microsecond, "how long a commit occupies the server of the simulation")
+	flags.DurationVar(&p.commit, "commit", 100*time.Microsecond,
+		"how long a commit occupies the server of the simulation")
 	flags.StringVar(&p.page, "o", "", "the `page` whose tables are replaced (default none)")
 }
 

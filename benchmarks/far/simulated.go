@@ -19,8 +19,8 @@ import (
 // simulated has all writers in a simulation, each a process of its own with a store of its own.
 func (m *measurer) simulated(ctx context.Context) error {
 	t := &table{name: "simulated", head: []string{
-		"writers", "pools", "begin within", "all have a block after", "begin: p50 · p99 · longest", "commits · conflicts of that",
-		"claims/s then", "claim: p50 · p99 · longest", "head of the pool"}}
+		"writers", "pools", "begin within", "all have a block after", "begin: p50 · p99 · longest",
+		"commits · conflicts of that", "claims/s then", "claim: p50 · p99 · longest", "head of the pool"}}
 	most := m.writerCount
 	for _, c := range []contest{
 		{count: max(1, most/100), pools: 1}, {count: max(1, most/10), pools: 1}, {count: most, pools: 1},

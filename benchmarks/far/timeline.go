@@ -177,9 +177,9 @@ func (p *simulated) Turn(ctx context.Context, keys ...store.Key) (store.Turn, er
 	t := &turn{process: p}
 	p.request()
 	for _, key := range slices.SortedFunc(slices.Values(keys), store.Key.Compare) {
-		line := append(p.line.lines[key], p)
-		p.line.lines[key], t.keys = line, append(t.keys, key)
-		if line[0] != p {
+		p.line.lines[key] = append(p.line.lines[key], p)
+		t.keys = append(t.keys, key)
+		if p.line.lines[key][0] != p {
 			p.park()
 		}
 	}

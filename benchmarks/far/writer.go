@@ -37,7 +37,8 @@ func (w *writer) begin(ctx context.Context, s store.Store, name string, options 
 	}
 	claim := pool.Claim{Requests: []pool.Request{{Bits: blockBits}}}
 	spec := pool.Spec{IPv4: pool.FamilySpec{AllocateReserved: true}}
-	if w.blocks, err = pool.OpenBlocks(ctx, parent, fmt.Sprintf("writer-%05d", w.number), claim, spec, options); err != nil {
+	name = fmt.Sprintf("writer-%05d", w.number)
+	if w.blocks, err = pool.OpenBlocks(ctx, parent, name, claim, spec, options); err != nil {
 		return err
 	}
 	return w.allocate(ctx)
