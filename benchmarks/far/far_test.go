@@ -106,7 +106,7 @@ func TestWriters(t *testing.T) {
 	require.Len(t, rows, 2+2+2*3)
 	for _, row := range rows[4:] {
 		require.NotEqual(t, "0/s", row[2], "%v", row)
-		require.NotContains(t, []string{"0/s", "–"}, row[4], "%v", row)
+		require.NotContains(t, []string{"0/s", "–"}, row[5], "%v", row)
 	}
 }
 

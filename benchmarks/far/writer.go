@@ -46,10 +46,12 @@ func (w *writer) begin(ctx context.Context, s store.Store, name string, options 
 
 func (w *writer) owner(n int) string { return fmt.Sprintf("writer-%05d/owner-%d", w.number, n) }
 
-// allocate allocates for the next owner.
+// allocate allocates for the next owner, which stays the next one if that fails.
 func (w *writer) allocate(ctx context.Context) error {
 	_, err := w.blocks.Allocate(ctx, pool.Claim{Owner: w.owner(w.next)})
-	w.next++
+	if err == nil {
+		w.next++
+	}
 	return err
 }
 

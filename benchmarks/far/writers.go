@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ipalloc/ipalloc/benchmarks/measure"
@@ -31,13 +32,14 @@ var phases = []string{"take a block, all at once", "a claim now and then", "as f
 // heard is what a process tells when its writers have come to the end of a phase.
 type heard struct {
 	Took         []time.Duration // by each claim
+	Again        int             // how many calls have waited too long for their turn, and were made again
 	Heap, Memory int64           // of the process, if it has told them
 }
 
 // writers measures writers in processes on etcd.
 func (m *measurer) writers(ctx context.Context) error {
 	t := &table{name: "writers", head: []string{
-		"processes × writers", "phase", "claims/s", "claim: p50 · p99 · longest", "transactions/s",
+		"processes × writers", "phase", "claims/s", "claim: p50 · p99 · longest", "made again", "transactions/s",
 		"watch streams · watches", "memory of the server", "memory of a process", "heap of a writer"}}
 	if err := m.bareRates(ctx, t); err != nil {
 		return err
@@ -101,7 +103,7 @@ func (m *measurer) bareRates(ctx context.Context, t *table) (err error) {
 		if err := errors.Join(failed, err); err != nil {
 			return err
 		}
-		t.add("bare", fmt.Sprintf("%d goroutines put records of 200 bytes", count), none, waitsText(&waits),
+		t.add("bare", fmt.Sprintf("%d goroutines put records of 200 bytes", count), none, waitsText(&waits), none,
 			rateText(int(seen.transactions), spent), none, bytesText(int64(seen.memory)), none, none)
 	}
 	return nil
@@ -142,7 +144,7 @@ func (m *measurer) crew(ctx context.Context, t *table, c crew) (err error) {
 		if err := errors.Join(err, lookErr); err != nil {
 			return err
 		}
-		t.add(c.String(), phase, rateText(waits.Count(), spent), waitsText(&waits),
+		t.add(c.String(), phase, rateText(waits.Count(), spent), waitsText(&waits), countText(last.Again),
 			rateText(int(seen.transactions), spent), fmt.Sprintf("%.0f · %.0f", seen.streams, seen.watches),
 			bytesText(int64(seen.memory)), bytesText(last.Memory), bytesText(last.Heap/int64(c.writers)))
 	}
@@ -191,8 +193,10 @@ func (a *members) phase() (waits measure.Histogram, last heard, err error) {
 	}
 	for range a.processes {
 		select {
-		case last = <-a.told:
-			for _, took := range last.Took {
+		case h := <-a.told:
+			h.Again += last.Again
+			last = h
+			for _, took := range h.Took {
 				waits.Add(took)
 			}
 		case err := <-a.failed:
@@ -237,6 +241,7 @@ func writersProcess(ctx context.Context, given func(any) error, tell func(any) e
 	if err := processes.Ready(); err != nil {
 		return err
 	}
+	var again atomic.Int64
 	work := func(every time.Duration) phase {
 		return func(w *writer, took func(time.Duration)) error {
 			return w.work(ctx, time.Now().Add(job.Length), every, took)
@@ -245,6 +250,10 @@ func writersProcess(ctx context.Context, given func(any) error, tell func(any) e
 	begin := func(w *writer, took func(time.Duration)) error {
 		start := time.Now()
 		err := w.begin(ctx, s, poolName, nil)
+		for errors.Is(err, context.DeadlineExceeded) { // of CommitTimeout, which bounds the wait for a turn
+			again.Add(1)
+			err = w.begin(ctx, s, poolName, nil)
+		}
 		took(time.Since(start))
 		return err
 	}
@@ -253,7 +262,8 @@ func writersProcess(ctx context.Context, given func(any) error, tell func(any) e
 		if err != nil {
 			return err
 		}
-		if err := tell(heard{Took: took, Heap: max(0, liveHeap()-before), Memory: ownMemory()}); err != nil {
+		h := heard{Took: took, Again: int(again.Swap(0)), Heap: max(0, liveHeap()-before), Memory: ownMemory()}
+		if err := tell(h); err != nil {
 			return err
 		}
 		if _, err := io.ReadFull(os.Stdin, make([]byte, 1)); err != nil {
