@@ -151,10 +151,11 @@ func (p *prober) reads(ctx context.Context) (err error) {
 	measure(&p.got.ByAddress, func(round int) error {
 		return p.find(ctx, round, func(i int) pool.Held { return pool.Held{Addr: addressOf(i)} })
 	})
+	owners := p.holds.owners()
 	measure(&p.got.Info, func(int) error {
 		info, err := p.Pool.Info(ctx)
-		if err == nil && info.Holders != p.holds.owners() {
-			err = fmt.Errorf("%d owners hold something, and %d should", info.Holders, p.holds.owners())
+		if err == nil && info.Holders != owners {
+			err = fmt.Errorf("%d owners hold something, and %d should", info.Holders, owners)
 		}
 		return err
 	})

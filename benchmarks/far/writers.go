@@ -46,7 +46,7 @@ func (m *measurer) writers(ctx context.Context) error {
 	}
 	for _, c := range m.crews {
 		if err := m.crew(ctx, t, c); err != nil {
-			return fmt.Errorf("%v: %w", c, err)
+			return errors.Join(fmt.Errorf("%v: %w", c, err), m.show(t)) // what has been measured
 		}
 		m.tell("%v: done", c)
 	}
