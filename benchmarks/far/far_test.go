@@ -126,7 +126,7 @@ func TestPage(t *testing.T) {
 	for _, name := range []string{
 		"owners memory", "owners bolt", "owners postgres", "owners etcd", "pools", "simulated", "writers",
 	} {
-		require.Equal(t, tablesOf(string(text))[name][0], inPage[name][0][:1], name)
+		require.Equal(t, tablesOf(string(text))[name][0][0], inPage[name][0][0], name)
 	}
 }
 
