@@ -175,12 +175,14 @@ func (p *prober) reads(ctx context.Context) (err error) {
 // batch is how many steps of [pool.Pool.Each] share a commit.
 const batch = 4096
 
+func (p *prober) scattered(i int) string { return scatteredOwner(i, p.holds.Count) }
+
 // scatter takes and releases a batch of addresses in bulk, for owners whose names are in no order.
 func (p *prober) scatter(ctx context.Context) error {
 	start := time.Now()
 	for _, step := range []func(i int) pool.Step{
-		func(i int) pool.Step { return pool.Allocate(pool.Claim{Owner: randomOwner(i)}) },
-		func(i int) pool.Step { return pool.Release(pool.Held{Owner: randomOwner(i)}) },
+		func(i int) pool.Step { return pool.Allocate(pool.Claim{Owner: p.scattered(i)}) },
+		func(i int) pool.Step { return pool.Release(pool.Held{Owner: p.scattered(i)}) },
 	} {
 		steps := func(yield func(pool.Step) bool) {
 			for i := 0; i < batch && yield(step(i)); i++ {
