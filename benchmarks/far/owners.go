@@ -109,7 +109,9 @@ func ownerOf(i int) string { return uid(uint64(i)<<32, mix(uint64(i))) }
 
 // scatteredOwner is the name of another owner, somewhere between those of the first so many: in no order, as most UIDs
 // are.
-func scatteredOwner(i, among int) string { return uid(mix(^uint64(i))%(uint64(among)<<32), mix(uint64(i))) }
+func scatteredOwner(i, among int) string {
+	return uid(mix(^uint64(i))%(uint64(among)<<32), mix(uint64(i)))
+}
 
 func uid(a, b uint64) string {
 	return fmt.Sprintf("%08x-%04x-%04x-%04x-%012x", a>>32, a>>16&0xffff, a&0xffff, b>>48, b&0xffffffffffff)
