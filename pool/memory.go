@@ -149,7 +149,9 @@ func (m *memory) holding(_ context.Context, owner string, _ bool) (*holding, boo
 func (m *memory) fresh() (*holding, []netip.Prefix) { return m.arena.next() }
 
 // ending implements [home].
-func (m *memory) ending(context.Context) iter.Seq2[*holding, error] { return opened(m.expiry.inOrder()) }
+func (m *memory) ending(context.Context) iter.Seq2[*holding, error] {
+	return opened(m.expiry.inOrder())
+}
 
 // all implements [home].
 func (m *memory) all(context.Context) iter.Seq2[*holding, error] {
