@@ -32,7 +32,18 @@ type memory struct {
 	arena  arena // of what whoever leads looks at and plans
 	shown  int64 // the revision at which others were given what is kept, and may read it any time; 0 if they never were
 
+	direct
+
 	waiting chan struct{} // closed with the next change; nil if nobody waits
+}
+
+// direct is room for a call that does without an op.
+type direct struct {
+	claim    Claim
+	task     task
+	outcome  outcome
+	draft    draft
+	planning bool
 }
 
 // memories counts the pools in memory.
@@ -305,7 +316,10 @@ func (m *memory) replace(w write) {
 		m.replaceStray(w)
 		return
 	}
-	old := m.held[h.Owner]
+	var old *kept
+	if w.op != store.Create {
+		old = m.held[h.Owner]
+	}
 	if old != nil {
 		m.index.remove(old)
 	}
