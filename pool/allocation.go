@@ -90,15 +90,11 @@ type holding struct {
 	was     *holding     // what its record says, if that is still to be written; see [rules.current]
 	sharers []string     // of the record of a share: the owners that hold what it has, in the order in which they came
 	shared  bool         // it is the record of a share, of which no owner is; see share.go
-	place   int          // in memory: where it stands in the heap of those that expire, from 1
 }
 
 // newHolding returns a holding, and room for its prefix if it has one: both are one object.
 func newHolding(a Allocation) (h *holding, room []netip.Prefix) {
-	object := &struct {
-		holding holding
-		room    [1]netip.Prefix
-	}{holding: holding{Allocation: a}}
+	object := &roomy{holding: holding{Allocation: a}}
 	return &object.holding, object.room[:]
 }
 
@@ -258,8 +254,13 @@ func besideIn(key store.Key, all []netip.Prefix, beside int) (prefixes, last []n
 // copy returns a holding that may be changed, before it is written in the place of h. It keeps the generation.
 func (h *holding) copy() *holding {
 	c, room := newHolding(Allocation{})
+	return h.copyTo(c, room)
+}
+
+// copyTo makes c that copy, with room for its prefix if it has one. It returns c.
+func (h *holding) copyTo(c *holding, room []netip.Prefix) *holding {
 	*c = *h
-	c.place, c.was = 0, nil
+	c.was = nil
 	if len(h.Prefixes) == 1 { // h is not kept for them
 		room[0], c.Prefixes = h.Prefixes[0], room
 	}

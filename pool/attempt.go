@@ -231,6 +231,8 @@ func (r *around) aside() iter.Seq2[*holding, error] {
 	return r.draft.current(r.draft.pool.home.aside(r.attempt.ctx))
 }
 
+func (r *around) fresh() (*holding, []netip.Prefix) { return r.draft.pool.home.fresh() }
+
 func (r *around) at(addr netip.Addr) (*holding, error) {
 	h, err := r.draft.pool.home.at(r.attempt.ctx, addr)
 	return r.draft.state().rules.current(h), err

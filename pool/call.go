@@ -115,6 +115,11 @@ var ops = sync.Pool{New: func() any { return new(op) }}
 
 // do brings one task to its end, for the claim if that is not nil.
 func (p *Pool) do(ctx context.Context, t *task, claim *Claim) (a Allocation, err error) {
+	if m, ok := p.home.(*memory); ok && m.isDirect(t) {
+		if a, done, err := m.directly(ctx, p, t, claim); done {
+			return a, err
+		}
+	}
 	o := ops.Get().(*op)
 	o.become(ctx, p, t)
 	if claim != nil {

@@ -7,51 +7,51 @@ import (
 
 // expiry is a heap of the holdings in memory that expire, the earliest first. Each knows its place, counted from 1.
 // Adding, moving and removing one costs O(log n).
-type expiry []*holding
+type expiry []*kept
 
 // Len, Less, Swap, Push and Pop are for package heap.
 func (e expiry) Len() int           { return len(e) }
-func (e expiry) Less(i, j int) bool { return e[i].frees().Before(e[j].frees()) }
+func (e expiry) Less(i, j int) bool { return e[i].expires < e[j].expires }
 func (e expiry) Swap(i, j int) {
 	e[i], e[j] = e[j], e[i]
-	e[i].place, e[j].place = i+1, j+1
+	e[i].place, e[j].place = int32(i+1), int32(j+1)
 }
 
 func (e *expiry) Push(x any) {
-	h := x.(*holding)
-	*e = append(*e, h)
-	h.place = len(*e)
+	k := x.(*kept)
+	*e = append(*e, k)
+	k.place = int32(len(*e))
 }
 
 func (e *expiry) Pop() any {
 	last := len(*e) - 1
-	h := (*e)[last]
+	k := (*e)[last]
 	(*e)[last] = nil
 	*e = (*e)[:last]
-	h.place = 0
-	return h
+	k.place = 0
+	return k
 }
 
-// replace puts in h, if it expires, in the place of old, if that does. Either may be nil.
-func (e *expiry) replace(old, h *holding) {
-	expires := h != nil && !h.frees().IsZero()
+// replace puts in k, if it expires, in the place of old, if that does. Either may be nil.
+func (e *expiry) replace(old, k *kept) {
+	expires := k != nil && k.ends()
 	switch {
 	case old == nil || old.place == 0:
 		if expires {
-			heap.Push(e, h)
+			heap.Push(e, k)
 		}
 	case expires:
-		(*e)[old.place-1], h.place, old.place = h, old.place, 0
-		heap.Fix(e, h.place-1)
+		(*e)[old.place-1], k.place, old.place = k, old.place, 0
+		heap.Fix(e, int(k.place)-1)
 	default:
-		heap.Remove(e, old.place-1)
+		heap.Remove(e, int(old.place)-1)
 	}
 }
 
 // inOrder iterates over the holdings, the earliest first. The heap must not change during the
 // iteration. Cost: O(k log k) for the first k.
-func (e expiry) inOrder() iter.Seq[*holding] {
-	return func(yield func(*holding) bool) {
+func (e expiry) inOrder() iter.Seq[*kept] {
+	return func(yield func(*kept) bool) {
 		if len(e) == 0 {
 			return
 		}

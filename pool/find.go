@@ -275,27 +275,27 @@ func (s *stored) labelled(ctx context.Context, l store.Labelled) iter.Seq2[*hold
 type label struct{ name, value string }
 
 // labelIndex has the records that have a label, by owner.
-type labelIndex map[label]map[string]*holding
+type labelIndex map[label]map[string]*kept
 
 // replace notes that after takes the place of before. Either may be nil.
-func (x labelIndex) replace(before, after *holding) {
-	if before != nil {
-		for name, value := range before.Labels {
+func (x labelIndex) replace(before, after *kept) {
+	if before != nil && before.rest != nil {
+		for name, value := range before.rest.labels {
 			l := label{name, value}
-			if delete(x[l], before.Owner); len(x[l]) == 0 {
+			if delete(x[l], before.owner); len(x[l]) == 0 {
 				delete(x, l)
 			}
 		}
 	}
-	if after == nil {
+	if after == nil || after.rest == nil {
 		return
 	}
-	for name, value := range after.Labels {
+	for name, value := range after.rest.labels {
 		l := label{name, value}
 		if x[l] == nil {
-			x[l] = map[string]*holding{}
+			x[l] = map[string]*kept{}
 		}
-		x[l][after.Owner] = after
+		x[l][after.owner] = after
 	}
 }
 
@@ -303,12 +303,13 @@ func (x labelIndex) replace(before, after *holding) {
 func (m *memory) labelled(_ context.Context, l store.Labelled) iter.Seq2[*holding, error] {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var found []*holding
+	m.shown = m.clock
+	var found []*kept
 	for owner, h := range m.labels[label{l.Name, l.Value}] {
 		if owner > l.After {
 			found = append(found, h)
 		}
 	}
-	slices.SortFunc(found, func(a, b *holding) int { return cmp.Compare(a.Owner, b.Owner) })
-	return each(slices.Values(found))
+	slices.SortFunc(found, func(a, b *kept) int { return cmp.Compare(a.owner, b.owner) })
+	return opened(slices.Values(found))
 }

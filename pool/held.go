@@ -164,18 +164,23 @@ func isGone(err error) bool {
 
 // change does a step about what is held, by itself, for a method.
 func (p *Pool) change(ctx context.Context, method string, s Step) (Allocation, error) {
-	return p.observeOne(ctx, method, s, func(ctx context.Context) (a Allocation, err error) {
-		if err = s.plan(); err == nil {
-			a, err = p.changeNamed(ctx, &s)
-		}
-		return a, p.failedFor(s.Op, s.Held, err)
-	})
+	if p.options.Observer == nil {
+		return p.changeStep(ctx, &s)
+	}
+	return p.observeOne(ctx, method, s, func(ctx context.Context) (Allocation, error) { return p.changeStep(ctx, &s) })
+}
+
+func (p *Pool) changeStep(ctx context.Context, s *Step) (a Allocation, err error) {
+	if err = s.plan(); err == nil {
+		a, err = p.changeNamed(ctx, s)
+	}
+	return a, p.failedFor(s.Op, s.Held, err)
 }
 
 // changeNamed does it for whoever holds it at that moment.
 func (p *Pool) changeNamed(ctx context.Context, s *Step) (Allocation, error) {
 	if s.task.owner != "" {
-		return p.changeOne(ctx, s.task)
+		return p.changeOne(ctx, &s.task)
 	}
 	for range p.options.Attempts {
 		t := s.task
@@ -184,7 +189,7 @@ func (p *Pool) changeNamed(ctx context.Context, s *Step) (Allocation, error) {
 		if err != nil {
 			return Allocation{}, s.Held.unlessOptional(err)
 		}
-		a, err := p.changeOne(ctx, t)
+		a, err := p.changeOne(ctx, &t)
 		if !errors.Is(err, ErrNotFound) || errors.Is(err, ErrNoPool) {
 			return a, s.Held.unlessOptional(err)
 		} // else somebody else has the address by now, or nobody has
@@ -192,11 +197,11 @@ func (p *Pool) changeNamed(ctx context.Context, s *Step) (Allocation, error) {
 	return Allocation{}, ErrBusy
 }
 
-func (p *Pool) changeOne(ctx context.Context, t task) (Allocation, error) {
+func (p *Pool) changeOne(ctx context.Context, t *task) (Allocation, error) {
 	if t.kind == taskRelease {
 		return p.release(ctx, t)
 	}
-	return p.do(ctx, &t, nil)
+	return p.do(ctx, t, nil)
 }
 
 // resolve finds out the owner of what a task names by its address alone.

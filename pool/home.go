@@ -41,6 +41,8 @@ type home interface {
 	// holding returns what the owner holds or has held last, nil if nothing. It reports whether the store was asked since
 	// the state became known. If certain it always is; else the answer may come from memory.
 	holding(ctx context.Context, owner string, certain bool) (h *holding, looked bool, err error)
+	// fresh returns a zero holding for what is planned, and room for its prefix if it has one.
+	fresh() (h *holding, room []netip.Prefix)
 	// mustLook reports whether the store must be asked before a task for the owner can be planned: what is remembered is
 	// no answer to a claim, and what is not known cannot be changed.
 	mustLook(owner string, claims bool) bool

@@ -24,13 +24,26 @@ type memory struct {
 	one    [1]*op // the batch of a call
 	known  *state
 	clock  int64 // the revision: how many changes there were
-	held   map[string]*holding
-	strays map[netip.Prefix]*holding
+	held   map[string]*kept
+	strays map[netip.Prefix]*kept
 	index  index
 	labels labelIndex
 	expiry expiry
+	arena  arena // of what whoever leads looks at and plans
+	shown  int64 // the revision at which others were given what is kept, and may read it any time; 0 if they never were
+
+	direct
 
 	waiting chan struct{} // closed with the next change; nil if nobody waits
+}
+
+// direct is room for a call that does without an op.
+type direct struct {
+	claim    Claim
+	task     task
+	outcome  outcome
+	draft    draft
+	planning bool
 }
 
 // memories counts the pools in memory.
@@ -39,7 +52,7 @@ var memories atomic.Uint64
 func newMemory(s *state, options *Options) *memory {
 	return &memory{
 		options: options, order: memories.Add(1), known: s,
-		held: map[string]*holding{}, strays: map[netip.Prefix]*holding{}, index: newIndex(),
+		held: map[string]*kept{}, strays: map[netip.Prefix]*kept{}, index: newIndex(),
 		labels: labelIndex{},
 	}
 }
@@ -50,7 +63,7 @@ func (m *memory) lead(o *op) error {
 		defer lockAll(o.pools)()
 	} else {
 		m.mu.Lock()
-		defer m.mu.Unlock()
+		defer m.unlock()
 	}
 	m.one[0] = o
 	for !o.over {
@@ -58,6 +71,12 @@ func (m *memory) lead(o *op) error {
 	}
 	m.one[0] = nil
 	return o.err
+}
+
+// unlock ends the lead.
+func (m *memory) unlock() {
+	m.arena.reset()
+	m.mu.Unlock()
 }
 
 // reading implements [home].
@@ -75,7 +94,7 @@ func lockAll(pools []*Pool) (unlock func()) {
 	}
 	return func() {
 		for _, m := range all {
-			m.mu.Unlock()
+			m.unlock()
 		}
 	}
 }
@@ -105,12 +124,15 @@ func (m *memory) blank(context.Context) (*state, error) {
 
 // aside implements [home].
 func (m *memory) aside(context.Context) iter.Seq2[*holding, error] {
-	return each(maps.Values(m.strays))
+	return opened(maps.Values(m.strays))
 }
 
 // at implements [home].
 func (m *memory) at(_ context.Context, addr netip.Addr) (*holding, error) {
-	return m.index.find(addr), nil
+	if k := m.index.find(addr); k != nil {
+		return k.holding(), nil
+	}
+	return nil, nil
 }
 
 func (m *memory) mustLook(string, bool) bool { return false }
@@ -119,24 +141,50 @@ func (m *memory) mayLook(string) bool { return false }
 
 func (m *memory) lookUp(context.Context, []string) {}
 
-// holding implements [home].
+// holding implements [home]. What it returns lasts as long as the lead, but its prefixes and labels do not end: a call
+// that releases it may give them to its caller.
 func (m *memory) holding(_ context.Context, owner string, _ bool) (*holding, bool, error) {
-	return m.held[owner], true, nil
+	k := m.held[owner]
+	if k == nil {
+		return nil, true, nil
+	}
+	h, _ := m.arena.next()
+	k.into(h)
+	if k.generation <= m.shown {
+		h.unshare()
+	}
+	return h, true, nil
 }
 
+// fresh implements [home]. What it returns lasts as long as the lead.
+func (m *memory) fresh() (*holding, []netip.Prefix) { return m.arena.next() }
+
 // ending implements [home].
-func (m *memory) ending(context.Context) iter.Seq2[*holding, error] { return each(m.expiry.inOrder()) }
+func (m *memory) ending(context.Context) iter.Seq2[*holding, error] {
+	return opened(m.expiry.inOrder())
+}
 
 // all implements [home].
 func (m *memory) all(context.Context) iter.Seq2[*holding, error] {
 	return func(yield func(*holding, error) bool) {
-		for _, h := range m.held {
-			if !yield(h, nil) {
+		for k := range m.both() {
+			if !yield(k.holding(), nil) {
 				return
 			}
 		}
-		for _, h := range m.strays {
-			if !yield(h, nil) {
+	}
+}
+
+// both iterates over all that is kept.
+func (m *memory) both() iter.Seq[*kept] {
+	return func(yield func(*kept) bool) {
+		for _, k := range m.held {
+			if !yield(k) {
+				return
+			}
+		}
+		for _, k := range m.strays {
+			if !yield(k) {
 				return
 			}
 		}
@@ -144,13 +192,11 @@ func (m *memory) all(context.Context) iter.Seq2[*holding, error] {
 }
 
 // each implements [home].
-func (m *memory) each(ctx context.Context, do func(*holding) error) error {
+func (m *memory) each(_ context.Context, do func(*holding) error) error {
 	var own holding
-	for h, err := range m.all(ctx) {
-		if err != nil {
-			return err
-		}
-		own = *h
+	for k := range m.both() {
+		own = holding{}
+		k.into(&own)
 		own.unshare()
 		if err := do(&own); err != nil {
 			return err
@@ -165,11 +211,11 @@ func (m *memory) audited(ctx context.Context) iter.Seq2[*holding, error] { retur
 // withOrphans implements [home].
 func (m *memory) withOrphans(_ context.Context, err error) error { return err }
 
-// each iterates over values, without an error.
-func each(all iter.Seq[*holding]) iter.Seq2[*holding, error] {
+// opened iterates over what is kept.
+func opened(all iter.Seq[*kept]) iter.Seq2[*holding, error] {
 	return func(yield func(*holding, error) bool) {
-		for h := range all {
-			if !yield(h, nil) {
+		for k := range all {
+			if !yield(k.holding(), nil) {
 				return
 			}
 		}
@@ -267,17 +313,13 @@ func (m *memory) apply(d *draft) {
 func (m *memory) replace(w write) {
 	h := w.holding
 	if h.stray {
-		name := h.named()
-		if w.op == store.Delete {
-			m.expiry.replace(m.strays[name], nil)
-			delete(m.strays, name)
-			return
-		}
-		m.expiry.replace(m.strays[name], h)
-		m.strays[name] = h
+		m.replaceStray(w)
 		return
 	}
-	old := m.held[h.Owner]
+	var old *kept
+	if w.op != store.Create {
+		old = m.held[h.Owner]
+	}
 	if old != nil {
 		m.index.remove(old)
 	}
@@ -287,31 +329,52 @@ func (m *memory) replace(w write) {
 		delete(m.held, h.Owner)
 		return
 	}
-	m.expiry.replace(old, h)
-	m.labels.replace(old, h)
-	m.held[h.Owner] = h
-	m.index.add(h)
+	k := h.keep()
+	m.expiry.replace(old, k)
+	m.labels.replace(old, k)
+	m.held[h.Owner] = k
+	m.index.add(k)
+}
+
+// replaceStray does one write of what cools down beside what its owner holds.
+func (m *memory) replaceStray(w write) {
+	name := w.holding.named()
+	if w.op == store.Delete {
+		m.expiry.replace(m.strays[name], nil)
+		delete(m.strays, name)
+		return
+	}
+	k := w.holding.keep()
+	m.expiry.replace(m.strays[name], k)
+	m.strays[name] = k
 }
 
 // get implements [home].
 func (m *memory) get(_ context.Context, owner string) (*holding, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if h := m.held[owner]; h != nil {
-		return h, nil // which is never changed, only replaced
+	if k := m.held[owner]; k != nil {
+		return m.copyOf(k), nil
 	}
 	return nil, ErrNotFound
 }
 
+// copyOf returns what is kept, for somebody who does not lead.
+func (m *memory) copyOf(k *kept) *holding {
+	if k.rest != nil {
+		m.shown = m.clock // its maps and slices
+	}
+	return k.holding()
+}
+
 // find implements [home].
-func (m *memory) find(ctx context.Context, addr netip.Addr) (*holding, error) {
+func (m *memory) find(_ context.Context, addr netip.Addr) (*holding, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	h, err := m.at(ctx, addr.WithZone(""))
-	if h == nil && err == nil {
-		err = ErrNotFound
+	if k := m.index.find(addr.WithZone("")); k != nil {
+		return m.copyOf(k), nil
 	}
-	return h, err
+	return nil, ErrNotFound
 }
 
 // info implements [home].
@@ -330,11 +393,12 @@ func (m *memory) info(context.Context) (Info, error) {
 func (m *memory) records(_ context.Context, aside bool) iter.Seq2[*holding, error] {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	all := slices.AppendSeq(make([]*holding, 0, len(m.held)), maps.Values(m.held))
+	m.shown = m.clock
+	all := slices.AppendSeq(make([]*kept, 0, len(m.held)), maps.Values(m.held))
 	if aside {
 		all = slices.AppendSeq(all, maps.Values(m.strays))
 	}
-	return each(slices.Values(all))
+	return opened(slices.Values(all))
 }
 
 // current implements [home].

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -66,4 +67,39 @@ func TestPanicWhileCommitting(t *testing.T) {
 		require.True(t, report.OK(), report)
 		require.Equal(t, 21, report.Allocations)
 	}
+}
+
+// A panic while a pool in memory plans leaves it as it was, and usable.
+func TestPanicWhilePlanningInMemory(t *testing.T) {
+	armed := ""
+	options := pool.Options{
+		Clock: func() time.Time {
+			if armed == "clock" {
+				panic("the clock is broken")
+			}
+			return time.Unix(1_700_000_000, 0)
+		},
+		Random: func() uint64 {
+			if armed == "random" {
+				panic("the random numbers are broken")
+			}
+			return 7
+		},
+	}
+	spec := specOf("10.0.0.0/28")
+	spec.Strategy = pool.RandomFree
+	p, err := pool.New(spec, &options)
+	require.NoError(t, err)
+	two := pool.Claim{Owner: "a", Requests: []pool.Request{{}, {Bits: 31}}}
+	before, err := p.Info(t.Context())
+	require.NoError(t, err)
+	for _, armed = range []string{"clock", "random"} {
+		require.Panics(t, func() { _, _ = p.Allocate(t.Context(), two) }, armed)
+	}
+	armed = ""
+	after, err := p.Info(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, before, after)
+	require.Len(t, allocate(t, p, two).Prefixes, 2)
+	requireOK(t, p)
 }

@@ -464,14 +464,20 @@ func (p *Pool) look(ctx context.Context, f func(*state) error) error {
 //
 // Cost: one round trip to the store if no other process has changed the pool in between, however large and full it is.
 func (p *Pool) Allocate(ctx context.Context, claim Claim) (Allocation, error) {
+	if p.options.Observer == nil {
+		return p.allocate(ctx, &claim)
+	}
 	return p.observeOne(ctx, "Allocate", Allocate(claim), func(ctx context.Context) (Allocation, error) {
-		err := claim.prepare(&p.sets)
-		var a Allocation
-		if err == nil {
-			a, err = p.do(ctx, &task{kind: taskAllocate, owner: claim.Owner}, &claim)
-		}
-		return a, p.failed("allocate", claim.Owner, err)
+		return p.allocate(ctx, &claim)
 	})
+}
+
+// allocate is Allocate of a claim that may be changed.
+func (p *Pool) allocate(ctx context.Context, claim *Claim) (a Allocation, err error) {
+	if err = claim.prepare(&p.sets); err == nil {
+		a, err = p.do(ctx, &task{kind: taskAllocate, owner: claim.Owner}, claim)
+	}
+	return a, p.failed("allocate", claim.Owner, err)
 }
 
 func singleAddr(addr netip.Addr) netip.Prefix {

@@ -50,14 +50,14 @@ func (p *Pool) lookFor(w *waiter) {
 }
 
 // release releases for one owner. While claims wait, it does so together with the grants that this makes possible.
-func (p *Pool) release(ctx context.Context, t task) (Allocation, error) {
+func (p *Pool) release(ctx context.Context, t *task) (Allocation, error) {
 	if !p.line.waits() {
-		return p.do(ctx, &t, nil)
+		return p.do(ctx, t, nil)
 	}
 	if err := ctx.Err(); err != nil {
 		return Allocation{}, err
 	}
-	return p.queue(newWaiter(ctx, t))
+	return p.queue(newWaiter(ctx, *t))
 }
 
 // run leads until the own call has ended.

@@ -320,6 +320,9 @@ func (s *stored) key(kind store.Kind, name string) store.Key {
 	return store.Key{Kind: kind, Pool: s.name, Name: name}
 }
 
+// fresh implements [home].
+func (s *stored) fresh() (*holding, []netip.Prefix) { return newHolding(Allocation{}) }
+
 // holding implements [home].
 func (s *stored) holding(ctx context.Context, owner string, certain bool) (*holding, bool, error) {
 	if owner == "" { // nobody asks

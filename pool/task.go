@@ -126,6 +126,8 @@ type surroundings interface {
 	// named returns the record of that name, aside from those that cool down beside what their owner holds, as it is
 	// planned to be; nil if there is none.
 	named(name string) (*holding, error)
+	// fresh returns a zero holding for what is planned, and room for its prefix if it has one.
+	fresh() (h *holding, room []netip.Prefix)
 	// busy tells what else the commit that is being planned does with a record.
 	busy(h *holding) busyness
 }
@@ -201,6 +203,12 @@ func (v *view) remove(out *outcome, h *holding) {
 	v.count(h, nil)
 }
 
+// copyOf returns a copy of h, as [holding.copy] does, for what is planned.
+func (v *view) copyOf(h *holding) *holding {
+	c, room := v.around.fresh()
+	return h.copyTo(c, room)
+}
+
 // expire plans that what h held is free, and that its record is deleted. Its lease or cooldown has ended.
 func (v *view) expire(out *outcome, h *holding) error {
 	if err := v.giveBack(h, out); err != nil {
@@ -261,9 +269,9 @@ func (v *view) allocate(t *task, h *holding, out *outcome) error {
 	if err := v.checkLengths(t.claim); err != nil {
 		return err
 	}
-	granted, room := newHolding(Allocation{
-		Owner: t.owner, Created: v.now, Scope: t.claim.Scope, Share: t.claim.Share, Labels: maps.Clone(t.claim.Labels),
-	})
+	granted, room := v.around.fresh()
+	granted.Owner, granted.Created, granted.Labels = t.owner, v.now, maps.Clone(t.claim.Labels)
+	granted.Scope, granted.Share = t.claim.Scope, t.claim.Share
 	if t.reserve {
 		granted.Reserved, granted.Kept, granted.cooling = true, true, true
 	}
@@ -351,7 +359,7 @@ func (v *view) again(t *task, h *holding, out *outcome) error {
 	if child != "" && h.Child != "" && h.Child != child {
 		return errorf("%w: the pool %q was delegated from it", ErrHeld, h.Child)
 	}
-	kept := h.copy()
+	kept := v.copyOf(h)
 	kept.missing = time.Time{} // an owner that asks is there
 	switch until := v.now.Add(t.claim.TTL).Truncate(time.Microsecond); {
 	case t.reserve:
@@ -380,7 +388,7 @@ func (v *view) vacate(h *holding, out *outcome) error {
 	if !h.cooling || h.due(v.now) || h.Kept {
 		return v.giveBack(h, out)
 	}
-	aside := h.copy()
+	aside := v.copyOf(h)
 	aside.stray = true
 	v.put(out, nil, aside)
 	return nil
@@ -827,7 +835,7 @@ func (v *view) renew(t *task, h *holding, out *outcome) error {
 	if !longer && h.missing.IsZero() {
 		return nil
 	}
-	renewed := h.copy()
+	renewed := v.copyOf(h)
 	renewed.missing = time.Time{} // an owner that renews is there
 	if longer {
 		renewed.Expires = until
@@ -845,7 +853,7 @@ func (v *view) mark(t *task, h *holding, out *outcome) error {
 	if h.missing.Equal(t.missing) {
 		return nil
 	}
-	marked := h.copy()
+	marked := v.copyOf(h)
 	marked.missing = t.missing
 	v.put(out, h, marked)
 	return nil

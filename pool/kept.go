@@ -1,0 +1,150 @@
+package pool
+
+import (
+	"net/netip"
+	"time"
+)
+
+// kept is a holding as a pool in memory keeps it, in less room: times are numbers, and what few holdings have is aside.
+// It is never changed, but for its place and, once its pool has nothing to do with it any more, its prefix.
+type kept struct {
+	owner      string
+	prefix     [1]netip.Prefix // if it has exactly one
+	generation int64
+	created    int64 // in microseconds since 1970, as expires is
+	expires    int64
+	rest       *rest // nil if there is none
+	place      int32 // where it stands in the heap of those that expire, from 1
+	marks
+}
+
+// marks are what a holding is.
+type marks struct{ cooling, stray, shared, declined, reserved, kept bool }
+
+// rest is what most holdings do not have.
+type rest struct {
+	prefixes, beside    []netip.Prefix // prefixes unless there is exactly one
+	scope, share, child string
+	labels              map[string]string
+	name                netip.Prefix
+	missing, since      time.Time
+	sharers             []string
+}
+
+// keep returns h as it is kept.
+func (h *holding) keep() *kept {
+	k := &kept{
+		owner: h.Owner, generation: h.Generation, created: h.Created.UnixMicro(), expires: h.Expires.UnixMicro(),
+		marks: marks{h.cooling, h.stray, h.shared, h.Declined, h.Reserved, h.Kept},
+	}
+	r := rest{
+		beside: h.Beside, scope: h.Scope, share: h.Share, child: h.Child, labels: h.Labels, name: h.name,
+		missing: h.missing, since: h.since, sharers: h.sharers,
+	}
+	if len(h.Prefixes) == 1 {
+		k.prefix[0] = h.Prefixes[0]
+	} else {
+		r.prefixes = h.Prefixes
+	}
+	if !r.isZero() {
+		own := r
+		k.rest = &own
+	}
+	return k
+}
+
+// isZero reports whether it is nothing.
+func (r *rest) isZero() bool {
+	return r.prefixes == nil && r.beside == nil && r.scope == "" && r.share == "" && r.child == "" && r.labels == nil &&
+		r.name == netip.Prefix{} && r.missing.IsZero() && r.since.IsZero() && r.sharers == nil
+}
+
+// into makes h, which is zero, what is kept. The two share all slices and maps.
+func (k *kept) into(h *holding) {
+	h.Owner, h.Generation = k.owner, k.generation
+	h.Created, h.Expires = time.UnixMicro(k.created).UTC(), time.UnixMicro(k.expires).UTC()
+	h.cooling, h.stray, h.shared = k.cooling, k.stray, k.shared
+	h.Declined, h.Reserved, h.Kept = k.declined, k.reserved, k.kept
+	if k.prefix[0].IsValid() {
+		h.Prefixes = k.prefix[:]
+	}
+	if r := k.rest; r != nil {
+		h.Beside, h.Scope, h.Share, h.Child, h.Labels = r.beside, r.scope, r.share, r.child, r.labels
+		h.name, h.missing, h.since, h.sharers = r.name, r.missing, r.since, r.sharers
+		if r.prefixes != nil {
+			h.Prefixes = r.prefixes
+		}
+	}
+}
+
+// holding returns what is kept. Its only prefix is its own.
+func (k *kept) holding() *holding {
+	h, room := newHolding(Allocation{})
+	k.into(h)
+	if len(h.Prefixes) == 1 {
+		room[0], h.Prefixes = h.Prefixes[0], room
+	}
+	return h
+}
+
+// shares reports whether its owner holds it by a share key.
+func (k *kept) shares() bool { return !k.cooling && !k.shared && k.rest != nil && k.rest.share != "" }
+
+// each calls f with each prefix that it has, on both sides.
+func (k *kept) each(f func(netip.Prefix)) {
+	if k.prefix[0].IsValid() {
+		f(k.prefix[0])
+	}
+	if k.rest == nil {
+		return
+	}
+	for _, p := range k.rest.prefixes {
+		f(p)
+	}
+	for _, p := range k.rest.beside {
+		f(p)
+	}
+}
+
+// ends reports whether its addresses become free for others by themselves, at the time expires.
+func (k *kept) ends() bool { return !k.reserved && k.expires != never }
+
+// never is the zero Time in microseconds since 1970.
+var never = time.Time{}.UnixMicro()
+
+// arena has holdings for a lead, after which they are used again.
+type arena struct {
+	all  []*roomy
+	used int
+}
+
+// roomy is a holding with room for its prefix if it has one.
+type roomy struct {
+	holding holding
+	room    [1]netip.Prefix
+}
+
+// maxArena is how many holdings an arena keeps.
+const maxArena = 64
+
+// next returns a zero holding, and room for its prefix if it has one.
+func (a *arena) next() (*holding, []netip.Prefix) {
+	if a.used == len(a.all) {
+		a.all = append(a.all, &roomy{})
+	}
+	r := a.all[a.used]
+	a.used++
+	return &r.holding, r.room[:]
+}
+
+// reset takes back all that next has returned.
+func (a *arena) reset() {
+	for _, r := range a.all[:a.used] {
+		*r = roomy{}
+	}
+	if a.used > maxArena {
+		clear(a.all[maxArena:])
+		a.all = a.all[:maxArena]
+	}
+	a.used = 0
+}
