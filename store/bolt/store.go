@@ -154,7 +154,7 @@ func (s *Store) List(ctx context.Context, kind store.Kind, pool string) iter.Seq
 				yield(store.Record{}, err)
 				return
 			}
-			if !s.yieldPage(ctx, page, yield) || len(page) == 0 {
+			if !s.yieldPage(ctx, kind, pool, page, yield) || len(page) == 0 {
 				return
 			}
 			after = page[len(page)-1].key
@@ -176,14 +176,18 @@ func (s *Store) readPage(ctx context.Context, from string, prefix, after []byte)
 		if err != nil {
 			return err
 		}
-		cursor, size := bucket.cursor(), 0
+		cursor, text := bucket.cursor(), make([]byte, 0, pageBytes/8)
+		keep := func(b []byte) []byte {
+			start := len(text)
+			text = append(text, b...)
+			return text[start:len(text):len(text)]
+		}
 		key, value, err := cursor.seek(start)
 		if err == nil && after != nil && bytes.Equal(key, after) {
 			key, value, err = cursor.next()
 		}
-		for err == nil && bytes.HasPrefix(key, prefix) && len(page) < pageRecords && size < pageBytes {
-			page = append(page, pair{bytes.Clone(key), bytes.Clone(value)})
-			size += len(key) + len(value)
+		for err == nil && bytes.HasPrefix(key, prefix) && len(page) < pageRecords && len(text) < pageBytes {
+			page = append(page, pair{keep(key), keep(value)})
 			key, value, err = cursor.next()
 		}
 		return err
@@ -191,10 +195,13 @@ func (s *Store) readPage(ctx context.Context, from string, prefix, after []byte)
 	return page, err
 }
 
-// yieldPage yields the records of page, and reports whether to go on.
-func (s *Store) yieldPage(ctx context.Context, page []pair, yield func(store.Record, error) bool) bool {
+// yieldPage yields the records of page, which are of one kind, and of one pool unless that is empty. It reports whether
+// to go on.
+func (s *Store) yieldPage(
+	ctx context.Context, kind store.Kind, pool string, page []pair, yield func(store.Record, error) bool,
+) bool {
 	for _, p := range page {
-		key, keyErr := decodeKey(p.key)
+		key, keyErr := decodeKeyOf(kind, pool, p.key)
 		record, valueErr := decodeRecord(key, p.value)
 		if err := errors.Join(ctx.Err(), keyErr, valueErr); err != nil {
 			yield(store.Record{}, s.wrap(err))
