@@ -134,11 +134,12 @@ func (s *Store) view(ctx context.Context, do func(*bbolt.Tx) error) error {
 
 // How much List reads at once, in one transaction: whichever is reached first. A page has at least one record.
 const (
-	pageRecords = 128
+	pageRecords = 128 // the first time
+	mostRecords = 1024
 	pageBytes   = 256 << 10
 )
 
-// List implements [store.Store]. It yields the records in the order of their keys. It holds at most 128 of them in
+// List implements [store.Store]. It yields the records in the order of their keys. It holds at most 1,024 of them in
 // memory, which it reads in one short transaction; no transaction is open while it yields.
 func (s *Store) List(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
 	return func(yield func(store.Record, error) bool) {
@@ -148,8 +149,8 @@ func (s *Store) List(ctx context.Context, kind store.Kind, pool string) iter.Seq
 		}
 		prefix := encodeListPrefix(kind, pool)
 		var after []byte
-		for {
-			page, err := s.readPage(ctx, bucketOf(kind), prefix, after)
+		for limit := pageRecords; ; limit = min(2*limit, mostRecords) {
+			page, err := s.readPage(ctx, bucketOf(kind), prefix, after, limit)
 			if err != nil {
 				yield(store.Record{}, err)
 				return
@@ -165,8 +166,8 @@ func (s *Store) List(ctx context.Context, kind store.Kind, pool string) iter.Seq
 // pair is one record as it is in the file.
 type pair struct{ key, value []byte }
 
-// readPage returns the records of a bucket after the key after, of those whose keys begin with prefix.
-func (s *Store) readPage(ctx context.Context, from string, prefix, after []byte) (page []pair, err error) {
+// readPage returns the records of a bucket after the key after, of those whose keys begin with prefix: up to limit.
+func (s *Store) readPage(ctx context.Context, from string, prefix, after []byte, limit int) (page []pair, err error) {
 	err = s.view(ctx, func(tx *bbolt.Tx) error {
 		start := prefix
 		if after != nil {
@@ -186,7 +187,7 @@ func (s *Store) readPage(ctx context.Context, from string, prefix, after []byte)
 		if err == nil && after != nil && bytes.Equal(key, after) {
 			key, value, err = cursor.next()
 		}
-		for err == nil && bytes.HasPrefix(key, prefix) && len(page) < pageRecords && len(text) < pageBytes {
+		for err == nil && bytes.HasPrefix(key, prefix) && len(page) < limit && len(text) < pageBytes {
 			page = append(page, pair{keep(key), keep(value)})
 			key, value, err = cursor.next()
 		}
