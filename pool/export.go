@@ -70,7 +70,7 @@ func (s *Snapshot) write(w io.Writer, allocations iter.Seq[*allocationText]) err
 	return text.Flush()
 }
 
-// appendIndented appends what [json.MarshalIndent] makes of a in a list of an object; most are so simple that it is made
+// appendIndented appends what [json.MarshalIndent] makes of a in a list of an object. Most are so simple that it is made
 // here.
 func (a *allocationText) appendIndented(b []byte) ([]byte, error) {
 	const outer, inner = "    ", ",\n      "

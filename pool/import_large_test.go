@@ -25,7 +25,8 @@ func (s *portions) Commit(ctx context.Context, changes ...store.Change) ([]store
 // A pool that is large is imported in portions, though the store would take all at once, and few of them.
 func TestImportInPortions(t *testing.T) {
 	const portion = 1 << 15
-	for _, test := range []struct{ n, commits int }{{portion, 1}, {2*portion + 1, 5}} { // one for the head before and after
+	// Of several commits, the first and the last are for the head.
+	for _, test := range []struct{ n, commits int }{{portion, 1}, {2*portion + 1, 5}} {
 		snapshot := pool.Snapshot{Info: pool.Info{Spec: specOf("10.0.0.0/8")}}
 		for i, owner := range numbered("o", test.n) {
 			snapshot.Allocations = append(snapshot.Allocations,
