@@ -70,11 +70,10 @@ func (s *Snapshot) write(w io.Writer, allocations iter.Seq[*allocationText]) err
 	return text.Flush()
 }
 
-// appendIndented appends what [json.MarshalIndent] makes of a in a list of an object. Most are so simple that it is made
-// here.
+// appendIndented appends what [json.MarshalIndent] makes of a in a list of an object.
 func (a *allocationText) appendIndented(b []byte) ([]byte, error) {
 	const outer, inner = "    ", ",\n      "
-	if !a.isSimple() {
+	if !a.isSimple() { // most are
 		text, err := json.MarshalIndent(a, outer, "  ")
 		return append(b, text...), err
 	}
@@ -105,8 +104,9 @@ func (a *allocationText) appendIndented(b []byte) ([]byte, error) {
 // isSimple reports whether the allocation has nothing but an owner that is the same in JSON, prefixes, a generation and
 // times.
 func (a *allocationText) isSimple() bool {
+	escaped := func(c rune) bool { return c < ' ' || c >= 0x7f || strings.ContainsRune(`"\<>&`, c) }
 	return len(a.Prefixes) > 0 && a.Scope == "" && a.Share == "" && len(a.Labels) == 0 && a.Child == "" && !a.Reserved &&
-		!strings.ContainsFunc(a.Owner, func(c rune) bool { return c < ' ' || c >= 0x7f || strings.ContainsRune(`"\<>&`, c) })
+		!strings.ContainsFunc(a.Owner, escaped)
 }
 
 // packed are allocations in few bytes each. They can be read in the order in which a snapshot has them.
@@ -134,7 +134,8 @@ const (
 // add packs what a record says. Its text begins with what it is sorted by: the list of a snapshot that it is in, the
 // addresses and the owner.
 func (p *packed) add(h *holding) {
-	b := append(p.next[:0], byte(h.use()))
+	b := p.next[:0]
+	b = append(b, byte(h.use()))
 	for _, prefix := range h.Prefixes {
 		addr := prefix.Addr().AsSlice()
 		b = append(append(b, byte(len(addr))), addr...)
