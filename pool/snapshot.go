@@ -1,13 +1,10 @@
 package pool
 
 import (
-	"bufio"
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"iter"
 	"net/netip"
 	"slices"
@@ -236,43 +233,4 @@ func (a *allocationText) holding() (*holding, error) {
 	}
 	return nil, invalid("what %q has is in the state %q, want %q",
 		a.Owner, a.State, []string{stateAllocated, stateCooling, stateDeclined, stateReserved})
-}
-
-// Export writes the whole pool as JSON, indented, as of one moment; see [Snapshot.MarshalJSON]. It holds what a
-// Snapshot holds, and writes that in small pieces. Errors and cost: as for [Pool.Snapshot], and the errors of w.
-func (p *Pool) Export(ctx context.Context, w io.Writer) error {
-	s, err := p.Snapshot(ctx)
-	if err != nil {
-		return err
-	}
-	return p.failed("export", "", s.write(w))
-}
-
-// write writes the snapshot as JSON, indented, one allocation after the other.
-func (s *Snapshot) write(w io.Writer) error {
-	const indent, nothing = "  ", "[]\n}" // which the list, the last member, is without allocations
-	head, err := json.MarshalIndent(s.header(), "", indent)
-	if err != nil {
-		return err
-	}
-	text := bufio.NewWriter(w)
-	begin, _ := bytes.CutSuffix(head, []byte(nothing))
-	if _, err := text.Write(begin); err != nil {
-		return err
-	}
-	before, end := "[\n", nothing+"\n"
-	for a := range s.texts() {
-		b, err := json.MarshalIndent(a, indent+indent, indent)
-		if err != nil {
-			return err
-		}
-		if _, err := text.WriteString(before + indent + indent + string(b)); err != nil {
-			return err
-		}
-		before, end = ",\n", "\n"+indent+"]\n}\n"
-	}
-	if _, err := text.WriteString(end); err != nil {
-		return err
-	}
-	return text.Flush()
 }

@@ -742,6 +742,58 @@ func TestExportIsTheSnapshotIndented(t *testing.T) {
 	}
 }
 
+// What Export packs and writes itself is what package json makes of the snapshot, whatever is in it.
+func TestExportOfAllThereIs(t *testing.T) {
+	inMemoryAndStored(t, fullSpec(), func(t *testing.T, b *trial) {
+		holdSomeOfAll(t, b)
+		for i, owner := range []string{`"`, `\`, "<a>&", "ü", "\u2028", "tab\t", "\x7f", "a", "a ", "ab"} {
+			allocate(t, b.Pool, pool.Claim{Owner: owner, Scope: "team-a", TTL: time.Duration(i) * time.Second})
+		}
+		_, err := b.Reserve(t.Context(), pool.Claim{Owner: "kept", Scope: "team-a"})
+		require.NoError(t, err)
+		_, err = b.Decline(t.Context(), pool.Held{Owner: "ab"}, time.Hour)
+		require.NoError(t, err)
+		allocate(t, b.Pool, pool.Claim{Owner: "one", Scope: "team-a", Share: "key"})
+		want, err := json.MarshalIndent(snapshot(t, b.Pool), "", "  ")
+		require.NoError(t, err)
+		require.Equal(t, string(want)+"\n", export(t, b.Pool))
+	})
+	b := stored(t, specOf("10.0.0.0/24", "2001:db8::/64"))
+	for i, owner := range []string{`"`, `\`, "<a>&", "ü", "\u2028", "tab\t", "\x7f", "a", "a ", "ab"} {
+		allocate(t, b.Pool, pool.Claim{Owner: owner, Policy: pool.PreferDualStack, TTL: time.Duration(i) * time.Second})
+	}
+	want, err := json.MarshalIndent(snapshot(t, b.Pool), "", "  ")
+	require.NoError(t, err)
+	require.Equal(t, string(want)+"\n", export(t, b.Pool))
+}
+
+// Export keeps little of each allocation until it has read all of them.
+func TestExportKeepsLittle(t *testing.T) {
+	const n = 50_000
+	b := stored(t, specOf("10.0.0.0/8"))
+	_, err := adoptAll(t, b, n)
+	require.NoError(t, err)
+	inUse := func() uint64 {
+		runtime.GC()
+		var now runtime.MemStats
+		runtime.ReadMemStats(&now)
+		return now.HeapAlloc
+	}
+	before := inUse()
+	during := uint64(0)
+	require.NoError(t, b.Export(t.Context(), writerFunc(func(p []byte) (int, error) {
+		if during == 0 {
+			during = inUse()
+		}
+		return len(p), nil
+	})))
+	require.Less(t, during-before, uint64(n*80), "bytes on the heap")
+}
+
+type writerFunc func(p []byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
 // largestWrite is the size of the largest write in bytes.
 type largestWrite int
 

@@ -438,23 +438,21 @@ func (p *Pool) share(ctx context.Context, steps []Step) ([]Result, error) {
 	calls, ctx := p.observeSteps(ctx, "Each", steps)
 	defer calls.end()
 	results := make([]Result, len(steps))
-	var tasks []task
-	var places []int
+	todo, places := make([]step, 0, len(steps)), make([]int, 0, len(steps))
 	for i := range steps {
 		s := &steps[i]
 		results[i] = Result{Pool: p, Err: p.failedFor(s.name(), s.Held, s.err)}
 		if results[i].Err != nil {
 			continue
 		}
-		t := s.task
-		if t.kind == taskAllocate {
-			t.claim = &s.Claim
+		todo, places = append(todo, step{task: s.task}), append(places, i)
+		if s.task.kind == taskAllocate {
+			todo[len(todo)-1].claim = &s.Claim
 		}
-		tasks, places = append(tasks, t), append(places, i)
 	}
-	done, err := p.doTasks(ctx, tasks)
-	for i, r := range done {
-		results[places[i]] = r
+	err := p.doSteps(ctx, todo)
+	for i := range todo {
+		results[places[i]] = todo[i].resultIn(p)
 	}
 	for i, r := range results {
 		calls.of(p).step(steps[i], r)
@@ -465,28 +463,35 @@ func (p *Pool) share(ctx context.Context, steps []Step) ([]Result, error) {
 // doTasks does tasks of different owners, each by itself, and returns what became of each. The error is for what ended
 // all of it.
 func (p *Pool) doTasks(ctx context.Context, tasks []task) ([]Result, error) {
-	if len(tasks) == 0 {
-		return nil, ctx.Err()
-	}
-	o := opOf(ctx, p, false, stepsOf(tasks))
-	err := o.run()
-	results := make([]Result, len(tasks))
-	for i := range o.parts[0].steps {
-		s := &o.parts[0].steps[i]
-		if err != nil && !s.done {
-			s.err = err
-		}
-		results[i] = Result{Pool: p, Allocation: s.result, Err: p.failed(s.op(), s.owner, s.err)}
-	}
-	return results, err
-}
-
-func stepsOf(tasks []task) []step {
 	steps := make([]step, len(tasks))
 	for i, t := range tasks {
 		steps[i].task = t
 	}
-	return steps
+	err := p.doSteps(ctx, steps)
+	results := make([]Result, len(steps))
+	for i := range steps {
+		results[i] = steps[i].resultIn(p)
+	}
+	return results, err
+}
+
+// doSteps is doTasks for steps, which then have what became of them.
+func (p *Pool) doSteps(ctx context.Context, steps []step) error {
+	if len(steps) == 0 {
+		return ctx.Err()
+	}
+	err := opOf(ctx, p, false, steps).run()
+	for i := range steps {
+		if s := &steps[i]; err != nil && !s.done {
+			s.err = err
+		}
+	}
+	return err
+}
+
+// resultIn is what became of a step that is done in p.
+func (s *step) resultIn(p *Pool) Result {
+	return Result{Pool: p, Allocation: s.result, Err: p.failed(s.op(), s.owner, s.err)}
 }
 
 // DryRun returns what the claim would get now, without taking it. With [RandomFree] a later claim may get something

@@ -580,7 +580,9 @@ func (s *stored) change(a *attempt, d *draft) (store.Change, encoded, error) {
 	if !d.created.IsZero() {
 		change.Head = store.Record{Key: s.head.Key, State: stateActive, Created: d.created, Revision: s.head.Revision}
 	}
-	for _, w := range d.merged() {
+	writes := d.merged()
+	change.Writes = make([]store.Write, 0, len(writes))
+	for _, w := range writes {
 		record := store.Record{Key: w.holding.key(s.name)}
 		if w.op != store.Delete {
 			var err error
@@ -630,13 +632,17 @@ func (s *stored) change(a *attempt, d *draft) (store.Change, encoded, error) {
 // of the old ones. There are such where a pool is made anew whose head is gone: names are made of its revision, which
 // begins again.
 func replacing(writes []store.Write) []store.Write {
-	ops := map[store.Key]store.Op{}
-	for _, w := range writes {
-		if w.Record.Kind == store.KindSpace {
+	const both = 1<<store.Create | 1<<store.Delete
+	ops, some := map[store.Key]store.Op{}, false
+	for i := range writes {
+		if w := &writes[i]; w.Record.Kind == store.KindSpace {
 			ops[w.Record.Key] |= 1 << w.Op
+			some = some || ops[w.Record.Key] == both
 		}
 	}
-	const both = 1<<store.Create | 1<<store.Delete
+	if !some {
+		return writes
+	}
 	var merged []store.Write
 	for _, w := range writes {
 		if ops[w.Record.Key] == both && w.Op == store.Delete {

@@ -116,6 +116,9 @@ const fewKeys = 8
 func validateDistinct(changes []Change) error {
 	var few [fewKeys]Key
 	keys := few[:0]
+	if n := len(changes) + totalWrites(changes); n > fewKeys {
+		keys = make([]Key, 0, n)
+	}
 	for i := range changes {
 		if !changes[i].DeletesHead() {
 			keys = append(keys, changes[i].Head.Key)
@@ -142,6 +145,13 @@ func validateDistinct(changes []Change) error {
 		seen[key] = struct{}{}
 	}
 	return nil
+}
+
+func totalWrites(changes []Change) (n int) {
+	for i := range changes {
+		n += len(changes[i].Writes)
+	}
+	return n
 }
 
 func repeated(key Key) error {

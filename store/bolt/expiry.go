@@ -40,7 +40,7 @@ func (s *Store) ByExpiry(ctx context.Context, kind store.Kind, pool string) iter
 				yield(store.Record{}, err)
 				return
 			}
-			if !s.yieldPage(ctx, page, once) || len(page) == 0 {
+			if !s.yieldPage(ctx, kind, pool, page, once) || len(page) == 0 {
 				return
 			}
 			after = last

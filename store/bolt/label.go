@@ -33,7 +33,7 @@ func (s *Store) ByLabel(ctx context.Context, l store.Labelled) iter.Seq2[store.R
 				yield(store.Record{}, err)
 				return
 			}
-			if !s.yieldPage(ctx, page, yield) || len(page) == 0 {
+			if !s.yieldPage(ctx, l.Kind, l.Pool, page, yield) || len(page) == 0 {
 				return
 			}
 			after = last

@@ -51,6 +51,16 @@ func decodeKey(text []byte) (store.Key, error) {
 	return store.Key{Kind: store.Kind(parts[0]), Pool: parts[1], Name: parts[2]}, nil
 }
 
+// decodeKeyOf is decodeKey for a key that is probably of the kind and the pool, whose text it then shares.
+func decodeKeyOf(kind store.Kind, pool string, text []byte) (store.Key, error) {
+	inKind, rest, _ := bytes.Cut(text, []byte{0})
+	inPool, name, ok := bytes.Cut(rest, []byte{0})
+	if ok && string(inKind) == string(kind) && string(inPool) == pool && bytes.IndexByte(name, 0) < 0 {
+		return store.Key{Kind: kind, Pool: pool, Name: string(name)}, nil
+	}
+	return decodeKey(text)
+}
+
 // The members of a document as they stand in its text.
 const (
 	revisionMember = `{"revision":`
@@ -60,6 +70,9 @@ const (
 	expiresMember  = `,"expires":"`
 	dataMember     = `,"data":`
 )
+
+// mostCommonState is that of nearly all records of a pool.
+const mostCommonState = "allocated"
 
 // encodeRecord returns the value that the file keeps for r, a valid canonical record. It is what package json makes of
 // the document; most records are so simple that it is made here.
@@ -196,7 +209,12 @@ func (s *scanner) text(member string) string {
 		return ""
 	}
 	s.skip(member)
-	return string(s.quoted())
+	switch text := s.quoted(); string(text) {
+	case mostCommonState: // which need not be copied
+		return mostCommonState
+	default:
+		return string(text)
+	}
 }
 
 // quoted returns what comes before the next quote.

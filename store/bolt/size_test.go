@@ -108,3 +108,88 @@ func TestBytesOfAnAllocationInAnyOrder(t *testing.T) {
 	require.NoError(t, s.Close())
 	require.LessOrEqual(t, treeBytes(t, path)/20_000, 450)
 }
+
+// A commit writes the pages that bbolt itself writes for a record and its entry in an index, and at most three more:
+// those on the way to the head of the pool.
+func TestPagesOfACommit(t *testing.T) {
+	const held, pairs = 30_000, 20
+	p, _, _ := newPool(t)
+	doEach(t, p, steps(0, held, 1, claim))
+	if pagesWritten(t) == 0 {
+		t.Skip("the system does not count what a process writes")
+	}
+	name := func(i int) string { return owner(i*7_919%held) + "-more" }
+	pair := func(i int) {
+		_, err := p.Allocate(t.Context(), pool.Claim{Owner: name(i)})
+		require.NoError(t, err)
+		_, err = p.Release(t.Context(), pool.Held{Owner: name(i)})
+		require.NoError(t, err)
+	}
+	got := commitPages(t, pairs, pair)
+
+	db := bareIndexed(t, held)
+	want := commitPages(t, pairs, func(i int) {
+		record, index := bareKeys(name(i), held)
+		for _, value := range [][]byte{make([]byte, 110), nil} {
+			require.NoError(t, db.Update(func(tx *bbolt.Tx) error { return putOrDelete(tx, record, index, value) }))
+		}
+	})
+	t.Logf("%.1f pages a commit, bbolt alone %.1f", got, want)
+	require.LessOrEqual(t, got, want+3)
+}
+
+// commitPages returns how many pages one of the two commits of pair writes.
+func commitPages(t *testing.T, pairs int, pair func(i int)) float64 {
+	t.Helper()
+	pair(0)
+	before := pagesWritten(t)
+	for i := range pairs {
+		pair(i + 1)
+	}
+	return float64(pagesWritten(t)-before) / float64(2*pairs)
+}
+
+// bareIndexed returns a file of bbolt alone with as many records and entries of an index as a pool has that holds so
+// many addresses, of about the same size.
+func bareIndexed(t *testing.T, held int) *bbolt.DB {
+	t.Helper()
+	db, err := bbolt.Open(filepath.Join(t.TempDir(), "bare.db"), 0o600, nil)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	for first := 0; first < held; first += 5_000 {
+		require.NoError(t, db.Update(func(tx *bbolt.Tx) error {
+			for i := first; i < first+5_000; i++ {
+				record, index := bareKeys(owner(i), i)
+				if err := putOrDelete(tx, record, index, make([]byte, 110)); err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
+	}
+	return db
+}
+
+func bareKeys(owner string, n int) (record, index []byte) {
+	return []byte("allocation\x00pods\x00" + owner), fmt.Appendf(nil, "pods\x004\x60%08d%s", n, owner)
+}
+
+// putOrDelete puts both keys into their buckets, or deletes them if value is nil.
+func putOrDelete(tx *bbolt.Tx, record, index, value []byte) error {
+	for name, key := range map[string][]byte{"records": record, "prefixes": index} {
+		b, err := tx.CreateBucketIfNotExists([]byte(name))
+		if err != nil {
+			return err
+		}
+		b.FillPercent = 0.96
+		if value == nil {
+			err = b.Delete(key)
+		} else {
+			err = b.Put(key, value)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -134,11 +134,12 @@ func (s *Store) view(ctx context.Context, do func(*bbolt.Tx) error) error {
 
 // How much List reads at once, in one transaction: whichever is reached first. A page has at least one record.
 const (
-	pageRecords = 128
+	pageRecords = 128 // the first time
+	mostRecords = 1024
 	pageBytes   = 256 << 10
 )
 
-// List implements [store.Store]. It yields the records in the order of their keys. It holds at most 128 of them in
+// List implements [store.Store]. It yields the records in the order of their keys. It holds at most 1,024 of them in
 // memory, which it reads in one short transaction; no transaction is open while it yields.
 func (s *Store) List(ctx context.Context, kind store.Kind, pool string) iter.Seq2[store.Record, error] {
 	return func(yield func(store.Record, error) bool) {
@@ -148,13 +149,13 @@ func (s *Store) List(ctx context.Context, kind store.Kind, pool string) iter.Seq
 		}
 		prefix := encodeListPrefix(kind, pool)
 		var after []byte
-		for {
-			page, err := s.readPage(ctx, bucketOf(kind), prefix, after)
+		for limit := pageRecords; ; limit = min(2*limit, mostRecords) {
+			page, err := s.readPage(ctx, bucketOf(kind), prefix, after, limit)
 			if err != nil {
 				yield(store.Record{}, err)
 				return
 			}
-			if !s.yieldPage(ctx, page, yield) || len(page) == 0 {
+			if !s.yieldPage(ctx, kind, pool, page, yield) || len(page) == 0 {
 				return
 			}
 			after = page[len(page)-1].key
@@ -165,8 +166,8 @@ func (s *Store) List(ctx context.Context, kind store.Kind, pool string) iter.Seq
 // pair is one record as it is in the file.
 type pair struct{ key, value []byte }
 
-// readPage returns the records of a bucket after the key after, of those whose keys begin with prefix.
-func (s *Store) readPage(ctx context.Context, from string, prefix, after []byte) (page []pair, err error) {
+// readPage returns the records of a bucket after the key after, of those whose keys begin with prefix: up to limit.
+func (s *Store) readPage(ctx context.Context, from string, prefix, after []byte, limit int) (page []pair, err error) {
 	err = s.view(ctx, func(tx *bbolt.Tx) error {
 		start := prefix
 		if after != nil {
@@ -176,14 +177,18 @@ func (s *Store) readPage(ctx context.Context, from string, prefix, after []byte)
 		if err != nil {
 			return err
 		}
-		cursor, size := bucket.cursor(), 0
+		cursor, text := bucket.cursor(), make([]byte, 0, pageBytes/8)
+		keep := func(b []byte) []byte {
+			start := len(text)
+			text = append(text, b...)
+			return text[start:len(text):len(text)]
+		}
 		key, value, err := cursor.seek(start)
 		if err == nil && after != nil && bytes.Equal(key, after) {
 			key, value, err = cursor.next()
 		}
-		for err == nil && bytes.HasPrefix(key, prefix) && len(page) < pageRecords && size < pageBytes {
-			page = append(page, pair{bytes.Clone(key), bytes.Clone(value)})
-			size += len(key) + len(value)
+		for err == nil && bytes.HasPrefix(key, prefix) && len(page) < limit && len(text) < pageBytes {
+			page = append(page, pair{keep(key), keep(value)})
 			key, value, err = cursor.next()
 		}
 		return err
@@ -191,10 +196,13 @@ func (s *Store) readPage(ctx context.Context, from string, prefix, after []byte)
 	return page, err
 }
 
-// yieldPage yields the records of page, and reports whether to go on.
-func (s *Store) yieldPage(ctx context.Context, page []pair, yield func(store.Record, error) bool) bool {
+// yieldPage yields the records of page, which are of one kind, and of one pool unless that is empty. It reports whether
+// to go on.
+func (s *Store) yieldPage(
+	ctx context.Context, kind store.Kind, pool string, page []pair, yield func(store.Record, error) bool,
+) bool {
 	for _, p := range page {
-		key, keyErr := decodeKey(p.key)
+		key, keyErr := decodeKeyOf(kind, pool, p.key)
 		record, valueErr := decodeRecord(key, p.value)
 		if err := errors.Join(ctx.Err(), keyErr, valueErr); err != nil {
 			yield(store.Record{}, s.wrap(err))
