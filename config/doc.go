@@ -5,6 +5,7 @@
 //   - [github.com/ipalloc/ipalloc/config/hostlocal]: the CNI plugin host-local.
 //   - [github.com/ipalloc/ipalloc/config/static]: the CNI plugin static.
 //   - [github.com/ipalloc/ipalloc/config/whereabouts]: the CNI plugin Whereabouts.
+//   - [github.com/ipalloc/ipalloc/config/manifest]: the three before it, in YAML.
 //
 // Each has a function Parse for bytes and a function ReadFile for a file. Both return the specs of pools, and whatever
 // else a program needs to do that system's job, or an error that reports everything that is wrong.

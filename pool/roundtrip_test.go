@@ -1,10 +1,13 @@
 package pool_test
 
 import (
+	"encoding/binary"
 	"fmt"
+	"net/netip"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"go4.org/netipx"
 
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
@@ -132,4 +135,28 @@ func fill(t testing.TB, p *pool.Pool, n int) {
 		c := pool.Claim{Owner: fmt.Sprint("fill ", i), Requests: make([]pool.Request, min(1000, n-i))}
 		allocate(t, p, c)
 	}
+}
+
+// TestRoundTripsOfPieces opens a pool whose free space is in many pieces: they are read at once.
+func TestRoundTripsOfPieces(t *testing.T) {
+	spec := pool.Spec{Families: []pool.Family{pool.IPv4}}
+	first := addr("10.0.0.0").As4()
+	for i := range 60_000 {
+		at := binary.BigEndian.Uint32(first[:]) + uint32(i*200+i*i%97)
+		a := netip.AddrFrom4([4]byte{byte(at >> 24), byte(at >> 16), byte(at >> 8), byte(at)})
+		spec.Ranges = append(spec.Ranges, netipx.IPRangeFrom(a, a))
+	}
+	memory := store.NewMemory()
+	create(t, memory, spec)
+	pieces := 0
+	for _, err := range memory.List(t.Context(), store.KindSpace, "blue") {
+		require.NoError(t, err)
+		pieces++
+	}
+	require.Greater(t, pieces, 3)
+	injector := &faults.Injector{}
+	p, err := pool.Open(t.Context(), injector.Wrap(memory), "blue", nil)
+	require.NoError(t, err)
+	allocate(t, p, pool.Claim{Owner: "a"})
+	require.LessOrEqual(t, injector.Counts().RoundTrips(), 4, "the head, its rules, its pieces, and a commit")
 }

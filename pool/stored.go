@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"log/slog"
 	"net/netip"
@@ -295,15 +296,22 @@ func (s *stored) rulesOf(ctx context.Context, h *headData) (*rules, error) {
 	return r, nil
 }
 
-// pieces reads records of free space.
+// pieces reads records of free space, at once if the store can.
 func (s *stored) pieces(ctx context.Context, ids []string) (map[string][]byte, error) {
+	keys := make([]store.Key, len(ids))
+	for i, id := range ids {
+		keys[i] = s.key(store.KindSpace, id)
+	}
+	records, err := store.GetAll(ctx, s.store, keys...)
+	if err != nil {
+		return nil, err
+	}
 	pieces := make(map[string][]byte, len(ids))
-	for _, id := range ids {
-		record, err := s.store.Get(ctx, s.key(store.KindSpace, id))
-		if err != nil {
-			return nil, err
+	for i, record := range records {
+		if record.Revision == 0 {
+			return nil, fmt.Errorf("%w: %v", store.ErrNotFound, keys[i])
 		}
-		pieces[id] = record.Data
+		pieces[ids[i]] = record.Data
 	}
 	return pieces, nil
 }

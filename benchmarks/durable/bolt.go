@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"sync/atomic"
 	"time"
@@ -19,10 +20,19 @@ const lockWait = 5 * time.Minute
 
 func ipallocBolt() Kind {
 	k := Kind{Name: "ipalloc on bolt", Note: "one transaction a commit, synced", OneAtATime: true, Prepare: inFolder}
+	k.Size = func(_ context.Context, address string) (int64, error) {
+		file, err := os.Stat(boltFile(address))
+		if err != nil {
+			return 0, err
+		}
+		return file.Size(), nil
+	}
 	return ours(k, func(ctx context.Context, address string) (store.Store, error) {
-		return bolt.Open(ctx, filepath.Join(address, "ipalloc.db"), &bolt.Options{LockWait: lockWait})
+		return bolt.Open(ctx, boltFile(address), &bolt.Options{LockWait: lockWait})
 	})
 }
+
+func boltFile(address string) string { return filepath.Join(address, "ipalloc.db") }
 
 func bareBolt() Kind {
 	return Kind{

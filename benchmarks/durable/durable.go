@@ -39,6 +39,9 @@ type Kind struct {
 	Open func(ctx context.Context, address string, prefix netip.Prefix) (Pool, error)
 	// Store opens the store at the address that the pool is in. It is nil if the kind is not of this library.
 	Store func(ctx context.Context, address string) (store.Store, error)
+	// Size returns how many bytes the place at the address takes on disk, or for one on etcd all of the server's data.
+	// It is nil if that is not known.
+	Size func(ctx context.Context, address string) (int64, error)
 	// OpenBlock opens a writer's own part of that pool, which grows by blocks of the length. It is nil
 	// if the kind has no such thing.
 	OpenBlock func(ctx context.Context, address string, prefix netip.Prefix, writer string, bits int) (Pool, error)

@@ -266,14 +266,17 @@ func processCases(n sizes) []benchCase {
 
 func pluginCases(n sizes) []benchCase {
 	var all []benchCase
-	add := func(name string, unit Unit, held int, do func(context.Context, *plugin, time.Duration) (reading, error)) {
+	type call = func(context.Context, *plugin, time.Duration) (reading, error)
+	within := func(folder, name string, unit Unit, held int, do call) {
 		all = append(all, benchCase{
 			Row:     Row{Name: "plugin: " + name, Group: groupPlugins, Unit: unit},
-			prepare: pluginCase(held, do), durable: true, holds: content{math.MaxInt, 1},
+			prepare: pluginCase(folder, held, do), durable: true, holds: content{math.MaxInt, 1},
 		})
 	}
+	add := func(name string, unit Unit, held int, do call) { within("", name, unit, held, do) }
 	add("VERSION, the start alone", Nanoseconds, 0, calls("VERSION", nothing, nothing))
 	add("ADD, held=0", Nanoseconds, 0, calls("ADD", nothing, del))
+	within(inMemory, "ADD, held=0, in memory", Nanoseconds, 0, calls("ADD", nothing, del))
 	add("ADD, held=60000", Nanoseconds, n.files, calls("ADD", nothing, del))
 	add("the first ADD of a node", Nanoseconds, 0, calls("ADD", newNode, oldNode))
 	add("50 ADDs at once, held=0", Nanoseconds, 0, atOnce(n.plugins))

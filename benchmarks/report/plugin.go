@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ipalloc/ipalloc/benchmarks/peer"
 	"github.com/ipalloc/ipalloc/pool"
 )
 
@@ -71,9 +72,14 @@ func buildPlugin(ctx context.Context, kind, path string) error {
 	return nil
 }
 
-// pluginCase is a row in which each plugin does the same, on a node where so many containers hold an address.
+// inMemory is a folder in a file system in memory, as /run is: what is there lasts until the next start of the machine,
+// and flushes cost nothing.
+const inMemory = "/dev/shm"
+
+// pluginCase is a row in which each plugin does the same, on a node where so many containers hold an address. The
+// addresses are in a new folder within the folder within; empty for that of temporary files.
 func pluginCase(
-	held int, do func(ctx context.Context, p *plugin, atLeast time.Duration) (reading, error),
+	within string, held int, do func(ctx context.Context, p *plugin, atLeast time.Duration) (reading, error),
 ) func(context.Context, subject) (work, error) {
 	return func(ctx context.Context, s subject) (work, error) {
 		program, err := s.places.program(ctx, s.kind.Name)
@@ -83,7 +89,10 @@ func pluginCase(
 		if err != nil {
 			return work{}, err
 		}
-		dir, err := os.MkdirTemp("", "ipalloc-report-")
+		if _, err := os.Stat(within); within != "" && err != nil {
+			return work{}, fmt.Errorf("%w: there is no %s here", peer.ErrCannot, within)
+		}
+		dir, err := os.MkdirTemp(within, "ipalloc-report-")
 		if err != nil {
 			return work{}, err
 		}

@@ -8,6 +8,7 @@ import (
 	"go4.org/netipx"
 
 	"github.com/ipalloc/ipalloc/config/internal/tree"
+	"github.com/ipalloc/ipalloc/config/internal/tree/yamltree"
 	"github.com/ipalloc/ipalloc/pool"
 )
 
@@ -76,7 +77,7 @@ func (p Pool) StoreName() string {
 // each [*config.FieldError] its line.
 //
 // [*config.FieldError]: https://pkg.go.dev/github.com/ipalloc/ipalloc/config#FieldError
-func ReadFile(path string) ([]Pool, error) { return tree.ReadFile(path, Parse) }
+func ReadFile(path string) ([]Pool, error) { return tree.ReadFile(path, yamltree.Parse, read) }
 
 // Parse reads the pools in a text, at least one, and returns them in order. The text is a YAML stream, whose empty
 // documents are skipped, or one JSON object. A List stands for its items. Objects of other kinds are errors, and so is
@@ -85,9 +86,11 @@ func ReadFile(path string) ([]Pool, error) { return tree.ReadFile(path, Parse) }
 // The error joins a [*config.FieldError] for each fault; no pools are returned then.
 //
 // [*config.FieldError]: https://pkg.go.dev/github.com/ipalloc/ipalloc/config#FieldError
-func Parse(data []byte) ([]Pool, error) {
+func Parse(data []byte) ([]Pool, error) { return read(yamltree.Parse(data)) }
+
+func read(text tree.Documents) ([]Pool, error) {
 	r := reader{names: map[string]bool{}}
-	documents := tree.Documents(data, &r.report)
+	documents := text.Values(&r.report)
 	if len(documents) == 0 && r.report.Count() == 0 {
 		r.report.Add("the text has no content", "a pool: "+anyKind)
 	}

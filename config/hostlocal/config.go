@@ -78,15 +78,20 @@ func (s RangeSet) Of(addr netip.Addr) (Range, bool) {
 
 // ReadFile reads the configuration in the file at path, as [Parse] does. It must be a regular file. Errors name the
 // file, and each [*config.FieldError] its line.
-func ReadFile(path string) (Config, error) { return tree.ReadFile(path, Parse) }
+func ReadFile(path string) (Config, error) { return tree.ReadFile(path, tree.JSON, Read) }
 
-// Parse reads one configuration. From a list of plugins it takes the first whose ipam.type is host-local, else the
-// first with a section ipam.
+// Parse reads one configuration in JSON. From a list of plugins it takes the first whose ipam.type is host-local, else
+// the first with a section ipam.
 //
 // The error joins a [*config.FieldError] for each fault; the Config is then the zero Config.
-func Parse(data []byte) (Config, error) {
+func Parse(data []byte) (Config, error) { return Read(tree.JSON(data)) }
+
+// Read reads one configuration as [Parse] does, in a text that package manifest has read, which may be YAML:
+//
+//	c, err := manifest.Parse(data, hostlocal.Read)
+func Read(text tree.Documents) (Config, error) {
 	var report tree.Report
-	network, ok := cni.Read(data, pluginType, &report)
+	network, ok := cni.Read(text, pluginType, &report)
 	if !ok {
 		return Config{}, report.Err()
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/ipalloc/ipalloc/cidr"
 	"github.com/ipalloc/ipalloc/config"
 	"github.com/ipalloc/ipalloc/config/hostlocal"
+	"github.com/ipalloc/ipalloc/config/manifest"
 	"github.com/ipalloc/ipalloc/pool"
 )
 
@@ -169,11 +170,12 @@ func TestRest(t *testing.T) {
 func TestDefinition(t *testing.T) {
 	text := "apiVersion: k8s.cni.cncf.io/v1\nkind: NetworkAttachmentDefinition\nmetadata: {name: n, namespace: s}\n" +
 		"spec:\n  config: '" + `{"plugins": [{"ipam": {"type": "host-local", "subnet": "10.0.0.0/29"}}]}` + "'\n"
-	c := one(t, text)
+	c, err := manifest.Parse([]byte(text), hostlocal.Read)
+	require.NoError(t, err)
 	assert.Equal(t, "n", c.Name)
 	assert.Equal(t, "s", c.Namespace)
 
-	_, err := hostlocal.Parse([]byte(strings.Replace(text, "10.0.0.0", "10.0.0.1", 1)))
+	_, err = manifest.Parse([]byte(strings.Replace(text, "10.0.0.0", "10.0.0.1", 1)), hostlocal.Read)
 	require.Len(t, config.FieldErrors(err), 1)
 	wrong := config.FieldErrors(err)[0]
 	assert.Equal(t, 5, wrong.Line)
@@ -267,7 +269,7 @@ func TestOtherPlugins(t *testing.T) {
 	files, err := filepath.Glob("../whereabouts/testdata/*")
 	require.NoError(t, err)
 	for _, file := range append(files, "testdata/static.json", "testdata/dhcp.json") {
-		_, err := hostlocal.ReadFile(file)
+		_, err := manifest.ReadFile(file, hostlocal.Read)
 		require.ErrorContains(t, err, "ipam.ranges: there are no ranges", file)
 	}
 	assert.NotEmpty(t, files)

@@ -9,6 +9,7 @@ import (
 	"github.com/ipalloc/ipalloc/cidr"
 	"github.com/ipalloc/ipalloc/config"
 	"github.com/ipalloc/ipalloc/config/hostlocal"
+	"github.com/ipalloc/ipalloc/config/manifest"
 	"github.com/ipalloc/ipalloc/pool"
 )
 
@@ -26,7 +27,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("kind: NetworkAttachmentDefinition\nmetadata: {name: a}\n" +
 		"spec: {config: '{\"ipam\": {\"subnet\": \"::/127\"}}'}"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		c, err := hostlocal.Parse(data)
+		c, err := manifest.Parse(data, hostlocal.Read)
 		if err == nil {
 			checkConfig(t, c)
 			return

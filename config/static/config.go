@@ -57,18 +57,25 @@ type Args struct {
 
 // ReadFile reads the configuration in the file at path, as [Parse] does. It must be a regular file. Errors name the
 // file, and each [*config.FieldError] its line.
-func ReadFile(path string) (Config, error) { return tree.ReadFile(path, Parse) }
+func ReadFile(path string) (Config, error) { return tree.ReadFile(path, tree.JSON, Read) }
 
-// Parse reads one configuration, for a container without CNI_ARGS. From a list of plugins it takes the first whose
-// ipam.type is static, else the first with a section ipam.
+// Parse reads one configuration in JSON, for a container without CNI_ARGS. From a list of plugins it takes the first
+// whose ipam.type is static, else the first with a section ipam.
 //
 // The error joins a [*config.FieldError] for each fault; the Config is then the zero Config.
 func Parse(data []byte) (Config, error) { return ParseWith(data, Args{}) }
 
 // ParseWith is Parse for a container with CNI_ARGS.
-func ParseWith(data []byte, args Args) (Config, error) {
+func ParseWith(data []byte, args Args) (Config, error) { return read(tree.JSON(data), args) }
+
+// Read reads one configuration as [Parse] does, in a text that package manifest has read, which may be YAML:
+//
+//	c, err := manifest.Parse(data, static.Read)
+func Read(text tree.Documents) (Config, error) { return read(text, Args{}) }
+
+func read(text tree.Documents, args Args) (Config, error) {
 	var report tree.Report
-	network, ok := cni.Read(data, pluginType, &report)
+	network, ok := cni.Read(text, pluginType, &report)
 	if !ok {
 		return Config{}, report.Err()
 	}

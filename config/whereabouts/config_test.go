@@ -13,6 +13,7 @@ import (
 
 	"github.com/ipalloc/ipalloc/cidr"
 	"github.com/ipalloc/ipalloc/config"
+	"github.com/ipalloc/ipalloc/config/manifest"
 	"github.com/ipalloc/ipalloc/config/whereabouts"
 	"github.com/ipalloc/ipalloc/pool"
 )
@@ -53,13 +54,13 @@ func TestFixtures(t *testing.T) {
 		"network-name-1.json": "192.0.2.193-192.0.2.198",
 		"network-name-2.json": "192.0.2.1-192.0.2.254",
 	} {
-		c, err := whereabouts.ReadFile(filepath.Join("testdata", file))
+		c, err := manifest.ReadFile(filepath.Join("testdata", file), whereabouts.Read)
 		require.NoError(t, err)
 		assert.Equal(t, want, sets(c), file)
 		assert.True(t, c.OverlappingRanges)
 		assert.Empty(t, c.Ignored)
 	}
-	c, err := whereabouts.ReadFile("testdata/nad-macvlan.yaml")
+	c, err := manifest.ReadFile("testdata/nad-macvlan.yaml", whereabouts.Read)
 	require.NoError(t, err)
 	assert.Equal(t, "macvlan-conf", c.Name)
 	assert.Equal(t, "default", c.Namespace)
@@ -227,7 +228,7 @@ func TestRefused(t *testing.T) {
 		{"two documents", "a: 1\n---\nb: 1\n", []string{"the text has no content, or several documents"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got, err := whereabouts.Parse([]byte(c.text))
+			got, err := manifest.Parse([]byte(c.text), whereabouts.Read)
 			assert.Equal(t, whereabouts.Config{}, got)
 			var messages []string
 			for _, wrong := range config.FieldErrors(err) {

@@ -8,6 +8,7 @@ import (
 	"unicode"
 
 	"github.com/ipalloc/ipalloc/config"
+	"github.com/ipalloc/ipalloc/config/manifest"
 	"github.com/ipalloc/ipalloc/config/whereabouts"
 	"github.com/ipalloc/ipalloc/pool"
 )
@@ -31,7 +32,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(ipam(`"range": "10.0.0.0/31", "range_start": "10.0.0.1",
 		"ipRanges": [{"range": "10.0.0.0-10.0.0.9/8"}]`)))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		c, err := whereabouts.Parse(data)
+		c, err := manifest.Parse(data, whereabouts.Read)
 		if err == nil {
 			checkConfig(t, c)
 			return

@@ -336,3 +336,28 @@ func TestAdoptHostLocal(t *testing.T) {
 	n.must(t, "GC", "", n.config("net", subnet, `"cni.dev/valid-attachments": [{"containerID": "new", "ifname": "eth0"}]`))
 	require.Equal(t, []string{"new/eth0"}, slices.Collect(maps.Keys(n.held(t, "net"))))
 }
+
+// A dataDir under /run is empty after a reboot, and so are the pools: no container is left that could hold anything.
+// What host-local has left in another folder is not taken up. The DEL of a container from before finds nothing, and
+// succeeds.
+func TestReboot(t *testing.T) {
+	n := newNode(t)
+	old := filepath.Join(n.dir, "old", "net")
+	require.NoError(t, os.MkdirAll(old, 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(old, "10.0.0.2"), []byte("stale\r\neth0"), 0o600))
+	config := func(folder string) string {
+		dir, err := json.Marshal(filepath.Join(n.dir, folder))
+		require.NoError(t, err)
+		return fmt.Sprintf(`{"cniVersion": "1.1.0", "name": "net", "type": "bridge", "ipam": {"type": "ipalloc",
+			"dataDir": %s, %s}}`, dir, subnet)
+	}
+	require.Equal(t, "10.0.0.2/29 via 10.0.0.1", ips(n.add(t, "a", config("run"))))
+	require.Equal(t, "10.0.0.3/29 via 10.0.0.1", ips(n.add(t, "b", config("run"))))
+	require.NoError(t, os.RemoveAll(filepath.Join(n.dir, "run")))
+
+	n.must(t, "DEL", "a", config("run"))
+	require.Equal(t, "10.0.0.2/29 via 10.0.0.1", ips(n.add(t, "c", config("run"))))
+	n.must(t, "DEL", "b", config("run"))
+	require.Equal(t, "10.0.0.2/29 via 10.0.0.1", ips(n.add(t, "c", config("run"))), "still")
+	require.Equal(t, "10.0.0.3/29 via 10.0.0.1", ips(n.add(t, "d", config("old"))), "the folder of the files themselves")
+}

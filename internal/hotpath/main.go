@@ -22,14 +22,14 @@ import (
 const (
 	// tolerance is by how much a target may be missed before that is an error.
 	tolerance = 2
-	// attempts is how often all is measured before something counts as an error: another program may have been busy just
-	// while one case ran, but hardly each time.
-	attempts = 3
+	// attempts is how often all is measured, rounds times, before something counts as an error: another program may have
+	// been busy just while one case ran, but hardly each time.
+	attempts = 8
 )
 
 func main() {
 	testing.Init()
-	rounds := flag.Int("rounds", 20, "how often each case is run; the fastest counts")
+	rounds := flag.Int("rounds", 8, "how often each case is run before the results are looked at; the fastest counts")
 	benchtime := flag.String("benchtime", "10ms", "how long each run of a case takes")
 	only := flag.String("run", "", "run only the cases whose name contains this, and those that they are compared with")
 	flag.Parse()

@@ -1,12 +1,7 @@
 package storeurl_test
 
 import (
-	"encoding/pem"
-	"io/fs"
-	"net/http/httptest"
 	"net/url"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -35,31 +30,4 @@ func TestParameters(t *testing.T) {
 	}
 	_, err := storeurl.Parameters(&url.URL{RawQuery: "mode=1"})
 	require.ErrorContains(t, err, `unknown parameter "mode", want none`)
-}
-
-func TestTLS(t *testing.T) {
-	require.ErrorContains(t, storeurl.CheckTLS(url.Values{"key": {"x"}}), "only one of the parameters cert and key")
-	require.NoError(t, storeurl.CheckTLS(url.Values{"key": {"x"}, "cert": {"y"}}))
-
-	config, err := storeurl.TLS(url.Values{})
-	require.NoError(t, err)
-	require.Nil(t, config)
-
-	file := filepath.Join(t.TempDir(), "ca.crt")
-	_, err = storeurl.TLS(url.Values{"ca": {file}})
-	require.ErrorIs(t, err, fs.ErrNotExist)
-	require.ErrorContains(t, err, "parameter ca")
-	require.NoError(t, os.WriteFile(file, []byte("x"), 0o600))
-	_, err = storeurl.TLS(url.Values{"ca": {file}})
-	require.ErrorContains(t, err, "has no certificate")
-	_, err = storeurl.TLS(url.Values{"cert": {file}, "key": {file}})
-	require.ErrorContains(t, err, "parameters cert and key")
-
-	server := httptest.NewTLSServer(nil)
-	defer server.Close()
-	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
-	require.NoError(t, os.WriteFile(file, text, 0o600))
-	config, err = storeurl.TLS(url.Values{"ca": {file}})
-	require.NoError(t, err)
-	require.NotNil(t, config.RootCAs)
 }

@@ -9,6 +9,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
+	"github.com/ipalloc/ipalloc/internal/storetls"
 	"github.com/ipalloc/ipalloc/internal/storeurl"
 )
 
@@ -26,7 +27,7 @@ func OpenURL(ctx context.Context, u *url.URL) (*Store, error) {
 	if err := CheckURL(u); err != nil {
 		return nil, err
 	}
-	secure, err := storeurl.TLS(u.Query())
+	secure, err := storetls.Config(u.Query())
 	if err != nil {
 		return nil, err
 	}
@@ -53,5 +54,5 @@ func CheckURL(u *url.URL) error {
 	if err != nil {
 		return err
 	}
-	return storeurl.CheckTLS(parameters)
+	return storetls.Check(parameters)
 }

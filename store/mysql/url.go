@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"github.com/ipalloc/ipalloc/internal/storetls"
 	"github.com/ipalloc/ipalloc/internal/storeurl"
 )
 
@@ -65,7 +66,7 @@ func CheckURL(u *url.URL) error {
 	if _, err := (&Options{Schema: strings.TrimPrefix(u.Path, "/")}).schema(); err != nil {
 		return err
 	}
-	return storeurl.CheckTLS(parameters)
+	return storetls.Check(parameters)
 }
 
 // configOf returns how to connect to the server of a URL that was checked.
@@ -81,7 +82,7 @@ func configOf(u *url.URL) (*mysql.Config, error) {
 		config.Passwd, _ = u.User.Password()
 	}
 	config.TLSConfig = parameters.Get("tls")
-	secure, err := storeurl.TLS(parameters)
+	secure, err := storetls.Config(parameters)
 	config.TLS = secure
 	return config, err
 }

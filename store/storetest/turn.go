@@ -152,11 +152,11 @@ func (s *subject) turnsOfMany(head store.Record, writers, most int) []int {
 	time.AfterFunc(store.MaxTurn/4, first.End) // when all are in line
 	s.race(ruleTurn, writers, func(i int, handle store.Store) error {
 		for !full.Load() {
+			begin := time.Now() // the turn begins within the call: before it has read the head
 			t, err := handle.Turn(s.ctx, head.Key)
 			if err != nil {
 				return err
 			}
-			begin := time.Now()
 			_, err = handle.Commit(s.ctx, store.Change{Head: t.Heads()[0], Turn: t})
 			switch {
 			case err == nil:

@@ -22,8 +22,8 @@ type Network struct {
 //
 // The text is what a plugin reads on its standard input, a list of plugins, or a NetworkAttachmentDefinition that holds
 // one of these. Of a list it takes the first plugin whose section ipam has the type, or else the first that has one.
-func Read(data []byte, ipamType string, report *tree.Report) (Network, bool) {
-	documents := tree.Documents(data, report)
+func Read(text tree.Documents, ipamType string, report *tree.Report) (Network, bool) {
+	documents := text.Values(report)
 	if len(documents) != 1 {
 		if report.Count() == 0 {
 			report.Add("the text has no content, or several documents", "one CNI configuration")

@@ -34,7 +34,7 @@ func (v Value) HostPrefix() (netip.Prefix, bool) {
 // Range is the value of an address, a CIDR, whose host bits are masked, or two bounds.
 func (v Value) Range() (netipx.IPRange, bool) {
 	r, ok := parsed(v, masking.Range)
-	if ok && strings.Contains(v.node.text, "-") && strings.Contains(v.node.text, "/") {
+	if ok && strings.Contains(v.node.Text, "-") && strings.Contains(v.node.Text, "/") {
 		v.Refuse("is a range with a length", "the range alone")
 		return netipx.IPRange{}, false
 	}
@@ -69,7 +69,7 @@ func parsed[T any](v Value, parse func(string) (T, error)) (T, bool) {
 	if errors.As(err, &refused) {
 		rule, want = refused.Rule, refused.Want
 	}
-	v.refuse("cannot be parsed: "+clause(rule), clause(want), err)
+	v.refuse("cannot be parsed: "+Clause(rule), Clause(want), err)
 	return none, false
 }
 

@@ -1,25 +1,37 @@
 package tree
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"os"
 
 	"github.com/ipalloc/ipalloc/config"
 )
 
-// Documents returns the root of each document in a text, either the one value of JSON or the documents of YAML that are
-// not empty. What is wrong in them is recorded in report. A text that cannot be read is recorded too, and has none.
-func Documents(data []byte, report *Report) []Value {
-	roots, err := parse(data)
-	if err != nil {
-		report.add(err)
+// Documents are the documents of a text, or what is wrong with the text. The zero Documents are none.
+type Documents struct {
+	roots []*Node
+	wrong *config.FieldError
+}
+
+// NewDocuments returns the documents with these roots, or those of a text that cannot be read if wrong is not nil.
+func NewDocuments(roots []*Node, wrong *config.FieldError) Documents {
+	if wrong != nil {
+		return Documents{wrong: wrong}
+	}
+	return Documents{roots: roots}
+}
+
+// Values returns the root of each document. What is wrong in them is recorded in report. A text that cannot be read is
+// recorded too, and has none.
+func (d Documents) Values(report *Report) []Value {
+	if d.wrong != nil {
+		wrong := *d.wrong // which the caller may change
+		report.add(&wrong)
 		return nil
 	}
-	values := make([]Value, len(roots))
-	for i, root := range roots {
-		values[i] = Value{report: report, line: root.line, node: root}
+	values := make([]Value, len(d.roots))
+	for i, root := range d.roots {
+		values[i] = Value{report: report, line: root.Line, node: root}
 	}
 	return values
 }
@@ -39,38 +51,9 @@ func (v Value) Embedded() (Value, bool) {
 	return Value{report: v.report, path: v.path, line: v.line, fixedLine: true, node: root}, true
 }
 
-func parse(data []byte) ([]*Node, *config.FieldError) {
-	if len(data) > config.MaxBytes {
-		return nil, &config.FieldError{
-			Rule: fmt.Sprintf("the text has %d bytes", len(data)), Want: fmt.Sprintf("at most %d", config.MaxBytes),
-		}
-	}
-	// JSON is read as such, since YAML allows no tabs. A text that is almost JSON may be YAML.
-	if json.Valid(data) {
-		return one(parseJSON(data))
-	}
-	roots, err := parseYAML(data)
-	if err != nil && looksLikeJSON(data) {
-		return one(parseJSON(data))
-	}
-	return roots, err
-}
-
-func one(root *Node, err *config.FieldError) ([]*Node, *config.FieldError) {
-	if err != nil {
-		return nil, err
-	}
-	return []*Node{root}, nil
-}
-
-// looksLikeJSON reports whether the text begins with an object whose first field is quoted.
-func looksLikeJSON(data []byte) bool {
-	rest, found := bytes.CutPrefix(bytes.TrimSpace(data), []byte("{"))
-	return found && bytes.HasPrefix(bytes.TrimSpace(rest), []byte(`"`))
-}
-
-// ReadFile reads a regular file of at most [config.MaxBytes] bytes and parses it. Its errors name the file.
-func ReadFile[T any](path string, parse func([]byte) (T, error)) (T, error) {
+// ReadFile reads a regular file of at most [config.MaxBytes] bytes, parses it, and returns what read makes of it. Its
+// errors name the file.
+func ReadFile[T any](path string, parse func([]byte) Documents, read func(Documents) (T, error)) (T, error) {
 	var none T
 	info, err := os.Stat(path)
 	switch {
@@ -87,9 +70,9 @@ func ReadFile[T any](path string, parse func([]byte) (T, error)) (T, error) {
 	if err != nil {
 		return none, err
 	}
-	parsed, err := parse(data)
+	result, err := read(parse(data))
 	for _, wrong := range config.FieldErrors(err) {
 		wrong.File = path
 	}
-	return parsed, err
+	return result, err
 }

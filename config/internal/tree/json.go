@@ -15,6 +15,20 @@ const maxDepth = 100
 
 var errDepth = fmt.Errorf("objects and lists are nested more than %d deep", maxDepth)
 
+// JSON reads the one document in a text of JSON. An empty text has none.
+func JSON(data []byte) Documents {
+	switch {
+	case len(data) > config.MaxBytes:
+		return Documents{wrong: &config.FieldError{
+			Rule: fmt.Sprintf("the text has %d bytes", len(data)), Want: fmt.Sprintf("at most %d", config.MaxBytes),
+		}}
+	case len(bytes.TrimSpace(data)) == 0:
+		return Documents{}
+	}
+	root, wrong := parseJSON(data)
+	return NewDocuments([]*Node{root}, wrong)
+}
+
 // parseJSON returns the one value in a text of JSON.
 func parseJSON(data []byte) (*Node, *config.FieldError) {
 	r := jsonReader{data: data, line: 1, decoder: json.NewDecoder(bytes.NewReader(data))}
@@ -24,7 +38,7 @@ func parseJSON(data []byte) (*Node, *config.FieldError) {
 		err = r.end()
 	}
 	if err != nil {
-		rule := "the text is not JSON: " + clause(oneLine(err.Error()))
+		rule := "the text is not JSON: " + Clause(err.Error())
 		return nil, &config.FieldError{Line: r.lineHere(), Rule: rule, Err: err}
 	}
 	return root, nil
@@ -51,7 +65,7 @@ func (r *jsonReader) value(depth int) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{line: r.lineHere()}
+	n := &Node{Line: r.lineHere()}
 	switch t := token.(type) {
 	case json.Delim:
 		if depth == maxDepth {
@@ -62,32 +76,32 @@ func (r *jsonReader) value(depth int) (*Node, error) {
 		}
 		return n, r.object(n, depth)
 	case string:
-		n.kind, n.text = text, t
+		n.Kind, n.Text = Text, t
 	case json.Number:
-		n.kind, n.text = number, t.String()
+		n.Kind, n.Text = Number, t.String()
 	case bool:
-		n.kind, n.text = boolean, fmt.Sprint(t)
+		n.Kind, n.Text = Boolean, fmt.Sprint(t)
 	default:
-		n.kind, n.text = null, "null"
+		n.Kind, n.Text = Null, "null"
 	}
 	return n, nil
 }
 
 func (r *jsonReader) list(n *Node, depth int) error {
-	n.kind = list
+	n.Kind = List
 	for r.decoder.More() {
 		item, err := r.value(depth + 1)
 		if err != nil {
 			return err
 		}
-		n.items = append(n.items, item)
+		n.Items = append(n.Items, item)
 	}
 	_, err := r.token() // the closing bracket
 	return err
 }
 
 func (r *jsonReader) object(n *Node, depth int) error {
-	n.kind = object
+	n.Kind = Mapping
 	for r.decoder.More() {
 		name, err := r.token()
 		if err != nil {
@@ -98,7 +112,7 @@ func (r *jsonReader) object(n *Node, depth int) error {
 		if err != nil {
 			return err
 		}
-		n.fields = append(n.fields, field{fmt.Sprint(name), line, value})
+		n.Fields = append(n.Fields, Field{fmt.Sprint(name), line, value})
 	}
 	_, err := r.token() // the closing brace
 	return err

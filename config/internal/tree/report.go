@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/ipalloc/ipalloc/config"
@@ -51,8 +53,11 @@ func Quote(text string) string {
 	return strconv.Quote(text)
 }
 
-// clause is a part of a message of another package, cut if it is too long.
-func clause(text string) string {
+// Clause is a part of a message of another package, without line breaks and other control characters, and cut if it is
+// too long.
+func Clause(text string) string {
+	words := strings.FieldsFunc(text, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) })
+	text = strings.Join(words, " ")
 	const most = 240
 	if short := cut(text, most); len(short) < len(text) {
 		return short + "…"

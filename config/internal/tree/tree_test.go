@@ -9,13 +9,14 @@ import (
 
 	"github.com/ipalloc/ipalloc/config"
 	"github.com/ipalloc/ipalloc/config/internal/tree"
+	"github.com/ipalloc/ipalloc/config/internal/tree/yamltree"
 )
 
 // read is the root of the one document in the text.
 func read(t *testing.T, text string) (tree.Value, *tree.Report) {
 	t.Helper()
 	report := &tree.Report{}
-	roots := tree.Documents([]byte(text), report)
+	roots := yamltree.Parse([]byte(text)).Values(report)
 	require.NoError(t, report.Err())
 	require.Len(t, roots, 1)
 	return roots[0], report
@@ -75,7 +76,7 @@ func TestBadTexts(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			report := &tree.Report{}
-			assert.Empty(t, tree.Documents([]byte(c.text), report))
+			assert.Empty(t, yamltree.Parse([]byte(c.text)).Values(report))
 			require.ErrorContains(t, report.Err(), c.want)
 			assert.Less(t, len(report.Err().Error()), 400)
 		})

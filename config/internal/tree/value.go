@@ -24,14 +24,14 @@ func (v Value) Refuse(rule, want string) { v.refuse(rule, want, nil) }
 
 func (v Value) refuse(rule, want string, err error) {
 	wrong := &config.FieldError{Line: v.line, Field: v.path, Rule: rule, Want: want, Err: err}
-	if v.node != nil && v.node.kind != list && v.node.kind != object {
-		wrong.Value = Quote(v.node.text)
+	if v.node != nil && v.node.Kind != List && v.node.Kind != Mapping {
+		wrong.Value = Quote(v.node.Text)
 	}
 	v.report.add(wrong)
 }
 
 // Missing reports whether the value is missing or an empty text. A field that is null is missing too.
-func (v Value) Missing() bool { return v.node == nil || v.node.kind == text && v.node.text == "" }
+func (v Value) Missing() bool { return v.node == nil || v.node.Kind == Text && v.node.Text == "" }
 
 // Path is where the value stands, such as spec.addresses[2].
 func (v Value) Path() string { return v.path }
@@ -41,10 +41,10 @@ func (v Value) Errors() int { return v.report.Count() }
 
 // Text is the value of a text.
 func (v Value) Text() (string, bool) {
-	if !v.is(text, "a text") {
+	if !v.is(Text, "a text") {
 		return "", false
 	}
-	return v.node.text, true
+	return v.node.Text, true
 }
 
 // TextOr is the value of a text, or what to take if it is missing or refused.
@@ -61,12 +61,12 @@ func (v Value) TextOr(missing string) string {
 
 // Number is the value of a whole number from low to high, which want describes.
 func (v Value) Number(low, high int, want string) (int, bool) {
-	if !v.is(number, "a whole number without quotes") {
+	if !v.is(Number, "a whole number without quotes") {
 		return 0, false
 	}
-	n, err := strconv.ParseInt(v.node.text, 0, 64)
+	n, err := strconv.ParseInt(v.node.Text, 0, 64)
 	switch {
-	case err != nil && strings.Trim(v.node.text, "+-0123456789") != "":
+	case err != nil && strings.Trim(v.node.Text, "+-0123456789") != "":
 		v.Refuse("is not a whole number", want)
 	case err != nil || n < int64(low) || n > int64(high):
 		v.Refuse("is out of range", want)
@@ -78,20 +78,20 @@ func (v Value) Number(low, high int, want string) (int, bool) {
 
 // Flag is the value of a boolean, or what to take if it is missing or refused.
 func (v Value) Flag(missing bool) bool {
-	if v.Missing() || !v.is(boolean, "true or false, without quotes") {
+	if v.Missing() || !v.is(Boolean, "true or false, without quotes") {
 		return missing
 	}
-	return strings.EqualFold(v.node.text, "true")
+	return strings.EqualFold(v.node.Text, "true")
 }
 
 // Items are the values of a list; none if it is missing or refused.
 func (v Value) Items() []Value {
-	if v.Missing() || !v.is(list, "a list") {
+	if v.Missing() || !v.is(List, "a list") {
 		return nil
 	}
-	items := make([]Value, len(v.node.items))
-	for i, node := range v.node.items {
-		items[i] = v.at(fmt.Sprintf("%s[%d]", v.path, i), node.line, node)
+	items := make([]Value, len(v.node.Items))
+	for i, node := range v.node.Items {
+		items[i] = v.at(fmt.Sprintf("%s[%d]", v.path, i), node.Line, node)
 	}
 	return items
 }
@@ -114,18 +114,18 @@ func (v Value) Object() (Object, bool) { return v.object(false) }
 func (v Value) FoldedObject() (Object, bool) { return v.object(true) }
 
 func (v Value) object(fold bool) (Object, bool) {
-	if !v.is(object, "fields with values") {
+	if !v.is(Mapping, "fields with values") {
 		return Object{}, false
 	}
 	o := Object{Value: v, fold: fold}
 	seen := map[string]bool{}
-	for _, f := range v.node.fields {
-		name := f.name
+	for _, f := range v.node.Fields {
+		name := f.Name
 		if fold {
 			name = strings.ToLower(name)
 		}
 		if seen[name] {
-			o.at(o.pathOf(f.name), f.line, nil).Refuse("is there twice", "it once")
+			o.at(o.pathOf(f.Name), f.Line, nil).Refuse("is there twice", "it once")
 		}
 		seen[name] = true
 	}
@@ -140,14 +140,14 @@ func (v Value) at(path string, line int, node *Node) Value {
 	return Value{report: v.report, path: path, line: line, fixedLine: v.fixedLine, node: node}
 }
 
-func (v Value) is(k kind, want string) bool {
+func (v Value) is(k Kind, want string) bool {
 	switch {
 	case v.node == nil:
 		v.Refuse("is missing", want)
-	case v.node.kind == tagged:
+	case v.node.Kind == Tagged:
 		v.Refuse("is the tag of the value", want)
-	case v.node.kind != k:
-		v.Refuse("is "+v.node.kind.String(), want)
+	case v.node.Kind != k:
+		v.Refuse("is "+v.node.Kind.String(), want)
 	default:
 		return true
 	}
@@ -162,14 +162,14 @@ type Object struct {
 
 // Field is the value of a field.
 func (o Object) Field(name string) Value {
-	for _, f := range o.node.fields {
-		if !o.matches(f.name, name) {
+	for _, f := range o.node.Fields {
+		if !o.matches(f.Name, name) {
 			continue
 		}
-		if f.value.kind == null {
-			return o.at(o.pathOf(name), f.line, nil)
+		if f.Value.Kind == Null {
+			return o.at(o.pathOf(name), f.Line, nil)
 		}
-		return o.at(o.pathOf(name), f.value.line, f.value)
+		return o.at(o.pathOf(name), f.Value.Line, f.Value)
 	}
 	return o.at(o.pathOf(name), o.line, nil)
 }
@@ -178,7 +178,7 @@ func (o Object) Field(name string) Value {
 func (o Object) Unknown(known ...string) []string {
 	var unknown []string
 	for _, f := range o.unknown(known) {
-		unknown = append(unknown, o.pathOf(f.name))
+		unknown = append(unknown, o.pathOf(f.Name))
 	}
 	return unknown
 }
@@ -186,14 +186,14 @@ func (o Object) Unknown(known ...string) []string {
 // RefuseUnknown records each field that has another name than these.
 func (o Object) RefuseUnknown(known ...string) {
 	for _, f := range o.unknown(known) {
-		o.at(o.pathOf(f.name), f.line, nil).Refuse("is not a known field", "one of "+strings.Join(known, ", "))
+		o.at(o.pathOf(f.Name), f.Line, nil).Refuse("is not a known field", "one of "+strings.Join(known, ", "))
 	}
 }
 
-func (o Object) unknown(known []string) []field {
-	var unknown []field
-	for _, f := range o.node.fields {
-		if !slices.ContainsFunc(known, func(name string) bool { return o.matches(f.name, name) }) {
+func (o Object) unknown(known []string) []Field {
+	var unknown []Field
+	for _, f := range o.node.Fields {
+		if !slices.ContainsFunc(known, func(name string) bool { return o.matches(f.Name, name) }) {
 			unknown = append(unknown, f)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/ipalloc/ipalloc/config/clusterapi"
 	"github.com/ipalloc/ipalloc/config/hostlocal"
+	"github.com/ipalloc/ipalloc/config/manifest"
 	"github.com/ipalloc/ipalloc/config/whereabouts"
 	"github.com/ipalloc/ipalloc/pool"
 )
@@ -103,7 +104,7 @@ func asIPAM(text []byte) []byte {
 func parseCNI(text []byte, types []string) (pool.Spec, error) {
 	switch {
 	case slices.Contains(types, typeWhereabouts):
-		c, err := whereabouts.Parse(text)
+		c, err := manifest.Parse(text, whereabouts.Read)
 		if err != nil {
 			return pool.Spec{}, foreign("Whereabouts", err)
 		}
@@ -116,7 +117,7 @@ func parseCNI(text []byte, types []string) (pool.Spec, error) {
 		}
 		return c.Spec(), nil
 	case slices.Contains(types, typeHostLocal):
-		c, err := hostlocal.Parse(text)
+		c, err := manifest.Parse(text, hostlocal.Read)
 		if err != nil {
 			return pool.Spec{}, foreign("host-local", err)
 		}

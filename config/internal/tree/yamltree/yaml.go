@@ -1,20 +1,41 @@
-package tree
+// Package yamltree reads YAML into the trees of package tree.
+package yamltree
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
 	"strings"
-	"unicode"
 
 	"go.yaml.in/yaml/v3"
 
 	"github.com/ipalloc/ipalloc/config"
+	"github.com/ipalloc/ipalloc/config/internal/tree"
 )
 
+// Parse reads the documents in a text of JSON or YAML, but those of YAML that are empty.
+func Parse(data []byte) tree.Documents {
+	// JSON is read as such, since YAML allows no tabs. A text that is almost JSON may be YAML.
+	if len(data) > config.MaxBytes || json.Valid(data) {
+		return tree.JSON(data)
+	}
+	roots, wrong := parseYAML(data)
+	if wrong != nil && looksLikeJSON(data) {
+		return tree.JSON(data)
+	}
+	return tree.NewDocuments(roots, wrong)
+}
+
+// looksLikeJSON reports whether the text begins with an object whose first field is quoted.
+func looksLikeJSON(data []byte) bool {
+	rest, found := bytes.CutPrefix(bytes.TrimSpace(data), []byte("{"))
+	return found && bytes.HasPrefix(bytes.TrimSpace(rest), []byte(`"`))
+}
+
 // parseYAML returns the roots of the documents in a YAML stream that are not empty.
-func parseYAML(data []byte) ([]*Node, *config.FieldError) {
-	var roots []*Node
+func parseYAML(data []byte) ([]*tree.Node, *config.FieldError) {
+	var roots []*tree.Node
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	for {
 		var document yaml.Node
@@ -23,14 +44,14 @@ func parseYAML(data []byte) ([]*Node, *config.FieldError) {
 			return roots, nil
 		}
 		if err != nil {
-			message := oneLine(strings.TrimPrefix(err.Error(), "yaml: "))
-			return nil, &config.FieldError{Rule: "the text is not YAML: " + clause(message), Err: err}
+			message := strings.TrimPrefix(err.Error(), "yaml: ")
+			return nil, &config.FieldError{Rule: "the text is not YAML: " + tree.Clause(message), Err: err}
 		}
 		root, _, err := make(converter).convert(document.Content[0])
 		if err != nil {
 			return nil, &config.FieldError{Line: document.Line, Rule: "the text is not read: " + err.Error(), Err: err}
 		}
-		if root.kind != null {
+		if root.Kind != tree.Null {
 			roots = append(roots, root)
 		}
 	}
@@ -48,12 +69,12 @@ var (
 type converter map[*yaml.Node]converted
 
 type converted struct {
-	node *Node
+	node *tree.Node
 	size int // the number of values; 0 if not all of them are converted yet
 }
 
 // convert returns the node, and the number of values that it holds, itself included.
-func (c converter) convert(in *yaml.Node) (*Node, int, error) {
+func (c converter) convert(in *yaml.Node) (*tree.Node, int, error) {
 	if in.Kind == yaml.AliasNode {
 		in = in.Alias
 	}
@@ -64,8 +85,8 @@ func (c converter) convert(in *yaml.Node) (*Node, int, error) {
 		return done.node, done.size, nil
 	}
 	c[in] = converted{}
-	out, size := &Node{line: in.Line}, 1
-	var children []*Node
+	out, size := &tree.Node{Line: in.Line}, 1
+	var children []*tree.Node
 	for _, child := range in.Content {
 		node, n, err := c.convert(child)
 		if err != nil {
@@ -76,43 +97,37 @@ func (c converter) convert(in *yaml.Node) (*Node, int, error) {
 		}
 		children = append(children, node)
 	}
-	out.set(in, children)
+	set(out, in, children)
 	c[in] = converted{out, size}
 	return out, size, nil
 }
 
-func (n *Node) set(in *yaml.Node, children []*Node) {
+func set(n *tree.Node, in *yaml.Node, children []*tree.Node) {
 	switch in.Kind {
 	case yaml.MappingNode:
-		n.kind = object
+		n.Kind = tree.Mapping
 		for i := 0; i+1 < len(children); i += 2 {
-			n.fields = append(n.fields, field{children[i].text, in.Content[i].Line, children[i+1]})
+			n.Fields = append(n.Fields, tree.Field{Name: children[i].Text, Line: in.Content[i].Line, Value: children[i+1]})
 		}
 	case yaml.SequenceNode:
-		n.kind, n.items = list, children
+		n.Kind, n.Items = tree.List, children
 	default:
-		n.setScalar(in)
+		setScalar(n, in)
 	}
 }
 
-func (n *Node) setScalar(in *yaml.Node) {
-	n.text = in.Value
+func setScalar(n *tree.Node, in *yaml.Node) {
+	n.Text = in.Value
 	switch tag := in.ShortTag(); tag {
 	case "!!str", "!!timestamp": // Kubernetes knows no dates
-		n.kind = text
+		n.Kind = tree.Text
 	case "!!int", "!!float":
-		n.kind = number
+		n.Kind = tree.Number
 	case "!!bool":
-		n.kind = boolean
+		n.Kind = tree.Boolean
 	case "!!null":
-		n.kind = null
+		n.Kind = tree.Null
 	default:
-		n.kind, n.text = tagged, tag
+		n.Kind, n.Text = tree.Tagged, tag
 	}
-}
-
-// oneLine is the text without line breaks and other control characters, for messages of others.
-func oneLine(text string) string {
-	words := strings.FieldsFunc(text, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) })
-	return strings.Join(words, " ")
 }
