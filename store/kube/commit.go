@@ -48,6 +48,7 @@ type transaction struct {
 	waited   map[string]time.Duration // for commits of others, by their identifiers
 	base     *object                  // of the head, as the attempt found it
 	prepared []*object                // that the attempt has written, pending
+	roll     *object                  // that names these; nil if there is none
 	unsure   []ref                    // that it may have written
 	wrote    time.Duration            // that this took
 	dead     []leftover               // that stay of attempts; for later, once it is certain that none comes about
@@ -171,7 +172,7 @@ func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }
 
 // attempt does the three steps of a commit: it finds the head, writes all records pending, and updates the head.
 func (t *transaction) attempt(ctx context.Context) (int64, error) {
-	t.base, t.prepared, t.unsure = nil, nil, nil
+	t.base, t.prepared, t.roll, t.unsure = nil, nil, nil, nil
 	base, err := t.findHead(ctx)
 	if err != nil {
 		return 0, err
@@ -298,6 +299,10 @@ func (t *transaction) revision() (int64, error) {
 
 func (t *transaction) entry(revision int64) entry {
 	e := entry{id: t.id, revision: revision}
+	if t.roll != nil {
+		e.objects = []ref{t.roll.ref}
+		return e
+	}
 	for _, o := range t.prepared {
 		e.objects = append(e.objects, o.ref)
 	}
@@ -357,7 +362,7 @@ func (t *transaction) done(revision int64, head *object) {
 		t.cache.put(o)
 	}
 	if len(t.prepared) > 0 || head.value == nil {
-		t.ledger.add(t.id, head.ref, revision, t.prepared)
+		t.ledger.add(t.id, head.ref, revision, t.prepared, t.roll)
 	}
 	t.ledger.forget(t.base.log, head.log)
 }
@@ -375,13 +380,16 @@ func (t *transaction) moved(err error) error {
 // for the head that it made, or found, without anything in it.
 func (t *transaction) rollBack(ctx context.Context, last bool) {
 	written := t.prepared
+	if t.roll != nil {
+		written = append(written, t.roll)
+	}
 	if last && t.base != nil && t.base.empty() {
 		written = append(written, t.base)
 	}
 	for _, r := range t.unsure {
 		t.dead = append(t.dead, leftover{r, t.id})
 	}
-	t.prepared, t.base, t.unsure = nil, nil, nil
+	t.prepared, t.roll, t.base, t.unsure = nil, nil, nil, nil
 	if len(written) == 0 {
 		return
 	}

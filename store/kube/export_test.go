@@ -27,6 +27,7 @@ var (
 func NewStore(a API, opts Options, newID func() string, pause func(context.Context, time.Duration) error) *Store {
 	s := newStore(a, opts.withDefaults())
 	s.newID, s.pause, s.tails.still, s.maxTurn = newID, pause, true, 20*time.Millisecond
+	s.rollFrom, s.ledger.later = 2, 2 // so that short runs have rolls, and settle them in each way
 	return s
 }
 
@@ -125,4 +126,28 @@ func OneProcess(handles ...*Store) {
 	for _, s := range handles {
 		s.lobby = handles[0].lobby
 	}
+}
+
+// WithoutRolls returns s so that the log of a head names whatever its commits write, however much that is.
+func WithoutRolls(s *Store) *Store {
+	s.rollFrom = 1 << 30
+	return s
+}
+
+// What is settled later, and how fast what strangers left is settled.
+const (
+	RollFrom         = rollFrom
+	MaxLater         = maxLater
+	PatientWithRolls = patientWithRolls
+	Handful          = handful
+)
+
+// IsRoll reports whether o names what a commit wrote.
+func (o *Object) IsRoll() bool { return o.isRoll() }
+
+// WithoutNames returns o without its log.
+func (o *Object) WithoutNames() *Object {
+	next := *o
+	next.log = nil
+	return &next
 }

@@ -1,7 +1,6 @@
 package kube
 
 import (
-	"cmp"
 	"slices"
 	"sync"
 )
@@ -10,7 +9,9 @@ import (
 // their objects are settled. What it says stays true. To forget something costs a read.
 type ledger struct {
 	mu    sync.Mutex
+	later int                   // how many of the latest commits in a log are settled later if they have a roll
 	own   map[string]*ownCommit // by their identifiers
+	rolls map[string][]debt     // what rolls of strangers name, by the commits' identifiers
 	debts map[debtKey]bool      // false if somebody settles the object just now, true once it is settled
 	seen  map[string]int        // in how many commits of this handle a stranger's commit was still listed
 }
@@ -19,7 +20,29 @@ type ledger struct {
 type ownCommit struct {
 	head     ref
 	revision int64
+	names    []ref           // of the objects that it wrote, without the roll
+	roll     *object         // nil if it has none
 	objects  map[ref]*object // that are not settled, as they were prepared; nil for a large one
+}
+
+// openOf returns which objects of a commit of this handle are neither settled, nor being settled, nor in written. The roll is the last:
+// it is among them once all others are settled.
+func (l *ledger) openOf(id string, c *ownCommit, written map[ref]bool) (open []debt) {
+	settled := true
+	for _, r := range c.names {
+		done, known := l.debts[debtKey{r, id}]
+		settled = settled && done
+		if !known && !written[r] {
+			open = append(open, debt{r, id, c.revision})
+		}
+	}
+	if c.roll == nil || !settled {
+		return open
+	}
+	if _, known := l.debts[debtKey{c.roll.ref, id}]; !known {
+		open = append(open, debt{c.roll.ref, id, c.revision})
+	}
+	return open
 }
 
 // debtKey names an object that a commit may have left pending.
@@ -32,17 +55,21 @@ type debtKey struct {
 const (
 	maxOwnCommits = 4096
 	maxDebts      = 1 << 16
+	maxRolls      = 16
 )
 
 func newLedger() *ledger {
-	return &ledger{own: make(map[string]*ownCommit), debts: make(map[debtKey]bool), seen: make(map[string]int)}
+	return &ledger{
+		later: maxLater, own: make(map[string]*ownCommit), rolls: make(map[string][]debt),
+		debts: make(map[debtKey]bool), seen: make(map[string]int),
+	}
 }
 
-// add notes a commit of this handle, and what it has left pending.
-func (l *ledger) add(id string, head ref, revision int64, prepared []*object) {
-	c := &ownCommit{head: head, revision: revision, objects: make(map[ref]*object, len(prepared))}
+// add notes a commit of this handle, and what it has left pending; the roll may be nil.
+func (l *ledger) add(id string, head ref, revision int64, prepared []*object, roll *object) {
+	c := &ownCommit{head: head, revision: revision, roll: roll, objects: make(map[ref]*object, len(prepared))}
 	for _, o := range prepared {
-		c.objects[o.ref] = nil
+		c.names = append(c.names, o.ref)
 		if !o.large() {
 			c.objects[o.ref] = o
 		}
@@ -51,6 +78,14 @@ func (l *ledger) add(id string, head ref, revision int64, prepared []*object) {
 	defer l.mu.Unlock()
 	dropOne(l.own, maxOwnCommits)
 	l.own[id] = c
+}
+
+// learn notes what the roll of a stranger names.
+func (l *ledger) learn(id string, named []debt) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	dropOne(l.rolls, maxRolls)
+	l.rolls[id] = named
 }
 
 // dropOne makes room in a map that may have no more than most entries.
@@ -79,37 +114,44 @@ func (l *ledger) find(id string) (revision int64, ok bool) {
 func (l *ledger) prepared(d debt) *object {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if c := l.own[d.id]; c != nil {
-		return c.objects[d.ref]
+	c := l.own[d.id]
+	switch {
+	case c == nil:
+		return nil
+	case c.roll != nil && c.roll.ref == d.ref:
+		return c.roll
 	}
-	return nil
+	return c.objects[d.ref]
 }
 
-// owed returns what the commits of this handle on a head have left that is not settled, in an order of
-// their names.
-func (l *ledger) owed(head ref) (debts []debt) {
+// owed returns what the commits of this handle on a head have left that is not settled, the rolls apart from what they
+// name.
+func (l *ledger) owed(head ref) (records, rolls []debt) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for id, c := range l.own {
-		if c.head != head {
-			continue
-		}
-		for r := range c.objects {
+	for _, id := range l.commits(head) {
+		c := l.own[id]
+		for _, r := range c.names {
 			if !l.debts[debtKey{r, id}] {
-				debts = append(debts, debt{r, id, c.revision})
+				records = append(records, debt{r, id, c.revision})
 			}
 		}
+		if c.roll != nil && !l.debts[debtKey{c.roll.ref, id}] {
+			rolls = append(rolls, debt{c.roll.ref, id, c.revision})
+		}
 	}
-	slices.SortFunc(debts, func(a, b debt) int {
-		return cmp.Or(cmp.Compare(a.id, b.id), cmp.Compare(a.resource, b.resource), cmp.Compare(a.name, b.name))
-	})
-	return debts
+	return records, rolls
 }
 
 // commitsOn returns the commits of this handle on a head.
-func (l *ledger) commitsOn(head ref) (ids []string) {
+func (l *ledger) commitsOn(head ref) []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.commits(head)
+}
+
+// commits is commitsOn with mu held.
+func (l *ledger) commits(head ref) (ids []string) {
 	for id, c := range l.own {
 		if c.head == head {
 			ids = append(ids, id)
@@ -143,12 +185,24 @@ func (l *ledger) end(d debt, settled bool) {
 	}
 	l.debts[k] = true
 	if c := l.own[d.id]; c != nil {
-		c.objects[d.ref] = nil // which is not needed any more
+		delete(c.objects, d.ref) // which is not needed any more
 	}
 }
 
 // settled notes that d is settled.
 func (l *ledger) settled(d debt) { l.end(d, true) }
+
+// isSettled reports whether d is known to be settled.
+func (l *ledger) isSettled(d debt) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.debts[debtKey{d.ref, d.id}]
+}
+
+// allSettled reports whether all debts are known to be settled.
+func (l *ledger) allSettled(debts []debt) bool {
+	return !slices.ContainsFunc(debts, func(d debt) bool { return !l.isSettled(d) })
+}
 
 // rest returns what a log must still list: what is neither settled nor in written.
 func (l *ledger) rest(log []entry, written map[ref]bool) (kept []entry) {
@@ -168,8 +222,8 @@ func (l *ledger) rest(log []entry, written map[ref]bool) (kept []entry) {
 	return kept
 }
 
-// open returns what a log lists that is neither settled, nor being settled, nor in written: by commits of this handle,
-// and by others. Of the latter it counts in how many calls they were listed.
+// open returns what a log lists that is neither settled, nor being settled, nor in written, and is to be settled now:
+// by commits of this handle, and by others. Of the latter it counts in how many calls they were listed.
 func (l *ledger) open(log []entry, written map[ref]bool) (own, strange []debt) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -181,23 +235,61 @@ func (l *ledger) open(log []entry, written map[ref]bool) (own, strange []debt) {
 			l.seen[e.id]++
 		}
 	}
-	for _, e := range log {
-		mine := l.own[e.id] != nil
-		if !mine && l.seen[e.id] <= patientSightings && listed <= maxStrange {
-			continue // whoever made it will settle it
+	due := l.due(log)
+	for i, e := range log {
+		if c := l.own[e.id]; c != nil {
+			if i < due || c.roll == nil {
+				own = append(own, l.openOf(e.id, c, written)...)
+			}
+			continue
 		}
-		for _, r := range e.objects {
-			if _, known := l.debts[debtKey{r, e.id}]; known || written[r] {
-				continue
-			}
-			if mine {
-				own = append(own, debt{r, e.id, e.revision})
-			} else if len(strange) < handful {
-				strange = append(strange, debt{r, e.id, e.revision})
-			}
+		if l.seen[e.id] > patience(e) || listed > maxStrange {
+			strange = l.openStrange(e, written, strange)
 		}
 	}
 	return own, strange
+}
+
+// due returns how many commits of a log, the oldest, are to be settled now even if they have a roll.
+func (l *ledger) due(log []entry) int {
+	latest, objects := max(0, len(log)-l.later), 0
+	for i := len(log) - 1; i >= latest; i-- {
+		if c := l.own[log[i].id]; c != nil {
+			if objects += len(c.names); objects > maxLaterOf {
+				return i + 1
+			}
+		}
+	}
+	return latest
+}
+
+// patience returns in how many commits of this handle a stranger's is listed until this handle begins to settle it.
+// Who made it is alive, as a rule, and settles it sooner.
+func patience(e entry) int {
+	if len(e.objects) == 1 && isRoll(e.objects[0]) {
+		return patientWithRolls
+	}
+	return patientSightings
+}
+
+// openStrange adds to strange what a stranger's commit has left, a handful in all.
+func (l *ledger) openStrange(e entry, written map[ref]bool, strange []debt) []debt {
+	objects := l.rolls[e.id]
+	settled := true
+	for _, d := range objects {
+		settled = settled && l.debts[debtKey{d.ref, d.id}]
+	}
+	if settled {
+		for _, r := range e.objects {
+			objects = append(slices.Clip(objects), debt{r, e.id, e.revision})
+		}
+	}
+	for _, d := range objects {
+		if _, known := l.debts[debtKey{d.ref, d.id}]; !known && !written[d.ref] && len(strange) < handful {
+			strange = append(strange, d)
+		}
+	}
+	return strange
 }
 
 // forget forgets the commits that a log listed before and does not list now.
@@ -212,11 +304,10 @@ func (l *ledger) forget(before, now []entry) {
 		if listed[e.id] {
 			continue
 		}
-		delete(l.own, e.id)
-		delete(l.seen, e.id)
 		for _, r := range e.objects {
 			delete(l.debts, debtKey{r, e.id})
 		}
+		l.dropCommit(e.id)
 	}
 }
 
@@ -224,10 +315,23 @@ func (l *ledger) forget(before, now []entry) {
 func (l *ledger) drop(id string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.dropCommit(id)
+}
+
+// dropCommit forgets a commit and what is known of its objects. Mu is held.
+func (l *ledger) dropCommit(id string) {
 	if c := l.own[id]; c != nil {
-		for r := range c.objects {
+		for _, r := range c.names {
 			delete(l.debts, debtKey{r, id})
 		}
-		delete(l.own, id)
+		if c.roll != nil {
+			delete(l.debts, debtKey{c.roll.ref, id})
+		}
 	}
+	for _, d := range l.rolls[id] {
+		delete(l.debts, debtKey{d.ref, id})
+	}
+	delete(l.own, id)
+	delete(l.rolls, id)
+	delete(l.seen, id)
 }

@@ -112,6 +112,9 @@ func (l *listing) page(ctx context.Context, p page) bool {
 	}
 	var objects []*object
 	for _, o := range p.objects {
+		if !o.isRecord() {
+			continue
+		}
 		it := item{object: o, key: o.key, known: refOf(o.key) == o.ref}
 		if err := it.misnamed(); err != nil {
 			l.note(it, err)

@@ -148,6 +148,9 @@ func (o *object) labels() map[string]string {
 	if o.turn != "" {
 		return map[string]string{labelKind: ticketKind, labelTurn: labelValue(o.turn)}
 	}
+	if o.isRoll() {
+		return map[string]string{labelKind: rollLabel, labelPool: labelValue(o.key.Pool), labelPending: "true"}
+	}
 	all := map[string]string{labelKind: labelValue(string(o.key.Kind)), labelPool: labelValue(o.key.Pool)}
 	if o.pending != nil || o.value == nil || len(o.log) > 0 {
 		all[labelPending] = "true"

@@ -25,7 +25,7 @@ type object struct {
 	pending *pending
 
 	// What follows is of use where the record is the head of commits.
-	log    []entry // commits whose objects may still have to be settled, the oldest first
+	log    []entry // commits whose objects may still have to be settled, the oldest first; in a roll its own
 	last   string  // identifier of the latest commit
 	aborts int64   // counts how often a commit of a stranger was stopped; see abort
 
@@ -91,6 +91,9 @@ func (o *object) committed(revision int64) *object {
 func (o *object) rolledBack() *object {
 	next := *o
 	next.value, next.pending = o.current(), nil
+	if o.isRoll() {
+		next.log = nil // what it names is of the same commit, and comes to nothing by itself
+	}
 	return &next
 }
 

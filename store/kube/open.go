@@ -83,7 +83,9 @@ type Store struct {
 	held    *sync.Map // the turns that callers have or wait for
 	maxTurn time.Duration
 	newID   func() string
-	pause   func(ctx context.Context, d time.Duration) error
+
+	rollFrom int // a commit that writes so many records has a roll
+	pause    func(ctx context.Context, d time.Duration) error
 
 	closing context.Context // done once the handle is closed
 	close   context.CancelCauseFunc
@@ -153,7 +155,7 @@ func newStore(a api, options Options) *Store {
 	s := &Store{
 		api: a, options: options, cache: newCache(), ledger: newLedger(), tails: newTails(), pace: &pace{},
 		rivals: newRivals(), lobby: newLobby(), held: new(sync.Map), maxTurn: store.MaxTurn,
-		newID: rand.Text, pause: wait, closing: closing, close: stop,
+		newID: rand.Text, rollFrom: rollFrom, pause: wait, closing: closing, close: stop,
 		now: time.Now, //nolint:forbidigo // measures how long requests and others' turns take, and decides nothing else
 	}
 	s.working, s.stop = context.WithCancel(context.Background())

@@ -24,8 +24,14 @@ func (t *transaction) prepare(ctx context.Context) ([]entry, error) {
 		return nil, err
 	}
 	due := slices.Concat(strange, own[:min(len(own), len(t.intents)+handful)])
-	prepared := make([]*object, len(t.intents))
-	errs := t.beside(len(t.intents), func(i int) (err error) {
+	prepared, all := make([]*object, len(t.intents)), len(t.intents)
+	if t.hasRoll() {
+		all++
+	}
+	errs := t.beside(all, func(i int) (err error) {
+		if i == len(t.intents) {
+			return t.writeRoll(ctx)
+		}
 		if err := pace.check(); err != nil {
 			return err
 		}
@@ -124,7 +130,7 @@ func (t *transaction) prepareOne(ctx context.Context, in *intent) (*object, erro
 // prepareBlind does without reading first: it creates what is to be created, and updates what this handle knows. It
 // returns nil if that did not work.
 func (t *transaction) prepareBlind(ctx context.Context, in *intent) (o *object, err error) {
-	known := t.known(in)
+	known, settles := t.known(in)
 	fresh := in.op == store.Create || in.expected == 0
 	switch {
 	case known != nil && (!fresh || known.value == nil):
@@ -137,23 +143,32 @@ func (t *transaction) prepareBlind(ctx context.Context, in *intent) (o *object, 
 	if errors.Is(err, errExists) || errors.Is(err, errMoved) || errors.Is(err, errAbsent) {
 		return nil, nil
 	}
+	if err == nil && o.uid == settles.uid {
+		t.ledger.settled(settles.debt)
+	}
 	return o, err
+}
+
+// replaced is a debt that whoever replaces the object pays.
+type replaced struct {
+	debt
+	uid string // of the object; no object has none
 }
 
 // known returns the object as this handle last saw it, with its pending commit decided, or nil if it does not know it
 // so far.
-func (t *transaction) known(in *intent) *object {
-	o := t.cache.get(in.ref)
+func (t *transaction) known(in *intent) (o *object, settles replaced) {
+	o = t.cache.get(in.ref)
 	switch {
 	case o == nil || o.key != in.key || in.expected > 0:
-		return nil
+		return nil, replaced{}
 	case o.pending == nil:
-		return o
+		return o, replaced{}
 	}
 	if revision, ok := t.ledger.find(o.pending.id); ok {
-		return o.committed(revision)
+		return o.committed(revision), replaced{debt{o.ref, o.pending.id, revision}, o.uid}
 	}
-	return nil
+	return nil, replaced{}
 }
 
 // prepareRead reads the object, checks what in wants to be so, and writes it.

@@ -13,6 +13,8 @@ const (
 	// patientSightings is in how many commits of this handle a stranger's commit was listed before this handle begins to
 	// settle it. Who made it is alive, as a rule, and settles it sooner.
 	patientSightings = 8
+	// patientWithRolls is the same for commits that have a roll: a live handle takes longer then.
+	patientWithRolls = maxLater
 	// maxStrange is how many objects of strangers a log may list until nobody waits for that.
 	maxStrange = 256
 )
@@ -83,6 +85,12 @@ func (s *Store) lastSeen(d debt) *object {
 // is settled.
 func (s *Store) settleObject(ctx context.Context, o *object, revision int64) error {
 	final := o.committed(revision)
+	if o.isRoll() {
+		if err := s.closeRoll(ctx, o, revision); !errors.Is(err, errAbsent) {
+			return err
+		}
+		return nil
+	}
 	if final.value == nil && len(final.log) > 0 {
 		return s.bury(ctx, final)
 	}
@@ -99,7 +107,7 @@ func (s *Store) settleObject(ctx context.Context, o *object, revision int64) err
 
 // bury removes the object of a deleted head, after settling what it lists.
 func (s *Store) bury(ctx context.Context, head *object) error {
-	if err := s.settleAll(ctx, head.log); err != nil {
+	if err := s.settleAll(ctx, debtsOf(head.log)); err != nil {
 		return err
 	}
 	buried := *head
@@ -112,20 +120,25 @@ func (s *Store) bury(ctx context.Context, head *object) error {
 	return nil
 }
 
-// settleAll settles all that log lists, and returns the first error.
-func (s *Store) settleAll(ctx context.Context, log []entry) error {
-	return s.settleDebts(ctx, s.ledger.rest(log, nil), s.options.Parallel, func() bool { return true })
-}
-
-// settleDebts is settleAll with so many requests at once, as long as goOn reports true.
-func (s *Store) settleDebts(ctx context.Context, log []entry, parallel int, goOn func() bool) error {
-	var debts []debt
+// debtsOf returns what a log lists.
+func debtsOf(log []entry) (debts []debt) {
 	for _, e := range log {
 		for _, r := range e.objects {
 			debts = append(debts, debt{r, e.id, e.revision})
 		}
 	}
-	errs := inParallel(parallel, len(debts), func(i int) error {
+	return debts
+}
+
+// settleAll settles all debts that are not known to be settled, and returns the first error.
+func (s *Store) settleAll(ctx context.Context, debts []debt) error {
+	return s.settleDebts(ctx, debts, s.options.Parallel, func() bool { return true })
+}
+
+// settleDebts is settleAll with so many requests at once, as long as goOn reports true.
+func (s *Store) settleDebts(ctx context.Context, debts []debt, parallel int, goOn func() bool) error {
+	debts = slices.DeleteFunc(slices.Clone(debts), s.ledger.isSettled)
+	for _, err := range inParallel(parallel, len(debts), func(i int) error {
 		if !goOn() {
 			return errAgain
 		}
@@ -134,9 +147,10 @@ func (s *Store) settleDebts(ctx context.Context, log []entry, parallel int, goOn
 			s.ledger.settled(debts[i])
 		}
 		return err
-	})
-	if i := slices.IndexFunc(errs, func(err error) bool { return err != nil }); i >= 0 {
-		return errs[i]
+	}) {
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }

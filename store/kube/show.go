@@ -28,6 +28,8 @@ func (o *object) show() *showJSON {
 		show.State = r.State
 	case o.turn != "":
 		show.State = "waiting"
+	case o.isRoll():
+		show.State = "settling"
 	case o.pending != nil && o.resource == resourceAllocations:
 		show.State, r = "being released", o.pending.before
 	case o.pending != nil:

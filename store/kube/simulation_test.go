@@ -44,6 +44,7 @@ type brokenSteps struct {
 	jumped    bool // who takes the turn at a head replaces it whatever its version is
 	unsettled bool // what a commit left pending is never settled, though it is said to be
 	early     bool // what is prepared takes effect before the head does
+	nameless  bool // rolls lose their names
 }
 
 func (c *stepClient) do(verb string, r kube.Ref, o *kube.Object) (*kube.Object, error) {
@@ -63,6 +64,9 @@ func (c *stepClient) do(verb string, r kube.Ref, o *kube.Object) (*kube.Object, 
 		}
 	}
 	made, err := c.server.do(verb, r, o)
+	if c.faults.nameless && made != nil && made.IsRoll() {
+		made = made.WithoutNames()
+	}
 	if c.process != nil {
 		fmt.Fprintln(c.run, c.process.Name, verb, r, c.server.version, err)
 	}
@@ -256,6 +260,7 @@ func TestBrokenStepsAreFound(t *testing.T) {
 		"guard of the turn dropped":           {jumped: true},
 		"roll-forward skipped":                {unsettled: true},
 		"records take effect before the head": {early: true},
+		"names of a roll lost":                {nameless: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for seed := uint64(1); ; seed++ {

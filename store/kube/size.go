@@ -26,6 +26,12 @@ func (t *transaction) fit(ctx context.Context) error {
 		}
 	}
 	own := t.ownEntry()
+	if t.hasRoll() {
+		if err := t.fitsRoll(); err != nil {
+			return err
+		}
+		own.objects = own.objects[:1]
+	}
 	if size, err := t.headSize([]entry{own}); err != nil || size > maxObject {
 		return tooLarge("head with the names of what its commit writes in bytes", size, err)
 	}
@@ -61,11 +67,16 @@ func (t *transaction) fitsAlone(in *intent) error {
 
 // ownEntry returns the entry that the commit will have in the log, before anything is written.
 func (t *transaction) ownEntry() entry {
-	e := entry{id: t.id, revision: 1<<62 - 1, objects: make([]ref, len(t.intents))}
-	for i := range t.intents {
-		e.objects[i] = t.intents[i].ref
+	return entry{id: t.id, revision: 1<<62 - 1, objects: t.refs()}
+}
+
+// fitsRoll returns an error if the names of what the commit writes are too large for one object.
+func (t *transaction) fitsRoll() error {
+	text, err := t.newRoll().encode("")
+	if err != nil || len(text) > maxObject {
+		return tooLarge("names of what a commit writes in bytes", len(text), err)
 	}
-	return e
+	return nil
 }
 
 // headSize returns how many bytes the head's object has with a log, or at least as many where that is far too few.
@@ -97,7 +108,7 @@ func (t *transaction) makeRoom(ctx context.Context) error {
 			break
 		}
 	}
-	if err := t.settleDebts(ctx, log, t.options.Parallel, func() bool { return ctx.Err() == nil }); err != nil {
+	if err := t.settleDebts(ctx, debtsOf(log), t.options.Parallel, func() bool { return ctx.Err() == nil }); err != nil {
 		return err
 	}
 	next := *t.base

@@ -13,12 +13,16 @@ import (
 )
 
 // TestRoomInTheLog: processes that ended have filled the log of a head. The next commit settles as much of it as it
-// needs the room of, and comes about; one that never has room is refused, and writes nothing.
+// needs the room of, and comes about; one that never has room is refused, and writes nothing. A log gets as long as
+// that only where commits have no rolls.
 func TestRoomInTheLog(t *testing.T) {
 	server, long := newSimServer(), strings.Repeat("long", 20)
 	head := record(poolKey("lab"), "")
 	commit := func(i, n int) error {
 		s := kube.NewStore(&simClient{server: server}, kube.Options{}, counterID(fmt.Sprint("process-", i)), noPause)
+		if i < 3 {
+			kube.WithoutRolls(s)
+		}
 		writes := make([]store.Write, n)
 		for j := range writes {
 			key := store.Key{Kind: store.KindAllocation, Pool: long, Name: fmt.Sprint(long, i, "-", j)}

@@ -160,7 +160,7 @@ func (s *Store) sweepLog(ctx context.Context, listed *object) (bool, error) {
 	if err != nil || head.pending != nil || len(head.log) == 0 {
 		return false, unlessMoved(err)
 	}
-	if err := s.settleAll(ctx, head.log); err != nil {
+	if err := s.settleAll(ctx, debtsOf(head.log)); err != nil {
 		return false, unlessMoved(err)
 	}
 	err = s.trim(ctx, head)

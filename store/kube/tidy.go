@@ -13,18 +13,10 @@ func (s *Store) tidy(ctx context.Context, head ref) error {
 	if err := s.tidyDead(ctx, head, goOn); err != nil {
 		return err
 	}
-	owed := s.ledger.owed(head)
-	for _, err := range inParallel(min(tidyParallel, s.options.Parallel), len(owed), func(i int) error {
-		if !goOn() {
-			return errAgain
-		}
-		err := s.settle(ctx, owed[i]) // also what is being settled just now, since the log is to be trimmed
-		if err == nil {
-			s.ledger.settled(owed[i])
-		}
-		return err
-	}) {
-		if err != nil {
+	records, rolls := s.ledger.owed(head)
+	for _, owed := range [][]debt{records, rolls} {
+		// Also what is being settled just now, since the log is to be trimmed.
+		if err := s.settleDebts(ctx, owed, min(tidyParallel, s.options.Parallel), goOn); err != nil {
 			return err
 		}
 	}

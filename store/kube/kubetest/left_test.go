@@ -59,8 +59,8 @@ func limited(config *rest.Config, qps float32) *rest.Config {
 	return config
 }
 
-// TestLeftByTheDead: a process makes a large commit and ends. One with a limited client goes on at once, and what it
-// settles stays settled. Sweep does the rest, and empties the log.
+// TestLeftByTheDead: a process makes a large commit and ends. One with a limited client goes on at once: what was left
+// takes none of its requests yet, see TestRollOfTheDead. Sweep settles it, and empties the log.
 func TestLeftByTheDead(t *testing.T) {
 	server, namespace, first, n := sharedServer(t), newNamespace(), &mortal{}, size(400, 1000)
 	s := open(t, first.wrap(server.config(writer)), kube.Options{Namespace: namespace})
@@ -88,8 +88,8 @@ func TestLeftByTheDead(t *testing.T) {
 		_, err := q.Allocate(t.Context(), pool.Claim{Owner: fmt.Sprint("next-", i)})
 		require.NoError(t, err)
 	}
-	require.Less(t, len(count.take()), next*20)
-	require.Less(t, pending(), before, "and something is settled by the way")
+	require.Less(t, len(count.take()), next*6)
+	require.GreaterOrEqual(t, pending(), before)
 
 	sweeper := open(t, count.wrap(server.config(writer)), kube.Options{Namespace: namespace})
 	count.take()
