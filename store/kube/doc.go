@@ -101,13 +101,13 @@
 // By default etcd takes objects of up to 1.5 MiB (max-request-bytes), so a record's Data can be about 1.4 MiB. A record
 // that replaces another is stored with the old value until it is settled. A larger object gives a
 // [store.TooLargeError]. A commit takes one request for each record and each head after the first, [Options.Parallel]
-// at once. If it writes 16 records or more, one more object lists the names of theirs, with about 20 bytes more for each.
-// So 10,000 objects with names of up to 100 bytes fit, and 5,000 with any names. A larger commit is refused before
-// anything is written. So is a commit that, at the rate that the handle has lately seen, cannot be written in half of
-// the time that its context leaves.
+// at once. If it writes 16 records or more, one more object lists the names of theirs, with about 20 bytes more for
+// each. So 10,000 objects with names of up to 100 bytes fit, and 5,000 with any names. A larger commit is refused
+// before anything is written. So is a commit that, at the rate that the handle has lately seen, cannot be written in
+// half of the time that its context leaves.
 //
-// The free space of a pool of 2^20 addresses, every other one held, is in objects of at most 50 KiB. The head also names
-// what is not settled yet, in some 60 bytes for each record, or for each commit of 16 records or more.
+// The free space of a pool of 2^20 addresses, every other one held, is in objects of at most 50 KiB. The head also
+// names what is not settled yet, in some 60 bytes for each record, or for each commit of 16 records or more.
 //
 // By default etcd holds 2 GiB (quota-backend-bytes), and the API server holds all objects in memory. Plan for 1 to 2
 // KiB for each allocation, and three times the size of its labels, each with 30 bytes more, where there are any. A past
@@ -132,7 +132,7 @@
 //	ByLabel         1 for each [Options.PageSize] objects that have the label, and what List adds; also for those before
 //	                the one behind which it begins. The server looks at each object of the pool
 //	Conflict        4 (of which one takes back what is pending)
-//	16 records      1 for each record, at once, and beside them 1 that names them; then the head. Settled later, see below
+//	16 records      1 for each record, at once, beside them 1 that names them; then the head. Settled later, see below
 //	Turn            3 (create a ticket, list the tickets, read the head), and later one that deletes the ticket; 1 more,
 //	                a watch, if there are tickets before; none if another caller of this process passes its turn on
 //
@@ -142,13 +142,13 @@
 //
 // # In the background
 //
-// The next commit of the same handle settles what a commit leaves pending, and no caller waits for that. What a commit of
-// 16 records or more leaves is settled only when 64 more commits are in the log of the head, or the handle has left more
-// than 4,096 objects: a server has as much to do for that as for the commit, and is free sooner or later. If no commit
-// comes for 50 ms, a goroutine settles it all, and ends. [Store.Close] settles what is left, for five seconds at most. If a
-// process ends without Close, other processes settle some of it with their own commits, and [Store.Sweep] settles all.
-// Nothing depends on this: every reader understands pending objects, and kubectl get shows what they will be, or that
-// they are being released.
+// The next commit of the same handle settles what a commit leaves pending, and no caller waits for that. What a commit
+// of 16 records or more leaves is settled only when 64 more commits are in the log of the head, or the handle has left
+// more than 4,096 objects: a server has as much to do for that as for the commit, and is free sooner or later. If no
+// commit comes for 50 ms, a goroutine settles it all, and ends. [Store.Close] settles what is left, for five seconds at
+// most. If a process ends without Close, other processes settle some of it with their own commits, and [Store.Sweep]
+// settles all. Nothing depends on this: every reader understands pending objects, and kubectl get shows what they will
+// be, or that they are being released.
 //
 // A rate limit in the config is kept. If the config has none, there is no limit, unlike client-go's default of 5
 // requests a second. Priority and fairness on the server may delay requests under load; give agents a flow schema of

@@ -25,8 +25,8 @@ type ownCommit struct {
 	objects  map[ref]*object // that are not settled, as they were prepared; nil for a large one
 }
 
-// openOf returns which objects of a commit of this handle are neither settled, nor being settled, nor in written. The roll is the last:
-// it is among them once all others are settled.
+// openOf returns which objects of a commit of this handle are neither settled, nor being settled, nor in written. The
+// roll is the last: it is among them once all others are settled.
 func (l *ledger) openOf(id string, c *ownCommit, written map[ref]bool) (open []debt) {
 	settled := true
 	for _, r := range c.names {

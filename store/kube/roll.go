@@ -74,8 +74,8 @@ func (t *transaction) writeRoll(ctx context.Context) error {
 	return err
 }
 
-// closeRoll settles what a roll names, and removes it. Beside a commit there is no time for that, unless all is settled:
-// then the handle only learns what the roll names, to settle it little by little.
+// closeRoll settles what a roll names, and removes it. Beside a commit there is no time for that, unless all is
+// settled: then the handle only learns what the roll names, to settle it little by little.
 func (s *Store) closeRoll(ctx context.Context, roll *object, revision int64) error {
 	var named []debt
 	for _, e := range roll.log {

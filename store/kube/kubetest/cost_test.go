@@ -149,8 +149,8 @@ func TestCost(t *testing.T) {
 	}
 }
 
-// BenchmarkCost is what an allocation takes beside what a bare create of an object takes: until it is granted, and until
-// nothing is left to be settled either.
+// BenchmarkCost is what an allocation takes beside what a bare create of an object takes: until it is granted, and
+// until nothing is left to be settled either.
 func BenchmarkCost(b *testing.B) {
 	server := ownServer(b)
 	for _, c := range []crowd{{1, 64, 30}, {16, 4, 30}} {
