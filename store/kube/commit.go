@@ -22,7 +22,13 @@ func (s *Store) Commit(ctx context.Context, changes ...store.Change) ([]store.Re
 	if err := store.ValidateCommit(changes...); err != nil {
 		return nil, err
 	}
-	return s.commit(ctx, changes)
+	given, err := s.lobby.turns.Answers(ctx, inProcess(changes))
+	if err != nil {
+		return nil, err
+	}
+	heads, err := s.commit(ctx, changes)
+	given(heads, err)
+	return heads, err
 }
 
 // unguarded is the expected revision of a write that may replace any.

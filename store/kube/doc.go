@@ -138,7 +138,7 @@
 //
 // In total, an allocation takes three requests from a single caller. Many callers at once share updates of the head: 64
 // take little more than one request each, and a second one later; with 16 handles of one process and 4 callers each it
-// is two and a half.
+// is one and a half, because these commit for one another ([Store.Join]).
 //
 // # In the background
 //

@@ -5,6 +5,8 @@ import (
 	"context"
 	"slices"
 	"time"
+
+	"k8s.io/client-go/rest"
 )
 
 // What the tests of this package see of its inside: the API that a handle uses, so that a simulated server can take its
@@ -120,6 +122,9 @@ func WithClock(s *Store, now func() time.Time, maxTurn time.Duration) *Store {
 	s.now, s.maxTurn = now, maxTurn
 	return s
 }
+
+// OneLine reports whether the callers of handles with these configs stand in one line, in one namespace.
+func OneLine(a, b *rest.Config) bool { return lobbyOf(a, "ns") == lobbyOf(b, "ns") }
 
 // OneProcess lets the callers of handles stand in one line, as those of one process do.
 func OneProcess(handles ...*Store) {

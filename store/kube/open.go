@@ -98,6 +98,7 @@ var (
 	_ store.Store    = (*Store)(nil)
 	_ store.Auditor  = (*Store)(nil)
 	_ store.Labeller = (*Store)(nil)
+	_ store.Grouper  = (*Store)(nil)
 )
 
 // Open returns a handle on the store in a namespace of the API server of config. A nil opts is the same as the zero
@@ -134,7 +135,7 @@ func Open(ctx context.Context, config *rest.Config, opts *Options) (*Store, erro
 		return nil, fmt.Errorf("open store on %s: %w", config.Host, err)
 	}
 	s := newStore(c, options)
-	s.lobby = lobbyOf(config.Host, options.Namespace)
+	s.lobby = lobbyOf(config, options.Namespace)
 	return s, nil
 }
 

@@ -2,10 +2,14 @@ package kube
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
+
+	"k8s.io/client-go/rest"
 
 	"github.com/ipalloc/ipalloc/store"
 )
@@ -21,24 +25,38 @@ func (s *Store) Turn(ctx context.Context, keys ...store.Key) (store.Turn, error)
 	if err := store.ValidateTurn(keys...); err != nil {
 		return nil, err
 	}
+	waiting, t, cancel := s.enter(ctx, keys...)
+	defer cancel()
+	err := t.wait(waiting, keys)
+	s.held.Store(t, true)
+	if err = s.unlessClosed(err); err != nil {
+		t.End()
+		return nil, err
+	}
+	return t, nil
+}
+
+// enter notes that a caller waits for its turn. The context that it returns also ends with Close.
+func (s *Store) enter(ctx context.Context, keys ...store.Key) (context.Context, *turn, context.CancelFunc) {
 	waiting, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	defer context.AfterFunc(s.closing, func() { cancel(store.ErrClosed) })()
+	stop := context.AfterFunc(s.closing, func() { cancel(store.ErrClosed) })
 	t := &turn{store: s, keys: slices.SortedFunc(slices.Values(keys), store.Key.Compare), leave: func() {}}
 	s.lobby.enter(t.keys)
 	for _, key := range t.keys {
 		s.tails.begin(waiting, refOf(key))
 	}
-	err := t.wait(waiting, keys)
-	s.held.Store(t, true)
+	return waiting, t, func() {
+		stop()
+		cancel(nil)
+	}
+}
+
+// unlessClosed returns err, or that the handle is closed.
+func (s *Store) unlessClosed(err error) error {
 	if s.closing.Err() != nil {
-		err = store.ErrClosed
+		return store.ErrClosed
 	}
-	if err != nil {
-		t.End()
-		return nil, err
-	}
-	return t, nil
+	return err
 }
 
 // turn implements [store.Turn].
@@ -47,6 +65,7 @@ type turn struct {
 	keys  []store.Key // sorted
 	heads []store.Record
 	leave func() // the line of this process
+	begun bool   // a turn of Join has waited at the server
 	over  sync.Once
 }
 
@@ -63,16 +82,28 @@ func (t *turn) wait(ctx context.Context, keys []store.Key) (err error) {
 	}
 	t.heads = make([]store.Record, len(keys))
 	for i, key := range keys {
-		o, err := t.store.turnHead(ctx, key)
-		if err != nil {
+		if t.heads[i], err = t.head(ctx, key); err != nil {
 			return err
-		}
-		t.heads[i] = store.Record{Key: key}
-		if o != nil && o.current() != nil {
-			t.heads[i] = o.current().Canonical()
 		}
 	}
 	return nil
+}
+
+// place waits for the turn at one head at the server, and returns the head.
+func (t *turn) place(ctx context.Context, key store.Key) (store.Record, error) {
+	if err := t.store.queueUp(ctx, key); err != nil {
+		return store.Record{}, err
+	}
+	return t.head(ctx, key)
+}
+
+// head returns the head at the beginning of a turn.
+func (t *turn) head(ctx context.Context, key store.Key) (store.Record, error) {
+	o, err := t.store.turnHead(ctx, key)
+	if err != nil || o == nil || o.current() == nil {
+		return store.Record{Key: key}, err
+	}
+	return o.current().Canonical(), nil
 }
 
 // Heads implements [store.Turn].
@@ -129,7 +160,7 @@ func (s *Store) turnHead(ctx context.Context, key store.Key) (*object, error) {
 // maxFences is how often a turn tries to keep others from a head, each time against one who was faster.
 const maxFences = 16
 
-// lobby is where the callers of this process wait who use one namespace of one API server.
+// lobby is where the callers of this process wait who are one user of one namespace of one API server.
 type lobby struct {
 	turns store.Turns // their order
 
@@ -147,12 +178,15 @@ type line struct {
 	head    *object   // as the turn before has left it; nil if that is not known
 }
 
-// lobbies are those of this process, by host and namespace.
+// lobbies are those of this process, by host, namespace and user.
 var lobbies sync.Map
 
-// lobbyOf returns the lobby for a namespace of an API server.
-func lobbyOf(host, namespace string) *lobby {
-	found, _ := lobbies.LoadOrStore(host+" "+namespace, newLobby())
+// lobbyOf returns the lobby for a namespace of an API server. Each user has one, because callers there commit for one
+// another.
+func lobbyOf(config *rest.Config, namespace string) *lobby {
+	user := fmt.Sprint(config.Username, config.BearerToken, config.BearerTokenFile, config.CertFile, config.Impersonate)
+	client := sha256.Sum256(slices.Concat([]byte(user), config.CertData))
+	found, _ := lobbies.LoadOrStore(fmt.Sprintf("%s %s %x", config.Host, namespace, client), newLobby())
 	return found.(*lobby)
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"k8s.io/client-go/rest"
 
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/kube"
@@ -343,4 +344,26 @@ func TestSweepTickets(t *testing.T) {
 		require.NoError(t, s.Close())
 		require.NoError(t, dead.Close())
 	})
+}
+
+// TestOneLine: callers commit for one another only if they are the same user of the same server.
+func TestOneLine(t *testing.T) {
+	base := func(change func(*rest.Config)) *rest.Config {
+		config := &rest.Config{Host: "https://10.0.0.1:6443", BearerToken: "one"}
+		change(config)
+		return config
+	}
+	same := base(func(*rest.Config) {})
+	require.True(t, kube.OneLine(same, base(func(*rest.Config) {})))
+	require.True(t, kube.OneLine(same, base(func(c *rest.Config) { c.QPS = 20 })))
+	for name, change := range map[string]func(*rest.Config){
+		"server":      func(c *rest.Config) { c.Host = "https://10.0.0.2:6443" },
+		"token":       func(c *rest.Config) { c.BearerToken = "two" },
+		"token file":  func(c *rest.Config) { c.BearerTokenFile = "token" },
+		"name":        func(c *rest.Config) { c.Username = "somebody" },
+		"certificate": func(c *rest.Config) { c.CertData = []byte("certificate") },
+		"impersonate": func(c *rest.Config) { c.Impersonate.UserName = "somebody" },
+	} {
+		require.False(t, kube.OneLine(same, base(change)), name)
+	}
 }

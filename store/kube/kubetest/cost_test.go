@@ -129,7 +129,7 @@ func TestCost(t *testing.T) {
 	}{
 		{crowd{1, 1, size(100, 200)}, 3.1},
 		{crowd{1, 64, size(10, 20)}, 1.3}, // what is settled comes later
-		{crowd{16, 4, 20}, 2.5},
+		{crowd{16, 4, 20}, 2},
 	} {
 		t.Run(fmt.Sprintf("handles=%d/goroutines=%d", c.handles, c.goroutines), func(t *testing.T) {
 			made, took, _ := c.run(t, sharedServer(t))

@@ -1,0 +1,75 @@
+package kube
+
+import (
+	"context"
+
+	"github.com/ipalloc/ipalloc/store"
+)
+
+// Join implements [store.Grouper], for the callers of one process that are the same user of one API server and
+// namespace, through whichever handles: the one that has its turn commits for those of them that wait. Callers of other
+// processes have turns of their own. Cost: as [Store.Turn]; no request if the caller is answered.
+func (s *Store) Join(ctx context.Context, key store.Key, ask []byte) (store.GroupTurn, error) {
+	if err := s.usable(ctx); err != nil {
+		return nil, err
+	}
+	if err := store.ValidateJoin(key, ask); err != nil {
+		return nil, err
+	}
+	waiting, t, cancel := s.enter(ctx, key)
+	defer cancel()
+	joined, err := s.lobby.turns.Join(waiting, t.atHead, key, ask)
+	if err != nil {
+		t.End()
+		return nil, s.unlessClosed(err)
+	}
+	t.leave = joined.End
+	g := &groupTurn{joined, t}
+	answer, _, unknown := g.Answered()
+	if answer != nil || unknown != nil {
+		g.End()
+		return g, nil
+	}
+	s.held.Store(t, true)
+	if s.closing.Err() != nil {
+		g.End()
+		return nil, store.ErrClosed
+	}
+	return g, nil
+}
+
+// atHead waits for the turn at the server once it is the caller's in this process, and returns the head. Later it only
+// reads that.
+func (t *turn) atHead(ctx context.Context, key store.Key) (store.Record, error) {
+	if t.begun {
+		return t.store.Get(ctx, key)
+	}
+	t.begun = true
+	return t.place(ctx, key)
+}
+
+// groupTurn is a turn of Join: that in the line of this process, and with it that at the server.
+type groupTurn struct {
+	store.GroupTurn
+	turn *turn
+}
+
+// End implements [store.Turn].
+func (g *groupTurn) End() { g.turn.End() }
+
+// inProcess returns the changes with the turns that this process's line knows.
+func inProcess(changes []store.Change) []store.Change {
+	for i := range changes {
+		if _, ok := changes[i].Turn.(*groupTurn); !ok {
+			continue
+		}
+		own := append([]store.Change(nil), changes...)
+		for i := range own {
+			if g, ok := own[i].Turn.(*groupTurn); ok {
+				own[i].Turn = g.GroupTurn
+			}
+		}
+		return own
+	}
+	return changes
+}
