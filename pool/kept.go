@@ -33,22 +33,27 @@ type rest struct {
 
 // keep returns h as it is kept.
 func (h *holding) keep() *kept {
-	k := &kept{
-		owner: h.Owner, generation: h.Generation, created: h.Created.UnixMicro(), expires: h.Expires.UnixMicro(),
-		marks: marks{h.cooling, h.stray, h.shared, h.Declined, h.Reserved, h.Kept},
-	}
 	r := rest{
 		beside: h.Beside, scope: h.Scope, share: h.Share, child: h.Child, labels: h.Labels, name: h.name,
 		missing: h.missing, since: h.since, sharers: h.sharers,
 	}
-	if len(h.Prefixes) == 1 {
-		k.prefix[0] = h.Prefixes[0]
-	} else {
+	if len(h.Prefixes) != 1 {
 		r.prefixes = h.Prefixes
 	}
-	if !r.isZero() {
-		own := r
-		k.rest = &own
+	var k *kept
+	if r.isZero() {
+		k = new(kept)
+	} else { // in one object
+		both := &struct {
+			kept kept
+			rest rest
+		}{rest: r}
+		k, both.kept.rest = &both.kept, &both.rest
+	}
+	k.owner, k.generation, k.created, k.expires = h.Owner, h.Generation, h.Created.UnixMicro(), h.Expires.UnixMicro()
+	k.marks = marks{h.cooling, h.stray, h.shared, h.Declined, h.Reserved, h.Kept}
+	if len(h.Prefixes) == 1 {
+		k.prefix[0] = h.Prefixes[0]
 	}
 	return k
 }

@@ -27,9 +27,9 @@ func PoolCases() []Case {
 		{Name: "pool/pair/leases=100000,renewed", Targets: []Target{{Of: "pool/pair/held=100000", Ratio: 1.5}},
 			Allocs: -1, Run: poolAmongLeases(100_000)},
 		{Name: "pool/renew/leases=100000", Allocs: 2, Run: poolRenew(100_000)},
-		{Name: "pool/features/pair/held=0", Targets: []Target{{Of: PoolEmpty, Ratio: 2}}, Allocs: 5, Run: poolFeatures(0)},
+		{Name: "pool/features/pair/held=0", Targets: []Target{{Of: PoolEmpty, Ratio: 2}}, Allocs: 6, Run: poolFeatures(0)},
 		{Name: "pool/features/pair/held=60000", Targets: []Target{same("pool/features/pair/held=0")},
-			Allocs: 5, Run: poolFeatures(60_000)},
+			Allocs: 6, Run: poolFeatures(60_000)},
 	}
 }
 
