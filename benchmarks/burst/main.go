@@ -40,9 +40,9 @@ func main() {
 }
 
 func run(ctx context.Context, on string, b processes.Burst) (err error) {
-	kind, ok := durable.Named(on)
-	if !ok {
-		return fmt.Errorf("no kind of pool is called %q", on)
+	kind, err := durable.Find(on)
+	if err != nil {
+		return err
 	}
 	b.Kind = kind
 	dir, err := os.MkdirTemp("", "ipalloc-burst-")

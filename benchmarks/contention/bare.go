@@ -47,7 +47,7 @@ func (b backend) swapper(ctx context.Context) (durable.Swapper, func() error, er
 		m := store.NewMemory()
 		return &headSwapper{store: m}, m.Close, nil
 	}
-	at, err := b.prepare(ctx, kinds[b.name].bare)
+	at, err := b.prepare(ctx, durable.OnStore[b.name].Bare)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -20,16 +20,6 @@ const inMemory = "memory"
 // storeNames are the stores that can be measured.
 var storeNames = []string{inMemory, "bolt", "sqlite", "etcd", "postgres", "mysql", "kube"}
 
-// kinds are the names of the kinds of pools by store: of this library, and bare.
-var kinds = map[string]struct{ ours, bare string }{
-	"bolt":     {"ipalloc on bolt", "bare bbolt"},
-	"sqlite":   {"ipalloc on SQLite", "bare SQLite"},
-	"etcd":     {"ipalloc on etcd", "bare etcd"},
-	"postgres": {"ipalloc on PostgreSQL", "bare PostgreSQL"},
-	"mysql":    {"ipalloc on MariaDB", "bare MariaDB"},
-	"kube":     {"ipalloc on Kubernetes", "bare Kubernetes"},
-}
-
 // backend is where places for pools are made.
 type backend struct {
 	name    string // one of storeNames
@@ -39,7 +29,7 @@ type backend struct {
 
 // isServer tells that processes can share a place.
 func (b backend) isServer() bool {
-	kind, ok := durable.Named(kinds[b.name].ours)
+	kind, ok := durable.Named(durable.OnStore[b.name].Ours)
 	return ok && !kind.OneAtATime
 }
 
@@ -89,7 +79,7 @@ func (b backend) emptyPlace(ctx context.Context) (place, error) {
 		m := store.NewMemory()
 		return place{open: func(context.Context) (store.Store, error) { return m.Open(), nil }, end: m.Close}, nil
 	}
-	p, err := b.prepare(ctx, kinds[b.name].ours)
+	p, err := b.prepare(ctx, durable.OnStore[b.name].Ours)
 	if err != nil {
 		return place{}, err
 	}
@@ -102,9 +92,9 @@ func (b backend) emptyPlace(ctx context.Context) (place, error) {
 
 // prepare makes a place of the kind of that name.
 func (b backend) prepare(ctx context.Context, name string) (place, error) {
-	kind, ok := durable.Named(name)
-	if !ok {
-		return place{}, fmt.Errorf("no kind of pool is called %q", name)
+	kind, err := durable.Find(name)
+	if err != nil {
+		return place{}, err
 	}
 	dir, err := os.MkdirTemp(b.dir, "place-")
 	if err != nil {

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/ipalloc/ipalloc/benchmarks/choice"
 )
 
 // How handles run.
@@ -50,9 +52,10 @@ var (
 // define defines the flags, whose values go to the plan.
 func (p *plan) define(flags *flag.FlagSet) {
 	p.stores, p.as = slices.Clone(storeNames), []string{inGoroutines}
-	flags.Func("store", "the stores: "+strings.Join(storeNames, ", ")+" (default all)", listOf(&p.stores, storeNames...))
+	flags.Func("store", "the stores: "+strings.Join(storeNames, ", ")+" (default all)",
+		choice.List(&p.stores, storeNames...))
 	flags.Func("as", "where handles run: goroutines of this process, processes, or both (default goroutines)",
-		listOf(&p.as, inGoroutines, inProcesses))
+		choice.List(&p.as, inGoroutines, inProcesses))
 	flags.Func("writers", "handles x goroutines on each, as in 1x16,16x1 (default a list)", func(text string) (err error) {
 		p.writers, err = parseWriters(text)
 		return err
@@ -68,29 +71,12 @@ func (p *plan) define(flags *flag.FlagSet) {
 	flags.Uint64Var(&p.seed, "seed", 1, "chooses who is killed and stopped, and when")
 }
 
-// listOf takes values between commas, each one of those that are allowed.
-func listOf(into *[]string, allowed ...string) func(string) error {
-	return func(text string) error {
-		*into = strings.Split(text, ",")
-		for _, one := range *into {
-			if !slices.Contains(allowed, one) {
-				return fmt.Errorf("%q is none of %s", one, strings.Join(allowed, ", "))
-			}
-		}
-		return nil
-	}
-}
-
 func parseWriters(text string) (all []writers, err error) {
-	for one := range strings.SplitSeq(text, ",") {
-		var w writers
-		_, err := fmt.Sscanf(one+"\n", "%dx%d\n", &w.handles, &w.goroutines)
-		if err != nil || min(w.handles, w.goroutines) < 1 {
-			return nil, fmt.Errorf("%q is not a number of handles, x, and a number of goroutines", one)
-		}
-		all = append(all, w)
+	pairs, err := choice.Pairs(text, "handles", "goroutines")
+	for _, p := range pairs {
+		all = append(all, writers{p[0], p[1]})
 	}
-	return all, nil
+	return all, err
 }
 
 // check fills in what depends on other flags, and refuses what cannot be measured.

@@ -33,9 +33,9 @@ func runHandle() bool {
 
 // run opens the pool, waits for the word to go, and works.
 func (j job) run(ctx context.Context) error {
-	kind, ok := durable.Named(j.Kind)
-	if !ok {
-		return fmt.Errorf("no kind of pool is called %q", j.Kind)
+	kind, err := durable.Find(j.Kind)
+	if err != nil {
+		return err
 	}
 	open := func(ctx context.Context) (store.Store, error) { return kind.Store(ctx, j.Address) }
 	h, err := openHandle(ctx, open, j)

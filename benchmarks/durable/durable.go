@@ -107,6 +107,25 @@ func Named(name string) (Kind, bool) {
 	return Kind{}, false
 }
 
+// Find is [Named] with an error for a name that no kind has.
+func Find(name string) (Kind, error) {
+	k, ok := Named(name)
+	if !ok {
+		return Kind{}, fmt.Errorf("no kind of pool is called %q", name)
+	}
+	return k, nil
+}
+
+// OnStore are the names of two kinds by the short name of a store: this library's pools there, and the bare store.
+var OnStore = map[string]struct{ Ours, Bare string }{
+	"bolt":     {"ipalloc on bolt", "bare bbolt"},
+	"sqlite":   {"ipalloc on SQLite", "bare SQLite"},
+	"etcd":     {"ipalloc on etcd", "bare etcd"},
+	"postgres": {"ipalloc on PostgreSQL", "bare PostgreSQL"},
+	"mysql":    {"ipalloc on MariaDB", "bare MariaDB"},
+	"kube":     {"ipalloc on Kubernetes", "bare Kubernetes"},
+}
+
 // inFolder is the Prepare of what is kept in files.
 func inFolder(_ context.Context, _ *Servers, dir string) (string, func() error, error) {
 	return dir, func() error { return nil }, nil

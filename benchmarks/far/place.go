@@ -16,13 +16,6 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// kinds are the names of the kinds of pools by store: of this library, and bare.
-var kinds = map[string]struct{ ours, bare string }{
-	"bolt":     {"ipalloc on bolt", "bare bbolt"},
-	"etcd":     {"ipalloc on etcd", "bare etcd"},
-	"postgres": {"ipalloc on PostgreSQL", "bare PostgreSQL"},
-}
-
 // Of the pool with many owners, or with many writers. The name is the one that an audit of [durable] opens.
 const poolName = "pods"
 
@@ -44,7 +37,7 @@ func (s site) open(ctx context.Context) (store.Store, error) {
 	if s.memory != nil {
 		return s.memory.Open(), nil
 	}
-	kind, err := kindOf(s.Kind)
+	kind, err := durable.Find(s.Kind)
 	if err != nil {
 		return nil, err
 	}
@@ -56,19 +49,11 @@ func (s site) size(ctx context.Context) (int64, error) {
 	if s.memory != nil {
 		return 0, nil
 	}
-	kind, err := kindOf(s.Kind)
+	kind, err := durable.Find(s.Kind)
 	if err != nil {
 		return 0, err
 	}
 	return kind.Size(ctx, s.Address)
-}
-
-func kindOf(name string) (durable.Kind, error) {
-	kind, ok := durable.Named(name)
-	if !ok {
-		return durable.Kind{}, fmt.Errorf("no kind of pool is called %q", name)
-	}
-	return kind, nil
 }
 
 // newSite makes an empty store.
@@ -77,12 +62,12 @@ func (m *measurer) newSite(ctx context.Context, name string) (site, func() error
 		memory := store.NewMemory()
 		return site{memory: memory}, memory.Close, nil
 	}
-	return m.prepare(ctx, kinds[name].ours)
+	return m.prepare(ctx, durable.OnStore[name].Ours)
 }
 
 // prepare makes an empty place of a kind, which is removed at its end if it is a file.
 func (m *measurer) prepare(ctx context.Context, name string) (site, func() error, error) {
-	kind, err := kindOf(name)
+	kind, err := durable.Find(name)
 	if err != nil {
 		return site{}, nil, err
 	}
@@ -119,12 +104,12 @@ func (m *measurer) bareSwap(ctx context.Context, name string) (took time.Duratio
 	if name == "memory" {
 		return 0, nil
 	}
-	at, end, err := m.prepare(ctx, kinds[name].bare)
+	at, end, err := m.prepare(ctx, durable.OnStore[name].Bare)
 	if err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, end()) }()
-	kind, err := kindOf(at.Kind)
+	kind, err := durable.Find(at.Kind)
 	if err != nil {
 		return 0, err
 	}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/ipalloc/ipalloc/benchmarks/choice"
 )
 
 // runNames are the names of [runs], in their order.
@@ -35,9 +37,9 @@ func (c crew) String() string { return fmt.Sprintf("%d × %d", c.processes, c.wr
 func (p *plan) define(flags *flag.FlagSet) {
 	p.runs, p.stores = slices.Clone(runNames), slices.Clone(storeNames)
 	p.crews = []crew{{1, 1000}, {10, 1000}, {200, 1}}
-	flags.Func("run", "what to measure: "+strings.Join(runNames, ", ")+" (default all)", listOf(&p.runs, runNames...))
+	flags.Func("run", "what to measure: "+strings.Join(runNames, ", ")+" (default all)", choice.List(&p.runs, runNames...))
 	flags.Func("store", "the stores of owners and pools: "+strings.Join(storeNames, ", ")+" (default all)",
-		listOf(&p.stores, storeNames...))
+		choice.List(&p.stores, storeNames...))
 	flags.IntVar(&p.ownerCount, "owners", 10_000_000, "how many owners one pool has at most; at most 16,000,000. "+
 		"On etcd and in memory it is a tenth")
 	flags.IntVar(&p.poolCount, "pools", 1000, "how many pools one store has")
@@ -55,29 +57,12 @@ func (p *plan) define(flags *flag.FlagSet) {
 	flags.StringVar(&p.page, "o", "", "the `page` whose tables are replaced (default none)")
 }
 
-// listOf takes values between commas, each one of those that are allowed.
-func listOf(into *[]string, allowed ...string) func(string) error {
-	return func(text string) error {
-		*into = strings.Split(text, ",")
-		for _, one := range *into {
-			if !slices.Contains(allowed, one) {
-				return fmt.Errorf("%q is none of %s", one, strings.Join(allowed, ", "))
-			}
-		}
-		return nil
-	}
-}
-
 func parseCrews(text string) (all []crew, err error) {
-	for one := range strings.SplitSeq(text, ",") {
-		var c crew
-		_, err := fmt.Sscanf(one+"\n", "%dx%d\n", &c.processes, &c.writers)
-		if err != nil || min(c.processes, c.writers) < 1 {
-			return nil, fmt.Errorf("%q is not a number of processes, x, and a number of writers", one)
-		}
-		all = append(all, c)
+	pairs, err := choice.Pairs(text, "processes", "writers")
+	for _, p := range pairs {
+		all = append(all, crew{p[0], p[1]})
 	}
-	return all, nil
+	return all, err
 }
 
 // The least and the most that can be measured. A pool of a /8 is not to be filled, nor its blocks to run out.

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/ipalloc/ipalloc/benchmarks/durable"
 	"github.com/ipalloc/ipalloc/benchmarks/measure"
 	"github.com/ipalloc/ipalloc/benchmarks/processes"
 	"github.com/ipalloc/ipalloc/pool"
@@ -58,12 +59,12 @@ var bareClients = []int{1, 64}
 
 // bareRates adds how many transactions the server takes without a pool.
 func (m *measurer) bareRates(ctx context.Context, t *table) (err error) {
-	at, end, err := m.prepare(ctx, kinds["etcd"].bare)
+	at, end, err := m.prepare(ctx, durable.OnStore["etcd"].Bare)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, end()) }()
-	kind, err := kindOf(at.Kind)
+	kind, err := durable.Find(at.Kind)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"slices"
 
 	"github.com/ipalloc/ipalloc/store"
 )
@@ -59,17 +60,11 @@ func (g *groupTurn) End() { g.turn.End() }
 
 // inProcess returns the changes with the turns that this process's line knows.
 func inProcess(changes []store.Change) []store.Change {
-	for i := range changes {
-		if _, ok := changes[i].Turn.(*groupTurn); !ok {
-			continue
+	own := slices.Clone(changes)
+	for i := range own {
+		if g, ok := own[i].Turn.(*groupTurn); ok {
+			own[i].Turn = g.GroupTurn
 		}
-		own := append([]store.Change(nil), changes...)
-		for i := range own {
-			if g, ok := own[i].Turn.(*groupTurn); ok {
-				own[i].Turn = g.GroupTurn
-			}
-		}
-		return own
 	}
-	return changes
+	return own
 }

@@ -20,29 +20,9 @@ type ledger struct {
 type ownCommit struct {
 	head     ref
 	revision int64
-	names    []ref           // of the objects that it wrote, without the roll
+	debts    []debt          // the objects that it wrote, without the roll
 	roll     *object         // nil if it has none
 	objects  map[ref]*object // that are not settled, as they were prepared; nil for a large one
-}
-
-// openOf returns which objects of a commit of this handle are neither settled, nor being settled, nor in written. The
-// roll is the last: it is among them once all others are settled.
-func (l *ledger) openOf(id string, c *ownCommit, written map[ref]bool) (open []debt) {
-	settled := true
-	for _, r := range c.names {
-		done, known := l.debts[debtKey{r, id}]
-		settled = settled && done
-		if !known && !written[r] {
-			open = append(open, debt{r, id, c.revision})
-		}
-	}
-	if c.roll == nil || !settled {
-		return open
-	}
-	if _, known := l.debts[debtKey{c.roll.ref, id}]; !known {
-		open = append(open, debt{c.roll.ref, id, c.revision})
-	}
-	return open
 }
 
 // debtKey names an object that a commit may have left pending.
@@ -50,6 +30,8 @@ type debtKey struct {
 	ref
 	id string
 }
+
+func (d debt) key() debtKey { return debtKey{d.ref, d.id} }
 
 // What a ledger holds at most.
 const (
@@ -69,7 +51,7 @@ func newLedger() *ledger {
 func (l *ledger) add(id string, head ref, revision int64, prepared []*object, roll *object) {
 	c := &ownCommit{head: head, revision: revision, roll: roll, objects: make(map[ref]*object, len(prepared))}
 	for _, o := range prepared {
-		c.names = append(c.names, o.ref)
+		c.debts = append(c.debts, debt{o.ref, id, revision})
 		if !o.large() {
 			c.objects[o.ref] = o
 		}
@@ -80,12 +62,16 @@ func (l *ledger) add(id string, head ref, revision int64, prepared []*object, ro
 	l.own[id] = c
 }
 
-// learn notes what the roll of a stranger names.
-func (l *ledger) learn(id string, named []debt) {
+// learn notes what the roll of a commit names, and reports whether all of that is known to be settled.
+func (l *ledger) learn(id string, named []debt) (settled bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.allSettled(named) {
+		return true
+	}
 	dropOne(l.rolls, maxRolls)
 	l.rolls[id] = named
+	return false
 }
 
 // dropOne makes room in a map that may have no more than most entries.
@@ -131,13 +117,16 @@ func (l *ledger) owed(head ref) (records, rolls []debt) {
 	defer l.mu.Unlock()
 	for _, id := range l.commits(head) {
 		c := l.own[id]
-		for _, r := range c.names {
-			if !l.debts[debtKey{r, id}] {
-				records = append(records, debt{r, id, c.revision})
+		for _, d := range c.debts {
+			if !l.debts[d.key()] {
+				records = append(records, d)
 			}
 		}
-		if c.roll != nil && !l.debts[debtKey{c.roll.ref, id}] {
-			rolls = append(rolls, debt{c.roll.ref, id, c.revision})
+		if c.roll == nil {
+			continue
+		}
+		if d := (debt{c.roll.ref, id, c.revision}); !l.debts[d.key()] {
+			rolls = append(rolls, d)
 		}
 	}
 	return records, rolls
@@ -165,7 +154,7 @@ func (l *ledger) commits(head ref) (ids []string) {
 func (l *ledger) begin(d debt) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	k := debtKey{d.ref, d.id}
+	k := d.key()
 	if _, known := l.debts[k]; known {
 		return false
 	}
@@ -178,7 +167,7 @@ func (l *ledger) begin(d debt) bool {
 func (l *ledger) end(d debt, settled bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	k := debtKey{d.ref, d.id}
+	k := d.key()
 	if !settled {
 		delete(l.debts, k)
 		return
@@ -196,12 +185,12 @@ func (l *ledger) settled(d debt) { l.end(d, true) }
 func (l *ledger) isSettled(d debt) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.debts[debtKey{d.ref, d.id}]
+	return l.debts[d.key()]
 }
 
-// allSettled reports whether all debts are known to be settled.
+// allSettled reports whether all debts are known to be settled. Mu is held.
 func (l *ledger) allSettled(debts []debt) bool {
-	return !slices.ContainsFunc(debts, func(d debt) bool { return !l.isSettled(d) })
+	return !slices.ContainsFunc(debts, func(d debt) bool { return !l.debts[d.key()] })
 }
 
 // rest returns what a log must still list: what is neither settled nor in written.
@@ -237,17 +226,14 @@ func (l *ledger) open(log []entry, written map[ref]bool) (own, strange []debt) {
 	}
 	due := l.due(log)
 	for i, e := range log {
-		if c := l.own[e.id]; c != nil {
-			if i < due || c.roll == nil {
-				own = append(own, l.openOf(e.id, c, written)...)
-			}
-			continue
-		}
-		if l.seen[e.id] > patience(e) || listed > maxStrange {
-			strange = l.openStrange(e, written, strange)
+		switch c := l.own[e.id]; {
+		case c != nil && (i < due || c.roll == nil):
+			own = append(own, l.openOf(e, written)...)
+		case c == nil && (l.seen[e.id] > patience(e) || listed > maxStrange):
+			strange = append(strange, l.openOf(e, written)...)
 		}
 	}
-	return own, strange
+	return own, strange[:min(len(strange), handful)]
 }
 
 // due returns how many commits of a log, the oldest, are to be settled now even if they have a roll.
@@ -255,7 +241,7 @@ func (l *ledger) due(log []entry) int {
 	latest, objects := max(0, len(log)-l.later), 0
 	for i := len(log) - 1; i >= latest; i-- {
 		if c := l.own[log[i].id]; c != nil {
-			if objects += len(c.names); objects > maxLaterOf {
+			if objects += len(c.debts); objects > maxLaterOf {
 				return i + 1
 			}
 		}
@@ -272,24 +258,23 @@ func patience(e entry) int {
 	return patientSightings
 }
 
-// openStrange adds to strange what a stranger's commit has left, a handful in all.
-func (l *ledger) openStrange(e entry, written map[ref]bool, strange []debt) []debt {
-	objects := l.rolls[e.id]
-	settled := true
-	for _, d := range objects {
-		settled = settled && l.debts[debtKey{d.ref, d.id}]
+// openOf returns what a commit in a log has left that is neither settled, nor being settled, nor in written: of what
+// its roll names, as far as that is known, and once all of that is settled the roll; or of what the log names.
+func (l *ledger) openOf(e entry, written map[ref]bool) []debt {
+	left := l.rolls[e.id]
+	if c := l.own[e.id]; c != nil && c.roll != nil {
+		left = c.debts
 	}
-	if settled {
-		for _, r := range e.objects {
-			objects = append(slices.Clip(objects), debt{r, e.id, e.revision})
+	if l.allSettled(left) {
+		left = debtsOf([]entry{e})
+	}
+	var open []debt
+	for _, d := range left {
+		if _, known := l.debts[d.key()]; !known && !written[d.ref] {
+			open = append(open, d)
 		}
 	}
-	for _, d := range objects {
-		if _, known := l.debts[debtKey{d.ref, d.id}]; !known && !written[d.ref] && len(strange) < handful {
-			strange = append(strange, d)
-		}
-	}
-	return strange
+	return open
 }
 
 // forget forgets the commits that a log listed before and does not list now.
@@ -320,16 +305,15 @@ func (l *ledger) drop(id string) {
 
 // dropCommit forgets a commit and what is known of its objects. Mu is held.
 func (l *ledger) dropCommit(id string) {
+	left := l.rolls[id]
 	if c := l.own[id]; c != nil {
-		for _, r := range c.names {
-			delete(l.debts, debtKey{r, id})
-		}
+		left = c.debts
 		if c.roll != nil {
 			delete(l.debts, debtKey{c.roll.ref, id})
 		}
 	}
-	for _, d := range l.rolls[id] {
-		delete(l.debts, debtKey{d.ref, id})
+	for _, d := range left {
+		delete(l.debts, d.key())
 	}
 	delete(l.own, id)
 	delete(l.rolls, id)

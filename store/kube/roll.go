@@ -77,14 +77,11 @@ func (t *transaction) writeRoll(ctx context.Context) error {
 // closeRoll settles what a roll names, and removes it. Beside a commit there is no time for that, unless all is
 // settled: then the handle only learns what the roll names, to settle it little by little.
 func (s *Store) closeRoll(ctx context.Context, roll *object, revision int64) error {
-	var named []debt
-	for _, e := range roll.log {
-		for _, r := range e.objects {
-			named = append(named, debt{r, e.id, revision})
-		}
+	named := debtsOf(roll.log)
+	for i := range named {
+		named[i].revision = revision
 	}
-	if ctx.Value(hastyKey{}) != nil && !s.ledger.allSettled(named) {
-		s.ledger.learn(roll.pending.id, named)
+	if ctx.Value(hastyKey{}) != nil && !s.ledger.learn(roll.pending.id, named) {
 		return errLater
 	}
 	if err := s.settleAll(ctx, named); err != nil {

@@ -25,12 +25,13 @@ func (t *transaction) fit(ctx context.Context) error {
 			return err
 		}
 	}
-	own := t.ownEntry()
+	own := entry{id: t.id, revision: 1<<62 - 1, objects: t.refs()}
 	if t.hasRoll() {
-		if err := t.fitsRoll(); err != nil {
-			return err
+		roll := t.newRoll()
+		if size, err := roll.size(); err != nil || size > maxObject {
+			return tooLarge("names of what a commit writes in bytes", size, err)
 		}
-		own.objects = own.objects[:1]
+		own.objects = []ref{roll.ref}
 	}
 	if size, err := t.headSize([]entry{own}); err != nil || size > maxObject {
 		return tooLarge("head with the names of what its commit writes in bytes", size, err)
@@ -55,46 +56,34 @@ func tooLarge(what string, size int, err error) error {
 
 // fitsAlone returns an error if the object of an intent is too large.
 func (t *transaction) fitsAlone(in *intent) error {
-	if in.value == nil || len(in.value.Data) < maxObject/8 {
-		return nil
-	}
-	text, err := (&object{ref: in.ref, key: in.key, value: in.value}).encode("")
-	if err != nil || len(text) > maxObject {
-		return tooLarge("object in bytes", len(text), err)
+	size, err := (&object{ref: in.ref, key: in.key, value: in.value}).size()
+	if err != nil || size > maxObject {
+		return tooLarge("object in bytes", size, err)
 	}
 	return nil
 }
 
-// ownEntry returns the entry that the commit will have in the log, before anything is written.
-func (t *transaction) ownEntry() entry {
-	return entry{id: t.id, revision: 1<<62 - 1, objects: t.refs()}
-}
-
-// fitsRoll returns an error if the names of what the commit writes are too large for one object.
-func (t *transaction) fitsRoll() error {
-	text, err := t.newRoll().encode("")
-	if err != nil || len(text) > maxObject {
-		return tooLarge("names of what a commit writes in bytes", len(text), err)
-	}
-	return nil
-}
-
-// headSize returns how many bytes the head's object has with a log, or at least as many where that is far too few.
+// headSize returns how many bytes the head's object has with a log, as size does.
 func (t *transaction) headSize(log []entry) (int, error) {
+	return (&object{ref: t.head.ref, key: t.head.key, value: t.head.value, log: log, last: t.id}).size()
+}
+
+// size returns how many bytes o has as it is sent, or more than it has where that is far too few for it to matter.
+func (o *object) size() (int, error) {
 	const most = 8 // bytes that one byte of data takes: \u0000 within text within text
 	estimate := 64 << 10
-	for _, e := range log {
+	for _, e := range o.log {
 		for _, r := range e.objects {
 			estimate += len(r.resource) + len(r.name) + most
 		}
 	}
-	if t.head.value != nil {
-		estimate += most * len(t.head.value.Data)
+	if o.value != nil {
+		estimate += most * len(o.value.Data)
 	}
 	if estimate < maxObject {
 		return estimate, nil
 	}
-	text, err := (&object{ref: t.head.ref, key: t.head.key, value: t.head.value, log: log, last: t.id}).encode("")
+	text, err := o.encode("")
 	return len(text), err
 }
 
