@@ -17,8 +17,7 @@ func (t *tree) takeFirst(order uint) (uint128, bool) {
 		if order >= shift { // a whole node at most, since its max is large enough
 			s := uint(bits.TrailingZeros64(freeBlocks(nd.full, order-shift)))
 			x := nd.slotStart(s)
-			t.paintSlots(n, blockMask(s, order-shift), false)
-			t.ascend(depth, x, largest, maxLevels)
+			t.paintSlots(depth, x, blockMask(s, order-shift), false, maxLevels)
 			return x, true
 		}
 		s := uint(bits.TrailingZeros64(nd.full | nd.mixed))
@@ -34,8 +33,10 @@ func (t *tree) takeFirst(order uint) (uint128, bool) {
 		value := t.at(nd, s)
 		if shift == wordOrder {
 			x.lo |= uint64(bits.TrailingZeros64(freeBlocks(*value, order)))
-			t.paintWord(nd, s, value, x, order, false)
-			t.ascend(depth, x, largest, maxLevels)
+			after := painted(*value, x, order, false)
+			if !nd.isUniformWith(after) || !t.leaveOut(depth, x, false) {
+				t.paintWord(nd, depth, x, value, after, false)
+			}
 			return x, true
 		}
 		e := edge(*value)

@@ -1,7 +1,9 @@
 package allocator_test
 
 import (
+	"cmp"
 	"encoding/binary"
+	"fmt"
 	"iter"
 	"math/rand/v2"
 	"net/netip"
@@ -265,4 +267,63 @@ func TestNodesGoWithWhatNeededThem(t *testing.T) {
 			require.Equal(t, nodes, a.Nodes(), "after taking and releasing %v", p)
 		}
 	}
+}
+
+// At the start of each block that a node, or a slot of one, spans, a pair makes nodes and leaves them out again: when
+// all below is taken and the pair takes first, and when it is free and the pair releases first. What is left is always
+// what an allocator has that was given the same addresses at once, and nothing is allocated on the heap.
+func TestBoundaries(t *testing.T) {
+	for _, text := range []string{"0.0.0.0/0", "10.0.0.0/8", "10.0.0.0/16", "10.0.0.0/20", "::/0", "2001:db8::/64"} {
+		parent := netip.MustParsePrefix(text)
+		width := parent.Addr().BitLen()
+		for bits := parent.Bits() + 1; bits <= width; bits++ {
+			// middle begins in the middle of parent if bits is one more than its own, and above that ever nearer to its end.
+			middle := netip.PrefixFrom(netipx.PrefixLastIP(parent), bits).Masked()
+			below := netipx.IPRangeFrom(parent.Addr(), middle.Addr().Prev())
+			above := netipx.IPRangeFrom(middle.Addr(), netipx.PrefixLastIP(parent))
+			for _, length := range []int{bits, min(bits+3, width), min(bits+6, width), width} {
+				first := netip.PrefixFrom(middle.Addr(), length)
+				last := netip.PrefixFrom(below.To(), max(length, parent.Bits()+1)).Masked()
+
+				a, err := allocator.New(prefixSet(parent))
+				require.NoError(t, err)
+				_, err = a.Occupy(below)
+				require.NoError(t, err)
+				requireStable(t, a, func() error {
+					if p, err := a.TakeFirst(length); p != first || err != nil {
+						return fmt.Errorf("took %v, want %v: %w", p, first, err)
+					}
+					return a.Release(first)
+				})
+
+				_, err = a.Occupy(above)
+				require.NoError(t, err)
+				requireStable(t, a, func() error { return cmp.Or(a.Release(first), a.Take(first)) })
+				_, err = a.Vacate(below)
+				require.NoError(t, err)
+				requireStable(t, a, func() error { return cmp.Or(a.Take(last), a.Release(last)) })
+			}
+		}
+	}
+}
+
+// requireStable runs pair, after which a must be as before, and as after it was decoded from its encoding.
+func requireStable(t *testing.T, a *allocator.Allocator, pair func() error) {
+	t.Helper()
+	want, err := a.MarshalBinary()
+	require.NoError(t, err)
+	nodes := a.Nodes()
+	largest, _ := a.LargestFree()
+	require.Zero(t, testing.AllocsPerRun(3, func() { err = cmp.Or(err, pair()) }))
+	require.NoError(t, err)
+	require.NoError(t, a.Check())
+	got, err := a.MarshalBinary()
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+	after, _ := a.LargestFree()
+	require.Equal(t, largest, after)
+	decoded, err := allocator.Decode(got)
+	require.NoError(t, err)
+	require.Equal(t, decoded.Nodes(), a.Nodes())
+	require.Equal(t, nodes, a.Nodes())
 }

@@ -73,7 +73,7 @@ func (nd *node) spanOrder() uint { return uint(nd.order) + 6 }
 
 // slotStart is the first address of a slot.
 func (nd *node) slotStart(s uint) uint128 {
-	return nd.base.atSlot(s, nd.shift())
+	return nd.base.or(uint128{lo: uint64(s)}.shl(nd.shift()))
 }
 
 // edge is the value of a mixed slot above level 1: a node, the order of the largest free block in the slot, and
@@ -120,8 +120,7 @@ func (t *tree) set(x uint128, order uint, free, strict bool) bool {
 			if strict && fillOfMask(nd.full, nd.mixed, mask) != opposite(free) {
 				return false
 			}
-			t.paintSlots(n, mask, free)
-			t.ascend(depth, x, largest, jointAt)
+			t.paintSlots(depth, x, mask, free, jointAt)
 			return true
 		}
 		if nd.mixed>>(s&63)&1 == 0 {
@@ -129,7 +128,9 @@ func (t *tree) set(x uint128, order uint, free, strict bool) bool {
 				return false
 			}
 			t.split(n, s, x, order, free)
-			t.ascend(depth, x, largest, jointAt)
+			if shift != wordOrder || t.concernsOthers(&t.nodes[n], largest) || jointAt != maxLevels {
+				t.ascend(depth, x, largest, jointAt)
+			}
 			return true
 		}
 		value := t.at(nd, s)
@@ -137,8 +138,10 @@ func (t *tree) set(x uint128, order uint, free, strict bool) bool {
 			if strict && fillOfMask(*value, 0, blockMask(uint(x.lo&63), order)) != opposite(free) {
 				return false
 			}
-			t.paintWord(nd, s, value, x, order, free)
-			t.ascend(depth, x, largest, jointAt)
+			after := painted(*value, x, order, free)
+			if !nd.isUniformWith(after) || !t.leaveOut(depth, x, free) {
+				t.paintWord(nd, depth, x, value, after, free)
+			}
 			return true
 		}
 		e := edge(*value)
@@ -175,16 +178,15 @@ func (t *tree) replaceEdge(n uint32, s uint, x uint128, order uint, free bool) {
 	nd := &t.nodes[n]
 	e := edge(*t.at(nd, s))
 	t.drop(e.node())
-	t.setSlot(nd, s, e.background())
-	t.settle(nd, e.max(), t.slotMax(nd, s))
+	t.unmix(nd, s, e.background(), e.max())
 	if e.background() != free {
 		t.split(n, s, x, order, free)
 	}
 }
 
-// paintSlots makes slots of node n free or taken throughout.
-func (t *tree) paintSlots(n uint32, mask uint64, free bool) {
-	nd := &t.nodes[n]
+// paintSlots makes slots of the node at path[depth], which is around x, free or taken throughout.
+func (t *tree) paintSlots(depth int, x uint128, mask uint64, free bool, jointAt int) {
+	nd := &t.nodes[t.path[depth]]
 	for m := nd.mixed & mask; m != 0; m &= m - 1 {
 		s := uint(bits.TrailingZeros64(m))
 		if nd.order > wordOrder {
@@ -197,26 +199,50 @@ func (t *tree) paintSlots(n uint32, mask uint64, free bool) {
 	} else {
 		nd.full &^= mask
 	}
-	t.settle(nd, nd.max, -1)
-}
-
-// paintWord makes a block of addresses within a mixed slot of a page free or taken.
-func (t *tree) paintWord(nd *node, s uint, value *uint64, x uint128, order uint, free bool) {
-	before := *value
-	after := painted(before, x, order, free)
-	if after == 0 || after == allOnes {
-		t.setSlot(nd, s, free)
-		t.settle(nd, largestFree(before), -1)
+	if nd.mixed == 0 && nd.full == uniform(free) && t.leaveOut(depth, x, free) {
 		return
 	}
+	largest := nd.max
+	t.settle(nd, nd.max, -1)
+	t.ascend(depth, x, largest, jointAt)
+}
+
+// paintWord gives a mixed slot of nd, which is the page of x at path[depth], another word, which has more free
+// addresses than before or fewer.
+func (t *tree) paintWord(nd *node, depth int, x uint128, value *uint64, after uint64, free bool) {
+	before, largest := *value, nd.max
 	*value = after
 	switch {
+	case after == 0 || after == allOnes:
+		t.unmix(nd, x.slot(wordOrder), free, largestFree(before))
 	case nd.full != 0:
 	case free:
 		nd.max = max(nd.max, largestFree(after))
 	default:
 		t.settle(nd, largestFree(before), largestFree(after))
 	}
+	if t.concernsOthers(nd, largest) {
+		t.ascend(depth, x, largest, maxLevels)
+	}
+}
+
+// leaveOut drops the node at path[depth], which is around x and is to become free or taken throughout, and reports
+// whether it may: nothing in the slot that leads to it must be left of the other kind.
+func (t *tree) leaveOut(depth int, x uint128, free bool) bool {
+	if depth == 0 {
+		return false
+	}
+	n, parent := t.path[depth], &t.nodes[t.path[depth-1]]
+	shift, largest := parent.shift(), parent.max
+	s := x.slot(shift)
+	e := edge(*t.at(parent, s))
+	if t.nodes[n].spanOrder() != shift && e.background() != free {
+		return false
+	}
+	t.recycle(n)
+	t.unmix(parent, s, free, e.max())
+	t.ascend(depth-1, x, largest, maxLevels)
+	return true
 }
 
 func painted(word uint64, x uint128, order uint, free bool) uint64 {
@@ -225,6 +251,14 @@ func painted(word uint64, x uint128, order uint, free bool) uint64 {
 		return word | mask
 	}
 	return word &^ mask
+}
+
+// uniform has all bits set, or none.
+func uniform(free bool) uint64 {
+	if free {
+		return allOnes
+	}
+	return 0
 }
 
 // split turns slot s of node n, which is taken or free throughout, into a mixed one in which the block at x is
@@ -260,21 +294,27 @@ func delegated(x uint128, order uint, free bool) uint64 {
 // newDelegated makes the smallest node that spans more than the block at x. In it the block is free and
 // the rest is taken, or the other way round.
 func (t *tree) newDelegated(x uint128, order uint, free bool) uint32 {
-	level := max(order/6, 1)
-	n := t.newNode(x, level)
-	nd := &t.nodes[n]
+	level := uint(1)
+	if order >= pageOrder {
+		level = order / 6
+	}
 	shift := 6 * level
 	s := x.slot(shift)
+	var full, mixed, word uint64
 	if order >= shift {
-		nd.full = blockMask(s, order-shift)
+		full = blockMask(s, order-shift)
 	} else {
-		nd.mixed, nd.one[0] = 1<<(s&63), delegated(x, order, free)
+		mixed, word = 1<<(s&63), delegated(x, order, free)
 	}
-	nd.max = int16(order)
+	largest := int16(order)
 	if !free {
-		nd.full = ^(nd.full | nd.mixed)
-		nd.max = int16(shift) + 5 // half of the node is left
+		full = ^(full | mixed)
+		largest = int16(shift) + 5 // half of the node is left
 	}
+	n := t.newNode()
+	nd := &t.nodes[n]
+	nd.clear(x, level, full, largest)
+	nd.mixed, nd.one[0] = mixed, word
 	return n
 }
 
@@ -284,11 +324,14 @@ func (t *tree) joint(n uint32, s uint, x uint128) uint32 {
 	e := edge(*t.at(&t.nodes[n], s))
 	target := t.nodes[e.node()].base
 	difference := uint128{x.hi ^ target.hi, x.lo ^ target.lo}
-	joint := t.newNode(x, (difference.bitLen()-1)/6)
-	nd := &t.nodes[joint]
+	level := (difference.bitLen() - 1) / 6
+	full, largest := uint64(0), int16(-1)
 	if e.background() {
-		nd.full, nd.max = allOnes, int16(nd.spanOrder())
+		full, largest = allOnes, int16(6*level+6)
 	}
+	joint := t.newNode()
+	nd := &t.nodes[joint]
+	nd.clear(x, level, full, largest)
 	t.hang(nd, target.slot(nd.shift()), e)
 	upper := t.nodes[n].shift()
 	*t.at(&t.nodes[n], s) = uint64(t.edgeTo(joint, e.background(), upper))
@@ -344,8 +387,7 @@ func (t *tree) ascend(depth int, x uint128, largest int16, jointAt int) {
 		case t.isUniform(path[i], before.background(), parent.shift()):
 			free := nd.full != 0
 			t.recycle(path[i])
-			t.setSlot(parent, s, free)
-			t.settle(parent, before.max(), t.slotMax(parent, s))
+			t.unmix(parent, s, free, before.max())
 			continue
 		default:
 			after = t.shortcut(path[i], before.background(), parent.shift())
@@ -368,12 +410,23 @@ func (t *tree) findTop() {
 	}
 }
 
+// concernsOthers reports whether nodes above a page, which had largest as its max before a change, may have to change
+// too. A page that has become free or taken throughout has another max.
+func (t *tree) concernsOthers(page *node, largest int16) bool {
+	return page.max != largest || t.orders != nil
+}
+
 // isVaried reports whether nd surely is neither free or taken throughout nor to be left out for its only child.
 func (nd *node) isVaried() bool {
 	if nd.mixed&(nd.mixed-1) == 0 { // one mixed slot at most
 		return nd.full != 0 && nd.full|nd.mixed != allOnes || nd.order == wordOrder && nd.mixed != 0
 	}
 	return true
+}
+
+// isUniformWith reports whether a page becomes free or taken throughout with a word in place of one of its mixed slots.
+func (nd *node) isUniformWith(word uint64) bool {
+	return word+1 <= 1 && nd.class == noRun && nd.full == word&^nd.mixed
 }
 
 // isUniform reports whether all of a slot that leads to node n has become free or taken.
@@ -436,20 +489,14 @@ func (t *tree) scanMax(nd *node) int16 {
 	return most
 }
 
-// slotMax is the order of the largest free block in a slot that is not mixed.
-func (t *tree) slotMax(nd *node, s uint) int16 {
-	if nd.full&(1<<s) != 0 {
-		return int16(nd.shift())
-	}
-	return -1
-}
-
-// setSlot makes a mixed slot free or taken throughout. What it led to has been dropped by the caller.
-func (t *tree) setSlot(nd *node, s uint, free bool) {
+// unmix makes a mixed slot of nd free or taken throughout. The largest free block in it had the order before, or less.
+// What the slot led to has been dropped by the caller.
+func (t *tree) unmix(nd *node, s uint, free bool, before int16) {
 	t.removeValue(nd, s)
 	if free {
-		nd.full |= 1 << s
+		nd.full |= 1 << (s & 63)
 	}
+	t.settle(nd, before, -1)
 }
 
 // at is where the value of the mixed slot s stands.
@@ -470,13 +517,19 @@ func (t *tree) values(nd *node) []uint64 {
 
 // insertValue marks slot s as mixed and gives it a value.
 func (t *tree) insertValue(nd *node, s uint, value uint64) {
-	i := rank(nd.mixed, s)
-	count := uint32(bits.OnesCount64(nd.mixed))
-	nd.mixed |= 1 << (s & 63)
-	if count == 0 {
+	if nd.mixed == 0 {
+		nd.mixed = 1 << s
 		nd.one[0] = value
 		return
 	}
+	t.insertIntoRun(nd, s, value)
+}
+
+// insertIntoRun is insertValue for a node that has a mixed slot already.
+func (t *tree) insertIntoRun(nd *node, s uint, value uint64) {
+	i := rank(nd.mixed, s)
+	count := uint32(bits.OnesCount64(nd.mixed))
+	nd.mixed |= 1 << (s & 63)
 	if nd.class == noRun {
 		nd.class, nd.slots = 1, t.newRun(1)
 		t.slab[nd.slots] = nd.one[0]
@@ -488,15 +541,21 @@ func (t *tree) insertValue(nd *node, s uint, value uint64) {
 	values[i] = value
 }
 
-// removeValue unmarks slot s, which was mixed, and leaves it taken. A run is halved when it is a quarter full, so that
-// going back and forth over one number does not copy each time.
+// removeValue unmarks slot s, which was mixed, and leaves it taken.
 func (t *tree) removeValue(nd *node, s uint) {
+	if nd.class == noRun {
+		nd.mixed = 0
+		return
+	}
+	t.removeFromRun(nd, s)
+}
+
+// removeFromRun is removeValue for a node with several mixed slots. A run is halved when it is a quarter full, so that
+// going back and forth over one number does not copy each time.
+func (t *tree) removeFromRun(nd *node, s uint) {
 	i := rank(nd.mixed, s)
 	count := uint32(bits.OnesCount64(nd.mixed))
 	nd.mixed &^= 1 << (s & 63)
-	if count == 1 {
-		return
-	}
 	values := t.slab[nd.slots : nd.slots+count]
 	copy(values[i:], values[i+1:])
 	count--
@@ -560,24 +619,30 @@ func (t *tree) freeSlots(nd *node) {
 	nd.class, nd.slots = noRun, 0
 }
 
-// newNode makes a node around x in which all is taken.
-func (t *tree) newNode(x uint128, level uint) uint32 {
+// newNode returns a node that nothing leads to, whatever is in it.
+func (t *tree) newNode() uint32 {
+	if t.freeNode == 0 {
+		t.addNode()
+	}
 	n := t.freeNode
-	if n == 0 {
-		n = uint32(len(t.nodes))
-		t.nodes = append(t.nodes, node{})
-	} else {
-		t.freeNode = t.nodes[n].slots
-	}
-	if t.orders != nil {
-		t.orders = append(t.orders, make([]orders, len(t.nodes)-len(t.orders))...)
-		t.orders[n] = orders{}
-	}
-	nd := &t.nodes[n]
-	nd.base = x.floor(6*level + 6)
-	nd.full, nd.mixed, nd.slots = 0, 0, 0
-	nd.class, nd.order, nd.max = noRun, uint8(6*level), -1
+	t.freeNode = t.nodes[n].slots
 	return n
+}
+
+// addNode makes an unused node, where there is none.
+func (t *tree) addNode() {
+	t.freeNode = uint32(len(t.nodes))
+	t.nodes = append(t.nodes, node{})
+	if t.orders != nil {
+		t.orders = append(t.orders, orders{})
+	}
+}
+
+// clear makes nd a node at the level around x without mixed slots.
+func (nd *node) clear(x uint128, level uint, full uint64, largest int16) {
+	nd.base = x.floor(6*level + 6)
+	nd.full, nd.mixed, nd.slots = full, 0, 0
+	nd.class, nd.order, nd.max = noRun, uint8(6*level), largest
 }
 
 // recycle gives node n back, without what its slots lead to.
@@ -586,6 +651,9 @@ func (t *tree) recycle(n uint32) {
 	t.freeSlots(nd)
 	nd.slots = t.freeNode
 	t.freeNode = n
+	if t.orders != nil {
+		t.orders[n].known = false
+	}
 }
 
 // drop gives node n and all that is beneath it back.

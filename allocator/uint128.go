@@ -118,11 +118,3 @@ func (x uint128) slot(shift uint) uint {
 	}
 	return uint(x.shr(shift).lo) & 63
 }
-
-// atSlot is x with the six bits above shift, which are 0, set to s.
-func (x uint128) atSlot(s, shift uint) uint128 {
-	if shift < 60 {
-		return uint128{x.hi, x.lo | uint64(s)<<(shift&63)}
-	}
-	return x.or(uint128{lo: uint64(s)}.shl(shift))
-}

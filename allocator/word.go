@@ -31,22 +31,31 @@ func freeBlocks(w uint64, order uint) uint64 {
 
 // largestFree is the order of the largest free block in w, or -1 if there is none.
 func largestFree(w uint64) int16 {
-	const half = allOnes >> 32
-	if w&half == half || w>>32 == half {
-		if w == allOnes {
+	switch {
+	case hasFree(w, 3):
+		switch {
+		case w == allOnes:
 			return 6
+		case hasFree(w, 5):
+			return 5
+		case hasFree(w, 4):
+			return 4
 		}
-		return 5
+		return 3
+	case hasFree(w, 2):
+		return 2
+	case hasFree(w, 1):
+		return 1
+	case w != 0:
+		return 0
 	}
-	if w == 0 {
-		return -1
-	}
-	for order := int16(1); ; order++ {
-		w = w & (w >> (1 << (order - 1) & 63)) & starts[order&7]
-		if w == 0 {
-			return order - 1
-		}
-	}
+	return -1
+}
+
+// hasFree reports whether a block of the order (0 to 5) is free in w. Taking 1 from each block of the complement, at
+// once, borrows from the blocks above only where a block is 0: the lowest of these becomes all ones.
+func hasFree(w uint64, order uint) bool {
+	return (^w-starts[order])&w&(starts[order]<<(1<<order-1)) != 0
 }
 
 // blockMask covers the block of the order (0 to 6) that starts at bit s.

@@ -152,7 +152,12 @@ func (c Count) String() string {
 
 // MarshalText returns the text that [Count.String] returns, and a nil error. It makes a Count a string in JSON, so that
 // no reader rounds it to a float.
-func (c Count) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+func (c Count) MarshalText() ([]byte, error) {
+	if c.hi == 0 && c.mid == 0 {
+		return strconv.AppendUint(nil, c.lo, 10), nil
+	}
+	return []byte(c.String()), nil
+}
 
 // UnmarshalText sets c to the number in text: decimal digits without a sign or leading zeros, at most 2^192-1. For any
 // other text it returns a [*ParseError] and leaves c unchanged. It must not be called concurrently with other methods

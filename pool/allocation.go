@@ -90,6 +90,8 @@ type holding struct {
 	was     *holding     // what its record says, if that is still to be written; see [rules.current]
 	sharers []string     // of the record of a share: the owners that hold what it has, in the order in which they came
 	shared  bool         // it is the record of a share, of which no owner is; see share.go
+	planned bool         // its prefixes last no longer than the lead that has planned it
+	written int64        // the revision of its record in a store
 }
 
 // newHolding returns a holding, and room for its prefix if it has one: both are one object.
@@ -202,6 +204,7 @@ func readHolding(r store.Record) (holding, error) {
 		cooling: r.State == stateCooling || r.State == stateDeclined || r.State == stateReserved,
 		stray:   r.Kind == store.KindCooling,
 		shared:  r.State == stateShared,
+		written: r.Revision,
 	}
 	if len(r.Data) == 0 {
 		return h, nil
@@ -259,8 +262,9 @@ func (h *holding) copy() *holding {
 
 // copyTo makes c that copy, with room for its prefix if it has one. It returns c.
 func (h *holding) copyTo(c *holding, room []netip.Prefix) *holding {
+	planned := c.planned // as its room is, whatever h's is
 	*c = *h
-	c.was = nil
+	c.was, c.planned = nil, planned
 	if len(h.Prefixes) == 1 { // h is not kept for them
 		room[0], c.Prefixes = h.Prefixes[0], room
 	}

@@ -19,18 +19,31 @@ import (
 // A handle that waits for its turn at a store that is a [store.Grouper] leaves what its batch asks for. Whoever has the
 // turn takes the asks of those who wait as guests into its own batch, plans all of it, and commits it together with the
 // answers. What it does not answer (because it was refused, does not fit, or is in a form that it does not know) is
-// tried by the asker itself, in its own turn. So an answer always says what was done.
+// tried by the asker itself, in its own turn. So an answer always says what was done, or that a claim in a line waits
+// on.
 
 // errServed says that a call was part of another handle's commit, of which the outcome is unknown.
 var errServed = errors.New("another handle was committing it")
 
+// elsewhereError refuses a claim that waits, in place of the reason that the handle has which refused it.
+type elsewhereError struct{ next time.Time } // as that of exhaustedError
+
+func (*elsewhereError) Error() string { return "another handle found nothing free for it" }
+
 // askFormat is the version of asks and answers. Who finds another one does not answer.
 const askFormat = 1
 
+// notForOthers is the outcome of a step that is left to the handle that has asked for it.
+func notForOthers() outcome {
+	return outcome{verdict: verdictRefuse, refusal: errors.New("only the handle that asks for it may do it")}
+}
+
 // askData is an ask: the ops of a batch.
 type askData struct {
-	Format int     `json:"v"`
-	Ops    []askOp `json:"ops"`
+	Format int `json:"v"`
+	// Seen is the latest revision of the pool that the asker knew.
+	Seen int64   `json:"seen"`
+	Ops  []askOp `json:"ops"`
 }
 
 type askOp struct {
@@ -54,6 +67,10 @@ type askStep struct {
 	Share    string            `json:"share,omitempty"`
 	Fenced   bool              `json:"fenced,omitempty"`
 	Labels   map[string]string `json:"labels,omitempty"`
+	// Waited is how long the claim has waited in a line, 0 if it does not: it waits on if it cannot be granted, and so do
+	// those behind it that demand the same. Look says that its owner may hold something already.
+	Waited time.Duration `json:"waited,omitempty"`
+	Look   bool          `json:"look,omitempty"`
 }
 
 type askRequest struct {
@@ -82,6 +99,8 @@ type answerStep struct {
 	Labels     map[string]string `json:"labels,omitempty"`
 	Child      string            `json:"child,omitempty"`
 	Reserved   bool              `json:"reserved,omitempty"`
+	// Waits says that the claim waits on, and that what is in its way may end at Expires, if that is not zero.
+	Waits bool `json:"waits,omitempty"`
 }
 
 // asked is what a batch asks others for.
@@ -102,7 +121,7 @@ func (o *op) canAsk() bool {
 func (s *step) canAsk() bool {
 	switch s.kind {
 	case taskAllocate:
-		return s.delegate == nil && s.line == nil && !s.reserve && s.claim.canAsk()
+		return s.delegate == nil && s.line.canAsk() && !s.reserve && s.claim.canAsk()
 	case taskRelease:
 		return s.missing.IsZero() && s.child == "" && len(s.transferred) == 0
 	case taskRenew:
@@ -120,16 +139,20 @@ func (c *Claim) canAsk() bool {
 }
 
 // askOf returns what those ops of a batch ask for that can ask, and these ops. It returns nothing if that would be too
-// large.
-func askOf(batch []*op) ([]byte, asked) {
-	data, asking := askData{Format: askFormat}, asked{}
+// large; if an earlier ask is astray, since what others do for this one makes no fence; or if others did not do what
+// the leader has asked for, which gets a turn of its own then.
+func (s *stored) askOf(batch []*op) ([]byte, asked) {
+	if s.astray || batch[0].asked {
+		return nil, asked{}
+	}
+	data, asking, now := askData{Format: askFormat, Seen: max(s.head.Revision, s.heard)}, asked{}, s.options.Clock()
 	for _, o := range batch {
 		if o.over || !o.canAsk() {
 			continue
 		}
 		wanted := askOp{Whole: o.whole}
 		o.some(func(s *step) bool {
-			wanted.Steps, asking.steps = append(wanted.Steps, s.ask()), append(asking.steps, s)
+			wanted.Steps, asking.steps = append(wanted.Steps, s.ask(now)), append(asking.steps, s)
 			return false
 		})
 		data.Ops, asking.ops = append(data.Ops, wanted), append(asking.ops, o)
@@ -142,7 +165,7 @@ func askOf(batch []*op) ([]byte, asked) {
 }
 
 // ask returns what the step asks for.
-func (s *step) ask() askStep {
+func (s *step) ask(now time.Time) askStep {
 	a := askStep{
 		Kind: s.kind, Owner: s.owner, Generation: s.generation, TTL: s.ttl, Optional: s.optional, Addr: s.addr,
 		Quarantine: s.quarantine,
@@ -152,6 +175,9 @@ func (s *step) ask() askStep {
 	}
 	c := s.claim
 	a.TTL, a.Policy, a.Scope, a.Share, a.Fenced, a.Labels = c.TTL, c.Policy, c.Scope, c.Share, c.Fenced, c.Labels
+	if s.line != nil {
+		a.Waited, a.Look = max(1, now.Sub(s.line.since)), s.line.look
+	}
 	for _, r := range c.Requests {
 		wanted := askRequest{Family: r.Family, Bits: r.Bits, Prefer: r.Prefer, Band: r.Band}
 		if r.Exact != (netip.Prefix{}) {
@@ -224,9 +250,24 @@ func (p *Pool) guestOf(ctx context.Context, index int, ask []byte) (guest, bool)
 		if len(steps) == 0 {
 			return g, false
 		}
-		g.ops = append(g.ops, opOf(ctx, p, wanted.Whole, steps))
+		wanted.lineUp(steps, p.options.Clock())
+		o := opOf(ctx, p, wanted.Whole, steps)
+		o.seen = data.Seen
+		g.ops = append(g.ops, o)
 	}
 	return g, len(g.ops) > 0
+}
+
+// lineUp gives the steps of claims that wait their order.
+func (w *askOp) lineUp(steps []step, now time.Time) {
+	last := map[string]*outcome{} // by demand
+	for i := range steps {
+		if s, a := &steps[i], &w.Steps[i]; a.Waited > 0 && s.claim != nil {
+			demand := demandOf(s.claim)
+			s.line = &lineOrder{since: now.Add(-a.Waited), look: a.Look, ahead: last[demand]}
+			last[demand] = &s.outcome
+		}
+	}
 }
 
 // readAsk reads an ask, all of which must be known.
@@ -326,6 +367,10 @@ func (r *runner) serveOnce(ctx context.Context, p *Pool) bool {
 	return true
 }
 
+// isLate reports whether the op is a guest whose handle did not know the last fence. If its caller has died, it is to
+// have no effect any more; else that does it itself.
+func (d *draft) isLate(o *op) bool { return o.guest && o.seen <= d.state().fence }
+
 // answer answers the guests with what is planned for them, be it nothing: what is not done now, only the asker may do,
 // and not a handle that finds the ask after a later call has been answered. It reports false if that is not possible:
 // what is planned must not be committed then.
@@ -354,7 +399,9 @@ func (r *runner) answer() bool {
 // answer returns what the step comes to by its plan; nil if it is not done.
 func (s *step) answer() *answerStep {
 	switch s.outcome.verdict {
-	case verdictDone, verdictTouch, verdictWrite:
+	case verdictDone, verdictWrite:
+	case verdictWait:
+		return &answerStep{Waits: true, Expires: nextEnd(s.outcome.refusal)}
 	default:
 		return nil
 	}
@@ -376,9 +423,16 @@ func (w *asked) served(answer []byte, revision int64) error {
 		if data.Steps[i] != nil {
 			s.result = data.Steps[i].allocation(revision)
 			s.done, s.err = true, nil
+			s.outcome = outcome{}
+			if data.Steps[i].Waits {
+				refusal := &elsewhereError{next: data.Steps[i].Expires}
+				s.result.Generation, s.outcome = revision, outcome{verdict: verdictWait, refusal: refusal}
+			}
 		}
 	}
 	for _, o := range w.ops {
+		s := o.pools[0].home.(*stored)
+		s.heard = max(s.heard, revision)
 		o.served()
 	}
 	return nil
@@ -399,6 +453,9 @@ func (w *asked) isAnswer(answers []*answerStep) bool {
 
 // isTo reports whether it can be an answer to the step.
 func (a *answerStep) isTo(s *step) bool {
+	if a.Waits {
+		return s.line != nil
+	}
 	if a.Owner == "" {
 		return s.kind == taskRelease && s.optional
 	}
@@ -446,9 +503,10 @@ func (r *runner) join(batch []*op) bool {
 	}
 	ctx, cancel := first.patience()
 	defer cancel()
-	ask, asking := askOf(batch)
+	ask, asking := s.askOf(batch)
 	turn, err := grouper.Join(ctx, headKey(s.name), ask)
 	if err != nil {
+		r.noTurn = err
 		return asking.left(batch, err)
 	}
 	if answer, revision, err := turn.Answered(); err != nil || answer != nil {
@@ -509,7 +567,7 @@ func (w *asked) unserved(err error) {
 	for _, o := range w.ops {
 		s := o.pools[0].home.(*stored)
 		s.forget()
-		s.unsettled = anyRevision
+		s.astray = true
 		if o.err = doubted(o.err, err); o.over || o.uncertain {
 			continue
 		}

@@ -39,7 +39,7 @@ func drawAsked(t *rapid.T, owner string) pool.Asked {
 	for range rapid.IntRange(0, 3).Draw(t, "requests") {
 		c.Requests = append(c.Requests, drawAskedRequest(t))
 	}
-	return pool.Asked{Claim: c}
+	return pool.Asked{Claim: c, Waits: rapid.Bool().Draw(t, "waits")}
 }
 
 func drawTTL(t *rapid.T) time.Duration {
@@ -88,12 +88,12 @@ func TestAsksAreReadAsWritten(t *testing.T) {
 // Whatever an ask is, reading it does not panic, and what is taken of it can be asked again.
 func FuzzAsk(f *testing.F) {
 	p := create(f, store.NewMemory(), specOf("10.0.0.0/24"))
-	f.Add([]byte(`{"v":1,"ops":[{"whole":true,"steps":[` +
+	f.Add([]byte(`{"v":1,"seen":9,"ops":[{"whole":true,"steps":[` +
 		`{"kind":0,"owner":"x","ttl":1000,"policy":1,"scope":"s","fenced":true,` +
 		`"requests":[{"family":"IPv4","bits":30,"band":"b"},{"exact":"10.0.0.1/32"}],"labels":{"a":"b"}}]}]}`))
-	f.Add([]byte(`{"v":1,"ops":[{"steps":[` +
+	f.Add([]byte(`{"v":1,"seen":9,"ops":[{"steps":[` +
 		`{"kind":1,"owner":"x","generation":7,"optional":true},{"kind":2,"owner":"y","ttl":5000}]}]}`))
-	f.Add([]byte(`{"v":1,"ops":[{"steps":[{"kind":0,"owner":"x","requests":[{"exact":""}]}]},{"steps":[]}]}`))
+	f.Add([]byte(`{"v":1,"seen":9,"ops":[{"steps":[{"kind":0,"owner":"x","requests":[{"exact":""}]}]},{"steps":[]}]}`))
 	f.Fuzz(func(t *testing.T, ask []byte) {
 		these, whole, ok := pool.ReadAsk(p, ask)
 		if !ok {

@@ -24,6 +24,7 @@ type waiters struct {
 	*testing.T
 	memory  *store.Memory
 	commits atomic.Int64 // that have succeeded
+	leads   int          // how many there were
 	options pool.Options // of new handles
 }
 
@@ -104,11 +105,12 @@ func (c *waiters) together(calls ...func()) {
 	wait.Wait()
 }
 
-// lead is a call of a handle of its own, which commits for those behind it.
+// lead is a call of a handle and an owner of its own, which commits for those behind it.
 func (c *waiters) lead() func() {
-	p := c.handle()
+	p, owner := c.handle(), fmt.Sprint("lead", c.leads)
+	c.leads++
 	return func() {
-		_, err := p.Allocate(context.Background(), pool.Claim{Owner: "lead"})
+		_, err := p.Allocate(context.Background(), pool.Claim{Owner: owner})
 		require.NoError(c, err)
 	}
 }
@@ -454,17 +456,17 @@ func TestForeignAsks(t *testing.T) {
 	for _, ask := range []string{
 		"x", "{}", "null", `{"v":1}`, `{"v":1,"ops":[{}]}`,
 		`{"v":2,"ops":[{"steps":[{"kind":0,"owner":"x"}]}]}`,
-		`{"v":1,"ops":[{"steps":[{"kind":0,"owner":"x","nearby":true}]}]}`,
-		`{"v":1,"ops":[{"steps":[{"kind":0,"owner":"x"}]}]} {}`,
-		`{"v":1,"ops":[{"steps":[{"kind":0,"owner":""}]}]}`,
-		`{"v":1,"ops":[{"steps":[{"kind":2,"owner":"x"}]}]}`,
-		`{"v":1,"ops":[{"steps":[{"kind":3,"owner":"x"}]}]}`,
-		`{"v":1,"ops":[{"steps":[{"kind":9,"owner":"x"}]}]}`,
-		`{"v":1,"ops":[{"steps":[{"kind":0,"owner":"x","requests":[{"bits":-1}]}]}]}`,
-		`{"v":1,"ops":[{"steps":[{"kind":0,"owner":"x","requests":[{"exact":"10.0.0.1/8"}]}]}]}`,
-		`{"v":1,"ops":[{"steps":[{"kind":0,"owner":"x"},{"kind":0,"owner":"x"}]}]}`,
-		`{"v":1,"ops":[{"steps":[{"kind":1,"owner":"parent"}]}]}`,
-		`{"v":1,"ops":[{"whole":true,"steps":[{"kind":0,"owner":"x"},{"kind":1,"owner":"nobody"}]}]}`,
+		`{"v":1,"seen":9,"ops":[{"steps":[{"kind":0,"owner":"x","nearby":true}]}]}`,
+		`{"v":1,"seen":9,"ops":[{"steps":[{"kind":0,"owner":"x"}]}]} {}`,
+		`{"v":1,"seen":9,"ops":[{"steps":[{"kind":0,"owner":""}]}]}`,
+		`{"v":1,"seen":9,"ops":[{"steps":[{"kind":2,"owner":"x"}]}]}`,
+		`{"v":1,"seen":9,"ops":[{"steps":[{"kind":3,"owner":"x"}]}]}`,
+		`{"v":1,"seen":9,"ops":[{"steps":[{"kind":9,"owner":"x"}]}]}`,
+		`{"v":1,"seen":9,"ops":[{"steps":[{"kind":0,"owner":"x","requests":[{"bits":-1}]}]}]}`,
+		`{"v":1,"seen":9,"ops":[{"steps":[{"kind":0,"owner":"x","requests":[{"exact":"10.0.0.1/8"}]}]}]}`,
+		`{"v":1,"seen":9,"ops":[{"steps":[{"kind":0,"owner":"x"},{"kind":0,"owner":"x"}]}]}`,
+		`{"v":1,"seen":9,"ops":[{"steps":[{"kind":1,"owner":"parent"}]}]}`,
+		`{"v":1,"seen":9,"ops":[{"whole":true,"steps":[{"kind":0,"owner":"x"},{"kind":1,"owner":"nobody"}]}]}`,
 	} {
 		inLine(t, specOf("10.0.0.0/24"), func(c *waiters) {
 			_, _, err := pool.Delegate(c.Context(), open(c, c.memory),

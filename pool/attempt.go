@@ -46,11 +46,12 @@ type draft struct {
 	created time.Time          // when the pool is made, if it is
 	head    string             // the state that its record comes into; empty if it stays
 	touch   bool               // its head is to be committed even if nothing in it changes
-	guard   bool               // the same, if anything is committed
+	fence   bool               // the same, and nothing is to take effect after it that was sent before
+	guard   bool               // the same as touch, if anything is committed
 	writes  []write            // of records that hold addresses
 	others  []store.Write      // of other records
 	outside []netipx.IPRange   // what next holds outside of its ranges
-	names   map[recordName]int // how many of the writes are of each record, if there may be many
+	names   map[recordName]int // how many of the writes are of each record, once somebody has asked and there were many
 	known   bool               // whether the pool's state is known to the attempt
 	err     error              // why it is not
 	sent    struct {           // of a commit of which an observer is told
@@ -121,10 +122,10 @@ type attemptMark struct {
 }
 
 type draftMark struct {
-	next               *state
-	gone, touch, guard bool
-	writes, others     int
-	space              space.Mark
+	next                      *state
+	gone, touch, fence, guard bool
+	writes, others            int
+	space                     space.Mark
 }
 
 // mark returns the present point.
@@ -138,7 +139,8 @@ func (a *attempt) mark() attemptMark {
 
 func (d *draft) mark() draftMark {
 	m := draftMark{
-		next: d.next, gone: d.gone, touch: d.touch, guard: d.guard, writes: len(d.writes), others: len(d.others),
+		next: d.next, gone: d.gone, touch: d.touch, fence: d.fence, guard: d.guard,
+		writes: len(d.writes), others: len(d.others),
 	}
 	if s := d.pool.home.state(); s != nil {
 		m.space = s.space.Mark()
@@ -168,21 +170,36 @@ func (d *draft) rollback(to draftMark) {
 	}
 	clear(d.writes[to.writes:])
 	d.next, d.writes, d.others = to.next, d.writes[:to.writes], d.others[:to.others]
-	d.gone, d.touch, d.guard = to.gone, to.touch, to.guard
+	d.gone, d.touch, d.fence, d.guard = to.gone, to.touch, to.fence, to.guard
 }
 
 // add adds writes to the draft.
 func (d *draft) add(writes []write) {
 	d.writes = append(d.writes, writes...)
-	if d.names == nil && len(d.writes) > len(writes) {
-		d.names = map[recordName]int{}
-		writes = d.writes
-	}
 	if d.names != nil {
-		for _, w := range writes {
-			d.names[w.holding.recordName()]++
-		}
+		d.countNames(writes)
 	}
+}
+
+func (d *draft) countNames(writes []write) {
+	for _, w := range writes {
+		d.names[w.holding.recordName()]++
+	}
+}
+
+// fewWrites is how many writes are looked through without counting their names.
+const fewWrites = 8
+
+// has reports whether the draft writes or deletes the record.
+func (d *draft) has(name recordName) bool {
+	if d.names == nil && len(d.writes) <= fewWrites {
+		return slices.ContainsFunc(d.writes, func(w write) bool { return w.holding.recordName() == name })
+	}
+	if d.names == nil {
+		d.names = make(map[recordName]int, len(d.writes))
+		d.countNames(d.writes)
+	}
+	return d.names[name] > 0
 }
 
 // forgetName takes note that the draft has one write less of a record.
@@ -196,12 +213,7 @@ func (d *draft) forgetName(name recordName) {
 }
 
 // writing reports whether the draft writes or deletes the record of h.
-func (d *draft) writing(h *holding) bool {
-	if d.names != nil {
-		return d.names[h.recordName()] > 0
-	}
-	return anyOf(d.writes, h)
-}
+func (d *draft) writing(h *holding) bool { return d.has(h.recordName()) }
 
 // anyOf reports whether any of the writes is of the record of h.
 func anyOf(writes []write, h *holding) bool {
@@ -212,7 +224,7 @@ func anyOf(writes []write, h *holding) bool {
 func (a *attempt) view(d *draft, o *op) *view {
 	s := d.state()
 	s.around = around{a, d, o}
-	s.view.now, s.view.pool = a.now, d.pool.name
+	s.view.pool = d.pool.name
 	return &s.view
 }
 
@@ -221,6 +233,13 @@ type around struct {
 	attempt *attempt
 	draft   *draft
 	op      *op
+}
+
+func (r *around) now() time.Time {
+	if r.attempt.now.IsZero() { // of a call without an op, which needs it seldom
+		r.attempt.now = now(&r.draft.pool.options)
+	}
+	return r.attempt.now
 }
 
 func (r *around) ending() iter.Seq2[*holding, error] {
@@ -287,7 +306,8 @@ func (a *attempt) plan(attempts int) error {
 	return fmt.Errorf("%w: the head had changed each of %d times", ErrBusy, attempts)
 }
 
-// planAll plans each op of the batch. It returns what refuses an op with a plan of its own, which is alone.
+// planAll plans each op of the batch, and then the claims that wait in lines. It returns what refuses an op with a plan
+// of its own, which is alone.
 func (a *attempt) planAll() (refusal error) {
 	a.lookAhead()
 	for _, o := range a.batch {
@@ -309,7 +329,37 @@ func (a *attempt) planAll() (refusal error) {
 			}
 		}
 	}
+	a.planLines()
 	return refusal
+}
+
+// planLines plans the claims that wait, of all ops, so that they share what these free: those first that have waited
+// longest.
+func (a *attempt) planLines() {
+	type claim struct {
+		op   *op
+		step *step
+	}
+	var claims []claim
+	for _, o := range a.batch {
+		if !o.over {
+			o.some(func(s *step) bool {
+				if s.line != nil {
+					claims = append(claims, claim{o, s})
+				}
+				return false
+			})
+		}
+	}
+	if len(a.batch) > 1 {
+		slices.SortStableFunc(claims, func(x, y claim) int { return x.step.line.since.Compare(y.step.line.since) })
+	}
+	for _, c := range claims {
+		if err := a.planNext(c.op, c.step, a.draft(c.op.pools[0])); err != nil {
+			c.step.outcome = outcome{verdict: verdictRefuse, refusal: err}
+			c.step.finish(c.op.withDoubt(err))
+		}
+	}
 }
 
 // lookAhead reads at once what the plans of a batch in one pool will ask for. What cannot be read is read again, and
@@ -321,7 +371,7 @@ func (a *attempt) lookAhead() {
 	}
 	home, owners := first.pools[0].home, []string(nil)
 	for _, o := range a.batch {
-		if o.over {
+		if o.over || a.draft(first.pools[0]).isLate(o) {
 			continue
 		}
 		o.some(func(s *step) bool {
@@ -343,10 +393,10 @@ func (a *attempt) ready(o *op) error {
 	for _, p := range o.pools {
 		d := a.draft(p)
 		if !d.known {
-			// An earlier commit of this handle, of unknown outcome, may yet take effect on this head.
-			// Only another commit rules that out.
+			// An earlier commit of this handle, of unknown outcome, may yet take effect on this head, or what it has
+			// asked others for. Only another commit rules that out.
 			d.known = true
-			d.touch, d.err = p.home.ready(a.ctx, a.again)
+			d.touch, d.fence, d.err = p.home.ready(a.ctx, a.again)
 		}
 		if d.err != nil {
 			return d.err
@@ -398,7 +448,20 @@ func (a *attempt) planParts(o *op) error {
 			a.draft(p).guard = true
 		}
 	}
+	a.fenceAlternatives(o)
 	return nil
+}
+
+// fenceAlternatives sees to it that what was sent before gives the owner of a fenced claim nothing in the other pools
+// either from which it may have been granted.
+func (a *attempt) fenceAlternatives(o *op) {
+	for i := range o.parts {
+		if part := &o.parts[i]; len(part.pools) > 1 && part.steps[0].isFenced() {
+			for _, p := range part.pools {
+				a.draft(p).fence = true
+			}
+		}
+	}
 }
 
 // allLooked reports whether the records of all owners of the op were read for its plan.
@@ -472,37 +535,47 @@ func isFull(err error) bool {
 		errors.Is(err, ErrFamily)
 }
 
-// planSteps plans the steps of a part in one pool: all of them if they must be done together,
+// planSteps plans the steps of a part in one pool, but for claims that wait: all of them if they must be done together,
 // else as many as there is room for.
 func (a *attempt) planSteps(o *op, part *part, d *draft) error {
 	for i := range part.steps {
 		s := &part.steps[i]
-		if s.done {
+		if s.done || s.line != nil {
 			continue
 		}
-		if a.room <= 0 && !o.whole {
-			s.outcome = outcome{verdict: verdictLater}
-			continue
-		}
-		if d.gone { // with what an earlier step has released
-			s.outcome = outcome{}
-			if !s.optional {
-				s.outcome = outcome{verdict: verdictRefuse, refusal: ErrNoPool}
-			}
-			continue
-		}
-		if err := a.planStep(o, s, d); err != nil {
+		if err := a.planNext(o, s, d); err != nil {
 			return err
-		}
-		if s.outcome.verdict != verdictLater {
-			a.room--
 		}
 	}
 	return nil
 }
 
+// planNext plans a step if there is room for it.
+func (a *attempt) planNext(o *op, s *step, d *draft) error {
+	switch {
+	case a.room <= 0 && !o.whole:
+		s.outcome = outcome{verdict: verdictLater}
+		return nil
+	case d.gone: // with what an earlier step has released
+		s.outcome = outcome{}
+		if !s.optional {
+			s.outcome = outcome{verdict: verdictRefuse, refusal: ErrNoPool}
+		}
+		return nil
+	}
+	err := a.planStep(o, s, d)
+	if err == nil && s.outcome.verdict != verdictLater {
+		a.room--
+	}
+	return err
+}
+
 // planStep plans one step. An error means that it could not be planned.
 func (a *attempt) planStep(o *op, s *step, d *draft) error {
+	if d.isLate(o) {
+		s.outcome = notForOthers()
+		return nil
+	}
 	if o.repeats {
 		if h, ok := d.planned(s.owner); ok {
 			s.looked = true // for the step before
@@ -540,7 +613,7 @@ func (a *attempt) planStep(o *op, s *step, d *draft) error {
 // planned is what the owner is to hold by the last write of the draft for it, nil for nothing. It reports false if
 // there is no such write.
 func (d *draft) planned(owner string) (*holding, bool) {
-	if d.names != nil && d.names[recordName{owner, false}] == 0 {
+	if !d.has(recordName{owner, false}) {
 		return nil, false
 	}
 	for _, w := range slices.Backward(d.writes) {
@@ -615,17 +688,16 @@ func (a *attempt) planWith(o *op, s *step, d *draft, h *holding) error {
 	}
 	var start attemptMark
 	delegates := s.delegate != nil || h != nil && h.Child != ""
-	if delegates && o.guest { // that concerns other heads too
-		s.outcome = outcome{verdict: verdictRefuse, refusal: fmt.Errorf("%w: a pool was delegated from it", ErrInUse)}
+	if o.guest && (delegates || h != nil && h.written > o.seen) { // delegating concerns other heads too
+		s.outcome = notForOthers()
 		return nil
 	}
 	if delegates {
 		start = a.mark()
 	}
 	a.view(d, o).plan(&s.outcome, &s.task, h, d.writes[len(d.writes):])
+	d.fence = d.fence || s.isFenced() && s.outcome.result.Generation != 0 // a new grant is in nobody's way: see isLate
 	switch s.outcome.verdict {
-	case verdictTouch:
-		d.touch = true
 	case verdictWrite:
 		d.add(s.outcome.writes)
 		if !delegates {
@@ -647,6 +719,12 @@ func (a *attempt) planWith(o *op, s *step, d *draft, h *holding) error {
 		s.result = s.outcome.result
 	}
 	return nil
+}
+
+// isFenced reports whether the step is a claim that is met, so that nothing that was sent before may undo it.
+func (s *step) isFenced() bool {
+	return s.kind == taskAllocate && s.claim.Fenced &&
+		(s.outcome.verdict == verdictDone || s.outcome.verdict == verdictWrite)
 }
 
 // passOn applies the outcome of the step to the pool that is delegated from the draft's pool, if it concerns one.
@@ -725,7 +803,7 @@ func (a *attempt) hasChanges() bool {
 
 // changes reports whether anything is to be committed in the draft's pool, others tells whether anything else is.
 func (d *draft) changes(others bool) bool {
-	return d.next != nil || d.gone || d.touch || len(d.writes) > 0 || len(d.others) > 0 || others && d.guard
+	return d.next != nil || d.gone || d.touch || d.fence || len(d.writes) > 0 || len(d.others) > 0 || others && d.guard
 }
 
 // committed records that the plan was committed, or that there was nothing to commit, and

@@ -35,6 +35,7 @@ type op struct {
 	attempts int               // commits that came to nothing
 	lost     bool              // the last of them, to another handle, outside of a turn
 	guest    bool              // it is another handle's, and in a batch of this one
+	seen     int64             // the latest revision of the pool that a guest's handle knew
 	asked    bool              // another handle could not do it
 	heads    []store.Key       // that it was about
 	callers  []context.Context // of an observed op for several calls: theirs
@@ -113,11 +114,12 @@ func opOf(ctx context.Context, p *Pool, whole bool, steps []step) *op {
 // ops are used again for calls of one task.
 var ops = sync.Pool{New: func() any { return new(op) }}
 
-// do brings one task to its end, for the claim if that is not nil.
-func (p *Pool) do(ctx context.Context, t *task, claim *Claim) (a Allocation, err error) {
-	if m, ok := p.home.(*memory); ok && m.isDirect(t) {
-		if a, done, err := m.directly(ctx, p, t, claim); done {
-			return a, err
+// do brings one task to its end, for the claim if that is not nil. It fills in the result, which is zero and stays so
+// if there is an error.
+func (p *Pool) do(ctx context.Context, t *task, claim *Claim, result *Allocation) (err error) {
+	if m, ok := p.home.(*memory); ok && t.isDirect() {
+		if done, err := m.directly(ctx, p, t, claim, result); done {
+			return err
 		}
 	}
 	o := ops.Get().(*op)
@@ -127,11 +129,11 @@ func (p *Pool) do(ctx context.Context, t *task, claim *Claim) (a Allocation, err
 		o.one.step[0].claim = &o.one.claim
 	}
 	if err = o.run(); err == nil {
-		a, err = o.one.step[0].result, o.one.step[0].err // the result is empty if there is an error
+		*result, err = o.one.step[0].result, o.one.step[0].err // the result is empty if there is an error
 	}
 	*o = op{} // without what it waited with, which may belong to a test's bubble
 	ops.Put(o)
-	return a, err
+	return err
 }
 
 // exclusively calls plan, which plans in an attempt while no other call changes these pools through their handles. The
@@ -309,7 +311,7 @@ func (o *op) expired(attempts int) bool {
 	case o.attempts >= attempts:
 		o.finish(fmt.Errorf("%w: %d attempts", ErrBusy, o.attempts))
 	case o.ctx.Err() != nil:
-		o.finish(o.ctx.Err())
+		o.finish(turnless(o.ctx.Err()))
 	default:
 		return false
 	}

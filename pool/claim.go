@@ -67,8 +67,9 @@ type Claim struct {
 	// Fenced asks for an answer that no earlier call can undo. Without it, an owner that already holds what the claim
 	// asks for gets its answer after a read. A process that died may have left a release of that owner on its way to
 	// the store, and that release may take effect after the answer. With Fenced the answer comes after a commit, which
-	// makes everything sent earlier fail. It costs one commit if nothing new is granted, and nothing otherwise. See
-	// "Owners and generations" in the package comment.
+	// makes everything sent earlier fail. It costs one commit if nothing new is granted, and nothing otherwise; but
+	// handles of other processes that wait at that moment may have to commit for themselves once. See "Owners and
+	// generations" in the package comment.
 	Fenced bool
 
 	// Labels are stored with the allocation, for people, for drawings, and for [Pool.Find]: a pod's name, a node, an
@@ -312,8 +313,8 @@ func (c *Claim) resolve(spec *rules, policy FamilyPolicy, to []Request) ([]Reque
 	if len(requests) == 0 {
 		requests = defaultRequests
 	}
-	for _, r := range requests {
-		to = r.forEach(families, to)
+	for i := range requests {
+		to = requests[i].forEach(families, to)
 	}
 	for _, family := range families {
 		if policy != SingleStack && !slices.ContainsFunc(to, func(r Request) bool { return r.Family == family }) {
@@ -329,12 +330,13 @@ func (c *Claim) resolve(spec *rules, policy FamilyPolicy, to []Request) ([]Reque
 }
 
 // forEach appends the request for each of the families, or for its own if it has one.
-func (r Request) forEach(families []Family, to []Request) []Request {
-	if r.Family = r.ownFamily(); r.Family != 0 {
-		return append(to, r)
+func (r *Request) forEach(families []Family, to []Request) []Request {
+	if own := r.ownFamily(); own != 0 {
+		families = []Family{own}
 	}
-	for _, r.Family = range families {
-		to = append(to, r)
+	for _, family := range families {
+		to = append(to, *r)
+		to[len(to)-1].Family = family
 	}
 	return to
 }
@@ -446,7 +448,7 @@ func (r *Request) complete(spec *rules) error {
 		r.Bits = r.Exact.Bits()
 	}
 	if r.Bits == 0 {
-		r.Bits = spec.bits(r.Family)
+		r.Bits = spec.bits[r.Family.index()]
 	}
 	if r.Band != "" && spec.bands[r.Band] == nil {
 		return invalid("the pool has no band %q", r.Band)

@@ -38,6 +38,7 @@ func TestCancelledBefore(t *testing.T) {
 			injector.ResetCounts()
 			_, err := p.Allocate(ctx, pool.Claim{Owner: "a"})
 			require.ErrorIs(t, err, context.Canceled)
+			require.NotErrorIs(t, err, pool.ErrTurn, "it did not wait")
 			_, err = p.Release(ctx, pool.Held{Owner: "held"})
 			require.ErrorIs(t, err, context.Canceled)
 			_, err = p.Verify(ctx)
@@ -88,7 +89,9 @@ func TestCancelledWhileQueued(t *testing.T) {
 		second := start(t.Context(), p, "second")
 		synctest.Wait()
 		cancel()
-		require.ErrorIs(t, (<-first).err, context.Canceled, "at once, not when the commit is done")
+		left := <-first
+		require.ErrorIs(t, left.err, context.Canceled, "at once, not when the commit is done")
+		require.ErrorIs(t, left.err, pool.ErrTurn)
 		close(proceed)
 		require.NoError(t, (<-leader).err)
 		require.Equal(t, "10.0.0.1", texts((<-second).allocation), "the one who left took nothing")
@@ -378,4 +381,74 @@ func TestBackoffOfOtherCalls(t *testing.T) {
 			require.Equal(t, (0+0+4+8+16+32+64+64+64)*4*time.Millisecond, time.Since(begin), name)
 		}
 	})
+}
+
+// jammed is a store in which nobody has a turn.
+type jammed struct{ *hooked }
+
+func (jammed) Turn(ctx context.Context, _ ...store.Key) (store.Turn, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// jammedGroup is one that shares commits.
+type jammedGroup struct{ jammed }
+
+func (jammedGroup) Join(ctx context.Context, _ store.Key, _ []byte) (store.GroupTurn, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// A call that runs out of time before it has its turn says so, whatever it waited for.
+func TestWaitedForTurn(t *testing.T) {
+	const timeout = 5 * time.Second
+	for name, in := range map[string]struct {
+		shares  bool
+		patient time.Duration // of the call
+		fails   error         // of the commit without a turn
+		took    time.Duration
+	}{
+		"context, alone":         {false, time.Second, nil, time.Second},
+		"context, shared":        {true, time.Second, nil, time.Second},
+		"CommitTimeout, alone":   {false, time.Hour, context.DeadlineExceeded, 2 * timeout},
+		"CommitTimeout, shared":  {true, time.Hour, context.DeadlineExceeded, 2 * timeout},
+		"CommitTimeout, unknown": {true, time.Hour, fmt.Errorf("%w: %w", store.ErrUnknown, context.DeadlineExceeded), 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				memory := store.NewMemory()
+				other := create(t, overtakes{memory.Open()}, specOf("10.0.0.0/24"))
+				j := jammed{&hooked{Store: memory}}
+				var s store.Store = j
+				if in.shares {
+					s = jammedGroup{j}
+				}
+				p, err := pool.Open(t.Context(), s, "blue", &pool.Options{CommitTimeout: timeout})
+				require.NoError(t, err)
+				commits := 0
+				j.beforeCommit = func(store.Record, []store.Write) error {
+					if commits++; commits > 2 {
+						time.Sleep(timeout)
+						return in.fails
+					}
+					allocate(t, other, pool.Claim{Owner: "other"})
+					release(t, other, "other")
+					return nil
+				}
+				begin := time.Now()
+				ctx, cancel := context.WithTimeout(t.Context(), in.patient)
+				defer cancel()
+				_, err = p.Allocate(ctx, pool.Claim{Owner: "a"})
+				require.ErrorIs(t, err, pool.ErrTurn)
+				require.ErrorIs(t, err, context.DeadlineExceeded)
+				if in.took > 0 {
+					require.NotErrorIs(t, err, store.ErrUnknown)
+					require.Equal(t, in.took, time.Since(begin))
+				}
+				require.Equal(t, errors.Is(in.fails, store.ErrUnknown), errors.Is(err, store.ErrUnknown))
+				j.beforeCommit = nil
+				requireHoldsNothing(t, other, "a")
+			})
+		})
+	}
 }

@@ -96,7 +96,7 @@ func delegate(
 			return nil, a, err
 		}
 	}
-	a, err = parent.do(ctx, &task{kind: taskAllocate, owner: claim.Owner, delegate: to}, &claim)
+	err = parent.do(ctx, &task{kind: taskAllocate, owner: claim.Owner, delegate: to}, &claim, &a)
 	if err != nil {
 		return nil, a, err
 	}
@@ -184,6 +184,7 @@ func (p *Pool) extend(ctx context.Context, claim Claim) (granted Allocation, par
 		if err != nil {
 			return err
 		}
+		from.fence, d.fence = from.fence || claim.Fenced, d.fence || claim.Fenced
 		if granted = out.result; d.state().parent.grantOf(claim.Owner) >= 0 {
 			d.guard = true // the pool may be gone by now, and what it was granted given back
 			return nil

@@ -41,9 +41,13 @@
 //
 // A process that dies may leave a release on its way to the store, which can take effect until another commit changes
 // the pool. An owner that already holds what it claims normally gets its answer after a read, so such a release may
-// still take the address away afterwards. A claim with [Claim.Fenced] is answered after a commit, which makes all
-// earlier releases fail: use it for the first claims after a restart. A handle does this by itself while one of its own
-// commits may still be on its way.
+// still take the address away afterwards. A claim with [Claim.Fenced] is answered after a commit, which makes all that
+// was sent earlier fail: use it for the first claims after a restart. A handle does this by itself while something that
+// it has sent may still be on its way.
+//
+// A claim that such a process left on its way harms no other owner, but may hold an address for one that is gone. It
+// can come about until another commit changes the pool; on a store on which processes commit for one another
+// ([store.Grouper]) for up to 15 seconds, also after a release. [Pool.Reconcile] finds what is held for nobody.
 //
 // # Several families, addresses and lengths
 //
@@ -167,10 +171,11 @@
 //
 // # Contexts
 //
-// A call whose context ends while it waits for its turn has done nothing. The context does not cut short a commit that
-// has begun, since that would leave open whether the commit took effect. [Options.CommitTimeout] bounds each commit,
-// and how long a call tries to find out what became of a commit of unknown outcome. If it cannot find out in that time,
-// the error wraps [store.ErrUnknown]. Claim again, or release, to settle it.
+// A call whose context ends while it waits for its turn has done nothing, and its error wraps [ErrTurn]. The context
+// does not cut short a commit that has begun, since that would leave open whether the commit took effect.
+// [Options.CommitTimeout] bounds each commit, and how long a call tries to find out what became of a commit of unknown
+// outcome. If it cannot find out in that time, the error wraps [store.ErrUnknown]. Claim again, or release, to settle
+// it.
 //
 // # When something is wrong
 //

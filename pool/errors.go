@@ -74,6 +74,11 @@ var (
 	// ErrBusy is returned when other processes changed the pool first in all of the [Options.Attempts] of a call. The
 	// call changed nothing. It is rare, because handles that lose take turns.
 	ErrBusy = errors.New("too many conflicts")
+	// ErrTurn is returned, together with the context's error, when the time of a call ended before it had its turn: it
+	// waited for earlier calls on the same handle, for other handles that commit to the pool, or for another attempt. Its
+	// own context ended, or [Options.CommitTimeout] passed, and then the same time again for a commit without a turn. The
+	// call changed nothing, unless the error wraps [store.ErrUnknown] too.
+	ErrTurn = errors.New("waited for its turn")
 	// ErrCorrupt is returned when the pool's records in the store cannot be read. See [Pool.Repair].
 	ErrCorrupt = errors.New("corrupt")
 	// ErrNewerFormat is returned when a newer release of this library has written the pool, the network or the

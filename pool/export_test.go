@@ -8,6 +8,12 @@ import (
 // Contend lets a handle in a store take turns from now on, as if it had lost to others.
 func (p *Pool) Contend() { p.home.(*stored).rivalry = mostRivalry }
 
+// ReadSnapshot reads a snapshot as one that no program has written like an export.
+func ReadSnapshot(text []byte) (Snapshot, error) { return readSnapshot(text) }
+
+// ReadExport reads a snapshot as one that is written like an export, and reports whether it is.
+func ReadExport(text []byte) (Snapshot, bool) { return readExport(text) }
+
 // Asked is what is asked for one owner: what Claim says or, if that is nil, a release or, if TTL is not 0, a renewal.
 type Asked struct {
 	Claim      *Claim
@@ -15,11 +21,12 @@ type Asked struct {
 	Generation int64
 	TTL        time.Duration
 	Optional   bool
+	Waits      bool // the claim stands in a line
 }
 
 // AskOf returns the ask of an op; nil if it cannot ask.
 func AskOf(p *Pool, whole bool, these []Asked) []byte {
-	ask, _ := askOf([]*op{opFor(p, whole, these)})
+	ask, _ := p.home.(*stored).askOf([]*op{opFor(p, whole, these)})
 	return ask
 }
 
@@ -30,6 +37,9 @@ func opFor(p *Pool, whole bool, these []Asked) *op {
 		switch {
 		case each.Claim != nil:
 			t = task{kind: taskAllocate, owner: each.Claim.Owner, claim: each.Claim}
+			if each.Waits {
+				t.line = &lineOrder{}
+			}
 		case each.TTL != 0:
 			t = task{kind: taskRenew, owner: each.Owner, ttl: each.TTL}
 		}
@@ -47,7 +57,7 @@ func ReadAsk(p *Pool, ask []byte) (these []Asked, whole, ok bool) {
 	for _, s := range g.ops[0].parts[0].steps {
 		each := Asked{Claim: s.claim, Owner: s.owner, Generation: s.generation, TTL: s.ttl, Optional: s.optional}
 		if s.claim != nil {
-			each = Asked{Claim: s.claim}
+			each = Asked{Claim: s.claim, Waits: s.line != nil}
 		}
 		these = append(these, each)
 	}
@@ -56,6 +66,6 @@ func ReadAsk(p *Pool, ask []byte) (these []Asked, whole, ok bool) {
 
 // Serve takes an answer to what was asked for.
 func Serve(p *Pool, these []Asked, answer []byte) error {
-	_, asking := askOf([]*op{opFor(p, false, these)})
+	_, asking := p.home.(*stored).askOf([]*op{opFor(p, false, these)})
 	return asking.served(answer, 1)
 }

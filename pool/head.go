@@ -32,6 +32,9 @@ type headData struct {
 	space.Head
 	// History says which records the history has; zero as long as nothing was recorded.
 	History ledger `json:"history,omitzero"`
+	// Fence is the revision that a commit has replaced after which nothing may take effect that was sent before it. What
+	// a handle has asked others for that knew no later head is left to that handle.
+	Fence int64 `json:"fence,omitempty"`
 	// Parent is where the pool was delegated from.
 	Parent *parentage `json:"parent,omitempty"`
 }
@@ -92,6 +95,7 @@ type state struct {
 	space  *space.Space
 	parent parentage
 	past   ledger // as it is committed; that of a state that is planned is not looked at
+	fence  int64  // the same
 
 	// What follows is memory for plans.
 	view    view
@@ -116,19 +120,21 @@ type encoded struct {
 	free  space.Head      // in it
 	rules string          // the name of the record with the rules; empty if they stand in the head
 	past  ledger
+	fence int64
 	// records are those of pieces and rules that the commit creates or deletes.
 	records []space.PieceWrite
 }
 
 // encode returns what the commit writes that makes this the state of the pool. base is the revision of the head that it
-// replaces, and past says which records the history has then. The rules are written only if they are not there yet.
-func (s *state) encode(base int64, past ledger) (encoded, error) {
+// replaces; past says which records the history has then, and fence what was sent too early. The rules are written only
+// if they are not there yet.
+func (s *state) encode(base int64, past ledger, fence int64) (encoded, error) {
 	free, pieces, err := s.space.Encode(base)
 	if err != nil {
 		return encoded{}, err
 	}
-	e := encoded{free: free, rules: s.record, records: pieces, past: past}
-	data := headData{Format: headFormat, Head: free, History: past}
+	e := encoded{free: free, rules: s.record, records: pieces, past: past, fence: fence}
+	data := headData{Format: headFormat, Head: free, History: past, Fence: fence}
 	rules, err := s.rules.encoded()
 	switch {
 	case err != nil:

@@ -31,7 +31,7 @@ type Held struct {
 }
 
 // check returns an error that wraps [ErrInvalid] unless it names something.
-func (h Held) check() error {
+func (h *Held) check() error {
 	if h.Owner == "" && !h.Addr.IsValid() {
 		return invalid("neither an owner nor an address says what is held")
 	}
@@ -41,11 +41,9 @@ func (h Held) check() error {
 	return validateOwner(h.Owner)
 }
 
-// task returns a task for what is held.
-func (h Held) task(kind taskKind) task {
-	return task{
-		kind: kind, owner: h.Owner, addr: h.Addr.WithZone(""), generation: h.Generation, optional: h.Optional,
-	}
+// about makes the task one about what is held.
+func (t *task) about(h *Held, kind taskKind) {
+	*t = task{kind: kind, owner: h.Owner, generation: h.Generation, optional: h.Optional, addr: h.Addr.WithZone("")}
 }
 
 // matches returns an error unless h, what the owner holds, is what the task names.
@@ -83,7 +81,7 @@ func (t *task) appliesTo(h *holding) bool {
 // handle granted the allocation and no other process has changed the pool since, and two otherwise. An address without
 // an owner is looked up first, as in [Pool.Get].
 func (p *Pool) Release(ctx context.Context, held Held) (Allocation, error) {
-	return p.change(ctx, "Release", Release(held))
+	return p.change(ctx, "Release", &Step{Op: opRelease, Held: held})
 }
 
 // Renew makes the lease last for ttl from now on, and returns it. It never makes a lease end earlier, even if the clock
@@ -93,7 +91,7 @@ func (p *Pool) Release(ctx context.Context, held Held) (Allocation, error) {
 // Errors: as for [Pool.Release]; [ErrInvalid] for a ttl under a microsecond or above [MaxTTL]. Cost: as for
 // [Pool.Release]; the number of leases does not matter.
 func (p *Pool) Renew(ctx context.Context, held Held, ttl time.Duration) (Allocation, error) {
-	return p.change(ctx, "Renew", Renew(held, ttl))
+	return p.change(ctx, "Renew", &Step{Op: opRenew, Held: held, Duration: ttl})
 }
 
 // Decline is for an owner whose address is in use by another host: it found out through duplicate address detection
@@ -113,7 +111,7 @@ func (p *Pool) Renew(ctx context.Context, held Held, ttl time.Duration) (Allocat
 // Errors: as for [Pool.Release]; [ErrInvalid] for a quarantine under a microsecond or above [MaxTTL]. Cost: as for
 // [Pool.Release].
 func (p *Pool) Decline(ctx context.Context, held Held, quarantine time.Duration) (Allocation, error) {
-	return p.change(ctx, "Decline", Decline(held, quarantine))
+	return p.change(ctx, "Decline", &Step{Op: opDecline, Held: held, Duration: quarantine})
 }
 
 // Get returns the allocation that held identifies.
@@ -134,7 +132,8 @@ func (p *Pool) get(ctx context.Context, held Held) (h *holding, err error) {
 	if err := held.check(); err != nil {
 		return nil, err
 	}
-	t := held.task(taskRelease)
+	var t task
+	t.about(&held, taskRelease)
 	if t.owner != "" {
 		h, err = p.home.get(ctx, t.owner)
 	} else {
@@ -163,45 +162,50 @@ func isGone(err error) bool {
 }
 
 // change does a step about what is held, by itself, for a method.
-func (p *Pool) change(ctx context.Context, method string, s Step) (Allocation, error) {
+func (p *Pool) change(ctx context.Context, method string, s *Step) (a Allocation, err error) {
 	if p.options.Observer == nil {
-		return p.changeStep(ctx, &s)
+		err = p.changeStep(ctx, s, &a)
+		return a, err
 	}
-	return p.observeOne(ctx, method, s, func(ctx context.Context) (Allocation, error) { return p.changeStep(ctx, &s) })
+	return p.observeOne(ctx, method, *s, func(ctx context.Context) (a Allocation, err error) {
+		err = p.changeStep(ctx, s, &a)
+		return a, err
+	})
 }
 
-func (p *Pool) changeStep(ctx context.Context, s *Step) (a Allocation, err error) {
-	if err = s.plan(); err == nil {
-		a, err = p.changeNamed(ctx, s)
+func (p *Pool) changeStep(ctx context.Context, s *Step, result *Allocation) error {
+	err := s.plan()
+	if err == nil {
+		err = p.changeNamed(ctx, s, result)
 	}
-	return a, p.failedFor(s.Op, s.Held, err)
+	return p.failedFor(s.Op, s.Held, err)
 }
 
 // changeNamed does it for whoever holds it at that moment.
-func (p *Pool) changeNamed(ctx context.Context, s *Step) (Allocation, error) {
+func (p *Pool) changeNamed(ctx context.Context, s *Step, result *Allocation) error {
 	if s.task.owner != "" {
-		return p.changeOne(ctx, &s.task)
+		return p.changeOne(ctx, &s.task, result)
 	}
 	for range p.options.Attempts {
 		t := s.task
 		t.optional = false
 		err := p.resolve(ctx, &t)
 		if err != nil {
-			return Allocation{}, s.Held.unlessOptional(err)
+			return s.Held.unlessOptional(err)
 		}
-		a, err := p.changeOne(ctx, &t)
+		err = p.changeOne(ctx, &t, result)
 		if !errors.Is(err, ErrNotFound) || errors.Is(err, ErrNoPool) {
-			return a, s.Held.unlessOptional(err)
+			return s.Held.unlessOptional(err)
 		} // else somebody else has the address by now, or nobody has
 	}
-	return Allocation{}, ErrBusy
+	return ErrBusy
 }
 
-func (p *Pool) changeOne(ctx context.Context, t *task) (Allocation, error) {
+func (p *Pool) changeOne(ctx context.Context, t *task, result *Allocation) error {
 	if t.kind == taskRelease {
-		return p.release(ctx, t)
+		return p.release(ctx, t, result)
 	}
-	return p.do(ctx, t, nil)
+	return p.do(ctx, t, nil, result)
 }
 
 // resolve finds out the owner of what a task names by its address alone.

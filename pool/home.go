@@ -24,8 +24,8 @@ type home interface {
 	revision() int64
 	created() time.Time
 	// ready makes the state known. again tells that all ops of the attempt were in the last one too. It reports whether
-	// an answer is certain only after a commit, even one that changes nothing.
-	ready(ctx context.Context, again bool) (proof bool, err error)
+	// an answer is certain only after a commit, even one that changes nothing, and whether that must be a fence.
+	ready(ctx context.Context, again bool) (proof, fence bool, err error)
 	// refresh makes the state the present one.
 	refresh(ctx context.Context) error
 	// reread makes the state the present one, trusting nothing that is remembered.

@@ -50,13 +50,41 @@ func TestBytesOfABulkStep(t *testing.T) {
 		t.Skip("the race detector allocates too")
 	}
 	const n = 20_000
-	p, err := pool.Create(t.Context(), store.NewMemory(), "p", specOf("10.0.0.0/8"), nil)
-	require.NoError(t, err)
-	each := bytesOf(func() {
-		adopted, err := adoptAll(t, p, n)
+	owners := numbered("o", n)
+	all := func(p *pool.Pool, step func(owner string) pool.Step) {
+		for r, err := range p.Each(t.Context(), func(yield func(pool.Step) bool) {
+			for _, owner := range owners {
+				if !yield(step(owner)) {
+					return
+				}
+			}
+		}) {
+			if err != nil || r.Err != nil {
+				t.Fatal(err, r.Err)
+			}
+		}
+	}
+	newPool := func() *pool.Pool {
+		p, err := pool.Create(t.Context(), store.NewMemory(), "p", specOf("10.0.0.0/8"), nil)
 		require.NoError(t, err)
-		require.Equal(t, n, adopted)
-	}) / n
-	t.Log(each, "bytes a claim")
-	require.LessOrEqual(t, each, 4_000.0)
+		return p
+	}
+	p := newPool()
+	for _, c := range []struct {
+		what string
+		do   func()
+		most float64
+	}{
+		{"adopt", func() {
+			adopted, err := adoptAll(t, newPool(), n)
+			require.NoError(t, err)
+			require.Equal(t, n, adopted)
+		}, 2_400},
+		{"grant", func() { all(p, func(o string) pool.Step { return pool.Allocate(pool.Claim{Owner: o}) }) }, 2_250},
+		{"release", func() { all(p, func(o string) pool.Step { return pool.Release(pool.Held{Owner: o}) }) }, 1_000},
+	} {
+		each := bytesOf(c.do) / n
+		t.Log(c.what, each, "bytes")
+		require.LessOrEqual(t, each, c.most, c.what)
+	}
 }

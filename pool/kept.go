@@ -21,7 +21,7 @@ type kept struct {
 // marks are what a holding is.
 type marks struct{ cooling, stray, shared, declined, reserved, kept bool }
 
-// rest is what most holdings do not have.
+// rest is what most holdings do not have. It is never changed.
 type rest struct {
 	prefixes, beside    []netip.Prefix // prefixes unless there is exactly one
 	scope, share, child string
@@ -31,24 +31,32 @@ type rest struct {
 	sharers             []string
 }
 
+// maxScopes is how many scopes a pool in memory knows, so that what owners of one scope have no more than share it.
+const maxScopes = 1 << 10
+
+// restOf returns the rest of what has no more than a scope.
+func (m *memory) restOf(scope string) *rest {
+	r := m.scopes[scope]
+	if r == nil {
+		if len(m.scopes) >= maxScopes {
+			clear(m.scopes)
+		}
+		r = &rest{scope: scope}
+		m.scopes[scope] = r
+	}
+	return r
+}
+
 // keep returns h as it is kept.
-func (h *holding) keep() *kept {
-	r := rest{
-		beside: h.Beside, scope: h.Scope, share: h.Share, child: h.Child, labels: h.Labels, name: h.name,
-		missing: h.missing, since: h.since, sharers: h.sharers,
-	}
-	if len(h.Prefixes) != 1 {
-		r.prefixes = h.Prefixes
-	}
+func (m *memory) keep(h *holding) *kept {
 	var k *kept
-	if r.isZero() {
+	switch {
+	case !h.isPlain():
+		k = h.keepAll()
+	case h.Scope == "":
 		k = new(kept)
-	} else { // in one object
-		both := &struct {
-			kept kept
-			rest rest
-		}{rest: r}
-		k, both.kept.rest = &both.kept, &both.rest
+	default:
+		k = &kept{rest: m.restOf(h.Scope)}
 	}
 	k.owner, k.generation, k.created, k.expires = h.Owner, h.Generation, h.Created.UnixMicro(), h.Expires.UnixMicro()
 	k.marks = marks{h.cooling, h.stray, h.shared, h.Declined, h.Reserved, h.Kept}
@@ -58,10 +66,26 @@ func (h *holding) keep() *kept {
 	return k
 }
 
-// isZero reports whether it is nothing.
-func (r *rest) isZero() bool {
-	return r.prefixes == nil && r.beside == nil && r.scope == "" && r.share == "" && r.child == "" && r.labels == nil &&
-		r.name == netip.Prefix{} && r.missing.IsZero() && r.since.IsZero() && r.sharers == nil
+// isPlain reports whether what h has is no more than a kept has, but for its scope.
+func (h *holding) isPlain() bool {
+	return len(h.Prefixes) == 1 && h.Beside == nil && h.Share == "" && h.Child == "" && h.Labels == nil &&
+		h.name == netip.Prefix{} && h.missing.IsZero() && h.since.IsZero() && h.sharers == nil
+}
+
+// keepAll returns the rest of h, and room for what most holdings have: both are one object.
+func (h *holding) keepAll() *kept {
+	both := &struct {
+		kept kept
+		rest rest
+	}{rest: rest{
+		beside: h.Beside, scope: h.Scope, share: h.Share, child: h.Child, labels: h.Labels, name: h.name,
+		missing: h.missing, since: h.since, sharers: h.sharers,
+	}}
+	if len(h.Prefixes) != 1 {
+		both.rest.prefixes = h.Prefixes
+	}
+	both.kept.rest = &both.rest
+	return &both.kept
 }
 
 // into makes h, which is zero, what is kept. The two share all slices and maps.

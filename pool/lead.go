@@ -15,6 +15,7 @@ import (
 type runner struct {
 	attempt attempt
 	turn    store.Turn // at the heads of the next attempt; nil if it is made without
+	noTurn  error      // why it is made without, although one was waited for
 	owners  owners     // of the batch that is being made
 	tasks   int        // in it
 
@@ -135,7 +136,7 @@ func (r *runner) try(batch []*op) bool {
 	a.meet()
 	if err := a.plan(options.Attempts); err != nil {
 		a.rollback(attemptMark{})
-		r.unplanned(own, err)
+		r.unplanned(own, r.afterWait(err))
 		return true
 	}
 	if a.needsTurn() || !r.mayEnd() {
@@ -143,7 +144,7 @@ func (r *runner) try(batch []*op) bool {
 		return true
 	}
 	if err := a.commit(); err != nil {
-		r.failed(err)
+		r.failed(r.afterWait(err))
 		return true
 	}
 	a.committed()
@@ -229,6 +230,7 @@ func (r *runner) end() {
 		r.turn.End()
 		r.turn = nil
 	}
+	r.noTurn = nil
 	clear(r.all)
 	r.shared, r.asking, r.guests, r.all = nil, asked{}, nil, r.all[:0]
 	if r.tasks > 0 {
@@ -273,6 +275,9 @@ func (r *runner) Fail(batch []*op, _ any) {
 	for _, o := range batch {
 		for _, p := range o.pools {
 			p.home.learn(o.ctx, err)
+			if s, ok := p.home.(*stored); ok {
+				s.astray = true // if it has asked for anything
+			}
 		}
 		o.finish(err)
 	}
@@ -287,12 +292,15 @@ func (s *stored) lead(o *op) error {
 			queues = append(queues, p.home.(*stored).queues[0])
 		}
 	}
+	if err := o.ctx.Err(); err != nil {
+		return err
+	}
 	err := group.Do(o.ctx, o, queues, group.Runner[*op](run))
 	if errors.Is(err, group.ErrPanicked) {
 		err = fmt.Errorf("%w: %w", store.ErrUnknown, err)
 	}
 	if err != nil && !o.over {
-		return err
+		return turnless(err)
 	}
 	return o.err
 }

@@ -69,6 +69,47 @@ func TestMoreGrantsThanAHandleRemembers(t *testing.T) {
 	requireOK(t, p)
 }
 
+// While a handle claims or releases more in bulk than it remembers, it does not forget what it has looked up for that:
+// nothing that is held seems to be gone, and no commit but the first fails because a record is there already.
+func TestMoreInBulkThanAHandleRemembers(t *testing.T) {
+	if raceDetector {
+		t.Skip("one goroutine, for long")
+	}
+	s, failed := store.NewMemory(), failures{}
+	p, err := pool.Create(t.Context(), s, "blue", specOf("10.0.0.0/14"), &pool.Options{Observer: &failed})
+	require.NoError(t, err)
+	var owners []string
+	for i := range 3 << 15 {
+		owners = append(owners, fmt.Sprint(i))
+	}
+	requireEach := func(results []pool.Result, err error) {
+		t.Helper()
+		require.NoError(t, err)
+		for _, r := range results {
+			require.NoError(t, r.Err)
+		}
+	}
+	requireEach(allocateMany(t.Context(), p, claimsOf(owners...)))
+	require.Zero(t, failed.commits)
+	requireEach(allocateMany(t.Context(), p, claimsOf(owners...)))
+	require.LessOrEqual(t, failed.commits, 1)
+	requireEach(releaseMany(t.Context(), p, owners))
+	require.Zero(t, used(t, p))
+	requireOK(t, p)
+}
+
+// failures counts commits that failed.
+type failures struct {
+	pool.NoObserver
+	commits int
+}
+
+func (f *failures) EndCommit(_ context.Context, c pool.Commit) {
+	if c.Err != nil {
+		f.commits++
+	}
+}
+
 // Pieces of free space come and go while commits fail, get lost and land late.
 func TestPiecesDespiteFaults(t *testing.T) {
 	for seed := range uint64(4) {

@@ -25,8 +25,9 @@ import (
 // refused.
 //
 // The order holds. Only the leader grants anything to those in the line, one try at a time. A try has the claims in
-// their order, and the attempt plans them in that order. If it does not have all of them, none is granted what one that
-// comes before it, and is not in the try, might want: see [lineOrder].
+// their order, and the attempt plans them in that order, after all that its batch frees. With the claims of other
+// handles in the batch they are one line, in the order of how long they have waited. If a try does not have all claims,
+// none is granted what one that comes before it, and is not in the try, might want: see [lineOrder].
 //
 // The zero line is empty.
 type line struct {
@@ -49,6 +50,7 @@ type line struct {
 	next     time.Time
 	unlooked bool // the pool was changed by others since the owners of all claims were looked up
 	lookBy   time.Time
+	busy     bool // the last watch was cut short by a call of this handle
 	courtesy courtesy
 }
 
@@ -81,9 +83,10 @@ type waiter struct {
 	ctx  context.Context
 	wake chan struct{} // gets a token when the call is given the lead, or has ended
 
-	demand  *demand // of a claim; nil for a release
-	after   *waiter // a claim of the same owner that came before
-	look    bool    // whether the owner holds something already is to be looked up, even if the claim is refused
+	since   time.Time // when a claim came
+	demand  *demand   // of a claim; nil for a release
+	after   *waiter   // a claim of the same owner that came before
+	look    bool      // whether the owner holds something already is to be looked up, even if the claim is refused
 	place   place
 	leaving bool // its context ended during a try
 	result  Allocation
@@ -128,6 +131,9 @@ func (l *line) admit(w *waiter) {
 		w.look = true // it is tried anyway
 	}
 	w.demand.waiting++
+	if n := len(l.claims); n > 0 && l.claims[n-1].since.After(w.since) { // the clock was set back
+		w.since = l.claims[n-1].since
+	}
 	for _, other := range l.claims {
 		if other.owner == w.owner {
 			w.after, w.look = other, true
@@ -333,10 +339,14 @@ func (l *line) handOn(own *waiter) {
 
 // lineOrder is what a claim must know of those before it in a line that are planned in the same op.
 type lineOrder struct {
+	since  time.Time  // when the claim came; in one line no earlier than those before it
 	look   bool       // the owner's record is to be read even if the claim waits on
 	ahead  *outcome   // of the last claim that has the same demand; nil if there is none
 	behind []*outcome // of the last claims in the op that have other demands, where not all such claims are in it
 }
+
+// canAsk reports whether another handle can keep the order.
+func (l *lineOrder) canAsk() bool { return l == nil || len(l.behind) == 0 }
 
 // refusal refuses a claim because of one before it; nil if none is in its way.
 func (l *lineOrder) refusal(out *outcome) error {

@@ -25,7 +25,7 @@ type gauge struct {
 	commit, read time.Duration
 	deaf         bool
 
-	commits, gets, watches, watching, mostWatching, turns atomic.Int64
+	commits, gets, watches, watching, mostWatching, turns, joins atomic.Int64
 
 	onWatch, onCommit func() error // instead of the method, if it returns an error
 }
@@ -50,6 +50,13 @@ func (g *gauge) Get(ctx context.Context, key store.Key) (store.Record, error) {
 func (g *gauge) Turn(ctx context.Context, keys ...store.Key) (store.Turn, error) {
 	g.turns.Add(1)
 	turn, err := g.Memory.Turn(ctx, keys...)
+	time.Sleep(g.read)
+	return turn, err
+}
+
+func (g *gauge) Join(ctx context.Context, key store.Key, ask []byte) (store.GroupTurn, error) {
+	g.joins.Add(1)
+	turn, err := g.Memory.Join(ctx, key, ask)
 	time.Sleep(g.read)
 	return turn, err
 }
@@ -572,30 +579,90 @@ func crowd(t *testing.T, pools []*pool.Pool, callers, each int, hold time.Durati
 func TestWaitingIsQuickFairAndCheap(t *testing.T) {
 	for _, test := range []struct {
 		handles, callers int
-		commits, turns   float64 // for each grant, at most
-	}{{1, 50, 1.5, 0}, {4, 40, 2, 3}, {2, 30, 2, 3}} {
-		t.Run(fmt.Sprintf("handles=%d,callers=%d", test.handles, test.callers), func(t *testing.T) {
+		commit           time.Duration // takes so long; a read takes a third
+		rate             float64       // of grants, at least
+		commits, turns   float64       // for each grant, at most
+	}{
+		{1, 50, 300 * time.Microsecond, 670, 1.1, 0},
+		{2, 30, 300 * time.Microsecond, 650, 1.3, 1},
+		{4, 40, 300 * time.Microsecond, 650, 1.4, 1},
+		{1, 50, time.Millisecond, 650, 1.1, 0},
+		{4, 40, time.Millisecond, 600, 1.1, 1.3},
+		{1, 50, 2 * time.Millisecond, 610, 1.1, 0},
+		{4, 40, 2 * time.Millisecond, 500, 0.8, 1},
+	} {
+		t.Run(fmt.Sprintf("handles=%d,callers=%d,commit=%v", test.handles, test.callers, test.commit), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				const each = 50
-				s := &gauge{Memory: store.NewMemory(), commit: 300 * time.Microsecond, read: 100 * time.Microsecond}
-				create(t, s, specOf("10.0.0.0-10.0.0.13"))
-				pools := make([]*pool.Pool, test.handles)
+				const each = 100
+				memory := store.NewMemory()
+				create(t, memory, specOf("10.0.0.0-10.0.0.13"))
+				pools, gauges := make([]*pool.Pool, test.handles), make([]*gauge, test.handles)
 				for i := range pools {
-					pools[i] = open(t, s)
+					gauges[i] = &gauge{Memory: memory.Open(), commit: test.commit, read: test.commit / 3}
+					pools[i] = open(t, gauges[i])
 				}
-				s.commits.Store(0)
 				waits, took := crowd(t, pools, test.callers, each, 20*time.Millisecond)
 				grants := float64(test.callers * each)
-				rate, median, longest := grants/took.Seconds(), waits[len(waits)/2], waits[len(waits)-1]
-				t.Logf("%.0f grants a second, median %v, longest %v; for each grant %.2f commits, %.2f turns, %.2f reads", rate,
-					median, longest, float64(s.commits.Load())/grants, float64(s.turns.Load())/grants, float64(s.gets.Load())/grants)
-				require.GreaterOrEqual(t, rate, 600.0)
-				require.Less(t, longest, 10*median)
-				require.LessOrEqual(t, float64(s.commits.Load())/grants, test.commits)
-				require.LessOrEqual(t, float64(s.turns.Load())/grants, test.turns)
+				rate := grants / took.Seconds()
+				unlucky := func() bool { return waits[len(waits)-1] >= 10*waits[len(waits)/2] }
+				if unlucky() { // which handle is first is chance: in one of some hundred crowds somebody has none often
+					waits, _ = crowd(t, pools, test.callers, each, 20*time.Millisecond)
+					grants *= 2
+					require.False(t, unlucky(), "%v, twice", waits[len(waits)-1])
+				}
+				var commits, turns, reads, watches float64
+				for _, s := range gauges {
+					commits += float64(s.commits.Load()) / grants
+					turns += float64(s.turns.Load()+s.joins.Load()) / grants
+					reads += float64(s.gets.Load()) / grants
+					watches += float64(s.watches.Load()) / grants
+				}
+				t.Logf("%.0f grants a second, median %v, longest %v", rate, waits[len(waits)/2], waits[len(waits)-1])
+				t.Logf("for each: %.2f commits, %.2f turns, %.2f reads, %.2f watches", commits, turns, reads, watches)
+				require.GreaterOrEqual(t, rate, test.rate)
+				require.LessOrEqual(t, commits, test.commits)
+				require.LessOrEqual(t, turns, test.turns)
 			})
 		})
 	}
+}
+
+// The lines of handles whose turn it is together are one: what all of them release goes to those who wait longest.
+func TestLinesInOneTurnAreOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		memory := store.NewMemory()
+		create(t, memory, specOf("10.0.0.0/30"))
+		var handles [3]*pool.Pool
+		for i := range handles {
+			handles[i] = open(t, &gauge{Memory: memory.Open(), commit: 20 * time.Millisecond})
+		}
+		for i, owner := range []string{"x", "y", "z"} {
+			allocate(t, handles[i], pool.Claim{Owner: owner})
+		}
+		allocate(t, handles[2], lease("renews", time.Hour))
+		for _, p := range handles {
+			p.Contend()
+		}
+		waits := queueAll(t.Context(), handles[0], anyOf("a", "b", "leaves", "stays")...)
+		time.Sleep(time.Second)
+		waits = append(waits, queueAll(t.Context(), handles[1], anyOf("c", "d")...)...)
+		time.Sleep(time.Second)
+		while(t, handles[2], "renews", func() {
+			go func() { _, _ = handles[1].Release(t.Context(), pool.Held{Owner: "y"}) }()
+			synctest.Wait()
+			go func() { _, _ = handles[0].Release(t.Context(), pool.Held{Owner: "x"}) }()
+		})
+		require.Equal(t, []string{"a", "b"}, served(waits))
+		require.Equal(t, waits[0].got.Generation, waits[1].got.Generation, "in one commit")
+		for _, i := range []int{2, 4, 5} {
+			waits[i].cancel()
+		}
+		require.Equal(t, []string{"a", "b"}, served(waits))
+		require.ErrorIs(t, waits[2].err, pool.ErrExhausted)
+		require.ErrorContains(t, waits[2].err, "free addresses: 0 of 4", "as its own handle had found")
+		time.Sleep(24 * time.Hour) // in which nothing changes but that the lease ends
+		require.Equal(t, []string{"a", "b", "stays"}, served(waits))
+	})
 }
 
 // A handle whose own callers always wait gives those of another handle their share, whenever they come.
@@ -773,5 +840,28 @@ func TestReleasesWhileClaimsWait(t *testing.T) {
 		require.Equal(t, []string{"b", "c"}, served(waits))
 		release(t, p, "c")
 		require.Equal(t, []string{"b", "c", "a"}, served(waits))
+	})
+}
+
+// Where calls of a handle come one after the other, the store is hardly ever asked to watch: each of them would cut
+// that short.
+func TestBusyLineHardlyWatches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &gauge{Memory: store.NewMemory(), commit: 2 * time.Millisecond}
+		p := create(t, s, specOf("10.0.0.0-10.0.0.6"))
+		var callers sync.WaitGroup
+		for i := range 30 {
+			owner := fmt.Sprint(i)
+			callers.Go(func() {
+				for n := range 20 {
+					_, err := p.AllocateWait(t.Context(), pool.Claim{Owner: owner})
+					require.NoError(t, err)
+					time.Sleep(20*time.Millisecond + time.Duration(i*n%7)*time.Millisecond)
+					release(t, p, owner)
+				}
+			})
+		}
+		callers.Wait()
+		require.Less(t, 2*s.watches.Load(), s.commits.Load(), "%d watches", s.watches.Load())
 	})
 }

@@ -46,6 +46,7 @@ type machine struct {
 	networks []string
 
 	unsettled map[string]bool             // pools whose renumbering was cut short
+	silent    map[string]bool             // pools that have recorded no history for a time
 	vague     map[string]map[grantOf]bool // what they held then, whose histories the model does not know
 	checked   *world.World                // when the histories were compared
 	step      int
@@ -60,7 +61,7 @@ func newMachine(t *rapid.T, memory *store.Memory) *machine {
 		handles: map[string][]*pool.Pool{}, latest: map[string]int64{}, stale: map[[2]string]int64{},
 		revision: map[string]int64{}, earlier: map[string]earlier{},
 		watches: map[string]*watch{}, writers: map[[2]string]*writer{},
-		networks: []string{""}, unsettled: map[string]bool{}, vague: map[string]map[grantOf]bool{},
+		networks: []string{""}, unsettled: map[string]bool{}, silent: map[string]bool{}, vague: map[string]map[grantOf]bool{},
 	}
 	if memory != nil {
 		s.base = s.faults.Wrap(memory)

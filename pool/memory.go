@@ -28,6 +28,7 @@ type memory struct {
 	strays map[netip.Prefix]*kept
 	index  index
 	labels labelIndex
+	scopes map[string]*rest // of what has no more than a scope
 	expiry expiry
 	arena  arena // of what whoever leads looks at and plans
 	shown  int64 // the revision at which others were given what is kept, and may read it any time; 0 if they never were
@@ -53,7 +54,7 @@ func newMemory(s *state, options *Options) *memory {
 	return &memory{
 		options: options, order: memories.Add(1), known: s,
 		held: map[string]*kept{}, strays: map[netip.Prefix]*kept{}, index: newIndex(),
-		labels: labelIndex{},
+		labels: labelIndex{}, scopes: map[string]*rest{},
 	}
 }
 
@@ -99,16 +100,18 @@ func lockAll(pools []*Pool) (unlock func()) {
 	}
 }
 
-func (m *memory) state() *state                             { return m.known }
-func (m *memory) revision() int64                           { return m.clock }
-func (m *memory) created() time.Time                        { return time.Time{} }
-func (m *memory) batch() int                                { return maxBatch }
-func (m *memory) limit(int)                                 {}
-func (m *memory) ready(context.Context, bool) (bool, error) { return false, nil }
-func (m *memory) refresh(context.Context) error             { return nil }
-func (m *memory) reread(context.Context) error              { return nil }
-func (m *memory) unchanged(context.Context) (bool, error)   { return true, nil }
-func (m *memory) learn(context.Context, error) bool         { return false }
+func (m *memory) state() *state      { return m.known }
+func (m *memory) revision() int64    { return m.clock }
+func (m *memory) created() time.Time { return time.Time{} }
+func (m *memory) batch() int         { return maxBatch }
+func (m *memory) limit(int)          {}
+func (m *memory) ready(context.Context, bool) (proof, fence bool, err error) {
+	return false, false, nil
+}
+func (m *memory) refresh(context.Context) error           { return nil }
+func (m *memory) reread(context.Context) error            { return nil }
+func (m *memory) unchanged(context.Context) (bool, error) { return true, nil }
+func (m *memory) learn(context.Context, error) bool       { return false }
 
 func (m *memory) isAt(context.Context, int64) (bool, error) { return true, nil }
 
@@ -157,7 +160,11 @@ func (m *memory) holding(_ context.Context, owner string, _ bool) (*holding, boo
 }
 
 // fresh implements [home]. What it returns lasts as long as the lead.
-func (m *memory) fresh() (*holding, []netip.Prefix) { return m.arena.next() }
+func (m *memory) fresh() (*holding, []netip.Prefix) {
+	h, room := m.arena.next()
+	h.planned = true
+	return h, room
+}
 
 // ending implements [home].
 func (m *memory) ending(context.Context) iter.Seq2[*holding, error] {
@@ -329,7 +336,7 @@ func (m *memory) replace(w write) {
 		delete(m.held, h.Owner)
 		return
 	}
-	k := h.keep()
+	k := m.keep(h)
 	m.expiry.replace(old, k)
 	m.labels.replace(old, k)
 	m.held[h.Owner] = k
@@ -344,7 +351,7 @@ func (m *memory) replaceStray(w write) {
 		delete(m.strays, name)
 		return
 	}
-	k := w.holding.keep()
+	k := m.keep(w.holding)
 	m.expiry.replace(m.strays[name], k)
 	m.strays[name] = k
 }

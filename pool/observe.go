@@ -295,9 +295,14 @@ func (a *attempt) beginCommit(ctx context.Context, d *draft, change *store.Chang
 	if !d.isObserved() {
 		return ctx
 	}
-	begin := Commit{Pool: d.pool.name, Attempt: a.batch[0].attempts + 1}
+	begin := Commit{Pool: d.pool.name, Attempt: 1}
 	begin.Writes, begin.Bytes = sizeOf(d, change)
 	a.callers = a.callers[:0]
+	if len(a.batch) > 0 {
+		begin.Attempt += a.batch[0].attempts
+	} else { // a call that does without an op
+		a.callers = append(a.callers, a.ctx)
+	}
 	for _, o := range a.batch {
 		switch {
 		case o.over:

@@ -43,7 +43,8 @@ type Options struct {
 	// The context of the call does not cut short a commit that has begun, because its outcome would then be unknown.
 	// After its context ends a call mostly returns at once, and takes at most three times CommitTimeout: once each for
 	// the read, the commit, and finding out the outcome. A call that is finding out the outcome while a call over
-	// several pools has its turn waits for that call too. Default: 30 s.
+	// several pools has its turn waits for that call too. It also bounds how long a call waits for other handles before
+	// it tries without its turn; see [ErrTurn]. Default: 30 s.
 	CommitTimeout time.Duration
 
 	// Observer is told when calls and commits begin and end. Default: none, at no cost.
@@ -102,13 +103,14 @@ type Pool struct {
 	home    home
 	line    line
 	sets    setCache
+	self    [1]*Pool // the pools of steps that name none
 }
 
 // New returns a pool that lives in memory, with the same rules as one in a store.
 //
 // Errors: [ErrInvalid] if the spec breaks a rule, or if it names a network or asks for a history: these need a store.
 func New(spec Spec, options *Options) (*Pool, error) {
-	p := &Pool{options: options.withDefaults()}
+	p := newPool("", options)
 	if spec.Network != "" {
 		return nil, &Error{Op: "new", Err: errNeedsStore("a network")}
 	}
@@ -127,12 +129,19 @@ func New(spec Spec, options *Options) (*Pool, error) {
 	return p, nil
 }
 
+// newPool returns a pool that has no home yet.
+func newPool(name string, options *Options) *Pool {
+	p := &Pool{name: name, options: options.withDefaults()}
+	p.self[0] = p
+	return p
+}
+
 // newHandle returns a handle of a pool in a store of which nothing is known yet.
 func newHandle(s store.Store, name string, options *Options) (*Pool, error) {
 	if err := validateName("pool's name", name); err != nil {
 		return nil, err
 	}
-	p := &Pool{name: name, options: options.withDefaults()}
+	p := newPool(name, options)
 	p.home = newStored(s, name, &p.options)
 	return p, nil
 }
@@ -463,21 +472,24 @@ func (p *Pool) look(ctx context.Context, f func(*state) error) error {
 // any error except [store.ErrUnknown], nothing has changed.
 //
 // Cost: one round trip to the store if no other process has changed the pool in between, however large and full it is.
-func (p *Pool) Allocate(ctx context.Context, claim Claim) (Allocation, error) {
+func (p *Pool) Allocate(ctx context.Context, claim Claim) (a Allocation, err error) {
 	if p.options.Observer == nil {
-		return p.allocate(ctx, &claim)
+		err = p.allocate(ctx, &claim, &a)
+		return a, err
 	}
-	return p.observeOne(ctx, "Allocate", Allocate(claim), func(ctx context.Context) (Allocation, error) {
-		return p.allocate(ctx, &claim)
+	return p.observeOne(ctx, "Allocate", Allocate(claim), func(ctx context.Context) (a Allocation, err error) {
+		err = p.allocate(ctx, &claim, &a)
+		return a, err
 	})
 }
 
-// allocate is Allocate of a claim that may be changed.
-func (p *Pool) allocate(ctx context.Context, claim *Claim) (a Allocation, err error) {
-	if err = claim.prepare(&p.sets); err == nil {
-		a, err = p.do(ctx, &task{kind: taskAllocate, owner: claim.Owner}, claim)
+// allocate is Allocate of a claim that may be changed, and the result of which is zero.
+func (p *Pool) allocate(ctx context.Context, claim *Claim, result *Allocation) error {
+	err := claim.prepare(&p.sets)
+	if err == nil {
+		err = p.do(ctx, &task{kind: taskAllocate, owner: claim.Owner}, claim, result)
 	}
-	return a, p.failed("allocate", claim.Owner, err)
+	return p.failed("allocate", claim.Owner, err)
 }
 
 func singleAddr(addr netip.Addr) netip.Prefix {
@@ -534,4 +546,4 @@ func storeError(err error) error {
 }
 
 // now is the present time as records keep it.
-func now(options *Options) time.Time { return options.Clock().UTC().Truncate(time.Microsecond) }
+func now(options *Options) time.Time { return time.UnixMicro(options.Clock().UnixMicro()).UTC() }

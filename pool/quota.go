@@ -238,7 +238,7 @@ func (v *view) keepQuota(t *task, w space.Whose, f Family, out *outcome) error {
 			return err
 		case !counts(h) || h.Owner == t.owner || anyOf(out.writes, h):
 			continue
-		case !h.due(v.now):
+		case !h.due(v.around.now()):
 			refusal.next = h.Expires
 		default:
 			if _, err := v.endFor(h, out); err != nil {

@@ -39,7 +39,7 @@ func (p *Pool) Reserve(ctx context.Context, claim Claim) (Allocation, error) {
 		err := claim.prepareFor(opReserve, &p.sets)
 		var a Allocation
 		if err == nil {
-			a, err = p.do(ctx, &task{kind: taskAllocate, owner: claim.Owner, reserve: true}, &claim)
+			err = p.do(ctx, &task{kind: taskAllocate, owner: claim.Owner, reserve: true}, &claim, &a)
 		}
 		return a, p.failed(opReserve, claim.Owner, err)
 	})
@@ -52,7 +52,7 @@ func (p *Pool) Reserve(ctx context.Context, claim Claim) (Allocation, error) {
 // Errors: [ErrNotFound] if nothing that matches held is reserved; [ErrGeneration]; otherwise as for [Pool.Release].
 // Cost: as for [Pool.Release].
 func (p *Pool) Unreserve(ctx context.Context, held Held) (Allocation, error) {
-	return p.change(ctx, "Unreserve", Unreserve(held))
+	return p.change(ctx, "Unreserve", &Step{Op: opUnreserve, Held: held})
 }
 
 // Reservations iterates over what is reserved, whether its owner holds it or not (see [Allocation.Kept]), in no
@@ -79,11 +79,8 @@ func (v *view) ofReserved(t *task, h *holding, out *outcome) (done bool, err err
 		return true, errorf("%w: %v is reserved for it", ErrHeld, h.Prefixes)
 	case t.reserve:
 		out.result = h.Allocation
-		if t.claim.Fenced {
-			out.verdict = verdictTouch
-		}
 		return true, nil
-	case h.Declined && !h.Expired(v.now):
+	case h.Declined && !h.Expired(v.around.now()):
 		return true, &Error{Prefix: h.Prefixes[0], Err: &takenError{prefix: h.Prefixes[0], until: h.Expires, next: h.Expires}}
 	}
 	return false, nil
@@ -95,9 +92,9 @@ func (v *view) keep(t *task, h *holding, cooldown time.Duration, out *outcome) {
 	kept.Kept, kept.Child, kept.Expires = true, "", time.Time{}
 	switch {
 	case t.quarantine > 0:
-		kept.Declined, kept.Expires = true, v.now.Add(t.quarantine.Truncate(time.Microsecond))
-	case cooldown > 0 && !h.Expired(v.now):
-		kept.Expires = v.now.Add(cooldown)
+		kept.Declined, kept.Expires = true, v.around.now().Add(t.quarantine.Truncate(time.Microsecond))
+	case cooldown > 0 && !h.Expired(v.around.now()):
+		kept.Expires = v.around.now().Add(cooldown)
 	}
 	v.put(out, h, kept)
 	v.use(h.Prefixes, space.Held, space.Kept)
@@ -115,8 +112,8 @@ func (v *view) unreserve(t *task, h *holding, out *outcome) error {
 	case h.live():
 		v.put(out, h, plain)
 		return nil
-	case h.Expires.IsZero() || h.Expired(v.now) || !v.coversSome(h.Prefixes):
-		out.owned = true
+	case h.Expires.IsZero() || h.Expired(v.around.now()) || !v.coversSome(h.Prefixes):
+		out.owned = !h.planned
 		v.remove(out, h)
 		return v.free(h)
 	case h.Declined:

@@ -183,3 +183,15 @@ func TestReservationsMove(t *testing.T) {
 		require.True(t, report.OK(), "%v", report)
 	})
 }
+
+// What a step ends that an earlier step of the same call has granted is told as it was.
+func TestUnreserveWhatTheCallReserved(t *testing.T) {
+	inMemoryAndStored(t, specOf("10.0.0.0"), func(t *testing.T, p *trial) {
+		all, err := p.All(t.Context(),
+			pool.Reserve(pool.Claim{Owner: "a"}), pool.Unreserve(pool.Held{Owner: "a"}))
+		require.NoError(t, err)
+		for _, result := range all {
+			require.Equal(t, "10.0.0.0/32", result.Allocation.Prefixes[0].String())
+		}
+	})
+}

@@ -22,6 +22,7 @@ type rules struct {
 	allowed  [2]set           // what the pool hands out: Spec.Set without what is withheld
 	tiers    [2]tiers
 	bands    map[string]*[2]*space.Part // by name, then by Family.index
+	bits     [2]int                     // of a request that names none
 	bounded  bool                       // claims may not ask for any length
 	sizes    [2]cidr.Count              // of allowed; only if there are quotas
 	counted  *counted                   // whose addresses are counted; nil if there are no quotas
@@ -45,6 +46,9 @@ func newRules(spec Spec, withheld []netipx.IPRange, moving Renumbering) (*rules,
 	}
 	r.counted = countedBy(own.Quotas)
 	r.encoded = sync.OnceValues(r.encode)
+	for i, family := range families { // also what the pool has not any more may be held
+		r.bits[i] = own.Bits(family)
+	}
 	for _, family := range r.families {
 		i, lengths := family.index(), own.of(family)
 		r.allowed[i] = sets[i].allowed.minus(setOf(ofFamily(withheld, family)))
@@ -112,8 +116,6 @@ func (r *rules) isIn(e encodedRules) bool {
 }
 
 func (r *rules) has(family Family) bool { return slices.Contains(r.families, family) }
-
-func (r *rules) bits(family Family) int { return r.Spec.Bits(family) }
 
 // reserves reports whether subnets reserve addresses of the family.
 func (r *rules) reserves(family Family) bool { return len(r.sets[family.index()].reserved) > 0 }

@@ -50,14 +50,15 @@ func (p *Pool) lookFor(w *waiter) {
 }
 
 // release releases for one owner. While claims wait, it does so together with the grants that this makes possible.
-func (p *Pool) release(ctx context.Context, t *task) (Allocation, error) {
+func (p *Pool) release(ctx context.Context, t *task, result *Allocation) (err error) {
 	if !p.line.waits() {
-		return p.do(ctx, t, nil)
+		return p.do(ctx, t, nil, result)
 	}
 	if err := ctx.Err(); err != nil {
-		return Allocation{}, err
+		return err
 	}
-	return p.queue(newWaiter(ctx, *t))
+	*result, err = p.queue(newWaiter(ctx, *t))
+	return err
 }
 
 // run leads until the own call has ended.
@@ -70,6 +71,7 @@ func (g *leading) run() {
 		case g.isDue():
 			g.try(true)
 		default:
+			g.knock()
 			g.watch()
 		}
 	}
@@ -120,13 +122,18 @@ func (g *leading) watch() {
 	if l.unlooked {
 		within = lookUpEvery
 	}
+	if l.busy && !g.linger() {
+		return
+	}
 	resting, end, ok := g.rest(within)
 	if !ok {
 		return
 	}
 	defer end()
 	err := g.pool.home.wait(resting, l.revision, l.next)
-	switch roused := g.roused(); {
+	roused := g.roused()
+	l.busy = roused
+	switch {
 	case g.own.ctx.Err() != nil:
 	case roused:
 	case resting.Err() != nil: // nothing has happened for so long
@@ -134,13 +141,45 @@ func (g *leading) watch() {
 	case err != nil:
 		g.fail(err)
 	default:
+		g.letPass()
 		g.changed()
 	}
+}
+
+// linger waits about as long as two commits take, and reports whether no call of this handle has come meanwhile. Where
+// they come one after the other, each would cut a watch short that costs the store as much as a commit does.
+func (g *leading) linger() bool {
+	if g.line.courtesy.pace <= 0 {
+		return true
+	}
+	resting, end, ok := g.rest(min(commitsInPause*g.line.courtesy.pace, longestPause))
+	if !ok {
+		return false
+	}
+	defer end()
+	<-resting.Done()
+	return !g.roused()
+}
+
+// letPass lets the lines of other handles go first, after a change that they made.
+func (g *leading) letPass() {
+	within := g.line.courtesy.lets()
+	if within <= 0 {
+		return
+	}
+	resting, end, ok := g.rest(within)
+	if !ok {
+		return
+	}
+	defer end()
+	<-resting.Done()
+	g.roused()
 }
 
 // changed lets the claims be tried again, because the pool has changed or something in it has ended.
 func (g *leading) changed() {
 	l, now := g.line, g.pool.options.Clock()
+	l.courtesy.vain++
 	if !l.unlooked {
 		l.unlooked, l.lookBy = true, now.Add(lookUpEvery)
 	}
@@ -190,8 +229,8 @@ func (g *leading) try(claims bool) {
 	defer func() { g.settle(ctx, t, err) }()
 	begin := g.pool.options.Clock()
 	err = t.op.runAlone()
-	if took := g.pool.options.Clock().Sub(begin); t.releases() > 0 {
-		g.line.courtesy.pace = took
+	if t.releases() > 0 {
+		g.line.courtesy.learn(g.pool.options.Clock().Sub(begin))
 	}
 }
 
@@ -217,7 +256,7 @@ func (g *leading) take(ctx context.Context, cancel context.CancelFunc, claims bo
 		if w.demand == nil {
 			continue
 		}
-		steps[i].line = &lineOrder{look: w.look, ahead: w.demand.last}
+		steps[i].line = &lineOrder{since: w.since, look: w.look, ahead: w.demand.last}
 		for _, d := range t.blocked[i-t.releases()] {
 			steps[i].line.behind = append(steps[i].line.behind, d.last)
 		}
@@ -277,7 +316,7 @@ func (g *leading) settle(ctx context.Context, t *try, err error) {
 	if len(t.blocked) > 0 {
 		l.revision, l.next = 0, time.Time{}
 	}
-	done, planned := 0, t.op.parts[0].plans()
+	granted, planned := 0, t.op.parts[0].plans()
 	for i, w := range t.calls {
 		s := &t.op.parts[0].steps[i]
 		w.place = inLine
@@ -290,7 +329,9 @@ func (g *leading) settle(ctx context.Context, t *try, err error) {
 			l.refused(w, s, failed)
 		case failed == nil:
 			l.end(w, s.result, nil)
-			done++
+			if w.demand != nil {
+				granted++
+			}
 			continue
 		case ctx.Err() != nil && errors.Is(failed, ctx.Err()) && !errors.Is(failed, store.ErrUnknown):
 		default:
@@ -306,10 +347,10 @@ func (g *leading) settle(ctx context.Context, t *try, err error) {
 	}
 	l.most = l.enough()
 	if len(t.blocked) > 0 {
-		l.courtesy.judge(done - t.releases())
 		l.courtesy.kept += t.releases()
-	} else {
-		l.courtesy.given = done
+	}
+	if granted > 0 {
+		l.courtesy.granted()
 	}
 }
 
@@ -324,7 +365,9 @@ func (l *line) refused(w *waiter, s *step, failed error) {
 		return
 	}
 	d := w.demand
-	d.refusal = s.outcome.refusal
+	if !errors.As(s.outcome.refusal, new(*elsewhereError)) {
+		d.refusal = s.outcome.refusal
+	}
 	if !s.done || failed != nil { // the commit with which it was planned came to nothing
 		return
 	}
@@ -333,7 +376,7 @@ func (l *line) refused(w *waiter, s *step, failed error) {
 	if l.revision == 0 || s.result.Generation < l.revision {
 		l.revision = s.result.Generation
 	}
-	if next := nextEnd(d.refusal); !next.IsZero() && (l.next.IsZero() || next.Before(l.next)) {
+	if next := nextEnd(s.outcome.refusal); !next.IsZero() && (l.next.IsZero() || next.Before(l.next)) {
 		l.next = next
 	}
 }

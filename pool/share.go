@@ -188,7 +188,7 @@ func (v *view) makeRoom(granted *holding, out *outcome) error {
 		switch {
 		case err != nil:
 			return err
-		case !h.due(v.now):
+		case !h.due(v.around.now()):
 			return nil
 		case !h.shares() || h.Share != granted.Share || h.Scope != granted.Scope || !slices.Contains(share.sharers, h.Owner):
 			continue

@@ -191,36 +191,48 @@ func (s *Snapshot) texts() iter.Seq[allocationText] {
 // refused with [ErrNewerFormat]. UnmarshalJSON checks the form but not the rules; [Import] checks those. Cost:
 // O(len(b)).
 func (s *Snapshot) UnmarshalJSON(b []byte) error {
-	var text snapshotText
-	err := unmarshalStrict(b, &text)
-	if err = checkFormat(snapshotFormat, "the snapshot", b, text.Format, err); err != nil {
-		return fmt.Errorf("a pool's snapshot: %w", err)
-	}
-	read := Snapshot{
-		Info: Info{Name: text.Name, Spec: text.Spec, Created: text.Created, Revision: text.Revision, Stats: text.Stats},
-		Next: text.Next,
-	}
-	if text.Parent != nil {
-		read.Parent, read.Grants = text.Parent.Pool, text.Parent.Grants
-	}
-	if read.Withheld, err = parseRanges(text.Withheld); err != nil {
-		return err
-	}
-	for _, a := range text.Allocations {
-		h, err := a.holding()
-		if err != nil {
+	read, ok := readExport(b)
+	if !ok {
+		var err error
+		if read, err = readSnapshot(b); err != nil {
 			return err
 		}
-		read.add(h)
 	}
-	read.Holders = len(read.Allocations)
 	*s = read
 	return nil
 }
 
+// readSnapshot reads any snapshot.
+func readSnapshot(b []byte) (s Snapshot, err error) {
+	var text snapshotText
+	err = unmarshalStrict(b, &text)
+	if err = checkFormat(snapshotFormat, "the snapshot", b, text.Format, err); err != nil {
+		return s, fmt.Errorf("a pool's snapshot: %w", err)
+	}
+	s = Snapshot{
+		Info: Info{Name: text.Name, Spec: text.Spec, Created: text.Created, Revision: text.Revision, Stats: text.Stats},
+		Next: text.Next,
+	}
+	if text.Parent != nil {
+		s.Parent, s.Grants = text.Parent.Pool, text.Parent.Grants
+	}
+	if s.Withheld, err = parseRanges(text.Withheld); err != nil {
+		return s, err
+	}
+	for _, a := range text.Allocations {
+		h, err := a.holding()
+		if err != nil {
+			return s, err
+		}
+		s.add(&h)
+	}
+	s.Holders = len(s.Allocations)
+	return s, nil
+}
+
 // holding returns what the text says, or an error for a state that there is not.
-func (a *allocationText) holding() (*holding, error) {
-	h := &holding{Allocation: Allocation{
+func (a *allocationText) holding() (holding, error) {
+	h := holding{Allocation: Allocation{
 		Owner: a.Owner, Prefixes: a.Prefixes, Generation: a.Generation, Created: a.Created, Expires: a.Expires,
 		Scope: a.Scope, Share: a.Share, Labels: a.Labels, Child: a.Child, Reserved: a.Reserved || a.State == stateReserved,
 	}}
@@ -231,6 +243,6 @@ func (a *allocationText) holding() (*holding, error) {
 		h.cooling, h.Declined, h.Kept = true, a.State == stateDeclined, h.Reserved
 		return h, nil
 	}
-	return nil, invalid("what %q has is in the state %q, want %q",
+	return h, invalid("what %q has is in the state %q, want %q",
 		a.Owner, a.State, []string{stateAllocated, stateCooling, stateDeclined, stateReserved})
 }

@@ -79,15 +79,19 @@ func (s *Step) plan() error {
 		s.Held = Held{Owner: s.Claim.Owner}
 		s.task = task{kind: taskAllocate, owner: s.Claim.Owner, reserve: s.Op == opReserve}
 	case opRelease:
-		s.task, s.err = s.Held.task(taskRelease), s.Held.check()
+		s.task.about(&s.Held, taskRelease)
+		s.err = s.Held.check()
 	case opRenew:
-		s.task, s.err = s.Held.task(taskRenew), cmp.Or(s.Held.check(), checkTime("time to live", s.Duration))
+		s.task.about(&s.Held, taskRenew)
+		s.err = cmp.Or(s.Held.check(), checkTime("time to live", s.Duration))
 		s.task.ttl = s.Duration
 	case opDecline:
-		s.task, s.err = s.Held.task(taskRelease), cmp.Or(s.Held.check(), checkTime("quarantine", s.Duration))
+		s.task.about(&s.Held, taskRelease)
+		s.err = cmp.Or(s.Held.check(), checkTime("quarantine", s.Duration))
 		s.task.quarantine = s.Duration
 	case opUnreserve:
-		s.task, s.err = s.Held.task(taskUnreserve), s.Held.check()
+		s.task.about(&s.Held, taskUnreserve)
+		s.err = s.Held.check()
 	default:
 		s.err = invalid("%q is not what a step can do, want %q", s.Op, stepOps)
 	}
@@ -200,7 +204,7 @@ func (s *Step) name() string {
 // error, and keeps it, if no pool could do the step.
 func (s *Step) prepare(p *Pool) error {
 	if len(s.Pools) == 0 {
-		s.Pools = []*Pool{p}
+		s.Pools = p.self[:]
 	}
 	switch s.err = cmp.Or(s.plan(), s.Order.validate()); {
 	case s.err != nil:
@@ -358,11 +362,14 @@ func (p *Pool) Each(ctx context.Context, steps iter.Seq[Step]) iter.Seq2[Result,
 	}
 }
 
-// chunk are steps of [Pool.Each] that share a commit.
+// chunk are steps of [Pool.Each] that share a commit. What it has is used again for the next ones.
 type chunk struct {
-	ctx    context.Context
-	steps  []Step
-	owners map[string]bool
+	ctx     context.Context
+	steps   []Step
+	owners  map[string]bool
+	todo    []step // of the steps that can be done
+	places  []int  // of these among the steps
+	results []Result
 }
 
 // hasRoom reports whether the step may come into the chunk.
@@ -393,18 +400,17 @@ func (c *chunk) add(s Step) {
 // flush does the steps of the chunk, yields their results and empties it. It reports whether to go on.
 func (c *chunk) flush(yield func(Result, error) bool) bool {
 	steps := c.steps
-	c.steps = c.steps[:0]
-	clear(c.owners)
 	if len(steps) == 0 {
 		return true
 	}
+	defer c.reset()
 	p := steps[0].Pools[0]
 	var results []Result
 	var err error
 	if s := &steps[0]; s.isAlone() {
 		results, err = p.alone(c.ctx, *s)
 	} else {
-		results, err = p.share(c.ctx, steps)
+		results, err = c.share(p)
 	}
 	for _, r := range results {
 		if !yield(r, nil) {
@@ -421,7 +427,7 @@ func (c *chunk) flush(yield func(Result, error) bool) bool {
 func (p *Pool) alone(ctx context.Context, s Step) ([]Result, error) {
 	r := Result{Pool: p}
 	if len(s.Pools) == 1 {
-		r.Allocation, r.Err = p.change(ctx, "Each", s)
+		r.Allocation, r.Err = p.change(ctx, "Each", &s)
 	} else if all, err := p.allFor(ctx, "Each", []Step{s}); err == nil {
 		r = all[0]
 	} else {
@@ -433,31 +439,41 @@ func (p *Pool) alone(ctx context.Context, s Step) ([]Result, error) {
 	return []Result{r}, p.failed("each", "", r.Err)
 }
 
-// share does steps of different owners in one commit.
-func (p *Pool) share(ctx context.Context, steps []Step) ([]Result, error) {
-	calls, ctx := p.observeSteps(ctx, "Each", steps)
+// reset empties the chunk.
+func (c *chunk) reset() {
+	clear(c.steps)
+	clear(c.owners)
+	clear(c.todo)
+	clear(c.results)
+	c.steps, c.todo, c.places, c.results = c.steps[:0], c.todo[:0], c.places[:0], c.results[:0]
+}
+
+// share does steps of different owners in p, in one commit.
+func (c *chunk) share(p *Pool) ([]Result, error) {
+	calls, ctx := p.observeSteps(c.ctx, "Each", c.steps)
 	defer calls.end()
-	results := make([]Result, len(steps))
-	todo, places := make([]step, 0, len(steps)), make([]int, 0, len(steps))
-	for i := range steps {
-		s := &steps[i]
-		results[i] = Result{Pool: p, Err: p.failedFor(s.name(), s.Held, s.err)}
-		if results[i].Err != nil {
+	c.todo, c.results = slices.Grow(c.todo, len(c.steps)), slices.Grow(c.results, len(c.steps))
+	for i := range c.steps {
+		s := &c.steps[i]
+		r := Result{Pool: p, Err: p.failedFor(s.name(), s.Held, s.err)}
+		if c.results = append(c.results, r); r.Err != nil {
 			continue
 		}
-		todo, places = append(todo, step{task: s.task}), append(places, i)
+		c.todo, c.places = append(c.todo, step{task: s.task}), append(c.places, i)
 		if s.task.kind == taskAllocate {
-			todo[len(todo)-1].claim = &s.Claim
+			c.todo[len(c.todo)-1].claim = &s.Claim
 		}
 	}
-	err := p.doSteps(ctx, todo)
-	for i := range todo {
-		results[places[i]] = todo[i].resultIn(p)
+	err := p.doSteps(ctx, c.todo)
+	for i := range c.todo {
+		c.results[c.places[i]] = c.todo[i].resultIn(p)
 	}
-	for i, r := range results {
-		calls.of(p).step(steps[i], r)
+	if call := calls.of(p); call != nil {
+		for i, r := range c.results {
+			call.step(c.steps[i], r)
+		}
 	}
-	return results, calls.result(p.failed("each", "", err))
+	return c.results, calls.result(p.failed("each", "", err))
 }
 
 // doTasks does tasks of different owners, each by itself, and returns what became of each. The error is for what ended

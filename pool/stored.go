@@ -39,12 +39,19 @@ type stored struct {
 	looked map[string]bool // of which owners held is what the store has, or had a moment after the head
 	learnt map[string]bool // the same for the next attempt, by the error of a commit
 	// unsettled is the revision of the head on which a commit of unknown outcome was made; 0 if there is none. As long as
-	// the head has that revision, the commit may yet take effect. It is anyRevision if it is not known on which.
+	// the head has that revision, the commit may yet take effect.
 	unsettled int64
+	// astray says that other handles may yet do what this one has asked for, on whichever head, until a commit of its own
+	// has made a fence.
+	astray bool
+	// heard is the revision of the latest commit that has answered this handle; 0 if none has.
+	heard int64
 	// seen is the head that a watch has seen last, if it may be newer than head. Anybody may put one there.
 	seen atomic.Pointer[store.Record]
 	// described is what info has last read from a head.
 	described atomic.Pointer[description]
+	// met is set when another handle has changed the pool.
+	met atomic.Bool
 
 	rivalry int // see turn.go
 
@@ -54,9 +61,6 @@ type stored struct {
 	most int // how many tasks a commit may have
 	full int // how many commits had that many since it was made less
 }
-
-// anyRevision is that of a head of which nothing has been read since.
-const anyRevision = -1
 
 func newStored(s store.Store, name string, options *Options) *stored {
 	return &stored{
@@ -98,7 +102,7 @@ func (s *stored) grow(tasks int) {
 }
 
 // ready implements [home].
-func (s *stored) ready(ctx context.Context, again bool) (proof bool, err error) {
+func (s *stored) ready(ctx context.Context, again bool) (proof, fence bool, err error) {
 	if !again {
 		clear(s.learnt) // a new op may want an answer, and what was learnt before it began is none
 	}
@@ -106,20 +110,17 @@ func (s *stored) ready(ctx context.Context, again bool) (proof bool, err error) 
 	clear(s.learnt)
 	if s.known == nil {
 		if err := s.refresh(ctx); err != nil {
-			return false, err
+			return false, false, err
 		}
 	} else if seen := s.seen.Swap(nil); seen != nil && seen.Revision > s.head.Revision {
 		if err := s.adopt(ctx, *seen); err != nil {
-			return false, err
+			return false, false, err
 		}
-	}
-	if s.unsettled == anyRevision {
-		s.unsettled = s.head.Revision // or an earlier one, which is no more
 	}
 	if s.unsettled != s.head.Revision {
 		s.unsettled = 0
 	}
-	return s.unsettled != 0, nil
+	return s.unsettled != 0, s.astray, nil
 }
 
 // refresh implements [home].
@@ -218,6 +219,9 @@ func (s *stored) forgetHeld() {
 
 // adopt makes the state that of a head that the store has now, or had a moment ago.
 func (s *stored) adopt(ctx context.Context, head store.Record) error {
+	if s.known != nil {
+		s.met.Store(true)
+	}
 	s.forgetHeld()
 	for {
 		again, err := s.load(ctx, head)
@@ -262,7 +266,7 @@ func (s *stored) load(ctx context.Context, head store.Record) (gone bool, err er
 			return false, badSpec(err)
 		}
 	}
-	s.known.parent, s.known.record, s.known.past = h.parentOf(), h.Rules, h.History
+	s.known.parent, s.known.record, s.known.past, s.known.fence = h.parentOf(), h.Rules, h.History, h.Fence
 	pieces, err := s.pieces(ctx, s.known.space.Missing(&h.Head))
 	if errors.Is(err, store.ErrNotFound) {
 		return true, nil
@@ -390,13 +394,25 @@ func (s *stored) lookUp(ctx context.Context, owners []string) {
 }
 
 func (s *stored) remember(h *holding) {
-	if _, known := s.held[h.Owner]; !known && len(s.held) >= maxHeld {
-		for owner := range s.held {
-			delete(s.held, owner)
-			break
-		}
+	if len(s.held) >= maxHeld {
+		s.forgetSome()
 	}
 	s.held[h.Owner] = h
+}
+
+// forgetSome forgets what two owners hold, but nothing that was looked up for a plan: that would seem to be held no
+// longer. It forgets none if that is most of what the handle remembers, and makes up for it later.
+func (s *stored) forgetSome() {
+	tries, left := 64, 2
+	for owner := range s.held {
+		if !s.looked[owner] && !s.learnt[owner] {
+			delete(s.held, owner)
+			left--
+		}
+		if tries--; tries == 0 || left == 0 {
+			return
+		}
+	}
 }
 
 // ending implements [home].
@@ -580,21 +596,26 @@ func (s *stored) change(a *attempt, d *draft) (store.Change, encoded, error) {
 	if !d.created.IsZero() {
 		change.Head = store.Record{Key: s.head.Key, State: stateActive, Created: d.created, Revision: s.head.Revision}
 	}
+	past, history, err := s.past(a, d)
+	if err != nil {
+		return change, encoded{}, err
+	}
+	var state encoded
+	if !d.gone {
+		if state, err = d.state().encode(s.head.Revision, past, s.fence(d)); err != nil {
+			return change, encoded{}, err
+		}
+	}
 	writes := d.merged()
-	change.Writes = make([]store.Write, 0, len(writes))
+	change.Writes = make([]store.Write, 0, len(writes)+len(history)+len(d.others)+len(state.records))
 	for _, w := range writes {
 		record := store.Record{Key: w.holding.key(s.name)}
 		if w.op != store.Delete {
-			var err error
 			if record, err = w.holding.record(s.name); err != nil {
 				return change, encoded{}, err
 			}
 		}
 		change.Writes = append(change.Writes, store.Write{Op: w.op, Record: record})
-	}
-	past, history, err := s.past(a, d)
-	if err != nil {
-		return change, encoded{}, err
 	}
 	change.Writes = append(append(change.Writes, history...), d.others...)
 	if d.next != nil || d.gone {
@@ -603,10 +624,6 @@ func (s *stored) change(a *attempt, d *draft) (store.Change, encoded, error) {
 	if d.gone {
 		change.Writes = append(change.Writes, store.Write{Op: store.Delete, Record: store.Record{Key: s.head.Key}})
 		return change, encoded{}, nil
-	}
-	state, err := d.state().encode(s.head.Revision, past)
-	if err != nil {
-		return change, state, err
 	}
 	change.Head.Data = state.data
 	if d.head != "" {
@@ -626,6 +643,15 @@ func (s *stored) change(a *attempt, d *draft) (store.Change, encoded, error) {
 	}
 	change.Writes = replacing(change.Writes)
 	return change, state, nil
+}
+
+// fence is the revision that the head is to name which the draft writes: that of the last fence. If that is not known,
+// this is one.
+func (s *stored) fence(d *draft) int64 {
+	if d.fence || s.known == nil {
+		return s.head.Revision
+	}
+	return s.known.fence
 }
 
 // replacing returns the writes, but records of what the head names that are both deleted and created are put in place
@@ -685,6 +711,9 @@ func (s *stored) dropRecords(d *draft) []store.Write {
 func (s *stored) committed(d *draft, head store.Record, state encoded) {
 	s.win()
 	s.unsettled = 0
+	if d.fence {
+		s.astray = false
+	}
 	if d.gone {
 		s.head = store.Record{Key: s.head.Key}
 		s.forget()
@@ -695,11 +724,11 @@ func (s *stored) committed(d *draft, head store.Record, state encoded) {
 		s.forgetHeld()
 	}
 	s.known.space.Committed(state.free)
-	s.known.record, s.known.past = state.rules, state.past
+	s.known.record, s.known.past, s.known.fence = state.rules, state.past, state.fence
 	s.head = head
 	for _, w := range d.writes {
 		h := w.holding
-		if h.Generation == 0 {
+		if h.written = head.Revision; h.Generation == 0 {
 			h.Generation = head.Revision
 		}
 		switch {

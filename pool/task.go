@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"math/bits"
 	"net/netip"
 	"slices"
 	"time"
@@ -72,8 +73,6 @@ type verdict uint8
 const (
 	// verdictDone: the result is true as the pool is; nothing is to be written.
 	verdictDone verdict = iota
-	// verdictTouch: as verdictDone, but a commit is to prove it.
-	verdictTouch
 	// verdictWrite: the result is true once the writes are committed.
 	verdictWrite
 	// verdictRefuse: it cannot be done, for the reason in refusal.
@@ -106,7 +105,6 @@ type write struct {
 
 // view is what a task sees of its pool at one time.
 type view struct {
-	now    time.Time
 	pool   string // its name
 	rules  *rules
 	space  *space.Space
@@ -117,6 +115,8 @@ type view struct {
 
 // surroundings are what a task may look at beside what its owner holds.
 type surroundings interface {
+	// now is the present time, the same as long as one commit is planned.
+	now() time.Time
 	// ending iterates over the records that end, the earliest first.
 	ending() iter.Seq2[*holding, error]
 	// aside iterates over the records that cool down beside what their owner holds.
@@ -188,7 +188,7 @@ func (v *view) plan(out *outcome, t *task, h *holding, writes []write) {
 
 // put plans that h is written in the place of old, which is nil if there is no record yet.
 func (v *view) put(out *outcome, old, h *holding) {
-	h.Beside, h.since = v.rules.beside(h), h.sinceAfter(old, v.now)
+	h.Beside, h.since = v.rules.beside(h), h.sinceAfter(old, v.around.now())
 	op := store.Put
 	if old == nil {
 		op = store.Create
@@ -223,38 +223,46 @@ func (v *view) expire(out *outcome, h *holding) error {
 func (v *view) count(before, after *holding) {
 	v.rules.counted.own(v.space, before, false)
 	v.rules.counted.own(v.space, after, true)
-	for counter, of := range counters {
-		by := 0
-		if after != nil && of(after) {
-			by++
+	recount(v.space, before, after)
+}
+
+// recount brings the counters of records up to date: before goes and after comes, either may be nil.
+func recount(s *space.Space, before, after *holding) {
+	had, has := before.counters(), after.counters()
+	for changed := had ^ has; changed != 0; changed &= changed - 1 {
+		by := 1
+		if had&changed&-changed != 0 {
+			by = -1
 		}
-		if before != nil && of(before) {
-			by--
-		}
-		if by != 0 {
-			v.space.Add(space.Counter(counter), by)
-		}
+		s.Add(space.Counter(bits.TrailingZeros(changed)), by)
 	}
 }
 
-// counters say of which records the head has a count.
-var counters = [...]func(*holding) bool{
-	space.Expiring:  func(h *holding) bool { return !h.frees().IsZero() },
-	space.Aside:     func(h *holding) bool { return h.stray },
-	space.Delegated: func(h *holding) bool { return h.Child != "" },
-	space.Holding:   (*holding).live,
-	space.Reserved:  func(h *holding) bool { return h.Reserved },
-	space.Shared:    func(h *holding) bool { return h.shared },
+// counters has a bit for each counter of records in which h counts.
+func (h *holding) counters() uint {
+	if h == nil {
+		return 0
+	}
+	return bitIf(space.Expiring, !h.frees().IsZero()) | bitIf(space.Aside, h.stray) |
+		bitIf(space.Delegated, h.Child != "") | bitIf(space.Holding, h.live()) |
+		bitIf(space.Reserved, h.Reserved) | bitIf(space.Shared, h.shared)
+}
+
+func bitIf(c space.Counter, counts bool) uint {
+	if counts {
+		return 1 << c
+	}
+	return 0
 }
 
 func (v *view) allocate(t *task, h *holding, out *outcome) error {
-	if err := checkScope(v.rules.Spec, t.claim.Scope, h); err != nil {
+	if err := checkScope(v.rules.Scope, t.claim.Scope, h); err != nil {
 		return err
 	}
 	if t.delegate != nil && !v.rules.moving.isZero() {
 		return errorf("%w: it is being renumbered, and no pool can be delegated from it meanwhile", ErrInUse)
 	}
-	if h.live() && !h.Expired(v.now) {
+	if h.live() && !h.Expired(v.around.now()) {
 		return v.again(t, h, out)
 	}
 	if h != nil && h.Reserved && v.covers(h.Prefixes) {
@@ -270,13 +278,13 @@ func (v *view) allocate(t *task, h *holding, out *outcome) error {
 		return err
 	}
 	granted, room := v.around.fresh()
-	granted.Owner, granted.Created, granted.Labels = t.owner, v.now, maps.Clone(t.claim.Labels)
+	granted.Owner, granted.Created, granted.Labels = t.owner, v.around.now(), maps.Clone(t.claim.Labels)
 	granted.Scope, granted.Share = t.claim.Scope, t.claim.Share
 	if t.reserve {
 		granted.Reserved, granted.Kept, granted.cooling = true, true, true
 	}
 	if t.claim.TTL > 0 {
-		granted.Expires = v.now.Add(t.claim.TTL).Truncate(time.Microsecond)
+		granted.Expires = v.around.now().Add(t.claim.TTL).Truncate(time.Microsecond)
 	}
 	back := h != nil && v.isMet(t.claim, h.Prefixes) && v.covers(h.Prefixes)
 	if granted.Share != "" || h.shares() {
@@ -331,10 +339,10 @@ func (v *view) give(t *task, h, granted *holding, out *outcome) error {
 }
 
 // checkScope returns an error unless the pool, and what the owner holds, admit a claim of the scope.
-func checkScope(spec Spec, scope string, h *holding) error {
+func checkScope(only, scope string, h *holding) error {
 	switch {
-	case spec.Scope != "" && scope != spec.Scope:
-		return errorf("%w: the pool is for %q, the claim is of %q", ErrScope, spec.Scope, scope)
+	case only != "" && scope != only:
+		return errorf("%w: the pool is for %q, the claim is of %q", ErrScope, only, scope)
 	case (h.live() || h != nil && h.Reserved) && h.Scope != scope:
 		return errorf("%w: what the owner holds is of %q, the claim is of %q", ErrScope, h.Scope, scope)
 	}
@@ -359,33 +367,30 @@ func (v *view) again(t *task, h *holding, out *outcome) error {
 	if child != "" && h.Child != "" && h.Child != child {
 		return errorf("%w: the pool %q was delegated from it", ErrHeld, h.Child)
 	}
+	child = cmp.Or(child, h.Child)
+	expires, reserved := h.Expires, h.Reserved || t.reserve
+	switch until := v.around.now().Add(t.claim.TTL).Truncate(time.Microsecond); {
+	case t.reserve:
+	case t.claim.TTL == 0:
+		expires = time.Time{}
+	case !expires.IsZero() && expires.Before(until):
+		expires = until
+	}
+	if out.result = h.Allocation; expires.Equal(h.Expires) && h.missing.IsZero() && child == h.Child &&
+		reserved == h.Reserved {
+		return nil
+	}
 	kept := v.copyOf(h)
 	kept.missing = time.Time{} // an owner that asks is there
-	switch until := v.now.Add(t.claim.TTL).Truncate(time.Microsecond); {
-	case t.reserve:
-		kept.Reserved = true
-	case t.claim.TTL == 0:
-		kept.Expires = time.Time{}
-	case !h.Expires.IsZero() && h.Expires.Before(until):
-		kept.Expires = until
-	}
-	if child != "" {
-		kept.Child = child
-	}
-	out.result = kept.Allocation
-	switch {
-	case !kept.Expires.Equal(h.Expires) || !h.missing.IsZero() || kept.Child != h.Child || kept.Reserved != h.Reserved:
-		v.put(out, h, kept)
-		out.delegated = kept.Child != h.Child
-	case t.claim.Fenced:
-		out.verdict = verdictTouch
-	}
+	kept.Expires, kept.Child, kept.Reserved = expires, child, reserved
+	out.result, out.delegated = kept.Allocation, child != h.Child
+	v.put(out, h, kept)
 	return nil
 }
 
 // vacate makes room for what the owner gets in the place of h, which cools down or is a lease that has ended.
 func (v *view) vacate(h *holding, out *outcome) error {
-	if !h.cooling || h.due(v.now) || h.Kept {
+	if !h.cooling || h.due(v.around.now()) || h.Kept {
 		return v.giveBack(h, out)
 	}
 	aside := v.copyOf(h)
@@ -472,7 +477,7 @@ func (v *view) takeAround(t *task, out *outcome, r *Request) (netip.Prefix, erro
 		return p, ifBroken(err)
 	}
 	h, err := v.recordAt(r.Prefer)
-	if err != nil || h == nil || !h.due(v.now) || h.Owner == t.owner || v.around.busy(h) != idle {
+	if err != nil || h == nil || !h.due(v.around.now()) || h.Owner == t.owner || v.around.busy(h) != idle {
 		return netip.Prefix{}, err
 	}
 	start, writes := v.space.Mark(), len(out.writes)
@@ -650,7 +655,7 @@ func (v *view) takeEnded(t *task, out *outcome, refusal error) ([]netip.Prefix, 
 		if err != nil {
 			return nil, err
 		}
-		if !h.due(v.now) {
+		if !h.due(v.around.now()) {
 			return nil, untilNext(refusal, h.Expires)
 		}
 		if h.Owner == t.owner && !h.stray || !v.helps(h) {
@@ -784,14 +789,15 @@ func (v *view) letGo(t *task, h *holding, out *outcome) error {
 		v.keep(t, h, cooldown, out)
 		return nil
 	}
-	cools := cooldown > 0 && !h.Expired(v.now) && v.coversSome(h.Prefixes)
+	cools := cooldown > 0 && !h.Expired(v.around.now()) && v.coversSome(h.Prefixes)
 	if !cools && t.quarantine == 0 {
-		out.owned = true
+		out.owned = !h.planned
 		v.remove(out, h)
 		return v.free(h)
 	}
 	declined := v.rules.tracked(t.addr)
-	var freed, cooling, quarantined []netip.Prefix
+	var room [3]netip.Prefix // for what most have, without a heap allocation
+	freed, cooling, quarantined := room[0:0:1], room[1:1:2], room[2:2:3]
 	for _, p := range h.Prefixes {
 		switch {
 		case t.quarantine > 0 && (!declined.IsValid() || p.Contains(declined)) && v.space.CoversSome(p):
@@ -802,6 +808,7 @@ func (v *view) letGo(t *task, h *holding, out *outcome) error {
 			freed = append(freed, p)
 		}
 	}
+	out.owned = h.Labels == nil && !h.planned
 	if len(cooling) > 0 {
 		v.put(out, h, v.withheld(h, cooling, cooldown))
 	} else {
@@ -817,9 +824,11 @@ func (v *view) letGo(t *task, h *holding, out *outcome) error {
 
 // withheld is what remains of h, the prefixes of which nobody else gets for a time.
 func (v *view) withheld(h *holding, prefixes []netip.Prefix, d time.Duration) *holding {
-	cooling := &holding{Allocation: h.Allocation, cooling: true}
-	cooling.Prefixes, cooling.Expires, cooling.Child, cooling.Reserved = prefixes, v.now.Add(d), "", false
-	cooling.Share = ""
+	cooling, room := v.around.fresh()
+	cooling.Allocation, cooling.cooling = h.Allocation, true
+	room = append(room[:0], prefixes...)
+	cooling.Prefixes, cooling.Expires = room, v.around.now().Add(d)
+	cooling.Child, cooling.Share, cooling.Reserved = "", "", false
 	v.use(prefixes, space.Held, space.Cooling)
 	return cooling
 }
@@ -830,7 +839,7 @@ func (v *view) renew(t *task, h *holding, out *outcome) error {
 		return t.unlessOptional(err)
 	}
 	out.result = h.Allocation
-	until := v.now.Add(t.ttl).Truncate(time.Microsecond)
+	until := v.around.now().Add(t.ttl).Truncate(time.Microsecond)
 	longer := !h.Expires.IsZero() && h.Expires.Before(until)
 	if !longer && h.missing.IsZero() {
 		return nil
@@ -868,7 +877,7 @@ func (v *view) expireAll(t *task, out *outcome) error {
 		switch {
 		case err != nil:
 			return err
-		case !h.due(v.now) || out.ended >= t.limit:
+		case !h.due(v.around.now()) || out.ended >= t.limit:
 			return nil
 		case v.around.busy(h) != idle:
 			continue

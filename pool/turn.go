@@ -2,6 +2,8 @@ package pool
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/ipalloc/ipalloc/store"
@@ -38,7 +40,29 @@ func (r *runner) Ready(own *op) {
 	ctx, cancel := own.patience()
 	defer cancel()
 	// Without a turn the attempt is made all the same: what keeps the store from giving one comes up there.
-	r.turn, _ = own.pools[0].home.(*stored).store.Turn(ctx, own.turnHeads()...)
+	turn, err := own.pools[0].home.(*stored).store.Turn(ctx, own.turnHeads()...)
+	if err != nil {
+		r.noTurn = err
+		return
+	}
+	r.turn = turn
+}
+
+// turnless is the error of a call whose time ended, with err, before it had its turn.
+func turnless(err error) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%w: %w", ErrTurn, err)
+	}
+	return err
+}
+
+// afterWait is the error err of an attempt. If that ran out of time, and had no turn because the time for that ran out
+// too, it says so. It does not wrap why there was no turn, which is not why the attempt failed.
+func (r *runner) afterWait(err error) error {
+	if errors.Is(r.noTurn, context.DeadlineExceeded) && errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%w (%s), and then: %w", ErrTurn, r.noTurn.Error(), err)
+	}
+	return err
 }
 
 // mayJoin reports whether the op, and others of its batch, can wait for a turn in which handles commit for one another.

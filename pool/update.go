@@ -237,11 +237,7 @@ func strands(now, next *state, prefix netip.Prefix) bool {
 
 // hold takes what a record holds, and counts the record. It returns the prefixes of which something was taken already.
 func (s *state) hold(h *holding) (twice []netip.Prefix) {
-	for counter, of := range counters {
-		if of(h) {
-			s.space.Add(space.Counter(counter), 1)
-		}
-	}
+	recount(s.space, nil, h)
 	s.rules.counted.own(s.space, h, true)
 	if h.shares() {
 		return nil // the share has them

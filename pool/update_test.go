@@ -186,7 +186,11 @@ func TestDrainOfAFamilyThatIsHeld(t *testing.T) {
 	inMemoryAndStored(t, specOf("10.0.0.0/30", "2001:db8::/126"), func(t *testing.T, b *trial) {
 		allocate(t, b.Pool, pool.Claim{Owner: "dual", Policy: pool.RequireDualStack})
 		allocate(t, b.Pool, claim("six", "2001:db8::3"))
+		named := pool.Claim{Owner: "named", Requests: []pool.Request{{Family: pool.IPv6}}}
+		held := allocate(t, b.Pool, named)
 		require.NoError(t, b.Drain(t.Context(), specOf("10.0.0.0/30")))
+		require.Equal(t, held, allocate(t, b.another(t), named), "what is held is held by the same claim")
+		release(t, b.Pool, "named")
 		info, err := b.Info(t.Context())
 		require.NoError(t, err)
 		stats := info.Stats

@@ -21,9 +21,11 @@ import (
 // requests. So a claim for much may wait for as long as others take the little that becomes free. [Pool.Allocate] does
 // not stand in line: it takes what is free, as always.
 //
-// The lines of several handles, in several processes too, share what becomes free. What is released through a handle
-// mostly goes to its own line, in the same commit. At least once in 64 releases, and more often if others take it, the
-// handle leaves it to others for the time of a few commits. There is no order among handles.
+// The lines of several handles, in several processes too, share what becomes free. Handles that commit for one another
+// (see [store.Grouper]) serve first who has waited longest of all that are in the commit. Otherwise what is released
+// through a handle goes to its own line, in the same commit. But if others change the pool too, the handle leaves what
+// it releases to them for the time of a few commits, after 16 releases at the latest. Among handles there is no strict
+// order.
 //
 // If the owner is granted the same through another handle meanwhile, the call returns that when its turn comes, or
 // within about a second.
@@ -33,8 +35,9 @@ import (
 //
 // Cost while waiting: as for [Pool.Watch], once for each handle, however many calls wait. A release through this handle
 // serves the front of the line in its own commit. A change through another handle costs a check of the waiting claims,
-// with a read only if leases or cooldowns are in the way, and one commit if any claim can be granted. Joining a line
-// costs one read.
+// with a read only if leases or cooldowns are in the way, and one commit if any claim can be granted. A line that got
+// nothing from 32 such changes lets the other handles know, which costs a read and a commit. Joining a line costs one
+// read.
 func (p *Pool) AllocateWait(ctx context.Context, claim Claim) (Allocation, error) {
 	return p.observeOne(ctx, "AllocateWait", Allocate(claim), func(ctx context.Context) (Allocation, error) {
 		err := claim.prepare(&p.sets)
@@ -44,6 +47,7 @@ func (p *Pool) AllocateWait(ctx context.Context, claim Claim) (Allocation, error
 		var a Allocation
 		if err == nil {
 			w := newWaiter(ctx, task{kind: taskAllocate, owner: claim.Owner, claim: &claim})
+			w.since = p.options.Clock()
 			a, err = p.queue(w)
 		}
 		return a, p.failed("allocate", claim.Owner, err)
@@ -54,7 +58,10 @@ func (p *Pool) AllocateWait(ctx context.Context, claim Claim) (Allocation, error
 func nextEnd(err error) time.Time {
 	var exhausted *exhaustedError
 	var taken *takenError
+	var elsewhere *elsewhereError
 	switch {
+	case errors.As(err, &elsewhere):
+		return elsewhere.next
 	case errors.As(err, &exhausted):
 		return exhausted.next
 	case errors.As(err, &taken):

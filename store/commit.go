@@ -1,6 +1,11 @@
 package store
 
-import "fmt"
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
 
 // Op is what a [Write] does with its record.
 type Op uint8
@@ -109,40 +114,31 @@ func (w *Write) validate(head Key) error {
 	}
 }
 
-// fewKeys is the number of keys up to which comparing all pairs costs less than a map.
+// fewKeys is the number of keys for which there is room without a heap allocation.
 const fewKeys = 8
 
 // validateDistinct returns an error if two heads or writes have the same key. A head and its Delete count as one.
 func validateDistinct(changes []Change) error {
-	var few [fewKeys]Key
+	var few [fewKeys]*Key
 	keys := few[:0]
 	if n := len(changes) + totalWrites(changes); n > fewKeys {
-		keys = make([]Key, 0, n)
+		keys = make([]*Key, 0, n)
 	}
 	for i := range changes {
 		if !changes[i].DeletesHead() {
-			keys = append(keys, changes[i].Head.Key)
+			keys = append(keys, &changes[i].Head.Key)
 		}
 		for j := range changes[i].Writes {
-			keys = append(keys, changes[i].Writes[j].Record.Key)
+			keys = append(keys, &changes[i].Writes[j].Record.Key)
 		}
 	}
-	if len(keys) <= fewKeys {
-		for i := range keys {
-			for j := range i {
-				if keys[i] == keys[j] {
-					return repeated(keys[i])
-				}
-			}
+	slices.SortFunc(keys, func(x, y *Key) int { // most differ in the name
+		return cmp.Or(strings.Compare(x.Name, y.Name), strings.Compare(x.Pool, y.Pool), cmp.Compare(x.Kind, y.Kind))
+	})
+	for i := 1; i < len(keys); i++ {
+		if *keys[i-1] == *keys[i] {
+			return repeated(*keys[i])
 		}
-		return nil
-	}
-	seen := make(map[Key]struct{}, len(keys))
-	for _, key := range keys {
-		if _, ok := seen[key]; ok {
-			return repeated(key)
-		}
-		seen[key] = struct{}{}
 	}
 	return nil
 }

@@ -21,8 +21,9 @@ type Grouper interface {
 	// another turn's commit has answered the ask; see [GroupTurn.Answered]. An empty ask means none.
 	//
 	// An ask is answered at most once, and only while its caller waits, or at most a few seconds after its process was
-	// stopped or has died. Once a caller that came later has committed, with a turn or without one, an earlier ask is
-	// answered only if its caller still waits. So an ask whose process has died cannot take effect after such a commit.
+	// stopped or has died. Once a caller that came later has committed, with a turn or without one, an earlier ask that
+	// the store had by then is answered only if its caller still waits. What was still on its way may arrive after that,
+	// within those seconds: an ask must say as of which commits it was made, so that whoever finds it can tell.
 	//
 	// If ctx ends, the ask is withdrawn, and the error wraps the context's. If it has been answered by then, Join returns
 	// without an error. An error that wraps [ErrUnknown] means that the ask could not be withdrawn: it may have been

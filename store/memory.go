@@ -175,7 +175,7 @@ func (m *Memory) Commit(ctx context.Context, changes ...Change) ([]Record, error
 func (s *records) commitAll(changes []Change) ([]Record, error) {
 	copies := make([]memoryChange, len(changes))
 	for i := range changes {
-		copies[i] = newMemoryChange(changes[i])
+		copies[i] = newMemoryChange(&changes[i])
 	}
 	revision, err := s.commit(copies)
 	if err != nil {
@@ -272,15 +272,15 @@ func (t *table) get(name string) *Record {
 	return nil
 }
 
-// put puts the record in the place of the one that has its name.
-func (t *table) put(r *Record) {
-	i, ok := t.byName[r.Name]
-	if ok {
-		t.all[i] = r
-		return
+// put puts the record in the place of the one that has its name, and returns that; nil if there is none.
+func (t *table) put(r *Record) (old *Record) {
+	if i, ok := t.byName[r.Name]; ok {
+		old, t.all[i] = t.all[i], r
+		return old
 	}
 	t.byName[r.Name] = len(t.all)
 	t.all = append(t.all, r)
+	return nil
 }
 
 // remove removes a record that is there. The last one takes its place.
@@ -327,24 +327,43 @@ func (s *records) find(pool string, addr netip.Addr) *Record {
 
 // memoryChange is a change whose records are copied: they become the store's, each as an object of its own.
 type memoryChange struct {
-	given   Change // of its records, only the keys are used
-	head    Record
-	records []Record // of the writes
+	given   *Change // of its records, only the keys are used
+	head    *Record
+	records []*Record // of the writes; nil for a Delete
 }
 
-func newMemoryChange(given Change) memoryChange {
-	c := memoryChange{given: given, head: given.Head.Canonical(), records: make([]Record, len(given.Writes))}
+func newMemoryChange(given *Change) memoryChange {
+	c := memoryChange{given: given, head: given.Head.object(), records: make([]*Record, len(given.Writes))}
 	for i := range given.Writes {
-		c.records[i] = given.Writes[i].Record.Canonical()
+		if w := &given.Writes[i]; w.Op != Delete {
+			c.records[i] = w.Record.object()
+		}
 	}
 	return c
+}
+
+// object returns what Canonical does. It has its prefix in it if it has one.
+func (r *Record) object() *Record {
+	if len(r.Prefixes) != 1 {
+		c := r.Canonical()
+		return &c
+	}
+	o := &struct {
+		record Record
+		prefix [1]netip.Prefix
+	}{prefix: [1]netip.Prefix(r.Prefixes)}
+	o.record = *r
+	o.record.Prefixes = nil
+	o.record = o.record.Canonical()
+	o.record.Prefixes = o.prefix[:]
+	return &o.record
 }
 
 func (s *records) commit(changes []memoryChange) (revision int64, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range changes {
-		if err := s.admitHead(changes[i].head); err != nil {
+		if err := s.admitHead(&changes[i].given.Head); err != nil {
 			return 0, err
 		}
 	}
@@ -357,13 +376,13 @@ func (s *records) commit(changes []memoryChange) (revision int64, err error) {
 	}
 	s.revision++
 	for i := range changes {
-		s.apply(changes[i])
+		s.apply(&changes[i])
 	}
 	return s.revision, nil
 }
 
 // admitHead returns the conflict of a commit of head, if there is one.
-func (s *records) admitHead(head Record) error {
+func (s *records) admitHead(head *Record) error {
 	current := s.get(head.Key)
 	switch {
 	case current == nil && head.Revision != 0:
@@ -388,12 +407,12 @@ func (s *records) standing(found []Record, writes []Write) []Record {
 }
 
 // apply makes a change that was admitted, at the present revision.
-func (s *records) apply(c memoryChange) {
-	for i := range c.records {
-		if c.given.Writes[i].Op == Delete {
-			s.remove(c.records[i].Key)
+func (s *records) apply(c *memoryChange) {
+	for i, r := range c.records {
+		if r == nil {
+			s.remove(c.given.Writes[i].Record.Key)
 		} else {
-			s.put(c.records[i], s.revision)
+			s.put(r, s.revision)
 		}
 	}
 	if !c.given.DeletesHead() {
@@ -401,26 +420,23 @@ func (s *records) apply(c memoryChange) {
 	}
 }
 
-func (s *records) put(r Record, revision int64) {
+func (s *records) put(r *Record, revision int64) {
 	r.Revision = revision
 	key := tableKey{r.Kind, r.Pool}
 	t := s.tables[key]
 	if t == nil {
 		t = &table{byName: make(map[string]int)}
 		if r.Kind == KindAllocation {
-			t.index = &prefixIndex{holders: make(map[netip.Prefix]holders)}
+			t.index = newPrefixIndex()
 		}
 		if r.Kind.IsLabelled() {
 			t.labels = labelIndex{}
 		}
 		s.tables[key] = t
 	}
-	if t.labels != nil || t.expiry != nil || !r.Expires.IsZero() {
-		old := t.get(r.Name)
-		t.reindex(old, &r)
-		t.reorder(old, &r)
-	}
-	t.put(&r)
+	old := t.put(r)
+	t.reindex(old, r)
+	t.reorder(old, r)
 	s.wake(r.Key)
 }
 

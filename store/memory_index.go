@@ -5,17 +5,15 @@ import (
 	"slices"
 )
 
-// prefixIndex tells which records of a table have a prefix. It is not safe
-// for concurrent changes.
+// prefixIndex tells which records of a table have a prefix: nearly always one. It is not safe for concurrent changes.
 type prefixIndex struct {
-	holders map[netip.Prefix]holders
-	lengths [2][129]int // how many prefixes of each length there are: IPv4, IPv6
+	first   map[netip.Prefix]string   // the names of the records
+	more    map[netip.Prefix][]string // the others, where there are several
+	lengths [2][129]int               // how many prefixes of each length there are: IPv4, IPv6
 }
 
-// holders are the names of the records that have a prefix: nearly always one.
-type holders struct {
-	first string
-	more  []string
+func newPrefixIndex() *prefixIndex {
+	return &prefixIndex{first: map[netip.Prefix]string{}, more: map[netip.Prefix][]string{}}
 }
 
 func (x *prefixIndex) add(r *Record) {
@@ -23,14 +21,12 @@ func (x *prefixIndex) add(r *Record) {
 		if slices.Contains(r.Prefixes[:i], p) {
 			continue
 		}
-		h, ok := x.holders[p]
-		if !ok {
-			h.first = r.Name
-			*x.length(p)++
-		} else {
-			h.more = append(slices.Clone(h.more), r.Name)
+		if _, ok := x.first[p]; ok {
+			x.setMore(p, append(slices.Clone(x.more[p]), r.Name))
+			continue
 		}
-		x.holders[p] = h
+		x.first[p] = r.Name
+		*x.length(p)++
 	}
 }
 
@@ -39,18 +35,24 @@ func (x *prefixIndex) remove(r *Record) {
 		if slices.Contains(r.Prefixes[:i], p) {
 			continue
 		}
-		h := x.holders[p]
-		switch {
-		case h.first != r.Name:
-			h.more = slices.DeleteFunc(h.more, func(name string) bool { return name == r.Name })
-		case len(h.more) == 0:
-			delete(x.holders, p)
+		switch more := x.more[p]; {
+		case x.first[p] != r.Name:
+			x.setMore(p, slices.DeleteFunc(more, func(name string) bool { return name == r.Name }))
+		case len(more) == 0:
+			delete(x.first, p)
 			*x.length(p)--
-			continue
 		default:
-			h = holders{first: h.more[0], more: h.more[1:]}
+			x.first[p] = more[0]
+			x.setMore(p, more[1:])
 		}
-		x.holders[p] = h
+	}
+}
+
+func (x *prefixIndex) setMore(p netip.Prefix, names []string) {
+	if len(names) == 0 {
+		delete(x.more, p)
+	} else {
+		x.more[p] = names
 	}
 }
 
@@ -74,8 +76,8 @@ func (x *prefixIndex) longest(addr netip.Addr) (name string, ok bool) {
 		if *x.length(p) == 0 {
 			continue
 		}
-		if h, ok := x.holders[p]; ok {
-			return h.first, true
+		if name, ok := x.first[p]; ok {
+			return name, true
 		}
 	}
 	return "", false

@@ -122,9 +122,8 @@ func (r *runner) takeBlock(ctx context.Context) (err error) {
 	if !r.job.Blocks {
 		return nil
 	}
-	var ok bool
-	if r.kind, ok = durable.Named(r.job.Kind); !ok {
-		return fmt.Errorf("no kind is called %q", r.job.Kind)
+	if r.kind, err = durable.Find(r.job.Kind); err != nil {
+		return err
 	}
 	if r.kind.OneAtATime {
 		return nil
@@ -136,10 +135,9 @@ func (r *runner) takeBlock(ctx context.Context) (err error) {
 	return err
 }
 
-func (r *runner) run(ctx context.Context) error {
-	var ok bool
-	if r.kind, ok = durable.Named(r.job.Kind); !ok {
-		return fmt.Errorf("no kind is called %q", r.job.Kind)
+func (r *runner) run(ctx context.Context) (err error) {
+	if r.kind, err = durable.Find(r.job.Kind); err != nil {
+		return err
 	}
 	if r.job.Apart {
 		for n := range r.job.Claims {

@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"net/netip"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	ipamv1 "sigs.k8s.io/cluster-api/api/ipam/v1beta2"
@@ -92,21 +94,24 @@ func (c *cluster) createAll(t testing.TB, pools []*unstructured.Unstructured, na
 	wait.Wait()
 }
 
-// awaitBound waits until so many claims have their addresses.
+// awaitBound waits until so many claims have their addresses. If it waits in vain, it says what the others lack.
 func (c *cluster) awaitBound(t testing.TB, n int) {
 	t.Helper()
-	require.Eventually(t, func() bool {
+	require.EventuallyWithT(t, func(look *assert.CollectT) {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
 		var list ipamv1.IPAddressClaimList
-		if c.List(t.Context(), &list) != nil {
-			return false // the server may be away
-		}
-		bound := 0
+		require.NoError(look, c.List(ctx, &list)) // the server may be away
+		bound, without := 0, ""
 		for i := range list.Items {
-			if list.Items[i].Status.AddressRef.Name != "" {
+			claim := &list.Items[i]
+			if claim.Status.AddressRef.Name != "" {
 				bound++
+			} else {
+				without += fmt.Sprintf("\n%s: %+v", claim.Name, claim.Status.Conditions)
 			}
 		}
-		return bound >= n
+		require.GreaterOrEqual(look, bound, n, "without an address:%s", without)
 	}, *patience, 50*time.Millisecond)
 }
 

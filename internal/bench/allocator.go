@@ -40,6 +40,7 @@ const (
 	holesHalf     = "pair/v4-16/holes/fill=50%"
 	prefixesEmpty = "pair/v4-8-into-24/packed/fill=0%"
 	PoolEmpty     = "pool/pair/held=0"
+	poolFloor     = "pool/floor/held=0"
 	mixedHeld     = 100_000
 	sparseHeld    = 1_000_000
 	randomSeed    = 20

@@ -21,6 +21,9 @@ type Place struct {
 	// Bare prepares for bare commits, beside held small values, and returns a function that makes one: it writes a small
 	// value of a new owner, with the backend's own client.
 	Bare func(held int) func(owner string) error
+	// Claim is as Bare, but writes what no claim can do without: the place of a head, and a record whose addresses nobody
+	// else has. It is nil if that is not measured.
+	Claim func(held int) func(owner string) error
 }
 
 // build makes the pool of the shape there, in a store that is closed at the end of the benchmark.
@@ -41,7 +44,11 @@ func BenchmarkCommit(b *testing.B, newPlace func(b *testing.B) Place) {
 	for _, held := range []int{0, packedHeld} {
 		place := newPlace(b)
 		p := place.build(b, Packed(held))
-		cases = append(cases, commitCase{fmt.Sprintf("held=%d", held), place.Bare(held), p})
+		c := commitCase{fmt.Sprintf("held=%d", held), map[string]func(string) error{"bare": place.Bare(held)}, p}
+		if place.Claim != nil {
+			c.bare["bare-claim"] = place.Claim(held)
+		}
+		cases = append(cases, c)
 	}
 	watch, turn := stopwatch{}, packedHeld
 	for b.Loop() {
@@ -57,13 +64,15 @@ func BenchmarkCommit(b *testing.B, newPlace func(b *testing.B) Place) {
 
 type commitCase struct {
 	name string
-	bare func(owner string) error
+	bare map[string]func(owner string) error
 	pool *pool.Pool
 }
 
 func (c commitCase) measure(b *testing.B, watch stopwatch, owner string) {
 	b.Helper()
-	watch.measure(c.name+"/bare", func() { require.NoError(b, c.bare(owner)) })
+	for name, commit := range c.bare {
+		watch.measure(c.name+"/"+name, func() { require.NoError(b, commit(owner)) })
+	}
 	watch.measure(c.name+"/allocate", func() {
 		_, err := c.pool.Allocate(b.Context(), pool.Claim{Owner: owner})
 		require.NoError(b, err)

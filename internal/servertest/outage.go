@@ -115,24 +115,32 @@ func (d Driver) RequestLost(t *testing.T, sizes ...int) {
 // outcome unknown.
 func (d Driver) SlowServer(t *testing.T) {
 	o := d.NewOutage(t, 1)
-	soon := func() context.Context {
-		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		t.Cleanup(cancel)
-		return ctx
-	}
 	o.Proxy.Delay(20 * time.Millisecond)
 	o.Commit(t, o.Through)
 	o.Proxy.Heal()
 
 	o.Proxy.StallReplies()
-	_, err := storetest.CommitOne(soon(), o.Through, o.Head)
+	ended, end := context.WithCancel(t.Context())
+	defer end()
+	done := make(chan error, 1)
+	before := o.Head
+	go func() {
+		_, err := storetest.CommitOne(ended, o.Through, before)
+		done <- err
+	}()
+	o.awaitChange(t)
+	end()
+	err := <-done
 	require.ErrorIs(t, err, store.ErrUnknown)
-	require.ErrorIs(t, err, context.DeadlineExceeded)
-	_, err = storetest.CommitOne(soon(), o.Through, o.Head) // has to connect
+	require.ErrorIs(t, err, context.Canceled)
+
+	soon, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err = storetest.CommitOne(soon, o.Through, o.Head) // has to connect
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.NotErrorIs(t, err, store.ErrUnknown)
 	o.Proxy.Heal()
-	o.awaitChange(t)
+	o.RequireHead(t, false)
 }
 
 // ServerDown commits when nobody answers: nothing is sent, so nothing is unknown.

@@ -38,6 +38,9 @@ func (h *handle) Join(ctx context.Context, key store.Key, wanted []byte) (store.
 	}
 	t := &groupTurn{turn: turn{handle: h}, key: key, place: &place{}}
 	if h.process != nil && !h.backend.Turnless {
+		if err := h.delay(key, wanted); err != nil {
+			return nil, err
+		}
 		t.place = h.backend.enter(key, h.process, wanted)
 		t.keys, t.places = []store.Key{key}, []*place{t.place}
 		for first := false; !first; first = h.backend.isFirst(key, t.place) {
@@ -51,6 +54,30 @@ func (h *handle) Join(ctx context.Context, key store.Key, wanted []byte) (store.
 	}
 	t.begin()
 	return t, nil
+}
+
+// delay has an ask arrive late now and then: when its process has died, or has gone on without it, and others wait who
+// may find it.
+func (h *handle) delay(key store.Key, wanted []byte) error {
+	w := h.process.World
+	if len(wanted) == 0 || !w.chance(w.Rates.Late) {
+		return nil
+	}
+	late := placeOf(h.process, wanted)
+	late.left = true
+	var land func()
+	land = func() {
+		if len(h.backend.turns[key]) < 2 {
+			w.Postpone(land)
+			return
+		}
+		h.backend.add(key, late)
+	}
+	w.Postpone(land)
+	if w.Random.IntN(2) == 0 {
+		h.process.Die()
+	}
+	return fmt.Errorf("%w: the ask takes long", store.ErrUnknown)
 }
 
 // withdraw makes the step with which a caller leaves that can wait no longer, for the reason err. If it cannot be told

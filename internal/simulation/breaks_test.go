@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
 	"slices"
 	"strings"
 
@@ -26,6 +27,14 @@ var breaks = map[string]func(*world){
 	"asks answered after they withdrew":  crowded(func(f *simulation.Faults) { f.AnswersLate = true }),
 	"answers to the wrong asker":         crowded(func(f *simulation.Faults) { f.AnswersAstray = true }),
 	"answers that are lost with a crash": crowded(func(f *simulation.Faults) { f.AnswersTorn = true }),
+	"asks that say they know the latest head": func(w *world) {
+		manyLate(w)
+		w.wrap = func(s store.Store, _ *simulation.Process) store.Store { return &knowing{s} }
+	},
+	"head that forgets the last fence": func(w *world) {
+		manyLate(w)
+		forget(store.KindPool, "fence")(w)
+	},
 	"release that forgets the record": dropWrites(func(w store.Write) bool {
 		return w.Record.Kind == store.KindAllocation && w.Op == store.Delete
 	}),
@@ -78,6 +87,13 @@ func crowded(breaks func(*simulation.Faults)) func(*world) {
 	}
 }
 
+// manyLate makes a world in which processes often wait, die and start again while something is on its way.
+func manyLate(w *world) {
+	w.crowded = true
+	w.rates.Late *= 4
+	w.rates.Crash *= 2
+}
+
 // dropWrites leaves out some writes of each commit.
 func dropWrites(which func(store.Write) bool) func(*world) {
 	return func(w *world) {
@@ -108,6 +124,18 @@ func (s *flattening) Commit(ctx context.Context, changes ...store.Change) ([]sto
 		err = fmt.Errorf("%w: %s", simulation.ErrRefused, err.Error())
 	}
 	return heads, err
+}
+
+// knowing is a store whose callers ask as if they knew what all others have done.
+type knowing struct{ store.Store }
+
+func (s *knowing) Join(ctx context.Context, key store.Key, ask []byte) (store.GroupTurn, error) {
+	var data map[string]any
+	if json.Unmarshal(ask, &data) == nil {
+		data["seen"] = int64(math.MaxInt64)
+		ask, _ = json.Marshal(data)
+	}
+	return s.Store.(store.Grouper).Join(ctx, key, ask)
 }
 
 // hasty is a store whose commits are cut short when the context of the last read ends, as if they had it too.

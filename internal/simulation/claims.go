@@ -23,7 +23,7 @@ func (c *actor) claim() {
 	case c.chance(2) || c.emptying && c.chance(2):
 		c.release(p, owner)
 	default:
-		c.allocate(p, owner)
+		c.allocate(p, c.claimOf(owner))
 	}
 }
 
@@ -40,20 +40,32 @@ func (c *actor) claimOf(owner string) pool.Claim {
 	return claim
 }
 
-func (c *actor) allocate(p *pool.Pool, owner string) {
-	key := p.Name() + "/" + owner
+// resume is what an agent does when it starts: it claims for all its owners, so that nothing which was sent before its
+// start undoes that.
+func (c *actor) resume() {
+	p := c.open(poolA)
+	for i := range owners {
+		if owner := fmt.Sprintf("%s.%d", c.process.Name, i); p != nil {
+			claim := c.claimOf(owner)
+			claim.Fenced = true
+			c.allocate(p, claim)
+		}
+	}
+}
+
+func (c *actor) allocate(p *pool.Pool, claim pool.Claim) {
+	key := p.Name() + "/" + claim.Owner
 	before, known := c.acked[key]
 	doubt, asked := c.doubt[key], c.asked[key]
 	settles := !doubt || asked == p // an answer means that no earlier call may yet take effect
 	defer c.try(key)()
-	claim := c.claimOf(owner)
 	var got pool.Allocation
 	err := c.do("allocate for "+key, func(ctx context.Context) (err error) {
 		got, err = p.Allocate(ctx, claim)
 		return err
 	}, pool.ErrExhausted, pool.ErrNotInPool) // what is shared may be out of range
 	unknown, answered := errors.Is(err, store.ErrUnknown), err == nil || errors.Is(err, pool.ErrExhausted)
-	c.doubt[key] = unknown || err != nil && doubt && !(settles && answered)
+	c.doubt[key] = unknown || doubt && !(answered && settles)
 	switch {
 	case settles:
 		c.asked[key] = p
@@ -72,20 +84,17 @@ func (c *actor) allocate(p *pool.Pool, owner string) {
 	if known && before.Expires.IsZero() && !same {
 		c.World.Fail("%s holds %v and is told %v", key, before, got)
 	}
-	c.ack(key, got, claim.Fenced)
+	c.ack(key, p, got, claim.Fenced)
 }
 
 func (c *actor) release(p *pool.Pool, owner string) {
 	key := p.Name() + "/" + owner
 	before, known := c.acked[key]
-	done := c.leave(key)
+	done := c.leave(key, p)
 	err := c.do("release of "+key, func(ctx context.Context) error {
 		_, err := p.Release(ctx, pool.Held{Owner: owner})
 		return err
 	}, pool.ErrNotFound)
-	if err == nil {
-		c.doubt[key] = false
-	}
 	done(err, IsPlain(err) && !errors.Is(err, pool.ErrNotFound))
 	doubt := c.doubt[key] && c.asked[key] != p
 	c.absent[key] = (err == nil || errors.Is(err, pool.ErrNotFound)) && !doubt && !errors.Is(err, store.ErrUnknown) &&
@@ -97,7 +106,7 @@ func (c *actor) release(p *pool.Pool, owner string) {
 		// Another handle knows nothing of the release that may be on its way.
 		delete(c.pools, p.Name())
 		if p = c.open(p.Name()); p != nil {
-			c.allocate(p, owner)
+			c.allocate(p, c.claimOf(owner))
 		}
 	}
 }
@@ -152,7 +161,7 @@ func (c *actor) together() {
 		return
 	}
 	for _, each := range got {
-		c.ack(each.Pool.Name()+"/"+owner, each.Allocation, claim.Fenced)
+		c.ack(each.Pool.Name()+"/"+owner, each.Pool, each.Allocation, claim.Fenced)
 	}
 }
 
@@ -166,7 +175,7 @@ func (c *actor) apart() {
 	var done []func(error, bool)
 	var steps []pool.Step
 	for _, p := range pools {
-		done = append(done, c.leave(p.Name()+"/"+owner))
+		done = append(done, c.leave(p.Name()+"/"+owner, p))
 		steps = append(steps, pool.Release(pool.Held{Owner: owner, Optional: true}).In(p))
 	}
 	err := c.do("release together for "+owner, func(ctx context.Context) error {
@@ -246,7 +255,7 @@ func (c *actor) allocateAll(p *pool.Pool, claims []pool.Claim) {
 		return err
 	}, pool.ErrExhausted, pool.ErrNotInPool)
 	for i, r := range got {
-		c.ack(p.Name()+"/"+claims[i].Owner, r.Allocation, claims[i].Fenced)
+		c.ack(p.Name()+"/"+claims[i].Owner, p, r.Allocation, claims[i].Fenced)
 	}
 }
 
@@ -288,7 +297,7 @@ func (c *actor) allocateMany(p *pool.Pool, claims []pool.Claim) {
 	for i, r := range results {
 		c.expect("allocate many in "+p.Name(), r.Err, pool.ErrExhausted, pool.ErrNotInPool)
 		if r.Err == nil {
-			c.ack(p.Name()+"/"+claims[i].Owner, r.Allocation, claims[i].Fenced)
+			c.ack(p.Name()+"/"+claims[i].Owner, p, r.Allocation, claims[i].Fenced)
 		}
 	}
 }
@@ -296,7 +305,7 @@ func (c *actor) allocateMany(p *pool.Pool, claims []pool.Claim) {
 func (c *actor) releaseMany(p *pool.Pool, names []string) {
 	var left []func(error, bool)
 	for _, owner := range names {
-		left = append(left, c.leave(p.Name()+"/"+owner))
+		left = append(left, c.leave(p.Name()+"/"+owner, p))
 	}
 	var results []pool.Result
 	_ = c.doEach("release many in "+p.Name(), func(ctx context.Context) (err error) {
@@ -315,7 +324,7 @@ func (c *actor) releaseMany(p *pool.Pool, names []string) {
 func (c *actor) releaseAll(p *pool.Pool, names []string) {
 	var left []func(error, bool)
 	for _, owner := range names {
-		left = append(left, c.leave(p.Name()+"/"+owner))
+		left = append(left, c.leave(p.Name()+"/"+owner, p))
 	}
 	err := c.do("release all in "+p.Name(), func(ctx context.Context) error {
 		_, err := p.All(ctx, releases(names)...)

@@ -16,8 +16,10 @@ type promises struct {
 	acked map[string]pool.Allocation // what an owner was told that it holds of a pool
 	// absent are those who were told that they hold nothing, and have not asked since.
 	absent map[string]bool
-	trying map[string]int  // how many calls of an owner are under way
-	doubt  map[string]bool // a call of whom has not said what came of it, so that it may yet take effect
+	trying map[string]int // how many calls of an owner are under way
+	// doubt are those a call of whom has not said what came of it, so that it may yet take effect: as a commit until
+	// there is another one, and as an ask until there is a fence.
+	doubt map[string]bool
 	// asked is through which handle that was, if its process lives: it sees to it that nothing does after its next
 	// answer.
 	asked map[string]*pool.Pool
@@ -25,6 +27,9 @@ type promises struct {
 	// on what they held then, so that what they are told that they hold is not certain until a release has come to its
 	// end, or a fenced claim.
 	leaving map[string]bool
+	// leaver is through which handle that was, if its process lives and no other release is in doubt: nothing does after
+	// its next answer.
+	leaver map[string]*pool.Pool
 	// gone are those of whom a reconciliation was told that they are no more, since they last got an answer. It may
 	// yet release what they hold, also if their own release fails.
 	gone map[string]bool
@@ -34,6 +39,7 @@ func newPromises(w *World) *promises {
 	return &promises{
 		world: w, acked: map[string]pool.Allocation{}, absent: map[string]bool{}, trying: map[string]int{},
 		doubt: map[string]bool{}, asked: map[string]*pool.Pool{}, leaving: map[string]bool{}, gone: map[string]bool{},
+		leaver: map[string]*pool.Pool{},
 	}
 }
 
@@ -68,9 +74,13 @@ func (m *promises) try(key string) (done func()) {
 	return func() { m.trying[key]-- }
 }
 
-// ack notes what an owner was told that it holds. A fenced answer is certain whatever was under way before.
-func (m *promises) ack(key string, a pool.Allocation, fenced bool) {
-	if fenced {
+// ack notes what an owner was told through p that it holds. A fenced answer is certain whatever was under way before,
+// and if it is about what the owner held before, nothing else can come about later either.
+func (m *promises) ack(key string, p *pool.Pool, a pool.Allocation, fenced bool) {
+	if before, known := m.acked[key]; fenced && known && before.Generation == a.Generation {
+		m.doubt[key] = false
+	}
+	if fenced || m.leaver[key] == p {
 		m.leaving[key] = false
 	}
 	delete(m.gone, key)
@@ -79,14 +89,18 @@ func (m *promises) ack(key string, a pool.Allocation, fenced bool) {
 	}
 }
 
-// leave notes that a release of an owner is under way, until the function that it returns is called with its outcome,
-// and with whether nothing is known of the owner after that but that it has what it had.
-func (m *promises) leave(key string) (done func(err error, unchanged bool)) {
+// leave notes that a release of an owner through p is under way, until the function that it returns is called with its
+// outcome, and with whether nothing is known of the owner after that but that it has what it had.
+func (m *promises) leave(key string, p *pool.Pool) (done func(err error, unchanged bool)) {
 	before, known := m.acked[key]
 	leaving := m.leaving[key]
 	delete(m.acked, key)
+	delete(m.leaver, key)
 	m.leaving[key] = true
 	return func(err error, unchanged bool) {
+		if !leaving {
+			m.leaver[key] = p
+		}
 		if m.leaving[key] = errors.Is(err, store.ErrUnknown) || leaving && unchanged; known && unchanged && !m.gone[key] {
 			m.acked[key] = before
 		}

@@ -95,7 +95,11 @@ func TestPools(t *testing.T) {
 	const runs = 20
 	answers := 0
 	for i := range uint64(runs) {
-		_, b, err := run(seed+i, total/runs, func(w *world) { w.crowded = i%2 == 1 })
+		_, b, err := run(seed+i, total/runs, func(w *world) {
+			if w.crowded = i%2 == 1; i%4 == 3 {
+				manyLate(w)
+			}
+		})
 		require.NoError(t, err, "SIMULATION_SEED=%d", seed+i)
 		answers += b.Answers
 	}

@@ -28,13 +28,24 @@ func (p *place) stale() bool {
 	return p.left || p.process.ended || p.process.call != p.call || w.Steps-p.since > longTurn
 }
 
-// enter takes the last place at key, with what it asks for.
-func (b *Backend) enter(key store.Key, p *Process, wanted []byte) *place {
+// placeOf returns a place for the call that the process makes, with what it asks for. It is in no line yet.
+func placeOf(p *Process, wanted []byte) *place {
+	return &place{process: p, call: p.call, since: p.World.Steps, ask: ask{data: slices.Clone(wanted)}}
+}
+
+// add puts a place at the end of the line at key.
+func (b *Backend) add(key store.Key, at *place) {
 	if b.turns == nil {
 		b.turns = turns{}
 	}
-	at := &place{process: p, call: p.call, since: p.World.Steps, ask: ask{data: slices.Clone(wanted)}}
+	at.since = at.process.World.Steps
 	b.turns[key] = append(b.turns[key], at)
+}
+
+// enter takes the last place at key, with what it asks for.
+func (b *Backend) enter(key store.Key, p *Process, wanted []byte) *place {
+	at := placeOf(p, wanted)
+	b.add(key, at)
 	return at
 }
 

@@ -98,6 +98,9 @@ func (l *Workload) Body(p *Process) {
 			Workload: l, promises: l.promises, process: p, store: l.Open(p), with: l.options(p), pools: map[string]*pool.Pool{},
 			blocks: map[string]*pool.Blocks{},
 		}
+		if c.chance(2) {
+			c.resume()
+		}
 		for range 200 {
 			if l.World.Calm() {
 				break

@@ -3,6 +3,7 @@ package bolt
 import (
 	"bytes"
 	"slices"
+	"sort"
 
 	"go.etcd.io/bbolt"
 )
@@ -11,7 +12,8 @@ import (
 // commit makes in one sorted array until it splits it, so that keys in any other order would cost their number squared.
 type batch struct {
 	*bucket
-	ops []op
+	ops     []op
+	deleted int64 // how many bytes flush has deleted
 }
 
 // op is a put of a key or, with a nil value, a deletion.
@@ -54,6 +56,8 @@ func (b *batch) flush() error {
 			}
 		}
 		switch at, found := leaf.search(o.key); {
+		case found && o.deletes:
+			b.deleted += elementSize + int64(len(o.key)) + int64(leaf.page.elements[at].valueSize)
 		case found || o.deletes:
 		case leaf.isLast(at, o.key[:o.group]):
 			last++
@@ -65,13 +69,14 @@ func (b *batch) flush() error {
 	if last > others {
 		b.in.FillPercent = fillInOrder
 	}
+	cursor := b.in.Cursor()
 	for i := range b.ops {
 		o := &b.ops[i]
 		var err error
-		if o.deletes {
-			err = b.in.Delete(o.key)
-		} else {
+		if !o.deletes {
 			err = b.in.Put(o.key, o.value)
+		} else if found, _ := cursor.Seek(o.key); bytes.Equal(found, o.key) { // as Delete does, with a cursor for all
+			err = cursor.Delete()
 		}
 		if err != nil {
 			return err
@@ -82,8 +87,9 @@ func (b *batch) flush() error {
 
 // search returns where key is, or belongs, in a leaf.
 func (s *subtree) search(key []byte) (at int, found bool) {
-	compare := func(e element, key []byte) int { return bytes.Compare(e.key, key) }
-	return slices.BinarySearchFunc(s.page.elements, key, compare)
+	elements := s.page.elements
+	at = sort.Search(len(elements), func(i int) bool { return bytes.Compare(elements[i].key, key) >= 0 })
+	return at, at < len(elements) && bytes.Equal(elements[at].key, key)
 }
 
 // isLast reports whether no key from the given element of a leaf on is in the group.

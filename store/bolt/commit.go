@@ -46,11 +46,35 @@ func (s *Store) Commit(ctx context.Context, changes ...store.Change) (heads []st
 func (s *Store) commit(ctx context.Context, changes []store.Change) (heads []store.Record, err error) {
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	if _, err := s.file.check(); err != nil {
+	var done writer
+	err = s.transact(ctx, func(w writer) (err error) {
+		done = w
+		if heads, err = w.apply(changes); err == nil {
+			err = w.balance()
+		}
+		return err
+	})
+	if done.pages != nil {
+		done.pages.recycle()
+	}
+	if err == nil || errors.Is(err, store.ErrUnknown) {
+		s.waiting.wake(changes)
+	}
+	if err != nil {
 		return nil, s.wrap(err)
 	}
+	s.considerShrinking(done.deleted())
+	return heads, nil
+}
+
+// transact runs plan in a transaction that writes. The caller holds s.writing. An error that does not wrap
+// [store.ErrUnknown] means that it has not taken effect.
+func (s *Store) transact(ctx context.Context, plan func(w writer) error) error {
+	if _, err := s.file.check(); err != nil {
+		return err
+	}
 	planned := false
-	err = s.guard(func() error {
+	err := s.guard(func() error {
 		return s.db.Update(func(tx *bbolt.Tx) (err error) {
 			if want := s.file.latest.Load() + 1; int64(tx.ID()) != want {
 				return s.file.breaks(foreign(tx.ID(), want))
@@ -62,23 +86,15 @@ func (s *Store) commit(ctx context.Context, changes []store.Change) (heads []sto
 			if err != nil { // Open has found these pages whole
 				return s.file.breaks(err)
 			}
-			if heads, err = w.apply(changes); err == nil {
-				err = w.balance(tx)
-			}
+			err = plan(w)
 			planned = err == nil
 			return err
 		})
 	})
 	if err != nil && !planned {
-		return nil, s.wrap(err)
+		return err
 	}
-	if err = s.settle(err); err == nil || errors.Is(err, store.ErrUnknown) {
-		s.waiting.wake(changes)
-	}
-	if err != nil {
-		return nil, s.wrap(err)
-	}
-	return heads, nil
+	return s.settle(err)
 }
 
 // settle returns what is known of a transaction that bbolt has written, or has failed to write with err. An error that
@@ -120,7 +136,10 @@ func (s *Store) settleFailed(err error) error {
 
 // writer makes a commit within its transaction.
 type writer struct {
+	tx                                        *bbolt.Tx
+	pages                                     *pages
 	records, pieces, prefixes, expiry, labels *batch
+	below                                     uint64 // see [demand]
 }
 
 // of returns the batch for records of a kind.
@@ -136,7 +155,8 @@ func (w writer) all() []*batch { return []*batch{w.records, w.pieces, w.prefixes
 
 // newWriter checks the pages that every commit replaces: the list of free pages, and the roots of the buckets.
 func (s *Store) newWriter(tx *bbolt.Tx) (w writer, err error) {
-	p := newPages(s.file.handle, tx)
+	p := s.pages(tx)
+	w.tx, w.pages, w.below = tx, p, s.shrinking.below
 	if m, ok := newestMeta(p.file); !ok || int64(m.id)+1 != int64(tx.ID()) {
 		return w, fmt.Errorf("%w: the meta of transaction %d is gone", ErrCorrupt, tx.ID()-1)
 	} else if _, err := p.freeList(m.free); err != nil {
@@ -169,14 +189,28 @@ func (w writer) flush() error {
 }
 
 // balance sees to the free pages, after all else.
-func (w writer) balance(tx *bbolt.Tx) error {
-	pages, size := w.records.tree.pages, 0
+func (w writer) balance() error {
+	size, span := 0, 0
 	for _, b := range w.all() {
 		for i := range b.ops {
-			size += elementSize + len(b.ops[i].key) + len(b.ops[i].value)
+			op := elementSize + len(b.ops[i].key) + len(b.ops[i].value)
+			size, span = size+op, max(span, op)
 		}
 	}
-	return pages.balance(tx, len(pages.checked)+size/int(pages.pageSize)*2)
+	page := int(w.pages.pageSize)
+	d := demand{pages: len(w.pages.checked) + size/page*2, below: w.below}
+	if span > page-pageHeader {
+		d.span = span/page + 1
+	}
+	return w.pages.balance(w.tx, d)
+}
+
+// deleted is how many bytes flush has deleted.
+func (w writer) deleted() (n int64) {
+	for _, b := range w.all() {
+		n += b.deleted
+	}
+	return n
 }
 
 // apply does what [store.Store] says of Commit, and returns the new heads. If it fails, the transaction must be rolled
@@ -189,6 +223,7 @@ func (w writer) apply(changes []store.Change) ([]store.Record, error) {
 	if err != nil {
 		return nil, err
 	}
+	w.expect(changes)
 	heads := make([]store.Record, len(changes))
 	for i := range changes {
 		if head := changes[i].Head; int64(sequence) <= head.Revision {
@@ -200,6 +235,15 @@ func (w writer) apply(changes []store.Change) ([]store.Record, error) {
 		}
 	}
 	return heads, w.flush()
+}
+
+// expect makes room for what the changes put into the two buckets that nearly every write is about.
+func (w writer) expect(changes []store.Change) {
+	n := len(changes)
+	for i := range changes {
+		n += len(changes[i].Writes)
+	}
+	w.records.ops, w.prefixes.ops = make([]op, 0, n), make([]op, 0, n)
 }
 
 func (w writer) applyOne(c *store.Change, revision int64) (store.Record, error) {
@@ -259,12 +303,14 @@ func (w writer) admitHead(head store.Record) error {
 
 // standing appends the records that are in the way of the creates among writes.
 func (w writer) standing(found []store.Record, writes []store.Write) ([]store.Record, error) {
+	var text []byte
 	for i := range writes {
 		if writes[i].Op != store.Create {
 			continue
 		}
 		key := writes[i].Record.Key
-		value, err := w.of(key.Kind).get(encodeKey(key))
+		text = appendKey(text[:0], key)
+		value, err := w.of(key.Kind).get(text)
 		if err != nil {
 			return nil, err
 		}
@@ -302,26 +348,28 @@ func (w writer) put(r store.Record, revision int64) error {
 			What: fmt.Sprintf("record %v in bytes", r.Key), Size: int64(len(value)), Limit: bbolt.MaxValueSize,
 		}
 	}
-	if err := w.reindex(r); err != nil {
+	key := encodeKey(r.Key)
+	if err := w.reindex(key, r); err != nil {
 		return err
 	}
-	w.of(r.Kind).put(encodeKey(r.Key), value, len(r.Kind)+len(r.Pool)+2)
+	w.of(r.Kind).put(key, value, len(r.Kind)+len(r.Pool)+2)
 	return nil
 }
 
-func (w writer) remove(key store.Key) error {
-	if err := w.reindex(store.Record{Key: key}); err != nil {
+func (w writer) remove(k store.Key) error {
+	key := encodeKey(k)
+	if err := w.reindex(key, store.Record{Key: k}); err != nil {
 		return err
 	}
-	w.of(key.Kind).delete(encodeKey(key))
+	w.of(k.Kind).delete(key)
 	return nil
 }
 
 // reindex makes the indexes say what they are to say of r, which is about to take the place of the record under its
 // key.
-func (w writer) reindex(r store.Record) error {
+func (w writer) reindex(key []byte, r store.Record) error {
 	var old store.Record
-	value, err := w.of(r.Kind).get(encodeKey(r.Key))
+	value, err := w.of(r.Kind).get(key)
 	if err != nil {
 		return err
 	}
@@ -357,7 +405,8 @@ func (w writer) reindexPrefixes(key store.Key, before, after []netip.Prefix) {
 	}
 	for i, p := range after {
 		if !slices.Contains(before, p) && !slices.Contains(after[:i], p) {
-			w.prefixes.put(encodeIndex(key, p), []byte(p.String()), len(key.Pool)+indexHeader)
+			text, _ := p.MarshalText()
+			w.prefixes.put(encodeIndex(key, p), text, len(key.Pool)+indexHeader)
 		}
 	}
 }

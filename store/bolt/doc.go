@@ -5,7 +5,7 @@
 //
 // A commit is one bbolt transaction, and is on the disk (fdatasync) when it returns. After a crash of the process or
 // the machine each commit is either whole or absent, provided that the disk keeps what it acknowledged. Reads see every
-// commit that returned before. Only commits change the file.
+// commit that returned before. Only commits change the file, and what makes it smaller (see Size).
 //
 // The file is created whole or not at all: under another name in the same folder, then linked to its path. A file that
 // cannot be opened as a store (see [ErrForeign], [ErrCorrupt], [store.ErrNewerFormat]) is not changed. An empty file
@@ -22,10 +22,21 @@
 // Local disks. Do not put the file on a network file system: locks and write order are not reliable there.
 // The folder must allow hard links while the file is created.
 //
-// Size. The file does not shrink when records are deleted, but their space is used again. It grows in powers of two up
-// to 16 MiB, then by 16 MiB at a time. An allocation takes about 250 bytes if the owners' names come in order, as
-// numbers and times do, and up to 450 if they come in any order; and each of its labels twice its own size, and the
-// sizes of the pool's and the owner's names.
+// Size. The space of deleted records is used again. The file grows in powers of two up to 16 MiB, then by 16 MiB at a
+// time. An allocation takes about 250 bytes if the owners' names come in order, as numbers and times do, and up to 450
+// if they come in any order; and each of its labels twice its own size, and the sizes of the pool's and the owner's
+// names.
+//
+// The file shrinks in place, except on Windows, if it is more than one and a half times as large as its contents need,
+// and at least 16 MiB can be won. A commit starts a goroutine for that, never within ten seconds after [Open], so that
+// programs that run briefly do not pay for it. It ends some seconds after there is nothing left to do, and
+// [Store.Close] ends it at once. It rewrites what is loose or at the end of the file in transactions of about 40
+// pages, each with two flushes as a commit has. Nobody waits longer than for one of them, or for two and a truncation
+// when the file becomes smaller. It rests nine tenths of the time, so that a file of a million allocations takes
+// minutes. It needs no rights in the folder. At first the file grows, by a
+// third where many commit meanwhile. If it gets half as large again (or 32 MiB larger, if that is more), or something
+// fails, it is left as it is. Nobody gets an error then, and it is tried again after as much was deleted as the file
+// is large.
 //
 // Backup: copy the file while no process has it open.
 //

@@ -2,7 +2,9 @@ package bolt
 
 import (
 	"errors"
+	"os"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/bbolt"
@@ -44,9 +46,76 @@ func ListedPages(s store.Store) (n int) {
 	return n
 }
 
+// Shrink makes the file smaller at once, without rests: it calls rested instead, if that is not nil.
+func Shrink(s *Store, rested func()) error {
+	setPace(s, 0, Slack, func(time.Duration) <-chan time.Time {
+		if rested != nil {
+			rested()
+		}
+		return time.After(0)
+	})
+	s.writing.Lock()
+	s.shrinking.active = true // so that no other begins to
+	s.writing.Unlock()
+	return s.shrink()
+}
+
+// ShrinkSoon has s make its file smaller by itself, when it has been open for so long and there is the least to gain.
+func ShrinkSoon(s *Store, after time.Duration) { setPace(s, after, Slack, time.After) }
+
+// Slack is how many pages a file keeps beside an eighth.
+var Slack = usualPace.slack
+
+func setPace(s *Store, after time.Duration, slack uint64, sleep func(time.Duration) <-chan time.Time) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	s.shrinking.pace = pace{least: 1, after: after, slack: slack, sleep: sleep}
+}
+
+// IsShrinking reports whether s is about to make its file smaller by itself.
+func IsShrinking(s *Store) bool {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	return s.shrinking.active
+}
+
+// ShrinkForEver has s sweep its file again and again until it is closed, whether or not there is anything to gain.
+func ShrinkForEver(s *Store) {
+	setPace(s, 0, 8, func(time.Duration) <-chan time.Time { return time.After(time.Millisecond) })
+	s.writing.Lock()
+	s.shrinking.active = true
+	s.writing.Unlock()
+	s.shrinking.running.Go(func() {
+		for s.wait(0) == nil {
+			if live, _, err := s.estimate(); err == nil {
+				_ = s.shrinkTo(live)
+			}
+		}
+	})
+}
+
+// FailTruncate has s fail to truncate its file until the function that it returns is called.
+func FailTruncate(t testing.TB, s *Store) (end func()) {
+	reader, err := os.Open(s.path)
+	require.NoError(t, err)
+	writer := s.file.handle
+	s.file.handle = reader
+	return func() {
+		s.file.handle = writer
+		require.NoError(t, reader.Close())
+	}
+}
+
 // BeginRead begins to read, and so keeps all pages that commits free, until the function that it returns is called.
-func BeginRead(t testing.TB, s *Store) (end func()) {
+// That returns how many keys there are.
+func BeginRead(t testing.TB, s *Store) (end func() (keys int)) {
 	tx, err := s.db.Begin(false)
 	require.NoError(t, err)
-	return func() { require.NoError(t, tx.Rollback()) }
+	return func() (keys int) {
+		require.NoError(t, tx.ForEach(func(_ []byte, b *bbolt.Bucket) error {
+			return b.ForEach(func([]byte, []byte) error { keys++; return nil })
+		}))
+		require.NoError(t, tx.Rollback())
+		return keys
+	}
 }

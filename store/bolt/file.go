@@ -20,7 +20,7 @@ type file struct {
 	handle *os.File
 	info   fs.FileInfo
 
-	size   atomic.Int64 // of the file, after the latest commit; it never shrinks
+	size   atomic.Int64 // of the file, after the latest commit; only truncate makes it less
 	latest atomic.Int64 // the latest transaction
 
 	mu     sync.Mutex
@@ -64,6 +64,8 @@ func (f *file) check() (size int64, err error) {
 		return 0, fmt.Errorf("%w: %w", ErrReplaced, err)
 	case !os.SameFile(info, f.info):
 		return 0, fmt.Errorf("%w: another file is there", ErrReplaced)
+	case info.Size() < least && f.size.Load() < least: // it was truncated meanwhile
+		return f.check()
 	case info.Size() < least:
 		return 0, f.breaks(fmt.Errorf("%w: cut off while it was open: it has %d bytes, had %d",
 			ErrCorrupt, info.Size(), least))
@@ -81,6 +83,16 @@ func foreign(id int, want int64) error {
 func (f *file) isCutOff() bool {
 	info, err := f.handle.Stat()
 	return err != nil || info.Size() < f.size.Load()
+}
+
+// truncate makes the file smaller, and so gives what is behind its end back to the system.
+func (f *file) truncate(size int64) error {
+	before := f.size.Swap(size) // at first, so that nobody takes the file for cut off
+	err := f.handle.Truncate(size)
+	if err != nil {
+		f.size.Store(before)
+	}
+	return err
 }
 
 // state returns why the file cannot be used, as far as that is known.

@@ -85,21 +85,23 @@ const indexBits = 128
 const indexHeader = 3
 
 // indexFamily returns what the index keys of the pool's prefixes of addr's family begin with.
-func indexFamily(pool string, addr netip.Addr) []byte {
+func indexFamily(pool string, addr netip.Addr) []byte { return appendFamily(nil, pool, addr) }
+
+func appendFamily(b []byte, pool string, addr netip.Addr) []byte {
 	family := byte('6')
 	if addr.Is4() {
 		family = '4'
 	}
-	return append([]byte(pool), 0, family)
+	return append(append(b, pool...), 0, family)
 }
 
 // indexPrefix returns what the index keys of all records of pool with prefix p begin with.
-func indexPrefix(pool string, p netip.Prefix) []byte {
-	key := append(indexFamily(pool, p.Addr()), byte(indexBits-p.Bits()))
-	return append(key, p.Addr().AsSlice()...)
-}
+func indexPrefix(pool string, p netip.Prefix) []byte { return encodeIndex(store.Key{Pool: pool}, p) }
 
 // encodeIndex returns the index key for prefix p of the record under key.
 func encodeIndex(key store.Key, p netip.Prefix) []byte {
-	return append(indexPrefix(key.Pool, p), key.Name...)
+	text := make([]byte, 0, len(key.Pool)+indexHeader+p.Addr().BitLen()/8+len(key.Name))
+	text = append(appendFamily(text, key.Pool, p.Addr()), byte(indexBits-p.Bits()))
+	text, _ = p.Addr().AppendBinary(text)
+	return append(text, key.Name...)
 }

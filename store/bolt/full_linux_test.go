@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -38,6 +39,15 @@ func TestFileSizeLimit(t *testing.T) {
 	require.NoError(t, child.Wait(), "%s", said)
 }
 
+// createIn makes a pool in a child.
+func createIn(ctx context.Context, s store.Store, ranges string) (*pool.Pool, error) {
+	spec, err := pool.ParseSpec(ranges)
+	if err != nil {
+		return nil, err
+	}
+	return pool.Create(ctx, s, pooltest.Name, spec, nil)
+}
+
 // limited is that child.
 func limited(path string) error {
 	ctx := context.Background()
@@ -46,11 +56,7 @@ func limited(path string) error {
 		return err
 	}
 	counted := &filetest.Counting{Store: s}
-	spec, err := pool.ParseSpec("10.0.0.0/16")
-	if err != nil {
-		return err
-	}
-	p, err := pool.Create(ctx, counted, pooltest.Name, spec, nil)
+	p, err := createIn(ctx, counted, "10.0.0.0/16")
 	if err != nil {
 		return err
 	}
@@ -78,13 +84,18 @@ func withoutGrowth(path string, do func() error) error {
 	if err != nil {
 		return err
 	}
+	return withoutWrites(info.Size(), do)
+}
+
+// withoutWrites calls do while this process may write nothing to a file from an offset on.
+func withoutWrites(from int64, do func() error) error {
 	signal.Ignore(syscall.SIGXFSZ)
 	var before syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &before); err != nil {
 		return err
 	}
 	limit := before
-	limit.Cur = uint64(info.Size())
+	limit.Cur = uint64(from)
 	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
 		return err
 	}
@@ -144,4 +155,58 @@ func limitedSpare(path string) error {
 		return fmt.Errorf("%d free pages are listed after the failed commits, want %d", now, listed)
 	}
 	return errors.Join(commit(store.Put, 500, 3_000), s.Close())
+}
+
+// TestShrinkingFails has a child that may not write to some of the file while the file shrinks.
+func TestShrinkingFails(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ipalloc.db")
+	child, output := filetest.StartChild(t, "limited shrink", path)
+	said, err := io.ReadAll(output)
+	require.NoError(t, err)
+	require.NoError(t, child.Wait(), "%s", said)
+	contents(t, path)
+	require.LessOrEqual(t, fileSize(t, path), freshSize(t, path)*3/2+int64(bolt.Slack)*int64(os.Getpagesize()))
+}
+
+// limitedShrink is that child.
+func limitedShrink(path string) error {
+	ctx := context.Background()
+	s, err := bolt.Open(ctx, path, nil)
+	if err != nil {
+		return err
+	}
+	p, err := createIn(ctx, s, "10.0.0.0/8")
+	if err != nil {
+		return err
+	}
+	const many = 10_000
+	for _, each := range []iter.Seq[pool.Step]{steps(0, many, 1, claim), steps(0, many, 2, release)} {
+		for r, err := range p.Each(ctx, each) {
+			if err := errors.Join(err, r.Err); err != nil {
+				return err
+			}
+		}
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	page := int64(os.Getpagesize())
+	for _, from := range []int64{0, page, 2 * page, 10 * page, info.Size() / 8, info.Size() / 4, info.Size() / 2} {
+		err := withoutWrites(from, func() error { return bolt.Shrink(s, nil) })
+		if err != nil && !errors.Is(err, syscall.EFBIG) {
+			return fmt.Errorf("shrinking without writes from byte %d: %w", from, err)
+		}
+		if from == 0 && err == nil {
+			return errors.New("nothing was written")
+		}
+		if _, err := p.Allocate(ctx, pool.Claim{Owner: fmt.Sprint(from)}); err != nil {
+			return fmt.Errorf("after shrinking without writes from byte %d: %w", from, err)
+		}
+		report, err := p.Verify(ctx)
+		if err != nil || !report.OK() {
+			return fmt.Errorf("after shrinking without writes from byte %d: %v %w", from, report, err)
+		}
+	}
+	return errors.Join(bolt.Shrink(s, nil), s.Close())
 }

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"go.etcd.io/bbolt"
 
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
@@ -40,6 +41,31 @@ func BenchmarkLarge(b *testing.B) {
 	}
 }
 
+// BenchmarkLargeBare does to bbolt alone what [BenchmarkLarge] has it do for a pool: it puts, reads and deletes as
+// many records, and keys of an index, of about the same size, as many in a transaction. It reports the same figures.
+func BenchmarkLargeBare(b *testing.B) {
+	for _, n := range []int{60_000, 200_000, 1_000_000} {
+		b.Run(fmt.Sprintf("n=%d/bbolt", n), func(b *testing.B) { largeBare(b, n) })
+	}
+}
+
+func largeBare(b *testing.B, n int) {
+	b.Helper()
+	report := reporter(b)
+	for b.Loop() {
+		db := newBare(b)
+		report("grant", n, func() { changeBare(b, db, n, 1, bareValue) })
+		report("verify", n, func() {
+			require.NoError(b, db.View(func(tx *bbolt.Tx) error {
+				return tx.ForEach(func(_ []byte, bucket *bbolt.Bucket) error {
+					return bucket.ForEach(func(_, _ []byte) error { return nil })
+				})
+			}))
+		})
+		report("release", n/2, func() { changeBare(b, db, n, 2, nil) })
+	}
+}
+
 func large(b *testing.B, n int, open func() store.Store) {
 	b.Helper()
 	spec, err := pool.ParseSpec("10.0.0.0/8")
@@ -47,19 +73,8 @@ func large(b *testing.B, n int, open func() store.Store) {
 	s := open()
 	p, err := pool.Create(b.Context(), s, "pods", spec, nil)
 	require.NoError(b, err)
-	report := func(what string, items int, do func()) {
-		runtime.GC()
-		var was, is runtime.MemStats
-		runtime.ReadMemStats(&was)
-		before := processorTime(b)
-		pprof.Do(b.Context(), pprof.Labels("phase", what), func(context.Context) { do() })
-		b.ReportMetric(float64(processorTime(b)-before)/1e3/float64(items), what+"-µs")
-		runtime.ReadMemStats(&is)
-		b.ReportMetric(float64(is.Mallocs-was.Mallocs)/float64(items), what+"-allocs")
-		b.ReportMetric(float64(is.TotalAlloc-was.TotalAlloc)/float64(items), what+"-B")
-	}
+	report := reporter(b)
 	bulk := func(steps iter.Seq[pool.Step]) func() { return func() { doEach(b, p, steps) } }
-	b.ReportMetric(0, "ns/op")
 	for b.Loop() {
 		report("grant", n, bulk(steps(0, n, 1, claim)))
 		report("again", n, bulk(steps(0, n, 1, claim)))
@@ -89,6 +104,23 @@ func large(b *testing.B, n int, open func() store.Store) {
 		})
 		snapshot = pool.Snapshot{}
 		report("release", n/2, bulk(steps(0, n, 2, release)))
+	}
+}
+
+// reporter returns what reports how much processor time, and heap, each of some items takes.
+func reporter(b *testing.B) func(what string, items int, do func()) {
+	b.Helper()
+	b.ReportMetric(0, "ns/op")
+	return func(what string, items int, do func()) {
+		runtime.GC()
+		var was, is runtime.MemStats
+		runtime.ReadMemStats(&was)
+		before := processorTime(b)
+		pprof.Do(b.Context(), pprof.Labels("phase", what), func(context.Context) { do() })
+		b.ReportMetric(float64(processorTime(b)-before)/1e3/float64(items), what+"-µs")
+		runtime.ReadMemStats(&is)
+		b.ReportMetric(float64(is.Mallocs-was.Mallocs)/float64(items), what+"-allocs")
+		b.ReportMetric(float64(is.TotalAlloc-was.TotalAlloc)/float64(items), what+"-B")
 	}
 }
 

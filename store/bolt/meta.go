@@ -99,7 +99,8 @@ type freeList struct {
 // freeList checks the header of the list of free pages, which is on that page. A list must not have more pages than it
 // needs: bbolt frees all of them in the next commit.
 func (p *pages) freeList(page uint64) (freeList, error) {
-	header, more, err := p.header(page)
+	header := make([]byte, p.pageSize)
+	more, err := p.header(page, header)
 	if err != nil {
 		return freeList{}, err
 	}

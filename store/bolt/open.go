@@ -179,7 +179,10 @@ func openOnce(path string, held *os.File, opts Options) (*Store, error) {
 	// the file for them. It is off until the file is known to be ours, because bbolt would otherwise
 	// write to a file without such a list as soon as it opens it.
 	db.NoFreelistSync = false
-	return &Store{db: db, file: opened, path: path, waiting: newWaiting()}, nil
+	return &Store{
+		db: db, file: opened, path: path, waiting: newWaiting(),
+		pageSize: uint64(db.Info().PageSize), shrinking: newShrinking(),
+	}, nil
 }
 
 // release closes a file that was opened in vain.

@@ -16,7 +16,7 @@ import (
 func TestMain(m *testing.M) {
 	filetest.Main(m, map[string]func(path string) error{
 		"hold": hold, "commit": driver.CommitForEver, "limited": limited,
-		"limited spare": limitedSpare,
+		"limited spare": limitedSpare, "limited shrink": limitedShrink,
 	})
 }
 

@@ -25,12 +25,14 @@ type document struct {
 
 // encodeKey returns the key under which the file keeps the record.
 func encodeKey(key store.Key) []byte {
-	text := make([]byte, 0, len(key.Kind)+len(key.Pool)+len(key.Name)+2)
-	text = append(text, key.Kind...)
-	text = append(text, 0)
-	text = append(text, key.Pool...)
-	text = append(text, 0)
-	return append(text, key.Name...)
+	return appendKey(make([]byte, 0, len(key.Kind)+len(key.Pool)+len(key.Name)+2), key)
+}
+
+// appendKey appends what encodeKey returns.
+func appendKey(b []byte, key store.Key) []byte {
+	b = append(append(b, key.Kind...), 0)
+	b = append(append(b, key.Pool...), 0)
+	return append(b, key.Name...)
 }
 
 // encodeListPrefix returns what the keys of all records of the kind begin with, of those in pool if it is not

@@ -24,6 +24,10 @@ type Store struct {
 	writing sync.Mutex // held by the one that commits
 	waiting *waiting
 	turns   store.Turns
+
+	pageSize  uint64
+	shrinking shrinking
+	oldPages  sync.Pool // see [pages]
 }
 
 var (
@@ -55,7 +59,8 @@ func (s *Store) GetAll(ctx context.Context, keys ...store.Key) ([]store.Record, 
 	}
 	records := make([]store.Record, len(keys))
 	err := s.view(ctx, func(tx *bbolt.Tx) error {
-		p, buckets := newPages(s.file.handle, tx), map[string]*bucket{}
+		p, buckets, text := s.pages(tx), map[string]*bucket{}, []byte(nil)
+		defer p.recycle()
 		for i, key := range keys {
 			records[i].Key = key
 			from, err := buckets[bucketOf(key.Kind)], error(nil)
@@ -65,7 +70,8 @@ func (s *Store) GetAll(ctx context.Context, keys ...store.Key) ([]store.Record, 
 				}
 				buckets[bucketOf(key.Kind)] = from
 			}
-			value, err := from.get(encodeKey(key))
+			text = appendKey(text[:0], key)
+			value, err := from.get(text)
 			if err == nil && value != nil {
 				records[i], err = decodeRecord(key, value)
 			}
@@ -100,18 +106,28 @@ func (s *Store) Join(ctx context.Context, key store.Key, ask []byte) (store.Grou
 // [ErrCorrupt]; it then waits for no call, and the file stays mapped until the process ends.
 func (s *Store) Close() error {
 	s.waiting.end()
+	sound, err := s.close()
+	if sound {
+		s.shrinking.running.Wait()
+	}
+	return s.wrap(err)
+}
+
+// close closes the file, and reports whether it was not broken.
+func (s *Store) close() (sound bool, err error) {
 	if s.file.state() == nil {
 		s.writing.Lock()
 		defer s.writing.Unlock()
 	}
-	switch wasOpen, broken := s.file.close(); {
+	wasOpen, broken := s.file.close()
+	switch {
 	case !wasOpen:
-		return nil
+		return broken == nil, nil
 	case broken != nil:
 		s.file.release()
-		return s.wrap(broken)
+		return false, broken
 	default:
-		return s.wrap(s.db.Close())
+		return true, s.db.Close()
 	}
 }
 
@@ -147,18 +163,15 @@ func (s *Store) List(ctx context.Context, kind store.Kind, pool string) iter.Seq
 			yield(store.Record{}, err)
 			return
 		}
-		prefix := encodeListPrefix(kind, pool)
-		var after []byte
+		read := portion{prefix: encodeListPrefix(kind, pool)}
 		for limit := pageRecords; ; limit = min(2*limit, mostRecords) {
-			page, err := s.readPage(ctx, bucketOf(kind), prefix, after, limit)
-			if err != nil {
+			if err := s.readOn(ctx, bucketOf(kind), &read, limit); err != nil {
 				yield(store.Record{}, err)
 				return
 			}
-			if !s.yieldPage(ctx, kind, pool, page, yield) || len(page) == 0 {
+			if !s.yieldPage(ctx, kind, pool, read.page, yield) || len(read.page) == 0 {
 				return
 			}
-			after = page[len(page)-1].key
 		}
 	}
 }
@@ -166,34 +179,49 @@ func (s *Store) List(ctx context.Context, kind store.Kind, pool string) iter.Seq
 // pair is one record as it is in the file.
 type pair struct{ key, value []byte }
 
-// readPage returns the records of a bucket after the key after, of those whose keys begin with prefix: up to limit.
-func (s *Store) readPage(ctx context.Context, from string, prefix, after []byte, limit int) (page []pair, err error) {
-	err = s.view(ctx, func(tx *bbolt.Tx) error {
-		start := prefix
-		if after != nil {
-			start = after
-		}
-		bucket, err := newPages(s.file.handle, tx).bucket(tx, from)
+// portion is what List has read in one transaction, of the records whose keys begin with prefix.
+type portion struct {
+	prefix []byte
+	page   []pair
+	text   []byte // of the page
+	last   []byte // the last key that was read; nil before the first
+}
+
+// readOn reads the records of a bucket that follow what was read, up to limit, and forgets that.
+func (s *Store) readOn(ctx context.Context, from string, read *portion, limit int) error {
+	read.page, read.text = read.page[:0], read.text[:0]
+	return s.view(ctx, func(tx *bbolt.Tx) error {
+		p := s.pages(tx)
+		defer p.recycle()
+		bucket, err := p.bucket(tx, from)
 		if err != nil {
 			return err
 		}
-		cursor, text := bucket.cursor(), make([]byte, 0, pageBytes/8)
-		keep := func(b []byte) []byte {
-			start := len(text)
-			text = append(text, b...)
-			return text[start:len(text):len(text)]
+		cursor := bucket.cursor()
+		start := read.prefix
+		if read.last != nil {
+			start = read.last
 		}
 		key, value, err := cursor.seek(start)
-		if err == nil && after != nil && bytes.Equal(key, after) {
+		if err == nil && read.last != nil && bytes.Equal(key, read.last) {
 			key, value, err = cursor.next()
 		}
-		for err == nil && bytes.HasPrefix(key, prefix) && len(page) < limit && len(text) < pageBytes {
-			page = append(page, pair{keep(key), keep(value)})
+		for err == nil && bytes.HasPrefix(key, read.prefix) && len(read.page) < limit && len(read.text) < pageBytes {
+			read.keep(key, value)
 			key, value, err = cursor.next()
+		}
+		if n := len(read.page); n > 0 {
+			read.last = append(read.last[:0], read.page[n-1].key...)
 		}
 		return err
 	})
-	return page, err
+}
+
+// keep adds a copy of a record.
+func (p *portion) keep(key, value []byte) {
+	start, middle := len(p.text), len(p.text)+len(key)
+	p.text = append(append(p.text, key...), value...)
+	p.page = append(p.page, pair{p.text[start:middle:middle], p.text[middle:len(p.text):len(p.text)]})
 }
 
 // yieldPage yields the records of page, which are of one kind, and of one pool unless that is empty. It reports whether

@@ -63,7 +63,8 @@ func inlinePage(b []byte) (*page, error) {
 	if len(b) < pageHeader {
 		return nil, fmt.Errorf("%w: a bucket of %d bytes without a page", ErrCorrupt, len(b))
 	}
-	p, _, err := parsePage(uint64(len(b)), func(at, n uint64) ([]byte, error) { return b[at : at+n], nil })
+	p := &page{first: b}
+	_, err := p.parse(uint64(len(b)), func(at, n uint64) ([]byte, error) { return b[at : at+n], nil })
 	if err == nil && p.kind != kindLeaf {
 		err = fmt.Errorf("%w: a bucket of %d bytes with a branch", ErrCorrupt, len(b))
 	}
@@ -112,7 +113,47 @@ func (t *tree) path(key []byte, wide bool) (*subtree, error) {
 			}
 		}
 	}
-	return nil, fmt.Errorf("%w: the tree with root page %d has more than %d levels", ErrCorrupt, t.root, maxDepth)
+	return nil, t.tooDeep()
+}
+
+func (t *tree) tooDeep() error {
+	return fmt.Errorf("%w: the tree with root page %d has more than %d levels", ErrCorrupt, t.root, maxDepth)
+}
+
+// leaves returns the leaf where key belongs and those after it below the same branch, up to most, and the branches on
+// the way to them. A leaf that several pages continue is alone.
+func (t *tree) leaves(key []byte, most int) (leaves, way []*subtree, err error) {
+	at, err := t.load(&subtree{number: t.root})
+	for range maxDepth {
+		switch {
+		case err != nil:
+			return nil, nil, err
+		case at.page.kind == kindLeaf:
+			return []*subtree{at}, way, nil
+		}
+		way = append(way, at)
+		first := at.page.find(key)
+		next, err := t.load(at.child(first))
+		if err != nil {
+			return nil, nil, err
+		}
+		if next.page.kind != kindLeaf {
+			at = next
+			continue
+		}
+		leaves = append(leaves, next)
+		for i := first + 1; i < len(at.page.elements) && len(leaves) < most && next.page.more == 0; i++ {
+			if next, err = t.load(at.child(i)); err != nil {
+				return nil, nil, err
+			}
+			if next.page.kind != kindLeaf || next.page.more > 0 {
+				break
+			}
+			leaves = append(leaves, next)
+		}
+		return leaves, way, nil
+	}
+	return nil, nil, t.tooDeep()
 }
 
 // child returns the subtree below element i, without its page. Of no subtree it returns none.
@@ -186,12 +227,20 @@ func (p *pages) bucket(tx *bbolt.Tx, name string) (*bucket, error) {
 	return &bucket{in: tx.Bucket([]byte(name)), tree: t}, nil
 }
 
-// get returns the value of key, nil if there is none, until the transaction ends.
+// get returns the value that key had when the transaction began, nil if it had none. It is valid until the transaction
+// ends.
 func (b *bucket) get(key []byte) (value []byte, err error) {
 	if !b.leaf.covers(key) {
 		if b.leaf, err = b.tree.path(key, false); err != nil {
 			return nil, err
 		}
+	}
+	at, found := b.leaf.search(key)
+	if !found {
+		return nil, nil
+	}
+	if value, ok := b.leaf.page.value(at); ok {
+		return value, nil
 	}
 	return b.in.Get(key), nil
 }

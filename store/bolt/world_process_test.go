@@ -12,11 +12,16 @@ import (
 	"github.com/ipalloc/ipalloc/store/bolt"
 )
 
-// TestWorld has processes take turns with one file, each for a few calls, and kills and stops them.
+// TestWorld has processes take turns with one file, each for a few calls, and kills and stops them. The file shrinks
+// again and again.
 func TestWorld(t *testing.T) {
 	if path := os.Getenv(poolChildPath); path != "" {
 		pooltest.WorkInWorld(t, func(ctx context.Context) (store.Store, error) {
-			return bolt.Open(ctx, path, &bolt.Options{LockWait: time.Minute})
+			s, err := bolt.Open(ctx, path, &bolt.Options{LockWait: time.Minute})
+			if err == nil {
+				bolt.ShrinkForEver(s)
+			}
+			return s, err
 		})
 		return
 	}

@@ -3,6 +3,8 @@ package etcd
 import (
 	"context"
 	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // What tests look at inside.
@@ -23,3 +25,18 @@ func Overslept(waited time.Duration) error {
 
 // Wrap is what a store makes of an error of a call with the context.
 func Wrap(ctx context.Context, err error) error { return new(Store).wrap(ctx, "get", err) }
+
+// ListKeys lists keys from first to before end as [Store.List] does.
+func ListKeys(ctx context.Context, kv clientv3.KV, first, end string) (keys []string, err error) {
+	p := &pager{store: &Store{kv: kv}, first: first, end: end, limit: firstListPage, near: true}
+	for !p.done {
+		kvs, _, err := p.next(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, kv := range kvs {
+			keys = append(keys, string(kv.Key))
+		}
+	}
+	return keys, nil
+}

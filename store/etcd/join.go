@@ -37,6 +37,9 @@ func (s *Store) Join(ctx context.Context, key store.Key, ask []byte) (store.Grou
 	t := &turn{store: s, done: func() {}, shared: shared{joined: true}}
 	err := t.join(ctx, key, ask)
 	if err == nil {
+		if t.answer != nil {
+			t.End()
+		}
 		return t, nil
 	}
 	return store.EndJoin(t, s.wrap(ctx, fmt.Sprintf("turn at %v", key), err))

@@ -24,7 +24,7 @@ func (s *Store) ByLabel(ctx context.Context, l store.Labelled) iter.Seq2[store.R
 		first := s.keys.labelled(l.Kind, l.Pool, l.Name, l.Value)
 		p := &pager{
 			store: s, what: fmt.Sprintf("list what has the label %.40q in pool %q", l.Name, l.Pool), first: first,
-			end: clientv3.GetPrefixRangeEnd(first), limit: firstLabelPage,
+			end: clientv3.GetPrefixRangeEnd(first), limit: firstLabelPage, near: true,
 		}
 		if l.After != "" {
 			p.first = first + escape(l.After) + "\x00"

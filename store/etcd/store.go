@@ -230,7 +230,7 @@ func (s *Store) List(ctx context.Context, kind store.Kind, pool string) iter.Seq
 		first := s.keys.records(kind, pool)
 		p := &pager{
 			store: s, what: fmt.Sprintf("list %s of pool %q", kind, pool), first: first, end: clientv3.GetPrefixRangeEnd(first),
-			limit: firstListPage,
+			limit: firstListPage, near: true,
 		}
 		for !p.done {
 			kvs, _, err := p.next(ctx)

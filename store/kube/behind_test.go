@@ -107,3 +107,33 @@ func TestDeadLeftover(t *testing.T) {
 		require.NoError(t, s.Close())
 	})
 }
+
+// TestOutOfTheWay: a handle that was in line, where others commit, settles what it left when it has not committed for
+// longer. The update of the head that this takes makes the commit of whoever has the turn begin anew.
+func TestOutOfTheWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := newSimServer()
+		count := &counting{API: &simClient{server: server}}
+		s := kube.NewLively(count, kube.Options{}, counterID("one"))
+		_, err := storetest.CommitOne(t.Context(), s, record(poolKey("lab"), ""))
+		require.NoError(t, err)
+		for _, inLine := range []bool{true, false} {
+			turn, err := s.Turn(t.Context(), poolKey("lab"))
+			require.NoError(t, err)
+			head := turn.Heads()[0]
+			if !inLine {
+				turn.End()
+				time.Sleep(10 * time.Second) // nobody else has come
+			}
+			_, err = s.Commit(t.Context(), store.Change{Head: head, Writes: createAlloc(fmt.Sprint(inLine)), Turn: turn})
+			require.NoError(t, err)
+			synctest.Wait() // for what removes the ticket
+			count.take()
+			time.Sleep(time.Second * 9 / 10)
+			require.Equal(t, inLine, len(count.take()) == 0)
+			time.Sleep(2 * time.Second)
+			requireNothingPending(t, server)
+		}
+		require.NoError(t, s.Close())
+	})
+}

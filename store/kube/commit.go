@@ -26,9 +26,7 @@ func (s *Store) Commit(ctx context.Context, changes ...store.Change) ([]store.Re
 	if err != nil {
 		return nil, err
 	}
-	heads, err := s.commit(ctx, changes)
-	given(heads, err)
-	return heads, err
+	return s.commit(ctx, changes, given)
 }
 
 // unguarded is the expected revision of a write that may replace any.
@@ -72,7 +70,11 @@ const (
 	cleanUpTime = 2 * time.Second // for what is tidied up after the caller's context has ended
 )
 
-func (s *Store) commit(ctx context.Context, changes []store.Change) ([]store.Record, error) {
+// commit makes a commit, and calls given with what becomes of it before others have their turns: those who were
+// answered are not to get in line for theirs.
+func (s *Store) commit(
+	ctx context.Context, changes []store.Change, given func([]store.Record, error),
+) ([]store.Record, error) {
 	t := &transaction{Store: s, id: s.newID(), several: len(changes) > 1, waited: make(map[string]time.Duration)}
 	heads := make([]store.Record, len(changes))
 	for i, c := range changes {
@@ -107,12 +109,14 @@ func (s *Store) commit(ctx context.Context, changes []store.Change) ([]store.Rec
 		t.dead = nil // earlier attempts had the same identifier: what they left is of one that came about, or may yet
 	}
 	if err != nil {
+		given(nil, err)
 		return nil, err
 	}
 	for i := range heads {
 		heads[i] = heads[i].Canonical()
 		heads[i].Revision = revision
 	}
+	given(heads, nil)
 	return heads, nil
 }
 

@@ -26,27 +26,32 @@ func (s *Store) Join(ctx context.Context, key store.Key, ask []byte) (store.Grou
 	}
 	t.leave = joined.End
 	g := &groupTurn{joined, t}
-	answer, _, unknown := g.Answered()
-	if answer != nil || unknown != nil {
-		g.End()
-		return g, nil
-	}
 	s.held.Store(t, true)
-	if s.closing.Err() != nil {
+	if s.closing.Err() != nil || g.isAnswered() {
 		g.End()
-		return nil, store.ErrClosed
+		if !g.isAnswered() { // nor in the meantime
+			return nil, store.ErrClosed
+		}
 	}
 	return g, nil
+}
+
+// isAnswered reports whether the ask is answered, or may be.
+func (g *groupTurn) isAnswered() bool {
+	answer, _, unknown := g.Answered()
+	return answer != nil || unknown != nil
 }
 
 // atHead waits for the turn at the server once it is the caller's in this process, and returns the head. Later it only
 // reads that.
 func (t *turn) atHead(ctx context.Context, key store.Key) (store.Record, error) {
-	if t.begun {
+	if t.sent > 0 {
 		return t.store.Get(ctx, key)
 	}
-	t.begun = true
-	return t.place(ctx, key)
+	if err := t.queueUp(ctx, key); err != nil {
+		return store.Record{}, err
+	}
+	return t.head(ctx, key)
 }
 
 // groupTurn is a turn of Join: that in the line of this process, and with it that at the server.

@@ -169,21 +169,7 @@ func requireFewRequests(t *testing.T, request time.Duration, most float64) {
 	t.Helper()
 	const handles, callers, each = 16, 4, 20
 	count := &counting{API: &slow{&simClient{server: newSimServer()}, request}}
-	ranges, err := cidr.ParseRanges("10.0.0.0/16")
-	require.NoError(t, err)
-	var stores []*kube.Store
-	var pools []*pool.Pool
-	for h := range handles {
-		s := kube.NewLively(count, kube.Options{}, counterID(fmt.Sprint("handle-", h)))
-		if h == 0 {
-			_, err := pool.Create(t.Context(), s, "lab", pool.Spec{Ranges: ranges}, nil)
-			require.NoError(t, err)
-		}
-		p, err := pool.Open(t.Context(), s, "lab", nil)
-		require.NoError(t, err)
-		stores, pools = append(stores, s), append(pools, p)
-	}
-	kube.OneProcess(stores...)
+	stores, pools := onePool(t, count, handles)
 	count.take()
 	var all sync.WaitGroup
 	start := time.Now()
@@ -210,4 +196,51 @@ func requireFewRequests(t *testing.T, request time.Duration, most float64) {
 	for _, s := range stores {
 		require.NoError(t, s.Close())
 	}
+}
+
+// onePool opens a pool through so many handles of one process.
+func onePool(t *testing.T, api kube.API, handles int) (stores []*kube.Store, pools []*pool.Pool) {
+	t.Helper()
+	ranges, err := cidr.ParseRanges("10.0.0.0/16")
+	require.NoError(t, err)
+	for h := range handles {
+		s := kube.NewLively(api, kube.Options{}, counterID(fmt.Sprint("handle-", h)))
+		if h == 0 {
+			_, err := pool.Create(t.Context(), s, "lab", pool.Spec{Ranges: ranges}, nil)
+			require.NoError(t, err)
+		}
+		p, err := pool.Open(t.Context(), s, "lab", nil)
+		require.NoError(t, err)
+		stores, pools = append(stores, s), append(pools, p)
+	}
+	kube.OneProcess(stores...)
+	return stores, pools
+}
+
+// TestNobodyWaitsForItself: a process never waits behind a ticket of its own, which would go only when others have lost
+// their patience, however its callers answer one another.
+func TestNobodyWaitsForItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stores, pools := onePool(t, &slow{&simClient{server: newSimServer()}, 4 * time.Millisecond}, 4)
+		var all sync.WaitGroup
+		for h, p := range pools {
+			all.Go(func() {
+				for range 500 {
+					owner, begin := fmt.Sprint("owner-", h), time.Now()
+					_, err := p.Allocate(t.Context(), pool.Claim{Owner: owner})
+					if err == nil {
+						_, err = p.Release(t.Context(), pool.Held{Owner: owner})
+					}
+					if took := time.Since(begin); err != nil || took >= store.MaxTurn {
+						t.Errorf("a pair took %v, error: %v", took, err)
+						return
+					}
+				}
+			})
+		}
+		all.Wait()
+		for _, s := range stores {
+			require.NoError(t, s.Close())
+		}
+	})
 }

@@ -264,13 +264,13 @@ func TestBrokenStepsAreFound(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for seed := uint64(1); ; seed++ {
-				first := simulate(seed, 20_000, faults)
+				first := simulate(seed, 3_000, faults)
 				if first.err == nil {
-					require.Less(t, seed, uint64(20), "not found")
+					require.Less(t, seed, uint64(130), "not found")
 					continue
 				}
 				t.Logf("seed %d: %v", seed, first.err)
-				again := simulate(seed, 20_000, faults)
+				again := simulate(seed, 3_000, faults)
 				require.Error(t, again.err)
 				again.err = first.err
 				require.Equal(t, first, again, "the same run")

@@ -12,6 +12,7 @@ import (
 
 const (
 	quietTime     = 50 * time.Millisecond // without a commit of the handle to a head, until what is left there is settled
+	busyTime      = 2 * time.Second       // the same if others commit there: to trim the log would be in their way
 	tidyParallel  = 4                     // requests at once for that, so that other calls have the rest
 	tidyAttempts  = 6                     // until what cannot be settled is left to others
 	closeTime     = 5 * time.Second       // that Close waits for it
@@ -35,6 +36,7 @@ type tail struct {
 	busy    int           // calls at the head that are under way
 	begun   int           // calls at the head so far
 	running bool          // a goroutine looks after it
+	others  bool          // the handle has been in line since that was last quiet
 	trim    chan struct{} // closed when the head's log has been trimmed; nil if nobody does that
 	dead    []leftover
 }
@@ -55,6 +57,13 @@ func (l *tails) of(head ref) *tail {
 		l.heads[head] = t
 	}
 	return t
+}
+
+// inLine notes that others commit to the head.
+func (l *tails) inLine(head ref) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.of(head).others = true
 }
 
 // spawn runs do in a goroutine for which Close waits. It reports false if the handle is closed.
@@ -124,13 +133,18 @@ func (s *Store) lookAfter(head ref) {
 func (l *tails) quiet(head ref) bool {
 	for {
 		l.mu.Lock()
-		begun := l.of(head).begun
+		t, enough := l.of(head), quietTime
+		if t.others {
+			enough = jitter(busyTime)
+		}
+		begun := t.begun
 		l.mu.Unlock()
-		l.rest(quietTime)
+		l.rest(enough)
 		l.mu.Lock()
 		t, closed := l.of(head), l.closed
 		busy := t.busy > 0
 		calm := !busy && (t.begun == begun || closed)
+		t.others = t.others && !calm
 		l.mu.Unlock()
 		if calm || closed {
 			return !busy

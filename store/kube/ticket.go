@@ -26,11 +26,18 @@ func newTicket(id string, head ref, key store.Key) *object {
 	}
 }
 
-// queueUp waits until it is the turn of this process at the head, unless it has it from the turn before.
-func (s *Store) queueUp(ctx context.Context, key store.Key) error {
-	if s.lobby.pass(key, s.now()) {
+// queueUp waits until it is the turn of this process at the head, the next one of the turn's keys, unless it has it
+// from the turn before.
+func (t *turn) queueUp(ctx context.Context, key store.Key) error {
+	s := t.store
+	kept, old := s.lobby.pass(t, key, s.now())
+	if kept {
 		return nil
 	}
+	if old != nil {
+		s.discard(old)
+	}
+	s.tails.inLine(refOf(key))
 	ticket, begin := newTicket(s.newID(), refOf(key), key), s.now()
 	made, err := s.api.Create(ctx, ticket)
 	if err != nil {
@@ -43,7 +50,7 @@ func (s *Store) queueUp(ctx context.Context, key store.Key) error {
 		s.discard(made)
 		return err
 	}
-	if old := s.lobby.place(key, made, s.now().Add(s.maxTurn/2)); old != nil {
+	if old := s.lobby.place(t, key, made, s.now().Add(s.maxTurn/2)); old != nil {
 		s.discard(old)
 	}
 	return nil

@@ -61,12 +61,13 @@ func (s *Store) unlessClosed(err error) error {
 
 // turn implements [store.Turn].
 type turn struct {
-	store *Store
-	keys  []store.Key // sorted
-	heads []store.Record
-	leave func() // the line of this process
-	begun bool   // a turn of Join has waited at the server
-	over  sync.Once
+	store  *Store
+	keys   []store.Key // sorted
+	heads  []store.Record
+	leave  func() // the line of this process
+	sent   int    // for how many of the keys, the first ones, the caller has gone on to the server
+	placed int    // and for how many of these it has its turn there
+	over   sync.Once
 }
 
 // wait waits for the turn, first in this process, then at the server, and reads the heads.
@@ -76,7 +77,7 @@ func (t *turn) wait(ctx context.Context, keys []store.Key) (err error) {
 		return err
 	}
 	for _, key := range t.keys {
-		if err := t.store.queueUp(ctx, key); err != nil {
+		if err := t.queueUp(ctx, key); err != nil {
 			return err
 		}
 	}
@@ -87,14 +88,6 @@ func (t *turn) wait(ctx context.Context, keys []store.Key) (err error) {
 		}
 	}
 	return nil
-}
-
-// place waits for the turn at one head at the server, and returns the head.
-func (t *turn) place(ctx context.Context, key store.Key) (store.Record, error) {
-	if err := t.store.queueUp(ctx, key); err != nil {
-		return store.Record{}, err
-	}
-	return t.head(ctx, key)
 }
 
 // head returns the head at the beginning of a turn.
@@ -114,7 +107,7 @@ func (t *turn) End() {
 	t.over.Do(func() {
 		s := t.store
 		s.held.Delete(t)
-		for _, ticket := range s.lobby.exit(t.keys, s.now()) {
+		for _, ticket := range s.lobby.exit(t, s.now()) {
 			s.discard(ticket)
 		}
 		t.leave()
@@ -169,10 +162,15 @@ type lobby struct {
 	lost  map[store.Key]bool // heads that somebody without a turn took in a turn of this process
 }
 
-// line is that at one head.
+// line is that at one head. The process may have several places in the line at the server, each with a ticket: one for
+// each caller that has gone on because the one before it waited there for long. The first of them is the process's; the
+// others still wait.
 type line struct {
-	waiting int       // callers that wait for their turn or have it
+	callers int       // that wait for their turn or have it
+	waiting int       // those of them that have not gone on to the server
+	queued  int       // those of them that wait there
 	ticket  *object   // with which the process stands in the line at the server; nil if it does not, or waits there
+	holder  *turn     // which has its turn with that; nil if it is kept for the next one
 	left    int       // for how many more turns it has that place
 	until   time.Time // and no longer than that
 	head    *object   // as the turn before has left it; nil if that is not known
@@ -202,49 +200,77 @@ func (l *lobby) enter(keys []store.Key) {
 		if l.lines[key] == nil {
 			l.lines[key] = &line{}
 		}
+		l.lines[key].callers++
 		l.lines[key].waiting++
 	}
 }
 
 // exit notes that a caller's turn is over, and returns the tickets that the process does not need any more.
-func (l *lobby) exit(keys []store.Key, now time.Time) (tickets []*object) {
+func (l *lobby) exit(t *turn, now time.Time) (tickets []*object) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, key := range keys {
+	for i, key := range t.keys {
 		at := l.lines[key]
-		at.waiting--
-		if at.ticket != nil && (at.waiting == 0 || at.left == 0 || !now.Before(at.until)) {
+		at.callers--
+		switch {
+		case i >= t.sent:
+			at.waiting--
+		case i >= t.placed:
+			at.queued--
+		}
+		if at.holder == t {
+			at.holder = nil
+		}
+		if at.ticket != nil && at.holder == nil && !at.isKept(now) {
 			tickets = append(tickets, at.ticket)
 			at.ticket = nil
 		}
-		if at.waiting == 0 {
+		if at.callers == 0 {
 			delete(l.lines, key)
 		}
 	}
 	return tickets
 }
 
-// pass reports whether the caller may take over the place that the process has at the server.
-func (l *lobby) pass(key store.Key, now time.Time) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	at := l.lines[key]
-	if at.ticket == nil || at.left == 0 || !now.Before(at.until) {
-		at.head = nil
-		return false
-	}
-	at.left--
-	return true
+// isKept reports whether the process may use its place for one more turn. It may not if another caller of the process
+// stands behind that place in line at the server, and waits for it to go.
+func (at *line) isKept(now time.Time) bool {
+	return at.queued == 0 && at.waiting > 0 && at.left > 0 && now.Before(at.until)
 }
 
-// place notes the ticket with which the process has its turn at the server, for as many turns as there are callers. It
-// returns one that is not needed any more, or nil.
-func (l *lobby) place(key store.Key, ticket *object, until time.Time) (old *object) {
+// pass reports whether the caller, which goes on to the server, may take over the place that the process has there. If
+// it may not, it gets in line there. It returns a ticket that nobody of the process has any more, or nil.
+func (l *lobby) pass(t *turn, key store.Key, now time.Time) (kept bool, old *object) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	at := l.lines[key]
+	kept = at.ticket != nil && at.holder == nil && at.isKept(now)
+	at.waiting--
+	t.sent++
+	if kept {
+		at.left--
+		at.holder = t
+		t.placed++
+		return true, nil
+	}
+	at.head = nil
+	at.queued++
+	if at.holder == nil {
+		old, at.ticket = at.ticket, nil
+	}
+	return false, old
+}
+
+// place notes the ticket with which the caller has its turn at the server, for it and as many as wait behind it. It
+// returns one that is not needed any more, or nil.
+func (l *lobby) place(t *turn, key store.Key, ticket *object, until time.Time) (old *object) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	at := l.lines[key]
+	t.placed++
+	at.queued--
 	old = at.ticket
-	at.ticket, at.left, at.until = ticket, at.waiting-1, until
+	at.ticket, at.holder, at.left, at.until, at.head = ticket, t, at.waiting, until, nil
 	return old
 }
 

@@ -367,3 +367,49 @@ func TestOneLine(t *testing.T) {
 		require.False(t, kube.OneLine(same, base(change)), name)
 	}
 }
+
+// TestTurnsSeveralPlaces: a process whose callers have several places in the line at the server, because the first of
+// them has waited there for long, leaves each place when its own caller's turn ends, and no other.
+func TestTurnsSeveralPlaces(t *testing.T) {
+	const holds = store.MaxTurn * 4 / 5
+	for _, test := range []struct{ first, forSecond time.Duration }{
+		{holds / 4, holds / 4},
+		{holds, holds},
+		{2 * holds, store.MaxTurn}, // the second caller passes over the first, whose turn ends in that of the second
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			server := newSimServer()
+			first, second, other := lively(server, "first"), lively(server, "second"), lively(server, "other")
+			kube.OneProcess(first, second)
+			start, at := time.Now(), map[string]time.Duration{}
+			var mu sync.Mutex
+			var all sync.WaitGroup
+			enter := func(name string, s *kube.Store, holds time.Duration) {
+				all.Go(func() {
+					turn, err := s.Turn(t.Context(), poolKey("lab"))
+					require.NoError(t, err)
+					mu.Lock()
+					at[name] = time.Since(start)
+					mu.Unlock()
+					time.Sleep(holds)
+					turn.End()
+				})
+				synctest.Wait()
+			}
+			for i := range 3 {
+				enter(fmt.Sprint("holder-", i), lively(server, fmt.Sprint("holder-", i)), holds)
+			}
+			enter("first", first, test.first)
+			enter("second", second, holds) // it goes to the server when the first one has been there for 2 * MaxTurn
+			time.Sleep(holds*3 - holds/4)
+			enter("other", other, 0)
+			all.Wait()
+			require.Equal(t, map[string]time.Duration{
+				"holder-0": 0, "holder-1": holds, "holder-2": 2 * holds, "first": 3 * holds,
+				"second": 3*holds + test.forSecond, "other": 4*holds + test.forSecond,
+			}, at)
+			synctest.Wait()
+			require.Zero(t, server.tickets())
+		})
+	}
+}

@@ -66,6 +66,9 @@ type asking struct {
 // errLost says that an answer may have been removed before its caller looked for it.
 var errLost = errors.New("the wait was so long that an answer would have been removed")
 
+// errUntold says that the server has said nothing of an ask, which is not the same as that it was not answered.
+var errUntold = errors.New("the server has not said what became of what was asked for")
+
 // askLife is for how long an answer is there for sure. Procedure join_line has it too.
 const askLife = 5 * time.Minute
 
@@ -199,7 +202,15 @@ func (t *turn) tryWithdraw(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := call(ctx, conn, t.store.sql.withdraw, []any{t.lines[0], t.own}, t.take); err != nil {
+	told := false
+	err = call(ctx, conn, t.store.sql.withdraw, []any{t.lines[0], t.own}, func(r *reply) error {
+		told = true
+		return t.take(r)
+	})
+	if err == nil && !told {
+		err = errUntold
+	}
+	if err != nil {
 		discard(conn)
 		return withContext(ctx, err)
 	}

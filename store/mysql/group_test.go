@@ -15,6 +15,7 @@ import (
 	"github.com/ipalloc/ipalloc/internal/servertest"
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/mysql"
+	"github.com/ipalloc/ipalloc/store/storetest/proxy"
 )
 
 // line is a [servertest.Line].
@@ -116,17 +117,22 @@ func (l *line) kill(t *testing.T, sessions []int64) {
 	require.NoError(t, err)
 }
 
-// change runs the statement of the migration that makes a procedure, with another text in place of one.
-func (l *line) change(t *testing.T, procedure, before, after string) {
+// change runs the statement of the migration that makes a procedure, with other texts in place of some: the pairs are
+// one that it has, and what to put there.
+func (l *line) change(t *testing.T, procedure string, pairs ...string) {
 	t.Helper()
 	migrations, err := mysql.Migrations(l.schema)
 	require.NoError(t, err)
 	changed := 0
 	for _, text := range migrations[0].Statements() {
-		if strings.Contains(text, "CREATE PROCEDURE "+schemaMark(l.schema)+procedure) && strings.Contains(text, before) {
-			execute(t, l.dsn, "", "DROP PROCEDURE "+schemaMark(l.schema)+procedure, strings.ReplaceAll(text, before, after))
-			changed++
+		if !strings.Contains(text, "CREATE PROCEDURE "+schemaMark(l.schema)+procedure) {
+			continue
 		}
+		for i := 0; i < len(pairs); i += 2 {
+			require.Contains(t, text, pairs[i])
+		}
+		execute(t, l.dsn, "", "DROP PROCEDURE "+schemaMark(l.schema)+procedure, strings.NewReplacer(pairs...).Replace(text))
+		changed++
 	}
 	require.Equal(t, 1, changed)
 }
@@ -234,3 +240,114 @@ func TestJoinModes(t *testing.T) {
 }
 
 func TestJoinOneConnection(t *testing.T) { tests.JoinOneConnection(t) }
+
+// answerAndLeave has one be answered, behind another that has its turn then, and leave before it has heard of that.
+func (g group) answerAndLeave(t *testing.T, leaver servertest.Store) (left servertest.Joined, revision int64) {
+	t.Helper()
+	g.line.change(t, "oust", "KILL CONNECTION v_session", "DO 0") // so that it has its turn for as long as it takes
+	g.line.change(t, "enter_lines", "wait_timeout = 1;", "wait_timeout = 1000;")
+	leader := g.Open(t)
+	unblock := g.Block(t)
+	leads, between := g.Join(t, leader, "leader"), g.JoinNew(t, "")
+	ctx, leave := context.WithCancel(t.Context())
+	leaves := g.JoinUntil(ctx, t, leaver, "leaves")
+	unblock()
+	head, err := g.Commit(t, leader, (<-leads).Turn)
+	require.NoError(t, err)
+	require.NoError(t, (<-between).Err)
+	leave()
+	return <-leaves, head.Revision
+}
+
+// TestJoinLeftUntold has the server say nothing to one that withdraws its ask, at the first time, or each time. That
+// does not mean that it was not answered.
+func TestJoinLeftUntold(t *testing.T) {
+	const read, end = "a WHERE a.line = v_line", "COMMIT;"
+	t.Run("once", func(t *testing.T) {
+		g := newGroup(t)
+		in := schemaMark(g.Schema)
+		execute(t, g.URL, "", "CREATE TABLE "+in+"told (n integer)")
+		g.line.change(t, "withdraw",
+			read, "a JOIN (SELECT COUNT(*) AS n FROM "+in+"told) o ON o.n > 0 WHERE a.line = v_line",
+			end, "COMMIT; INSERT INTO "+in+"told VALUES (1);")
+		left, at := g.answerAndLeave(t, g.Open(t))
+		answer, revision := left.Answered(t)
+		require.Equal(t, "LEAVES", answer)
+		require.Equal(t, at, revision)
+	})
+	t.Run("always", func(t *testing.T) {
+		g := newGroup(t)
+		g.line.change(t, "withdraw", read, "a WHERE FALSE AND a.line = v_line")
+		left, _ := g.answerAndLeave(t, g.Open(t))
+		require.ErrorIs(t, left.Err, store.ErrUnknown)
+		require.ErrorIs(t, left.Err, context.Canceled)
+	})
+}
+
+// TestJoinLeftUnheard loses what the server says to one that withdraws its ask: one that was answered, and one that was
+// not. It asks again.
+func TestJoinLeftUnheard(t *testing.T) {
+	g := newGroup(t)
+	between := proxy.New(t, sharedServer(t).config.Addr)
+	leaver := openOn(t, connect(t, sharedServer(t).dsnAt(between.Addr())), 4, g.Schema)
+	lost := between.LoseReply("withdraw(")
+	left, at := g.answerAndLeave(t, leaver)
+	<-lost
+	answer, revision := left.Answered(t)
+	require.Equal(t, "LEAVES", answer)
+	require.Equal(t, at, revision)
+
+	g = newGroup(t)
+	leader := g.Open(t)
+	leaver = openOn(t, connect(t, sharedServer(t).dsnAt(between.Addr())), 4, g.Schema)
+	unblock := g.Block(t)
+	leads := g.Join(t, leader, "leader")
+	ctx, leave := context.WithCancel(t.Context())
+	leaves := g.JoinUntil(ctx, t, leaver, "leaves")
+	lost = between.LoseReply("withdraw(")
+	leave()
+	left = <-leaves
+	<-lost
+	require.ErrorIs(t, left.Err, context.Canceled)
+	require.NotErrorIs(t, left.Err, store.ErrUnknown)
+	require.Equal(t, 1, g.line.count(t, "answer WHERE answer IS NULL"))
+	unblock()
+	next := <-leads
+	require.NoError(t, next.Err)
+	require.Empty(t, next.Turn.Asks())
+	next.Turn.End()
+}
+
+// TestJoinLeftSees has one withdraw its ask in a transaction whose reads do not see the answer that is in the way of
+// that, as may be while the answer is being committed.
+func TestJoinLeftSees(t *testing.T) {
+	g := newGroup(t)
+	lock := "GET_LOCK(" + literal(g.line.name) + ", 100)"
+	g.line.change(t, "withdraw",
+		"READ COMMITTED", "REPEATABLE READ",
+		"START TRANSACTION;", "START TRANSACTION WITH CONSISTENT SNAPSHOT; DO "+lock+", RELEASE_ALL_LOCKS();",
+		"COMMIT;", "")
+	unblock := g.Block(t)
+	conn, err := g.line.db.Conn(t.Context())
+	require.NoError(t, err)
+	defer conn.Close()
+	// MariaDB has this, and would refuse to change the row in such a transaction. MySQL knows no such variable.
+	_, _ = conn.ExecContext(t.Context(), "SET SESSION innodb_snapshot_isolation = OFF")
+	const id = "00112233445566778899aabbccddeeff"
+	done := make(chan string, 1)
+	go func() {
+		var outcome string
+		var revision, answer sql.NullString
+		err := conn.QueryRowContext(t.Context(), "CALL "+schemaMark(g.Schema)+"withdraw(?, ?)", g.line.name, id).
+			Scan(&outcome, &revision, &answer)
+		done <- fmt.Sprint(outcome, revision.String, answer.String, err)
+	}()
+	require.Eventually(t, func() bool {
+		const waiting = "SELECT id FROM information_schema.processlist WHERE state = 'User lock' AND INSTR(info, ?) > 0"
+		return len(g.line.sessions(t, waiting, lock)) == 1
+	}, 2*time.Minute, time.Millisecond)
+	execute(t, g.URL, g.Schema, "INSERT INTO answer (line, id, answer, revision, at) VALUES ("+literal(g.line.name)+
+		", UNHEX('"+id+"'), 'yes', 7, UTC_TIMESTAMP(6))")
+	unblock()
+	require.Equal(t, "answer7yes<nil>", <-done)
+}

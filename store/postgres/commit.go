@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
@@ -88,6 +89,7 @@ func (s *Store) commit(ctx context.Context, changes []store.Change) ([]store.Rec
 		}
 		if err != nil {
 			if attempt < maxAttempts && retriable(err) {
+				giveWay(ctx, attempt)
 				continue
 			}
 			if isLeft(b, err) {
@@ -100,6 +102,17 @@ func (s *Store) commit(ctx context.Context, changes []store.Change) ([]store.Rec
 			t.settle()
 		}
 		return heads, err
+	}
+}
+
+// giveWay waits for a while that is longer after each attempt, and differs from that of others: those who fail because
+// of one another would do so again.
+func giveWay(ctx context.Context, attempt int) {
+	wait := time.NewTimer(rand.N(time.Duration(attempt) * time.Millisecond))
+	defer wait.Stop()
+	select {
+	case <-wait.C:
+	case <-ctx.Done():
 	}
 }
 

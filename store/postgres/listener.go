@@ -81,6 +81,13 @@ func (l *listener) enter(key store.Key) (*waiter, error) {
 	return w, nil
 }
 
+// isReady reports whether a call of Watch that enters now can rely on a session.
+func (l *listener) isReady() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.session != nil && l.session.ready
+}
+
 // leave removes a waiter. If it was the last, the session ends soon, unless another comes: who follows a record waits
 // again and again.
 func (l *listener) leave(w *waiter) {

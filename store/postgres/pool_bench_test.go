@@ -10,14 +10,21 @@ import (
 	"github.com/ipalloc/ipalloc/store"
 )
 
-// newPlace is a schema, and for bare commits a table outside of it.
+// newPlace is a schema, and for bare commits tables outside of it.
 func newPlace(b *testing.B) pooltest.Place {
 	return pooltest.Place{
-		Open: tests.Opener(tests.Place(b)),
+		Open: tests.Opener(flushingURL(b), newSchema()),
 		Bare: func(held int) func(string) error {
 			table := openBare(b, held)
 			return func(owner string) error {
 				table.insert(b, owner)
+				return nil
+			}
+		},
+		Claim: func(held int) func(string) error {
+			table := openBareClaims(b, held)
+			return func(owner string) error {
+				table.claim(b, owner)
 				return nil
 			}
 		},

@@ -14,13 +14,16 @@ import (
 // for a second. The connection needs a session of its own, so a pooler that shares sessions between transactions does
 // not work. If the connection is lost, or does not answer for a minute, Watch returns an error.
 //
-// Cost: three round trips for the first waiting call, and one each time that the record may have changed.
+// Cost: three round trips for the first waiting call, one for each while there are others or have been a moment ago,
+// and one each time that the record may have changed.
 func (s *Store) Watch(ctx context.Context, key store.Key, revision int64) (store.Record, error) {
 	if err := key.Validate(); err != nil {
 		return store.Record{}, err
 	}
-	if r, changed, err := s.look(ctx, key, revision); changed {
-		return r, err
+	if !s.listener.isReady() { // else wait looks at once
+		if r, changed, err := s.look(ctx, key, revision); changed {
+			return r, err
+		}
 	}
 	r, err := s.wait(ctx, key, revision)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {

@@ -6,7 +6,10 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"testing"
 	"time"
+
+	"github.com/stretchr/testify/require"
 
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/storetest"
@@ -231,6 +234,21 @@ func groupJoinBreaches() []breach {
 					return nil, ctx.Err()
 				}
 			})},
+		{"who leaves hears of no answer", "group/asker leaves too late",
+			withJoin(func(s store.Grouper, ctx context.Context, key store.Key, ask []byte) (store.GroupTurn, error) {
+				t, err := s.Join(ctx, key, ask)
+				if err != nil {
+					return nil, err
+				}
+				if answer, _, _ := t.Answered(); answer != nil {
+					select {
+					case <-ctx.Done():
+						return nil, ctx.Err()
+					case <-time.After(store.MaxTurn / 2):
+					}
+				}
+				return t, nil
+			})},
 		{"an empty ask is one", "group/empty ask",
 			withJoin(func(s store.Grouper, ctx context.Context, key store.Key, ask []byte) (store.GroupTurn, error) {
 				return s.Join(ctx, key, append(slices.Clone(ask), '.'))
@@ -389,4 +407,16 @@ func groupByteBreaches() []breach {
 			}
 		}))},
 	}
+}
+
+// TestLostAnswerIsNamed looks at what the suite says of an answer that nobody heard of.
+func TestLostAnswerIsNamed(t *testing.T) {
+	all := groupJoinBreaches()
+	i := slices.IndexFunc(all, func(b breach) bool { return b.what == "who leaves is not taken out" })
+	require.NotEqual(t, -1, i)
+	b := all[i]
+	failures := record(t, func(t testing.TB) { storetest.RunCase(t, b.noticedBy, b.backend()) })
+	require.NotEmpty(t, failures)
+	require.Regexp(t, `a commit gave number \d+ to ask \d+, whose call left \(context (canceled|deadline exceeded)\)`,
+		failures[0])
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ipalloc/ipalloc/store"
@@ -126,25 +127,7 @@ func turnBreaches() []breach {
 				}}
 			}
 		})},
-		{"commits without a turn overtake", "turn/beside commits without", wrapped(func(s store.Store) store.Store {
-			return altered{
-				Store: s,
-				turn: func(ctx context.Context, keys []store.Key) (store.Turn, error) {
-					t, err := s.Turn(ctx, keys...)
-					time.Sleep(5 * time.Millisecond)
-					return t, err
-				},
-				commitAll: func(ctx context.Context, changes []store.Change) ([]store.Record, error) {
-					changes = slices.Clone(changes)
-					for i := range changes {
-						if changes[i].Turn == nil {
-							changes[i].Turn = brokenTurn{end: func() {}}
-						}
-					}
-					return s.Commit(ctx, changes...)
-				},
-			}
-		})},
+		{"commits without a turn overtake", "turn/beside commits without", wrappedFresh(overtaken)},
 		{"a commit in a turn is not guarded", "turn/guards nothing", wrapped(func(s store.Store) store.Store {
 			return altered{Store: s, commitAll: func(ctx context.Context, changes []store.Change) ([]store.Record, error) {
 				heads, err := s.Commit(ctx, changes...)
@@ -210,6 +193,36 @@ func turnBreaches() []breach {
 					}}
 				}
 			})},
+	}
+}
+
+// overtaken returns stores in which a commit without a turn waits for no turn, and a turn begins only when one has gone
+// by.
+func overtaken() func(store.Store) store.Store {
+	var without atomic.Int64
+	return func(s store.Store) store.Store {
+		return altered{
+			Store: s,
+			turn: func(ctx context.Context, keys []store.Key) (store.Turn, error) {
+				t, err := s.Turn(ctx, keys...)
+				for before, begin := without.Load(), time.Now(); without.Load() == before && time.Since(begin) < time.Second; {
+					time.Sleep(time.Millisecond)
+				}
+				return t, err
+			},
+			commitAll: func(ctx context.Context, changes []store.Change) ([]store.Record, error) {
+				changes = slices.Clone(changes)
+				turnless := int64(0)
+				for i := range changes {
+					if changes[i].Turn == nil {
+						changes[i].Turn, turnless = brokenTurn{end: func() {}}, 1
+					}
+				}
+				heads, err := s.Commit(ctx, changes...)
+				without.Add(turnless)
+				return heads, err
+			},
+		}
 	}
 }
 

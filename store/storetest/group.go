@@ -20,6 +20,7 @@ func groupCases() []testCase {
 		{"group/answers come soon", groupSoon},
 		{"group/failed commit", groupFailed},
 		{"group/asker leaves", groupLeaves},
+		{"group/asker leaves too late", groupLeavesLate},
 		{"group/takes too long", groupTooLong},
 		{"group/empty ask", groupEmpty},
 		{"group/sizes and keys", groupInvalid},
@@ -151,7 +152,7 @@ func (g *group) dissolve() {
 	}
 }
 
-const slowTries = 5 // on a machine that is now and then too slow
+const slowTries = 10 // on a machine that is now and then too slow
 
 // grouped has do look at a turn at a new head behind which the asks wait, in their order, on other handles. It does so
 // again if do returns false.
@@ -354,6 +355,32 @@ func groupLeaves(s *subject) {
 	}, "leaves", "stays")
 }
 
+// groupLeavesLate answers one that leaves then, before it may have heard of that: the one before it has its turn.
+func groupLeavesLate(s *subject) {
+	s.grouped(func(g *group) bool {
+		g.turn.Answer(0, []byte("of one"))
+		g.turn.Answer(2, []byte("of three"))
+		head, ok := g.commit(change(g.head))
+		if !ok {
+			return false
+		}
+		leaver := g.askers[2]
+		leaver.leave()
+		s.within(ruleJoinLeft, func() error {
+			<-leaver.ended
+			if leaver.err != nil && !errors.Is(leaver.err, store.ErrUnknown) {
+				return fmt.Errorf("a Join that was answered, and whose context ended then, returned the error %w", leaver.err)
+			}
+			return nil
+		})
+		if leaver.err != nil {
+			return false
+		}
+		s.told(leaver, "of three", head.Revision)
+		return true
+	}, "one", "two", "three")
+}
+
 // groupTooLong answers in a turn that was passed over, to one that has its own turn by then.
 func groupTooLong(s *subject) {
 	for _, in := range []struct {
@@ -488,6 +515,9 @@ func (s *subject) lineOrder(key store.Key, waiting int) (had []int, slowly bool)
 	handles := make([]store.Store, waiting)
 	for i := range handles {
 		handles[i] = s.another()
+		t, err := turnOrJoin(s.ctx, i%2 == 0, s.grouper(handles[i]), handles[i], key) // which may open a connection
+		s.check(err == nil, ruleTurnOrder, "call %d at a head at which nobody waits returned the error %v", i, err)
+		t.End()
 	}
 	var slow atomic.Bool
 	order, ended := make(chan int, waiting), make(chan error, waiting)

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -31,6 +32,57 @@ type tally struct {
 	twice              int // a number that came twice; 0 for none
 	unknown            int // how many numbers may have come without anybody knowing
 	own, told, refused int // by a commit, by an answer, and commits that failed
+
+	// To say of a number that nobody knows of where it went.
+	asks  int               // how many there were; each is its own number
+	given map[int]string    // the asks to which commits that succeeded gave numbers
+	ends  map[string]string // how the calls ended that asked and got nothing
+}
+
+// ask returns an ask that no other call has.
+func (t *tally) ask() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.asks++
+	return strconv.Itoa(t.asks)
+}
+
+// nothing takes note of how a call ended that got no number.
+func (t *tally) nothing(ask, how string, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ends == nil {
+		t.ends = make(map[string]string)
+	}
+	t.ends[ask] = fmt.Sprintf("%s (%v)", how, err)
+}
+
+// gave takes note of what a commit gave to asks: to each the next number.
+func (t *tally) gave(first int, asks [][]byte) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.given == nil {
+		t.given = make(map[int]string)
+	}
+	for i, ask := range asks {
+		t.given[first+i] = string(ask)
+	}
+}
+
+// lost says of the first of the numbers up to n that nobody knows of where it went.
+func (t *tally) lost(n int) string {
+	for i := 1; i <= n; i++ {
+		if _, ok := t.revisions[i]; ok {
+			continue
+		}
+		ask, ok := t.given[i]
+		if !ok {
+			return fmt.Sprintf("; number %d came by no commit that succeeded", i)
+		}
+		return fmt.Sprintf("; a commit gave number %d to ask %s, whose call %s", i, ask,
+			cmp.Or(t.ends[ask], "got another number, or cannot tell"))
+	}
+	return ""
 }
 
 // got takes note of a number.
@@ -84,12 +136,14 @@ type sharer struct {
 
 // take asks for a number once, which may come to nothing if ctx ends.
 func (h *sharer) take(ctx context.Context) error {
-	turn, err := h.handle.(store.Grouper).Join(ctx, h.key, []byte("more"))
+	ask := h.ask()
+	turn, err := h.handle.(store.Grouper).Join(ctx, h.key, []byte(ask))
 	switch {
 	case errors.Is(err, store.ErrUnknown):
 		h.unsure(1)
 		return nil
 	case err != nil && ctx.Err() != nil:
+		h.nothing(ask, "left", err)
 		return nil
 	case err != nil:
 		return err
@@ -99,21 +153,22 @@ func (h *sharer) take(ctx context.Context) error {
 		return err
 	}
 	time.Sleep(h.linger)
-	return h.commit(ctx, turn)
+	return h.commit(ctx, turn, ask)
 }
 
 // commit takes a number in a turn, and one for each of those that it answers.
-func (h *sharer) commit(ctx context.Context, turn store.GroupTurn) error {
+func (h *sharer) commit(ctx context.Context, turn store.GroupTurn, ask string) error {
 	head := turn.Heads()[0]
 	c, err := counterOf(head)
 	if err != nil {
 		return err
 	}
-	own, answers := c.N+1, min(len(turn.Asks()), h.most)
-	for i := range answers {
+	own, asks := c.N+1, turn.Asks()
+	asks = asks[:min(len(asks), h.most)]
+	for i := range asks {
 		turn.Answer(i, []byte(strconv.Itoa(own+1+i)))
 	}
-	if head.Data, err = json.Marshal(counter{own + answers}); err != nil {
+	if head.Data, err = json.Marshal(counter{own + len(asks)}); err != nil {
 		return err
 	}
 	if h.before != nil {
@@ -122,6 +177,7 @@ func (h *sharer) commit(ctx context.Context, turn store.GroupTurn) error {
 	heads, err := h.handle.Commit(context.WithoutCancel(ctx), store.Change{Head: head, Turn: turn})
 	switch {
 	case err == nil:
+		h.gave(own+1, asks)
 		h.got(own, heads[0].Revision, &h.own)
 		return nil
 	case errors.Is(err, store.ErrUnknown):
@@ -134,8 +190,11 @@ func (h *sharer) commit(ctx context.Context, turn store.GroupTurn) error {
 	h.refused++
 	h.mu.Unlock()
 	turn.End()
-	_, err = h.answered(turn)
-	return err
+	done, failed := h.answered(turn)
+	if !done && failed == nil {
+		h.nothing(ask, "met a conflict in its turn", err)
+	}
+	return failed
 }
 
 // exact checks that each number came to somebody once, and numbers of later commits are greater.
@@ -146,12 +205,12 @@ func (s *subject) exact(t *tally, key store.Key) {
 	s.check(err == nil, ruleData, "the head came back damaged: %v", err)
 	s.check(t.twice == 0, ruleJoinOnce, "the number %d came twice", t.twice)
 	s.check(len(t.revisions) <= c.N && c.N <= len(t.revisions)+t.unknown, ruleJoinOnce,
-		"%d numbers were taken, %d by commits and %d by answers that somebody knows of; of %d nobody can tell", c.N, t.own,
-		t.told, t.unknown)
+		"%d numbers were taken, %d by commits and %d by answers that somebody knows of; of %d nobody can tell%s", c.N, t.own,
+		t.told, t.unknown, t.lost(c.N))
 	last := int64(0)
 	for n := 1; n <= c.N; n++ {
 		revision, ok := t.revisions[n]
-		s.check(ok || t.unknown > 0, ruleJoinOnce, "nobody got the number %d", n)
+		s.check(ok || t.unknown > 0, ruleJoinOnce, "nobody got the number %d%s", n, t.lost(n))
 		s.check(!ok || revision >= last, ruleAnswered, "number %d came at revision %d, the one before it at %d", n, revision,
 			last)
 		last = max(last, revision)

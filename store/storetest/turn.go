@@ -247,12 +247,12 @@ func turnGuards(s *subject) {
 
 // turnTooLong never ends a turn.
 func turnTooLong(s *subject) {
-	head := s.commit(newHead("a"))
+	head, begin := s.commit(newHead("a")), time.Now()
 	s.turn(s.s, head.Key)
-	other, begin := s.another(), time.Now()
+	other, asked := s.another(), time.Now()
 	t := s.turn(other, head.Key)
-	waited := time.Since(begin)
-	s.check(waited >= store.MaxTurn/2, ruleTurnOrder, "another turn began after %v, before the first one ended", waited)
+	held, waited := time.Since(begin), time.Since(asked)
+	s.check(held >= store.MaxTurn/2, ruleTurnOrder, "another turn began after %v, before the first one ended", held)
 	s.check(waited <= s.backend.LongTurn+s.backend.Patience/10, ruleTurnLong, "a turn was held up for %v", waited)
 	s.inTurn(other, t, head)
 }

@@ -8,9 +8,10 @@
 // # Transactions
 //
 // A space is always in one transaction: what was done since the last Committed, Load or Keep. Each prefix that
-// becomes free or taken is an entry of a journal, and each change of the tallies (counts, counters, cursors) leaves a
-// copy of what they were. Undoing the entries from the last one back meets, at each, the very state that the entry
-// left. So it cannot fail, and ends at exactly the state of the mark. A mark is two lengths, and costs nothing.
+// becomes free or taken is an entry of a journal, and each change of the tallies (counts, counters, cursors) leaves
+// what it changed as that was before. Undoing the entries from the last one back meets, at each, the very state that
+// the entry left. So it cannot fail, and ends at exactly the state of the mark. A mark is a few lengths, and costs
+// nothing.
 //
 // # The head and its pieces
 //

@@ -42,9 +42,11 @@ func (s *Space) Free(p netip.Prefix, use Use) error {
 			return err
 		}
 	}
-	t := &s.change().families[family]
-	t.outOfRange = t.outOfRange.Sub(outside)
-	t.count(use, cidr.Count{}, cidr.PrefixSize(p).Sub(outside))
+	if use != Held || !outside.IsZero() {
+		t := s.change(family)
+		t.outOfRange = t.outOfRange.Sub(outside)
+		t.count(use, cidr.Count{}, cidr.PrefixSize(p).Sub(outside))
+	}
 	return nil
 }
 

@@ -13,10 +13,12 @@ type change struct {
 
 // Mark is a point in a transaction to go back to. The zero Mark is its start. It is a value, and is good until
 // what was done before it is undone or stays for good.
-type Mark struct{ changes, tallies, ownings int }
+type Mark struct{ changes, tallies, recounts, ownings int }
 
 // Mark returns the present point. Cost: O(1).
-func (s *Space) Mark() Mark { return Mark{len(s.journal), len(s.earlier), len(s.ownings)} }
+func (s *Space) Mark() Mark {
+	return Mark{len(s.journal), len(s.earlier), len(s.recounts), len(s.ownings)}
+}
 
 // Rollback undoes everything that was done since the mark. Rollback(Mark{}) undoes all since the last Committed,
 // Keep or Load. Cost: O(what it undoes).
@@ -37,9 +39,15 @@ func (s *Space) Rollback(to Mark) {
 		s.ownings = s.ownings[:len(s.ownings)-1]
 		s.setOwned(last.whose, last.before)
 	}
-	if len(s.earlier) > to.tallies {
-		s.tallies = s.earlier[to.tallies]
-		s.earlier = s.earlier[:to.tallies]
+	for len(s.earlier) > to.tallies {
+		last := &s.earlier[len(s.earlier)-1]
+		s.tallies.families[last.family] = last.tally
+		s.earlier = s.earlier[:len(s.earlier)-1]
+	}
+	for len(s.recounts) > to.recounts {
+		last := s.recounts[len(s.recounts)-1]
+		s.tallies.records[last.counter] = last.before
+		s.recounts = s.recounts[:len(s.recounts)-1]
 	}
 }
 
@@ -54,8 +62,11 @@ func (s *Space) Keep() {
 
 // forget empties the journal.
 func (s *Space) forget() {
-	s.journal, s.earlier, s.ownings = s.journal[:0], s.earlier[:0], s.ownings[:0]
+	s.journal = s.journal[:0]
+	s.earlier = s.earlier[:0]
+	s.recounts = s.recounts[:0]
+	s.ownings = s.ownings[:0]
 }
 
 // Changed reports whether anything has been done that Rollback(Mark{}) would undo.
-func (s *Space) Changed() bool { return len(s.journal)+len(s.earlier)+len(s.ownings) > 0 }
+func (s *Space) Changed() bool { return s.Mark() != Mark{} }

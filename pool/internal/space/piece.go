@@ -144,10 +144,13 @@ func (f *familySpace) lighten(pieces []piece, d *draft) ([]piece, error) {
 	return f.replace(pieces, heaviest, min(max(size/16, d.minPiece), d.maxPiece), d)
 }
 
+// usualBytes is as many as the whole of a packed space takes.
+const usualBytes = 64
+
 // inlineOrCut encodes the whole space: as one piece in the head if that is small enough, and otherwise in pieces.
 func (f *familySpace) inlineOrCut(d *draft) ([]piece, error) {
 	all := f.family.all()
-	encoded, rest, err := f.free.AppendFree(nil, all, d.inline)
+	encoded, rest, err := f.free.AppendFree(make([]byte, 0, usualBytes), all, d.inline)
 	if err != nil {
 		return nil, err
 	}

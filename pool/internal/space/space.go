@@ -27,7 +27,8 @@ type Space struct {
 	random   func() uint64 // nil unless the strategy needs it
 	limits   limits        // of the pieces
 	journal  []change      // what became free or taken in this transaction
-	earlier  []tallies     // what the tallies were before each of their changes in it
+	earlier  []earlier     // what the tally of a family was before each of its changes in it
+	recounts []recount     // what counters of records were before each of theirs
 	ownings  []owning      // what counts of addresses by owner were before each of theirs
 	freed    uint64        // how often something may have become free
 	broken   bool          // a load has failed, and none has succeeded since

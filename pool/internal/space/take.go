@@ -37,7 +37,7 @@ func (s *Space) Take(w *Want) (netip.Prefix, error) {
 	}
 	s.journal = append(s.journal, change{f.family, p, false})
 	if s.rules.Strategy == Next {
-		s.change().families[f.family].cursor = netipx.PrefixLastIP(p).Next()
+		s.change(f.family).cursor = netipx.PrefixLastIP(p).Next()
 	}
 	return p, nil
 }

@@ -76,10 +76,23 @@ type tally struct {
 	cursor     netip.Addr          // where Next looks first; the zero Addr is the bottom
 }
 
-// change returns the tallies, to be changed, and remembers what they were.
-func (s *Space) change() *tallies {
-	s.earlier = append(s.earlier, s.tallies)
-	return &s.tallies
+// earlier is what the tally of a family was before a change.
+type earlier struct {
+	family Family
+	tally  tally
+}
+
+// recount is what a counter of records was before a change.
+type recount struct {
+	counter Counter
+	before  int
+}
+
+// change returns the tally of a family, to be changed, and remembers what it was.
+func (s *Space) change(f Family) *tally {
+	t := &s.tallies.families[f]
+	s.earlier = append(s.earlier, earlier{f, *t})
+	return t
 }
 
 // Counts counts the addresses: one entry for each family of the rules, in their order, and then one for a family
@@ -116,8 +129,9 @@ func (s *Space) Tally(c Counter) int {
 // Add adds to a counter of records. It stops at 0. A counter that there is not stays 0.
 func (s *Space) Add(c Counter, by int) {
 	if c < numCounters && by != 0 {
-		records := &s.change().records
-		records[c] = max(0, records[c]+by)
+		records := &s.tallies.records[c]
+		s.recounts = append(s.recounts, recount{c, *records})
+		*records = max(0, *records+by)
 	}
 }
 
@@ -148,7 +162,7 @@ func (s *Space) Change(p netip.Prefix, from, to Use) {
 	if from == to {
 		return
 	}
-	size, t := s.sizeInside(p), &s.change().families[FamilyOf(p.Addr())]
+	size, t := s.sizeInside(p), s.change(FamilyOf(p.Addr()))
 	t.count(from, cidr.Count{}, size)
 	t.count(to, size, cidr.Count{})
 }

@@ -15,6 +15,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 
+	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/etcd"
 	"github.com/ipalloc/ipalloc/store/storetest"
@@ -161,11 +162,27 @@ func TestNextTurn(t *testing.T) {
 }
 
 // TestTicketsHaveFewNames shows that a line, whose dead keys etcd looks at as long as it remembers them, does not get
-// longer with the number of turns.
+// longer with the number of turns, nor with that of answers.
 func TestTicketsHaveFewNames(t *testing.T) {
+	t.Run("turns", func(t *testing.T) {
+		requireFewTickets(t, func(s *etcd.Store, handle, _ int) error { return takeTurn(t, s, handle%2 == 0) })
+	})
+	t.Run("answers", func(t *testing.T) {
+		requireFewTickets(t, func(s *etcd.Store, handle, call int) error {
+			p, err := pool.Ensure(t.Context(), s, "blue", parseSpec(t, "10.0.0.0/16"), pool.Keep, nil)
+			if err == nil {
+				_, err = p.Allocate(t.Context(), pool.Claim{Owner: fmt.Sprintf("pod-%d-%d", handle, call)})
+			}
+			return err
+		})
+	})
+}
+
+// requireFewTickets has several handles call at once, and counts the names of their tickets.
+func requireFewTickets(t *testing.T, do func(s *etcd.Store, handle, call int) error) {
+	t.Helper()
 	server := startServer(t)
-	s := openStore(t, server.addr)
-	_, err := storetest.CommitOne(t.Context(), s, head("a"))
+	_, err := storetest.CommitOne(t.Context(), openStore(t, server.addr), head("a"))
 	require.NoError(t, err)
 	names, watching := map[string]bool{}, make(chan struct{})
 	client := connect(t, clientConfig(server.addr))
@@ -185,8 +202,8 @@ func TestTicketsHaveFewNames(t *testing.T) {
 	for i := range handles {
 		handle := openStore(t, server.addr)
 		all.Go(func() {
-			for range each {
-				if err := takeTurn(t, handle, i%2 == 0); err != nil {
+			for call := range each {
+				if err := do(handle, i, call); err != nil {
 					t.Error(err)
 					return
 				}

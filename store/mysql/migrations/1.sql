@@ -529,11 +529,13 @@ END
 //
 
 -- withdraw takes an ask back. It returns answer as join_line does, or none if it was not answered, and will not be.
+-- It changes the row of an answer that is there, and reads it in the same transaction. InnoDB refuses to insert beside a row that is being
+-- committed a little before others see that row: a read of another transaction might find nothing. And what this one has read is on disk when
+-- it has committed, since the log has both.
 DROP PROCEDURE IF EXISTS @schema@.withdraw
 //
 CREATE PROCEDURE @schema@.withdraw(IN v_line char(32) CHARACTER SET ascii, IN v_id char(32) CHARACTER SET ascii) SQL SECURITY INVOKER
 BEGIN
-	DECLARE v_there boolean DEFAULT FALSE;
 	DECLARE EXIT HANDLER FOR SQLEXCEPTION
 	BEGIN
 		ROLLBACK;
@@ -541,13 +543,11 @@ BEGIN
 	END;
 	SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 	START TRANSACTION;
-	BEGIN
-		DECLARE CONTINUE HANDLER FOR 1062 SET v_there = TRUE; -- after the commit that is about to answer has ended
-		INSERT INTO @schema@.answer (line, id, at) VALUES (v_line, UNHEX(v_id), UTC_TIMESTAMP(6));
-	END;
-	COMMIT;
+	INSERT INTO @schema@.answer (line, id, at) VALUES (v_line, UNHEX(v_id), UTC_TIMESTAMP(6))
+		ON DUPLICATE KEY UPDATE at = at + INTERVAL 1 MICROSECOND; -- after the commit that is about to answer has ended
 	SELECT IF(a.answer IS NULL, 'none', 'answer') AS outcome, a.revision, a.answer
 		FROM @schema@.answer a WHERE a.line = v_line AND a.id = UNHEX(v_id);
+	COMMIT;
 END
 //
 

@@ -111,7 +111,8 @@ func freeURL(t testing.TB) url.URL {
 // Start starts the server after a Stop.
 func (s *Server) Start(t testing.TB) {
 	t.Helper()
-	made, err := s.config(t, s.listen(t)).Complete().New(genericapiserver.NewEmptyDelegate())
+	listener := &listener{Listener: s.listen(t)}
+	made, err := s.config(t, listener).Complete().New(genericapiserver.NewEmptyDelegate())
 	require.NoError(t, err)
 	made.GenericAPIServer.ShutdownTimeout = time.Second // it does not wait longer for clients that watch
 	ctx, cancel := context.WithCancel(context.Background())
@@ -123,6 +124,7 @@ func (s *Server) Start(t testing.TB) {
 	s.stop = sync.OnceFunc(func() {
 		cancel()
 		<-done
+		listener.cut()
 	})
 	s.CA, err = os.ReadFile(filepath.Join(s.Dir, "certs", "server.crt"))
 	require.NoError(t, err)
@@ -140,6 +142,35 @@ func (s *Server) listen(t testing.TB) net.Listener {
 	listener, err := net.Listen("tcp", s.Addr)
 	require.NoError(t, err)
 	return listener
+}
+
+// listener knows the connections that it has accepted. A server that stops leaves open those that are in use, and would
+// go on to read from them what it no longer answers; the end of a process closes them.
+type listener struct {
+	net.Listener
+
+	mu    sync.Mutex
+	conns []net.Conn
+}
+
+// Accept implements [net.Listener].
+func (l *listener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err == nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.conns = append(l.conns, conn)
+	}
+	return conn, err
+}
+
+// cut closes all connections. The listener is closed already.
+func (l *listener) cut() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, conn := range l.conns {
+		_ = conn.Close()
+	}
 }
 
 func (s *Server) config(t testing.TB, listener net.Listener) *extensionsapiserver.Config {
