@@ -253,8 +253,12 @@ func (r *around) aside() iter.Seq2[*holding, error] {
 func (r *around) fresh() (*holding, []netip.Prefix) { return r.draft.pool.home.fresh() }
 
 func (r *around) at(addr netip.Addr) (*holding, error) {
-	h, err := r.draft.pool.home.at(r.attempt.ctx, addr)
-	return r.draft.state().rules.current(h), err
+	home, rules := r.draft.pool.home, r.draft.state().rules
+	h, err := home.at(r.attempt.ctx, addr)
+	if twin := rules.moving.twin(addr); h == nil && err == nil && twin.IsValid() {
+		h, err = home.at(r.attempt.ctx, twin) // a record that does not say yet what it has
+	}
+	return rules.current(h), err
 }
 
 // current iterates over records as the rules of the draft's pool have them.

@@ -51,10 +51,10 @@ func (t *task) matches(h *holding) error {
 	switch {
 	case !t.appliesTo(h):
 		return ErrNotFound
-	case t.generation != 0 && h.Generation != t.generation:
-		return fmt.Errorf("%w: the owner holds generation %d, not %d", ErrGeneration, h.Generation, t.generation)
 	case t.addr.IsValid() && !h.contains(t.addr):
 		return ErrNotFound
+	case t.generation != 0 && h.Generation != t.generation:
+		return fmt.Errorf("%w: the owner holds generation %d, not %d", ErrGeneration, h.Generation, t.generation)
 	}
 	return nil
 }
@@ -79,7 +79,7 @@ func (t *task) appliesTo(h *holding) bool {
 // Errors: [ErrNotFound] if nothing matches held; [ErrShared]; [ErrGeneration]; [ErrInUse] if a pool that was delegated
 // from the allocation still holds any of the addresses; otherwise as for [Pool.Allocate]. Cost: one round trip if this
 // handle granted the allocation and no other process has changed the pool since, and two otherwise. An address without
-// an owner is looked up first, as in [Pool.Get].
+// an owner is looked up first, as in [Pool.Get], with one read more if that finds nobody, or several.
 func (p *Pool) Release(ctx context.Context, held Held) (Allocation, error) {
 	return p.change(ctx, "Release", &Step{Op: opRelease, Held: held})
 }
@@ -186,6 +186,7 @@ func (p *Pool) changeNamed(ctx context.Context, s *Step, result *Allocation) err
 	if s.task.owner != "" {
 		return p.changeOne(ctx, &s.task, result)
 	}
+	holder := "" // of the address, whom the last attempt found to hold it no longer
 	for range p.options.Attempts {
 		t := s.task
 		t.optional = false
@@ -194,9 +195,10 @@ func (p *Pool) changeNamed(ctx context.Context, s *Step, result *Allocation) err
 			return s.Held.unlessOptional(err)
 		}
 		err = p.changeOne(ctx, &t, result)
-		if !errors.Is(err, ErrNotFound) || errors.Is(err, ErrNoPool) {
+		if !errors.Is(err, ErrNotFound) || errors.Is(err, ErrNoPool) || t.owner == holder {
 			return s.Held.unlessOptional(err)
-		} // else somebody else has the address by now, or nobody has
+		}
+		holder = t.owner // perhaps somebody else has the address by now
 	}
 	return ErrBusy
 }
@@ -214,6 +216,9 @@ func (p *Pool) resolve(ctx context.Context, t *task) error {
 		return nil
 	}
 	h, err := p.holder(ctx, t.addr)
+	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrShared) {
+		h, err = p.holderNow(ctx, t.addr, err)
+	}
 	if err == nil && !t.appliesTo(h) {
 		err = ErrNotFound
 	}

@@ -179,7 +179,7 @@ func (s *machine) anyName(t *rapid.T, m *world.Pool) pool.Held {
 	if rapid.IntRange(0, 2).Draw(t, "address") > 0 {
 		return held
 	}
-	held.Addr = rapid.SampledFrom(a.Prefixes).Draw(t, "prefix").Addr()
+	held.Addr = anySide(t, m, rapid.SampledFrom(a.Prefixes).Draw(t, "prefix").Addr())
 	switch rapid.IntRange(0, 3).Draw(t, "by address") {
 	case 0:
 		held.Addr = anyAddr(m.Universe[pool.FamilyOf(held.Addr)]).Draw(t, "another")
@@ -187,6 +187,17 @@ func (s *machine) anyName(t *rapid.T, m *world.Pool) pool.Held {
 		held.Owner = ""
 	}
 	return held
+}
+
+// anySide draws the address, or the one that is one with it while the pool is renumbered.
+func anySide(t *rapid.T, m *world.Pool, addr netip.Addr) netip.Addr {
+	single := netip.PrefixFrom(addr, addr.BitLen())
+	for _, other := range []func(netip.Prefix) (netip.Prefix, bool){m.Moving.New, m.Moving.Old} {
+		if p, ok := other(single); ok && rapid.Bool().Draw(t, "on the other side") {
+			return p.Addr()
+		}
+	}
+	return addr
 }
 
 // anyQuarantine draws how long what is declined is withheld; see [anyTTL].

@@ -61,7 +61,7 @@ func (s *machine) Unreserve(t *rapid.T) {
 		r := rapid.SampledFrom(reserved).Draw(t, "reservation")
 		held.Owner, held.Generation = r.Owner, 0
 		if held.Addr.IsValid() {
-			held.Addr, held.Owner = r.Prefixes[0].Addr(), ""
+			held.Addr, held.Owner = anySide(t, m, r.Prefixes[0].Addr()), ""
 		}
 	}
 	p := s.handle(t, m.Name)

@@ -48,6 +48,16 @@ func (n Renumbering) Old(moved netip.Prefix) (netip.Prefix, bool) {
 	return Renumbering{From: n.image(), To: n.From}.New(moved)
 }
 
+// twin is the address on the other side of addr; the zero Addr if it has none.
+func (n Renumbering) twin(addr netip.Addr) netip.Addr {
+	p := singleAddr(addr)
+	if moved, ok := n.New(p); ok {
+		return moved.Addr()
+	}
+	old, _ := n.Old(p)
+	return old.Addr()
+}
+
 // image is the part of To that From becomes; the zero Prefix for none.
 func (n Renumbering) image() netip.Prefix {
 	if !n.To.IsValid() {

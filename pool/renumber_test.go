@@ -311,6 +311,50 @@ func TestRenumberIsResumed(t *testing.T) {
 	}
 }
 
+// Wherever a renumbering is cut short, what is held or reserved is named by each address that it has by then, although
+// its record may not say so yet.
+func TestNamesOfWhatIsRenumbered(t *testing.T) {
+	for _, test := range []struct{ finish, old bool }{{false, true}, {false, false}, {true, false}} {
+		t.Run(fmt.Sprintf("%+v", test), func(t *testing.T) {
+			injector := &faults.Injector{}
+			p, err := pool.Create(t.Context(), injector.Wrap(store.NewMemory()), "site", specOf("10.0.0.0/24"), nil)
+			require.NoError(t, err)
+			allocate(t, p, claim("held", "10.0.0.1"))
+			reserve(t, p, claim("reserved", "10.0.0.2"))
+			allocate(t, p, claim("stays", "10.0.0.3"))
+			dieAt(injector, 2)
+			require.ErrorIs(t, p.Renumber(t.Context(), oldPrefix, newPrefix), faults.ErrInjected)
+			if test.finish {
+				dieAt(injector, 2)
+				require.ErrorIs(t, p.FinishRenumber(t.Context()), faults.ErrInjected)
+			}
+			injector.Choose = nil
+			held, reserved := pool.Held{Addr: addr("10.9.0.1")}, pool.Held{Addr: addr("10.9.0.2")}
+			if test.old {
+				held, reserved = pool.Held{Addr: addr("10.0.0.1")}, pool.Held{Addr: addr("10.0.0.2")}
+			}
+
+			if test.old || test.finish { // until then what nobody holds is in the old prefix alone
+				_, err = p.Allocate(t.Context(), claim("other", reserved.Addr.String()))
+				require.ErrorContains(t, err, "reserved")
+				got, err := p.Unreserve(t.Context(), reserved)
+				require.NoError(t, err)
+				require.Equal(t, "reserved", got.Owner)
+			}
+			got, err := p.Release(t.Context(), held)
+			require.NoError(t, err)
+			require.Equal(t, "held", got.Owner)
+			_, err = p.Release(t.Context(), held)
+			require.ErrorIs(t, err, pool.ErrNotFound)
+			if test.finish { // the record of this one is found by what it has no more
+				_, err = p.Release(t.Context(), pool.Held{Addr: addr("10.0.0.3")})
+				require.ErrorIs(t, err, pool.ErrNotFound)
+			}
+			requireOK(t, p)
+		})
+	}
+}
+
 // takeAll allocates for so many owners, each named by the offset of its address.
 func takeAll(t testing.TB, p *pool.Pool, n int) {
 	t.Helper()

@@ -260,6 +260,26 @@ func (p *Pool) holder(ctx context.Context, addr netip.Addr) (*holding, error) {
 	return nil, ErrBusy
 }
 
+// holderNow is holder, which has failed, by records as they are to be while the pool is being renumbered: those that do
+// not say so yet are found by the address on the other side.
+func (p *Pool) holderNow(ctx context.Context, addr netip.Addr, failed error) (*holding, error) {
+	info, err := p.home.info(ctx)
+	if err != nil {
+		return nil, err
+	}
+	n := info.Renumbering
+	switch twin := n.twin(addr); {
+	case !twin.IsValid():
+		return nil, failed
+	case n.Finishing && n.From.Contains(addr):
+		return nil, ErrNotFound
+	case errors.Is(failed, ErrShared):
+		return nil, failed
+	default:
+		return p.holder(ctx, twin)
+	}
+}
+
 // Holders returns who holds an address: one allocation, or those of all owners that share it, in the order in which
 // they came to share it. An owner that comes or goes meanwhile may or may not be included. A zone is ignored.
 //

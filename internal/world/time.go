@@ -31,11 +31,11 @@ func (m *Pool) namedSuch(held pool.Held, such func(*Record) bool) (*Record, erro
 	switch {
 	case r == nil:
 		err = pool.ErrNotFound
-	case held.Generation != 0 && held.Generation != r.Generation:
-		err = pool.ErrGeneration
 	case held.Addr.IsValid() && !slices.Contains(r.addrs(), held.Addr) &&
 		!slices.Contains(addrsOfAll(r.Beside), held.Addr):
 		err = pool.ErrNotFound
+	case held.Generation != 0 && held.Generation != r.Generation:
+		err = pool.ErrGeneration
 	default:
 		return r, nil
 	}
