@@ -18,6 +18,7 @@ import (
 	"go4.org/netipx"
 
 	"github.com/ipalloc/ipalloc/internal/commandtest"
+	"github.com/ipalloc/ipalloc/internal/unmet"
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/bolt"
@@ -333,12 +334,7 @@ func (p *process) interrupt(t *testing.T) {
 // On a terminal a map is coloured, and long work says how far it is. In a pipe it is not and does not.
 func TestTerminal(t *testing.T) {
 	script, err := exec.LookPath("script")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			require.NoError(t, err)
-		}
-		t.Skip("there is no script, of Debian's bsdutils, which runs a program on a terminal")
-	}
+	unmet.Skip(t, err) // it runs a program on a terminal, and is of Debian's bsdutils
 	f := newFile(t)
 	p := f.create(t, "pods", specOf(t, "192.0.2.0/24"))
 	_, err = p.Allocate(t.Context(), pool.Claim{Owner: "a"})

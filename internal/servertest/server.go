@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ipalloc/ipalloc/internal/freeport"
+	"github.com/ipalloc/ipalloc/internal/unmet"
 )
 
 // Program is a kind of server.
@@ -183,7 +184,7 @@ func (s *Server) Remove() error {
 // Main is what TestMain does: it runs the tests, and removes the servers that they have left. Without a server to
 // install it leaves out the examples, and the tests skip themselves.
 func Main(m *testing.M, missing error) {
-	if missing != nil && !InCI() {
+	if missing != nil && !unmet.IsFailure() {
 		_ = flag.Set("test.skip", "^Example")
 	}
 	code := m.Run()
@@ -197,17 +198,14 @@ func Main(m *testing.M, missing error) {
 	os.Exit(code)
 }
 
-// InCI tells whether a server that is not installed is a failure.
-func InCI() bool { return os.Getenv("CI") == "true" }
-
 // ErrNotInstalled is wrapped by the error of a server that is not installed.
 var ErrNotInstalled = errors.New("not installed")
 
 // Require skips the test if the error says that the server is not installed, unless this is CI.
 func Require(t testing.TB, err error) {
 	t.Helper()
-	if errors.Is(err, ErrNotInstalled) && !InCI() {
-		t.Skip(err)
+	if errors.Is(err, ErrNotInstalled) {
+		unmet.Skip(t, err)
 	}
 	require.NoError(t, err)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ipalloc/ipalloc/internal/pooltest"
+	"github.com/ipalloc/ipalloc/internal/unmet"
 	"github.com/ipalloc/ipalloc/pool"
 	"github.com/ipalloc/ipalloc/store"
 	"github.com/ipalloc/ipalloc/store/sqlite"
@@ -25,12 +26,7 @@ import (
 func shell(t *testing.T, path, text string) string {
 	t.Helper()
 	program, err := exec.LookPath("sqlite3")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			require.NoError(t, err)
-		}
-		t.Skipf("the sqlite3 program is not installed: %v", err)
-	}
+	unmet.Skip(t, err)
 	output, err := exec.CommandContext(t.Context(), program, "-batch", path, text).CombinedOutput()
 	require.NoError(t, err, "%s", output)
 	return strings.TrimSpace(string(output))
