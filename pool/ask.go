@@ -30,6 +30,8 @@ type elsewhereError struct{ next time.Time } // as that of exhaustedError
 
 func (*elsewhereError) Error() string { return "another handle found nothing free for it" }
 
+func (*elsewhereError) Unwrap() error { return ErrExhausted }
+
 // askFormat is the version of asks and answers. Who finds another one does not answer.
 const askFormat = 1
 

@@ -255,8 +255,10 @@ func (r *around) fresh() (*holding, []netip.Prefix) { return r.draft.pool.home.f
 func (r *around) at(addr netip.Addr) (*holding, error) {
 	home, rules := r.draft.pool.home, r.draft.state().rules
 	h, err := home.at(r.attempt.ctx, addr)
-	if twin := rules.moving.twin(addr); h == nil && err == nil && twin.IsValid() {
-		h, err = home.at(r.attempt.ctx, twin) // a record that does not say yet what it has
+	if h == nil && err == nil { // unless a record does not say yet what it has
+		if twin := rules.moving.twin(addr); twin.IsValid() {
+			h, err = home.at(r.attempt.ctx, twin)
+		}
 	}
 	return rules.current(h), err
 }

@@ -100,6 +100,30 @@ func TestCancelledWhileQueued(t *testing.T) {
 	})
 }
 
+// One that leaves a line before it was tried says so.
+func TestCancelledBeforeItsTry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, entered, proceed := blocked(t)
+		first, last := make(chan error, 1), make(chan error, 1)
+		wait := func(ctx context.Context, owner string, result chan error) {
+			_, err := p.AllocateWait(ctx, pool.Claim{Owner: owner})
+			result <- err
+		}
+		go wait(t.Context(), "first", first)
+		<-entered
+		ctx, cancel := context.WithCancel(t.Context())
+		go wait(ctx, "last", last)
+		synctest.Wait()
+		cancel()
+		err := <-last
+		require.ErrorIs(t, err, context.Canceled)
+		require.ErrorIs(t, err, pool.ErrTurn)
+		close(proceed)
+		require.NoError(t, <-first)
+		requireHoldsNothing(t, p, "last")
+	})
+}
+
 func TestCancelledWhileCommitting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, entered, proceed := blocked(t)

@@ -292,9 +292,6 @@ func (s *stored) lead(o *op) error {
 			queues = append(queues, p.home.(*stored).queues[0])
 		}
 	}
-	if err := o.ctx.Err(); err != nil {
-		return err
-	}
 	err := group.Do(o.ctx, o, queues, group.Runner[*op](run))
 	if errors.Is(err, group.ErrPanicked) {
 		err = fmt.Errorf("%w: %w", store.ErrUnknown, err)

@@ -283,7 +283,7 @@ func (l *line) withdraw(w *waiter) bool {
 // gone is the error of a call whose context has ended.
 func (w *waiter) gone() error {
 	if w.demand == nil || w.demand.refusal == nil {
-		return w.ctx.Err()
+		return turnless(w.ctx.Err())
 	}
 	refusal := w.demand.refusal
 	var exhausted *exhaustedError

@@ -498,7 +498,8 @@ func (a *attempt) beginRenumber(d *draft, n Renumbering) error {
 //
 // Nothing is refused halfway: the first commit finds out whether all can move, or changes nothing. After it, nobody
 // else can get an address that is to come. Owners have both in their records when Renumber returns; it writes these in
-// several commits. If it fails in between, or the process dies, call it again. Meanwhile, all may use the pool.
+// several commits. If it fails in between, or the process dies, call it again. Meanwhile, all may use the pool: what
+// changes something goes by what the owners have, and what only reads, such as [Pool.Get], by their records.
 //
 // Errors: [ErrInvalid] as for [Spec.Renumbered], also for a pool that was delegated from another one; [ErrOutOfRange]
 // if something is in the way, with a list of these allocations ([Pool.PlanRenumber] says more): what is out of range,

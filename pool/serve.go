@@ -122,7 +122,9 @@ func (g *leading) watch() {
 	if l.unlooked {
 		within = lookUpEvery
 	}
-	if l.busy && !g.linger() {
+	// Where calls of this handle come one after the other, each would cut a watch short that costs the store as much as
+	// a commit does.
+	if l.busy && !g.idle(min(commitsInPause*l.courtesy.pace, longestPause)) {
 		return
 	}
 	resting, end, ok := g.rest(within)
@@ -141,39 +143,23 @@ func (g *leading) watch() {
 	case err != nil:
 		g.fail(err)
 	default:
-		g.letPass()
+		g.idle(l.courtesy.lets())
 		g.changed()
 	}
 }
 
-// linger waits about as long as two commits take, and reports whether no call of this handle has come meanwhile. Where
-// they come one after the other, each would cut a watch short that costs the store as much as a commit does.
-func (g *leading) linger() bool {
-	if g.line.courtesy.pace <= 0 {
+// idle does nothing for so long, and reports whether no call of this handle has come meanwhile.
+func (g *leading) idle(within time.Duration) bool {
+	if within <= 0 {
 		return true
 	}
-	resting, end, ok := g.rest(min(commitsInPause*g.line.courtesy.pace, longestPause))
+	resting, end, ok := g.rest(within)
 	if !ok {
 		return false
 	}
 	defer end()
 	<-resting.Done()
 	return !g.roused()
-}
-
-// letPass lets the lines of other handles go first, after a change that they made.
-func (g *leading) letPass() {
-	within := g.line.courtesy.lets()
-	if within <= 0 {
-		return
-	}
-	resting, end, ok := g.rest(within)
-	if !ok {
-		return
-	}
-	defer end()
-	<-resting.Done()
-	g.roused()
 }
 
 // changed lets the claims be tried again, because the pool has changed or something in it has ended.
@@ -365,7 +351,7 @@ func (l *line) refused(w *waiter, s *step, failed error) {
 		return
 	}
 	d := w.demand
-	if !errors.As(s.outcome.refusal, new(*elsewhereError)) {
+	if d.refusal == nil || !errors.As(s.outcome.refusal, new(*elsewhereError)) {
 		d.refusal = s.outcome.refusal
 	}
 	if !s.done || failed != nil { // the commit with which it was planned came to nothing

@@ -20,6 +20,7 @@ package bolt
 // does otherwise, loose leaves stay loose. TestShrinks fails then.
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math"
@@ -239,7 +240,7 @@ func (s *Store) sweep(most int64) (live uint64, err error) {
 				r, err = s.step(name, key)
 				return err
 			})
-			if err != nil {
+			if err != nil && !errors.Is(err, errNothing) { // which others may help with
 				return 0, err
 			}
 			if s.file.size.Load() > most {
@@ -261,7 +262,7 @@ func (s *Store) unhurried(step func() error) error {
 			return err
 		}
 		if rest := s.rest(now().Sub(begun)); rest != nil || !errors.Is(err, errBusy) {
-			return rest
+			return cmp.Or(rest, err)
 		}
 	}
 	return nil

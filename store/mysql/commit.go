@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ipalloc/ipalloc/internal/retry"
 	"github.com/ipalloc/ipalloc/store"
 )
 
@@ -78,6 +79,7 @@ func (s *Store) commit(ctx context.Context, changes []store.Change) ([]store.Rec
 		case b.answering != nil: // only who has the lock may give answers
 			return nil, s.left(ctx, b, err)
 		}
+		retry.GiveWay(ctx, attempt)
 	}
 }
 

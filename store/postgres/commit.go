@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/ipalloc/ipalloc/internal/retry"
 	"github.com/ipalloc/ipalloc/store"
 )
 
@@ -89,7 +89,7 @@ func (s *Store) commit(ctx context.Context, changes []store.Change) ([]store.Rec
 		}
 		if err != nil {
 			if attempt < maxAttempts && retriable(err) {
-				giveWay(ctx, attempt)
+				retry.GiveWay(ctx, attempt)
 				continue
 			}
 			if isLeft(b, err) {
@@ -102,17 +102,6 @@ func (s *Store) commit(ctx context.Context, changes []store.Change) ([]store.Rec
 			t.settle()
 		}
 		return heads, err
-	}
-}
-
-// giveWay waits for a while that is longer after each attempt, and differs from that of others: those who fail because
-// of one another would do so again.
-func giveWay(ctx context.Context, attempt int) {
-	wait := time.NewTimer(rand.N(time.Duration(attempt) * time.Millisecond))
-	defer wait.Stop()
-	select {
-	case <-wait.C:
-	case <-ctx.Done():
 	}
 }
 

@@ -76,21 +76,23 @@ const tries = 3
 // turnInOrder lets several get in line, one after the other, behind a turn.
 func turnInOrder(s *subject) {
 	s.commit(newHead("a"))
+	handles := make([]store.Store, 5)
+	for i := range handles {
+		handles[i] = s.another()
+		s.turn(handles[i], headKey("a")).End() // connects, which takes longer than the calls are apart
+	}
 	var order []int
 	for range tries {
-		if order = s.turnOrder(5); slices.IsSorted(order) {
+		if order = s.turnOrder(handles); slices.IsSorted(order) {
 			return
 		}
 	}
 	s.check(false, ruleTurnOrder, "calls 0 to 4 had their turns in the order %v, in each of %d tries", order, tries)
 }
 
-// turnOrder returns the order in which calls had their turns that asked for them one after the other.
-func (s *subject) turnOrder(waiting int) (had []int) {
-	handles := make([]store.Store, waiting)
-	for i := range handles {
-		handles[i] = s.another()
-	}
+// turnOrder returns the order in which handles had their turns that asked for them one after the other.
+func (s *subject) turnOrder(handles []store.Store) (had []int) {
+	waiting := len(handles)
 	first := s.turn(s.s, headKey("a"))
 	order, ended := make(chan int, waiting), make(chan error, waiting)
 	for i, handle := range handles {
