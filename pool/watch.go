@@ -23,9 +23,9 @@ import (
 //
 // The lines of several handles, in several processes too, share what becomes free. Handles that commit for one another
 // (see [store.Grouper]) serve first who has waited longest of all that are in the commit. Otherwise what is released
-// through a handle goes to its own line, in the same commit, unless a call of Allocate that shares it takes that. But if others change the pool too, the handle leaves what
-// it releases to them for the time of a few commits, after 16 releases at the latest. Among handles there is no strict
-// order.
+// through a handle goes to its own line, in the same commit, unless a call of Allocate that shares it takes that. But
+// if others change the pool too, the handle leaves what it releases to them for the time of a few commits, after 16
+// releases at the latest. Among handles there is no strict order.
 //
 // If the owner is granted the same through another handle meanwhile, the call returns that when its turn comes, or
 // within about a second.
