@@ -193,7 +193,7 @@ const fewWrites = 8
 // has reports whether the draft writes or deletes the record.
 func (d *draft) has(name recordName) bool {
 	if d.names == nil && len(d.writes) <= fewWrites {
-		return slices.ContainsFunc(d.writes, func(w write) bool { return w.holding.recordName() == name })
+		return anyOf(d.writes, name)
 	}
 	if d.names == nil {
 		d.names = make(map[recordName]int, len(d.writes))
@@ -215,9 +215,9 @@ func (d *draft) forgetName(name recordName) {
 // writing reports whether the draft writes or deletes the record of h.
 func (d *draft) writing(h *holding) bool { return d.has(h.recordName()) }
 
-// anyOf reports whether any of the writes is of the record of h.
-func anyOf(writes []write, h *holding) bool {
-	return slices.ContainsFunc(writes, func(w write) bool { return w.holding.recordName() == h.recordName() })
+// anyOf reports whether any of the writes is of the record.
+func anyOf(writes []write, name recordName) bool {
+	return slices.ContainsFunc(writes, func(w write) bool { return w.holding.recordName() == name })
 }
 
 // view is what a task of the op sees of the draft's pool.

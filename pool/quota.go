@@ -236,7 +236,7 @@ func (v *view) keepQuota(t *task, w space.Whose, f Family, out *outcome) error {
 		switch {
 		case err != nil:
 			return err
-		case !counts(h) || h.Owner == t.owner || anyOf(out.writes, h):
+		case !counts(h) || h.Owner == t.owner || anyOf(out.writes, h.recordName()):
 			continue
 		case !h.due(v.around.now()):
 			refusal.next = h.Expires

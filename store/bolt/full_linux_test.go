@@ -33,7 +33,13 @@ func TestCreateOnFullDisk(t *testing.T) { driver.CreateOnFullDisk(t, "4k") }
 // TestFileSizeLimit has a child that may not let a file grow. The system refuses when bbolt makes its file larger, and
 // bbolt passes on the text of that error alone.
 func TestFileSizeLimit(t *testing.T) {
-	child, output := filetest.StartChild(t, "limited", filepath.Join(t.TempDir(), "ipalloc.db"))
+	runChild(t, "limited", filepath.Join(t.TempDir(), "ipalloc.db"))
+}
+
+// runChild runs a child of that name to its end, which must be a success.
+func runChild(t *testing.T, name, path string) {
+	t.Helper()
+	child, output := filetest.StartChild(t, name, path)
 	said, err := io.ReadAll(output)
 	require.NoError(t, err)
 	require.NoError(t, child.Wait(), "%s", said)
@@ -110,10 +116,7 @@ func withoutWrites(from int64, do func() error) error {
 // not grow.
 func TestFailedCommitOfSparePages(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ipalloc.db")
-	child, output := filetest.StartChild(t, "limited spare", path)
-	said, err := io.ReadAll(output)
-	require.NoError(t, err)
-	require.NoError(t, child.Wait(), "%s", said)
+	runChild(t, "limited spare", path)
 	require.Positive(t, sparePages(t, path))
 }
 
@@ -160,10 +163,7 @@ func limitedSpare(path string) error {
 // TestShrinkingFails has a child that may not write to some of the file while the file shrinks.
 func TestShrinkingFails(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ipalloc.db")
-	child, output := filetest.StartChild(t, "limited shrink", path)
-	said, err := io.ReadAll(output)
-	require.NoError(t, err)
-	require.NoError(t, child.Wait(), "%s", said)
+	runChild(t, "limited shrink", path)
 	contents(t, path)
 	require.LessOrEqual(t, fileSize(t, path), freshSize(t, path)*3/2+int64(bolt.Slack)*int64(os.Getpagesize()))
 }
