@@ -400,10 +400,11 @@ func (s *stored) remember(h *holding) {
 	s.held[h.Owner] = h
 }
 
-// forgetSome forgets what two owners hold, but nothing that was looked up for a plan: that would seem to be held no
-// longer. It forgets none if that is most of what the handle remembers, and makes up for it later.
+// forgetSome forgets what some owners hold, but nothing that was looked up for a plan: that would seem to be held no
+// longer. It forgets none if that is most of what the handle remembers, and makes up for it later. It is several owners
+// at once, since finding the first one takes longer than the next.
 func (s *stored) forgetSome() {
-	tries, left := 64, 2
+	tries, left := 128, 64
 	for owner := range s.held {
 		if !s.looked[owner] && !s.learnt[owner] {
 			delete(s.held, owner)

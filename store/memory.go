@@ -319,10 +319,7 @@ func (s *records) find(pool string, addr netip.Addr) *Record {
 	if t == nil {
 		return nil
 	}
-	if name, ok := t.index.longest(addr); ok {
-		return t.get(name)
-	}
-	return nil
+	return t.index.longest(addr)
 }
 
 // memoryChange is a change whose records are copied: they become the store's, each as an object of its own.
