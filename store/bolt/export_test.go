@@ -48,28 +48,30 @@ func ListedPages(s store.Store) (n int) {
 
 // Shrink makes the file smaller at once, without rests: it calls rested instead, if that is not nil.
 func Shrink(s *Store, rested func()) error {
-	setPace(s, 0, Slack, func(time.Duration) <-chan time.Time {
+	takeOver(s, pace{least: 1, slack: Slack, sleep: func(time.Duration) <-chan time.Time {
 		if rested != nil {
 			rested()
 		}
 		return time.After(0)
-	})
-	s.writing.Lock()
-	s.shrinking.active = true // so that no other begins to
-	s.writing.Unlock()
+	}})
 	return s.shrink()
 }
 
 // ShrinkSoon has s make its file smaller by itself, when it has been open for so long and there is the least to gain.
-func ShrinkSoon(s *Store, after time.Duration) { setPace(s, after, Slack, time.After) }
+func ShrinkSoon(s *Store, after time.Duration) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	s.shrinking.pace = pace{least: 1, after: after, slack: Slack, sleep: time.After}
+}
 
 // Slack is how many pages a file keeps beside an eighth.
 var Slack = usualPace.slack
 
-func setPace(s *Store, after time.Duration, slack uint64, sleep func(time.Duration) <-chan time.Time) {
+// takeOver sets the pace, and has no commit begin to make the file smaller.
+func takeOver(s *Store, p pace) {
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	s.shrinking.pace = pace{least: 1, after: after, slack: slack, sleep: sleep}
+	s.shrinking.pace, s.shrinking.active = p, true
 }
 
 // IsShrinking reports whether s is about to make its file smaller by itself.
@@ -81,10 +83,7 @@ func IsShrinking(s *Store) bool {
 
 // ShrinkForEver has s sweep its file again and again until it is closed, whether or not there is anything to gain.
 func ShrinkForEver(s *Store) {
-	setPace(s, 0, 8, func(time.Duration) <-chan time.Time { return time.After(time.Millisecond) })
-	s.writing.Lock()
-	s.shrinking.active = true
-	s.writing.Unlock()
+	takeOver(s, pace{least: 1, slack: 8, sleep: func(time.Duration) <-chan time.Time { return time.After(time.Millisecond) }})
 	s.shrinking.running.Go(func() {
 		for s.wait(0) == nil {
 			if live, _, err := s.estimate(); err == nil {
