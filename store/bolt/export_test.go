@@ -83,7 +83,8 @@ func IsShrinking(s *Store) bool {
 
 // ShrinkForEver has s sweep its file again and again until it is closed, whether or not there is anything to gain.
 func ShrinkForEver(s *Store) {
-	takeOver(s, pace{least: 1, slack: 8, sleep: func(time.Duration) <-chan time.Time { return time.After(time.Millisecond) }})
+	sleep := func(time.Duration) <-chan time.Time { return time.After(time.Millisecond) }
+	takeOver(s, pace{least: 1, slack: 8, sleep: sleep})
 	s.shrinking.running.Go(func() {
 		for s.wait(0) == nil {
 			if live, _, err := s.estimate(); err == nil {
